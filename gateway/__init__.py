@@ -1,0 +1,3 @@
+"""A resilient API gateway: limits, sheds, breaks, retries, and says why."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,349 @@
+"""The composition root: the only file that knows every class, and the life of the process.
+
+    start: logs, store, upstreams, front, control plane, listener
+    stop (SIGTERM, SIGINT): not ready -> pause -> no new connections -> what is in flight finishes -> everything closes
+
+Each step of the stop is bounded; a second signal skips the waiting.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+
+import uvloop
+
+from gateway import __version__
+from gateway.config.model import GatewayConfig
+from gateway.control.app import ControlPlane
+from gateway.control.paths import is_control_path
+from gateway.control.view import CircuitView, EndpointView, RedisView
+from gateway.fleet.circuits import Circuits
+from gateway.fleet.limiter import EmbeddedLimiter, SharedLimiter
+from gateway.fleet.link import Link
+from gateway.fleet.sync import FleetSync
+from gateway.policy.breaker import CircuitState
+from gateway.policy.limit import ConcurrencyLimit
+from gateway.proxy.admission import BulkheadGate, LimitGate, RateLimitGate, Shedding, bulkhead_gate
+from gateway.proxy.front import Front
+from gateway.proxy.health_check import EndpointCheck, HealthChecker
+from gateway.proxy.identity import Identification
+from gateway.proxy.upstreams import Route, Upstream
+from gateway.store.redis import RedisStore
+from gateway.telemetry import app_log
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.metrics import Metrics
+from gateway.wire.listener import listen, server_tls
+from gateway.wire.request import Limits
+from gateway.wire.resolver import Resolver
+from gateway.wire.server import Server
+
+log = logging.getLogger("gateway")
+
+# A connection that has been idle for this long while the gateway stops is not about to carry a request.
+_QUIET = 1.0
+_STOP_POLL = 0.02
+
+
+def run(config: GatewayConfig) -> int:
+    """Serve until told to stop. Returns the exit status."""
+    writer = LineWriter(sys.stdout.fileno())
+    restore = app_log.configure(config.log.level, config.log.format, writer.write)
+    try:
+        return uvloop.run(_serve(config, writer))
+    finally:
+        restore()
+        writer.close()
+
+
+async def _serve(config: GatewayConfig, writer: LineWriter) -> int:
+    gateway = Gateway(config, writer)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    hurry = asyncio.Event()
+
+    def told(name: str) -> None:
+        log.info("%s received", name)
+        if stopping.is_set():
+            hurry.set()
+        stopping.set()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, told, signum.name)
+    try:
+        await gateway.start()
+    except OSError as error:
+        where = f"{config.server.host or '*'}:{config.server.port}"
+        log.critical("cannot listen on %s: %s", where, os.strerror(error.errno) if error.errno else error)
+        await gateway.close()
+        return 1
+    await stopping.wait()
+    await gateway.drain(hurry)
+    await gateway.close()
+    log.info("stopped")
+    return 0
+
+
+class Gateway:
+    """Everything that runs in one process, and what the control plane may see of it (`gateway.control.view`)."""
+
+    def __init__(self, config: GatewayConfig, writer: LineWriter) -> None:
+        self.config = config
+        self.service = config.service
+        self.version = __version__
+        self.started_at = time.time()
+        self.starting = True
+        self.draining = False
+        self._writer = writer
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        rng = random.Random()
+        clock = time.monotonic
+        self._metrics = metrics = Metrics(
+            config.service,
+            [route.name for route in config.routes],
+            config.upstreams,
+            __version__,
+            policies=config.rate_limits.policies,
+        )
+        metrics.counter("gateway_log_lines_dropped_total", "Log lines lost.", (), lambda: (((), writer.dropped),))
+
+        # What is shared with the fleet.
+        self._link = Link(clock)
+        self._store: RedisStore | None = None
+        self._sync: FleetSync | None = None
+        self._limiter: EmbeddedLimiter | SharedLimiter
+        if config.redis is None:
+            self._circuits = Circuits(config.upstreams.values(), clock=clock, on_transition=self._transitioned)
+            self._limiter = EmbeddedLimiter(clock)
+        else:
+            self._store = RedisStore(config.redis, uuid.uuid4().hex[:12], metrics.redis_command)
+            self._circuits = Circuits(
+                config.upstreams.values(), self._store, self._link, clock, on_transition=self._transitioned
+            )
+            self._sync = FleetSync(self._store, self._link, self._circuits, clock)
+            self._limiter = SharedLimiter(self._store, self._link, config.rate_limits.on_redis_failure, clock)
+
+        # The way of a request.
+        dns_ttl = min((upstream.dns_ttl for upstream in config.upstreams.values()), default=5.0)
+        resolver = Resolver(dns_ttl, clock)
+        self._upstreams = {
+            name: Upstream(
+                upstream, self._circuits[name], ConcurrencyLimit(upstream.bulkhead), loop, resolver, clock, rng
+            )
+            for name, upstream in config.upstreams.items()
+        }
+        self._routes = [
+            Route(
+                route,
+                self._upstreams[route.upstream],
+                config.rate_limits.policies[route.rate_limit] if route.rate_limit is not None else None,
+                legacy_headers=config.rate_limits.legacy_headers,
+            )
+            for route in config.routes
+        ]
+        shedding = Shedding(config.shedding, metrics, rng)
+        self._in_flight = ConcurrencyLimit(config.shedding.limit)
+        gates = (
+            LimitGate(self._in_flight, shedding.refuse, loop),
+            RateLimitGate(self._limiter, metrics),
+            BulkheadGate(
+                {
+                    name: bulkhead_gate(name, upstream.bulkhead, metrics, rng, loop)
+                    for name, upstream in self._upstreams.items()
+                }
+            ),
+        )
+        self._control = ControlPlane(self, metrics)
+        server = config.server
+        self._front = Front(
+            loop,
+            self._routes,
+            gates,
+            Identification(server.trusted_proxies, server.via_name),
+            shedding,
+            metrics,
+            AccessLog(writer.write, config.log.format) if config.log.access_log else None,
+            is_control_path=is_control_path,
+            control_protocol=self._control.protocol,
+            via_name=server.via_name,
+            retry_buffer_bytes=config.retry_buffer_bytes,
+            trace_sample_ratio=server.trace_sample_ratio,
+            rng=rng,
+        )
+        self._server = Server(
+            loop,
+            self._front,
+            limits=Limits(server.max_request_line_bytes, server.max_header_bytes, server.max_header_count),
+            scheme="https" if server.tls is not None else "http",
+            max_connections=server.max_connections,
+            header_timeout=server.header_timeout,
+            keepalive_timeout=server.keepalive_timeout,
+            client_idle_timeout=server.client_idle_timeout,
+        )
+        self._health = HealthChecker(_checks(self._upstreams.values()), rng)
+        self._listeners: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Raises OSError when the port cannot be had."""
+        server = self.config.server
+        _raise_descriptor_limit(server.max_connections)
+        sockets = listen(server.host, server.port)
+        tls = server_tls(server.tls.cert_file, server.tls.key_file) if server.tls is not None else None
+        await self._control.start()
+        self._health.start()
+        if self._sync is not None:
+            self._sync.start()
+        for sock in sockets:
+            self._listeners.append(await self._loop.create_server(self._server, sock=sock, ssl=tls))
+        self.starting = False
+        # What exists now lives as long as the process: the collector need not look at it again, nor so often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+        log.info(
+            "listening on %s:%d with %d routes, %d upstreams and %s",
+            server.host or "*",
+            server.port,
+            len(self._routes),
+            len(self._upstreams),
+            "the embedded store" if self._store is None else f"Redis ({self.config.redis.mode})",  # type: ignore[union-attr]
+            extra={"version": __version__, "environment": self.config.environment},
+        )
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """Stop taking work and let what is in flight finish, within the configured times."""
+        server = self.config.server
+        self.draining = True
+        self._server.draining = True
+        log.info("draining: %d exchanges and %d tunnels open", self._front.exchanges, len(self._front.tunnels))
+        await _until(lambda: False, server.drain_delay, hurry)
+        for listener in self._listeners:
+            listener.close()
+        self._front.close_tunnels()
+
+        def quiet() -> bool:
+            self._server.close_idle(_QUIET)
+            return not self._server.connections and not self._front.tunnels and not self._control.connections
+
+        if not await _until(quiet, server.drain_timeout, hurry):
+            self._front.refusing = True
+            log.warning("gave up on %d exchanges that did not finish in time", self._front.exchanges)
+
+    async def close(self) -> None:
+        """Close everything. Idempotent, and enough after a start that failed half-way."""
+        for listener in self._listeners:
+            listener.close()
+        self._server.abort()
+        await self._control.stop()
+        await self._health.stop()
+        for upstream in self._upstreams.values():
+            upstream.close()
+        await self._limiter.close()
+        await self._circuits.close()
+        if self._sync is not None:
+            await self._sync.stop()
+        if self._store is not None:
+            await self._store.close()
+        self._server.deadlines.close()
+        self._front.close()
+
+    def _transitioned(self, upstream: str, old: CircuitState, new: CircuitState, cause: str) -> None:
+        self._metrics.circuit_transition(upstream, new.value)
+
+    # gateway.control.view.GatewayView
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight.in_flight
+
+    @property
+    def max_in_flight(self) -> int:
+        return self._in_flight.limit
+
+    @property
+    def connections(self) -> int:
+        return len(self._server.connections) + self._control.connections + len(self._front.tunnels)
+
+    @property
+    def upstream_connections(self) -> int:
+        return sum(upstream.connections for upstream in self._upstreams.values())
+
+    @property
+    def redis(self) -> RedisView | None:
+        if self._store is None:
+            return None
+        link = self._link
+        return RedisView(link.up, time.time() - (time.monotonic() - link.since), link.last_error, link.replicas)
+
+    @property
+    def circuits(self) -> Iterator[CircuitView]:
+        now = time.monotonic()
+        for circuit in self._circuits.values():
+            yield CircuitView(
+                circuit.upstream,
+                circuit.state.value,
+                circuit.failures,
+                circuit.generation,
+                circuit.retry_after(now),
+                circuit.cause,
+                None if circuit.opened_at is None else time.time() - (now - circuit.opened_at),
+            )
+
+    @property
+    def endpoints(self) -> Iterator[EndpointView]:
+        now = time.monotonic()
+        for upstream in self._upstreams.values():
+            for endpoint in upstream.endpoints:
+                yield EndpointView(
+                    upstream.name, endpoint.label, endpoint.healthy, endpoint.ejected(now), endpoint.in_flight
+                )
+
+    @property
+    def tunnels(self) -> Iterator[tuple[str, int]]:
+        return ((route.name, route.tunnels) for route in self._routes if route.config.websocket)
+
+
+def _checks(upstreams: Iterable[Upstream]) -> Iterator[EndpointCheck]:
+    for upstream in upstreams:
+        config = upstream.config
+        if config.health_check is not None:
+            for endpoint in upstream.endpoints:
+                yield EndpointCheck(
+                    upstream.name,
+                    config.health_check,
+                    endpoint,
+                    authority=config.authority,
+                    tls=upstream.tls,
+                    server_name=config.tls.server_name if config.tls is not None else None,
+                )
+
+
+def _raise_descriptor_limit(max_connections: int) -> None:
+    """Each client connection may need one to an upstream as well."""
+    wanted = 2 * max_connections + 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            log.warning("MAX_CONNECTIONS=%d wants %d file descriptors, the limit is %d", max_connections, wanted, hard)
+
+
+async def _until(condition: Callable[[], bool], seconds: float, hurry: asyncio.Event) -> bool:
+    """Wait for `condition`, for that many seconds at most or until told to hurry. Whether it came true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        left = end - time.monotonic()
+        if left <= 0 or hurry.is_set():
+            return False
+        await asyncio.sleep(min(_STOP_POLL, left))
+    return True

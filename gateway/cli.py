@@ -1,0 +1,89 @@
+"""The command line: `gateway run`, `gateway check`, `gateway routes`.
+
+Exit codes: 0 all well, 1 the configuration is wrong or the start failed, 2 the command line is wrong. Problems are one
+line each and read the same in every command: on standard output for `check`, whose product they are, on standard error
+for the others.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gateway import __version__
+from gateway.config import ConfigError, Problem, load, report
+from gateway.config.model import GatewayConfig
+from gateway.config.problems import shown
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    return command(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gateway", description="A resilient API gateway.")
+    parser.add_argument("--version", action="version", version=f"gateway {__version__}")
+    parser.set_defaults(command=None)
+    sources = argparse.ArgumentParser(add_help=False)
+    sources.add_argument("--env-file", type=Path, metavar="FILE", help="read this file instead of .env")
+    sources.add_argument("--config", metavar="FILE", help="YAML file, instead of the one GATEWAY_CONFIG names")
+    commands = parser.add_subparsers(title="commands", metavar="{run,check,routes}")
+
+    run = commands.add_parser("run", parents=[sources], help="serve until SIGTERM or SIGINT")
+    run.set_defaults(command=_run)
+    check = commands.add_parser("check", parents=[sources], help="validate the whole configuration")
+    check.set_defaults(command=_check)
+    routes = commands.add_parser("routes", parents=[sources], help="print the effective routes and policies")
+    routes.add_argument("--json", action="store_true", help="the whole effective configuration as JSON, secrets masked")
+    routes.set_defaults(command=_routes)
+    return parser
+
+
+def _configuration(arguments: argparse.Namespace) -> GatewayConfig:
+    environ = dict(os.environ)
+    if arguments.config is not None:
+        environ["GATEWAY_CONFIG"] = arguments.config
+    if arguments.env_file is None:
+        return load(environ)
+    if not arguments.env_file.is_file():
+        # The default .env may be absent; one that was asked for may not.
+        raise ConfigError([Problem("--env-file", shown(str(arguments.env_file)), "an existing file")])
+    return load(environ, arguments.env_file)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        config = _configuration(arguments)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    from gateway import app  # noqa: PLC0415 - the other commands need no event loop
+
+    return app.run(config)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    try:
+        config = _configuration(arguments)
+    except ConfigError as error:
+        sys.stdout.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"ok: {report.summary(config)}\n")
+    return 0
+
+
+def _routes(arguments: argparse.Namespace) -> int:
+    try:
+        config = _configuration(arguments)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(report.as_json(config) if arguments.json else report.as_text(config))
+    return 0

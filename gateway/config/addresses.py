@@ -1,0 +1,184 @@
+"""Parsing of hosts, endpoints, URLs and paths, shared by the environment and the file.
+
+Every function returns the parsed value or raises through `reject`, saying what is allowed. Host names are ASCII and
+lower case; an IPv6 address is bare in `host` and bracketed wherever it is written beside a port.
+"""
+
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import NoReturn
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from pydantic_core import PydanticCustomError
+
+from gateway.config.model import Network
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOSTNAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?", re.ASCII)
+# RFC 3986 pchar, and slashes between the segments.
+_PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*", re.ASCII)
+_DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+
+HOST_ALLOWED = "a host name, an IPv4 address or an IPv6 address"
+URL_ALLOWED = (
+    "http://host[:port][/path] or https://…, without user, query, fragment or dot segments; several, separated by "
+    "commas, with the same scheme and path"
+)
+ENDPOINT_ALLOWED = '"host:port", "http://host:port" (no path) or {host, port, weight}; IPv6 addresses in brackets'
+REDIS_URL_ALLOWED = "redis://[user:password@]host[:port][/db] or rediss://…; special characters percent-encoded"
+
+
+def reject(allowed: str, suggestion: str | None = None) -> NoReturn:
+    """Refuse the value being validated."""
+    raise PydanticCustomError("rejected", "{allowed}", {"allowed": allowed, "suggestion": suggestion})
+
+
+def host(text: str, allowed: str = HOST_ALLOWED) -> str:
+    """A host without a port; brackets around an IPv6 address are taken off."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    literal = _ip(bare)
+    if literal is not None and (bare == text or literal.version == 6):
+        return str(literal)
+    # All-numeric last labels are mistyped addresses (RFC 1123 section 2.1), and a resolver reads "127.1" as one.
+    numeric = text.rstrip(".").rpartition(".")[2].isdigit()
+    if bare != text or numeric or len(text) > 253 or _HOSTNAME.fullmatch(text) is None:
+        reject(allowed)
+    return text.lower()
+
+
+def host_port(text: str, default_port: int | None, allowed: str) -> tuple[str, int]:
+    """`host:port`, or `host` where there is a default port."""
+    parts = _split(f"//{text}", allowed)
+    if parts.path or parts.query or parts.fragment or parts.username is not None or parts.password is not None:
+        reject(allowed)
+    return _authority(parts, default_port, allowed)
+
+
+def written(name: str, port: int, scheme: str) -> str:
+    """The authority as it stands in a `Host` field: the scheme's own port is left out (RFC 9110 section 4.2.3)."""
+    bracketed = f"[{name}]" if ":" in name else name
+    return bracketed if port == DEFAULT_PORTS[scheme] else f"{bracketed}:{port}"
+
+
+def path(text: str, allowed: str) -> str:
+    """An absolute path that means the same byte for byte as normalised."""
+    if _PATH.fullmatch(text) is None or "//" in text or _DOT_SEGMENT.search(text):
+        reject(allowed)
+    return text
+
+
+def network(text: str) -> Network:
+    allowed = "IP addresses or networks in CIDR notation, such as 10.0.0.0/8, 192.0.2.7, ::1, fd00::/8"
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        suggestion = str(ip_network(text, strict=False))
+    except ValueError:
+        suggestion = None
+    reject(allowed, suggestion)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an upstream URL says: where to connect, and what to put in front of the path."""
+
+    scheme: str
+    addresses: tuple[tuple[str, int], ...]
+    base_path: str
+
+    @property
+    def authority(self) -> str:
+        return written(*self.addresses[0], self.scheme)
+
+
+def target(text: str) -> Target:
+    """Parse `UPSTREAM_URL`."""
+    parsed = []
+    for item in text.split(","):
+        scheme, name, port, base_path = endpoint_url(item.strip(), URL_ALLOWED)
+        parsed.append((scheme, (name, port), base_path))
+    schemes = {scheme for scheme, _, _ in parsed}
+    base_paths = {base_path for _, _, base_path in parsed}
+    addresses = tuple(address for _, address, _ in parsed)
+    if len(schemes) > 1 or len(base_paths) > 1 or len(set(addresses)) < len(addresses):
+        reject(URL_ALLOWED)
+    return Target(schemes.pop(), addresses, base_paths.pop())
+
+
+def endpoint_url(text: str, allowed: str) -> tuple[str, str, int, str]:
+    """Scheme, host, port and path (without a slash at its end) of an upstream URL."""
+    parts = _split(text, allowed)
+    if parts.scheme not in DEFAULT_PORTS or "@" in parts.netloc or "?" in text or "#" in text:
+        reject(allowed)
+    if parts.path:
+        path(parts.path, allowed)
+    name, port = _authority(parts, DEFAULT_PORTS[parts.scheme], allowed)
+    return parts.scheme, name, port, parts.path.rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """The parts of a `REDIS_URL`; None where it says nothing."""
+
+    host: str | None = None
+    port: int | None = None
+    db: int | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool | None = None
+
+
+def redis_url(text: str) -> RedisUrl:
+    parts = _split(text, REDIS_URL_ALLOWED)
+    db = parts.path.removeprefix("/")
+    if parts.scheme not in {"redis", "rediss"} or "?" in text or "#" in text:
+        reject(REDIS_URL_ALLOWED)
+    if db and not (db.isascii() and db.isdigit() and len(db) <= 4):
+        reject(REDIS_URL_ALLOWED)
+    name, port = _authority(parts, 0, REDIS_URL_ALLOWED)
+    return RedisUrl(
+        host=name,
+        port=port or None,
+        db=int(db) if db else None,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        tls=parts.scheme == "rediss",
+    )
+
+
+def _ip(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _split(text: str, allowed: str) -> SplitResult:
+    # urlsplit drops tabs and newlines anywhere, and blanks at the ends: see them before it does.
+    if not text.isascii() or not text.isprintable() or " " in text:
+        reject(allowed)
+    try:
+        return urlsplit(text)
+    except ValueError:
+        reject(allowed)
+
+
+def _authority(parts: SplitResult, default_port: int | None, allowed: str) -> tuple[str, int]:
+    location = parts.netloc.rpartition("@")[2]
+    name, bracket, rest = location.partition("]") if location.startswith("[") else ("", "", "")
+    if not bracket:
+        name, colon, port = location.partition(":")
+    else:
+        name, colon, port = f"{name}]", rest[:1], rest[1:]
+        if colon not in {"", ":"}:
+            reject(allowed)
+    if not colon and default_port is not None:
+        return host(name, allowed), default_port
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        reject(allowed)
+    return host(name, allowed), int(port)

@@ -1,0 +1,176 @@
+"""What no single setting can tell: relations between settings, and files that must be there.
+
+For a pair (lower, upper) the invariant is lower ≤ upper. A default gives way: `CIRCUIT_BREAKER_WINDOW_SIZE=10` alone
+lowers the minimum of calls from its default of 20 to 10. A lower one that was set on purpose and is too high is a
+problem, since it would never take effect.
+"""
+
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from gateway.config.problems import Problem, number, shown
+from gateway.config.schema import Unit
+from gateway.config.variables import VARIABLES, Variables
+from gateway.config.yaml_tree import Location, Tree, dotted
+
+Path_ = tuple[str, ...]
+Model = TypeVar("Model", bound=BaseModel)
+
+UPSTREAM_PAIRS: tuple[tuple[Path_, Path_], ...] = (
+    (("timeouts", "attempt"), ("timeouts", "total")),
+    (("retry", "base_delay"), ("retry", "max_delay")),
+    (("breaker", "minimum_calls"), ("breaker", "window_size")),
+    (("ejection", "base_time"), ("ejection", "max_time")),
+    (("health_check", "timeout"), ("health_check", "interval")),
+)
+SETTINGS_PAIRS: tuple[tuple[Path_, Path_], ...] = (
+    (("routes", "max_tunnels"), ("server", "max_connections")),
+    *((("upstream", *lower), ("upstream", *upper)) for lower, upper in UPSTREAM_PAIRS),
+)
+
+_NAMES = {variable.path: name for name, variable in VARIABLES.items()}
+_UNITS = {
+    variable.path: next((note.name for note in variable.field.metadata if isinstance(note, Unit)), "")
+    for variable in VARIABLES.values()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Says where a value came from. `settings` leads to its section in the settings, `location` in the file."""
+
+    variables: Variables
+    problems: list[Problem]
+    settings: Path_ = ()
+    tree: Tree | None = None
+    location: Location = ()
+    broken: frozenset[str] = field(default_factory=frozenset)
+    """Variables whose value was refused already; nothing more is said about them."""
+
+    def _in_file(self, path: Path_) -> bool:
+        return self.tree is not None and self.tree.holds((*self.location, *path))
+
+    def variable(self, path: Path_) -> str:
+        return _NAMES[(*self.settings, *path)]
+
+    def name(self, path: Path_) -> str:
+        return dotted((*self.location, *path)) if self._in_file(path) else self.variable(path)
+
+    def given(self, path: Path_) -> bool:
+        return self._in_file(path) or self.variable(path) in self.variables.given
+
+    def source(self, path: Path_) -> str:
+        if self.tree is not None and self._in_file(path):
+            return self.tree.source((*self.location, *path))
+        return self.variables.source(self.variable(path))
+
+    def report(self, path: Path_, value: object, allowed: str, suggestion: str | None = None) -> None:
+        in_file = self._in_file(path)
+        if not in_file and self.variable(path) in self.broken:
+            return
+        given = None if in_file else self.variables.given.get(self.variable(path))
+        secret = not in_file and VARIABLES[self.variable(path)].env.secret
+        text = shown(given.written if given else value, secret=secret)
+        self.problems.append(Problem(self.source(path), text, allowed, suggestion))
+
+    def unit(self, path: Path_) -> str:
+        unit = _UNITS[(*self.settings, *path)]
+        return f" {unit}" if unit else ""
+
+
+def settled(model: Model, pairs: Iterable[tuple[Path_, Path_]], place: Place) -> Model:
+    """`model` with every pair in order: defaults lowered, anything else reported."""
+    for lower, upper in pairs:
+        low, high = _get(model, lower), _get(model, upper)
+        if low <= high:
+            continue
+        if not place.given(lower):
+            model = _replaced(model, lower, high)
+        elif place.name(upper) not in place.broken:
+            place.report(lower, low, f"at most {place.name(upper)}, which is {number(high)}{place.unit(upper)}")
+    return model
+
+
+def queue(section: Any, path: Path_, place: Place) -> None:
+    if section.max_queue > 0 and section.queue_timeout == 0:
+        waiting = place.name((*path, "max_queue"))
+        culprit = (*path, "queue_timeout")
+        if place.given(culprit) or not place.given((*path, "max_queue")):
+            place.report(culprit, section.queue_timeout, f"more than 0 while {waiting} is {section.max_queue}")
+        else:
+            place.report(
+                (*path, "max_queue"), section.max_queue, f"0, or set {place.name(culprit)} to more than 0 as well"
+            )
+
+
+def bucket_lifetime(section: Any, place: Place) -> None:
+    """A bucket forgotten before it is full would come back full: more than the limit allows."""
+    refill = section.capacity / section.refill_rate
+    if refill <= section.ttl:
+        return
+    capacity, refill_rate, ttl = ("capacity",), ("refill_rate",), ("ttl",)
+    full = f"{place.name(capacity)} / {place.name(refill_rate)}, which is {refill:g} seconds"
+    if place.given(ttl):
+        place.report(ttl, section.ttl, f"at least {full}")
+    else:
+        culprit = capacity if place.given(capacity) else refill_rate
+        value = section.capacity if place.given(capacity) else section.refill_rate
+        place.report(culprit, value, f"such that {full}, is at most {place.name(ttl)} ({number(section.ttl)})")
+
+
+def certificate(cert: tuple[str | None, Path_], key: tuple[str | None, Path_], place: Place) -> None:
+    """A certificate chain and its private key: both or none, and they load."""
+    (cert_file, cert_path), (key_file, key_path) = cert, key
+    if cert_file is None and key_file is None:
+        return
+    if cert_file is None or key_file is None:
+        there, missing = (cert_path, key_path) if key_file is None else (key_path, cert_path)
+        place.report(there, cert_file or key_file, f"only together with {place.name(missing)}")
+        return
+    if not (_readable(cert_file, cert_path, place) and _readable(key_file, key_path, place)):
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert_file, key_file, password=lambda: b"")
+    except (OSError, ValueError):
+        place.report(
+            cert_path, cert_file, f"a PEM certificate that goes with the unencrypted PEM key in {place.name(key_path)}"
+        )
+
+
+def authorities(file: str | None, path: Path_, place: Place) -> None:
+    """A bundle of CA certificates: it loads and is not empty."""
+    if file is None or not _readable(file, path, place):
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cafile=file)
+    except (OSError, ValueError):
+        place.report(path, file, "a file of CA certificates in PEM form")
+
+
+def _readable(file: str, path: Path_, place: Place) -> bool:
+    try:
+        with Path(file).open("rb"):
+            return True
+    except (OSError, ValueError):
+        place.report(path, file, "the path of a readable file")
+        return False
+
+
+def _get(model: BaseModel, path: Path_) -> Any:
+    value: Any = model
+    for step in path:
+        value = getattr(value, step)
+    return value
+
+
+def _replaced(model: Model, path: Path_, value: object) -> Model:
+    first, *rest = path
+    inner = _replaced(getattr(model, first), tuple(rest), value) if rest else value
+    return model.model_copy(update={first: inner})

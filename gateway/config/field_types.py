@@ -1,0 +1,52 @@
+"""Types of single values, with what is allowed in words where a range does not say it."""
+
+import re
+from collections.abc import Callable
+from typing import Annotated
+
+from annotated_types import Interval
+from pydantic import AfterValidator, Field, PlainValidator
+
+from gateway.config import addresses
+from gateway.config.model import Network
+from gateway.config.schema import Allowed
+
+_NAME_ALLOWED = "up to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+_PATH_ALLOWED = "a path that begins with '/', without '//', query, fragment or dot segments"
+_KEY_PREFIX_ALLOWED = "1 to 64 letters, digits, '_', '.', ':' or '-'"
+_ADDRESS_ALLOWED = "host or host:port; IPv6 addresses in brackets"
+_VIA_ALLOWED = "1 to 64 characters of an HTTP token (RFC 9110 section 5.6.2), such as gateway-1"
+
+
+def _matching(pattern: str, allowed: str) -> AfterValidator:
+    compiled = re.compile(pattern, re.ASCII)
+    return AfterValidator(lambda text: text if compiled.fullmatch(text) else addresses.reject(allowed))
+
+
+def _parsed_by(parse: Callable[[str], object]) -> AfterValidator:
+    """Keep the text, but only if it parses."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", _NAME_ALLOWED), Allowed(_NAME_ALLOWED)]
+# Braces would be Redis Cluster hash tags and pull every key into one slot.
+KeyPrefix = Annotated[str, _matching(r"[A-Za-z0-9_.:-]{1,64}", _KEY_PREFIX_ALLOWED), Allowed(_KEY_PREFIX_ALLOWED)]
+ViaName = Annotated[str, _matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", _VIA_ALLOWED), Allowed(_VIA_ALLOWED)]
+Host = Annotated[str, AfterValidator(addresses.host), Allowed(addresses.HOST_ALLOWED)]
+Address = Annotated[
+    str, _parsed_by(lambda text: addresses.host_port(text, 1, _ADDRESS_ALLOWED)), Allowed(_ADDRESS_ALLOWED)
+]
+UpstreamUrl = Annotated[str, _parsed_by(addresses.target), Allowed(addresses.URL_ALLOWED)]
+RedisUrl = Annotated[str, _parsed_by(addresses.redis_url), Allowed(addresses.REDIS_URL_ALLOWED)]
+UrlPath = Annotated[str, AfterValidator(lambda text: addresses.path(text, _PATH_ALLOWED)), Allowed(_PATH_ALLOWED)]
+FileName = Annotated[str, Field(min_length=1), Allowed("the path of a readable file")]
+Port = Annotated[int, Interval(ge=1, le=65535)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+Share = Annotated[float, Interval(ge=0.01, le=1)]
+Status = Annotated[int, Interval(ge=400, le=599), Allowed("statuses from 400 to 599")]
+ProxyNetwork = Annotated[Network, PlainValidator(addresses.network), Allowed("IP addresses or CIDR networks")]

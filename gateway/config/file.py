@@ -1,0 +1,134 @@
+"""The schema of the YAML file: upstreams, rate limits and routes, typed strictly.
+
+What an entry leaves out is filled in from the environment's settings before it is validated (`overlaid`), so that the
+models here only say what is there beyond `gateway.config.settings`.
+"""
+
+import re
+from http import HTTPMethod
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval, Len
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from gateway.config import addresses
+from gateway.config.field_types import Host, Name, Port
+from gateway.config.problems import nearest
+from gateway.config.schema import Allowed, Section
+from gateway.config.settings import RouteDefaults
+from gateway.config.upstream_settings import Upstream
+
+CONTROL_PREFIXES = (
+    "/health",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/status/",
+    "/api/resilience",
+    "/api/admin",
+    "/api/test",
+    "/chaos",
+)
+
+# CONNECT asks for a tunnel to anywhere and is refused before routing. The rest is WebDAV and what caches take.
+_METHODS = frozenset(HTTPMethod) - {HTTPMethod.CONNECT} | {
+    *("ACL", "BIND", "CHECKOUT", "COPY", "LINK", "LOCK", "M-SEARCH", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL"),
+    *("MOVE", "NOTIFY", "PROPFIND", "PROPPATCH", "PURGE", "QUERY", "REBIND", "REPORT", "SEARCH", "SOURCE"),
+    *("SUBSCRIBE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE"),
+}
+_METHOD_ALLOWED = "HTTP methods in capitals, such as GET, POST, DELETE; not CONNECT"
+_AUTHORITY = re.compile(r"[A-Za-z0-9._:\[\]-]+", re.ASCII)
+_AUTHORITY_ALLOWED = "host or host:port"
+_ROUTE_HOST_ALLOWED = "a host name without port or wildcard, or an IP address"
+_PATH_ALLOWED = "a path that begins with '/', without '//', query, fragment or dot segments"
+_RESERVED = f"nothing under {', '.join(CONTROL_PREFIXES)}, which the gateway answers itself"
+
+
+def _method(text: str) -> str:
+    return text if text in _METHODS else addresses.reject(_METHOD_ALLOWED, nearest(text, sorted(_METHODS)))
+
+
+def _authority(text: str) -> str:
+    if _AUTHORITY.fullmatch(text) is None:
+        addresses.reject(_AUTHORITY_ALLOWED)
+    addresses.host_port(text, 1, _AUTHORITY_ALLOWED)
+    return text
+
+
+def _base_path(text: str) -> str:
+    return addresses.path(text, _PATH_ALLOWED).rstrip("/")
+
+
+def _prefix(text: str) -> str:
+    addresses.path(text, _PATH_ALLOWED)
+    for reserved in CONTROL_PREFIXES:
+        if text == reserved or text.startswith(f"{reserved.rstrip('/')}/"):
+            addresses.reject(_RESERVED)
+    return text
+
+
+def _endpoint(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if "://" not in value:
+        name, port = addresses.host_port(value, None, addresses.ENDPOINT_ALLOWED)
+        return {"host": name, "port": port}
+    scheme, name, port, path = addresses.endpoint_url(value, addresses.ENDPOINT_ALLOWED)
+    if path:
+        addresses.reject(addresses.ENDPOINT_ALLOWED)
+    return {"host": name, "port": port, "scheme": scheme}
+
+
+class FileEndpoint(Section):
+    host: Host
+    port: Port
+    weight: Annotated[int, Interval(ge=1, le=1000)] = 1
+    scheme: Literal["http", "https"] | None = None
+
+
+class FileUpstream(Upstream):
+    endpoints: Annotated[
+        list[Annotated[FileEndpoint, BeforeValidator(_endpoint), Allowed(addresses.ENDPOINT_ALLOWED)]],
+        Len(1, 1000),
+        Allowed(f"a list of at least one endpoint: {addresses.ENDPOINT_ALLOWED}"),
+    ]
+    scheme: Literal["http", "https"] | None = None
+    base_path: Annotated[str, AfterValidator(_base_path), Allowed(_PATH_ALLOWED)] = ""
+    authority: Annotated[str, AfterValidator(_authority), Allowed(_AUTHORITY_ALLOWED)] | None = None
+
+
+class FileRoute(RouteDefaults):
+    name: Name
+    prefix: Annotated[str, AfterValidator(_prefix), Allowed(_PATH_ALLOWED)]
+    upstream: Annotated[str, Allowed("the name of an upstream")]
+    host: Annotated[
+        Annotated[str, AfterValidator(lambda text: addresses.host(text, _ROUTE_HOST_ALLOWED))] | None,
+        Allowed(_ROUTE_HOST_ALLOWED),
+    ] = None
+    methods: Annotated[
+        Annotated[list[Annotated[str, AfterValidator(_method), Allowed(_METHOD_ALLOWED)]], Len(1, 100)] | None,
+        Allowed(f"a list of {_METHOD_ALLOWED}"),
+    ] = None
+    strip_prefix: bool = False
+    preserve_host: bool = False
+    rate_limit: Annotated[str | None, Allowed("the name of a rate limit, or null for none")] = "default"
+    websocket: bool = False
+
+
+class File(Section):
+    """The three parts; their entries are validated one by one, so that one bad entry does not hide another."""
+
+    upstreams: dict[str, Any] = Field(default_factory=dict)
+    rate_limits: dict[str, Any] = Field(default_factory=dict)
+    routes: list[Any] = Field(default_factory=list)
+
+
+def overlaid(defaults: dict[str, Any], entry: object) -> object:
+    """`entry` with what it leaves out taken from `defaults`; what has not the right shape is left to the schema."""
+    if not isinstance(entry, dict):
+        return entry
+    result = defaults | entry
+    for key, value in entry.items():
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
+            result[key] = overlaid(defaults[key], value)
+    return result

@@ -1,0 +1,74 @@
+"""Environment, `.env` and file in; one `GatewayConfig` or every problem out."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from gateway.config import variables, yaml_tree
+from gateway.config.assemble import Assembly
+from gateway.config.model import GatewayConfig
+from gateway.config.problems import ConfigError, Problem, nearest, shown
+from gateway.config.schema import nest, problem
+from gateway.config.settings import Settings
+from gateway.config.variables import VARIABLES, Variables
+from gateway.config.yaml_tree import Tree
+
+_PATHS = {variable.path: name for name, variable in VARIABLES.items()}
+
+
+def load(environ: Mapping[str, str] = os.environ, env_file: Path | None = Path(".env")) -> GatewayConfig:
+    """The effective configuration.
+
+    `env_file` may be absent; `environ` wins over it. Files are named relative to the working directory. Raises
+    `ConfigError` with everything that is wrong; no message contains a secret.
+    """
+    given = variables.read(environ, env_file)
+    problems = list(given.problems)
+    settings, broken = _settings(given, problems)
+    tree = _tree(settings.process.config_file, given, problems)
+    assembly = Assembly(settings, given, broken, tree, problems)
+    config = assembly.config()
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+    return config
+
+
+def _settings(given: Variables, problems: list[Problem]) -> tuple[Settings, frozenset[str]]:
+    """The settings, and the names of the variables that had to be left out of them."""
+    values = {name: each.value for name, each in given.given.items()}
+    try:
+        return Settings(**nest(Settings, values)), frozenset()
+    except ValidationError as error:
+        details = error.errors()
+    broken = set()
+    for detail in details:
+        path = tuple(step for step in detail["loc"] if isinstance(step, str))
+        name = _PATHS[path]
+        each = given.given[name]
+        broken.add(name)
+        found = problem(Settings, detail, each.source, secret=VARIABLES[name].env.secret)
+        if each.allowed is not None:
+            found = Problem(each.source, shown(each.written), each.allowed)
+        problems.append(found)
+    rest = {name: value for name, value in values.items() if name not in broken}
+    return Settings(**nest(Settings, rest)), frozenset(broken)
+
+
+def _tree(config_file: str | None, given: Variables, problems: list[Problem]) -> Tree:
+    if config_file is None:
+        return Tree("")
+    path = Path(config_file)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError):
+        beside = [entry.name for entry in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        near = nearest(path.name, beside)
+        suggestion = str(path.with_name(near)) if near and near != path.name else None
+        source = given.source("GATEWAY_CONFIG")
+        problems.append(Problem(source, shown(config_file), "the path of a readable YAML file in UTF-8", suggestion))
+        return Tree(config_file)
+    tree = yaml_tree.parse(text, config_file)
+    problems += tree.problems
+    return tree

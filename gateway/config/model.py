@@ -1,0 +1,200 @@
+"""The effective configuration: immutable domain types, complete and valid.
+
+Whatever the source (environment, `.env`, YAML), the rest of the program sees only these. Seconds are floats without a
+suffix; any other unit has one. Nothing here reads a file or the environment.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal
+
+from gateway.policy.breaker import BreakerSettings
+from gateway.policy.budget import BudgetSettings
+from gateway.policy.ejection import EjectionSettings
+from gateway.policy.limit import LimitSettings
+from gateway.policy.retry import RetrySettings
+from gateway.policy.token_bucket import RateLimitPolicy
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointConfig:
+    """One address of an upstream. `weight` is relative to the others of the same upstream (1 to 1000)."""
+
+    host: str
+    port: int
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """TLS towards an upstream. `server_name` overrides the endpoint's host in SNI and in verification."""
+
+    verify: bool = True
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckConfig:
+    """Active check of each endpoint: `GET path` every `interval`; healthy means a 2xx or 3xx within `timeout`."""
+
+    path: str
+    interval: float = 5.0
+    timeout: float = 2.0
+    healthy_threshold: int = 2
+    unhealthy_threshold: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConfig:
+    """A named service with one or more endpoints that are interchangeable.
+
+    `attempt_timeout` bounds one attempt up to the response head (connecting included); `total_timeout` bounds all
+    attempts and the delays between them up to the response head; `idle_timeout` bounds the silence within a body.
+    `base_path` is put in front of the forwarded path, byte for byte, and does not end in a slash.
+    `authority` is what `Host` says to the upstream unless a route preserves the client's.
+    """
+
+    name: str
+    endpoints: tuple[EndpointConfig, ...]
+    authority: str
+    base_path: str = ""
+    tls: UpstreamTls | None = None
+    balance: Literal["least_in_flight", "round_robin"] = "least_in_flight"
+    connect_timeout: float = 2.0
+    attempt_timeout: float = 10.0
+    total_timeout: float = 30.0
+    idle_timeout: float = 60.0
+    max_connections: int = 256
+    keepalive_timeout: float = 30.0
+    dns_ttl: float = 5.0
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    bulkhead: LimitSettings = field(default_factory=lambda: LimitSettings(limit=512, max_queue=64, queue_timeout=0.25))
+    ejection: EjectionSettings = field(default_factory=EjectionSettings)
+    health_check: HealthCheckConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfig:
+    """Which requests go to which upstream.
+
+    A route matches on host (None: any) and on the longest path prefix, whole segments only: `/api` matches `/api`
+    and `/api/x`, not `/apix`; `/api/` matches only what is below it. `strip_prefix` removes the prefix (the rest
+    begins with a slash) before the upstream's `base_path` is put in front. `methods` None means all.
+    `max_body_bytes` None means unlimited. `max_tunnels` caps the open WebSocket tunnels of this route.
+    """
+
+    name: str
+    prefix: str
+    upstream: str
+    host: str | None = None
+    methods: frozenset[str] | None = None
+    strip_prefix: bool = False
+    preserve_host: bool = False
+    rate_limit: str | None = "default"
+    websocket: bool = False
+    max_tunnels: int = 1000
+    tunnel_idle_timeout: float = 300.0
+    max_body_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerTls:
+    cert_file: str
+    key_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The listening side. `host` empty means every address, IPv4 and IPv6.
+
+    `client_idle_timeout` bounds the silence of a client within a request body, and the time in which it takes
+    nothing of a response that waits for it. `drain_delay` is the pause between `/readyz` turning 503 and the
+    listener closing; `drain_timeout` is how long exchanges in flight then have.
+    """
+
+    host: str = ""
+    port: int = 5000
+    tls: ListenerTls | None = None
+    max_connections: int = 20_000
+    max_request_line_bytes: int = 8192
+    max_header_bytes: int = 32_768
+    max_header_count: int = 100
+    header_timeout: float = 10.0
+    keepalive_timeout: float = 75.0
+    client_idle_timeout: float = 60.0
+    drain_delay: float = 0.0
+    drain_timeout: float = 30.0
+    trusted_proxies: tuple[Network, ...] = ()
+    via_name: str = "gateway"
+    trace_sample_ratio: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SheddingConfig:
+    """The global cap on exchanges in flight and the answer beyond it. `retry_after` in seconds, before jitter."""
+
+    limit: LimitSettings = field(default_factory=lambda: LimitSettings(limit=1000, max_queue=0, queue_timeout=0.0))
+    status: int = 429
+    retry_after: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitConfig:
+    """Named token buckets and how their state is shared. `legacy_headers` adds the `X-RateLimit-*` trio."""
+
+    policies: Mapping[str, RateLimitPolicy]
+    on_redis_failure: Literal["local", "open", "closed"] = "local"
+    legacy_headers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RedisConfig:
+    """Where the shared state lives. `addresses` are servers, sentinels or cluster nodes, according to `mode`.
+
+    `timeout` bounds connecting and every command, in seconds; it is what a request may lose once to a dead Redis.
+    """
+
+    mode: Literal["single", "sentinel", "cluster"]
+    addresses: tuple[tuple[str, int], ...]
+    db: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    tls_verify: bool = True
+    tls_ca_file: str | None = None
+    master_name: str | None = None
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
+    timeout: float = 0.05
+    key_prefix: str = "api-gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    level: str = "INFO"
+    format: Literal["json", "text"] = "json"
+    access_log: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Everything. `redis` None means the embedded store: one process, nothing shared."""
+
+    service: str
+    environment: str
+    server: ServerConfig
+    shedding: SheddingConfig
+    rate_limits: RateLimitConfig
+    upstreams: Mapping[str, UpstreamConfig]
+    routes: tuple[RouteConfig, ...]
+    redis: RedisConfig | None
+    log: LogConfig
+    retry_buffer_bytes: int = 65_536

@@ -1,0 +1,80 @@
+"""What is wrong with a configuration, one line each, and never a secret in it.
+
+A line reads `SOURCE: VALUE; allowed: WHAT; did you mean NAME?`. The source is a variable (`environment PORT`,
+`.env:3 PORT`) or a place in the file (`gateway.yaml:12 routes[2].upstream`). Values are cut, escaped to one line, and
+stripped of whatever stands before an `@` or behind a `?`; what is inside a mapping or a list is not shown at all.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MISSING = "missing"
+UNKNOWN = "unknown name"
+MASK = "***"
+
+_LONGEST_VALUE = 80
+_URL_CREDENTIALS = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*:(?://)?)?.*@", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One reason not to start. `value` is already fit to be printed."""
+
+    source: str
+    value: str
+    allowed: str
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        hint = f"; did you mean {self.suggestion}?" if self.suggestion else ""
+        return f"{self.source}: {self.value}; allowed: {self.allowed}{hint}"
+
+
+class ConfigError(Exception):
+    """Everything that is wrong, not only the first thing; `str()` is one line per problem."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """The known name that `name` was probably meant to be, ignoring case, or None."""
+    if not isinstance(name, str):
+        return None
+    by_fold = {candidate.casefold(): candidate for candidate in known}
+    matches = difflib.get_close_matches(name.casefold(), by_fold, n=1, cutoff=0.6)
+    return by_fold[matches[0]] if matches else None
+
+
+def shown(value: object, *, secret: bool = False) -> str:
+    """The value as it may appear in a message."""
+    if secret:
+        return MASK
+    match value:
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case str():
+            text = _URL_CREDENTIALS.sub(lambda found: f"{found[1] or ''}{MASK}@", value)
+            head, query, _ = text.partition("?")
+            text = f"{head}?{MASK}" if query else head
+            if len(text) > _LONGEST_VALUE:
+                text = text[: _LONGEST_VALUE - 1] + "…"
+            return json.dumps(text, ensure_ascii=False)
+        case bool() | None:
+            return json.dumps(value)
+        case float():
+            return number(value)
+    return str(value)
+
+
+def number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else str(value)

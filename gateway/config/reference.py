@@ -1,0 +1,131 @@
+"""What the declarations of the settings say, as `.env.example` and as the tables of `docs/configuration.md`.
+
+    python -m gateway.config.reference env > .env.example
+    python -m gateway.config.reference upstream|route|rate_limit
+
+Tests compare the files with this, so that names, defaults and ranges cannot drift apart.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import get_origin
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from gateway.config.file import FileRoute, FileUpstream
+from gateway.config.schema import Env, Variable, allowed
+from gateway.config.settings import RateLimit
+from gateway.config.variables import ALIASES, VARIABLES
+
+# Chosen for the drills of the operations runbook: they must show what they promise within seconds.
+EXAMPLE: dict[str, tuple[str, str]] = {
+    "UPSTREAM_URL": ("http://127.0.0.1:5001", "the stub upstream"),
+    "RATE_LIMIT_CAPACITY": ("50", "100 quick requests meet some 429s; raise it for production"),
+    "RATE_LIMIT_REFILL_RATE": ("20", "few enough that the bucket above empties under them"),
+    "CIRCUIT_BREAKER_FAILURE_THRESHOLD": ("3", "a handful of failing requests trips the breaker"),
+}
+
+_FILE_ONLY = {
+    "endpoints": 'The addresses: `"host:port"`, `"http://host:port"` or `{host, port, weight}`; weight from 1 to 1000',
+    "scheme": "`http` or `https`; what the endpoints' URLs say, else `http`",
+    "base_path": "Put in front of the forwarded path, byte for byte; nothing",
+    "authority": "What `Host` says to the upstream; the first endpoint's address",
+    "name": "Label in logs and metrics; unique",
+    "prefix": "Longest prefix wins, whole segments: `/api` takes `/api` and `/api/x`, `/api/` only what is below",
+    "upstream": "Where the requests go",
+    "host": "Only requests for this host; any",
+    "methods": "Only these methods; any",
+    "strip_prefix": "Take the prefix off before forwarding",
+    "preserve_host": "Forward the client's `Host` instead of the upstream's authority",
+    "rate_limit": "Which rate limit; `null` for none",
+    "websocket": "Let WebSocket tunnels through",
+}
+
+
+def env_example() -> str:
+    """The text of `.env.example`."""
+    lines = [
+        "# Every setting of the gateway. Copy to .env and change what you need. Commented out: the default.",
+        "# Variables of the process environment win over this file. An empty value counts as not set.",
+        "# `gateway check` says what is wrong; docs/configuration.md says more.",
+    ]
+    group: type[BaseModel] | None = None
+    for name, variable in VARIABLES.items():
+        if variable.section is not group:
+            group = variable.section
+            lines += ["", f"## {group.__doc__}"]
+        lines.append(f"# {_sentence(variable)}")
+        value, why = EXAMPLE.get(name, (None, None))
+        if value is None:
+            lines.append(f"#{name}={variable.default_text}")
+        else:
+            lines += [f"# Here {value}: {why}.", f"{name}={value}"]
+    lines += ["", "## Aliases of the platform runbook, in their own units (not together with the name they stand for)"]
+    for name, alias in ALIASES.items():
+        lines += [f"# {alias.target}, {alias.meaning}. Not set by default; {alias.allowed}.", f"#{name}="]
+    return "\n".join(lines) + "\n"
+
+
+def upstream_table() -> str:
+    return _file_table(FileUpstream)
+
+
+def route_table() -> str:
+    return _file_table(FileRoute)
+
+
+def rate_limit_table() -> str:
+    return _file_table(RateLimit)
+
+
+def _sentence(variable: Variable) -> str:
+    default = variable.default_text
+    when_unset = f"Default {default}" if default else f"Not set: {variable.env.unset}"
+    return f"{variable.env.meaning}. {when_unset}; {variable.allowed}."
+
+
+def _file_table(model: type[BaseModel]) -> str:
+    return _table(("key", "left out", "allowed", "meaning"), list(_file_rows(model, "")))
+
+
+def _file_rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    # What the entry alone has first, in its own order; then what it shares with the environment.
+    for name in dict.fromkeys([*model.__annotations__, *model.model_fields]):
+        field = model.model_fields[name]
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from _file_rows(nested, f"{prefix}{name}.")
+            continue
+        env = next((note for note in field.metadata if isinstance(note, Env)), None)
+        if env is not None:
+            left_out, meaning = f"`{env.name}`", env.meaning
+        else:
+            meaning = _FILE_ONLY[name]
+            default = field.get_default(call_default_factory=True)
+            left_out = "required" if default is PydanticUndefined else "" if default in {None, ""} else _code(default)
+            if left_out == "" and ";" in meaning:
+                meaning, left_out = (part.strip() for part in meaning.rsplit(";", 1))
+        text = "a list of endpoints" if get_origin(nested) is list and "FileEndpoint" in str(nested) else None
+        yield f"`{prefix}{name}`", left_out, text or allowed(nested, field.metadata), meaning
+
+
+def _code(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"`{text}`" if text else ""
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, str, str, str]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+_OUTPUTS: dict[str, Callable[[], str]] = {
+    "env": env_example,
+    "upstream": upstream_table,
+    "route": route_table,
+    "rate_limit": rate_limit_table,
+}
+
+if __name__ == "__main__":
+    sys.stdout.write(_OUTPUTS[sys.argv[1]]())

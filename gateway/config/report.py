@@ -1,0 +1,189 @@
+"""The effective configuration for people (`gateway routes`) and for programs (`--json`). Secrets are masked."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gateway.config.model import GatewayConfig, RedisConfig, RouteConfig, UpstreamConfig
+from gateway.config.problems import MASK, number
+
+_SECRETS = frozenset({"password", "sentinel_password"})
+
+
+def summary(config: GatewayConfig) -> str:
+    """One line: what listens where, in front of what."""
+    counted = (
+        _count(len(config.routes), "route"),
+        _count(len(config.upstreams), "upstream"),
+        _count(len(config.rate_limits.policies), "rate limit"),
+    )
+    return f"{', '.join(counted)}; {_listener(config)}; {_store(config.redis)}"
+
+
+def as_json(config: GatewayConfig) -> str:
+    return json.dumps(_plain(config), indent=2) + "\n"
+
+
+def as_text(config: GatewayConfig) -> str:
+    upstreams = config.upstreams.values()
+    sections = (
+        ("Routes", [_route(route) for route in config.routes]),
+        ("Upstreams", [_upstream(upstream) for upstream in upstreams]),
+        ("Retries", [_retry(upstream) for upstream in upstreams]),
+        ("Circuit breakers", [_breaker(upstream) for upstream in upstreams]),
+        ("Concurrency", [_concurrency(upstream) for upstream in upstreams]),
+        ("Rate limits", [_rate_limit(config, name) for name in config.rate_limits.policies]),
+    )
+    limit = config.shedding.limit
+    waiting = _queue(limit.max_queue, limit.queue_timeout)
+    lines = [
+        f"Listener: {_listener(config)}",
+        f"Store: {_store(config.redis)}",
+        f"Load shedding: {limit.limit} in flight, queue {waiting}, then {config.shedding.status}",
+        "",
+    ]
+    for title, rows in sections:
+        lines += [title, *_table(rows), ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _route(route: RouteConfig) -> dict[str, str]:
+    return {
+        "name": route.name,
+        "host": route.host or "any",
+        "prefix": route.prefix,
+        "methods": ",".join(sorted(route.methods)) if route.methods is not None else "any",
+        "upstream": route.upstream,
+        "strip": _yes(route.strip_prefix),
+        "client's host": _yes(route.preserve_host),
+        "rate limit": route.rate_limit or "none",
+        "body bytes": str(route.max_body_bytes or "unlimited"),
+        "websocket": f"{route.max_tunnels}, idle {_s(route.tunnel_idle_timeout)}" if route.websocket else "no",
+    }
+
+
+def _upstream(upstream: UpstreamConfig) -> dict[str, str]:
+    scheme = "http" if upstream.tls is None else "https" if upstream.tls.verify else "https, not verified"
+    check = upstream.health_check
+    return {
+        "name": upstream.name,
+        "scheme": scheme,
+        "endpoints": " ".join(_endpoint(each.host, each.port, each.weight) for each in upstream.endpoints),
+        "base path": upstream.base_path or "/",
+        "host": upstream.authority,
+        "balance": upstream.balance,
+        "connect": _s(upstream.connect_timeout),
+        "attempt": _s(upstream.attempt_timeout),
+        "total": _s(upstream.total_timeout),
+        "idle": _s(upstream.idle_timeout),
+        "health check": f"{check.path} every {_s(check.interval)}" if check else "no",
+    }
+
+
+def _retry(upstream: UpstreamConfig) -> dict[str, str]:
+    retry, budget = upstream.retry, upstream.budget
+    return {
+        "upstream": upstream.name,
+        "attempts": str(retry.max_attempts),
+        "delay": f"{_s(retry.base_delay)} to {_s(retry.max_delay)}",
+        "strategy": retry.strategy,
+        "statuses": ",".join(str(status) for status in sorted(retry.statuses)) or "none",
+        "budget": f"{budget.ratio:.0%} + {number(budget.min_per_second)}/s",
+    }
+
+
+def _breaker(upstream: UpstreamConfig) -> dict[str, str]:
+    breaker = upstream.breaker
+    slow = breaker.slow_call_threshold
+    return {
+        "upstream": upstream.name,
+        "failures": str(breaker.failure_threshold),
+        "failure rate": f"{breaker.failure_rate_threshold:.0%} of {breaker.minimum_calls}+",
+        "slow calls": f"{breaker.slow_call_rate_threshold:.0%} over {_s(slow)}" if slow is not None else "off",
+        "window": f"{breaker.window_size} calls, {_s(breaker.window_seconds)}",
+        "reset": _s(breaker.reset_timeout),
+        "probes": str(breaker.half_open_max_probes),
+        "successes": str(breaker.half_open_success_threshold),
+    }
+
+
+def _concurrency(upstream: UpstreamConfig) -> dict[str, str]:
+    bulkhead, ejection = upstream.bulkhead, upstream.ejection
+    return {
+        "upstream": upstream.name,
+        "bulkhead": str(bulkhead.limit),
+        "queue": _queue(bulkhead.max_queue, bulkhead.queue_timeout),
+        "connections": f"{upstream.max_connections} each, idle {_s(upstream.keepalive_timeout)}",
+        "ejection": f"after {ejection.consecutive_failures}, {_s(ejection.base_time)} to {_s(ejection.max_time)}, "
+        f"at most {ejection.max_fraction:.0%}",
+    }
+
+
+def _rate_limit(config: GatewayConfig, name: str) -> dict[str, str]:
+    policy = config.rate_limits.policies[name]
+    return {
+        "name": name,
+        "capacity": str(policy.capacity),
+        "refill": f"{number(policy.refill_rate)}/s",
+        "kept": _s(policy.max_ttl),
+        "without redis": config.rate_limits.on_redis_failure,
+    }
+
+
+def _listener(config: GatewayConfig) -> str:
+    server = config.server
+    host = f"[{server.host}]" if ":" in server.host else server.host or "*"
+    return f"{'https' if server.tls else 'http'} on {host}:{server.port}"
+
+
+def _store(redis: RedisConfig | None) -> str:
+    if redis is None:
+        return "embedded store (no Redis)"
+    where = " ".join(_endpoint(host, port) for host, port in redis.addresses)
+    return f"Redis {redis.mode} at {where}{' with TLS' if redis.tls else ''}"
+
+
+def _endpoint(host: str, port: int, weight: int = 1) -> str:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return address if weight == 1 else f"{address}*{weight}"
+
+
+def _count(amount: int, noun: str) -> str:
+    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
+
+
+def _queue(length: int, timeout: float) -> str:
+    return f"{length} for {_s(timeout)}" if length else "none"
+
+
+def _s(seconds: float) -> str:
+    return f"{number(seconds)}s"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> Iterable[str]:
+    if not rows:
+        return ["  none"]
+    cells = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: MASK if field.name in _SECRETS and inner is not None else _plain(inner)
+            for field in dataclasses.fields(value)
+            for inner in [getattr(value, field.name)]
+        }
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,198 @@
+"""How a setting is declared, and what can be said about it from its declaration alone.
+
+A `Section` is a pydantic model whose fields carry their range, unit, environment variable and meaning:
+
+    connect: Annotated[Seconds, Interval(ge=0.001, le=300), Env("UPSTREAM_CONNECT_TIMEOUT", "Time to connect")] = 2.0
+
+The same sections read the environment (text, converted) and the file (typed strictly). Names, ranges and defaults in
+messages, in `.env.example` and in the documentation are all derived from here.
+"""
+
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, GroupedMetadata, Le
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from gateway.config.problems import MISSING, UNKNOWN, Problem, nearest, number, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What is allowed, in words, where type and range do not say it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """The environment variable of a field. `meaning` is one line; `unset` says what it means to leave it out."""
+
+    name: str
+    meaning: str
+    unset: str = ""
+    secret: bool = False
+
+
+Seconds = Annotated[float, Unit("seconds")]
+Bytes = Annotated[int, Unit("bytes")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """An environment variable and the field it sets. `path` leads to the field from the root model."""
+
+    env: Env
+    path: tuple[str, ...]
+    field: FieldInfo
+    section: type[BaseModel]
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return _bounds(_flat(self.field.annotation, self.field.metadata)[1])
+
+    @property
+    def is_list(self) -> bool:
+        return get_origin(_flat(self.field.annotation, ())[0]) is list
+
+    @property
+    def allowed(self) -> str:
+        text = allowed(self.field.annotation, self.field.metadata)
+        return text.replace("a list", "a comma list", 1) if self.is_list else text
+
+    @property
+    def default_text(self) -> str:
+        """The default as one would write it in the environment; empty when unset."""
+        default = self.field.get_default(call_default_factory=True)
+        if isinstance(default, list):
+            return ",".join(str(item) for item in default)
+        if isinstance(default, bool):
+            return "true" if default else "false"
+        return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def variables(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[Variable]:
+    """Every environment variable that `model` or a section in it declares, in order."""
+    for name, field in model.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from variables(nested, (*path, name))
+        for note in field.metadata:
+            if isinstance(note, Env):
+                yield Variable(note, (*path, name), field, model)
+
+
+def allowed(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    """What a field accepts, in words."""
+    kind, notes = _flat(annotation, metadata)
+    for note in notes:
+        if isinstance(note, Allowed):
+            return note.text
+    if get_origin(kind) is list:
+        return f"a list of {allowed(get_args(kind)[0])}"
+    if get_origin(kind) is Literal:
+        return " or ".join(str(option) for option in get_args(kind))
+    if kind is bool:
+        return "true or false"
+    if kind in {int, float}:
+        unit = next((f", in {note.name}" for note in notes if isinstance(note, Unit)), "")
+        bounds = _bounds(notes)
+        span = f" from {number(bounds[0])} to {number(bounds[1])}" if bounds else ""
+        return f"{'an integer' if kind is int else 'a number'}{span}{unit}"
+    if get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return "a mapping"
+    return "text"
+
+
+def problem(root: type[BaseModel], error: ErrorDetails, source: str, *, secret: bool = False) -> Problem:
+    """Translate one pydantic error about a value at `error["loc"]` under `root`."""
+    location = tuple(part for part in error["loc"] if part != "[key]")
+    parent, kind, notes = _find(root, location)
+    context = error.get("ctx", {})
+    if error["type"] == "extra_forbidden":
+        known = list(parent.model_fields) if parent else []
+        return Problem(source, UNKNOWN, ", ".join(known), nearest(location[-1], known))
+    if error["type"] == "missing":
+        return Problem(source, MISSING, allowed(kind, notes))
+    value = shown(error["input"], secret=secret)
+    if error["type"] == "rejected":
+        return Problem(source, value, context["allowed"], context["suggestion"])
+    options = [str(option) for option in get_args(_flat(kind, ())[0])] if "literal" in error["type"] else []
+    return Problem(source, value, allowed(kind, notes), nearest(error["input"], options))
+
+
+def nest(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat variables in `values` as the nested input of `model`; lists are split at commas."""
+    nested: dict[str, Any] = {}
+    for variable in variables(model):
+        if variable.env.name not in values:
+            continue
+        value = values[variable.env.name]
+        if variable.is_list:
+            value = [item.strip() for item in value.split(",") if item.strip()]
+        inner = nested
+        for step in variable.path[:-1]:
+            inner = inner.setdefault(step, {})
+        inner[variable.path[-1]] = value
+    return nested
+
+
+def _flat(annotation: Any, metadata: Iterable[Any]) -> tuple[Any, tuple[Any, ...]]:
+    """The bare type beneath `Annotated` and `| None`, and all that was noted on the way."""
+    notes = tuple(metadata)
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation, *inner = get_args(annotation)
+            notes += tuple(inner)
+        elif get_origin(annotation) in {Union, types.UnionType} and type(None) in get_args(annotation):
+            annotation = next(option for option in get_args(annotation) if option is not type(None))
+        else:
+            return annotation, notes
+
+
+def _bounds(notes: Iterable[Any]) -> tuple[float, float] | None:
+    lowest = highest = None
+    for note in notes:
+        for bound in note if isinstance(note, GroupedMetadata) else (note,):
+            if isinstance(bound, Ge):
+                lowest = bound.ge
+            elif isinstance(bound, Le):
+                highest = bound.le
+    if lowest is None or highest is None:
+        return None
+    return lowest, highest  # type: ignore[return-value]  # annotated_types knows them only as comparable
+
+
+def _find(
+    root: type[BaseModel], location: tuple[int | str, ...]
+) -> tuple[type[BaseModel] | None, Any, tuple[Any, ...]]:
+    """The innermost model on the way to `location`, and the type and notes found there."""
+    parent: type[BaseModel] | None = None
+    kind: Any = root
+    notes: tuple[Any, ...] = ()
+    for step in location:
+        kind, notes = _flat(kind, ())
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            parent = kind
+            field = kind.model_fields.get(str(step))
+            if field is None:
+                return parent, None, ()
+            kind, notes = field.annotation, tuple(field.metadata)
+        elif get_origin(kind) is dict:
+            kind, notes = get_args(kind)[1], ()
+        elif get_origin(kind) is list:
+            kind, notes = get_args(kind)[0], ()
+    return parent, kind, notes

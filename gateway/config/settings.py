@@ -1,0 +1,270 @@
+"""Every setting: its variable, type, range, default and meaning, declared once.
+
+Sections that an upstream, a route or a rate limit of the file may override (`Upstream`, `RouteDefaults`, `RateLimit`)
+serve as the schema of the file as well (`gateway.config.file`). Field names are those of the domain types in
+`gateway.config.model` wherever there is a counterpart, so that a setting nothing reads fails at assembly.
+"""
+
+from typing import Annotated, Literal
+
+from annotated_types import Interval
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from gateway.config.field_types import (
+    Address,
+    FileName,
+    Fraction,
+    Host,
+    KeyPrefix,
+    Name,
+    Port,
+    ProxyNetwork,
+    RedisUrl,
+    UpstreamUrl,
+    ViaName,
+)
+from gateway.config.schema import Bytes, Env, Seconds, Section
+from gateway.config.upstream_settings import Upstream
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+class Process(Section):
+    """The process"""
+
+    service_name: Annotated[Name, Env("SERVICE_NAME", "The `service` label of metrics and logs")] = "gateway"
+    environment: Annotated[Name, Env("ENVIRONMENT", "Where this runs, as logs and health say it")] = "development"
+    config_file: Annotated[
+        FileName | None, Env("GATEWAY_CONFIG", "YAML file with upstreams, rate limits and routes", "no file")
+    ] = None
+
+
+class Log(Section):
+    """Logs"""
+
+    level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+        BeforeValidator(_upper),
+        Env("LOG_LEVEL", "Least level of the application log, in any case"),
+    ] = "INFO"
+    format: Annotated[Literal["json", "text"], Env("LOG_FORMAT", "json for machines, text for people")] = "json"
+    access_log: Annotated[bool, Env("ACCESS_LOG", "One line for every request")] = True
+
+
+class Server(Section):
+    """The listener"""
+
+    host: Annotated[Host, Env("HOST", "Address to listen on", "every address, IPv4 and IPv6")] = ""
+    port: Annotated[Port, Env("PORT", "TCP port to listen on")] = 5000
+    tls_cert_file: Annotated[
+        FileName | None, Env("TLS_CERT_FILE", "Certificate chain of the listener, PEM", "plain HTTP")
+    ] = None
+    tls_key_file: Annotated[
+        FileName | None, Env("TLS_KEY_FILE", "Private key of the listener, PEM, not encrypted", "plain HTTP")
+    ] = None
+    max_connections: Annotated[
+        int, Interval(ge=1, le=1_000_000), Env("MAX_CONNECTIONS", "Open client connections in all")
+    ] = 20_000
+    max_request_line_bytes: Annotated[
+        Bytes, Interval(ge=256, le=65_536), Env("MAX_REQUEST_LINE_BYTES", "Longest request line; beyond it 414")
+    ] = 8192
+    max_header_bytes: Annotated[
+        Bytes, Interval(ge=1024, le=1_048_576), Env("MAX_HEADER_BYTES", "Largest header section; beyond it 431")
+    ] = 32_768
+    max_header_count: Annotated[
+        int, Interval(ge=8, le=1000), Env("MAX_HEADER_COUNT", "Most header fields; beyond it 431")
+    ] = 100
+    header_timeout: Annotated[
+        Seconds, Interval(ge=0.1, le=600), Env("HEADER_TIMEOUT_SECONDS", "Time for a whole request head; then 408")
+    ] = 10.0
+    keepalive_timeout: Annotated[
+        Seconds, Interval(ge=0.1, le=3600), Env("KEEPALIVE_TIMEOUT_SECONDS", "Idle client connections close after it")
+    ] = 75.0
+    client_idle_timeout: Annotated[
+        Seconds,
+        Interval(ge=0.1, le=3600),
+        Env("CLIENT_IDLE_TIMEOUT_SECONDS", "Longest silence of a client within a body, either way"),
+    ] = 60.0
+    drain_delay: Annotated[
+        Seconds, Interval(ge=0, le=600), Env("DRAIN_DELAY_SECONDS", "From /readyz turning 503 to the listener closing")
+    ] = 0.0
+    drain_timeout: Annotated[
+        Seconds, Interval(ge=0, le=3600), Env("DRAIN_TIMEOUT_SECONDS", "What requests in flight then have to finish")
+    ] = 30.0
+    trusted_proxies: Annotated[
+        list[ProxyNetwork],
+        Env("TRUSTED_PROXIES", "Peers whose X-Forwarded-For counts", "nobody is trusted"),
+    ] = Field(default_factory=list)
+    via_name: Annotated[
+        ViaName,
+        Env("VIA_NAME", "Our name in Via; seeing it again is 508"),
+    ] = "gateway"
+    trace_sample_ratio: Annotated[
+        Fraction, Env("TRACE_SAMPLE_RATIO", "Share of new traces marked as sampled in traceparent")
+    ] = 1.0
+
+
+class RouteDefaults(Section):
+    """Requests and WebSocket tunnels"""
+
+    max_body_bytes: Annotated[
+        Bytes,
+        Interval(ge=0, le=1_099_511_627_776),
+        Env("MAX_BODY_BYTES", "Largest request body; beyond it 413; 0 is unlimited"),
+    ] = 0
+    websocket: Annotated[bool, Env("WEBSOCKET_ENABLED", "Whether /proxy/ lets WebSocket tunnels through")] = True
+    max_tunnels: Annotated[
+        int, Interval(ge=1, le=1_000_000), Env("MAX_WEBSOCKET_CONNECTIONS", "Open tunnels of one route")
+    ] = 1000
+    tunnel_idle_timeout: Annotated[
+        Seconds,
+        Interval(ge=0.1, le=86_400),
+        Env("WEBSOCKET_IDLE_TIMEOUT_SECONDS", "A tunnel silent in both directions closes after it"),
+    ] = 300.0
+
+
+class Shedding(Section):
+    """Load shedding"""
+
+    limit: Annotated[int, Interval(ge=1, le=1_000_000), Env("MAX_INFLIGHT", "Requests in flight in all")] = 1000
+    max_queue: Annotated[
+        int, Interval(ge=0, le=1_000_000), Env("MAX_INFLIGHT_QUEUE", "Requests that may wait beyond it")
+    ] = 0
+    queue_timeout: Annotated[
+        Seconds, Interval(ge=0, le=60), Env("MAX_INFLIGHT_QUEUE_TIMEOUT_SECONDS", "Longest wait in that queue")
+    ] = 0.0
+    status: Annotated[Literal[429, 503], BeforeValidator(_whole), Env("LOAD_SHED_STATUS", "Status of the refusal")] = (
+        429
+    )
+    retry_after: Annotated[
+        Seconds, Interval(ge=1, le=3600), Env("LOAD_SHED_RETRY_AFTER", "Retry-After of the refusal, before jitter")
+    ] = 5.0
+
+
+class RateLimit(Section):
+    """A token bucket for each client"""
+
+    capacity: Annotated[
+        int, Interval(ge=1, le=10_000_000), Env("RATE_LIMIT_CAPACITY", "Tokens a client's bucket holds at most")
+    ] = 50
+    refill_rate: Annotated[
+        float, Interval(ge=0.001, le=10_000_000), Env("RATE_LIMIT_REFILL_RATE", "Tokens that come back each second")
+    ] = 20.0
+    ttl: Annotated[
+        Seconds,
+        Interval(ge=1, le=604_800),
+        Env("RATE_LIMIT_TTL", "Longest time an idle bucket is kept; at least capacity / refill rate"),
+    ] = 3600.0
+
+
+class RateLimits(RateLimit):
+    """Rate limit (token bucket per client)"""
+
+    enabled: Annotated[bool, Env("RATE_LIMIT_ENABLED", "false takes the rate limit off every route")] = True
+    on_redis_failure: Annotated[
+        Literal["local", "open", "closed"],
+        Env("RATE_LIMIT_ON_REDIS_FAILURE", "Without Redis: limit locally, let all through, or refuse all"),
+    ] = "local"
+    legacy_headers: Annotated[
+        bool, Env("RATE_LIMIT_LEGACY_HEADERS", "Send X-RateLimit-Limit, -Remaining and -Reset too")
+    ] = True
+
+
+class Redis(Section):
+    """Redis (no URL, host, sentinels or cluster nodes: the embedded store, nothing shared)"""
+
+    url: Annotated[
+        RedisUrl | None,
+        Env("REDIS_URL", "One server as a URL; rediss:// is TLS", "not this way"),
+    ] = None
+    host: Annotated[Host | None, Env("REDIS_HOST", "One server by its parts", "not this way")] = None
+    port: Annotated[Port, Env("REDIS_PORT", "Its port")] = 6379
+    db: Annotated[int, Interval(ge=0, le=9999), Env("REDIS_DB", "Database number; 0 with a cluster")] = 0
+    username: Annotated[str | None, Env("REDIS_USERNAME", "ACL user", "Redis' default user")] = None
+    password: Annotated[str | None, Env("REDIS_PASSWORD", "Password", "none", secret=True)] = Field(
+        default=None, repr=False
+    )
+    timeout: Annotated[
+        Seconds, Interval(ge=0.001, le=5), Env("REDIS_TIMEOUT", "Bounds connecting and every command")
+    ] = 0.05
+    tls: Annotated[bool, Env("REDIS_TLS", "TLS towards Redis")] = False
+    tls_verify: Annotated[bool, Env("REDIS_TLS_VERIFY", "Verify the certificate and host name of Redis")] = True
+    tls_ca_file: Annotated[
+        FileName | None, Env("REDIS_TLS_CA_FILE", "CA certificates for Redis, PEM", "the system's")
+    ] = None
+    sentinels: Annotated[
+        list[Address], Env("REDIS_SENTINELS", "The sentinels; port 26379 if not given", "not this way")
+    ] = Field(default_factory=list)
+    master_name: Annotated[
+        Name | None, Env("REDIS_SENTINEL_MASTER", "Name of the master that the sentinels watch", "none")
+    ] = None
+    sentinel_username: Annotated[str | None, Env("REDIS_SENTINEL_USERNAME", "ACL user of the sentinels", "none")] = None
+    sentinel_password: Annotated[
+        str | None, Env("REDIS_SENTINEL_PASSWORD", "Password of the sentinels", "none", secret=True)
+    ] = Field(default=None, repr=False)
+    cluster_nodes: Annotated[
+        list[Address],
+        Env("REDIS_CLUSTER_NODES", "Some nodes of a cluster; port 6379 if not given", "not this way"),
+    ] = Field(default_factory=list)
+    key_prefix: Annotated[
+        KeyPrefix,
+        Env("REDIS_KEY_PREFIX", "First part of every key; equal for all replicas of one gateway"),
+    ] = "api-gateway"
+
+
+class DefaultUpstream(Section):
+    """Upstream"""
+
+    url: Annotated[
+        UpstreamUrl,
+        Env("UPSTREAM_URL", "Where /proxy/ goes: the endpoints of the upstream named default"),
+    ] = "http://127.0.0.1:5001"
+
+
+class RetryBuffer(Section):
+    """Retries: request bodies"""
+
+    buffer_bytes: Annotated[
+        Bytes,
+        Interval(ge=0, le=16_777_216),
+        Env("RETRY_BUFFER_BYTES", "Most of a request body kept for a retry; larger ones are sent once"),
+    ] = 65_536
+
+
+class Settings(BaseSettings):
+    """All that the environment can say.
+
+    Its only source is what `Settings(...)` is given: `gateway.config.variables` merges the environment and `.env`
+    itself, because a message must know which of the two, and which line, a value came from.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    process: Process = Process()
+    log: Log = Log()
+    server: Server = Server()
+    routes: RouteDefaults = RouteDefaults()
+    shedding: Shedding = Shedding()
+    rate_limit: RateLimits = RateLimits()
+    redis: Redis = Redis()
+    default_upstream: DefaultUpstream = DefaultUpstream()
+    upstream: Upstream = Upstream()
+    retry_buffer: RetryBuffer = RetryBuffer()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the names are the library's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)

@@ -1,0 +1,191 @@
+"""How the gateway treats an upstream: the settings that the environment and an upstream of the file have in common."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Interval
+from pydantic import Field
+
+from gateway.config.field_types import FileName, Fraction, Host, Share, Status, UrlPath
+from gateway.config.schema import Env, Seconds, Section
+
+
+class Timeouts(Section):
+    """Upstream: timeouts"""
+
+    connect: Annotated[
+        Seconds, Interval(ge=0.001, le=300), Env("UPSTREAM_CONNECT_TIMEOUT", "Time to connect, TLS included")
+    ] = 2.0
+    attempt: Annotated[
+        Seconds, Interval(ge=0.001, le=3600), Env("UPSTREAM_TIMEOUT", "One attempt, up to the response head")
+    ] = 10.0
+    total: Annotated[
+        Seconds,
+        Interval(ge=0.001, le=3600),
+        Env("UPSTREAM_TOTAL_TIMEOUT", "All attempts and the pauses between; at least UPSTREAM_TIMEOUT"),
+    ] = 30.0
+    idle: Annotated[
+        Seconds, Interval(ge=0.1, le=3600), Env("UPSTREAM_IDLE_TIMEOUT", "Longest silence of an upstream within a body")
+    ] = 60.0
+
+
+class Tls(Section):
+    """Upstream: TLS (https only)"""
+
+    verify: Annotated[bool, Env("UPSTREAM_VERIFY_SSL", "Verify the upstream's certificate and host name")] = True
+    ca_file: Annotated[
+        FileName | None, Env("UPSTREAM_CA_FILE", "CA certificates for the upstream, PEM", "the system's")
+    ] = None
+    cert_file: Annotated[FileName | None, Env("UPSTREAM_CERT_FILE", "Our client certificate chain, PEM", "none")] = None
+    key_file: Annotated[FileName | None, Env("UPSTREAM_KEY_FILE", "Its private key, PEM, not encrypted", "none")] = None
+    server_name: Annotated[
+        Host | None, Env("UPSTREAM_SERVER_NAME", "Name for SNI and verification", "the endpoint's host")
+    ] = None
+
+
+class Retry(Section):
+    """Retries"""
+
+    max_attempts: Annotated[
+        int, Interval(ge=1, le=20), Env("RETRY_MAX_ATTEMPTS", "Attempts in all, the first included; 1 is no retries")
+    ] = 3
+    base_delay: Annotated[
+        Seconds,
+        Interval(ge=0, le=60),
+        Env("RETRY_BASE_DELAY_SECONDS", "First pause, doubled each time; at most RETRY_MAX_DELAY_SECONDS"),
+    ] = 0.1
+    max_delay: Annotated[Seconds, Interval(ge=0, le=300), Env("RETRY_MAX_DELAY_SECONDS", "Longest pause")] = 2.0
+    strategy: Annotated[Literal["exponential_jitter", "constant"], Env("RETRY_STRATEGY", "How the pauses grow")] = (
+        "exponential_jitter"
+    )
+    statuses: Annotated[list[Status], Env("RETRY_STATUSES", "Upstream statuses worth another attempt")] = Field(
+        default_factory=lambda: [502, 503, 504]
+    )
+    budget_ratio: Annotated[
+        Fraction, Env("RETRY_BUDGET_RATIO", "Retries as a share of requests over the last 10 s")
+    ] = 0.2
+    budget_min_per_second: Annotated[
+        float, Interval(ge=0, le=10_000), Env("RETRY_BUDGET_MIN_PER_SECOND", "Retries a second that are always allowed")
+    ] = 3.0
+
+
+class Breaker(Section):
+    """Circuit breaker"""
+
+    failure_threshold: Annotated[
+        int, Interval(ge=1, le=10_000), Env("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "Consecutive failures that trip it")
+    ] = 5
+    failure_rate_threshold: Annotated[
+        Share, Env("CIRCUIT_BREAKER_FAILURE_RATE_THRESHOLD", "Share of failures in the window that trips it")
+    ] = 0.5
+    window_size: Annotated[
+        int, Interval(ge=1, le=100_000), Env("CIRCUIT_BREAKER_WINDOW_SIZE", "Calls that the window holds")
+    ] = 100
+    window_seconds: Annotated[
+        Seconds, Interval(ge=1, le=3600), Env("CIRCUIT_BREAKER_WINDOW_SECONDS", "Age at which calls leave the window")
+    ] = 60.0
+    minimum_calls: Annotated[
+        int,
+        Interval(ge=1, le=100_000),
+        Env("CIRCUIT_BREAKER_MINIMUM_CALLS", "Calls before rates count; at most CIRCUIT_BREAKER_WINDOW_SIZE"),
+    ] = 20
+    reset_timeout: Annotated[
+        Seconds,
+        Interval(ge=0.1, le=3600),
+        Env("CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS", "From tripping to the first probe"),
+    ] = 30.0
+    half_open_max_probes: Annotated[
+        int,
+        Interval(ge=1, le=100),
+        Env("CIRCUIT_BREAKER_HALF_OPEN_MAX_PROBES", "Probes at a time, over all replicas together"),
+    ] = 1
+    half_open_success_threshold: Annotated[
+        int,
+        Interval(ge=1, le=1000),
+        Env("CIRCUIT_BREAKER_HALF_OPEN_SUCCESS_THRESHOLD", "Successful probes that close it"),
+    ] = 2
+    slow_call_threshold: Annotated[
+        Annotated[Seconds, Interval(ge=0.001, le=3600)] | None,
+        Env(
+            "CIRCUIT_BREAKER_SLOW_CALL_THRESHOLD_SECONDS", "A call that takes longer is slow", "slow calls do not count"
+        ),
+    ] = None
+    slow_call_rate_threshold: Annotated[
+        Share, Env("CIRCUIT_BREAKER_SLOW_CALL_RATE_THRESHOLD", "Share of slow calls in the window that trips it")
+    ] = 0.5
+
+
+class Bulkhead(Section):
+    """Bulkhead"""
+
+    limit: Annotated[int, Interval(ge=1, le=1_000_000), Env("BULKHEAD_LIMIT", "Requests in flight to one upstream")] = (
+        512
+    )
+    max_queue: Annotated[int, Interval(ge=0, le=1_000_000), Env("BULKHEAD_QUEUE", "Requests that may wait for it")] = 64
+    queue_timeout: Annotated[
+        Seconds, Interval(ge=0, le=60), Env("BULKHEAD_QUEUE_TIMEOUT_SECONDS", "Longest wait in that queue")
+    ] = 0.25
+
+
+class Ejection(Section):
+    """Ejection of failing endpoints"""
+
+    consecutive_failures: Annotated[
+        int, Interval(ge=1, le=10_000), Env("EJECTION_CONSECUTIVE_FAILURES", "Failures in a row that eject an endpoint")
+    ] = 5
+    base_time: Annotated[
+        Seconds,
+        Interval(ge=0.1, le=3600),
+        Env("EJECTION_BASE_TIME_SECONDS", "First absence; longer each time, at most EJECTION_MAX_TIME_SECONDS"),
+    ] = 5.0
+    max_time: Annotated[Seconds, Interval(ge=0.1, le=86_400), Env("EJECTION_MAX_TIME_SECONDS", "Longest absence")] = (
+        60.0
+    )
+    max_fraction: Annotated[
+        Fraction, Env("EJECTION_MAX_FRACTION", "Share of an upstream's endpoints that may be absent at once")
+    ] = 0.5
+
+
+class HealthCheck(Section):
+    """Active health checks"""
+
+    path: Annotated[
+        UrlPath | None, Env("UPSTREAM_HEALTH_CHECK_PATH", "GET this path of every endpoint", "no active checks")
+    ] = None
+    interval: Annotated[
+        Seconds, Interval(ge=0.1, le=3600), Env("UPSTREAM_HEALTH_CHECK_INTERVAL", "From one check to the next")
+    ] = 5.0
+    timeout: Annotated[
+        Seconds,
+        Interval(ge=0.01, le=300),
+        Env("UPSTREAM_HEALTH_CHECK_TIMEOUT", "An answer must be in by then; at most the interval"),
+    ] = 2.0
+    healthy_threshold: Annotated[
+        int, Interval(ge=1, le=100), Env("UPSTREAM_HEALTH_CHECK_HEALTHY_THRESHOLD", "Good checks that bring it back")
+    ] = 2
+    unhealthy_threshold: Annotated[
+        int, Interval(ge=1, le=100), Env("UPSTREAM_HEALTH_CHECK_UNHEALTHY_THRESHOLD", "Bad checks that take it out")
+    ] = 3
+
+
+class Upstream(Section):
+    """Upstream: connections"""
+
+    balance: Annotated[
+        Literal["least_in_flight", "round_robin"], Env("UPSTREAM_BALANCE", "How an endpoint is chosen")
+    ] = "least_in_flight"
+    max_connections: Annotated[
+        int, Interval(ge=1, le=100_000), Env("UPSTREAM_MAX_CONNECTIONS", "Open connections to one endpoint")
+    ] = 256
+    keepalive_timeout: Annotated[
+        Seconds, Interval(ge=0, le=3600), Env("UPSTREAM_KEEPALIVE_SECONDS", "Idle connections close after it")
+    ] = 30.0
+    dns_ttl: Annotated[
+        Seconds, Interval(ge=0, le=86_400), Env("UPSTREAM_DNS_TTL_SECONDS", "How long a resolved name is believed")
+    ] = 5.0
+    timeouts: Timeouts = Timeouts()
+    tls: Tls = Tls()
+    retry: Retry = Retry()
+    breaker: Breaker = Breaker()
+    bulkhead: Bulkhead = Bulkhead()
+    ejection: Ejection = Ejection()
+    health_check: HealthCheck = HealthCheck()

@@ -1,0 +1,218 @@
+"""The control plane: an aiohttp application that lives on connections the data plane hands over.
+
+The data plane reads a request head, finds that the path is ours (`paths.is_control_path`), takes its hands off and
+gives the live transport to `ControlPlane.protocol()`:
+
+    protocol = control.protocol(on_lost)
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    protocol.data_received(all bytes of the request so far, from its first)
+    transport.resume_reading()      # if it was paused
+
+A connection that came here serves one request and closes (`Connection: close`), so that a keep-alive client returns to
+the data plane with its next; requests pipelined behind it are not answered, which that header tells the client (RFC
+9112 section 9.6). Its whole life is bounded by `connection_timeout`: neither a client that stops sending nor one that
+stops reading holds it for longer.
+
+Left out: access log lines for these requests, and listening. Whoever wants the control plane on a port of its own gives
+`protocol` to `create_server`.
+"""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from typing import cast
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.control import gauges, health, status
+from gateway.control import metrics as scrape
+from gateway.control.problem import RefusalError, plain, problem
+from gateway.control.view import GatewayView
+from gateway.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+SERVER = "gateway"
+REQUEST_ID = web.RequestKey("request_id", str)
+
+_MAX_BODY_BYTES = 64 * 1024
+# Wider than the data plane's own limits, which a request has already met when it gets here.
+_MAX_LINE_BYTES = 64 * 1024
+_MAX_FIELD_BYTES = 64 * 1024
+_MAX_FIELDS = 1000
+_LINGER = 2.0  # seconds for which the rest of an unwanted body is read, so that the answer is not lost to a reset
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class ControlPlane:
+    """Registers the gauges of `view` with `metrics` and serves both, and whatever `more` routes it is given.
+
+    `request_timeout` bounds the work on one request, body included; `connection_timeout` the connection as a whole.
+    """
+
+    def __init__(
+        self,
+        view: GatewayView,
+        metrics: Metrics,
+        *,
+        more: Iterable[web.RouteDef] = (),
+        request_timeout: float = 10.0,
+        connection_timeout: float = 30.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        gauges.register(metrics, view)
+        self._connection_timeout = connection_timeout
+        app = web.Application(middlewares=[_answering(request_timeout)], client_max_size=_MAX_BODY_BYTES)
+        app.add_routes([*health.routes(view, clock), *scrape.routes(metrics), *status.routes(view), *more])
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        self._open: set[asyncio.BaseProtocol] = set()
+
+    @property
+    def connections(self) -> int:
+        """Connections that are with the control plane now."""
+        return len(self._open)
+
+    async def start(self) -> None:
+        """Must be called before `protocol`."""
+        await self._runner.setup()
+
+    async def stop(self) -> None:
+        """Let what is being answered finish (2 s), then close every connection. Idempotent."""
+        await self._runner.cleanup()
+
+    def protocol(self, on_lost: Callable[[], None] | None = None) -> asyncio.Protocol:
+        """The protocol for one connection. `on_lost` is called once, when the connection is gone."""
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("the control plane is not running")
+
+        return _Connection(server, self._connection_timeout, self._open, on_lost)
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's protocol, with a bounded life and errors in our shape."""
+
+    __slots__ = ("_deadline", "_lifetime", "_on_lost", "_siblings")
+
+    def __init__(
+        self,
+        server: web.Server,
+        lifetime: float,
+        siblings: set[asyncio.BaseProtocol],
+        on_lost: Callable[[], None] | None,
+    ) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type] # as AppRunner itself passes it on
+            keepalive_timeout=lifetime,
+            max_line_size=_MAX_LINE_BYTES,
+            max_field_size=_MAX_FIELD_BYTES,
+            max_headers=_MAX_FIELDS,
+            lingering_time=_LINGER,
+            auto_decompress=False,
+        )
+        self._lifetime = lifetime
+        self._siblings = siblings
+        self._on_lost = on_lost
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._siblings.add(self)
+        # uvloop's transports are none of asyncio's classes.
+        abort = cast("asyncio.Transport", transport).abort
+        self._deadline = asyncio.get_running_loop().call_later(self._lifetime, abort)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+            self._siblings.discard(self)
+            if self._on_lost is not None:
+                self._on_lost()
+
+    def eof_received(self) -> bool:  # type: ignore[override] # the base returns None, which closes the transport
+        """Whether to keep the connection: a client may end its side after its request and still wait for the answer.
+
+        One that ends it within its request has left. TLS has no half-closed state.
+        """
+        transport = self.transport
+        if transport is None or transport.get_extra_info("sslcontext") is not None or not self._request_count:
+            return False
+        bodies = [payload for _, payload in self._messages]
+        if self._current_request is not None:
+            bodies.append(self._current_request.content)
+        return all(body.is_eof() for body in bodies)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """For what goes wrong outside the application: bytes that are malformed to aiohttp, a response that fails.
+
+        `message` is left out of the answer: it may quote the request or name internals.
+        """
+        if status >= 500:
+            _log.error("control plane failed to answer", exc_info=exc)
+        else:
+            _log.debug("malformed request to the control plane", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the response has already begun")
+        return _finished(problem(plain(status), uuid.uuid4().hex), "")
+
+
+def _answering(request_timeout: float) -> Middleware:
+    @web.middleware
+    async def answering(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Every response gets the common headers, every error the common shape."""
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request[REQUEST_ID] = request_id
+        scope = asyncio.timeout(request_timeout)
+        try:
+            async with scope:
+                response = await handler(request)
+        except RefusalError as refused:
+            response = problem(refused, request_id)
+        except web.HTTPException as error:
+            response = problem(_translated(error), request_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and nothing more
+            if isinstance(error, TimeoutError) and scope.expired():
+                response = problem(plain(408), request_id)
+            else:
+                # A client that left is no failure of ours, and nobody reads the answer.
+                if request.transport is not None:
+                    _log.exception("control request failed", extra={"path": request.path, "request_id": request_id})
+                response = problem(plain(500), request_id)
+        return _finished(response, request_id)
+
+    return answering
+
+
+def _translated(error: web.HTTPException) -> RefusalError:
+    headers = {}
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+    return plain(error.status, headers)
+
+
+def _finished(response: web.StreamResponse, request_id: str) -> web.StreamResponse:
+    response.force_close()
+    headers = response.headers
+    headers["Connection"] = "close"
+    headers["Server"] = SERVER
+    headers.setdefault("Cache-Control", "no-store")
+    headers["X-Content-Type-Options"] = "nosniff"
+    if request_id:
+        headers["X-Request-ID"] = request_id
+    return response

@@ -1,0 +1,151 @@
+"""`/health` for people and dashboards, `/livez` and `/readyz` for orchestrators and load balancers.
+
+    unhealthy   the gateway is stopping, or no upstream's circuit lets traffic through
+    degraded    Redis is lost, or any circuit is not closed, or an upstream has no endpoint left, or the in-flight cap
+                is reached, or the gateway is still starting
+    healthy     otherwise
+
+`/health` answers 200 with the word in it, whatever the word: a restart of the gateway mends none of the causes, and a
+health check that fails because an upstream is down would have an orchestrator restart, or a load balancer remove, the
+one component that still answers with a reason and a `Retry-After`. `/readyz` is what traffic should depend on: 503
+while starting or draining. `/livez` is 200 as long as the event loop runs.
+
+Each answer is built from memory without waiting for anything, so it may be polled every second.
+"""
+
+import time
+from collections.abc import Callable
+
+import orjson
+from aiohttp import web
+
+from gateway.control.problem import RefusalError
+from gateway.control.view import PASSING, GatewayView
+from gateway.telemetry.render import rfc3339
+
+_ORDER = {"healthy": 0, "degraded": 1, "unhealthy": 2}
+
+
+def routes(view: GatewayView, clock: Callable[[], float] = time.time) -> list[web.RouteDef]:
+    async def health(_: web.Request) -> web.Response:
+        return json_response(report(view, clock()))
+
+    async def livez(_: web.Request) -> web.Response:
+        return json_response({"status": "alive"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        if view.draining:
+            raise RefusalError(503, "The gateway is stopping.", reason="draining", retry_after=1)
+        if view.starting:
+            raise RefusalError(503, "The gateway is starting.", reason="starting", retry_after=1)
+        return json_response({"status": "ready"})
+
+    return [web.get("/health", health), web.get("/livez", livez), web.get("/readyz", readyz)]
+
+
+def report(view: GatewayView, now: float) -> dict[str, object]:
+    """The body of `/health`. `reasons` are sentences for whoever is called at night, in the order of the checks."""
+    reasons: list[str] = []
+    checks = {
+        "gateway": _gateway(view, reasons),
+        "redis": _redis(view, now, reasons),
+        "circuits": _circuits(view, reasons),
+        "endpoints": _endpoints(view, reasons),
+        "capacity": _capacity(view, reasons),
+    }
+    worst = max((str(check["status"]) for check in checks.values()), key=lambda word: _ORDER.get(word, 0))
+    return {
+        "status": worst if worst in _ORDER else "healthy",
+        "service": view.service,
+        "version": view.version,
+        "uptime_seconds": round(max(0.0, now - view.started_at), 1),
+        "reasons": reasons,
+        "checks": checks,
+    }
+
+
+def json_response(body: object) -> web.Response:
+    return web.Response(body=orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), content_type="application/json")
+
+
+def _gateway(view: GatewayView, reasons: list[str]) -> dict[str, object]:
+    if view.draining:
+        reasons.append("The gateway is stopping and takes no new connections; send traffic to another replica.")
+        return {"status": "unhealthy", "state": "draining"}
+    if view.starting:
+        reasons.append("The gateway is starting.")
+        return {"status": "degraded", "state": "starting"}
+    return {"status": "healthy", "state": "running"}
+
+
+def _redis(view: GatewayView, now: float, reasons: list[str]) -> dict[str, object]:
+    redis = view.redis
+    if redis is None:
+        return {"status": "disabled"}
+    if not redis.up:
+        lost = max(0.0, now - redis.since)
+        why = f" ({redis.last_error})" if redis.last_error else ""
+        reasons.append(
+            f"Redis has been unreachable for {lost:.0f} s{why}: limits and circuits are this replica's own until it"
+            " returns. Check that it runs and that the network between lets it through."
+        )
+    return {
+        "status": "healthy" if redis.up else "degraded",
+        "up": redis.up,
+        "since": rfc3339(redis.since),
+        "last_error": redis.last_error,
+        "replicas": redis.replicas,
+    }
+
+
+def _circuits(view: GatewayView, reasons: list[str]) -> dict[str, object]:
+    names: dict[str, list[str]] = {}
+    total = 0
+    for circuit in view.circuits:
+        total += 1
+        if circuit.state in PASSING:
+            continue
+        names.setdefault(circuit.state, []).append(circuit.upstream)
+        why = f" ({circuit.cause})" if circuit.cause else ""
+        if circuit.state == "forced_open":
+            reasons.append(
+                f"The circuit of {circuit.upstream} is held open by an operator{why} for another"
+                f" {circuit.retry_after:.0f} s."
+            )
+        elif circuit.state == "half_open":
+            reasons.append(f"The circuit of {circuit.upstream} is half-open{why}: probes decide whether it closes.")
+        else:
+            reasons.append(
+                f"The circuit of {circuit.upstream} is open{why}; next probe in {circuit.retry_after:.0f} s."
+                " Check that upstream."
+            )
+    blocked = sum(map(len, names.values()))
+    status = "healthy" if not blocked else ("unhealthy" if blocked == total else "degraded")
+    return {"status": status, "total": total, **{state: sorted(names[state]) for state in sorted(names)}}
+
+
+def _endpoints(view: GatewayView, reasons: list[str]) -> dict[str, object]:
+    available: dict[str, int] = {}
+    total = 0
+    for endpoint in view.endpoints:
+        total += 1
+        usable = endpoint.healthy and not endpoint.ejected
+        available[endpoint.upstream] = available.get(endpoint.upstream, 0) + usable
+    empty = sorted(upstream for upstream, count in available.items() if not count)
+    reasons += [f"No endpoint of {upstream} is available: all are ejected or fail their check." for upstream in empty]
+    return {
+        "status": "degraded" if empty else "healthy",
+        "total": total,
+        "available": sum(available.values()),
+        "exhausted": empty,
+    }
+
+
+def _capacity(view: GatewayView, reasons: list[str]) -> dict[str, object]:
+    in_flight, limit = view.in_flight, view.max_in_flight
+    full = in_flight >= limit
+    if full:
+        reasons.append(
+            f"{in_flight} of {limit} requests are in flight: further ones are shed. Scale out, or raise MAX_INFLIGHT."
+        )
+    return {"status": "degraded" if full else "healthy", "in_flight": in_flight, "max_in_flight": limit}

@@ -1,0 +1,25 @@
+"""Which request paths belong to the control plane, decided before any route is looked at.
+
+Whole segments only: `/chaos` and `/chaos/config` do, `/chaosmonkey` does not. The bytes are compared as they came, with
+nothing decoded or normalised; what merely looks like a control path after decoding is a path like any other.
+"""
+
+_EXACT = frozenset(
+    {
+        b"/health",
+        b"/livez",
+        b"/readyz",
+        b"/metrics",
+        b"/api/openapi.json",
+        b"/api/resilience",
+        b"/api/admin",
+        b"/api/test",
+        b"/chaos",
+    }
+)
+_BELOW = (b"/status/", b"/api/resilience/", b"/api/admin/", b"/api/test/", b"/chaos/")
+
+
+def is_control_path(path: bytes) -> bool:
+    """HOT. `path` is the target's path in origin form, without the query."""
+    return path in _EXACT or path.startswith(_BELOW)

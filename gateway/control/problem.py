@@ -1,0 +1,95 @@
+"""Errors of the control plane: RFC 9457 in the shape of every other refusal of the gateway.
+
+One JSON object and a final newline with `type`, `title`, `status`, `detail`, `reason`, `retry_after` (where there is
+one) and `request_id`, then whatever the error adds. A `detail` is written for whoever called; causes go to the log.
+No `Proxy-Status` (RFC 9209): for these paths the gateway is the origin and not an intermediary.
+"""
+
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import orjson
+from aiohttp import web
+
+_REASONS = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    409: "conflict",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    500: "internal_error",
+    503: "unavailable",
+}
+
+_DETAILS = {
+    404: "There is nothing at this path of the control plane.",
+    405: "This method is not allowed here.",
+    408: "The request took too long to arrive.",
+    413: "The body is larger than the control plane accepts.",
+    500: "The control plane could not answer. The log has the cause under this request id.",
+}
+
+
+class RefusalError(Exception):
+    """Raised by whatever answers a request to refuse it; becomes a `problem`."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        reason: str | None = None,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.reason = reason
+        self.retry_after = retry_after
+        self.headers = dict(headers or {})
+        self.members = dict(members or {})
+
+
+def problem(refused: RefusalError, request_id: str) -> web.Response:
+    """The response that says why."""
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": _title(refused.status),
+        "status": refused.status,
+        "detail": refused.detail,
+        "reason": refused.reason or reason_of(refused.status),
+    }
+    headers = dict(refused.headers)
+    if refused.retry_after is not None:
+        body["retry_after"] = refused.retry_after
+        headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+    body["request_id"] = request_id
+    return web.Response(
+        status=refused.status,
+        body=orjson.dumps({**body, **refused.members}, option=orjson.OPT_APPEND_NEWLINE),
+        content_type="application/problem+json",
+        headers=headers,
+    )
+
+
+def plain(status: int, headers: Mapping[str, str] | None = None) -> RefusalError:
+    """A refusal that only its status explains."""
+    return RefusalError(status, _DETAILS.get(status, _title(status)), headers=headers)
+
+
+def reason_of(status: int) -> str:
+    return _REASONS.get(status, "bad_request" if status < 500 else "internal_error")
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"

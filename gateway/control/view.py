@@ -1,0 +1,81 @@
+"""What the control plane may know about the gateway: read-only, cheap, and true at the moment of asking.
+
+The composition root provides it. Every attribute answers from memory without waiting; instants are seconds since the
+epoch, durations are seconds. Nothing here carries an address of the store or a secret.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+
+class RedisView(NamedTuple):
+    """`since` is when `up` last changed (or the start). `last_error` names a kind of failure and no address."""
+
+    up: bool
+    since: float
+    last_error: str | None
+    replicas: int
+
+
+class CircuitView(NamedTuple):
+    """One upstream's circuit. `state` is closed, open, half_open, forced_open or forced_closed; `retry_after` the time
+    to the next probe or to the end of a forced state; `opened_at` None unless it is open."""
+
+    upstream: str
+    state: str
+    failures: int
+    generation: int
+    retry_after: float
+    cause: str
+    opened_at: float | None
+
+
+class EndpointView(NamedTuple):
+    """One address of an upstream. `healthy` is the active check's opinion (True without one)."""
+
+    upstream: str
+    endpoint: str
+    healthy: bool
+    ejected: bool
+    in_flight: int
+
+
+class GatewayView(Protocol):
+    """`redis` None means that none is configured. `connections` are those of clients, `upstream_connections` those to
+    upstreams, idle ones included in both. `tunnels` yields each WebSocket route with its open tunnels."""
+
+    @property
+    def service(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def started_at(self) -> float: ...
+    @property
+    def starting(self) -> bool: ...
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def max_in_flight(self) -> int: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def upstream_connections(self) -> int: ...
+    @property
+    def redis(self) -> RedisView | None: ...
+    @property
+    def circuits(self) -> Iterable[CircuitView]: ...
+    @property
+    def endpoints(self) -> Iterable[EndpointView]: ...
+    @property
+    def tunnels(self) -> Iterable[tuple[str, int]]: ...
+
+
+PASSING = frozenset({"closed", "forced_closed"})
+"""The states in which a circuit lets traffic through. Half-open lets through probes only."""
+
+
+def plain_state(state: str) -> str:
+    """closed, open or half_open: what a forced state amounts to."""
+    return state.removeprefix("forced_")

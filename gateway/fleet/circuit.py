@@ -1,0 +1,142 @@
+"""What stands before every attempt at an upstream, and the kind of it that belongs to this process alone."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.policy.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, CircuitState, Permit
+
+logger = logging.getLogger("gateway.circuit")
+
+Clock = Callable[[], float]
+TransitionHook = Callable[[str, CircuitState, CircuitState, str], None]
+"""`(upstream, from_state, to_state, cause)`, once for each transition of this replica."""
+
+OPEN, HALF_OPEN = CircuitState.OPEN, CircuitState.HALF_OPEN
+FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
+
+
+class Circuit(Protocol):
+    """What stands before every attempt at an upstream.
+
+    `opened_at` is an instant of the clock, None unless the circuit is open or half-open. `failures` are the
+    consecutive ones, of the fleet where the fleet decides. `state` and `retry_after(now)` (seconds until an attempt may
+    be let through, 0: now) are for observers.
+    """
+
+    upstream: str
+
+    def try_acquire(self, now: float) -> Permit | CircuitOpen | None:
+        """A permit, a refusal, or None: cannot say here, `acquire` can."""
+        ...
+
+    def acquire(self, resume: Callable[[Permit | CircuitOpen], None]) -> None:
+        """Find out, asking the store if need be. Calls `resume` exactly once, later and never from within, and never
+        raises. Who no longer wants the permit then must release it as ignored."""
+        ...
+
+    def retry_after(self, now: float) -> float: ...
+
+    @property
+    def state(self) -> CircuitState: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def cause(self) -> str: ...
+    @property
+    def opened_at(self) -> float | None: ...
+
+
+def _announce(upstream: str, old: CircuitState, new: CircuitState, cause: str) -> None:
+    forced = new is FORCED_OPEN or new is FORCED_CLOSED
+    opened = new is OPEN or new is FORCED_OPEN
+    logger.log(
+        logging.WARNING if opened else logging.INFO,
+        "Circuit breaker %s for upstream %s: %s%s",
+        "OPENED" if opened else "HALF_OPEN" if new is HALF_OPEN else "CLOSED",
+        upstream,
+        "forced, " if forced else "",
+        cause,
+        extra={
+            "event": "circuit_transition",
+            "upstream": upstream,
+            "from_state": old.value,
+            "to_state": new.value,
+            "cause": cause,
+        },
+    )
+
+
+def unnoticed(_upstream: str, _old: CircuitState, _new: CircuitState, _cause: str) -> None:
+    """Nobody listens."""
+
+
+class LocalCircuit:
+    """A circuit of this process alone."""
+
+    __slots__ = ("_breaker", "_clock", "_on_transition", "upstream")
+
+    def __init__(
+        self,
+        upstream: str,
+        settings: BreakerSettings,
+        *,
+        clock: Clock = time.monotonic,
+        probe_time: float = 60.0,
+        on_transition: TransitionHook = unnoticed,
+    ) -> None:
+        self.upstream = upstream
+        self._clock = clock
+        self._on_transition = on_transition
+        self._breaker = CircuitBreaker(settings, clock, self._transitioned, probe_time)
+
+    def __repr__(self) -> str:
+        return f"LocalCircuit({self.upstream!r}, {self._breaker!r})"
+
+    def try_acquire(self, now: float) -> Permit | CircuitOpen | None:  # HOT
+        permit = self._breaker.permit
+        return permit if permit is not None else self._breaker.try_acquire(now)
+
+    def acquire(self, resume: Callable[[Permit | CircuitOpen], None]) -> None:
+        asyncio.get_running_loop().call_soon(resume, self._breaker.try_acquire(self._clock()))
+
+    @property
+    def state(self) -> CircuitState:
+        return self._breaker.current_state()
+
+    @property
+    def generation(self) -> int:
+        return self._breaker.generation
+
+    @property
+    def failures(self) -> int:
+        return self._breaker.failures
+
+    @property
+    def cause(self) -> str:
+        return self._breaker.cause
+
+    @property
+    def opened_at(self) -> float | None:
+        return self._breaker.opened_at
+
+    def retry_after(self, now: float) -> float:
+        self._breaker.current_state(now)
+        return self._breaker.retry_after(now)
+
+    def force_here(self, state: CircuitState | None, duration: float, cause: str) -> None:
+        if state is None:
+            self._breaker.release_force(self._clock())
+        else:
+            self._breaker.force(state, duration, cause, self._clock())
+
+    def reset_here(self) -> None:
+        self._breaker.reset(self._clock())
+
+    def _transitioned(self, old: CircuitState, new: CircuitState, cause: str) -> None:
+        _announce(self.upstream, old, new, cause)
+        self._on_transition(self.upstream, old, new, cause)

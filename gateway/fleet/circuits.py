@@ -1,0 +1,128 @@
+"""The circuits of all upstreams by name: what the application makes, the proxy asks, and the control plane commands."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from typing import Any
+
+from gateway.config.model import UpstreamConfig
+from gateway.fleet.circuit import Circuit, Clock, LocalCircuit, TransitionHook, unnoticed
+from gateway.fleet.link import Link
+from gateway.fleet.shared_circuit import CircuitStore, SharedCircuit
+from gateway.policy.breaker import CircuitOpen, CircuitState, Permit
+from gateway.store.port import CircuitReport, CircuitSnapshot, StoreUnavailable
+
+__all__ = ["Circuit", "CircuitOpen", "Circuits", "LocalCircuit", "Permit", "SharedCircuit"]
+
+MARGIN = 1.0
+"""Seconds a probe may take beyond the time limit of its attempt before its lease lapses."""
+
+FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
+
+
+class Circuits(Mapping[str, Circuit]):
+    """Every upstream's circuit by name: shared through `store` when there is one (then `link` is needed too).
+
+    Must be made and used on one event loop; `close` ends what is under way.
+    """
+
+    def __init__(
+        self,
+        upstreams: Iterable[UpstreamConfig],
+        store: CircuitStore | None = None,
+        link: Link | None = None,
+        clock: Clock = time.monotonic,
+        on_transition: TransitionHook = unnoticed,
+    ) -> None:
+        self._store = store
+        self._link = link or Link(clock)
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._local: dict[str, LocalCircuit] = {}
+        self._shared: dict[str, SharedCircuit] = {}
+        for upstream in upstreams:
+            name, settings, probe_time = upstream.name, upstream.breaker, upstream.attempt_timeout + MARGIN
+            if store is None:
+                self._local[name] = LocalCircuit(
+                    name, settings, clock=clock, probe_time=probe_time, on_transition=on_transition
+                )
+            else:
+                self._local[name] = self._shared[name] = SharedCircuit(
+                    name,
+                    settings,
+                    store=store,
+                    link=self._link,
+                    spawn=self._start,
+                    clock=clock,
+                    probe_time=probe_time,
+                    on_transition=on_transition,
+                )
+
+    def __getitem__(self, upstream: str) -> Circuit:
+        return self._local[upstream]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._local)
+
+    def __len__(self) -> int:
+        return len(self._local)
+
+    async def force(self, upstream: str, state: CircuitState, duration: float, cause: str) -> bool:
+        """Force a circuit FORCED_OPEN or FORCED_CLOSED for `duration` seconds. True: everywhere; False: only here."""
+        if state is not FORCED_OPEN and state is not FORCED_CLOSED:
+            raise ValueError(f"a circuit can be forced open or closed, not {state.value}")
+        return await self._force(upstream, state, duration, cause)
+
+    async def release(self, upstream: str) -> bool:
+        """End a forced state. True: everywhere; False: only here."""
+        return await self._force(upstream, None, 0.0, "")
+
+    async def reset(self, upstream: str) -> bool:
+        """Close the circuit and forget why it was open. True: everywhere; False: only here."""
+        circuit = self._local[upstream]
+        if self._store is not None and self._link.up:
+            try:
+                await self._store.reset(upstream)
+            except StoreUnavailable as exc:
+                self._link.lost(exc)
+            else:
+                self._shared[upstream].reset_everywhere()
+                return True
+        circuit.reset_here()
+        return False
+
+    async def _force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> bool:
+        circuit = self._local[upstream]
+        if self._store is not None and self._link.up:
+            try:
+                snapshot = await self._store.force(upstream, state, duration, cause)
+            except StoreUnavailable as exc:
+                self._link.lost(exc)
+            else:
+                self._shared[upstream].follow(snapshot)
+                if state is None:
+                    # A force from the time when the link was down is of this replica alone.
+                    circuit.force_here(None, 0.0, "")
+                return True
+        circuit.force_here(state, duration, cause)
+        return False
+
+    def reports(self, now: float, everything: bool) -> list[CircuitReport]:
+        found = (circuit.report(now, everything) for circuit in self._shared.values())
+        return [report for report in found if report is not None]
+
+    def apply(self, report: CircuitReport, snapshot: CircuitSnapshot, epoch: int, now: float) -> None:
+        self._shared[report.upstream].apply(report, snapshot, epoch, now)
+
+    def next_look(self, now: float) -> float:
+        return min((circuit.look_at for circuit in self._shared.values()), default=float("inf")) - now
+
+    async def close(self) -> None:
+        """Let the outcomes of probes reach the store; bounded by its own time limit."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

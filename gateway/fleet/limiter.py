@@ -1,0 +1,238 @@
+"""Rate limiting as the request path sees it: `try_take` answers at once or says None, and then `take` answers later.
+
+`EmbeddedLimiter` knows every bucket there is. `SharedLimiter` does the I/O for a `LeaseTable`: the asks of one turn of
+the loop go to the store in one call, what comes up while `MAX_CALLS` are under way goes into the next one, and no call
+belongs to a request. When the store fails, everything that waits is decided without it at once, and so is everything
+else until the link is up again:
+
+    local    this replica's share: capacity / replicas and refill_rate / replicas, beginning with its share of what was
+             last known to remain; the store is told afterwards what was spent, so that an outage is no second helping
+    open     allowed
+    closed   refused
+
+Left out on purpose: noticing that the store is back (the sync loop does), and the header fields.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from gateway.fleet.link import Link
+from gateway.policy.lease import Account, LeaseTable
+from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
+from gateway.store.port import Ask, Store, StoreUnavailable
+
+Resume = Callable[[Decision], None]
+
+MAX_CALLS = 2
+MAX_BATCH = 128  # Redis serves nobody else meanwhile: about half a millisecond
+CLOSED_RETRY_AFTER = 1.0
+
+
+class Limiter(Protocol):
+    """What the gate uses. `now` is `time.monotonic()`, or the clock the limiter was given."""
+
+    def try_take(self, policy: RateLimitPolicy, client: str, now: float) -> Decision | None:
+        """HOT. Take one token of the client's bucket; None when that cannot be decided here and now."""
+        ...
+
+    def take(self, policy: RateLimitPolicy, client: str, resume: Resume) -> None:
+        """Take one token and call `resume` with the decision, exactly once: at once, or later from the event loop.
+
+        Raises nothing, and cannot be taken back: a request that is gone by then has used its token.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class EmbeddedLimiter:
+    """All buckets in this process. `max_clients` bounds them, for each policy (see `BucketTable`)."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, max_clients: int = 100_000) -> None:
+        self._clock = clock
+        self._max_clients = max_clients
+        self._tables: dict[str, BucketTable] = {}
+
+    def __repr__(self) -> str:
+        return f"<EmbeddedLimiter {sum(map(len, self._tables.values()))} buckets>"
+
+    def try_take(self, policy: RateLimitPolicy, client: str, now: float) -> Decision:
+        """HOT. Always decides."""
+        table = self._tables.get(policy.name)
+        if table is None or table.policy is not policy:
+            table = self._tables[policy.name] = BucketTable(policy, max_clients=self._max_clients)
+        return table.take(client, now)
+
+    def take(self, policy: RateLimitPolicy, client: str, resume: Resume) -> None:
+        resume(self.try_take(policy, client, self._clock()))
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+
+class SharedLimiter:
+    """Buckets shared through `store`, on this event loop. `on_failure` says what decides while the store is away."""
+
+    def __init__(
+        self,
+        store: Store,
+        link: Link,
+        on_failure: Literal["local", "open", "closed"] = "local",
+        clock: Callable[[], float] = time.monotonic,
+        max_clients: int = 65_536,
+    ) -> None:
+        self._store = store
+        self._link = link
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._leases: LeaseTable[Resume] = LeaseTable(self._notice, max_clients)
+        self._alone = _Alone(on_failure, link, self._leases, max_clients)
+        self._calls: set[asyncio.Task[None]] = set()
+        self._soon: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<SharedLimiter {self._link!r} calls={len(self._calls)} {self._leases!r}>"
+
+    def try_take(self, policy: RateLimitPolicy, client: str, now: float) -> Decision | None:
+        """HOT."""
+        if self._link.up:
+            return self._leases.try_take(policy, client, now)
+        return self._alone.take(policy, client, now)
+
+    def take(self, policy: RateLimitPolicy, client: str, resume: Resume) -> None:
+        now = self._clock()
+        if self._closed or not self._link.up:
+            resume(self._alone.take(policy, client, now))
+            return
+        decision = self._leases.enter(policy, client, resume, now)
+        if decision is not None:
+            resume(decision)
+
+    async def close(self) -> None:
+        """Decide what waits, and give back the leases, in about the store's own time limit."""
+        self._closed = True
+        self._cancel()
+        while self._calls:
+            await asyncio.wait(self._calls)
+        self._abandon()
+        self._leases.give_back()
+        while self._link.up and (asks := self._leases.next_asks(self._clock(), MAX_BATCH)):
+            await self._exchange(asks)
+        self._cancel()
+
+    def _notice(self) -> None:
+        # From the lease table: something to ask, or an earlier instant to wake at. Not now: more may come in this turn.
+        if self._soon is None and not self._closed:
+            self._soon = self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._soon = None
+        now = self._clock()
+        leases = self._leases
+        if not self._link.up:
+            self._abandon()
+        leases.wake(now)
+        while self._link.up and leases.in_line and len(self._calls) < MAX_CALLS:
+            asks = leases.next_asks(now, MAX_BATCH)
+            if asks:
+                call = self._loop.create_task(self._exchange(asks))
+                self._calls.add(call)
+                call.add_done_callback(self._called)
+        self._cancel()
+        wake = leases.next_wake
+        if wake < float("inf") and not self._closed:
+            self._timer = self._loop.call_later(max(0.0, wake - self._clock()), self._notice)
+
+    def _called(self, call: "asyncio.Task[None]") -> None:
+        self._calls.discard(call)
+        if not call.cancelled():
+            call.result()  # an error here is one of this program: let the loop report it
+        self._notice()
+
+    async def _exchange(self, accounts: list[Account[Resume]]) -> None:
+        sent_at = self._clock()
+        debt = self._alone.debt
+        asks = [
+            Ask(a.policy, a.client, a.want, a.lease, a.unspent, a.lease_id, debt(a.policy, a.client, sent_at))
+            for a in accounts
+        ]
+        turns = [(account, account.turn) for account in accounts]
+        try:
+            grants = await self._store.take(asks)
+        except StoreUnavailable as exc:
+            self._link.lost(exc)
+            self._abandon()
+            return
+        except Exception as exc:
+            # A defect of the store is reported by the loop, but no request may wait for ever because of it.
+            self._link.lost(StoreUnavailable(f"the store failed ({type(exc).__name__})"))
+            self._abandon()
+            raise
+        for resume, decision in self._leases.settle(turns, grants, sent_at, self._clock()):
+            self._tell(resume, decision)
+
+    def _abandon(self) -> None:
+        now = self._clock()
+        for policy, client, resume in self._leases.abandon():
+            self._tell(resume, self._alone.take(policy, client, now))
+
+    def _tell(self, resume: Resume, decision: Decision) -> None:
+        try:
+            resume(decision)
+        except Exception as exc:  # noqa: BLE001 - one request's failure must not become that of those behind it
+            self._loop.call_exception_handler({"message": "resuming a rate-limited request failed", "exception": exc})
+
+    def _cancel(self) -> None:
+        for handle in (self._soon, self._timer):
+            if handle is not None:
+                handle.cancel()
+        self._soon = self._timer = None
+
+
+class _Alone:
+    """Decisions without the store."""
+
+    def __init__(
+        self,
+        on_failure: Literal["local", "open", "closed"],
+        link: Link,
+        leases: LeaseTable[Resume],
+        max_clients: int,
+    ) -> None:
+        self._on_failure = on_failure
+        self._link = link
+        self._leases = leases
+        self._max_clients = max_clients
+        self._tables: dict[str, BucketTable] = {}
+        self._replicas = link.replicas
+
+    def take(self, policy: RateLimitPolicy, client: str, now: float) -> Decision:
+        if self._on_failure == "open":
+            return Decision(True, float(policy.capacity), 0.0, 0.0)
+        if self._on_failure == "closed":
+            return Decision(False, 0.0, CLOSED_RETRY_AFTER, CLOSED_RETRY_AFTER)
+        table = self._tables.get(policy.name)
+        if table is None or table.policy is not policy or self._replicas != self._link.replicas:
+            table = self._begin(policy)
+        if client not in table:
+            known = self._leases.surrender(policy, client, now)
+            if known is not None:
+                pool, own = known
+                table.start(client, pool / self._replicas + own, now)
+        return table.take(client, now)
+
+    def debt(self, policy: RateLimitPolicy, client: str, now: float) -> int:
+        """What the client spent here without the store, told once; the bucket is forgotten with it."""
+        table = self._tables.get(policy.name)
+        return table.forget(client, now) if table else 0
+
+    def _begin(self, policy: RateLimitPolicy) -> BucketTable:
+        if self._replicas != self._link.replicas:
+            self._tables.clear()
+            self._replicas = self._link.replicas
+        table = self._tables[policy.name] = BucketTable(policy, 1.0 / self._replicas, self._max_clients)
+        return table

@@ -1,0 +1,128 @@
+"""A concurrency limit with a short, bounded queue. Serves the global in-flight cap and the per-upstream bulkheads.
+
+Invariants: a slot belongs to exactly one holder, from `try_acquire` or from being handed over until `release`; nobody
+waits while a slot is free, so a newcomer cannot overtake; every waiter leaves the queue exactly once, by one of
+`release`, `set_limit`, `expire` and `abandon`. Little's law gives the size of a useful queue: what is served within
+`queue_timeout`. Waiting longer only makes late answers out of requests that could have been refused at once.
+
+Left out on purpose: timers and resuming (the caller's), priorities, and adapting the limit (`set_limit` is the hook).
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """At most `limit` at once; `max_queue` more may wait up to `queue_timeout` seconds."""
+
+    limit: int
+    max_queue: int = 0
+    queue_timeout: float = 0.0
+
+
+class Waiter:
+    """One place in the queue. `payload` is the caller's; `deadline` is when waiting becomes pointless."""
+
+    __slots__ = ("deadline", "payload")
+
+    def __init__(self, payload: Any, deadline: float) -> None:
+        self.payload = payload
+        self.deadline = deadline
+
+
+class ConcurrencyLimit:
+    """`in_flight` slots are held; it exceeds `limit` only after `set_limit` lowered that."""
+
+    __slots__ = ("_overdue", "_queue", "in_flight", "limit", "settings")
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self.settings = settings
+        self.limit = settings.limit
+        self.in_flight = 0
+        # Ordered by arrival and, the timeout being the same for all, by deadline. Not a deque: `abandon` must not scan.
+        self._queue: OrderedDict[Waiter, None] = OrderedDict()
+        self._overdue: list[Waiter] = []
+
+    def __repr__(self) -> str:
+        return f"<ConcurrencyLimit {self.in_flight}/{self.limit}, queued={self.queued}>"
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When `expire` is next worth calling; it may lie in the past."""
+        if self._overdue:
+            return self._overdue[0].deadline
+        return next(iter(self._queue)).deadline if self._queue else None
+
+    def try_acquire(self) -> bool:
+        """Take a slot if one is free. HOT."""
+        if self.in_flight < self.limit:
+            self.in_flight += 1
+            return True
+        return False
+
+    def release(self, now: float) -> Waiter | None:
+        """Give a slot back. HOT.
+
+        Returns the waiter that owns it from now on, if any: the caller resumes it, and it must `release` in turn.
+        Raises RuntimeError when nothing is held: a slot given back twice would quietly raise the limit.
+        """
+        if self.in_flight <= 0:
+            raise RuntimeError("released more often than acquired")
+        if self._queue and self.in_flight <= self.limit and (waiter := self._next_live(now)):
+            return waiter
+        self.in_flight -= 1
+        return None
+
+    def enqueue(self, payload: Any, now: float) -> Waiter | None:
+        """Wait for a slot, right after `try_acquire` said no (nothing may be awaited in between). None: queue full."""
+        if self.in_flight < self.limit:
+            raise RuntimeError("a slot is free")
+        settings = self.settings
+        if len(self._queue) >= settings.max_queue or settings.queue_timeout <= 0.0:
+            return None
+        waiter = Waiter(payload, now + settings.queue_timeout)
+        self._queue[waiter] = None
+        return waiter
+
+    def abandon(self, waiter: Waiter) -> bool:
+        """The client left. False: it was not waiting any more, and a slot handed to it is still to be released."""
+        if waiter in self._queue:
+            del self._queue[waiter]
+            return True
+        if waiter in self._overdue:
+            self._overdue.remove(waiter)
+            return True
+        return False
+
+    def expire(self, now: float) -> list[Waiter]:
+        """Remove and return, oldest first, the waiters whose deadline has come."""
+        expired = self._overdue
+        self._overdue = []
+        while self._queue and next(iter(self._queue)).deadline <= now:
+            expired.append(self._queue.popitem(last=False)[0])
+        return expired
+
+    def set_limit(self, limit: int, now: float) -> list[Waiter]:
+        """Change the limit. Returns the waiters that own a slot from now on, as after `release`; lowering takes
+        nothing from those in flight, slots above the limit vanish as they are released."""
+        self.limit = limit
+        resumed: list[Waiter] = []
+        while self.in_flight < limit and (waiter := self._next_live(now)):
+            self.in_flight += 1
+            resumed.append(waiter)
+        return resumed
+
+    def _next_live(self, now: float) -> Waiter | None:
+        """The oldest waiter whose deadline has not come; those passed over are kept for the next `expire`."""
+        while self._queue:
+            waiter, _ = self._queue.popitem(last=False)
+            if waiter.deadline > now:
+                return waiter
+            self._overdue.append(waiter)
+        return None

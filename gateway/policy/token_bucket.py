@@ -1,0 +1,145 @@
+"""Token buckets: the arithmetic, and a bounded table of them.
+
+A bucket holds `tokens ≤ capacity`; they grow by `refill_rate · t` and a request takes one:
+
+    tokens(t) = min(capacity, tokens(t₀) + refill_rate · (t - t₀))
+
+so the requests admitted in any window of t seconds are at most capacity + refill_rate · t. A bucket that is full is no
+different from one never seen, which is what makes forgetting safe.
+
+Left out on purpose: costs other than one token, and sharing between replicas (see `lease`).
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitPolicy:
+    """A named token bucket: at most `capacity` tokens, `refill_rate` tokens per second, one per request.
+
+    `max_ttl` bounds, in seconds, how long an idle bucket is remembered (it is full long before that, unless it takes
+    longer than `max_ttl` to refill: then being idle for that long fills it).
+    """
+
+    name: str
+    capacity: int
+    refill_rate: float
+    max_ttl: float = 3600.0
+
+
+class Decision(NamedTuple):
+    """What the bucket says to one request.
+
+    `remaining` tokens after it, `retry_after` seconds until it holds one token (0 when allowed), `reset_after`
+    seconds until it is full.
+    """
+
+    allowed: bool
+    remaining: float
+    retry_after: float
+    reset_after: float
+
+
+# Decision's own constructor costs twice as much, and every request makes one.
+_new: Callable[[type[Decision], tuple[bool, float, float, float]], Decision] = tuple.__new__
+
+
+def time_to_gain(policy: RateLimitPolicy, tokens: float) -> float:
+    """Seconds until `tokens` more have flowed into an idle bucket; at most `max_ttl`, when it is forgotten."""
+    if tokens <= 0.0:
+        return 0.0
+    if tokens >= policy.refill_rate * policy.max_ttl:
+        return policy.max_ttl
+    return tokens / policy.refill_rate
+
+
+class Bucket:
+    """`tokens` at the instant `at`; `spent` tokens were taken of it since it began."""
+
+    __slots__ = ("at", "spent", "tokens")
+
+    def __init__(self, tokens: float, at: float) -> None:
+        self.tokens = tokens
+        self.at = at
+        self.spent = 0
+
+
+class BucketTable:
+    """The buckets of one policy's clients, in memory.
+
+    Holds those that are not full, and `max_clients` at most. Each new client pays for looking at the two buckets that
+    have not been looked at for longest: a full one is dropped, another goes to the back. At the cap the fuller of the
+    two is dropped although it is not full, so that its client may exceed its limit: a flood of addresses then loosens
+    the limits of some instead of refusing everybody new.
+
+    `share` scales the policy down (a replica on its own takes capacity/n and refill_rate/n), to one token at least.
+    """
+
+    __slots__ = ("_buckets", "_capacity", "_max_clients", "_rate", "_ttl", "policy")
+
+    def __init__(self, policy: RateLimitPolicy, share: float = 1.0, max_clients: int = 100_000) -> None:
+        self.policy = policy
+        self._capacity = max(1.0, policy.capacity * share)
+        self._rate = policy.refill_rate * share
+        self._ttl = policy.max_ttl
+        self._max_clients = max(1, max_clients)
+        # Not a plain dict: finding its first entry costs time in proportion to those removed before it.
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def __contains__(self, client: str) -> bool:
+        return client in self._buckets
+
+    def take(self, client: str, now: float) -> Decision:
+        """HOT. Take one token from the client's bucket; `now` never goes backwards."""
+        bucket = self._buckets.get(client)
+        if bucket is None:
+            bucket = self.start(client, self._capacity, now)
+        capacity = self._capacity
+        idle = now - bucket.at
+        tokens = bucket.tokens + idle * self._rate
+        if tokens > capacity or idle >= self._ttl:
+            tokens = capacity
+        if tokens >= 1.0:
+            bucket.tokens = tokens = tokens - 1.0
+            bucket.at = now
+            bucket.spent += 1
+            return _new(Decision, (True, tokens, 0.0, self._wait(capacity - tokens)))
+        return _new(Decision, (False, tokens, self._wait(1.0 - tokens), self._wait(capacity - tokens)))
+
+    def start(self, client: str, tokens: float, now: float) -> Bucket:
+        """Begin the client's bucket anew with `tokens`, at most its capacity."""
+        self._evict(now)
+        bucket = self._buckets[client] = Bucket(min(tokens, self._capacity), now)
+        return bucket
+
+    def forget(self, client: str, now: float) -> int:
+        """Drop the client's bucket. Returns how many tokens were taken of it since it began, unless that was so long
+        ago that no bucket of the policy can still feel it."""
+        bucket = self._buckets.pop(client, None)
+        if bucket is None or now - bucket.at >= time_to_gain(self.policy, self.policy.capacity):
+            return 0
+        return bucket.spent
+
+    def _wait(self, tokens: float) -> float:
+        # time_to_gain, for this table's share of the policy
+        return tokens / self._rate if tokens < self._rate * self._ttl else self._ttl
+
+    def _evict(self, now: float) -> None:
+        buckets = self._buckets
+        fullest, most = "", -1.0
+        for _ in range(min(2, len(buckets))):
+            client, bucket = buckets.popitem(last=False)
+            tokens = bucket.tokens + (now - bucket.at) * self._rate
+            if tokens >= self._capacity or now - bucket.at >= self._ttl:
+                continue
+            buckets[client] = bucket
+            if tokens > most:
+                fullest, most = client, tokens
+        if len(buckets) >= self._max_clients:
+            del buckets[fullest]

@@ -1,0 +1,458 @@
+"""The way to the upstream and back: attempts, and the only retry loop.
+
+Each attempt: circuit, endpoint, connection, send, wait for the head. How it ended is settled exactly once, with the
+circuit, the endpoint and the metrics. Whether another follows is decided by one predicate
+(`gateway.policy.retry.next_delay`) from a record of plain facts. Once the head of an answer goes to the client there
+is no way back.
+
+Deadlines. An attempt has `attempt_timeout` up to the response head; all of them and the pauses between have
+`total_timeout`. Both count from the last time that the request body moved, so that an upload may take its time; the
+body of the response may be silent for `idle_timeout`.
+
+The request body is kept for a repetition while it fits `retry_buffer_bytes` and the request may be repeated at all;
+beyond that it streams."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from gateway.fleet.circuits import CircuitOpen
+from gateway.fleet.circuits import Permit as CircuitPermit
+from gateway.policy.outcome import Outcome
+from gateway.policy.retry import IDEMPOTENT_METHODS, Facts, Failure, Retry, next_delay, parse_retry_after
+from gateway.proxy.refusal import Refusal
+from gateway.proxy.upstreams import Endpoint, Upstream
+from gateway.telemetry.categories import category_of_reason, category_of_status
+from gateway.wire.chunked import LAST_CHUNK, encode_chunk
+from gateway.wire.pool import ConnectFailure, Waiter
+from gateway.wire.response import Response
+from gateway.wire.upstream import Loss, UpstreamConnection
+
+if TYPE_CHECKING:
+    from gateway.proxy.exchange import Exchange
+    from gateway.proxy.front import Front
+
+_NEVER = float("inf")
+_LOSS_REASONS = {
+    Loss.RESET: "upstream_unreachable",
+    Loss.PROTOCOL: "upstream_protocol_error",
+    Loss.TRUNCATED: "upstream_truncated",
+}
+
+
+class Forward:
+    __slots__ = (
+        "_body_stopped",
+        "_chunked",
+        "_connection",
+        "_ended",
+        "_endpoint",
+        "_exchange",
+        "_free_retry_used",
+        "_front",
+        "_head",
+        "_head_at",
+        "_idempotent",
+        "_paused",
+        "_permit",
+        "_probe",
+        "_replayable",
+        "_request_sent",
+        "_sent_at",
+        "_timer",
+        "_total_deadline",
+        "_tried",
+        "_upstream",
+        "_waiter",
+        "attempt",
+        "deadline",
+        "streaming",
+    )
+
+    def __init__(self, exchange: "Exchange", front: "Front", upstream: Upstream) -> None:
+        self._exchange = exchange
+        self._front = front
+        self._upstream = upstream
+        request = exchange.request
+        self._idempotent = request.method in IDEMPOTENT_METHODS or request.fields.idempotency_key is not None
+        self._chunked = request.fields.chunked
+        self._head = b""
+        # The request body: whether all of it that was sent is still held, to be sent again.
+        self._replayable = True
+        self._body_stopped = False
+        # This attempt.
+        self.attempt = 0
+        self._permit: CircuitPermit | None = None
+        self._probe = False
+        self._endpoint: Endpoint | None = None
+        self._connection: UpstreamConnection | None = None
+        self._waiter: Waiter | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._request_sent = False
+        self._sent_at = 0.0
+        self._head_at = 0.0
+        self.deadline = _NEVER
+        # All of them.
+        self._tried: list[Endpoint] = []
+        self._free_retry_used = False
+        self._total_deadline = exchange.started + upstream.total_timeout
+        self._paused = False
+        self.streaming = False
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Forward {self._upstream.name} attempt={self.attempt} endpoint={self._endpoint}>"
+
+    # The attempt.
+
+    def start(self) -> None:
+        self._upstream.budget.request(self._exchange.started)
+        self._attempt()
+
+    def _attempt(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        circuit = self._upstream.circuit
+        answer = circuit.try_acquire(now)
+        if answer is None:
+            self._exchange.hold_body()
+            circuit.acquire(self._permitted)
+        else:
+            self._permitted(answer)
+
+    def _permitted(self, answer: CircuitPermit | CircuitOpen) -> None:
+        now = time.monotonic()
+        if isinstance(answer, CircuitOpen):
+            if not self._ended:
+                self._end()
+                self._exchange.refuse(self._circuit_open(answer))
+            return
+        if self._ended:
+            answer.release(Outcome.IGNORED, 0.0, now)
+            return
+        upstream = self._upstream
+        self.attempt += 1
+        self._permit = answer
+        self._probe = answer.probe
+        self._request_sent = False
+        self._sent_at = now
+        self._head_at = 0.0
+        endpoint = upstream.pick(now, self._tried)
+        self._endpoint = endpoint
+        endpoint.in_flight += 1
+        exchange = self._exchange
+        exchange.attempts = self.attempt
+        exchange.endpoint = endpoint.label
+        self.deadline = min(now + upstream.attempt_timeout, self._total_deadline)
+        self._front.deadlines.add(self)
+        connection = endpoint.pool.take()
+        if connection is not None:
+            self._send(connection)
+        else:
+            exchange.hold_body()
+            self._waiter = endpoint.pool.request(self._connected)
+
+    def _connected(self, result: UpstreamConnection | ConnectFailure) -> None:
+        self._waiter = None
+        if isinstance(result, UpstreamConnection):
+            self._send(result)
+        elif result is ConnectFailure.TIMEOUT:
+            self._failed("connect", "upstream_timeout", "no connection in time", result.value)
+        else:
+            self._failed("connect", "upstream_unreachable", "no connection", result.value)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        exchange = self._exchange
+        self._connection = connection
+        head = self._head
+        if not head:
+            head = self._head = self._front.request_head(exchange, self._upstream)
+        body_done = exchange.body_done
+        request = exchange.request
+        self._request_sent = True
+        connection.send(self, head, to_head=request.method == "HEAD", more=not body_done)
+        if request.has_body:
+            for data in exchange.held:
+                connection.write(encode_chunk(data) if self._chunked else data)
+            if body_done and self._chunked:
+                connection.write(LAST_CHUNK)
+            self._trim()
+            if not body_done:
+                self._moved()
+                if request.expect_continue and exchange.bytes_in == 0 and not exchange.continued:
+                    exchange.continued = True
+                    exchange.connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                if not connection.write_blocked:
+                    exchange.connection.resume_reading()
+
+    def _trim(self) -> None:
+        """Let go of what was sent, unless all of it is small enough to be kept for a repetition that is allowed."""
+        exchange = self._exchange
+        if exchange.held and not (self._idempotent and exchange.bytes_in <= self._front.retry_buffer_bytes):
+            self._replayable = False
+            exchange.held.clear()
+
+    # The request body, from the client.
+
+    def body(self, data: bytes) -> None:
+        exchange = self._exchange
+        connection = self._connection
+        if self._ended or self._body_stopped:
+            return
+        if connection is None:
+            exchange.held.append(data)
+            exchange.hold_body()
+            return
+        if self._replayable:
+            exchange.held.append(data)
+            self._trim()
+        self._moved()
+        connection.write(encode_chunk(data) if self._chunked else data)
+
+    def body_end(self) -> None:
+        connection = self._connection
+        if connection is not None and not self._ended and not self._body_stopped:
+            self._moved()
+            if self._chunked:
+                connection.write(LAST_CHUNK)
+            connection.end_request()
+
+    def _moved(self) -> None:
+        """The request body has moved. While the client is the one to be waited for, its connection keeps the time."""
+        now = time.monotonic()
+        upstream = self._upstream
+        self._total_deadline = now + upstream.total_timeout
+        if not self.streaming:
+            self._sent_at = now
+            connection = self._connection
+            on_client = not self._exchange.body_done and connection is not None and not connection.write_blocked
+            self.deadline = _NEVER if on_client else now + upstream.attempt_timeout
+
+    def pause_response(self) -> None:
+        self._paused = True
+        if self._connection is not None and self.streaming:
+            self._connection.pause_reading()
+            self.deadline = _NEVER
+
+    def resume_response(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self._connection is not None and self.streaming:
+                self.deadline = time.monotonic() + self._upstream.idle_timeout
+                self._connection.resume_reading()
+
+    def cancel(self) -> None:
+        """The client has gone, or its request turned out to be broken: says nothing about the upstream."""
+        if self._ended:
+            return
+        connection = self._connection
+        self._settle(Outcome.IGNORED, time.monotonic())
+        self._end()
+        if connection is not None:
+            connection.abort()
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed (gateway.wire.deadlines)."""
+        connection = self._connection
+        if self.streaming:
+            if connection is not None:
+                connection.abort()
+            self._truncated("the response body stood still")
+            return
+        if connection is not None:
+            connection.abort()
+        self._failed("timeout", "upstream_timeout", "no answer in time", None)
+
+    # The response, from the upstream (gateway.wire.upstream.ResponseSink).
+
+    def informational(self, response: Response) -> None:
+        self._exchange.informational(response)
+
+    def response_head(self, response: Response) -> None:
+        now = time.monotonic()
+        self._head_at = now
+        status = response.status
+        upstream = self._upstream
+        exchange = self._exchange
+        if status in upstream.retry.statuses and self._retry_status(response, now):
+            return
+        if status >= 500:
+            self._front.metrics.downstream_error(upstream.name, category_of_status(status))
+            self._settle(Outcome.FAILURE, now)
+        elif self._probe:
+            # A probe has told what it was sent for; its lease does not wait for a long body.
+            self._settle(Outcome.SUCCESS, now)
+        self.streaming = True
+        if status >= 400 and not exchange.body_done:
+            self._stop_body()
+        self.deadline = now + upstream.idle_timeout
+        exchange.respond(response)
+        if exchange.connection.write_blocked:
+            self.pause_response()
+
+    def response_body(self, data: bytes) -> None:
+        self.deadline = _NEVER if self._paused else time.monotonic() + self._upstream.idle_timeout
+        self._exchange.respond_body(data)
+
+    def response_end(self) -> None:
+        self._settle(Outcome.SUCCESS, time.monotonic())
+        self._end()
+        self._exchange.respond_end()
+
+    def switched(self, response: Response, early: bytes) -> None:
+        connection = self._connection
+        now = time.monotonic()
+        self._head_at = now
+        if connection is None or not self._front.may_tunnel(self._exchange, response):
+            if connection is not None:
+                connection.abort()
+            self._failed("protocol", "upstream_protocol_error", "a switch of protocols that was not asked for", None)
+            return
+        self._settle(Outcome.SUCCESS, now)
+        self._end()
+        self._exchange.open_tunnel(response, connection, early)
+
+    def upstream_lost(self, loss: Loss, detail: str) -> None:
+        connection = self._connection
+        if self.streaming:
+            self._truncated(detail)
+            return
+        stale = loss is Loss.RESET and connection is not None and connection.reused
+        failure: Failure = "reset" if loss is Loss.RESET else "protocol"
+        error = "connection_terminated" if loss is Loss.RESET else None
+        self._failed(failure, _LOSS_REASONS[loss], detail, error, stale=stale)
+
+    def request_blocked(self) -> None:
+        self._exchange.hold_body()
+        if not self.streaming:
+            self.deadline = time.monotonic() + self._upstream.attempt_timeout
+
+    def request_ready(self) -> None:
+        if not self._ended:
+            self._moved()
+            self._exchange.connection.resume_reading()
+
+    def _stop_body(self) -> None:
+        """An answer that is an error came before the end of the request: no more of it is sent."""
+        self._body_stopped = True
+        self._exchange.connection.resume_reading()
+
+    # Endings of an attempt.
+
+    def _settle(self, outcome: Outcome, now: float) -> None:
+        """Exactly once per attempt: the circuit, the endpoint and the metrics hear how it went."""
+        permit = self._permit
+        if permit is None:
+            return
+        self._permit = None
+        elapsed = (self._head_at or now) - self._sent_at
+        permit.release(outcome, elapsed, now)
+        endpoint = self._endpoint
+        if endpoint is not None:
+            endpoint.ended(outcome, now)
+        if outcome is not Outcome.IGNORED:
+            self._front.metrics.attempt(self._upstream.name, elapsed)
+        self._exchange.upstream_seconds += now - self._sent_at
+
+    def _end(self) -> None:
+        self._ended = True
+        self._connection = None
+        self._front.deadlines.discard(self)
+        if self._waiter is not None:
+            self._waiter.cancel()
+            self._waiter = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _facts(
+        self, now: float, status: int | None, failure: Failure | None, retry_after: float | None, *, stale: bool
+    ) -> Facts:
+        return Facts(
+            attempt=self.attempt,
+            idempotent=self._idempotent,
+            replayable=self._replayable,
+            request_sent=self._request_sent,
+            stale=stale,
+            free_retry_used=self._free_retry_used,
+            status=status,
+            failure=failure,
+            upstream_retry_after=retry_after,
+            remaining=self._total_deadline - now,
+            probe=self._probe,
+        )
+
+    def _decide(self, facts: Facts, now: float) -> Retry | None:
+        upstream = self._upstream
+        front = self._front
+        decision = next_delay(upstream.retry, facts, upstream.budget, front.rng, now)
+        if isinstance(decision, Retry):
+            return decision
+        if decision.reason == "budget":
+            front.metrics.retry_budget_exhausted(upstream.name)
+        if self._idempotent:
+            self._exchange.notes["retry"] = decision.reason
+        return None
+
+    def _retry_status(self, response: Response, now: float) -> bool:
+        """Whether an answer with a retryable status is dropped for another attempt."""
+        value = response.fields.retry_after
+        floor = parse_retry_after(value, time.time()) if value is not None else None
+        retry = self._decide(self._facts(now, response.status, None, floor, stale=False), now)
+        if retry is None:
+            return False
+        self._front.metrics.downstream_error(self._upstream.name, category_of_status(response.status))
+        connection = self._connection
+        self._settle(Outcome.FAILURE, now)
+        if connection is not None:
+            connection.discard()
+        self._again(retry)
+        return True
+
+    def _failed(self, failure: Failure, reason: str, detail: str, error: str | None, *, stale: bool = False) -> None:
+        """The attempt came to nothing."""
+        now = time.monotonic()
+        exchange = self._exchange
+        retry = self._decide(self._facts(now, None, failure, None, stale=stale), now)
+        if retry is not None and retry.free:
+            # The connection had died of old age: the endpoint has done nothing wrong.
+            self._free_retry_used = True
+            self._settle(Outcome.IGNORED, now)
+            self.attempt -= 1
+        else:
+            self._front.metrics.downstream_error(self._upstream.name, category_of_reason(reason))
+            self._settle(Outcome.FAILURE, now)
+        if retry is not None:
+            self._again(retry)
+            return
+        self._end()
+        status = 504 if reason == "upstream_timeout" else 502
+        exchange.refuse(Refusal(status, reason, f"upstream {self._upstream.name}: {detail}", error=error))
+
+    def _again(self, retry: Retry) -> None:
+        if self._waiter is not None:
+            self._waiter.cancel()
+            self._waiter = None
+        if self._endpoint is not None and not retry.free:
+            self._tried.append(self._endpoint)
+        self._connection = None
+        self.deadline = _NEVER
+        if not retry.free:
+            self._front.metrics.retried(self._upstream.name)
+        if retry.delay > 0:
+            self._timer = self._front.loop.call_later(retry.delay, self._attempt)
+        else:
+            # Not within the callback of the connection that failed.
+            self._timer = self._front.loop.call_later(0, self._attempt)
+
+    def _truncated(self, detail: str) -> None:
+        self._front.metrics.downstream_error(self._upstream.name, category_of_reason("upstream_truncated"))
+        self._settle(Outcome.FAILURE, time.monotonic())
+        self._end()
+        self._exchange.notes["truncated"] = detail
+        self._exchange.truncated("upstream_truncated")
+
+    def _circuit_open(self, answer: CircuitOpen) -> Refusal:
+        self._exchange.notes["circuit"] = answer.cause
+        detail = f"the circuit of upstream {self._upstream.name} is open"
+        return Refusal(503, "circuit_open", detail, retry_after=answer.retry_after)

@@ -1,0 +1,212 @@
+"""Upstreams and routes at run time: the configuration come alive.
+
+Everything that can be computed once (authority, base path, header serialisers) is, so that a request only reads.
+"""
+
+import asyncio
+import random
+import ssl
+from collections.abc import Callable, Collection
+
+from gateway.config.model import EndpointConfig, RouteConfig, UpstreamConfig, UpstreamTls
+from gateway.fleet.circuits import Circuit
+from gateway.policy.balancer import Balancer, LeastInFlight, RoundRobin
+from gateway.policy.budget import RetryBudget
+from gateway.policy.ejection import Ejection
+from gateway.policy.limit import ConcurrencyLimit
+from gateway.policy.outcome import Outcome
+from gateway.policy.token_bucket import RateLimitPolicy
+from gateway.proxy.rate_limit_fields import RateLimitFields
+from gateway.wire.pool import EndpointPool
+from gateway.wire.resolver import Resolver
+
+
+class Endpoint:
+    """One address of an upstream: its connections, its load, its health."""
+
+    __slots__ = ("_ejection", "_index", "_standing", "available", "in_flight", "label", "pool", "weight")
+
+    def __init__(self, index: int, weight: int, pool: EndpointPool, ejection: Ejection) -> None:
+        self.weight = weight
+        self.pool = pool
+        self.label = pool.label
+        self.in_flight = 0
+        self._index = index
+        self._ejection = ejection
+        self._standing = ejection.standings[index]
+        self.available = self._standing.available
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.label} in_flight={self.in_flight} {self._standing}>"
+
+    @property
+    def host(self) -> str:
+        return self.pool.host
+
+    @property
+    def port(self) -> int:
+        return self.pool.port
+
+    @property
+    def healthy(self) -> bool:
+        """The opinion of the active checks; true without any."""
+        return self._standing.healthy
+
+    def set_healthy(self, healthy: bool) -> None:
+        self._standing.healthy = healthy
+
+    def ejected(self, now: float) -> bool:
+        return self._standing.ejected(now)
+
+    def ended(self, outcome: Outcome, now: float) -> None:
+        """One attempt that had picked this endpoint is over."""
+        self.in_flight -= 1
+        if outcome is not Outcome.IGNORED:
+            self._ejection.record(self._index, outcome, now)
+
+
+class Upstream:
+    """A named service and the protections around it."""
+
+    def __init__(
+        self,
+        config: UpstreamConfig,
+        circuit: Circuit,
+        bulkhead: ConcurrencyLimit,
+        loop: asyncio.AbstractEventLoop,
+        resolver: Resolver,
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.name = config.name
+        self.config = config
+        self.circuit = circuit
+        self.bulkhead = bulkhead
+        self.budget = RetryBudget(config.budget, clock)
+        self.retry = config.retry
+        self.attempt_timeout = config.attempt_timeout
+        self.total_timeout = config.total_timeout
+        self.idle_timeout = config.idle_timeout
+        self.authority = config.authority.encode()
+        self.base_path = config.base_path.encode()
+        ejection = Ejection(config.ejection, len(config.endpoints))
+        self.tls = tls_context(config.tls) if config.tls is not None else None
+        self.endpoints = tuple(
+            Endpoint(index, endpoint.weight, self._pool(endpoint, loop, resolver), ejection)
+            for index, endpoint in enumerate(config.endpoints)
+        )
+        self._balancer: Balancer[Endpoint] = (
+            LeastInFlight(self.endpoints, rng) if config.balance == "least_in_flight" else RoundRobin(self.endpoints)
+        )
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.name} {self.circuit.state.value} in_flight={self.bulkhead.in_flight}>"
+
+    def pick(self, now: float, tried: Collection[Endpoint]) -> Endpoint:
+        """The endpoint for the next attempt, if possible one that was not tried."""
+        endpoint = self._balancer.pick(now, tried)
+        if endpoint is None:
+            raise RuntimeError(f"upstream {self.name} has no endpoints")
+        return endpoint
+
+    def _pool(
+        self,
+        endpoint: EndpointConfig,
+        loop: asyncio.AbstractEventLoop,
+        resolver: Resolver,
+    ) -> EndpointPool:
+        config = self.config
+        return EndpointPool(
+            loop,
+            resolver,
+            endpoint.host,
+            endpoint.port,
+            tls=self.tls,
+            server_name=config.tls.server_name if config.tls is not None else None,
+            max_connections=config.max_connections,
+            keepalive_timeout=config.keepalive_timeout,
+            connect_timeout=config.connect_timeout,
+        )
+
+    @property
+    def connections(self) -> int:
+        return sum(endpoint.pool.open for endpoint in self.endpoints)
+
+    def close(self) -> None:
+        for endpoint in self.endpoints:
+            endpoint.pool.close()
+
+
+class Route:
+    """A route with its upstream, and its rate limit if it has one."""
+
+    __slots__ = (
+        "_prefix_cut",
+        "config",
+        "host",
+        "max_body_bytes",
+        "methods",
+        "name",
+        "policy",
+        "prefix",
+        "preserve_host",
+        "rate_fields",
+        "tunnels",
+        "upstream",
+    )
+
+    def __init__(
+        self, config: RouteConfig, upstream: Upstream, policy: RateLimitPolicy | None, *, legacy_headers: bool
+    ) -> None:
+        self.config = config
+        self.name = config.name
+        self.host = (config.host or "").lower().encode()
+        self.prefix = config.prefix.encode()
+        self.methods = config.methods
+        self.preserve_host = config.preserve_host
+        self.max_body_bytes = config.max_body_bytes
+        self.upstream = upstream
+        self.policy = policy
+        self.rate_fields = RateLimitFields(policy, legacy=legacy_headers) if policy is not None else None
+        self.tunnels = 0
+        # "/proxy/" leaves the slash that "/ok" begins with.
+        self._prefix_cut = len(self.prefix.rstrip(b"/")) if config.strip_prefix else 0
+
+    def forward_path(self, path: bytes) -> bytes:
+        """The request target for the upstream."""
+        cut = self._prefix_cut
+        if cut:
+            path = path[cut:]
+            if not path.startswith(b"/"):
+                path = b"/" + path
+        base = self.upstream.base_path
+        return base + path if base else path
+
+    @property
+    def allow(self) -> str:
+        """The Allow field's value; empty where every method is allowed."""
+        return ", ".join(sorted(self.methods)) if self.methods is not None else ""
+
+
+class NoRoute(Route):
+    """The route of requests that match none. They can only be refused."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.policy = None
+        self.rate_fields = None
+        self.max_body_bytes = None
+
+
+def tls_context(tls: UpstreamTls) -> ssl.SSLContext:
+    """TLS as a client. Without `verify` neither the chain nor the name is checked."""
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.cert_file is not None:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,51 @@
+"""The store in this process: what a gateway without Redis runs on, and how tests model several replicas."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.outcome import Outcome
+from gateway.store.memory_buckets import MemoryBuckets
+from gateway.store.memory_circuits import CircuitTable, MemoryCircuits
+from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, Grant, ProbeLease, SyncAnswer
+
+
+class SharedMemory:
+    """What several `MemoryStore` share, as replicas share a Redis. `clock` replaces the clocks of both halves."""
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self.buckets = MemoryBuckets(clock or time.monotonic)
+        self.circuits = CircuitTable(clock or time.time)
+
+
+class MemoryStore:
+    """The store port for the replica named `replica`. Nothing awaits, so every operation is atomic."""
+
+    def __init__(self, shared: SharedMemory | None = None, replica: str = "embedded") -> None:
+        shared = shared or SharedMemory()
+        self._replica = replica
+        self._buckets = shared.buckets
+        self._circuits = MemoryCircuits(shared.circuits, replica)
+
+    async def take(self, asks: Sequence[Ask]) -> Sequence[Grant]:
+        return self._buckets.take(self._replica, asks)
+
+    async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer:
+        return await self._circuits.sync(reports)
+
+    async def lease_probe(
+        self, upstream: str, settings: BreakerSettings, lease_time: float
+    ) -> ProbeLease | CircuitSnapshot:
+        return await self._circuits.lease_probe(upstream, settings, lease_time)
+
+    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot:
+        return await self._circuits.settle_probe(lease, settings, outcome)
+
+    async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
+        return await self._circuits.force(upstream, state, duration, cause)
+
+    async def reset(self, upstream: str) -> None:
+        await self._circuits.reset(upstream)
+
+    async def close(self) -> None:
+        """Nothing to close."""

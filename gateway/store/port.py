@@ -1,0 +1,143 @@
+"""The store port: what replicas share, in the words of the domain.
+
+Every method answers within the store's own time limit or raises `StoreUnavailable`; nothing else comes out. The store
+owns the clock of what it keeps (Redis `TIME`, or the injected clock of the memory store), so that replicas whose
+clocks differ agree. Amounts of time that cross the port are durations in seconds, never instants.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.outcome import Outcome
+from gateway.policy.token_bucket import RateLimitPolicy
+
+
+class StoreUnavailable(Exception):
+    """The store did not answer, or not in time. The cause is chained; the message is safe to log."""
+
+
+class Ask(NamedTuple):
+    """What one replica asks for one client's bucket: tokens for waiting requests, and a lease beyond them.
+
+    `want` requests wait now. `lease_id` is the lease of this bucket that this replica holds (0: none) and `unspent`
+    what is left of it; the call ends that lease: what is unspent is given back and, with `lease` > 0, a new one of at
+    least `unspent` and at most `unspent + lease` tokens taken in its place. When the store knows another lease of this
+    replica, the message was overtaken by a later one or an answer was lost: that lease stands, and nothing is given
+    back or leased. `debt` tokens were spent by this replica on its own while the store was away; they are taken off
+    what the bucket holds, down to nothing.
+    """
+
+    policy: RateLimitPolicy
+    client: str
+    want: int
+    lease: int = 0
+    unspent: int = 0
+    lease_id: int = 0
+    debt: int = 0
+
+
+class Grant(NamedTuple):
+    """The answer to an `Ask`, in the same order.
+
+    `granted` of the `want` requests go through. `leased` tokens may be spent by this replica for the next
+    `lease_time` seconds, counted from before the ask was sent; `lease_id` names that lease (0: none). `remaining` is
+    what the bucket holds besides; `retry_after` and `reset_after` as in `Decision`. `held_elsewhere` tokens are leased
+    to other replicas, and what is unspent of them comes back within about `held_time` seconds.
+    """
+
+    granted: int
+    leased: int
+    lease_id: int
+    lease_time: float
+    remaining: float
+    retry_after: float
+    reset_after: float
+    held_elsewhere: int
+    held_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitReport:
+    """One replica's own evidence about one upstream, a summary of its current window and not a delta.
+
+    `failure_ages` are the seconds since each of its latest failures after its own last success, newest first, at most
+    `failure_threshold` of them; `success_age` is the seconds since that success (None: none in the window).
+    `generation` is the one the evidence belongs to.
+    """
+
+    upstream: str
+    settings: BreakerSettings
+    generation: int
+    calls: int
+    failures: int
+    slow_calls: int
+    failure_ages: tuple[float, ...]
+    success_age: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitSnapshot:
+    """What the fleet holds to be true of one upstream. `retry_after` is seconds to the next probe or the end of a
+    forced state; of a closed circuit, seconds until a suspicion is decided (0: none). `known` is False when the store
+    kept nothing about the circuit before this call (new, or deleted). Generations of one store only ever increase."""
+
+    upstream: str
+    known: bool
+    state: CircuitState
+    generation: int
+    failures: int
+    retry_after: float
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeLease:
+    """The right to send one probe. Lapses by itself when its holder dies."""
+
+    upstream: str
+    generation: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncAnswer:
+    """`replicas` alive, this one included; one snapshot for each report, in order.
+
+    `version` changes whenever any circuit of the fleet does, so a replica need not read idle circuits to notice.
+    `epoch` identifies the store's memory: another one means that it was lost (a restart, a flush).
+    """
+
+    replicas: int
+    circuits: tuple[CircuitSnapshot, ...]
+    version: int = 0
+    epoch: int = 0
+
+
+class Store(Protocol):
+    async def take(self, asks: Sequence[Ask]) -> Sequence[Grant]:
+        """Serve many buckets in one exchange with the store."""
+        ...
+
+    async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer:
+        """Heartbeat, evidence out, verdicts in."""
+        ...
+
+    async def lease_probe(self, upstream: str, settings: BreakerSettings, lease_time: float) -> ProbeLease | CircuitSnapshot:
+        """The right to probe a half-open circuit, or why not."""
+        ...
+
+    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot:
+        """Tell how a probe ended. A lease that lapsed or belongs to an earlier generation changes nothing."""
+        ...
+
+    async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
+        """Force a circuit open or closed for `duration` seconds; None releases it."""
+        ...
+
+    async def reset(self, upstream: str) -> None:
+        """Forget the circuit: closed everywhere."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,46 @@
+"""The store on Redis: token buckets and circuits over one `RedisClient`."""
+
+from collections.abc import Callable, Sequence
+
+from gateway.config.model import RedisConfig
+from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.outcome import Outcome
+from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, Grant, ProbeLease, SyncAnswer
+from gateway.store.redis_buckets import RedisBuckets
+from gateway.store.redis_circuits import RedisCircuits
+from gateway.store.redis_client import RedisClient, ignore
+
+
+class RedisStore:
+    """The store port for the replica named `replica`, unique to this process. Raises only `StoreUnavailable`.
+
+    Nothing connects before the first call. `observe(command, seconds)` is told of every exchange.
+    """
+
+    def __init__(self, config: RedisConfig, replica: str, observe: Callable[[str, float], None] = ignore) -> None:
+        self._client = RedisClient(config, observe)
+        self._buckets = RedisBuckets(self._client, config.key_prefix, replica)
+        self._circuits = RedisCircuits(self._client, config.key_prefix, replica)
+
+    async def take(self, asks: Sequence[Ask]) -> Sequence[Grant]:
+        return await self._buckets.take(asks)
+
+    async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer:
+        return await self._circuits.sync(reports)
+
+    async def lease_probe(
+        self, upstream: str, settings: BreakerSettings, lease_time: float
+    ) -> ProbeLease | CircuitSnapshot:
+        return await self._circuits.lease_probe(upstream, settings, lease_time)
+
+    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot:
+        return await self._circuits.settle_probe(lease, settings, outcome)
+
+    async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
+        return await self._circuits.force(upstream, state, duration, cause)
+
+    async def reset(self, upstream: str) -> None:
+        await self._circuits.reset(upstream)
+
+    async def close(self) -> None:
+        await self._client.close()

@@ -1,0 +1,141 @@
+"""Circuits shared through Redis, one hash each (`lua/circuit_ops.lua` says what is in it and decides everything).
+
+`{prefix}:circuit-breaker` is the circuit of the upstream `default`, `{prefix}:circuit-breaker:{upstream}` that of any
+other, `{prefix}:replicas` the list of live replicas. No call touches two keys, so Redis Cluster may keep them on
+different nodes; what that costs is a second exchange after a transition, which tells the other replicas at once. A
+replica that dies between the two only delays them to their next full reading, half a second later at most.
+"""
+
+import itertools
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.outcome import Outcome
+from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, StoreUnavailable, SyncAnswer
+from gateway.store.redis_client import Arg, RedisClient, script
+
+DEFAULT_UPSTREAM = "default"
+
+
+def _keep(settings: BreakerSettings) -> int:
+    """Seconds a circuit is kept after the last replica has looked at it: longer than anything in it can matter, so
+    that a key that expired says nothing an open circuit's own time would not have said."""
+    return int(120 + 2 * settings.reset_timeout + settings.window_seconds)
+
+
+class RedisCircuits:
+    """The circuit part of the store port, for one replica. Raises only `StoreUnavailable`."""
+
+    def __init__(self, client: RedisClient, prefix: str, replica: str) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._replica = replica
+        self._replicas_key = f"{prefix}:replicas"
+        self._script = script("circuit_ops")
+        self._tokens = itertools.count(1)
+        # Two lives of one replica name must not mistake each other's leases for their own.
+        self._life = uuid.uuid4().hex[:8]
+        self._unanswered: list[tuple[str, str]] = []
+
+    def key(self, upstream: str) -> str:
+        name = f"{self._prefix}:circuit-breaker"
+        return name if upstream == DEFAULT_UPSTREAM else f"{name}:{upstream}"
+
+    async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer:
+        calls: list[tuple[Sequence[str], Sequence[Arg]]] = [((self._replicas_key,), ("beat", self._replica, 0))]
+        calls += [((self.key(report.upstream),), self._arguments(report)) for report in reports]
+        # A lease that was asked for while Redis hung may be granted when it wakes up, to nobody.
+        given_back = self._unanswered[:]
+        for upstream, token in given_back:
+            calls.append(((self.key(upstream),), ("settle", token, 0, Outcome.IGNORED.value, 0, 0, 120)))
+        (replicas, version, epoch), *answers = await self._client.run_many(self._script, calls)
+        del self._unanswered[: len(given_back)], answers[len(reports) :]
+        await self._announce(any(answer[6] for answer in answers))
+        snapshots = tuple(_snapshot(report.upstream, answer) for report, answer in zip(reports, answers, strict=True))
+        return SyncAnswer(int(replicas), snapshots, int(version), int(epoch))
+
+    async def lease_probe(
+        self, upstream: str, settings: BreakerSettings, lease_time: float
+    ) -> ProbeLease | CircuitSnapshot:
+        token = f"{self._replica}/{self._life}/{next(self._tokens)}"
+        try:
+            answer = await self._ask(
+                upstream, "lease", token, lease_time, settings.half_open_max_probes, _keep(settings)
+            )
+        except StoreUnavailable:
+            self._unanswered.append((upstream, token))
+            raise
+        return ProbeLease(upstream, int(answer[2]), token) if answer[7] else _snapshot(upstream, answer)
+
+    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot:
+        answer = await self._ask(
+            lease.upstream,
+            "settle",
+            lease.token,
+            lease.generation,
+            outcome.value,
+            settings.half_open_success_threshold,
+            settings.reset_timeout,
+            _keep(settings),
+        )
+        return _snapshot(lease.upstream, answer)
+
+    async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
+        answer = await self._ask(upstream, "force", "" if state is None else state.value, duration, cause)
+        return _snapshot(upstream, answer)
+
+    async def reset(self, upstream: str) -> None:
+        await self._client.run(self._script, (self.key(upstream),), ("reset",))
+        await self._announce(True)
+
+    async def leave(self) -> None:
+        """This replica stops: it no longer counts as alive."""
+        await self._client.run(self._script, (self._replicas_key,), ("leave", self._replica))
+
+    async def _ask(self, upstream: str, *arguments: Arg) -> Any:
+        answer = await self._client.run(self._script, (self.key(upstream),), arguments)
+        await self._announce(bool(answer[6]))
+        return answer
+
+    async def _announce(self, changed: bool) -> None:
+        if changed:
+            await self._client.run(self._script, (self._replicas_key,), ("beat", self._replica, 1))
+
+    def _arguments(self, report: CircuitReport) -> Sequence[Arg]:
+        settings = report.settings
+        return (
+            "report",
+            self._replica,
+            report.generation,
+            _keep(settings),
+            settings.failure_threshold,
+            settings.failure_rate_threshold,
+            int(settings.slow_call_threshold is not None),
+            settings.slow_call_rate_threshold,
+            settings.minimum_calls,
+            settings.reset_timeout,
+            report.calls,
+            report.failures,
+            report.slow_calls,
+            -1 if report.success_age is None else report.success_age,
+            *report.failure_ages,
+        )
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _snapshot(upstream: str, answer: Any) -> CircuitSnapshot:
+    known, state, generation, failures, retry_after, cause, _changed, _granted = answer
+    return CircuitSnapshot(
+        upstream,
+        bool(known),
+        CircuitState(_text(state)),
+        int(generation),
+        int(failures),
+        float(retry_after),
+        _text(cause),
+    )

@@ -1,0 +1,320 @@
+"""Redis, bounded and translated: a call ends in about `config.timeout` seconds, with an answer or `StoreUnavailable`.
+
+Two bounds, for two different things. A *call* (waiting for a connection, sending, the reply) has `config.timeout`.
+*Opening* (DNS, connecting, TLS, authentication, finding the master, reading the cluster's topology) may take longer
+than one call, so it is a task of its own: one at a time, up to `OPENING_TIMEOUT`; calls wait for it within their own
+bound and give up without ending it. Were opening part of the call, a server that needs 60 ms to come up would never be
+reached with a bound of 50 ms.
+
+After any failure the client is thrown away with all its connections and the next call opens a new one: a connection to
+a demoted master answers READONLY for ever, and redis-py's cluster pipelines never re-read the topology by themselves.
+
+A cancelled DNS lookup goes on in its thread. The event loop's few resolver threads also serve the upstreams, so opening
+first asks a thread of its own whether the names resolve at all, and never has two such lookups under way.
+
+Left out on purpose: retries (a caller that can wait asks again; a request cannot), reads from replicas, pub/sub.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from gateway.config.model import RedisConfig
+from gateway.store.port import StoreUnavailable
+
+Arg = str | int | float
+T = TypeVar("T")
+
+MAX_CONNECTIONS = 32  # calls beyond it wait for a connection, within their own bound
+OPENING_TIMEOUT = 1.0  # a server that comes back is noticed within a second
+CLOSING_TIMEOUT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script of this package. `sha` is the SHA-1 that EVALSHA wants."""
+
+    name: str
+    text: str
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """The script in `gateway/store/lua/{name}.lua`, read once."""
+    text = files("gateway.store").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def ignore(command: str, seconds: float) -> None:
+    """Observe nothing."""
+
+
+class RedisClient:
+    """Runs scripts on a single server, behind sentinels, or on a cluster, through redis-py's own clients.
+
+    `observe(command, seconds)` is told of every call by its script's name, however it ended. Nothing connects before
+    the first call. Must be used on one event loop, and closed on it.
+    """
+
+    def __init__(self, config: RedisConfig, observe: Callable[[str, float], None] = ignore) -> None:
+        self._config = config
+        self._observe = observe
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._sentinel: Sentinel | None = None
+        self._redis: Redis | RedisCluster | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._lookup: asyncio.Future[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._open = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<RedisClient {self._config.mode} {'open' if self._open else 'not open'}>"
+
+    script = staticmethod(script)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether the keys of one call must share a slot."""
+        return self._config.mode == "cluster"
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Any:
+        """Run a script (EVALSHA, EVAL once where the server does not know it). Raises only `StoreUnavailable`.
+
+        On a cluster the keys must share a slot. A call that ended in `StoreUnavailable` may or may not have run, now or
+        later.
+        """
+
+        async def call(redis: Redis | RedisCluster) -> Any:
+            try:
+                return await redis.evalsha(script.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                return await redis.eval(script.text, len(keys), *keys, *args)
+
+        return await self._bounded(script.name, call)
+
+    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Arg]]]) -> list[Any]:
+        """Run a script for several sets of keys in one round trip (a pipeline; on a cluster one for each node).
+
+        Answers in order. One that fails fails them all, though the others may have run. Raises only `StoreUnavailable`.
+        """
+
+        async def call(redis: Redis | RedisCluster) -> list[Any]:
+            async def send(first: str, wanted: Sequence[int]) -> list[Any]:
+                pipeline = redis.pipeline(transaction=False) if isinstance(redis, Redis) else redis.pipeline()
+                verb = pipeline.evalsha if first is script.sha else pipeline.eval
+                for i in wanted:
+                    keys, args = calls[i]
+                    verb(first, len(keys), *keys, *args)
+                return list(await pipeline.execute(raise_on_error=False))
+
+            answers = await send(script.sha, range(len(calls)))
+            # Only what certainly did not run is sent again.
+            unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            if unknown:
+                for i, answer in zip(unknown, await send(script.text, unknown), strict=True):
+                    answers[i] = answer
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            return answers
+
+        return await self._bounded(script.name, call)
+
+    async def close(self) -> None:
+        """Close every connection. Calls under way and later ones fail."""
+        self._closed = True
+        self._discard()
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        while self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _bounded(self, name: str, call: Callable[[Redis | RedisCluster], Awaitable[T]]) -> T:
+        if self._closed:
+            raise StoreUnavailable("the connection to Redis is closed")
+        started = time.monotonic()
+        redis: Redis | RedisCluster | None = None
+        try:
+            async with asyncio.timeout(self._config.timeout):
+                if not self._open:
+                    await self._opened()
+                redis = self._redis
+                assert redis is not None  # noqa: S101 - for the type checker: `_opened` returned
+                async with self._slots:
+                    return await call(redis)
+        except TimeoutError as exc:
+            self._lost(redis)
+            raise StoreUnavailable(f"Redis did not answer within {self._config.timeout * 1000:.0f} ms") from exc
+        except Exception as exc:
+            self._lost(redis)
+            raise StoreUnavailable(_explain(exc)) from exc
+        finally:
+            self._observe(name, time.monotonic() - started)
+
+    def _lost(self, redis: Redis | RedisCluster | None) -> None:
+        """A call failed on `redis`: unless that client has been replaced since, the next call opens a new one."""
+        if redis is not None and redis is self._redis:
+            self._discard()
+
+    async def _opened(self) -> None:
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._establish())
+            self._opening.add_done_callback(self._established)
+        await asyncio.shield(self._opening)
+
+    def _established(self, task: "asyncio.Task[None]") -> None:
+        self._opening = None
+        if not task.cancelled():
+            task.exception()  # the calls that still waited have been told; without any, nobody needs to hear it
+
+    async def _establish(self) -> None:
+        async with asyncio.timeout(OPENING_TIMEOUT):
+            await self._resolvable()
+            if self._redis is None:
+                self._redis = self._build()
+            try:
+                if isinstance(self._redis, RedisCluster):
+                    await self._redis.initialize()
+                else:
+                    await self._redis.ping()
+            except BaseException:
+                if self._sentinel is not None:
+                    # redis-py asks them in order and would begin with the same dead one each time.
+                    self._sentinel.sentinels.append(self._sentinel.sentinels.pop(0))
+                raise
+        self._open = True
+
+    async def _resolvable(self) -> None:
+        """Wait until one of the configured names resolves. Raises OSError when none does."""
+        names = [address for address in self._config.addresses if not _is_literal(address[0])]
+        if len(names) < len(self._config.addresses):
+            return
+        if self._lookup is None or self._lookup.done():
+            self._lookup = _look_up(names)
+        await asyncio.shield(self._lookup)
+
+    def _build(self) -> Redis | RedisCluster:
+        config = self._config
+        common: dict[str, Any] = {
+            # Calls and opening are bounded as a whole. redis-py's own bound on writing costs a task for each command.
+            "socket_timeout": None,
+            "socket_connect_timeout": OPENING_TIMEOUT,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,  # one round trip less to open, and no notifications that change time limits
+            "driver_info": None,
+        }
+        if config.tls:
+            common |= {
+                "ssl": True,
+                "ssl_cert_reqs": "required" if config.tls_verify else "none",
+                "ssl_check_hostname": config.tls_verify,
+                "ssl_ca_certs": config.tls_ca_file,
+                "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+            }
+        login: dict[str, Any] = {"username": config.username, "password": config.password}
+        if config.mode == "cluster":
+            nodes = [ClusterNode(host, port) for host, port in config.addresses]
+            # When one node of a pipeline fails, redis-py leaves the others to themselves: they need their own bound.
+            common["socket_timeout"] = config.timeout
+            return RedisCluster(startup_nodes=nodes, max_connections=MAX_CONNECTIONS, **login, **common)
+        if config.mode == "sentinel":
+            # Several sentinels may be dead; each gets its part of the time, so that one opening can ask them all.
+            share = OPENING_TIMEOUT / (len(config.addresses) + 1)
+            sentinels = common | {
+                "username": config.sentinel_username,
+                "password": config.sentinel_password,
+                "socket_timeout": share,
+                "socket_connect_timeout": share,
+            }
+            self._sentinel = Sentinel(list(config.addresses), sentinel_kwargs=sentinels)  # type: ignore[no-untyped-call]
+            master: Redis = self._sentinel.master_for(
+                config.master_name or "mymaster", db=config.db, max_connections=MAX_CONNECTIONS, **login, **common
+            )
+            return master
+        host, port = config.addresses[0]
+        return Redis(host=host, port=port, db=config.db, max_connections=MAX_CONNECTIONS, **login, **common)
+
+    def _discard(self) -> None:
+        redis, sentinel = self._redis, self._sentinel
+        self._redis = self._sentinel = None
+        self._open = False
+        if redis is not None:
+            task = asyncio.create_task(_shut(redis, sentinel))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+async def _shut(redis: Redis | RedisCluster, sentinel: Sentinel | None) -> None:
+    for closing in (redis, sentinel):
+        if closing is not None:
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(CLOSING_TIMEOUT):
+                    await closing.aclose()
+
+
+def _look_up(names: Sequence[tuple[str, int]]) -> "asyncio.Future[None]":
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: OSError | None) -> None:
+        if not found.done():
+            if error is None:
+                found.set_result(None)
+            else:
+                found.set_exception(error)
+                found.exception()  # it may be that nobody waits any more
+
+    def work() -> None:
+        error: OSError | None = None
+        for host, port in names:
+            try:
+                socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            except OSError as exc:
+                error = exc
+            else:
+                error = None
+                break
+        with contextlib.suppress(RuntimeError):  # the loop is gone
+            loop.call_soon_threadsafe(settle, error)
+
+    # A daemon: a resolver that hangs must not hold up the end of the program.
+    threading.Thread(target=work, name="redis-lookup", daemon=True).start()
+    return found
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _explain(exc: Exception) -> str:
+    """What happened, in words safe to log: neither addresses nor anything that the server or the library wrote."""
+    if isinstance(exc, ResponseError):
+        code = str(exc).split(" ", 1)[0]
+        return f"Redis refused the command ({code if code.isalpha() and code.isupper() else type(exc).__name__})"
+    if isinstance(exc, RedisTimeoutError):
+        return "Redis did not answer in time"
+    return f"Redis cannot be used ({type(exc).__name__})"

@@ -1,0 +1,64 @@
+"""Cells that the request path writes, and families that a scrape reads.
+
+A cell is a plain number or a plain list of numbers; writing one allocates nothing that outlives the call. A family
+ties cells to a metric's name, kind and labels, and computes what can be derived (a count from buckets, the 5xx total
+from the totals by status) only when it is read.
+
+Everything runs on the event loop's thread: writing and reading never interleave, so there are no locks.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Labels = tuple[str, ...]
+"""Label values, in the order of the family's label names."""
+
+LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds. From the added latency of the gateway itself up to its default total timeout."""
+
+REDIS_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+"""Seconds. From a round trip on one machine to beyond the default command timeout (0.05)."""
+
+
+class Histogram:
+    """Counts per bucket and the sum. `buckets` are not cumulative; the last one has no upper bound."""
+
+    __slots__ = ("bounds", "buckets", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.buckets = [0] * (len(self.bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """HOT. A value equal to a bound belongs to that bound's bucket (`le`)."""
+        self.buckets[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    @property
+    def count(self) -> int:
+        return sum(self.buckets)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric whose series are single numbers. `name` is what a dashboard queries: counters end in `_total`,
+    infos in `_info`. `read` yields each series once."""
+
+    name: str
+    kind: Literal["counter", "gauge", "info"]
+    documentation: str
+    label_names: Labels
+    read: Callable[[], Iterable[tuple[Labels, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramFamily:
+    """One histogram per set of labels. A series keeps its `bounds` for life."""
+
+    name: str
+    documentation: str
+    label_names: Labels
+    read: Callable[[], Iterable[tuple[Labels, Histogram]]]

@@ -1,0 +1,44 @@
+"""The same families for anything that speaks `prometheus_client` (a push gateway, an embedding program, a test).
+
+The gateway's own `/metrics` does not come through here: see `exposition` for why.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+
+from gateway.telemetry.cells import Family, HistogramFamily
+from gateway.telemetry.exposition import number
+
+
+class CellCollector(Collector):
+    """Reads `families()` anew for each collection."""
+
+    def __init__(self, families: Callable[[], Iterable[Family | HistogramFamily]]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._families():
+            yield _simple(family) if isinstance(family, Family) else _histogram(family)
+
+
+def _simple(family: Family) -> Metric:
+    stem = family.name.removesuffix({"counter": "_total", "info": "_info"}.get(family.kind, ""))
+    metric = Metric(stem, family.documentation, family.kind)
+    for labels, value in family.read():
+        metric.add_sample(family.name, dict(zip(family.label_names, labels, strict=True)), value)
+    return metric
+
+
+def _histogram(family: HistogramFamily) -> Metric:
+    metric = Metric(family.name, family.documentation, "histogram")
+    for values, histogram in family.read():
+        labels = dict(zip(family.label_names, values, strict=True))
+        bounds = (*(number(bound) for bound in histogram.bounds), "+Inf")
+        for bound, count in zip(bounds, accumulate(histogram.buckets), strict=True):
+            metric.add_sample(f"{family.name}_bucket", {**labels, "le": bound}, count)
+        metric.add_sample(f"{family.name}_count", labels, histogram.count)
+        metric.add_sample(f"{family.name}_sum", labels, histogram.total)
+    return metric

@@ -1,0 +1,168 @@
+"""Lines on their way to a file descriptor, without the event loop ever waiting for it.
+
+`write` appends to a list; one thread takes the list every `batch_delay` seconds, or as soon as `batch_bytes` are in it,
+and writes it out in order. When whoever reads the descriptor is slow, lines are held up to `capacity_bytes` (those in
+the thread's hands included); beyond that they are dropped and counted, and a warning says how many once there is room.
+
+    accepted = settled (written, or lost to a failing descriptor) + held
+
+No lock: with one a line costs twice as much, and a destructor that logs while the lock is held would deadlock. Instead
+every variable has one side that writes it (`_accepted` the callers, `_settled` the thread), the list is a `deque` and
+the doorbell a `SimpleQueue`, whose operations are atomic and may be re-entered. Callers on several threads may lose an
+addition to `_accepted` on an interpreter that can switch there (CPython with a GIL cannot); the thread sets the two
+equal whenever it finds nothing left, so such an error does not last.
+"""
+
+import logging
+import os
+import select
+import sys
+import threading
+from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+_log = logging.getLogger(__name__)
+
+_SLICE = 512  # lines joined for one system call: some 200 KiB, so that a long backlog is not copied at once
+_IDLE = -1
+_RUNG = sys.maxsize
+_NOTHING = -sys.maxsize
+_POLL = 0.1  # seconds between looks at `_abandoned` while a non-blocking descriptor takes nothing
+
+
+class LineWriter:
+    """Writes complete lines, each ending in a newline, from any thread, in the order in which they came.
+
+    A descriptor that fails (a closed pipe, a full disk) loses the lines of that moment, never raises, and is tried
+    again with the next batch; a line that was cut short is ended first, so that the next one is whole.
+    """
+
+    __slots__ = (
+        "_abandoned",
+        "_accepted",
+        "_batch_bytes",
+        "_batch_delay",
+        "_bell",
+        "_capacity_bytes",
+        "_closing",
+        "_fd",
+        "_lines",
+        "_reported",
+        "_ring_at",
+        "_settled",
+        "_thread",
+        "_torn",
+        "dropped",
+    )
+
+    def __init__(
+        self,
+        fd: int,
+        *,
+        capacity_bytes: int = 16 * 1024 * 1024,
+        batch_bytes: int = 64 * 1024,
+        batch_delay: float = 0.1,
+    ) -> None:
+        self.dropped = 0
+        """Lines lost so far."""
+        self._fd = fd
+        self._capacity_bytes = capacity_bytes
+        self._batch_bytes = batch_bytes
+        self._batch_delay = batch_delay
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._lines: deque[bytes] = deque()
+        self._accepted = 0
+        self._settled = 0
+        self._ring_at = _IDLE
+        self._reported = 0
+        self._torn = False
+        self._closing = False
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._run, name="log-lines", daemon=True)
+        self._thread.start()
+
+    def write(self, line: bytes) -> None:
+        """HOT. Waits for nothing, whatever the descriptor does. Drops the line if there is no room or after `close`."""
+        accepted = self._accepted + len(line)
+        if accepted - self._settled > self._capacity_bytes:
+            self.dropped += 1
+            return
+        self._accepted = accepted
+        self._lines.append(line)
+        # After the append: whoever finds the bell rung already knows that the thread will look once more.
+        if accepted >= self._ring_at:
+            self._ring(accepted)
+
+    def close(self, timeout: float = 2.0) -> bool:
+        """Write what is left and stop, waiting (blocking) at most `timeout` seconds for the descriptor.
+
+        False when it took too long: what could not be written is lost, and counted in `dropped`. Idempotent.
+        """
+        self._capacity_bytes = _NOTHING
+        self._closing = True
+        self._bell.put(None)
+        self._bell.put(None)
+        self._thread.join(timeout)
+        if not self._thread.is_alive():
+            return True
+        self._abandoned = True
+        self.dropped += len(self._lines)
+        self._lines.clear()
+        return False
+
+    def _ring(self, accepted: int) -> None:
+        """For the first line of a batch, and once more when the batch is full. A bell too many shortens a batch."""
+        self._ring_at = accepted + self._batch_bytes if self._ring_at == _IDLE else _RUNG
+        self._bell.put(None)
+
+    def _run(self) -> None:
+        while True:
+            self._bell.get()
+            if not self._closing:
+                with suppress(Empty):
+                    self._bell.get(timeout=self._batch_delay)
+            closing = self._closing
+            # Before the look at the lines: a line that comes after the look rings again.
+            self._ring_at = _IDLE
+            whole = True
+            for _ in range(0, len(self._lines), _SLICE):
+                batch = [self._lines.popleft() for _ in range(min(_SLICE, len(self._lines)))]
+                whole = self._put(b"".join(batch)) and whole
+            if not self._lines:
+                self._settled = self._accepted
+            if closing:
+                return
+            if whole:
+                self._report()
+
+    def _put(self, lines: bytes) -> bool:
+        chunk = b"\n" + lines if self._torn else lines
+        rest = memoryview(chunk)
+        with suppress(OSError):
+            while rest and not self._abandoned:
+                try:
+                    rest = rest[os.write(self._fd, rest) :]
+                except BlockingIOError:
+                    self._await_room()
+        written = len(chunk) - len(rest)
+        lost = bytes(rest).count(b"\n")
+        if written:
+            self._torn = chunk[written - 1] != 0x0A
+        elif self._torn:
+            lost -= 1  # the newline put in front ends no line of this chunk
+        self._settled += len(lines)
+        self.dropped += lost
+        return not lost
+
+    def _report(self) -> None:
+        """Through logging, and so most likely into this writer, which has room again."""
+        unreported = self.dropped - self._reported
+        if unreported:
+            self._reported = self.dropped
+            _log.warning("log lines were dropped", extra={"lines": unreported})
+
+    def _await_room(self) -> None:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        poll.poll(_POLL * 1000)

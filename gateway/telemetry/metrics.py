@@ -1,0 +1,299 @@
+"""Every metric of the gateway under the names that dashboards and alerts know.
+
+The request path adds to plain cells; families over those cells are read at a scrape. What can be derived is not counted
+twice: `http_requests_5xx_total` and `http_requests_429_total` are sums over the cells of `http_requests_total`, and a
+command counter is its histogram's count, so that they can never disagree.
+
+Label sets are bounded: routes, upstreams and policies are configured names, unknown methods are `_OTHER`, statuses that
+are not registered are `1xx` to `5xx` (which `status=~"5.."` still matches). Because the label sets of the three request
+counters differ, a ratio of two of them needs an aggregation on both sides:
+
+    sum(rate(http_requests_5xx_total[5m])) / sum(rate(http_requests_total[5m]))
+    sum by (route) (rate(http_requests_429_total[5m])) / sum by (route) (rate(http_requests_total[5m]))
+
+Left out on purpose: clients, paths and request ids as labels. They are in the access log.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from typing import Literal
+
+from prometheus_client import CollectorRegistry
+
+from gateway.telemetry import process_stats
+from gateway.telemetry.categories import CATEGORIES, REASONS
+from gateway.telemetry.cells import LATENCY_BOUNDS, REDIS_BOUNDS, Family, Histogram, HistogramFamily, Labels
+from gateway.telemetry.collector import CellCollector
+from gateway.telemetry.exposition import OPENMETRICS, TEXT, Exposition, negotiate
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+CLIENT_CLOSED = 499
+_STATUSES = frozenset(int(status) for status in HTTPStatus) | {CLIENT_CLOSED}
+
+Read = Callable[[], Iterable[tuple[Labels, float]]]
+Counts = defaultdict[Labels, int]
+
+
+class _Route:
+    """What is counted for one route, by method and status; a status below 10 is a class of unregistered ones."""
+
+    __slots__ = ("counts", "duration")
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, int], int] = {("GET", 200): 0}
+        self.duration = Histogram(LATENCY_BOUNDS)
+
+
+class Metrics:
+    """One per process. Methods marked HOT run for each request and neither allocate nor raise.
+
+    Series of the configured `routes`, `upstreams` and rate limit `policies` exist with 0 from the start, so that an
+    alert on `rate()` sees the first event. The route "" (no route matched) is exposed as `none`.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_bulkhead_rejections",
+        "_client_closed",
+        "_downstream_errors",
+        "_exposed",
+        "_exposition",
+        "_rate_limit_decisions",
+        "_redis",
+        "_refusals",
+        "_retries",
+        "_retry_budget_exhausted",
+        "_routes",
+        "_service",
+        "_shed",
+        "_transitions",
+        "registry",
+    )
+
+    def __init__(
+        self,
+        service: str,
+        routes: Iterable[str],
+        upstreams: Iterable[str],
+        version: str,
+        *,
+        policies: Iterable[str] = (),
+    ) -> None:
+        upstreams = tuple(upstreams)
+        self._service = service
+        self._exposed = {route or "none": _Route() for route in (*routes, "")}
+        self._routes = {**self._exposed, "": self._exposed["none"]}
+        self._attempts = {upstream: Histogram(LATENCY_BOUNDS) for upstream in upstreams}
+        self._redis: dict[str, Histogram] = {}
+        self._shed = _counts(("in_flight",), ("queue_full",), ("queue_timeout",))
+        self._refusals = _counts(*((reason,) for reason in REASONS))
+        self._bulkhead_rejections = _counts(*((upstream,) for upstream in upstreams))
+        self._rate_limit_decisions = _counts(
+            *((policy, said) for policy in policies for said in ("allowed", "limited"))
+        )
+        self._retries = _counts(*((upstream,) for upstream in upstreams))
+        self._retry_budget_exhausted = _counts(*((upstream,) for upstream in upstreams))
+        self._downstream_errors = _counts(*((upstream, category) for upstream in upstreams for category in CATEGORIES))
+        self._transitions = _counts(
+            *((upstream, to) for upstream in upstreams for to in ("closed", "open", "half_open"))
+        )
+        self._client_closed = 0
+        self._exposition = Exposition()
+        for family in (*self._families(version), *process_stats.families()):
+            self._exposition.add(family)
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(CellCollector(lambda: self._exposition.families))
+
+    def exchange(self, route: str, method: str, status: int, seconds: float) -> None:
+        """HOT. One finished exchange, refused ones included; `seconds` from the request head to the end."""
+        cells = self._routes.get(route)
+        if cells is None:
+            cells = self._routes[route] = self._exposed[route] = _Route()
+        try:
+            cells.counts[method, status] += 1
+        except KeyError:
+            key = _bounded(method, status)
+            cells.counts[key] = cells.counts.get(key, 0) + 1
+        cells.duration.observe(seconds)
+
+    def attempt(self, upstream: str, seconds: float) -> None:
+        """HOT. One attempt at an upstream, however it ended."""
+        try:
+            self._attempts[upstream].observe(seconds)
+        except KeyError:
+            self._attempts[upstream] = duration = Histogram(LATENCY_BOUNDS)
+            duration.observe(seconds)
+
+    def rate_limited(self, policy: str, decision: Literal["allowed", "limited"]) -> None:
+        """HOT. One decision of a rate limit."""
+        self._rate_limit_decisions[policy, decision] += 1
+
+    def shed(self, reason: str) -> None:
+        """One request turned away by the global cap: `in_flight`, `queue_full` or `queue_timeout`."""
+        self._shed[(reason,)] += 1
+
+    def refused(self, reason: str) -> None:
+        """One generated error, by the stable word in its body."""
+        self._refusals[(reason,)] += 1
+
+    def bulkhead_rejected(self, upstream: str) -> None:
+        self._bulkhead_rejections[(upstream,)] += 1
+
+    def retried(self, upstream: str) -> None:
+        """One more attempt for a request that already had one."""
+        self._retries[(upstream,)] += 1
+
+    def retry_budget_exhausted(self, upstream: str) -> None:
+        self._retry_budget_exhausted[(upstream,)] += 1
+
+    def downstream_error(self, upstream: str, category: str) -> None:
+        """One failed attempt, by one of `categories.CATEGORIES`."""
+        self._downstream_errors[upstream, category] += 1
+
+    def circuit_transition(self, upstream: str, to: str) -> None:
+        """One change of a circuit's state: closed, open, half_open, forced_open or forced_closed."""
+        self._transitions[upstream, to] += 1
+
+    def redis_command(self, command: str, seconds: float) -> None:
+        """One exchange with Redis, failed ones included. `command` is a word of the code, never a key."""
+        duration = self._redis.get(command)
+        if duration is None:
+            duration = self._redis[command] = Histogram(REDIS_BOUNDS)
+        duration.observe(seconds)
+
+    def client_closed(self) -> None:
+        """One client that left before its answer was complete."""
+        self._client_closed += 1
+
+    def gauge(self, name: str, documentation: str, label_names: Labels, read: Read) -> None:
+        """A gauge that `read` tells at each scrape, each series once, on the event loop's thread, without waiting."""
+        self._exposition.add(Family(name, "gauge", documentation, label_names, read))
+
+    def counter(self, name: str, documentation: str, label_names: Labels, read: Read) -> None:
+        """As `gauge`, for a count that somebody else keeps. `name` ends in `_total`."""
+        self._exposition.add(Family(name, "counter", documentation, label_names, read))
+
+    def render(self, accept: str | None) -> tuple[bytes, str]:
+        """The exposition and its content type, as the scraper's `Accept` asks for it."""
+        openmetrics = negotiate(accept)
+        return self._exposition.render(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    def _families(self, version: str) -> Iterator[Family | HistogramFamily]:
+        build = (((version,), 1),)
+        yield Family("gateway_build_info", "info", "The running version.", ("version",), lambda: build)
+        yield Family(
+            "http_requests_total",
+            "counter",
+            "Requests answered, refused ones included.",
+            ("service", "method", "route", "status"),
+            self._requests,
+        )
+        yield Family(
+            "http_requests_5xx_total",
+            "counter",
+            "The requests among http_requests_total that ended in a 5xx.",
+            ("service", "route"),
+            lambda: self._requests_where(lambda status: status >= 500 or status == 5),
+        )
+        yield Family(
+            "http_requests_429_total",
+            "counter",
+            "The requests among http_requests_total that ended in a 429.",
+            ("service", "route"),
+            lambda: self._requests_where(lambda status: status == 429),
+        )
+        yield HistogramFamily(
+            "http_request_duration_seconds",
+            "From the request head to the last byte of the response, in seconds.",
+            ("route",),
+            lambda: (((route,), cells.duration) for route, cells in self._exposed.items()),
+        )
+        yield HistogramFamily(
+            "upstream_request_duration_seconds",
+            "One attempt at an upstream, in seconds.",
+            ("upstream",),
+            lambda: (((upstream,), duration) for upstream, duration in self._attempts.items()),
+        )
+        yield HistogramFamily(
+            "redis_command_duration_seconds",
+            "One exchange with Redis, failed ones included, in seconds.",
+            ("command",),
+            lambda: (((command,), duration) for command, duration in self._redis.items()),
+        )
+        yield Family(
+            "redis_commands_total",
+            "counter",
+            "Exchanges with Redis, failed ones included.",
+            ("command",),
+            lambda: (((command,), duration.count) for command, duration in self._redis.items()),
+        )
+        yield Family(
+            "gateway_client_closed_total",
+            "counter",
+            "Clients that left before their answer was complete.",
+            (),
+            lambda: (((), self._client_closed),),
+        )
+        plain: tuple[tuple[str, str, Labels, Counts], ...] = (
+            ("load_shed_total", "Requests turned away by the global in-flight cap.", ("reason",), self._shed),
+            ("gateway_refusals_total", "Errors generated by the gateway.", ("reason",), self._refusals),
+            (
+                "bulkhead_rejections_total",
+                "Requests refused because their upstream had its fill.",
+                ("downstream",),
+                self._bulkhead_rejections,
+            ),
+            (
+                "rate_limit_decisions_total",
+                "Decisions of the rate limits.",
+                ("policy", "decision"),
+                self._rate_limit_decisions,
+            ),
+            ("retry_attempts_total", "Attempts beyond the first.", ("upstream",), self._retries),
+            (
+                "retry_budget_exhausted_total",
+                "Retries not made because the budget was spent.",
+                ("upstream",),
+                self._retry_budget_exhausted,
+            ),
+            (
+                "downstream_errors_total",
+                "Failed attempts at an upstream.",
+                ("to_service", "category"),
+                self._downstream_errors,
+            ),
+            (
+                "circuit_breaker_transitions_total",
+                "Changes of a circuit's state, as seen by this process.",
+                ("upstream", "to"),
+                self._transitions,
+            ),
+        )
+        for name, documentation, label_names, counts in plain:
+            yield Family(name, "counter", documentation, label_names, counts.items)
+
+    def _requests(self) -> Iterator[tuple[Labels, float]]:
+        service = self._service
+        for route, cells in self._exposed.items():
+            for (method, status), count in cells.counts.items():
+                yield (service, method, route, str(status) if status >= 10 else _CLASSES[status]), count
+
+    def _requests_where(self, wanted: Callable[[int], bool]) -> Iterator[tuple[Labels, float]]:
+        for route, cells in self._exposed.items():
+            count = sum(count for (_, status), count in cells.counts.items() if wanted(status))
+            yield (self._service, route), count
+
+
+_CLASSES = ("other", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+def _bounded(method: str, status: int) -> tuple[str, int]:
+    """The cell of a method and status that have none yet."""
+    if status not in _STATUSES:
+        status = status // 100 if 100 <= status < 600 else 0
+    return method if method in METHODS else "_OTHER", status
+
+
+def _counts(*labels: Labels) -> Counts:
+    return defaultdict(int, dict.fromkeys(labels, 0))

@@ -1,0 +1,67 @@
+"""Values as text that is safe in a log: one line for each record, whatever a client put into it."""
+
+import math
+import time
+
+import orjson
+
+_DEPTH = 8
+
+
+def rfc3339(when: float) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC with milliseconds, cut and not rounded."""
+    second = math.floor(when)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{int((when - second) * 1000):03d}Z"
+
+
+def json_line(record: dict[str, object]) -> bytes:
+    """One JSON object and a newline. Never raises for what the record holds: undecodable text is escaped, and what
+    JSON has no word for becomes its `str`."""
+    try:
+        return orjson.dumps(record, _plain, orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # Lone surrogates, integers beyond 64 bits, keys that are not text, nesting without end.
+        return orjson.dumps(_plain(record), None, orjson.OPT_APPEND_NEWLINE)
+
+
+def bare(text: str) -> str:
+    """Text with everything but printable characters and plain spaces escaped, so that it can neither end the line nor
+    reorder it (bidirectional controls) nor drive the reader's terminal."""
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(
+        character
+        if character.isprintable() and character != "\\"
+        else character.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for character in text
+    )
+
+
+def word(value: object) -> str:
+    """A value of a `key=value` pair: quoted when it is empty or could be taken for more than one word."""
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, dict):
+        return ",".join(f"{word(key)}:{word(each)}" for key, each in value.items()) or '""'
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    text = bare(text)
+    if not text or any(character in ' "=,' for character in text):
+        return '"' + text.replace('"', r"\"") + '"'
+    return text
+
+
+def _plain(value: object, depth: int = _DEPTH) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else str(value)
+    if depth > 0:
+        if isinstance(value, dict):
+            return {str(_plain(str(key))): _plain(each, depth - 1) for key, each in value.items()}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [_plain(each, depth - 1) for each in value]
+    return _plain(str(value))

@@ -1,0 +1,247 @@
+"""Header fields: from bytes to what matters of them, in one pass.
+
+The grammar is llhttp's (through httptools): it gets one complete field block at a time and rejects bare line feeds,
+obs-fold, control bytes, space before a colon, repeated or malformed Content-Length, Content-Length together with
+Transfer-Encoding. It tokenizes; what the fields mean is decided here. Requests and responses share the grammar, so both
+are parsed as the fields of a request, whose rules on Transfer-Encoding are the stricter ones.
+
+A `Fields` is a pure function of the block's bytes. Clients and upstreams mostly repeat a block on a connection, so each
+connection keeps its last one and compares bytes before it parses again.
+
+End-to-end fields are kept as bytes ready to be forwarded, unchanged and in order; hop-by-hop ones (RFC 9110 section
+7.6.1) and those that the gateway writes itself are taken out.
+"""
+
+import re
+from collections.abc import Sequence
+
+import httptools
+
+_START_LINE = b"GET / HTTP/1.1\r\n"
+
+# Removed always: they belong to one connection. Trailer goes too, since trailers are dropped (docs/behaviour.md).
+_HOP_BY_HOP = (b"keep-alive", b"proxy-connection", b"te", b"trailer", b"proxy-authenticate", b"proxy-authorization")
+
+(
+    _DROP,
+    _CONNECTION,
+    _CONTENT_LENGTH,
+    _TRANSFER_ENCODING,
+    _HOST,
+    _EXPECT,
+    _UPGRADE,
+    _FORWARDED,
+    _VIA,
+    _REQUEST_ID,
+    _CORRELATION_ID,
+    _TRACEPARENT,
+    _IDEMPOTENCY_KEY,
+    _RETRY_AFTER,
+) = range(14)
+
+_COMMON = dict.fromkeys(_HOP_BY_HOP, _DROP) | {
+    b"connection": _CONNECTION,
+    b"content-length": _CONTENT_LENGTH,
+    b"transfer-encoding": _TRANSFER_ENCODING,
+    b"upgrade": _UPGRADE,
+    b"via": _VIA,
+    b"x-request-id": _REQUEST_ID,
+    b"x-correlation-id": _CORRELATION_ID,
+}
+_REQUEST = _COMMON | {
+    b"host": _HOST,
+    b"expect": _EXPECT,
+    b"x-forwarded-for": _FORWARDED,
+    b"x-forwarded-proto": _FORWARDED,
+    b"x-forwarded-host": _FORWARDED,
+    b"traceparent": _TRACEPARENT,
+    b"idempotency-key": _IDEMPOTENCY_KEY,
+}
+_RESPONSE = _COMMON | {b"retry-after": _RETRY_AFTER}
+
+# What identifies a request is echoed into logs and JSON: printable ASCII without quotes and backslash.
+_SAFE_ID = re.compile(rb"[!#-\[\]-~]{1,128}")
+_TRACEPARENT_FORM = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+
+
+class FieldError(ValueError):
+    """The field block is not valid; the message says why and holds nothing of the block."""
+
+
+class TooManyFieldsError(FieldError):
+    pass
+
+
+class Fields:
+    """What a field block says.
+
+    `lines` are the end-to-end fields, each with its line end, without those that have an attribute here (Content-Length
+    is in `lines` nonetheless: it is end-to-end). `length` is None without Content-Length. Values are stripped.
+    """
+
+    __slots__ = (
+        "chunked",
+        "close",
+        "correlation_id",
+        "expect",
+        "forwarded",
+        "hosts",
+        "idempotency_key",
+        "keep_alive",
+        "length",
+        "lines",
+        "request_id",
+        "retry_after",
+        "traceparent",
+        "transfer_encoding",
+        "upgrade",
+        "upgrade_listed",
+        "via",
+    )
+
+    def __init__(self) -> None:
+        self.lines = b""
+        self.length: int | None = None
+        self.transfer_encoding: bytes | None = None
+        self.chunked = False
+        self.close = False
+        self.keep_alive = False
+        self.upgrade_listed = False
+        self.upgrade: bytes | None = None
+        self.hosts: list[bytes] = []
+        self.expect: bytes | None = None
+        self.forwarded: list[tuple[bytes, bytes]] = []
+        self.via: list[bytes] = []
+        self.request_id: bytes | None = None
+        self.correlation_id: bytes | None = None
+        self.traceparent: bytes | None = None
+        self.idempotency_key: bytes | None = None
+        self.retry_after: bytes | None = None
+
+
+class _Tokenizer:
+    """Feeds one block after the other to llhttp; replaces the parser whenever a block left it in mid-message."""
+
+    def __init__(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._renew()
+
+    def _renew(self) -> None:
+        self._reusable = False
+        self._parser = httptools.HttpRequestParser(self)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+
+    def on_message_complete(self) -> None:
+        self._reusable = self._parser.should_keep_alive()
+
+    def tokenize(self, block: bytes) -> list[tuple[bytes, bytes]]:
+        headers: list[tuple[bytes, bytes]] = []
+        self._headers = headers
+        self._reusable = False
+        try:
+            self._parser.feed_data(_START_LINE + block)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError as error:
+            self._renew()
+            raise FieldError(str(error)) from None
+        if not self._reusable:
+            self._renew()
+        return headers
+
+
+_tokenizer = _Tokenizer()
+
+
+def parse_request_fields(block: bytes, max_count: int) -> Fields:
+    """`block` is everything after the request line up to and including the empty line. Raises `FieldError`."""
+    return _parse(block, max_count, _REQUEST)
+
+
+def parse_response_fields(block: bytes, max_count: int) -> Fields:
+    """`block` is everything after the status line up to and including the empty line. Raises `FieldError`."""
+    return _parse(block, max_count, _RESPONSE)
+
+
+def _parse(block: bytes, max_count: int, special: dict[bytes, int]) -> Fields:
+    headers = _tokenizer.tokenize(block)
+    if len(headers) > max_count:
+        raise TooManyFieldsError(f"more than {max_count} header fields")
+    fields = Fields()
+    lines: list[bytes] = []
+    tokens: list[bytes] = []
+    for name, value in headers:
+        low = name.lower()
+        code = special.get(low)
+        if code is None:
+            lines += (name, b": ", value, b"\r\n")
+        else:
+            _take(fields, code, name, low, value.strip(b" \t"), lines, tokens)
+    if tokens:
+        _apply_connection(fields, tokens, headers, lines, special)
+    fields.lines = b"".join(lines)
+    return fields
+
+
+def _take(
+    fields: Fields, code: int, name: bytes, low: bytes, value: bytes, lines: list[bytes], tokens: list[bytes]
+) -> None:
+    if code == _CONNECTION:
+        tokens += [token.strip(b" \t").lower() for token in value.split(b",")]
+    elif code == _CONTENT_LENGTH:
+        fields.length = int(value)
+        lines += (name, b": ", value, b"\r\n")
+    elif code == _TRANSFER_ENCODING:
+        given = fields.transfer_encoding
+        fields.transfer_encoding = value.lower() if given is None else given + b"," + value.lower()
+        fields.chunked = fields.transfer_encoding == b"chunked"
+    elif code == _HOST:
+        fields.hosts.append(value)
+    elif code == _EXPECT:
+        fields.expect = value.lower()
+    elif code == _UPGRADE:
+        fields.upgrade = value.lower()
+    elif code == _FORWARDED:
+        fields.forwarded.append((low, value))
+    elif code == _VIA:
+        fields.via.append(value)
+        lines += (name, b": ", value, b"\r\n")
+    elif code == _RETRY_AFTER:
+        fields.retry_after = value
+        lines += (name, b": ", value, b"\r\n")
+    elif code == _IDEMPOTENCY_KEY:
+        fields.idempotency_key = value
+        lines += (name, b": ", value, b"\r\n")
+    elif code == _REQUEST_ID:
+        fields.request_id = value if _SAFE_ID.fullmatch(value) else None
+    elif code == _CORRELATION_ID:
+        fields.correlation_id = value if _SAFE_ID.fullmatch(value) else None
+    elif code == _TRACEPARENT:
+        fields.traceparent = value if _TRACEPARENT_FORM.fullmatch(value) else None
+
+
+def _apply_connection(
+    fields: Fields,
+    tokens: Sequence[bytes],
+    headers: Sequence[tuple[bytes, bytes]],
+    lines: list[bytes],
+    special: dict[bytes, int],
+) -> None:
+    """Connection's options, and away with the fields it names. Those that frame the message or that the gateway reads
+    itself cannot be named away: a client could otherwise strip what later hops rely on."""
+    named = set(tokens)
+    fields.close = b"close" in named
+    fields.keep_alive = b"keep-alive" in named
+    fields.upgrade_listed = b"upgrade" in named
+    named = {name for name in named if name and name not in special}
+    if not named or named <= {b"close", b"keep-alive"}:
+        return
+    lines.clear()
+    kept = {_CONTENT_LENGTH, _VIA, _RETRY_AFTER, _IDEMPOTENCY_KEY}
+    for name, value in headers:
+        low = name.lower()
+        code = special.get(low)
+        if (code is None and low not in named) or code in kept:
+            lines += (name, b": ", value.strip(b" \t"), b"\r\n")

@@ -1,0 +1,46 @@
+"""What stands behind the connections, as the wire sees it: a front that takes requests, and an exchange for each."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.wire.request import Request, RequestError
+
+if TYPE_CHECKING:
+    from gateway.wire.server_connection import ServerConnection
+
+
+class Exchange(Protocol):
+    """What a connection tells the exchange that it carries."""
+
+    def body(self, data: bytes) -> None: ...
+
+    def body_end(self) -> None: ...
+
+    def body_failed(self, error: RequestError) -> None:
+        """The request body is malformed or stalls; no more of it will come."""
+        ...
+
+    def client_gone(self) -> None:
+        """Nothing can be answered any more."""
+        ...
+
+    def client_blocked(self) -> None:
+        """The client takes no more of the response for now."""
+        ...
+
+    def client_ready(self) -> None: ...
+
+
+class Front(Protocol):
+    """What stands behind the connections: it makes exchanges of requests."""
+
+    def begin(self, connection: "ServerConnection", request: Request) -> Exchange | None:
+        """Take a request. None when it was answered, or the connection handed over, at once."""
+        ...
+
+    def reject(self, connection: "ServerConnection", error: RequestError) -> None:
+        """Answer a request whose head cannot be understood; the connection closes after it."""
+        ...
+
+    def overflow(self, connection: "ServerConnection") -> None:
+        """Answer a connection beyond the maximum; it closes after it."""
+        ...

@@ -1,0 +1,272 @@
+"""The connections to one endpoint.
+
+Decisions are synchronous: `take` hands out an idle connection or nothing; `request` leaves a waiter and starts a
+connection if one may be started. Whatever comes first serves the oldest waiter: a connection that comes back, or a
+new one. So the number of connections never exceeds `max_connections`, and one slow handshake holds up nobody who
+could have had an idle one.
+
+The newest idle connection is taken first, which lets the oldest expire.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any
+
+from gateway.wire.resolver import Resolver
+from gateway.wire.upstream import UpstreamConnection
+
+log = logging.getLogger("gateway.pool")
+
+_SWEEP_INTERVAL = 1.0
+
+
+class ConnectFailure(Enum):
+    """Why no connection came about. The values are the error types of RFC 9209."""
+
+    REFUSED = "connection_refused"
+    TIMEOUT = "connection_timeout"
+    DNS = "dns_error"
+    TLS = "tls_protocol_error"
+    CERTIFICATE = "tls_certificate_error"
+    UNREACHABLE = "destination_ip_unroutable"
+
+
+Resume = Callable[[UpstreamConnection | ConnectFailure], None]
+
+
+class Waiter:
+    """A place in the queue for a connection; `cancel` gives it up."""
+
+    __slots__ = ("_resume",)
+
+    def __init__(self, resume: Resume) -> None:
+        self._resume: Resume | None = resume
+
+    @property
+    def cancelled(self) -> bool:
+        return self._resume is None
+
+    def cancel(self) -> None:
+        self._resume = None
+
+    def serve(self, result: UpstreamConnection | ConnectFailure) -> None:
+        resume, self._resume = self._resume, None
+        if resume is not None:
+            resume(result)
+
+
+class EndpointPool:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        resolver: Resolver,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+        max_connections: int = 256,
+        keepalive_timeout: float = 30.0,
+        connect_timeout: float = 2.0,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.label = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._loop = loop
+        self._resolver = resolver
+        self._tls = tls
+        self._server_name = (server_name or host) if tls is not None else None
+        self._max = max_connections
+        self._keepalive = keepalive_timeout
+        self._connect_timeout = connect_timeout
+        self._idle: list[UpstreamConnection] = []
+        self._members: set[UpstreamConnection] = set()
+        self._waiters: deque[Waiter] = deque()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        # What the name last resolved to; connections to addresses that left it are not used again.
+        self._addresses: frozenset[str] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<EndpointPool {self.label} idle={len(self._idle)} open={len(self._members)} "
+            f"connecting={len(self._connecting)} waiting={len(self._waiters)}>"
+        )
+
+    @property
+    def open(self) -> int:
+        return len(self._members)
+
+    def take(self) -> UpstreamConnection | None:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    def request(self, resume: Resume) -> Waiter:
+        """Ask for a connection when `take` had none. `resume` is called once, later, unless the waiter is cancelled."""
+        waiter = Waiter(resume)
+        self._waiters.append(waiter)
+        self._connect_for_waiters()
+        return waiter
+
+    # Called by the connections.
+
+    def release(self, connection: UpstreamConnection) -> None:
+        if self._closed or (self._addresses is not None and connection.address not in self._addresses):
+            connection.close()
+            self._connect_for_waiters()
+            return
+        waiter = self._next_waiter()
+        if waiter is not None:
+            # Not from within the reading of the response that just ended: its sink is to hear of the end first.
+            self._loop.call_soon(self._serve, waiter, connection)
+            return
+        self._idle.append(connection)
+        if self._sweep_timer is None:
+            self._sweep_timer = self._loop.call_later(_SWEEP_INTERVAL, self._sweep)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        self._members.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._waiters:
+            self._connect_for_waiters()
+
+    def close(self) -> None:
+        """Close idle connections, give up connecting; busy ones close when they come back."""
+        self._closed = True
+        for task in list(self._connecting):
+            task.cancel()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        for connection in list(self._idle):
+            connection.close()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+            self._sweep_timer = None
+
+    def _serve(self, waiter: Waiter, connection: UpstreamConnection) -> None:
+        if connection.closed:
+            # Closed by the upstream in the meantime: the waiter keeps its place at the front.
+            if not waiter.cancelled:
+                self._waiters.appendleft(waiter)
+                self._connect_for_waiters()
+        elif waiter.cancelled:
+            self.release(connection)
+        else:
+            waiter.serve(connection)
+
+    def _next_waiter(self) -> Waiter | None:
+        waiters = self._waiters
+        while waiters:
+            waiter = waiters.popleft()
+            if not waiter.cancelled:
+                return waiter
+        return None
+
+    def _connect_for_waiters(self) -> None:
+        wanted = len(self._waiters) - len(self._connecting)
+        room = self._max - len(self._members) - len(self._connecting)
+        for _ in range(min(wanted, room)):
+            task = self._loop.create_task(self._connect())
+            self._connecting.add(task)
+
+    async def _connect(self) -> None:
+        connection: UpstreamConnection | None = None
+        failure = ConnectFailure.UNREACHABLE
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                connection = await self._open()
+        except TimeoutError:
+            failure = ConnectFailure.TIMEOUT
+        except ssl.SSLCertVerificationError as error:
+            failure = ConnectFailure.CERTIFICATE
+            log.warning("certificate of %s refused: %s", self.label, error.verify_message)
+        except ssl.SSLError:
+            failure = ConnectFailure.TLS
+        except ConnectionRefusedError:
+            failure = ConnectFailure.REFUSED
+        except ConnectionError:
+            failure = ConnectFailure.TLS if self._tls is not None else ConnectFailure.REFUSED
+        except OSError as error:
+            failure = ConnectFailure.DNS if isinstance(error, socket.gaierror) else ConnectFailure.UNREACHABLE
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._connecting.discard(task)
+        if connection is not None:
+            self._members.add(connection)
+            connection.idle_since = time.monotonic()
+            if connection.closed:
+                self.forget(connection)
+                connection, failure = None, ConnectFailure.REFUSED
+        if self._closed:
+            if connection is not None:
+                connection.close()
+            return
+        waiter = self._next_waiter()
+        if connection is None:
+            if waiter is not None:
+                waiter.serve(failure)
+            self._connect_for_waiters()
+        elif waiter is not None:
+            waiter.serve(connection)
+        else:
+            self.release(connection)
+
+    async def _open(self) -> UpstreamConnection:
+        """The first address that answers, in the resolver's order (RFC 8305 without the race)."""
+        addresses = await self._resolve()
+        last: Exception | None = None
+        for address in addresses:
+            try:
+                _, connection = await self._loop.create_connection(
+                    lambda address=address: UpstreamConnection(self, address[0]),
+                    address[0],
+                    address[1],
+                    ssl=self._tls,
+                    server_hostname=self._server_name,
+                )
+            except OSError as error:
+                last = error
+            else:
+                return connection
+        raise last or OSError("the name has no address")
+
+    async def _resolve(self) -> Sequence[tuple[Any, ...]]:
+        addresses = await self._resolver.resolve(self.host, self.port)
+        self._addresses = frozenset(address[0] for address in addresses)
+        return addresses
+
+    async def _refresh(self) -> None:
+        """Resolve again, although nothing has to be connected, and leave the addresses that are gone."""
+        try:
+            await self._resolve()
+        except OSError:
+            return
+        for connection in [c for c in self._idle if c.address not in (self._addresses or ())]:
+            connection.close()
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long. The list is in the order of release, oldest first."""
+        self._sweep_timer = None
+        horizon = time.monotonic() - self._keepalive
+        for connection in [c for c in self._idle if c.idle_since < horizon]:
+            connection.close()
+        if self._resolver.cached(self.host, self.port) is None and (
+            self._refreshing is None or self._refreshing.done()
+        ):
+            self._refreshing = self._loop.create_task(self._refresh())
+        if self._idle:
+            self._sweep_timer = self._loop.call_later(_SWEEP_INTERVAL, self._sweep)

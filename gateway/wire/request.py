@@ -1,0 +1,172 @@
+"""The head of a request: the rules of RFC 9112 and RFC 9110 that the tokenizer leaves to its user.
+
+Everything ambiguous is refused (`RequestError`, with the status to answer) and the connection closes after it: a front
+and a back that disagree about where a request ends is how requests are smuggled. The target travels byte for byte; only
+an absolute-form target loses its scheme and authority, as section 3.2.2 of RFC 9112 demands.
+"""
+
+import re
+from dataclasses import dataclass
+
+from gateway.wire.fields import FieldError, Fields, TooManyFieldsError, parse_request_fields
+
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
+# Every byte but controls, space and '#'. Bytes above 0x7f are not in RFC 3986 yet harmless and in use: they pass.
+_TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2}){0,255})(?::[0-9]{0,5})?"
+)
+_ABSOLUTE = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE)
+_VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
+
+# Methods seen before decode once; anything else pays for the check. RFC 9110 section 9, RFC 5789.
+_KNOWN = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH")}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may send before a request is refused; sizes in bytes."""
+
+    request_line_bytes: int = 8192
+    header_bytes: int = 32_768
+    header_count: int = 100
+
+
+class RequestError(Exception):
+    """A request that is refused for its form. `reason` is the stable word, `status` the answer."""
+
+    def __init__(self, status: int, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+
+
+class Request:
+    """One request's head, valid.
+
+    `target` is as received, `path` is the origin-form that is matched and forwarded; `host` is the authority that the
+    client meant, in lower case without port; `authority` the same as it was written.
+    """
+
+    __slots__ = (
+        "authority",
+        "expect_continue",
+        "fields",
+        "has_body",
+        "host",
+        "keep_alive",
+        "method",
+        "minor",
+        "path",
+        "target",
+    )
+
+    def __init__(self, method: str, target: bytes, minor: int, fields: Fields) -> None:
+        self.method = method
+        self.target = target
+        self.path = target
+        self.minor = minor
+        self.fields = fields
+        self.has_body = fields.chunked or bool(fields.length)
+        self.keep_alive = not fields.close if minor else fields.keep_alive
+        self.expect_continue = False
+        self.authority = b""
+        self.host = b""
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.target!r} HTTP/1.{self.minor}>"
+
+    @property
+    def wants_websocket(self) -> bool:
+        """RFC 6455 section 4.1: a GET without a body that lists the upgrade."""
+        fields = self.fields
+        return fields.upgrade == b"websocket" and fields.upgrade_listed and self.method == "GET" and not self.has_body
+
+
+def _bad(detail: str) -> RequestError:
+    return RequestError(400, "bad_request", detail)
+
+
+def parse_request_line(line: bytes) -> tuple[str, bytes, int]:
+    """Method, target and minor version of a request line without its line end."""
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        raise _bad("the request line is not a method, a target and a version")
+    method, target, version = parts
+    minor = _VERSIONS.get(version)
+    if minor is None:
+        raise _bad("the HTTP version is neither 1.1 nor 1.0")
+    name = _KNOWN.get(method)
+    if name is None:
+        if not _METHOD.fullmatch(method):
+            raise _bad("the method is not a token")
+        name = method.decode("ascii")
+    if not _TARGET.fullmatch(target):
+        raise _bad("the request target holds a control byte, a space or a fragment")
+    return name, target, minor
+
+
+def parse_fields(block: bytes, limits: Limits) -> Fields:
+    """The field block of a request, with this module's errors."""
+    try:
+        return parse_request_fields(block, limits.header_count)
+    except TooManyFieldsError as error:
+        raise RequestError(431, "headers_too_large", str(error)) from None
+    except FieldError as error:
+        raise _bad(f"the header section is malformed: {error}") from None
+
+
+def check(request: Request) -> None:
+    """Everything that only method, target and fields together can tell. Raises `RequestError`."""
+    fields = request.fields
+    hosts = fields.hosts
+    if len(hosts) != 1:
+        if hosts:
+            raise _bad("more than one Host")
+        if request.minor:
+            raise _bad("Host is missing")
+        authority = b""
+    else:
+        authority = hosts[0]
+    target = request.target
+    if target[0] != 0x2F:  # not origin-form
+        authority = _other_form(request, authority)
+    if authority:
+        if not _HOST.fullmatch(authority):
+            raise _bad("Host is not valid")
+        request.authority = authority
+        request.host = _without_port(authority).lower()
+    if fields.transfer_encoding is not None:
+        if not request.minor:
+            raise _bad("Transfer-Encoding in an HTTP/1.0 request")
+        if not fields.chunked:
+            raise RequestError(501, "bad_request", "the only transfer coding understood is chunked")
+    if fields.expect is not None and request.minor:
+        if fields.expect != b"100-continue":
+            raise RequestError(417, "bad_request", "the only expectation understood is 100-continue")
+        request.expect_continue = request.has_body
+
+
+def _other_form(request: Request, authority: bytes) -> bytes:
+    if request.method == "CONNECT":
+        raise RequestError(501, "bad_request", "CONNECT is not offered")
+    target = request.target
+    if target == b"*":
+        if request.method != "OPTIONS":
+            raise _bad("the target * is for OPTIONS alone")
+        return authority
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise _bad("the request target is neither a path nor an http URL")
+    authority, path = match[2], match[3]
+    if not authority or b"@" in authority:
+        raise _bad("the authority in the request target is empty or has user information")
+    request.path = path if path.startswith(b"/") else b"/" + path
+    return authority
+
+
+def _without_port(authority: bytes) -> bytes:
+    if authority.startswith(b"["):
+        return authority[: authority.index(b"]") + 1]
+    return authority.partition(b":")[0]

@@ -1,0 +1,89 @@
+"""The head of an upstream's response.
+
+Framing follows RFC 9112 section 6.3: no body for HEAD, 1xx, 204 and 304 whatever the fields say; else chunked; else
+Content-Length; else up to the end of the connection.
+"""
+
+import re
+from enum import Enum
+from http import HTTPStatus
+
+from gateway.wire.fields import FieldError, Fields, parse_response_fields
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+# More than a client may send: upstreams are trusted further, yet not without bound.
+MAX_HEAD_BYTES = 65_536
+MAX_FIELDS = 256
+
+
+class ResponseError(Exception):
+    """What the upstream sent is not a response that can be passed on."""
+
+
+class Framing(Enum):
+    """How the end of a body is known."""
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    CLOSE = "close"
+
+
+class Response:
+    """One response's head. `length` counts the body's bytes where `framing` is LENGTH, else it is 0."""
+
+    __slots__ = ("fields", "framing", "length", "minor", "phrase", "status")
+
+    def __init__(self, status: int, phrase: bytes, minor: int, fields: Fields) -> None:
+        self.status = status
+        self.phrase = phrase
+        self.minor = minor
+        self.fields = fields
+        self.framing = Framing.NONE
+        self.length = 0
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {self.framing.value}>"
+
+    @property
+    def keep_alive(self) -> bool:
+        if self.framing is Framing.CLOSE:
+            return False
+        return not self.fields.close if self.minor else self.fields.keep_alive
+
+    def frame(self, to_head: bool) -> None:
+        """Decide the framing, knowing whether the request was a HEAD. Raises `ResponseError`."""
+        fields = self.fields
+        if fields.transfer_encoding is not None and (not fields.chunked or not self.minor):
+            raise ResponseError("a transfer coding other than chunked, or chunked in HTTP/1.0")
+        if to_head or self.status < 200 or self.status in (204, 304):
+            self.framing = Framing.NONE
+        elif fields.chunked:
+            self.framing = Framing.CHUNKED
+        elif fields.length is not None:
+            self.length = fields.length
+            self.framing = Framing.LENGTH if fields.length else Framing.NONE
+        else:
+            self.framing = Framing.CLOSE
+
+
+def parse_status_line(line: bytes) -> tuple[int, int, bytes]:
+    """Minor version, status and phrase of a status line without its line end. Raises `ResponseError`."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise ResponseError("the status line is malformed")
+    return int(match[1]), int(match[2]), match[3] or b""
+
+
+def parse_fields(block: bytes) -> Fields:
+    """The field block of a response, with this module's errors."""
+    try:
+        return parse_response_fields(block, MAX_FIELDS)
+    except FieldError as error:
+        raise ResponseError(f"the header section is malformed: {error}") from None
+
+
+def phrase_of(status: int) -> bytes:
+    return _PHRASES.get(status, b"")

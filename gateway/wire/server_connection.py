@@ -1,0 +1,515 @@
+"""One client connection: requests in, responses out, one at a time.
+
+A small state machine over HTTP/1.1 keep-alive:
+
+    HEAD   a request head is awaited, or partly here
+    BODY   the head has been handed to the front; its body is arriving
+    WAIT   the whole request is here; the response is not finished
+    DRAIN  the response is finished; the little that is left of the request body is read and thrown away
+    LINGER our side is closed; input is thrown away for a moment, so that a reset cannot overtake the response
+    GONE   closed, or handed over to another protocol
+
+Requests that arrive early (pipelining) are held as bytes, up to a bound, beyond which the connection is not read;
+they are parsed one by one, each in a turn of the loop of its own. Size limits are checked before anything is parsed.
+
+A client that closes, or half-closes, while its request is in flight has gone: the exchange is told so.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import socket
+import struct
+import termios
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, cast
+
+from gateway.wire.chunked import ChunkedDecoder, ChunkedError
+from gateway.wire.fields import Fields
+from gateway.wire.front import Exchange
+from gateway.wire.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
+
+if TYPE_CHECKING:
+    from gateway.wire.server import Server
+
+_NEVER = float("inf")
+# Held for later while an exchange is in flight; and what is read of a body that nobody wants, to save the connection.
+_PIPELINE_BYTES = 65_536
+_DRAIN_BYTES = 65_536
+_LINGER_BYTES = 4 * 1024 * 1024
+_LINGER_TIME = 2.0
+# Tolerated before a request line; RFC 9112 section 2.2 asks for at least one.
+_MAX_EMPTY_LINES = 4
+
+
+class State(Enum):
+    HEAD = "head"
+    BODY = "body"
+    WAIT = "wait"
+    DRAIN = "drain"
+    LINGER = "linger"
+    GONE = "gone"
+
+
+class ServerConnection(asyncio.Protocol):
+    __slots__ = (
+        "_block",
+        "_count",
+        "_current",
+        "_decoder",
+        "_discarded",
+        "_empty_lines",
+        "_fields",
+        "_held",
+        "_idle_since",
+        "_keep_alive",
+        "_outq",
+        "_partial",
+        "_paused",
+        "_remaining",
+        "_server",
+        "_transport",
+        "deadline",
+        "exchange",
+        "peer",
+        "peer_port",
+        "scratch",
+        "state",
+        "write_blocked",
+    )
+
+    def __init__(self, server: "Server") -> None:
+        # For the life of the process.
+        self._server = server
+        # For the life of the connection.
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.peer = ""
+        self.peer_port = 0
+        self.state = State.HEAD
+        self.deadline = _NEVER
+        self.write_blocked = False
+        self._count = 0
+        self._paused = False
+        self._idle_since = 0.0
+        self._outq = -1
+        self._block = b""
+        self._fields: Fields | None = None
+        # The front's, for what it keeps per connection (the client's identity).
+        self.scratch: object = None
+        # For the life of a request.
+        self.exchange: Exchange | None = None
+        self._partial: bytearray | None = None
+        self._held = b""
+        self._current = b""
+        self._keep_alive = False
+        self._remaining = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._discarded = 0
+        self._empty_lines = 0
+
+    def __repr__(self) -> str:
+        return f"<ServerConnection {self.peer} {self.state.value} requests={self._count}>"
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        server = self._server
+        peer = transport.get_extra_info("peername")
+        if peer:
+            host, self.peer_port = peer[0], peer[1]
+            self.peer = host[7:] if host.startswith("::ffff:") and "." in host else host
+        self._idle_since = now = time.monotonic()
+        # A connection has to say something in the time of a head, not of a keep-alive pause.
+        self.deadline = now + server.header_timeout
+        server.connections.add(self)
+        server.deadlines.add(self)
+        if len(server.connections) > server.max_connections:
+            server.front.overflow(self)
+
+    def data_received(self, data: bytes) -> None:
+        state = self.state
+        if state is State.HEAD:
+            self._head(data)
+        elif state is State.BODY:
+            self._body(data)
+        elif state is State.WAIT:
+            self._hold(data)
+        elif state is State.DRAIN:
+            self._drain(data)
+        elif state is State.LINGER:
+            self._discarded += len(data)
+            if self._discarded > _LINGER_BYTES:
+                self.abort()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        self.write_blocked = True
+        self._outq = -1
+        self.deadline = time.monotonic() + self._server.client_idle_timeout
+        if self.exchange is not None:
+            self.exchange.client_blocked()
+
+    def resume_writing(self) -> None:
+        self.write_blocked = False
+        if self.state in (State.BODY, State.WAIT):
+            self._touch()
+        if self.exchange is not None:
+            self.exchange.client_ready()
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed (gateway.wire.deadlines)."""
+        state = self.state
+        if self.write_blocked:
+            # The buffer here may stand still for long while the kernel's is being emptied by a slow reader.
+            queued = self._kernel_queue()
+            if queued >= 0 and queued != self._outq:
+                self._outq = queued
+                self.deadline = now + self._server.client_idle_timeout
+                return
+            self.abort()
+        elif state is State.HEAD:
+            if self._partial is not None:
+                self._server.front.reject(
+                    self, RequestError(408, "request_timeout", "the request head did not arrive in time")
+                )
+            else:
+                self._close()
+        elif state is State.BODY:
+            self._body_error(RequestError(408, "request_timeout", "the request body did not arrive in time"))
+        elif state is State.WAIT:
+            self.deadline = _NEVER
+        else:
+            self.abort()
+
+    # The exchange's side.
+
+    @property
+    def scheme(self) -> str:
+        return self._server.scheme
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection can carry another request after this response, as far as is known at its head."""
+        if not self._keep_alive or self._server.draining:
+            return False
+        if self.state is State.WAIT:
+            return True
+        return self.state is State.BODY and self._decoder is None and self._remaining <= _DRAIN_BYTES
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Backpressure: the request body is not wanted for now."""
+        if not self._paused and self.state is not State.GONE:
+            self._paused = True
+            self.deadline = _NEVER
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused and self.state is not State.GONE:
+            self._paused = False
+            if self.state is State.BODY:
+                self._touch()
+            self._transport.resume_reading()
+
+    def finish(self, now: float, *, keep_alive: bool) -> None:
+        """The response is written to its end. `keep_alive` is what its head promised."""
+        self.exchange = None
+        if self.state is State.GONE:
+            return
+        if not keep_alive:
+            if self.state is State.WAIT and not self._held:
+                self._close()
+            else:
+                self._linger(now)
+        elif self.state is State.BODY:
+            self.state = State.DRAIN
+            self.deadline = now + _LINGER_TIME
+            self.resume_reading()
+        else:
+            self._ready(now)
+
+    def break_off(self, *, reset: bool) -> None:
+        """The response cannot be finished: let the client see that it is truncated. With `reset` what is still
+        buffered is lost, which is needed where an orderly close would be taken for the end of the body."""
+        self.exchange = None
+        if reset:
+            self._reset()
+        else:
+            self._close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.state is not State.GONE:
+            exchange, self.exchange = self.exchange, None
+            self._leave()
+            self._transport.abort()
+            if exchange is not None:
+                exchange.client_gone()
+
+    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
+        """Give the transport away, with the bytes of the current request and all that follows it. Only from within
+        `Front.begin`; the transport's next protocol reports nothing back here."""
+        self.exchange = None
+        self._leave()
+        return self._transport, self._current
+
+    def detach(self) -> tuple[asyncio.Transport, bytes]:
+        """Give the transport away after the request (a tunnel), with what has arrived after it."""
+        self.exchange = None
+        self._leave()
+        held, self._held = self._held, b""
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        return self._transport, held
+
+    def close_if_idle(self, since: float) -> None:
+        if self.state is State.HEAD and self._partial is None and not self._held and self._idle_since <= since:
+            self._close()
+
+    # Reading requests.
+
+    def _touch(self) -> None:
+        self.deadline = time.monotonic() + self._server.client_idle_timeout
+
+    def _head(self, data: bytes) -> None:
+        if self._held:  # not before what came first
+            self._hold(data)
+            return
+        partial = self._partial
+        if partial is not None:
+            start = max(0, len(partial) - 3)
+            partial += data
+            end = partial.find(b"\r\n\r\n", start)
+            if end < 0:
+                self._check_partial(partial, start)
+                return
+            self._partial = None
+            data = bytes(partial)
+        else:
+            if data[0] == 0x0D:
+                data = self._skip_empty_lines(data)
+                if not data:
+                    return
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._partial = bytearray(data)
+                self.deadline = time.monotonic() + self._server.header_timeout
+                self._check_partial(self._partial, 0)
+                return
+        self._request(data, end)
+
+    def _skip_empty_lines(self, data: bytes) -> bytes:
+        while data.startswith(b"\r\n"):
+            data = data[2:]
+            self._empty_lines += 1
+        if self._empty_lines > _MAX_EMPTY_LINES:
+            self._server.front.reject(self, RequestError(400, "bad_request", "empty lines instead of a request"))
+            return b""
+        return data
+
+    def _check_partial(self, partial: bytearray, start: int) -> None:
+        """What can be refused before the head is complete."""
+        limits = self._server.limits
+        error: RequestError | None = None
+        at = partial.find(b"\n", start)
+        while at >= 0:
+            if at == 0 or partial[at - 1] != 0x0D:
+                error = RequestError(400, "bad_request", "a line feed without a carriage return in the request head")
+                break
+            at = partial.find(b"\n", at + 1)
+        if error is None:
+            line_end = partial.find(b"\r\n", 0, limits.request_line_bytes + 2)
+            if line_end < 0:
+                if len(partial) > limits.request_line_bytes + 1:
+                    error = _uri_too_long(limits)
+            elif len(partial) - line_end - 2 > limits.header_bytes:
+                error = _headers_too_large(limits)
+        if error is not None:
+            self._partial = None
+            self._server.front.reject(self, error)
+
+    def _request(self, data: bytes, end: int) -> None:
+        """A complete head ends at `end` + 4."""
+        server = self._server
+        limits = server.limits
+        line_end = data.find(b"\r\n")
+        self._empty_lines = 0
+        try:
+            if line_end > limits.request_line_bytes:
+                raise _uri_too_long(limits)
+            if end + 2 - line_end > limits.header_bytes:
+                raise _headers_too_large(limits)
+            method, target, minor = parse_request_line(data[:line_end])
+            block = data[line_end + 2 : end + 4]
+            fields = self._fields
+            if fields is None or block != self._block:
+                fields = parse_fields(block, limits)
+                self._block = block
+                self._fields = fields
+            request = Request(method, target, minor, fields)
+            check(request)
+        except RequestError as error:
+            server.front.reject(self, error)
+            return
+        self._count += 1
+        self._keep_alive = request.keep_alive
+        if not request.has_body:
+            self.state = State.WAIT
+            self.deadline = _NEVER
+        else:
+            self.state = State.BODY
+            self.deadline = time.monotonic() + server.client_idle_timeout
+            if fields.chunked:
+                self._decoder = ChunkedDecoder()
+            else:
+                self._decoder = None
+                self._remaining = fields.length or 0
+        self._current = data
+        exchange = server.front.begin(self, request)
+        self._current = b""
+        if exchange is not None and self.state in (State.BODY, State.WAIT):
+            self.exchange = exchange
+        rest = data[end + 4 :]
+        if rest:
+            if self.state is State.HEAD:
+                self._hold(rest)
+                self._schedule()
+            else:
+                self.data_received(rest)
+
+    def _body(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        self.deadline = time.monotonic() + self._server.client_idle_timeout
+        decoder = self._decoder
+        if decoder is None:
+            rest = b""
+            left = self._remaining - len(data)
+            if left < 0:
+                data, rest = data[:left], data[left:]
+                left = 0
+            self._remaining = left
+            done = left == 0
+        else:
+            try:
+                data, rest = decoder.feed(data)
+            except ChunkedError as error:
+                self._body_error(RequestError(400, "bad_request", f"the chunked request body is malformed: {error}"))
+                return
+            done = decoder.done
+        if done:
+            self.state = State.WAIT
+            self.deadline = _NEVER
+            if rest:
+                self._hold(rest)
+        if data:
+            exchange.body(data)
+        if done and self.exchange is exchange:
+            exchange.body_end()
+
+    def _body_error(self, error: RequestError) -> None:
+        """Where the body ends is not known any more."""
+        self._keep_alive = False
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.body_failed(error)
+        else:
+            self.abort()
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > _PIPELINE_BYTES:
+            self.pause_reading()
+
+    def _drain(self, data: bytes) -> None:
+        left = self._remaining - len(data)
+        self._remaining = max(0, left)
+        if left <= 0:
+            if left < 0:
+                self._held = data[left:]
+            self._ready(time.monotonic())
+
+    def _ready(self, now: float) -> None:
+        """For the next request."""
+        self.state = State.HEAD
+        self._idle_since = now
+        self.deadline = now + self._server.keepalive_timeout
+        if self._paused:
+            self.resume_reading()
+        if self._held:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._server.loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        """Parse what was held."""
+        if self.state is State.HEAD and self._held:
+            held, self._held = self._held, b""
+            self._head(held)
+
+    # Ending.
+
+    def _kernel_queue(self) -> int:
+        """Bytes that the kernel holds for this client, -1 when it does not say."""
+        sock = self._transport.get_extra_info("socket")
+        try:
+            return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+        except (OSError, AttributeError):
+            return -1
+
+    def _linger(self, now: float) -> None:
+        """Close our side first and give what the client is still sending somewhere to go (RFC 9112 section 9.6)."""
+        transport = self._transport
+        if not transport.can_write_eof():
+            self._close()
+            return
+        self.state = State.LINGER
+        self.deadline = now + _LINGER_TIME
+        self._held = b""
+        if self._paused:
+            self._paused = False
+            transport.resume_reading()
+        transport.write_eof()
+
+    def _close(self) -> None:
+        """Close after what is buffered has been written, within the client's time to take it."""
+        if self.state is State.GONE:
+            return
+        self.state = State.LINGER
+        self.deadline = time.monotonic() + self._server.client_idle_timeout
+        self._transport.close()
+
+    def _reset(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.abort()
+
+    def _leave(self) -> None:
+        self.state = State.GONE
+        self._server.connections.discard(self)
+        self._server.deadlines.discard(self)
+
+
+def _uri_too_long(limits: Limits) -> RequestError:
+    return RequestError(414, "uri_too_long", f"the request line is longer than {limits.request_line_bytes} bytes")
+
+
+def _headers_too_large(limits: Limits) -> RequestError:
+    return RequestError(431, "headers_too_large", f"the header section is larger than {limits.header_bytes} bytes")

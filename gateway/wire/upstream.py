@@ -1,0 +1,374 @@
+"""One connection to an endpoint: requests out, responses in, one at a time.
+
+The connection knows framing and nothing of why a request is sent. It tells its `ResponseSink` what arrives, in this
+order: any number of `informational`, then `response_head`, any number of `response_body`, then `response_end`; or, at
+any point, `upstream_lost` instead, after which nothing comes. When a response is complete the connection goes back to
+its pool before `response_end` is called, provided that both sides still agree about where they are: the request was
+sent to its end, the response left no byte over, and both allow keep-alive (RFC 9112 section 9.3).
+
+Bytes that arrive while nobody waits for a response poison the connection: it is closed.
+"""
+
+import asyncio
+import time
+from enum import Enum
+from typing import Protocol, cast
+
+from gateway.wire.chunked import ChunkedDecoder, ChunkedError
+from gateway.wire.fields import Fields
+from gateway.wire.response import (
+    MAX_HEAD_BYTES,
+    Framing,
+    Response,
+    ResponseError,
+    parse_fields,
+    parse_status_line,
+)
+
+# An answer that nobody wants any more is read to its end if that is cheaper than a new connection.
+_DISCARD_BYTES = 65_536
+
+
+class Loss(Enum):
+    """How an upstream failed after it was connected."""
+
+    RESET = "reset"  # closed before any byte of the response head
+    PROTOCOL = "protocol"  # what arrived is not HTTP, or the head broke off
+    TRUNCATED = "truncated"  # closed, or malformed, within the body
+
+
+class ResponseSink(Protocol):
+    def informational(self, response: Response) -> None:
+        """A 1xx other than 101."""
+        ...
+
+    def response_head(self, response: Response) -> None: ...
+
+    def response_body(self, data: bytes) -> None: ...
+
+    def response_end(self) -> None: ...
+
+    def switched(self, response: Response, early: bytes) -> None:
+        """101: from here on the bytes are another protocol's; `early` came with the head. The sink takes over the
+        transport."""
+        ...
+
+    def upstream_lost(self, loss: Loss, detail: str) -> None: ...
+
+    def request_blocked(self) -> None:
+        """The upstream takes no more of the request for now."""
+        ...
+
+    def request_ready(self) -> None: ...
+
+
+class ConnectionOwner(Protocol):
+    """The pool, as its connections see it."""
+
+    def release(self, connection: "UpstreamConnection") -> None: ...
+
+    def forget(self, connection: "UpstreamConnection") -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    __slots__ = (
+        "_block",
+        "_decoder",
+        "_discard_left",
+        "_fields",
+        "_framing",
+        "_in_body",
+        "_keep_alive",
+        "_owner",
+        "_partial",
+        "_paused",
+        "_remaining",
+        "_request_open",
+        "_sink",
+        "_to_head",
+        "_transport",
+        "address",
+        "closed",
+        "idle_since",
+        "received",
+        "uses",
+        "write_blocked",
+    )
+
+    def __init__(self, owner: ConnectionOwner, address: str) -> None:
+        self._owner = owner
+        self.address = address
+        self.closed = False
+        self.uses = 0
+        self.idle_since = 0.0
+        self.write_blocked = False
+        # The current exchange of messages.
+        self._sink: ResponseSink | None = None
+        self._to_head = False
+        self._request_open = False
+        self._in_body = False
+        self._partial = b""
+        self._framing = Framing.NONE
+        self._remaining = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._keep_alive = False
+        self._discard_left = 0
+        self._paused = False
+        self.received = False
+        # The last field block and what it said: see gateway.wire.fields.
+        self._block = b""
+        self._fields: Fields | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "busy" if self._sink is not None else "idle"
+        return f"<UpstreamConnection {self.address} {state} uses={self.uses}>"
+
+    @property
+    def reused(self) -> bool:
+        """Whether the current request is not the first on this connection."""
+        return self.uses > 1
+
+    # What the sink does.
+
+    def send(self, sink: ResponseSink, head: bytes, *, to_head: bool, more: bool) -> None:
+        """Start a request. `more` says that a body follows, in `write` and `end_request`."""
+        self._sink = sink
+        self.uses += 1
+        self._to_head = to_head
+        self._request_open = more
+        self.received = False
+        self._transport.write(head)
+
+    def write(self, body: bytes) -> None:
+        self._transport.write(body)
+
+    def end_request(self) -> None:
+        self._request_open = False
+
+    def pause_reading(self) -> None:
+        """Backpressure: the response body is not wanted for now."""
+        if not self._paused and not self.closed:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused and not self.closed:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def discard(self) -> None:
+        """The sink loses interest in the response whose head it got: read it to its end, or close."""
+        if self.closed or self._request_open or self._sink is None:
+            self.abort()
+            return
+        self._sink = _NOBODY
+        self._discard_left = _DISCARD_BYTES
+        self.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once; the sink hears nothing more."""
+        self._sink = None
+        if not self.closed:
+            self.closed = True
+            self._owner.forget(self)
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        self._sink = None
+        if not self.closed:
+            self.closed = True
+            self._owner.forget(self)
+            self._transport.close()
+
+    def detach(self) -> asyncio.Transport:
+        """Give the transport away after `switched`; the connection is over for its pool."""
+        self._sink = None
+        self.closed = True
+        self._owner.forget(self)
+        return self._transport
+
+    # What the transport does.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        sink = self._sink
+        if sink is None:
+            self.close()
+            return
+        self.received = True
+        try:
+            if self._in_body:
+                self._body(sink, data)
+            else:
+                self._head(sink, data)
+        except (ResponseError, ChunkedError) as error:
+            loss = Loss.TRUNCATED if self._in_body else Loss.PROTOCOL
+            self._lose(loss, str(error))
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        was_closed = self.closed
+        self.closed = True
+        if not was_closed:
+            self._owner.forget(self)
+        sink = self._sink
+        if sink is None:
+            return
+        if self._in_body:
+            if self._framing is Framing.CLOSE and exc is None:
+                self._sink = None
+                self._in_body = False
+                sink.response_end()
+                return
+            self._lose(Loss.TRUNCATED, "the connection closed within the response body")
+        elif self.received:
+            self._lose(Loss.PROTOCOL, "the connection closed within the response head")
+        else:
+            self._lose(Loss.RESET, "the connection closed before a response")
+
+    def pause_writing(self) -> None:
+        self.write_blocked = True
+        if self._sink is not None:
+            self._sink.request_blocked()
+
+    def resume_writing(self) -> None:
+        self.write_blocked = False
+        if self._sink is not None:
+            self._sink.request_ready()
+
+    # Reading a response.
+
+    def _lose(self, loss: Loss, detail: str) -> None:
+        sink = self._sink
+        self.abort()
+        if sink is not None:
+            sink.upstream_lost(loss, detail)
+
+    def _head(self, sink: ResponseSink, data: bytes) -> None:
+        while True:
+            if self._partial:
+                data = self._partial + data
+                self._partial = b""
+            end = data.find(b"\r\n\r\n")
+            if end > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
+                raise ResponseError("the response head is too large")
+            if end < 0:
+                if not data.startswith(b"HTTP/"[: len(data)]):
+                    raise ResponseError("the response is not HTTP/1")
+                self._partial = data
+                return
+            line_end = data.find(b"\r\n")
+            minor, status, phrase = parse_status_line(data[:line_end])
+            block = data[line_end + 2 : end + 4]
+            fields = self._fields
+            if fields is None or block != self._block:
+                fields = self._fields = parse_fields(block)
+                self._block = block
+            response = Response(status, phrase, minor, fields)
+            data = data[end + 4 :]
+            if status >= 200:
+                break
+            if status == 101:
+                sink.switched(response, data)
+                return
+            sink.informational(response)
+            if self._sink is not sink or not data:
+                return
+        self._begin(sink, response, data)
+
+    def _begin(self, sink: ResponseSink, response: Response, data: bytes) -> None:
+        """The final response's head is here, with the first bytes of its body."""
+        response.frame(self._to_head)
+        framing = response.framing
+        self._keep_alive = response.keep_alive
+        self._in_body = True
+        self._framing = framing
+        if framing is Framing.LENGTH:
+            self._remaining = response.length
+        elif framing is Framing.CHUNKED:
+            self._decoder = ChunkedDecoder()
+        sink.response_head(response)
+        # The sink may have discarded or closed the connection; who reads on is whoever it left.
+        after = self._sink
+        if after is None:
+            return
+        if framing is Framing.NONE:
+            self._complete(after, data)
+        elif data:
+            self._body(after, data)
+
+    def _body(self, sink: ResponseSink, data: bytes) -> None:
+        framing = self._framing
+        if sink is _NOBODY:
+            self._discard_left -= len(data)
+            if self._discard_left < 0:
+                self.abort()
+                return
+        if framing is Framing.LENGTH:
+            remaining = self._remaining - len(data)
+            self._remaining = remaining
+            if remaining > 0:
+                sink.response_body(data)
+            elif remaining == 0:
+                sink.response_body(data)
+                if self._sink is not None:
+                    self._complete(sink, b"")
+            else:
+                sink.response_body(data[:remaining])
+                if self._sink is not None:
+                    self._complete(sink, data[remaining:])
+        elif framing is Framing.CHUNKED:
+            decoder = self._decoder
+            assert decoder is not None  # noqa: S101 - set with the framing
+            payload, rest = decoder.feed(data)
+            if payload:
+                sink.response_body(payload)
+            if decoder.done and self._sink is not None:
+                self._complete(sink, rest)
+        else:
+            sink.response_body(data)
+
+    def _complete(self, sink: ResponseSink, rest: bytes) -> None:
+        self._sink = None
+        self._in_body = False
+        self._decoder = None
+        if self.closed:
+            pass
+        elif rest or self._request_open or not self._keep_alive or self._framing is Framing.CLOSE:
+            self.close()
+        else:
+            self.resume_reading()
+            self.idle_since = time.monotonic()
+            self._owner.release(self)
+        sink.response_end()
+
+
+class _Nobody:
+    """Takes a response that nobody wants."""
+
+    def informational(self, response: Response) -> None:
+        pass
+
+    response_head = informational
+
+    def response_body(self, data: bytes) -> None:
+        pass
+
+    def response_end(self) -> None:
+        pass
+
+    request_blocked = request_ready = response_end
+
+    def switched(self, response: Response, early: bytes) -> None:
+        pass
+
+    def upstream_lost(self, loss: Loss, detail: str) -> None:
+        pass
+
+
+_NOBODY = _Nobody()

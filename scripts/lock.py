@@ -1,0 +1,98 @@
+"""Write the lock files: every package that is installed, with its version and the hashes of its files, and no address.
+
+Names come from `pyproject.toml` (dependencies, the build backend, the `dev` extra), versions from the package index
+that pip is configured for. `requirements-dev.lock` holds everything in `requirements.lock` at the same versions, so one
+environment can grow from the first to the second. Pins that still satisfy `pyproject.toml` stay, unless `--upgrade`.
+
+Run it on the oldest Python that is supported: a version chosen there installs on the newer ones too. What only some
+interpreters need would be missing from a lock made on another one; it is listed in `CONDITIONAL`, resolved for all,
+and gets its marker afterwards.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OLDEST_PYTHON = (3, 11)
+PIP_TOOLS = "pip-tools==7.6.2"
+
+# redis-py needs it where asyncio.timeout misbehaves.
+CONDITIONAL = {"async-timeout": 'python_full_version < "3.11.3"'}
+
+HEADER = "# Written by `make lock`: do not edit.\n"
+
+
+def install_pip_tools(directory: Path) -> Path:
+    """A throwaway environment; returns its pip-compile."""
+    venv.create(directory, with_pip=True)
+    subprocess.run([directory / "bin" / "pip", "install", "--quiet", PIP_TOOLS], check=True)
+    return directory / "bin" / "pip-compile"
+
+
+def with_markers(lock: str) -> str:
+    """The lock with the markers of `CONDITIONAL` added to its pins."""
+    for name, marker in CONDITIONAL.items():
+        lock, count = re.subn(rf"^({re.escape(name)}==\S+)( \\)$", rf"\1 ; {marker}\2", lock, flags=re.MULTILINE)
+        if count != 1:
+            raise SystemExit(f"lock: expected one pin of {name}, found {count}")
+    return lock
+
+
+def without_markers(lock: str) -> str:
+    """The inverse of `with_markers`, for pip-compile to see all earlier pins whatever interpreter it runs on."""
+    for marker in CONDITIONAL.values():
+        lock = lock.replace(f" ; {marker}", "")
+    return lock
+
+
+def compile_lock(pip_compile: Path, requirements: list[str], lock_file: Path, work: Path, *, upgrade: bool) -> None:
+    source, output = work / f"{lock_file.stem}.in", work / lock_file.name
+    source.write_text("\n".join(requirements) + "\n")
+    if lock_file.exists():
+        output.write_text(without_markers(lock_file.read_text()))
+    command: list[str | Path] = [
+        *(pip_compile, source, "--output-file", output),
+        *("--generate-hashes", "--strip-extras", "--allow-unsafe", "--no-annotate", "--no-header", "--quiet"),
+        *("--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options"),
+        *(["--upgrade"] if upgrade else []),
+    ]
+    subprocess.run(command, check=True, cwd=work)
+    lock_file.write_text(HEADER + with_markers(output.read_text()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write requirements.lock and requirements-dev.lock.")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions that pyproject.toml allows")
+    arguments = parser.parse_args()
+    if sys.version_info[:2] != OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        raise SystemExit(f"lock: needs Python {oldest}, the oldest supported one (make lock PYTHON=python{oldest})")
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    runtime = [*project["build-system"]["requires"], *project["project"]["dependencies"], *CONDITIONAL]
+    dev = project["project"]["optional-dependencies"]["dev"]
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        pip_compile = install_pip_tools(work / "venv")
+        lock_file = ROOT / "requirements.lock"
+        compile_lock(pip_compile, runtime, lock_file, work, upgrade=arguments.upgrade)
+        (work / "constraints.txt").write_text(
+            "".join(f"{pin}\n" for pin in re.findall(r"^[\w.-]+==[^\s;\\]+", lock_file.read_text(), re.MULTILINE))
+        )
+        compile_lock(
+            pip_compile,
+            ["-c constraints.txt", *runtime, *dev],
+            ROOT / "requirements-dev.lock",
+            work,
+            upgrade=arguments.upgrade,
+        )
+
+
+if __name__ == "__main__":
+    main()

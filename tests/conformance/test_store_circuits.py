@@ -1,0 +1,514 @@
+"""One suite over both stores: what the fleet makes of its replicas' reports, probes and forces.
+
+The stores keep their own time, so the settings are short and the tests wait for what must come, with deadlines.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from gateway.config.model import RedisConfig
+from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.outcome import Outcome
+from gateway.store.memory_circuits import CircuitTable, MemoryCircuits
+from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, SyncAnswer
+from gateway.store.redis_circuits import RedisCircuits
+from gateway.store.redis_client import RedisClient
+from tests.support.redis_server import RedisServer, redis_is_installed
+
+CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
+FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
+
+SETTINGS = BreakerSettings(failure_threshold=3, minimum_calls=10, reset_timeout=0.3, half_open_success_threshold=2)
+LONG = replace(SETTINGS, reset_timeout=30.0)
+
+
+class StoreUnderTest(Protocol):
+    async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer: ...
+    async def lease_probe(
+        self, upstream: str, settings: BreakerSettings, lease_time: float
+    ) -> ProbeLease | CircuitSnapshot: ...
+    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot: ...
+    async def force(
+        self, upstream: str, state: CircuitState | None, duration: float, cause: str
+    ) -> CircuitSnapshot: ...
+    async def reset(self, upstream: str) -> None: ...
+    async def leave(self) -> None: ...
+
+
+Replicas = Callable[[str], StoreUnderTest]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer | None]:
+    if not redis_is_installed():
+        yield None
+        return
+    directory: Path = tmp_path_factory.mktemp("redis")
+    with RedisServer(directory) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def replica(request: pytest.FixtureRequest, server: RedisServer | None) -> AsyncIterator[Replicas]:
+    if request.param == "memory":
+        table = CircuitTable()
+        yield lambda name: MemoryCircuits(table, name)
+        return
+    if server is None:
+        pytest.skip("redis-server is not installed")
+    server.flush()
+    config = RedisConfig("single", ((server.host, server.port),), timeout=2.0)
+    async with AsyncExitStack() as stack:
+
+        def connect(name: str) -> StoreUnderTest:
+            client = RedisClient(config)
+            stack.push_async_callback(client.close)
+            return RedisCircuits(client, "api-gateway", name)
+
+        yield connect
+
+
+class Voice:
+    """A replica that reports what it is told to, under the generation it last heard."""
+
+    def __init__(self, store: StoreUnderTest, settings: BreakerSettings = SETTINGS, upstream: str = "default") -> None:
+        self.store = store
+        self.settings = settings
+        self.upstream = upstream
+        self.generation = 0
+        self.version = 0
+        self.replicas = 0
+
+    async def say(
+        self,
+        calls: int = 0,
+        failures: int = 0,
+        slow: int = 0,
+        ages: tuple[float, ...] = (),
+        success_age: float | None = None,
+        **other: Any,
+    ) -> CircuitSnapshot:
+        generation = other.get("generation", self.generation)
+        report = CircuitReport(self.upstream, self.settings, generation, calls, failures, slow, ages, success_age)
+        answer = await self.store.sync([report])
+        (snapshot,) = answer.circuits
+        self.generation, self.version, self.replicas = snapshot.generation, answer.version, answer.replicas
+        return snapshot
+
+    async def fails(self, age: float = 0.0) -> CircuitSnapshot:
+        return await self.say(calls=3, failures=3, ages=(age, age + 0.001, age + 0.002))
+
+    async def lease(self, lease_time: float = 5.0) -> ProbeLease | CircuitSnapshot:
+        return await self.store.lease_probe(self.upstream, self.settings, lease_time)
+
+    async def settle(self, lease: ProbeLease, outcome: Outcome) -> CircuitSnapshot:
+        return await self.store.settle_probe(lease, self.settings, outcome)
+
+
+async def voices(replica: Replicas, *names: str, settings: BreakerSettings = SETTINGS) -> list[Voice]:
+    found = [Voice(replica(name), settings) for name in names]
+    for voice in found:
+        await voice.say()
+    return found
+
+
+async def until(
+    say: Callable[[], Awaitable[CircuitSnapshot]], state: CircuitState, within: float = 1.0
+) -> CircuitSnapshot:
+    deadline = time.monotonic() + within
+    while True:
+        snapshot = await say()
+        if snapshot.state is state:
+            return snapshot
+        assert time.monotonic() < deadline, f"{snapshot} is not {state}"
+        await asyncio.sleep(0.01)
+
+
+async def held(say: Callable[[], Awaitable[CircuitSnapshot]], state: CircuitState, for_seconds: float) -> None:
+    deadline = time.monotonic() + for_seconds
+    while time.monotonic() < deadline:
+        snapshot = await say()
+        assert snapshot.state is state
+        await asyncio.sleep(0.01)
+
+
+async def granted(voice: Voice, lease_time: float = 5.0, within: float = 1.0) -> ProbeLease:
+    deadline = time.monotonic() + within
+    while True:
+        answer = await voice.lease(lease_time)
+        if isinstance(answer, ProbeLease):
+            return answer
+        assert time.monotonic() < deadline, f"no lease: {answer}"
+        await asyncio.sleep(0.01)
+
+
+async def half_open(replica: Replicas, *names: str, settings: BreakerSettings = SETTINGS) -> list[Voice]:
+    """Replicas of a circuit that has tripped and is over its open time."""
+    first, *rest = [Voice(replica(name), settings) for name in names]
+    await first.say()
+    assert (await first.fails()).state is OPEN
+    await until(first.say, HALF_OPEN)
+    for voice in rest:
+        await voice.say()
+    return [first, *rest]
+
+
+class TestUnknown:
+    async def test_a_circuit_nobody_knew_is_closed_and_then_known(self, replica: Replicas) -> None:
+        a = Voice(replica("a"))
+        first, second = await a.say(), await a.say()
+        assert (first.known, first.state, first.retry_after) == (False, CLOSED, 0.0)
+        assert (second.known, second.generation) == (True, first.generation)
+        assert first.generation > 0
+
+    async def test_a_lease_of_it_is_refused_and_leaves_no_trace(self, replica: Replicas) -> None:
+        a = Voice(replica("a"))
+        answer = await a.lease()
+        assert isinstance(answer, CircuitSnapshot)
+        assert (answer.known, answer.state, answer.generation) == (False, CLOSED, 0)
+        assert not (await a.say()).known
+
+    async def test_upstreams_do_not_mix(self, replica: Replicas) -> None:
+        store = replica("a")
+        a, other = Voice(store), Voice(store, upstream="orders")
+        await a.say()
+        await other.say()
+        assert (await a.fails()).state is OPEN
+        assert (await other.say()).state is CLOSED
+
+
+class TestConsecutiveFailures:
+    async def test_the_only_replica_trips_at_once(self, replica: Replicas) -> None:
+        a = Voice(replica("a"), LONG)
+        closed = await a.say()
+        opened = await a.fails(age=1.0)
+        assert opened.state is OPEN
+        assert opened.generation > closed.generation
+        assert opened.failures == 3
+        assert "3 consecutive failures" in opened.cause
+        # The open time counts from the failure, not from the report of it.
+        assert 28.5 < opened.retry_after <= 29.0
+
+    async def test_evidence_of_another_generation_is_not_heard(self, replica: Replicas) -> None:
+        a = Voice(replica("a"))
+        current = await a.say()
+        ignored = await a.say(calls=3, failures=3, ages=(0.0, 0.0, 0.0), generation=current.generation - 1)
+        assert ignored.state is CLOSED
+
+    async def test_with_others_there_it_is_a_suspicion_first(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        before = (a.generation, b.version)
+        suspected = await a.fails()
+        assert suspected.state is CLOSED
+        assert 0.0 < suspected.retry_after <= 0.1
+        assert a.generation == before[0]
+        await b.say()
+        assert b.version != before[1]
+        started = time.monotonic()
+        await until(b.say, OPEN, within=0.5)
+        assert time.monotonic() - started < 0.2
+
+    async def test_a_replica_that_does_not_answer_delays_it_only_shortly(self, replica: Replicas) -> None:
+        a, _silent = await voices(replica, "a", "silent", settings=LONG)
+        started = time.monotonic()
+        await until(a.fails, OPEN, within=0.5)
+        assert 0.1 < time.monotonic() - started < 0.3
+
+    async def test_a_later_success_of_another_ends_the_suspicion(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        failed_at = time.monotonic()
+
+        async def a_keeps_reporting() -> CircuitSnapshot:
+            return await a.fails(age=time.monotonic() - failed_at)
+
+        await a_keeps_reporting()
+        await asyncio.sleep(0.02)
+        await b.say(calls=1, success_age=0.0)
+        await held(a_keeps_reporting, CLOSED, 0.4)
+        assert (await a_keeps_reporting()).retry_after == 0.0
+
+    async def test_that_success_is_remembered_when_its_replica_is_gone(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        failed_at = time.monotonic()
+
+        async def a_keeps_reporting() -> CircuitSnapshot:
+            return await a.fails(age=time.monotonic() - failed_at)
+
+        await a_keeps_reporting()
+        await asyncio.sleep(0.02)
+        await b.say(calls=1, success_age=0.0)
+        await held(a_keeps_reporting, CLOSED, 2.5)
+
+    async def test_failures_of_several_replicas_add_up(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        await a.say(calls=2, failures=2, ages=(0.0, 0.0))
+
+        async def b_reports() -> CircuitSnapshot:
+            return await b.say(calls=1, failures=1, ages=(0.0,))
+
+        opened = await until(b_reports, OPEN)
+        assert opened.failures == 3
+
+    async def test_reporting_the_same_twice_counts_once(self, replica: Replicas) -> None:
+        (a,) = await voices(replica, "a", settings=LONG)
+        for _ in range(5):
+            snapshot = await a.say(calls=2, failures=2, ages=(0.01, 0.02))
+            assert (snapshot.state, snapshot.failures) == (CLOSED, 2)
+
+
+RATE = replace(LONG, failure_threshold=1000, slow_call_threshold=1.0)
+
+
+class TestRates:
+    @pytest.mark.parametrize(
+        ("calls", "failures", "slow", "trips"),
+        [
+            (10, 5, 0, True),
+            (10, 4, 0, False),
+            (9, 9, 0, False),
+            (10, 0, 5, True),
+            (10, 0, 4, False),
+            (100, 50, 0, True),
+        ],
+    )
+    async def test_of_one_replica(self, replica: Replicas, calls: int, failures: int, slow: int, trips: bool) -> None:
+        (a,) = await voices(replica, "a", settings=RATE)
+        snapshot = await a.say(calls=calls, failures=failures, slow=slow)
+        assert snapshot.state is (OPEN if trips else CLOSED)
+
+    async def test_slow_calls_do_not_count_when_the_rule_is_off(self, replica: Replicas) -> None:
+        (a,) = await voices(replica, "a", settings=replace(RATE, slow_call_threshold=None))
+        assert (await a.say(calls=10, slow=10)).state is CLOSED
+
+    async def test_over_the_fleet(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=RATE)
+        await a.say(calls=5, failures=3)
+
+        async def b_reports() -> CircuitSnapshot:
+            return await b.say(calls=5, failures=3)
+
+        await until(b_reports, OPEN)
+
+    async def test_one_broken_replica_does_not_outvote_a_healthy_one(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=RATE)
+        await b.say(calls=10, failures=1)
+
+        async def a_reports() -> CircuitSnapshot:
+            return await a.say(calls=100, failures=100)
+
+        await held(a_reports, CLOSED, 0.4)
+
+    async def test_it_does_when_the_others_have_too_few_calls_to_say(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=RATE)
+        await b.say(calls=9)
+
+        async def a_reports() -> CircuitSnapshot:
+            return await a.say(calls=100, failures=100)
+
+        await until(a_reports, OPEN)
+
+    async def test_evidence_of_a_dead_replica_is_dropped(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=RATE)
+        await b.say(calls=100)
+
+        async def a_reports() -> CircuitSnapshot:
+            return await a.say(calls=10, failures=10)
+
+        await held(a_reports, CLOSED, 1.5)
+        await until(a_reports, OPEN, within=1.5)
+
+
+class TestProbes:
+    async def test_open_becomes_half_open_by_time_alone(self, replica: Replicas) -> None:
+        (a,) = await voices(replica, "a")
+        opened = await a.fails()
+        assert 0.0 < opened.retry_after <= 0.3
+        assert isinstance(await a.lease(), CircuitSnapshot)
+        half = await until(a.say, HALF_OPEN)
+        assert half.generation > opened.generation
+        assert half.retry_after == 0.0
+
+    async def test_one_probe_at_a_time_in_the_fleet(self, replica: Replicas) -> None:
+        a, b = await half_open(replica, "a", "b")
+        lease = await granted(a)
+        refused = await b.lease()
+        assert isinstance(refused, CircuitSnapshot)
+        assert refused.state is HALF_OPEN
+        assert 4.0 < refused.retry_after <= 5.0
+        assert isinstance(await a.lease(), CircuitSnapshot)
+        await a.settle(lease, Outcome.SUCCESS)
+        assert isinstance(await b.lease(), ProbeLease)
+
+    async def test_as_many_at_a_time_as_set(self, replica: Replicas) -> None:
+        a, b = await half_open(replica, "a", "b", settings=replace(SETTINGS, half_open_max_probes=3))
+        answers = await asyncio.gather(*(voice.lease() for voice in (a, b) * 4))
+        leases = [answer for answer in answers if isinstance(answer, ProbeLease)]
+        assert len(leases) == 3
+        assert len({lease.token for lease in leases}) == 3
+
+    async def test_enough_successes_close(self, replica: Replicas) -> None:
+        a, b = await half_open(replica, "a", "b")
+        still = await a.settle(await granted(a), Outcome.SUCCESS)
+        assert still.state is HALF_OPEN
+        lease = await granted(b)
+        closed = await b.settle(lease, Outcome.SUCCESS)
+        assert closed.state is CLOSED
+        assert closed.generation > lease.generation
+        assert (await a.say()).failures == 0
+
+    async def test_one_failure_reopens(self, replica: Replicas) -> None:
+        a, b = await half_open(replica, "a", "b")
+        await a.settle(await granted(a), Outcome.SUCCESS)
+        opened = await b.settle(await granted(b), Outcome.FAILURE)
+        assert opened.state is OPEN
+        assert 0.2 < opened.retry_after <= 0.3
+
+    async def test_ignored_frees_the_place_and_counts_nothing(self, replica: Replicas) -> None:
+        (a,) = await half_open(replica, "a")
+        for _ in range(5):
+            assert (await a.settle(await granted(a), Outcome.IGNORED)).state is HALF_OPEN
+
+    async def test_the_lease_of_a_dead_holder_lapses(self, replica: Replicas) -> None:
+        dead, b = await half_open(replica, "dead", "b")
+        await granted(dead, lease_time=0.2)
+        assert isinstance(await b.lease(), CircuitSnapshot)
+        await granted(b, within=0.5)
+
+    async def test_a_lapsed_lease_changes_nothing(self, replica: Replicas) -> None:
+        a, b = await half_open(replica, "a", "b")
+        lapsed = await granted(a, lease_time=0.05)
+        await granted(b, within=0.5)
+        assert (await a.settle(lapsed, Outcome.FAILURE)).state is HALF_OPEN
+
+    async def test_a_lease_of_an_earlier_generation_changes_nothing(self, replica: Replicas) -> None:
+        a, b = await half_open(replica, "a", "b", settings=replace(SETTINGS, half_open_max_probes=2))
+        late, other = await granted(a), await granted(b)
+        await b.settle(other, Outcome.FAILURE)
+        await until(b.say, HALF_OPEN)
+        await granted(b)
+        assert (await a.settle(late, Outcome.FAILURE)).state is HALF_OPEN
+
+    async def test_settling_twice_counts_once(self, replica: Replicas) -> None:
+        (a,) = await half_open(replica, "a")
+        lease = await granted(a)
+        await a.settle(lease, Outcome.SUCCESS)
+        assert (await a.settle(lease, Outcome.SUCCESS)).state is HALF_OPEN
+
+
+class TestOperator:
+    @pytest.mark.parametrize("state", [FORCED_OPEN, FORCED_CLOSED])
+    async def test_a_force_holds_until_it_expires(self, replica: Replicas, state: CircuitState) -> None:
+        a, b = await voices(replica, "a", "b")
+        forced = await a.store.force("default", state, 0.3, "maintenance")
+        assert (forced.state, forced.cause) == (state, "maintenance")
+        assert 0.2 < forced.retry_after <= 0.3
+        assert (await b.say()).state is state
+        closed = await until(b.say, CLOSED)
+        assert closed.generation > forced.generation
+
+    async def test_a_force_can_be_released(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b")
+        await a.store.force("default", FORCED_OPEN, 60.0, "maintenance")
+        released = await b.store.force("default", None, 0.0, "")
+        assert released.state is CLOSED
+
+    async def test_releasing_ends_nothing_but_a_force(self, replica: Replicas) -> None:
+        (a,) = await voices(replica, "a", settings=LONG)
+        opened = await a.fails()
+        assert await a.store.force("default", None, 0.0, "") == replace(
+            opened, retry_after=pytest.approx(opened.retry_after, abs=0.2)
+        )
+
+    async def test_evidence_does_not_end_a_force(self, replica: Replicas) -> None:
+        (a,) = await voices(replica, "a")
+        await a.store.force("default", FORCED_CLOSED, 60.0, "keep it up")
+        assert (await a.say()).state is FORCED_CLOSED
+        assert (await a.fails()).state is FORCED_CLOSED
+
+    async def test_an_unknown_circuit_can_be_forced(self, replica: Replicas) -> None:
+        store = replica("a")
+        forced = await store.force("orders", FORCED_OPEN, 60.0, "maintenance")
+        assert (forced.known, forced.state) == (False, FORCED_OPEN)
+        assert forced.generation > 0
+
+    async def test_reset_is_a_later_generation_for_everybody(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        await until(a.fails, OPEN)
+        opened = await b.say()
+        await a.store.reset("default")
+        first, second = await b.say(), await a.say()
+        assert (first.known, first.state) == (False, CLOSED)
+        assert (second.known, second.state) == (True, CLOSED)
+        assert first.generation == second.generation > opened.generation
+
+
+class TestFleet:
+    async def test_replicas_are_counted(self, replica: Replicas) -> None:
+        a, b, c = await voices(replica, "a", "b", "c")
+        await a.say()
+        assert a.replicas == 3
+        await c.store.leave()
+        await b.say()
+        assert b.replicas == 2
+
+    async def test_a_dead_replica_stops_counting(self, replica: Replicas) -> None:
+        a, _dead = await voices(replica, "a", "dead")
+        deadline = time.monotonic() + 2.5
+        while a.replicas == 2:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+            await a.say()
+        assert a.replicas == 1
+
+    async def test_the_version_changes_with_a_circuit_and_only_then(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        await b.say()
+        before = b.version
+        for _ in range(3):
+            await a.say(calls=1, success_age=0.0)
+            await b.say()
+        assert b.version == before
+        for change in (
+            lambda: a.store.force("default", FORCED_OPEN, 60.0, "x"),
+            lambda: a.store.force("default", None, 0.0, ""),
+            lambda: a.store.reset("default"),
+        ):
+            await b.say()
+            before = b.version
+            await change()
+            await b.say()
+            assert b.version != before
+
+    async def test_the_epoch_stays(self, replica: Replicas) -> None:
+        a, b = replica("a"), replica("b")
+        assert (await a.sync([])).epoch == (await b.sync([])).epoch
+
+
+async def test_what_redis_holds(server: RedisServer | None) -> None:
+    if server is None:
+        pytest.skip("redis-server is not installed")
+    server.flush()
+    client = RedisClient(RedisConfig("single", ((server.host, server.port),), timeout=2.0))
+    circuits = RedisCircuits(client, "api-gateway", "a")
+    a = Voice(circuits, LONG)
+    await a.say()
+    assert server.execute("HGET", "api-gateway:circuit-breaker", "state") == "closed"
+    await a.fails()
+    held = server.execute("HGETALL", "api-gateway:circuit-breaker")
+    assert held["state"] == "open"
+    assert held["failures"] == "3"
+    assert int(held["generation"]) == a.generation
+    assert abs(float(held["opened_at"]) - time.time()) < 5.0
+    assert not [name for name in held if name.startswith("replica:")]
+    assert server.execute("TTL", "api-gateway:circuit-breaker") > 60
+    assert server.execute("TTL", "api-gateway:replicas") > 2
+    await Voice(circuits, upstream="orders").say()
+    assert server.execute("HGET", "api-gateway:circuit-breaker:orders", "state") == "closed"
+    await client.close()

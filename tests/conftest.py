@@ -1,0 +1,85 @@
+"""Fixtures for every suite. Asynchronous tests run on uvloop, as the gateway does."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import uvloop
+
+from tests.support.gateway_process import GatewayProcess
+from tests.support.redis_server import RedisServer, redis_is_installed
+from tests.support.stub_process import StubProcess
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:
+    """One loop for every asynchronous test and fixture (a hook of pytest-asyncio)."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def redis_installed() -> None:
+    """Skips without `redis-server`; fails instead where CI says that everything must run."""
+    if redis_is_installed():
+        return
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail("redis-server is not installed, and CI=true allows no skipping")
+    pytest.skip("redis-server is not installed")
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The Redis of the whole run. Tests take `redis`, which empties it first."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> RedisServer:
+    """A real Redis, running and empty, whatever the test before did to it."""
+    redis_server.ensure_running()
+    redis_server.flush()
+    return redis_server
+
+
+@pytest.fixture
+def own_redis(redis_installed: None, tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own, for killing, pausing and restarting."""
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stub_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubProcess]:
+    """The stub of the whole run. Tests take `stub`, which resets its statistics first."""
+    with StubProcess(tmp_path_factory.mktemp("stub")) as process:
+        yield process
+
+
+@pytest.fixture
+def stub(stub_process: StubProcess) -> StubProcess:
+    """The stub upstream with its statistics at zero."""
+    stub_process.reset_stats()
+    return stub_process
+
+
+class StartGateway(Protocol):
+    def __call__(self, env: Mapping[str, str], *, ready: bool = True) -> GatewayProcess: ...
+
+
+@pytest.fixture
+def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGateway]:
+    """Starts gateways with exactly these variables (and `PORT`); all of them are gone after the test."""
+    started: list[GatewayProcess] = []
+
+    def start(env: Mapping[str, str], *, ready: bool = True) -> GatewayProcess:
+        gateway = GatewayProcess(env, tmp_path_factory.mktemp("gateway"), ready=False)
+        started.append(gateway)
+        if ready:
+            gateway.wait_until_ready()
+        return gateway
+
+    yield start
+    for gateway in started:
+        gateway.end()

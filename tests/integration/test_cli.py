@@ -1,0 +1,112 @@
+"""The command line in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway import __version__
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLE = str(REPOSITORY / "gateway.example.yaml")
+
+Gateway = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    """Run `python -m gateway` in an empty directory and environment."""
+
+    def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **environ},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
+def test_check_says_ok(gateway: Gateway) -> None:
+    result = gateway("check")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "ok: 1 route, 1 upstream, 1 rate limit; http on *:5000; embedded store (no Redis)\n"
+
+
+def test_check_of_the_examples(gateway: Gateway) -> None:
+    result = gateway("check", "--config", EXAMPLE, "--env-file", str(REPOSITORY / ".env.example"))
+    assert (result.returncode, result.stdout.splitlines()[0][:20]) == (0, "ok: 6 routes, 5 upst")
+
+
+def test_a_bad_configuration_is_refused_in_the_same_words(gateway: Gateway, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=x\nRATE_LIMT_CAPACITY=1\n")
+    (tmp_path / "gateway.yaml").write_text("routes:\n  - {name: r, prefix: r, upstream: u}\n")
+    expected = (
+        ".env:2 RATE_LIMT_CAPACITY: unknown name; allowed: the names in .env.example; "
+        "did you mean RATE_LIMIT_CAPACITY?\n"
+        '.env:1 PORT: "x"; allowed: an integer from 1 to 65535\n'
+        "gateway.yaml:2 routes[0].prefix: \"r\"; allowed: a path that begins with '/', without '//', query, fragment "
+        "or dot segments\n"
+    )
+    checked = gateway("check", GATEWAY_CONFIG="gateway.yaml")
+    assert (checked.returncode, checked.stdout, checked.stderr) == (1, expected, "")
+    for command in ("run", "routes"):
+        refused = gateway(command, "--config", "gateway.yaml")
+        assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", expected)
+
+
+def test_routes(gateway: Gateway) -> None:
+    result = gateway("routes", "--config", EXAMPLE)
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert lines[:2] == ["Listener: http on *:5000", "Store: embedded store (no Redis)"]
+    for title in ("Routes", "Upstreams", "Retries", "Circuit breakers", "Concurrency", "Rate limits"):
+        assert title in lines
+    (row,) = [line.split() for line in lines if line.startswith("  orders-write ")]
+    assert row == ["orders-write", "any", "/api/orders/write", "DELETE,PATCH,POST,PUT", "orders"] + (
+        ["no", "no", "writes", "1048576", "no"]
+    )
+
+
+def test_routes_as_json(gateway: Gateway) -> None:
+    result = gateway("routes", "--json", REDIS_URL="redis://:hunter2@h", TRUSTED_PROXIES="::1")
+    assert "hunter2" not in result.stdout + result.stderr
+    config = json.loads(result.stdout)
+    assert config["redis"]["password"] == "***"
+    assert config["redis"]["addresses"] == [["h", 6379]]
+    assert config["server"]["trusted_proxies"] == ["::1/128"]
+    assert config["routes"][0]["prefix"] == "/proxy/"
+    assert config["upstreams"]["default"]["retry"]["statuses"] == [502, 503, 504]
+
+
+def test_options_override_the_environment(gateway: Gateway, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=1\n")
+    (tmp_path / "other.env").write_text("PORT=2\n")
+    assert "*:1;" in gateway("check").stdout
+    assert "*:2;" in gateway("check", "--env-file", "other.env").stdout
+    assert "5 upstreams" not in gateway("check", "--config", "", GATEWAY_CONFIG=EXAMPLE).stdout
+    assert "4 upstreams" in gateway("check", "--config", EXAMPLE, GATEWAY_CONFIG="nix.yaml").stdout
+
+
+def test_an_env_file_that_was_asked_for_must_exist(gateway: Gateway) -> None:
+    result = gateway("check", "--env-file", "nix.env")
+    assert (result.returncode, result.stdout) == (1, '--env-file: "nix.env"; allowed: an existing file\n')
+
+
+def test_version(gateway: Gateway) -> None:
+    assert gateway("--version").stdout == f"gateway {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("chek",), ("check", "--nix"), ("check", "x")])
+def test_a_wrong_command_line_is_2(gateway: Gateway, arguments: tuple[str, ...]) -> None:
+    result = gateway(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("usage: gateway")

@@ -1,0 +1,161 @@
+"""`scripts/run_local.py`: both start, both stop, and whatever goes wrong is said and leaves nothing behind.
+
+The runner and the stub are the real ones; the gateway is a small program, so that it can be made to misbehave.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.support import plain_http
+from tests.support.ports import free_port, is_listening
+from tests.support.processes import ROOT, ChildProcess, clean_environment
+
+GATEWAY = """
+    import http.server, os, signal, sys, time
+    BEHAVIOUR = os.environ.get("BEHAVIOUR")
+    if BEHAVIOUR == "fails to start":
+        sys.exit(3)
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(os.environ["UPSTREAM_URL"].encode())
+            if self.path == "/die":
+                os._exit(7)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Answer)
+    def stop(*_):
+        if BEHAVIOUR != "hangs":
+            print("gateway stops", flush=True)
+            os._exit(0)
+    signal.signal(signal.SIGTERM, stop)
+    server.serve_forever()
+"""
+
+
+class Checkout:
+    """A directory with the runner, the stub, and that gateway."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port, self.stub_port = free_port(), free_port()
+        (directory / "scripts").mkdir()
+        shutil.copy(ROOT / "scripts" / "run_local.py", directory / "scripts")
+        (directory / "upstream_stub").symlink_to(ROOT / "upstream_stub")
+        (directory / "gateway").mkdir()
+        (directory / "gateway" / "__main__.py").write_text(textwrap.dedent(GATEWAY))
+
+    def run(self, **variables: str) -> ChildProcess:
+        environment = clean_environment(**{"PORT": str(self.port), "STUB_PORT": str(self.stub_port), **variables})
+        del environment["PYTHONPATH"]
+        command = [sys.executable, str(self.directory / "scripts" / "run_local.py")]
+        return ChildProcess("run_local", command, env=environment, cwd=self.directory)
+
+    def nothing_listens(self) -> bool:
+        return not is_listening(self.port) and not is_listening(self.stub_port)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_says_what_to_try_and_stops_both_on_a_signal(checkout: Checkout, number: signal.Signals) -> None:
+    with checkout.run() as runner:
+        runner.wait_for_line("stop with Ctrl-C. Try:")
+        assert plain_http.request(checkout.stub_port, "/ok").status == 200
+        upstream = plain_http.request(checkout.port, "/").body.decode()
+        assert upstream == f"http://127.0.0.1:{checkout.stub_port}"
+        os.killpg(runner.pid, number)
+        assert runner.wait() == 0
+        assert "gateway stops" in runner.lines
+    assert checkout.nothing_listens()
+
+
+def test_copies_of_one_signal_do_not_cut_the_stop_short(checkout: Checkout) -> None:
+    with checkout.run() as runner:
+        runner.wait_for_line("stop with Ctrl-C. Try:")
+        for _ in range(3):
+            runner.send_signal(signal.SIGTERM)
+        assert runner.wait() == 0
+
+
+def test_a_second_signal_ends_a_gateway_that_hangs(checkout: Checkout) -> None:
+    with checkout.run(BEHAVIOUR="hangs") as runner:
+        runner.wait_for_line("stop with Ctrl-C. Try:")
+        runner.send_signal(signal.SIGINT)
+        runner.wait_for_line("stopping")
+        with pytest.raises(AssertionError, match="still runs"):
+            runner.wait(1.2)
+        runner.send_signal(signal.SIGINT)
+        assert runner.wait() == 1
+        assert "run: the gateway was killed: it had not ended" in runner.lines
+    assert checkout.nothing_listens()
+
+
+@pytest.mark.parametrize(("taken", "variable"), [("gateway", "PORT"), ("stub", "STUB_PORT")])
+def test_names_the_port_that_is_taken(checkout: Checkout, taken: str, variable: str) -> None:
+    port = checkout.port if taken == "gateway" else checkout.stub_port
+    other = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    with ChildProcess("other", other, cwd=checkout.directory) as occupant:
+        occupant.wait_until(lambda: is_listening(port), "listening")
+        with checkout.run() as runner:
+            assert runner.wait() == 1
+            assert runner.lines == [
+                f"run: the {taken} cannot have port {port}: address already in use."
+                f" Try another one: make run {variable}={port + 1000}"
+            ]
+
+
+def test_a_gateway_that_does_not_start_takes_the_stub_with_it(checkout: Checkout) -> None:
+    with checkout.run(BEHAVIOUR="fails to start") as runner:
+        assert runner.wait() == 1
+        assert "run: the gateway ended with status 3" in runner.lines
+    assert checkout.nothing_listens()
+
+
+def test_a_gateway_that_dies_later_takes_the_stub_with_it(checkout: Checkout) -> None:
+    with checkout.run() as runner:
+        runner.wait_for_line("stop with Ctrl-C. Try:")
+        plain_http.request(checkout.port, "/die", timeout=5.0)
+        assert runner.wait() == 1
+        assert "run: the gateway ended with status 7" in runner.lines
+    assert checkout.nothing_listens()
+
+
+def test_a_wrong_port_is_named(checkout: Checkout) -> None:
+    with checkout.run(PORT="http") as runner:
+        assert runner.wait() == 1
+        assert runner.lines == ["run: PORT must be a whole number from 1 to 65535, not 'http'"]
+
+
+def test_the_ports_and_the_upstream_of_the_env_file_count(checkout: Checkout) -> None:
+    elsewhere = "http://elsewhere.example"
+    (checkout.directory / ".env").write_text(
+        f"# PORT=1\nexport PORT={checkout.port}  # ours\nUPSTREAM_URL={elsewhere}\n"
+    )
+    environment = clean_environment()
+    script = checkout.directory / "scripts" / "run_local.py"
+    probe = "import sys; sys.path.insert(0, sys.argv[1]); import run_local; print(run_local.variables_in(run_local.ROOT / '.env'))"
+    shown = subprocess.run(
+        [sys.executable, "-c", probe, str(script.parent)], env=environment, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == str({"PORT": str(checkout.port), "UPSTREAM_URL": elsewhere})
+
+
+def test_killing_the_runner_leaves_nothing_behind(checkout: Checkout) -> None:
+    if not shutil.which("setpriv"):
+        pytest.skip("only where setpriv ties the children to the runner (Linux)")
+    with checkout.run() as runner:
+        runner.wait_for_line("stop with Ctrl-C. Try:")
+        runner.kill()
+        deadline = ChildProcess("clock", ["sleep", "30"])
+        with deadline:
+            deadline.wait_until(checkout.nothing_listens, "without orphans", timeout=5.0)

@@ -1,0 +1,183 @@
+"""Child processes that never outlive the test run.
+
+Every child is started, watched and signalled by its own pid. It is ended by its context, by the interpreter's exit,
+and, on Linux, by the kernel when the test run is killed. Its output is collected line by line, so a full pipe never
+blocks it, and is part of every failure's message.
+"""
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).resolve().parents[2]
+POLL = 0.01
+
+_alive: "set[ChildProcess]" = set()
+
+
+class ChildFailed(AssertionError):
+    """A child did not do what was expected of it; the message has its output."""
+
+
+class ChildProcess:
+    """A running child. Standard output and error are one stream, available in `lines` as they come."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> None:
+        """Start it. `env` replaces the environment; None inherits it."""
+        self.name = name
+        self.lines: list[str] = []
+        self._popen = subprocess.Popen(
+            [*_dies_with_us(), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            start_new_session=True,
+        )
+        _alive.add(self)
+        self._reader = threading.Thread(target=self._collect, name=f"output of {name}", daemon=True)
+        self._reader.start()
+
+    def __repr__(self) -> str:
+        state = "running" if self.returncode is None else f"exited {self.returncode}"
+        return f"<{type(self).__name__} {self.name} pid={self.pid} {state}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.end()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; negative is the signal that ended it."""
+        return self._popen.poll()
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+        """Poll until the condition holds; fails when the child exits before or the time is over."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if self.returncode is not None:
+                self._reader.join(1.0)
+                raise ChildFailed(f"{self!r} ended before {what}:\n{self.output}")
+            if time.monotonic() > deadline:
+                raise ChildFailed(f"{self!r}: not {what} within {timeout} s:\n{self.output}")
+            time.sleep(POLL)
+
+    def wait_for_line(self, text: str, timeout: float = 10.0) -> str:
+        """The first line of output that contains the text."""
+        self.wait_until(lambda: any(text in line for line in self.lines), f"printing {text!r}", timeout)
+        return next(line for line in self.lines if text in line)
+
+    def wait(self, timeout: float = 10.0) -> int:
+        """Wait for its end; the exit status."""
+        try:
+            status = self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise ChildFailed(f"{self!r} still runs after {timeout} s:\n{self.output}") from None
+        self._close()
+        return status
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def stop(self, timeout: float = 10.0) -> int:
+        """SIGTERM and wait; the exit status. Fails, having killed it, when it does not end in time."""
+        self.send_signal(signal.SIGCONT)
+        self.send_signal(signal.SIGTERM)
+        try:
+            return self.wait(timeout)
+        except ChildFailed:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """SIGKILL and wait."""
+        self.send_signal(signal.SIGKILL)
+        self._popen.wait()
+        self._close()
+
+    def pause(self) -> None:
+        """SIGSTOP; returns when it has stopped."""
+        self.send_signal(signal.SIGSTOP)
+        stat = Path(f"/proc/{self.pid}/stat")
+        if stat.exists():
+            self.wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "stopped")
+
+    def resume(self) -> None:
+        self.send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """Make sure that it is gone: SIGTERM, and SIGKILL two seconds later. Never fails."""
+        if self.returncode is None:
+            self.send_signal(signal.SIGCONT)
+            self.send_signal(signal.SIGTERM)
+            try:
+                self._popen.wait(2.0)
+            except subprocess.TimeoutExpired:
+                self.send_signal(signal.SIGKILL)
+                self._popen.wait()
+        self._close()
+
+    def memory_bytes(self) -> int:
+        """Resident set size now (Linux)."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def _collect(self) -> None:
+        stream = self._popen.stdout
+        if stream is not None:
+            for line in stream:
+                self.lines.append(line.decode(errors="replace").rstrip("\n"))
+
+    def _close(self) -> None:
+        """The child is gone. A grandchild may still hold the pipe: then the reader is left to itself."""
+        _alive.discard(self)
+        self._reader.join(1.0)
+        if self._popen.stdout is not None and not self._reader.is_alive():
+            self._popen.stdout.close()
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """The environment for a program of ours: nothing of the caller's but the path, the checkout importable."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **variables,
+    }
+
+
+def _dies_with_us() -> list[str]:
+    # The kernel sends the signal when the *thread* that forked ends, so only the main thread can promise anything.
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+@atexit.register
+def _end_all() -> None:
+    for child in list(_alive):
+        child.end()

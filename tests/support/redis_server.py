@@ -1,0 +1,101 @@
+"""A real `redis-server` on a free port of the loopback, to be stopped, killed, paused and restarted at will.
+
+Nothing is persisted: a restart comes back empty and without scripts, like a failover to an empty replica.
+"""
+
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+from tests.support.ports import free_port, is_listening
+from tests.support.processes import ChildProcess
+
+
+def redis_is_installed() -> bool:
+    return shutil.which("redis-server") is not None
+
+
+class RedisServer:
+    """Started on construction. `arguments` are further `redis-server` options."""
+
+    def __init__(self, directory: Path, *arguments: str, password: str | None = None) -> None:
+        self.host = "127.0.0.1"
+        self.port = free_port()
+        self.password = password
+        self._directory = directory
+        self._arguments = [*arguments, *(["--requirepass", password] if password else [])]
+        self._process = self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._process.end()
+
+    @property
+    def url(self) -> str:
+        return f"redis://{f':{self.password}@' if self.password else ''}{self.host}:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
+    def stop(self) -> None:
+        """SIGTERM: connections end in order, then connecting is refused."""
+        self._process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay, new ones are accepted by the kernel, nothing is answered."""
+        self._process.pause()
+
+    def resume(self) -> None:
+        self._process.resume()
+
+    def restart(self) -> None:
+        """Start again on the same port, empty; ends the running one first."""
+        self._process.end()
+        self._process = self._start()
+
+    def ensure_running(self) -> None:
+        """Undo whatever a test has done to it."""
+        self.resume()
+        if not self.running:
+            self.restart()
+
+    def execute(self, *command: str | bytes | int | float) -> Any:
+        """Run one command, as `redis-cli` would, and return its reply with strings decoded."""
+        with redis.Redis(
+            host=self.host, port=self.port, password=self.password, decode_responses=True, socket_timeout=5.0
+        ) as client:
+            return client.execute_command(*command)
+
+    def flush(self) -> None:
+        """Forget every key and every script, and count statistics from zero."""
+        self.execute("FLUSHALL")
+        self.execute("SCRIPT", "FLUSH", "SYNC")
+        self.execute("CONFIG", "RESETSTAT")
+
+    def commands_processed(self) -> int:
+        """Commands since the start or the last flush, the ones that ask included."""
+        return int(self.execute("INFO", "stats")["total_commands_processed"])
+
+    def _start(self) -> ChildProcess:
+        command = [
+            *("redis-server", "--port", str(self.port), "--bind", self.host, "--dir", str(self._directory)),
+            *("--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "notice"),
+            *self._arguments,
+        ]
+        process = ChildProcess("redis-server", command)
+        process.wait_until(lambda: is_listening(self.port), "listening")
+        return process

@@ -1,0 +1,78 @@
+"""`.env.example`, `docs/configuration.md` and the declared settings say the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.config import load, reference
+from gateway.config.problems import number
+from gateway.config.variables import ALIASES, VARIABLES
+
+REPOSITORY = Path(__file__).parents[2]
+LINES = (REPOSITORY / ".env.example").read_text(encoding="utf-8").splitlines()
+ASSIGNMENT = re.compile(r"(#?)([A-Z][A-Z0-9_]*)=(.*)")
+ASSIGNED = {found[2]: found for line in LINES if (found := ASSIGNMENT.fullmatch(line))}
+
+
+def comments(name: str) -> list[str]:
+    """The comment lines right above the assignment of `name`."""
+    index = LINES.index(ASSIGNED[name][0])
+    first = index
+    while LINES[first - 1].startswith("# "):
+        first -= 1
+    return LINES[first:index]
+
+
+def test_names_are_the_same_both_ways() -> None:
+    assert [found[2] for line in LINES if (found := ASSIGNMENT.fullmatch(line))] == [*VARIABLES, *ALIASES]
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_defaults_and_ranges(name: str) -> None:
+    variable = VARIABLES[name]
+    off, _, value = ASSIGNED[name].groups()
+    text = comments(name)[0]
+    if off:
+        assert value == variable.default_text
+    assert f"Default {variable.default_text};" in text or (not variable.default_text and "Not set: " in text)
+    if variable.bounds is not None:
+        lowest, highest = variable.bounds
+        assert f" from {number(lowest)} to {number(highest)}" in text
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_aliases(name: str) -> None:
+    assert ASSIGNED[name][1] == "#"
+    lowest, highest = ALIASES[name].bounds
+    assert comments(name)[0].endswith(f"an integer from {number(lowest)} to {number(highest)}.")
+    assert ALIASES[name].target in comments(name)[0]
+
+
+def test_only_the_values_for_the_drills_are_set() -> None:
+    assert {name: found[3] for name, found in ASSIGNED.items() if not found[1]} == {
+        "UPSTREAM_URL": "http://127.0.0.1:5001",
+        "RATE_LIMIT_CAPACITY": "50",
+        "RATE_LIMIT_REFILL_RATE": "20",
+        "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3",
+    }
+    config = load({}, REPOSITORY / ".env.example")
+    assert config.upstreams["default"].breaker.failure_threshold == 3
+
+
+def test_with_every_default_written_out_nothing_changes(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("\n".join(f"{name}={ASSIGNED[name][3]}" for name in VARIABLES), encoding="utf-8")
+    assert load({}, path) == load({}, REPOSITORY / ".env.example")
+
+
+def test_the_text_is_what_the_declarations_render() -> None:
+    assert "\n".join(LINES) + "\n" == reference.env_example(), "python -m gateway.config.reference env > .env.example"
+
+
+def test_the_documentation_has_the_tables_and_aliases() -> None:
+    text = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for table in (reference.upstream_table(), reference.route_table(), reference.rate_limit_table()):
+        assert table in text
+    for name, alias in ALIASES.items():
+        assert f"| `{name}` | `{alias.target}` | {alias.meaning} |" in text

@@ -1,0 +1,144 @@
+"""The layers are one-way: every import in the program is one that its layer allows.
+
+A module's layer is the longest of the names in `LAYERS` that covers it: `gateway.store.redis` is in `gateway.store`. Imports are read from the syntax tree, so those inside functions count too.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# With what the two are made of and ask their users to import.
+PYDANTIC = {"pydantic", "pydantic_settings", "pydantic_core", "annotated_types", "dotenv"}
+THEIRS = {"aiohttp", "hiredis", "httptools", "orjson", "prometheus_client", "redis", "uvloop", "yaml", *PYDANTIC}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a layer may import besides itself and the standard library, as dotted prefixes; `bans` go before."""
+
+    allows: frozenset[str] = frozenset()
+    bans: frozenset[str] = frozenset()
+
+
+def layer(*allows: str, bans: tuple[str, ...] = ()) -> Layer:
+    return Layer(frozenset(allows), frozenset(bans))
+
+
+LAYERS = {
+    "gateway.policy": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
+    "gateway.store": layer("gateway.policy", "gateway.config.model", "redis", "hiredis", "orjson"),
+    "gateway.fleet": layer("gateway.policy", "gateway.store", "gateway.config.model"),
+    "gateway.wire": layer("uvloop", "httptools"),
+    "gateway.telemetry": layer("orjson", "prometheus_client"),
+    "gateway.proxy": layer(
+        "gateway.wire", "gateway.policy", "gateway.fleet", "gateway.telemetry", "gateway.config.model", "orjson"
+    ),
+    # The one place of the data plane that may be slow: it asks an endpoint now and then, outside any request.
+    "gateway.proxy.health_check": layer("gateway.proxy", "gateway.config.model", "aiohttp", "yarl"),
+    "gateway.control": layer("gateway.telemetry", "aiohttp", "orjson", "prometheus_client"),
+    "gateway.config": layer("gateway.policy", "yaml", *PYDANTIC),
+    "gateway.app": layer("gateway", *THEIRS),
+    "gateway.cli": layer("gateway.app", "gateway.config", "uvloop"),
+    "gateway.__main__": layer("gateway.cli"),
+    "upstream_stub": layer("aiohttp", "uvloop"),
+}
+
+
+def source_files() -> list[Path]:
+    return sorted(path for package in ("gateway", "upstream_stub") for path in (ROOT / package).rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def covers(prefix: str, name: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def imported(module: str, tree: ast.AST, *, package: bool) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything imported; for `from a import b` the name is `a.b`, module or not."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = module.split(".")
+            base = base[: len(base) - node.level + package] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield node.lineno, f"{origin}.{alias.name}"
+
+
+def violations(module: str, source: str, *, package: bool = False) -> list[str]:
+    """One line for each import that the layer of `module` does not allow."""
+    own = max((name for name in LAYERS if covers(name, module)), key=len, default=None)
+    if own is None:
+        return [] if module == "gateway" and not source.count("import ") else [f"{module} belongs to no layer"]
+    rules = LAYERS[own]
+    found = []
+    for line, name in imported(module, ast.parse(source), package=package):
+        banned = any(covers(prefix, name) for prefix in rules.bans)
+        standard = name.split(".")[0] in sys.stdlib_module_names
+        allowed = standard or covers(own, name) or any(covers(prefix, name) for prefix in rules.allows)
+        # The package itself holds the version and imports nothing.
+        allowed = allowed or name == "gateway.__version__"
+        if banned or not allowed:
+            found.append(f"{module}:{line} imports {name}, which {own} may not")
+    return found
+
+
+def test_every_import_is_allowed() -> None:
+    files = source_files()
+    assert len(files) > 10
+    found = [
+        line for path in files for line in violations(dotted(path), path.read_text(), package=path.stem == "__init__")
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("gateway.policy.limit", "import asyncio"),
+        ("gateway.policy.limit", "def f():\n    import redis"),
+        ("gateway.policy.limit", "from gateway.store import port"),
+        ("gateway.policy.limit", "from ..config import model"),
+        ("gateway.store.memory", "from gateway.config.settings import Settings"),
+        ("gateway.store.memory", "from gateway import config"),
+        ("gateway.wire.server", "from gateway.policy.outcome import Outcome"),
+        ("gateway.wire.server", "import aiohttp"),
+        ("gateway.proxy.forward", "from gateway.store.port import Store"),
+        ("gateway.proxy.forward", "import aiohttp"),
+        ("gateway.control.health", "from gateway.fleet.link import Link"),
+        ("gateway.config.model", "import aiohttp"),
+        ("gateway.cli", "from gateway.proxy.forward import forward"),
+        ("upstream_stub.app", "import gateway"),
+        ("gateway.elsewhere", "import os"),
+    ],
+)
+def test_a_forbidden_import_is_found(module: str, source: str) -> None:
+    assert len(violations(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("gateway.policy.limit", "import math\nfrom gateway.policy.outcome import Outcome\nfrom . import retry"),
+        (
+            "gateway.store.redis",
+            "import asyncio\nfrom redis.asyncio import Redis\nfrom gateway.config.model import RedisConfig",
+        ),
+        ("gateway.store.redis", "from gateway.config import model"),
+        ("gateway.app", "from gateway.wire.server import Server\nimport uvloop"),
+    ],
+)
+def test_an_allowed_import_is_not(module: str, source: str) -> None:
+    assert violations(module, source) == []
