@@ -120,7 +120,7 @@ def require_free(name: str, port: int, variable: str) -> None:
         except OSError as error:
             cause = os.strerror(error.errno or 0).lower()
             raise Failure(
-                f"the {name} cannot have port {port}: {cause}. Try another one: make run {variable}={port + 1000}"
+                f"the {name} cannot have port {port}: {cause}. Try another one: make run {variable}={port + (1000 if port < 64_000 else -1000)}"
             ) from None
 
 

@@ -18,17 +18,17 @@ from gateway.config.schema import Unit
 from gateway.config.variables import VARIABLES, Variables
 from gateway.config.yaml_tree import Location, Tree, dotted
 
-Path_ = tuple[str, ...]
+Steps = tuple[str, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
-UPSTREAM_PAIRS: tuple[tuple[Path_, Path_], ...] = (
+UPSTREAM_PAIRS: tuple[tuple[Steps, Steps], ...] = (
     (("timeouts", "attempt"), ("timeouts", "total")),
     (("retry", "base_delay"), ("retry", "max_delay")),
     (("breaker", "minimum_calls"), ("breaker", "window_size")),
     (("ejection", "base_time"), ("ejection", "max_time")),
     (("health_check", "timeout"), ("health_check", "interval")),
 )
-SETTINGS_PAIRS: tuple[tuple[Path_, Path_], ...] = (
+SETTINGS_PAIRS: tuple[tuple[Steps, Steps], ...] = (
     (("routes", "max_tunnels"), ("server", "max_connections")),
     *((("upstream", *lower), ("upstream", *upper)) for lower, upper in UPSTREAM_PAIRS),
 )
@@ -42,34 +42,38 @@ _UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Says where a value came from. `settings` leads to its section in the settings, `location` in the file."""
+    """Says where a value came from, and reports on it by the name it was given there.
+
+    `settings` leads to a section of the settings, `location` to its counterpart in the file, if there is one; paths
+    are relative to both.
+    """
 
     variables: Variables
     problems: list[Problem]
-    settings: Path_ = ()
+    settings: Steps = ()
     tree: Tree | None = None
     location: Location = ()
     broken: frozenset[str] = field(default_factory=frozenset)
     """Variables whose value was refused already; nothing more is said about them."""
 
-    def _in_file(self, path: Path_) -> bool:
+    def _in_file(self, path: Steps) -> bool:
         return self.tree is not None and self.tree.holds((*self.location, *path))
 
-    def variable(self, path: Path_) -> str:
+    def variable(self, path: Steps) -> str:
         return _NAMES[(*self.settings, *path)]
 
-    def name(self, path: Path_) -> str:
+    def name(self, path: Steps) -> str:
         return dotted((*self.location, *path)) if self._in_file(path) else self.variable(path)
 
-    def given(self, path: Path_) -> bool:
+    def given(self, path: Steps) -> bool:
         return self._in_file(path) or self.variable(path) in self.variables.given
 
-    def source(self, path: Path_) -> str:
+    def source(self, path: Steps) -> str:
         if self.tree is not None and self._in_file(path):
             return self.tree.source((*self.location, *path))
         return self.variables.source(self.variable(path))
 
-    def report(self, path: Path_, value: object, allowed: str, suggestion: str | None = None) -> None:
+    def report(self, path: Steps, value: object, allowed: str, suggestion: str | None = None) -> None:
         in_file = self._in_file(path)
         if not in_file and self.variable(path) in self.broken:
             return
@@ -78,12 +82,12 @@ class Place:
         text = shown(given.written if given else value, secret=secret)
         self.problems.append(Problem(self.source(path), text, allowed, suggestion))
 
-    def unit(self, path: Path_) -> str:
+    def unit(self, path: Steps) -> str:
         unit = _UNITS[(*self.settings, *path)]
         return f" {unit}" if unit else ""
 
 
-def settled(model: Model, pairs: Iterable[tuple[Path_, Path_]], place: Place) -> Model:
+def settled(model: Model, pairs: Iterable[tuple[Steps, Steps]], place: Place) -> Model:
     """`model` with every pair in order: defaults lowered, anything else reported."""
     for lower, upper in pairs:
         low, high = _get(model, lower), _get(model, upper)
@@ -96,7 +100,7 @@ def settled(model: Model, pairs: Iterable[tuple[Path_, Path_]], place: Place) ->
     return model
 
 
-def queue(section: Any, path: Path_, place: Place) -> None:
+def queue(section: Any, path: Steps, place: Place) -> None:
     if section.max_queue > 0 and section.queue_timeout == 0:
         waiting = place.name((*path, "max_queue"))
         culprit = (*path, "queue_timeout")
@@ -123,7 +127,7 @@ def bucket_lifetime(section: Any, place: Place) -> None:
         place.report(culprit, value, f"such that {full}, is at most {place.name(ttl)} ({number(section.ttl)})")
 
 
-def certificate(cert: tuple[str | None, Path_], key: tuple[str | None, Path_], place: Place) -> None:
+def certificate(cert: tuple[str | None, Steps], key: tuple[str | None, Steps], place: Place) -> None:
     """A certificate chain and its private key: both or none, and they load."""
     (cert_file, cert_path), (key_file, key_path) = cert, key
     if cert_file is None and key_file is None:
@@ -143,7 +147,7 @@ def certificate(cert: tuple[str | None, Path_], key: tuple[str | None, Path_], p
         )
 
 
-def authorities(file: str | None, path: Path_, place: Place) -> None:
+def authorities(file: str | None, path: Steps, place: Place) -> None:
     """A bundle of CA certificates: it loads and is not empty."""
     if file is None or not _readable(file, path, place):
         return
@@ -154,7 +158,7 @@ def authorities(file: str | None, path: Path_, place: Place) -> None:
         place.report(path, file, "a file of CA certificates in PEM form")
 
 
-def _readable(file: str, path: Path_, place: Place) -> bool:
+def _readable(file: str, path: Steps, place: Place) -> bool:
     try:
         with Path(file).open("rb"):
             return True
@@ -163,14 +167,14 @@ def _readable(file: str, path: Path_, place: Place) -> bool:
         return False
 
 
-def _get(model: BaseModel, path: Path_) -> Any:
+def _get(model: BaseModel, path: Steps) -> Any:
     value: Any = model
     for step in path:
         value = getattr(value, step)
     return value
 
 
-def _replaced(model: Model, path: Path_, value: object) -> Model:
+def _replaced(model: Model, path: Steps, value: object) -> Model:
     first, *rest = path
     inner = _replaced(getattr(model, first), tuple(rest), value) if rest else value
     return model.model_copy(update={first: inner})

@@ -26,6 +26,7 @@ CONTROL_PREFIXES = (
     "/status/",
     "/api/resilience",
     "/api/admin",
+    "/api/openapi.json",
     "/api/test",
     "/chaos",
 )

@@ -102,7 +102,8 @@ def allowed(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         if isinstance(note, Allowed):
             return note.text
     if get_origin(kind) is list:
-        return f"a list of {allowed(get_args(kind)[0])}"
+        item = get_args(kind)[0]
+        return "a list" if item is Any else f"a list of {allowed(item)}"
     if get_origin(kind) is Literal:
         return " or ".join(str(option) for option in get_args(kind))
     if kind is bool:

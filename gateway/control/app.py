@@ -66,6 +66,7 @@ class ControlPlane:
         clock: Callable[[], float] = time.time,
     ) -> None:
         gauges.register(metrics, view)
+        self._metrics = metrics
         self._connection_timeout = connection_timeout
         app = web.Application(middlewares=[_answering(request_timeout)], client_max_size=_MAX_BODY_BYTES)
         app.add_routes([*health.routes(view, clock), *scrape.routes(metrics), *status.routes(view), *more])
@@ -79,6 +80,8 @@ class ControlPlane:
 
     async def start(self) -> None:
         """Must be called before `protocol`."""
+        # The first scrape makes every series' text (20 ms at 100 routes); no request should wait for that.
+        self._metrics.render(None)
         await self._runner.setup()
 
     async def stop(self) -> None:

@@ -59,17 +59,19 @@ class RefusalError(Exception):
 
 def problem(refused: RefusalError, request_id: str) -> web.Response:
     """The response that says why."""
+    reason = refused.reason or reason_of(refused.status)
     body: dict[str, object] = {
-        "type": "about:blank",
+        "type": f"urn:problem:gateway:{reason}",
         "title": _title(refused.status),
         "status": refused.status,
         "detail": refused.detail,
-        "reason": refused.reason or reason_of(refused.status),
+        "reason": reason,
     }
     headers = dict(refused.headers)
     if refused.retry_after is not None:
-        body["retry_after"] = refused.retry_after
-        headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        seconds = max(1, math.ceil(refused.retry_after))
+        body["retry_after"] = seconds
+        headers["Retry-After"] = str(seconds)
     body["request_id"] = request_id
     return web.Response(
         status=refused.status,

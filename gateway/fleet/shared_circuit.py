@@ -30,7 +30,7 @@ logger = logging.getLogger("gateway.circuit")
 HALF_OPEN_READ_EVERY = 0.05
 """Seconds until a place for a probe that another replica has freed is seen here."""
 READ_EVERY = 0.5
-"""Seconds for a closed circuit. An operator's DEL is noticed within it, and the evidence does not go stale (the store drops it after 2)."""
+"""Seconds for a closed circuit. An operator's DEL is noticed within it, and evidence stays fresh (it is dropped after 2)."""
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED

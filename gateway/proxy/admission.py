@@ -182,8 +182,10 @@ class RateLimitGate:
         policy = ticket.route.policy
         assert policy is not None  # noqa: S101 - see try_acquire
         if decision.allowed:
+            ticket.decisions["rate_limit"] = "allowed"
             self._metrics.rate_limited(policy.name, "allowed")
             return PASS
+        ticket.decisions["rate_limit"] = "limited"
         self._metrics.rate_limited(policy.name, "limited")
         detail = f"the client has used up its {policy.capacity} requests, {policy.refill_rate:g} come back a second"
         return Refusal(429, "rate_limited", detail, retry_after=decision.retry_after)

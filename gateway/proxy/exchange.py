@@ -9,14 +9,13 @@ worth of memory.
 This object is also the record that metrics and the access log are made of, when it is over.
 """
 
-import random
 import time
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.policy.token_bucket import Decision
 from gateway.proxy.admission import PASS, Gate, Permit
 from gateway.proxy.forward import Forward
-from gateway.proxy.identity import Origin
+from gateway.proxy.plan import Plan, body_too_large
 from gateway.proxy.refusal import Refusal
 from gateway.proxy.upstreams import Route
 from gateway.wire.chunked import LAST_CHUNK, encode_chunk
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
     from gateway.proxy.front import Front
 
 _CLIENT_CLOSED = 499
-_random_bits = random.getrandbits
+# Up to this much of a response is collected within one read of the upstream, so that it costs one write.
+_PENDING_BYTES = 16_384
 
 
 class ExchangeState(Protocol):
@@ -40,14 +40,17 @@ class ExchangeState(Protocol):
     client: str
     started: float
     rate_decision: Decision | None
+    decisions: dict[str, str]
 
 
 class Exchange:
     __slots__ = (
+        "_at_once",
         "_chunked",
         "_front",
         "_gate",
         "_keep_alive",
+        "_pending",
         "_permits",
         "_until_close",
         "_waiting",
@@ -59,12 +62,12 @@ class Exchange:
         "connection",
         "continued",
         "correlation_id",
+        "decisions",
         "endpoint",
         "finished",
         "forward",
         "held",
-        "notes",
-        "origin",
+        "plan",
         "rate_decision",
         "reason",
         "request",
@@ -77,23 +80,19 @@ class Exchange:
         "upstream_seconds",
     )
 
-    def __init__(
-        self, front: "Front", connection: ServerConnection, request: Request, route: Route, origin: Origin, now: float
-    ) -> None:
+    def __init__(self, front: "Front", connection: ServerConnection, request: Request, plan: Plan, now: float) -> None:
         self._front = front
         self.connection = connection
         self.request = request
-        self.route = route
-        self.origin = origin
-        self.client = origin.client
+        self.plan = plan
+        self.route = plan.route
+        self.client = plan.client
         self.started = now
         fields = request.fields
-        given = fields.request_id
-        trace = f"{_random_bits(128):032x}"
-        self.request_id = trace if given is None else given.decode()
-        correlation = fields.correlation_id
-        self.correlation_id = self.request_id if correlation is None else correlation.decode()
-        self.traceparent = fields.traceparent or front.new_traceparent(trace)
+        own_id = front.ids.new()
+        self.request_id = fields.request_id or own_id
+        self.correlation_id = fields.correlation_id or self.request_id
+        self.traceparent = fields.traceparent or front.ids.traceparent(own_id)
         # The request body: what has arrived and nobody has taken.
         self.held: list[bytes] = []
         self.body_done = not request.has_body
@@ -102,12 +101,14 @@ class Exchange:
         # Admission.
         self._permits: list[Permit] = []
         self._gate = 0
+        self._at_once = True
         self._waiting: object = None
         self.rate_decision: Decision | None = None
         self.forward: Forward | None = None
         # The response.
         self.responded = False
         self._keep_alive = False
+        self._pending = b""
         self._chunked = False
         self._until_close = False
         self.status = 0
@@ -118,7 +119,7 @@ class Exchange:
         self.endpoint = ""
         self.attempts = 0
         self.upstream_seconds = 0.0
-        self.notes: dict[str, str] = {}
+        self.decisions: dict[str, str] = {}
 
     def __repr__(self) -> str:
         state = (
@@ -139,6 +140,7 @@ class Exchange:
             if answer is not PASS:
                 if answer is None:
                     self._gate = index
+                    self._at_once = False
                     self.hold_body()
                     self._waiting = gate.acquire(self, self._admitted)
                     return
@@ -167,7 +169,7 @@ class Exchange:
 
     def _go(self) -> None:
         self.forward = forward = Forward(self, self._front, self.route.upstream)
-        forward.start()
+        forward.start(self.started if self._at_once else time.monotonic())
 
     # What the client's connection tells.
 
@@ -233,12 +235,11 @@ class Exchange:
             )
 
     def respond(self, response: Response) -> None:
-        """The head of the answer that goes to the client."""
+        """The head of the answer that goes to the client, with a body to follow."""
         request = self.request
-        connection = self.connection
         self.responded = True
-        self.status = status = response.status
-        keep_alive = connection.reusable
+        self.status = response.status
+        keep_alive = self.connection.reusable
         framing = response.framing
         more = b""
         if framing is Framing.CHUNKED or framing is Framing.CLOSE:
@@ -249,27 +250,55 @@ class Exchange:
                 self._until_close = True
                 keep_alive = False
         self._keep_alive = keep_alive
-        if not keep_alive:
-            more += b"Connection: close\r\n"
-        elif not request.minor:
-            more += b"Connection: keep-alive\r\n"
-        connection.write(
-            b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (status, response.phrase, response.fields.lines, more, self._own_lines())
-        )
+        if not keep_alive or not request.minor:
+            more += _connection_line(keep_alive)
+        self._pending = b"%b%b%b\r\n" % (response.head, more, self._own_lines())
 
     def respond_body(self, data: bytes) -> None:
         self.bytes_out += len(data)
         if self._chunked:
             data = encode_chunk(data)
+        pending = self._pending
+        if len(pending) + len(data) <= _PENDING_BYTES:
+            self._pending = pending + data
+            return
+        if pending:
+            self._pending = b""
+            self.connection.write(pending)
         self.connection.write(data)
 
+    def respond_pause(self) -> None:
+        """Nothing follows for now."""
+        pending = self._pending
+        if pending:
+            self._pending = b""
+            self.connection.write(pending)
+
     def respond_end(self) -> None:
+        pending = self._pending
         if self._chunked:
-            self.connection.write(LAST_CHUNK)
+            pending += LAST_CHUNK
+        if pending:
+            self._pending = b""
+            self.connection.write(pending)
         now = time.monotonic()
         # The connection last: it may start the next request at once.
         self._finish(now)
         self.connection.finish(now, keep_alive=self._keep_alive)
+
+    def respond_whole(self, response: Response, body: bytes, now: float) -> None:
+        """The answer in one piece. HOT."""
+        connection = self.connection
+        self.responded = True
+        self.status = response.status
+        self.bytes_out = len(body)
+        keep_alive = connection.reusable
+        own = self._own_lines()
+        if not keep_alive or not self.request.minor:
+            own += _connection_line(keep_alive)
+        connection.write(b"%b%b\r\n%b" % (response.head, own, body))
+        self._finish(now)
+        connection.finish(now, keep_alive=keep_alive)
 
     def truncated(self, reason: str) -> None:
         """The upstream failed within the body: the client must not take what it got for the whole."""
@@ -290,7 +319,7 @@ class Exchange:
         self._finish(now)
         extra = refusal.extra + self._rate_lines()
         if keep_alive and not request.minor:
-            extra += b"Connection: keep-alive\r\n"
+            extra += _connection_line(keep_alive)
         connection.write(
             self._front.render(
                 refusal,
@@ -325,7 +354,7 @@ class Exchange:
         self.route.tunnels -= 1
         self.bytes_in += tunnel.bytes_from_client
         self.bytes_out += tunnel.bytes_from_upstream
-        self.notes["tunnel"] = tunnel.ended_by
+        self.decisions["tunnel"] = tunnel.ended_by
         self._front.tunnel_closed(tunnel)
         self._finish(time.monotonic())
 
@@ -334,6 +363,7 @@ class Exchange:
     def _break_off(self, reason: str, status: int) -> None:
         self.reason = reason
         self.status = status or self.status
+        self.respond_pause()
         self._finish(time.monotonic())
         self.connection.break_off(reset=self._until_close)
 
@@ -355,7 +385,7 @@ class Exchange:
     # Own header lines.
 
     def _own_lines(self) -> bytes:
-        lines = b"X-Request-ID: %b\r\n" % self.request_id.encode()
+        lines = b"X-Request-ID: %b\r\n" % self.request_id
         return lines + self._rate_lines() if self.rate_decision is not None else lines
 
     def _rate_lines(self) -> bytes:
@@ -364,5 +394,5 @@ class Exchange:
         return fields.lines(decision) if decision is not None and fields is not None else b""
 
 
-def body_too_large(limit: int) -> RequestError:
-    return RequestError(413, "body_too_large", f"the request body is larger than {limit} bytes")
+def _connection_line(keep_alive: bool) -> bytes:
+    return b"Connection: keep-alive\r\n" if keep_alive else b"Connection: close\r\n"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from gateway.fleet.circuits import CircuitOpen
 from gateway.fleet.circuits import Permit as CircuitPermit
 from gateway.policy.outcome import Outcome
-from gateway.policy.retry import IDEMPOTENT_METHODS, Facts, Failure, Retry, next_delay, parse_retry_after
+from gateway.policy.retry import Facts, Failure, Retry, next_delay, parse_retry_after
 from gateway.proxy.refusal import Refusal
 from gateway.proxy.upstreams import Endpoint, Upstream
 from gateway.telemetry.categories import category_of_reason, category_of_status
@@ -50,7 +50,6 @@ class Forward:
         "_exchange",
         "_free_retry_used",
         "_front",
-        "_head",
         "_head_at",
         "_idempotent",
         "_paused",
@@ -74,9 +73,8 @@ class Forward:
         self._front = front
         self._upstream = upstream
         request = exchange.request
-        self._idempotent = request.method in IDEMPOTENT_METHODS or request.fields.idempotency_key is not None
+        self._idempotent = exchange.plan.idempotent
         self._chunked = request.fields.chunked
-        self._head = b""
         # The request body: whether all of it that was sent is still held, to be sent again.
         self._replayable = True
         self._body_stopped = False
@@ -105,35 +103,43 @@ class Forward:
 
     # The attempt.
 
-    def start(self) -> None:
-        self._upstream.budget.request(self._exchange.started)
-        self._attempt()
+    def start(self, now: float) -> None:
+        self._upstream.budget.request(now)
+        self._attempt(now)
 
-    def _attempt(self) -> None:
-        self._timer = None
-        now = time.monotonic()
+    def _attempt(self, now: float) -> None:
         circuit = self._upstream.circuit
         answer = circuit.try_acquire(now)
-        if answer is None:
+        if isinstance(answer, CircuitPermit):
+            self._begin(answer, now)
+        elif answer is None:
             self._exchange.hold_body()
             circuit.acquire(self._permitted)
         else:
             self._permitted(answer)
 
+    def _attempt_again(self) -> None:
+        self._timer = None
+        self._attempt(time.monotonic())
+
     def _permitted(self, answer: CircuitPermit | CircuitOpen) -> None:
-        now = time.monotonic()
+        """The circuit has answered, perhaps later."""
         if isinstance(answer, CircuitOpen):
             if not self._ended:
                 self._end()
                 self._exchange.refuse(self._circuit_open(answer))
             return
+        now = time.monotonic()
         if self._ended:
             answer.release(Outcome.IGNORED, 0.0, now)
-            return
+        else:
+            self._begin(answer, now)
+
+    def _begin(self, permit: CircuitPermit, now: float) -> None:
         upstream = self._upstream
         self.attempt += 1
-        self._permit = answer
-        self._probe = answer.probe
+        self._permit = permit
+        self._probe = permit.probe
         self._request_sent = False
         self._sent_at = now
         self._head_at = 0.0
@@ -143,9 +149,11 @@ class Forward:
         exchange = self._exchange
         exchange.attempts = self.attempt
         exchange.endpoint = endpoint.label
-        self.deadline = min(now + upstream.attempt_timeout, self._total_deadline)
+        deadline = now + upstream.attempt_timeout
+        self.deadline = min(self._total_deadline, deadline)
         self._front.deadlines.add(self)
-        connection = endpoint.pool.take()
+        # A probe gets a connection of its own: one that had died of old age would count against the upstream.
+        connection = None if self._probe else endpoint.pool.take()
         if connection is not None:
             self._send(connection)
         else:
@@ -164,9 +172,12 @@ class Forward:
     def _send(self, connection: UpstreamConnection) -> None:
         exchange = self._exchange
         self._connection = connection
-        head = self._head
-        if not head:
-            head = self._head = self._front.request_head(exchange, self._upstream)
+        head = b"%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
+            exchange.plan.head,
+            exchange.request_id,
+            exchange.correlation_id,
+            exchange.traceparent,
+        )
         body_done = exchange.body_done
         request = exchange.request
         self._request_sent = True
@@ -294,6 +305,26 @@ class Forward:
         self.deadline = _NEVER if self._paused else time.monotonic() + self._upstream.idle_timeout
         self._exchange.respond_body(data)
 
+    def response_pause(self) -> None:
+        self._exchange.respond_pause()
+
+    def response_whole(self, response: Response, body: bytes) -> None:
+        # Already back in its pool.
+        self._connection = None
+        now = time.monotonic()
+        self._head_at = now
+        status = response.status
+        upstream = self._upstream
+        if status in upstream.retry.statuses and self._retry_status(response, now):
+            return
+        if status >= 500:
+            self._front.metrics.downstream_error(upstream.name, category_of_status(status))
+            self._settle(Outcome.FAILURE, now)
+        else:
+            self._settle(Outcome.SUCCESS, now)
+        self._end()
+        self._exchange.respond_whole(response, body, now)
+
     def response_end(self) -> None:
         self._settle(Outcome.SUCCESS, time.monotonic())
         self._end()
@@ -391,7 +422,7 @@ class Forward:
         if decision.reason == "budget":
             front.metrics.retry_budget_exhausted(upstream.name)
         if self._idempotent:
-            self._exchange.notes["retry"] = decision.reason
+            self._exchange.decisions["retry"] = decision.reason
         return None
 
     def _retry_status(self, response: Response, now: float) -> bool:
@@ -439,20 +470,17 @@ class Forward:
         self.deadline = _NEVER
         if not retry.free:
             self._front.metrics.retried(self._upstream.name)
-        if retry.delay > 0:
-            self._timer = self._front.loop.call_later(retry.delay, self._attempt)
-        else:
-            # Not within the callback of the connection that failed.
-            self._timer = self._front.loop.call_later(0, self._attempt)
+        # Even without a delay not within the callback of the connection that failed.
+        self._timer = self._front.loop.call_later(retry.delay, self._attempt_again)
 
     def _truncated(self, detail: str) -> None:
         self._front.metrics.downstream_error(self._upstream.name, category_of_reason("upstream_truncated"))
         self._settle(Outcome.FAILURE, time.monotonic())
         self._end()
-        self._exchange.notes["truncated"] = detail
+        self._exchange.decisions["truncated"] = detail
         self._exchange.truncated("upstream_truncated")
 
     def _circuit_open(self, answer: CircuitOpen) -> Refusal:
-        self._exchange.notes["circuit"] = answer.cause
+        self._exchange.decisions["circuit"] = answer.cause
         detail = f"the circuit of upstream {self._upstream.name} is open"
         return Refusal(503, "circuit_open", detail, retry_after=answer.retry_after)

@@ -66,6 +66,10 @@ class MemoryBuckets:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    def __contains__(self, bucket: tuple[str, str]) -> bool:
+        """Whether anything is known of the bucket (policy name, client)."""
+        return bucket in self._buckets
+
     def take(self, replica: str, asks: Sequence[Ask]) -> list[Grant]:
         """See `Store.take`."""
         now = self._clock()

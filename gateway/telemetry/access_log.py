@@ -10,12 +10,32 @@ The time is that of the end of the request, RFC 3339 in UTC with milliseconds; i
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
+
+import orjson
 
 from gateway.telemetry.render import bare, json_line, rfc3339, word
 
 _MILLISECONDS = tuple(f'.{millisecond:03d}Z",'.encode() for millisecond in range(1000))
 _POSITIONAL = frozenset({"client", "method", "target", "status", "duration_ms", "request_id", "correlation_id"})
+
+
+class Exchange(Protocol):
+    """What is known of an exchange when it is over. The ids are safe to be put between quotes as they are."""
+
+    request_id: bytes
+    correlation_id: bytes
+    endpoint: str
+    status: int
+    bytes_in: int
+    bytes_out: int
+    upstream_seconds: float
+    attempts: int
+    decisions: dict[str, str]
+    reason: str
+
+
+Known = dict[str, object]
 
 
 class AccessLog:
@@ -39,19 +59,67 @@ class AccessLog:
         self._second = -1
         self._second_json = b""
 
-    def write(self, entry: dict[str, object]) -> None:
-        """HOT. `entry` has at least one key and no `time`; it is neither changed nor kept. No value makes it raise."""
-        now = self._clock()
-        if not self._json:
-            line = f"{rfc3339(now)} {text_line(entry)}\n"
-            self._write_line(line.encode("utf-8", "backslashreplace"))
+    def prepare(self, known: Known) -> Known | bytes:
+        """The part of a line that many exchanges share, for `exchange`. No value makes it raise."""
+        return json_line(known)[1:-2] if self._json else known
+
+    def exchange(self, prepared: Known | bytes, over: Exchange, seconds: float) -> None:
+        """HOT. The line of an exchange that took that many seconds. JSON is put together by hand: the parts that could
+        need escaping are in `prepared` or go through orjson."""
+        if isinstance(prepared, bytes):
+            self._write_line(
+                b'%b"request_id":"%b","correlation_id":"%b",%b,"endpoint":"%b","status":%d,"bytes_in":%d,"bytes_out":%d,'
+                b'"duration_ms":%.3f,"upstream_ms":%.3f,"attempts":%d,"decisions":%b,"reason":%b}\n'
+                % (
+                    self._time(),
+                    over.request_id,
+                    over.correlation_id,
+                    prepared,
+                    over.endpoint.encode(),
+                    over.status,
+                    over.bytes_in,
+                    over.bytes_out,
+                    seconds * 1000.0,
+                    over.upstream_seconds * 1000.0,
+                    over.attempts,
+                    orjson.dumps(over.decisions),
+                    b'"%b"' % over.reason.encode() if over.reason else b"null",
+                )
+            )
             return
+        self.write(
+            {
+                "request_id": over.request_id.decode(),
+                "correlation_id": over.correlation_id.decode(),
+                **prepared,
+                "endpoint": over.endpoint or None,
+                "status": over.status,
+                "bytes_in": over.bytes_in,
+                "bytes_out": over.bytes_out,
+                "duration_ms": seconds * 1000.0,
+                "upstream_ms": over.upstream_seconds * 1000.0,
+                "attempts": over.attempts,
+                "decisions": over.decisions,
+                "reason": over.reason or None,
+            }
+        )
+
+    def write(self, entry: dict[str, object]) -> None:
+        """A line about what never became an exchange. `entry` has at least one key and no `time`; it is neither changed
+        nor kept. No value makes it raise."""
+        if self._json:
+            self._write_line(self._time() + json_line(entry)[1:])
+        else:
+            line = f"{rfc3339(self._clock())} {text_line(entry)}\n"
+            self._write_line(line.encode("utf-8", "backslashreplace"))
+
+    def _time(self) -> bytes:
+        now = self._clock()
         second = int(now)
         if second != self._second:
             self._second = second
             self._second_json = f'{{"time":"{rfc3339(second)[:-5]}'.encode()
-        milliseconds = _MILLISECONDS[int((now - second) * 1000)]
-        self._write_line(self._second_json + milliseconds + json_line(entry)[1:])
+        return self._second_json + _MILLISECONDS[int((now - second) * 1000)]
 
 
 def text_line(entry: dict[str, object]) -> str:

@@ -90,6 +90,8 @@ class EndpointPool:
         self._waiters: deque[Waiter] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
         self._sweep_timer: asyncio.TimerHandle | None = None
+        # As of the last sweep: idle times need not be better than its interval, and the clock costs.
+        self._now = 0.0
         # What the name last resolved to; connections to addresses that left it are not used again.
         self._addresses: frozenset[str] | None = None
         self._refreshing: asyncio.Task[None] | None = None
@@ -132,8 +134,10 @@ class EndpointPool:
             # Not from within the reading of the response that just ended: its sink is to hear of the end first.
             self._loop.call_soon(self._serve, waiter, connection)
             return
+        connection.idle_since = self._now
         self._idle.append(connection)
         if self._sweep_timer is None:
+            self._now = connection.idle_since = time.monotonic()
             self._sweep_timer = self._loop.call_later(_SWEEP_INTERVAL, self._sweep)
 
     def forget(self, connection: UpstreamConnection) -> None:
@@ -207,7 +211,6 @@ class EndpointPool:
                 self._connecting.discard(task)
         if connection is not None:
             self._members.add(connection)
-            connection.idle_since = time.monotonic()
             if connection.closed:
                 self.forget(connection)
                 connection, failure = None, ConnectFailure.REFUSED
@@ -261,7 +264,8 @@ class EndpointPool:
     def _sweep(self) -> None:
         """Close what has been idle for too long. The list is in the order of release, oldest first."""
         self._sweep_timer = None
-        horizon = time.monotonic() - self._keepalive
+        self._now = time.monotonic()
+        horizon = self._now - self._keepalive
         for connection in [c for c in self._idle if c.idle_since < horizon]:
             connection.close()
         if self._resolver.cached(self.host, self.port) is None and (

@@ -46,7 +46,8 @@ class Request:
     """One request's head, valid.
 
     `target` is as received, `path` is the origin-form that is matched and forwarded; `host` is the authority that the
-    client meant, in lower case without port; `authority` the same as it was written.
+    client meant, in lower case without port; `authority` the same as it was written. `plan` is the front's, for what it
+    derives from the head: a connection that receives the same head again uses the same object again.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class Request:
         "method",
         "minor",
         "path",
+        "plan",
         "target",
     )
 
@@ -73,6 +75,7 @@ class Request:
         self.expect_continue = False
         self.authority = b""
         self.host = b""
+        self.plan: object = None
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target!r} HTTP/1.{self.minor}>"

@@ -32,9 +32,10 @@ class Framing(Enum):
 
 
 class Response:
-    """One response's head. `length` counts the body's bytes where `framing` is LENGTH, else it is 0."""
+    """One response's head, never changed once it is framed. `length` counts the body's bytes where `framing` is LENGTH,
+    else it is 0. `head` is the status line and the end-to-end fields, as they are passed on."""
 
-    __slots__ = ("fields", "framing", "length", "minor", "phrase", "status")
+    __slots__ = ("fields", "framing", "head", "keep_alive", "length", "minor", "phrase", "status")
 
     def __init__(self, status: int, phrase: bytes, minor: int, fields: Fields) -> None:
         self.status = status
@@ -43,15 +44,11 @@ class Response:
         self.fields = fields
         self.framing = Framing.NONE
         self.length = 0
+        self.keep_alive = False
+        self.head = b"HTTP/1.1 %d %b\r\n%b" % (status, phrase, fields.lines)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.framing.value}>"
-
-    @property
-    def keep_alive(self) -> bool:
-        if self.framing is Framing.CLOSE:
-            return False
-        return not self.fields.close if self.minor else self.fields.keep_alive
 
     def frame(self, to_head: bool) -> None:
         """Decide the framing, knowing whether the request was a HEAD. Raises `ResponseError`."""
@@ -67,6 +64,8 @@ class Response:
             self.framing = Framing.LENGTH if fields.length else Framing.NONE
         else:
             self.framing = Framing.CLOSE
+        if self.framing is not Framing.CLOSE:
+            self.keep_alive = not fields.close if self.minor else fields.keep_alive
 
 
 def parse_status_line(line: bytes) -> tuple[int, int, bytes]:

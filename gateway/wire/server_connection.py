@@ -64,6 +64,8 @@ class ServerConnection(asyncio.Protocol):
         "_held",
         "_idle_since",
         "_keep_alive",
+        "_last",
+        "_last_head",
         "_outq",
         "_partial",
         "_paused",
@@ -95,6 +97,8 @@ class ServerConnection(asyncio.Protocol):
         self._outq = -1
         self._block = b""
         self._fields: Fields | None = None
+        self._last_head = b""
+        self._last: Request | None = None
         # The front's, for what it keeps per connection (the client's identity).
         self.scratch: object = None
         # For the life of a request.
@@ -344,26 +348,17 @@ class ServerConnection(asyncio.Protocol):
     def _request(self, data: bytes, end: int) -> None:
         """A complete head ends at `end` + 4."""
         server = self._server
-        limits = server.limits
-        line_end = data.find(b"\r\n")
         self._empty_lines = 0
-        try:
-            if line_end > limits.request_line_bytes:
-                raise _uri_too_long(limits)
-            if end + 2 - line_end > limits.header_bytes:
-                raise _headers_too_large(limits)
-            method, target, minor = parse_request_line(data[:line_end])
-            block = data[line_end + 2 : end + 4]
-            fields = self._fields
-            if fields is None or block != self._block:
-                fields = parse_fields(block, limits)
-                self._block = block
-                self._fields = fields
-            request = Request(method, target, minor, fields)
-            check(request)
-        except RequestError as error:
-            server.front.reject(self, error)
-            return
+        head = data[: end + 4]
+        request = self._last
+        if request is None or head != self._last_head:
+            try:
+                request = self._parse(head, server.limits)
+            except RequestError as error:
+                server.front.reject(self, error)
+                return
+            self._last = request
+            self._last_head = head
         self._count += 1
         self._keep_alive = request.keep_alive
         if not request.has_body:
@@ -372,23 +367,40 @@ class ServerConnection(asyncio.Protocol):
         else:
             self.state = State.BODY
             self.deadline = time.monotonic() + server.client_idle_timeout
-            if fields.chunked:
+            if request.fields.chunked:
                 self._decoder = ChunkedDecoder()
             else:
                 self._decoder = None
-                self._remaining = fields.length or 0
+                self._remaining = request.fields.length or 0
         self._current = data
         exchange = server.front.begin(self, request)
         self._current = b""
         if exchange is not None and self.state in (State.BODY, State.WAIT):
             self.exchange = exchange
-        rest = data[end + 4 :]
-        if rest:
+        if len(data) > end + 4:
+            rest = data[end + 4 :]
             if self.state is State.HEAD:
                 self._hold(rest)
                 self._schedule()
             else:
                 self.data_received(rest)
+
+    def _parse(self, head: bytes, limits: Limits) -> Request:
+        line_end = head.find(b"\r\n")
+        if line_end > limits.request_line_bytes:
+            raise _uri_too_long(limits)
+        if len(head) - 2 - line_end > limits.header_bytes:
+            raise _headers_too_large(limits)
+        method, target, minor = parse_request_line(head[:line_end])
+        block = head[line_end + 2 :]
+        fields = self._fields
+        if fields is None or block != self._block:
+            fields = parse_fields(block, limits)
+            self._block = block
+            self._fields = fields
+        request = Request(method, target, minor, fields)
+        check(request)
+        return request
 
     def _body(self, data: bytes) -> None:
         exchange = self.exchange

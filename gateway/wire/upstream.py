@@ -1,16 +1,16 @@
 """One connection to an endpoint: requests out, responses in, one at a time.
 
 The connection knows framing and nothing of why a request is sent. It tells its `ResponseSink` what arrives, in this
-order: any number of `informational`, then `response_head`, any number of `response_body`, then `response_end`; or, at
-any point, `upstream_lost` instead, after which nothing comes. When a response is complete the connection goes back to
-its pool before `response_end` is called, provided that both sides still agree about where they are: the request was
-sent to its end, the response left no byte over, and both allow keep-alive (RFC 9112 section 9.3).
+order: any number of `informational`, then `response_head`, any number of `response_body`, then `response_end`, or,
+where head and body came in one piece, `response_whole`; at any point `upstream_lost` may come instead, and nothing
+after it. When a response is complete the connection goes back to its pool before the sink hears of the end, provided
+that both sides still agree about where they are: the request was sent to its end, the response left no byte over, and
+both allow keep-alive (RFC 9112 section 9.3).
 
 Bytes that arrive while nobody waits for a response poison the connection: it is closed.
 """
 
 import asyncio
-import time
 from enum import Enum
 from typing import Protocol, cast
 
@@ -46,7 +46,15 @@ class ResponseSink(Protocol):
 
     def response_body(self, data: bytes) -> None: ...
 
+    def response_pause(self) -> None:
+        """No more of the body for now: what was collected for one write is to be written."""
+        ...
+
     def response_end(self) -> None: ...
+
+    def response_whole(self, response: Response, body: bytes) -> None:
+        """Head, body and end in one."""
+        ...
 
     def switched(self, response: Response, early: bytes) -> None:
         """101: from here on the bytes are another protocol's; `early` came with the head. The sink takes over the
@@ -79,6 +87,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_framing",
         "_in_body",
         "_keep_alive",
+        "_last",
+        "_last_head",
         "_owner",
         "_partial",
         "_paused",
@@ -115,9 +125,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._discard_left = 0
         self._paused = False
         self.received = False
-        # The last field block and what it said: see gateway.wire.fields.
+        # The last head and field block, and what they said: see gateway.wire.fields.
         self._block = b""
         self._fields: Fields | None = None
+        self._last_head = b""
+        self._last: Response | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "busy" if self._sink is not None else "idle"
@@ -262,32 +274,27 @@ class UpstreamConnection(asyncio.Protocol):
                     raise ResponseError("the response is not HTTP/1")
                 self._partial = data
                 return
-            line_end = data.find(b"\r\n")
-            minor, status, phrase = parse_status_line(data[:line_end])
-            block = data[line_end + 2 : end + 4]
-            fields = self._fields
-            if fields is None or block != self._block:
-                fields = self._fields = parse_fields(block)
-                self._block = block
-            response = Response(status, phrase, minor, fields)
+            head = data[: end + 4]
+            response = self._last
+            if response is None or self._to_head or head != self._last_head:
+                response = self._parse(head)
             data = data[end + 4 :]
-            if status >= 200:
+            if response.status >= 200:
                 break
-            if status == 101:
+            if response.status == 101:
                 sink.switched(response, data)
                 return
             sink.informational(response)
             if self._sink is not sink or not data:
                 return
-        self._begin(sink, response, data)
-
-    def _begin(self, sink: ResponseSink, response: Response, data: bytes) -> None:
-        """The final response's head is here, with the first bytes of its body."""
-        response.frame(self._to_head)
         framing = response.framing
         self._keep_alive = response.keep_alive
-        self._in_body = True
         self._framing = framing
+        if len(data) == response.length and (framing is Framing.LENGTH or framing is Framing.NONE):
+            self._done(b"")
+            sink.response_whole(response, data)
+            return
+        self._in_body = True
         if framing is Framing.LENGTH:
             self._remaining = response.length
         elif framing is Framing.CHUNKED:
@@ -298,12 +305,30 @@ class UpstreamConnection(asyncio.Protocol):
         if after is None:
             return
         if framing is Framing.NONE:
-            self._complete(after, data)
+            self._done(data)
+            after.response_end()
         elif data:
             self._body(after, data)
 
+    def _parse(self, head: bytes) -> Response:
+        """A head, framed. The last one is kept unless it answers a HEAD, which frames it differently."""
+        line_end = head.find(b"\r\n")
+        minor, status, phrase = parse_status_line(head[:line_end])
+        block = head[line_end + 2 :]
+        fields = self._fields
+        if fields is None or block != self._block:
+            fields = self._fields = parse_fields(block)
+            self._block = block
+        response = Response(status, phrase, minor, fields)
+        response.frame(self._to_head)
+        self._last = None if self._to_head else response
+        self._last_head = head
+        return response
+
     def _body(self, sink: ResponseSink, data: bytes) -> None:
         framing = self._framing
+        done = False
+        rest = b""
         if sink is _NOBODY:
             self._discard_left -= len(data)
             if self._discard_left < 0:
@@ -311,41 +336,38 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         if framing is Framing.LENGTH:
             remaining = self._remaining - len(data)
+            if remaining <= 0:
+                done = True
+                if remaining < 0:
+                    data, rest = data[:remaining], data[remaining:]
             self._remaining = remaining
-            if remaining > 0:
-                sink.response_body(data)
-            elif remaining == 0:
-                sink.response_body(data)
-                if self._sink is not None:
-                    self._complete(sink, b"")
-            else:
-                sink.response_body(data[:remaining])
-                if self._sink is not None:
-                    self._complete(sink, data[remaining:])
         elif framing is Framing.CHUNKED:
             decoder = self._decoder
             assert decoder is not None  # noqa: S101 - set with the framing
-            payload, rest = decoder.feed(data)
-            if payload:
-                sink.response_body(payload)
-            if decoder.done and self._sink is not None:
-                self._complete(sink, rest)
-        else:
+            data, rest = decoder.feed(data)
+            done = decoder.done
+        if data:
             sink.response_body(data)
+            if self._sink is not sink:
+                return
+        if done:
+            self._done(rest)
+            sink.response_end()
+        else:
+            sink.response_pause()
 
-    def _complete(self, sink: ResponseSink, rest: bytes) -> None:
+    def _done(self, rest: bytes) -> None:
+        """The response is complete: the connection is idle again, or of no further use."""
         self._sink = None
         self._in_body = False
         self._decoder = None
         if self.closed:
-            pass
-        elif rest or self._request_open or not self._keep_alive or self._framing is Framing.CLOSE:
+            return
+        if rest or self._request_open or not self._keep_alive:
             self.close()
         else:
             self.resume_reading()
-            self.idle_since = time.monotonic()
             self._owner.release(self)
-        sink.response_end()
 
 
 class _Nobody:
@@ -362,7 +384,10 @@ class _Nobody:
     def response_end(self) -> None:
         pass
 
-    request_blocked = request_ready = response_end
+    response_pause = request_blocked = request_ready = response_end
+
+    def response_whole(self, response: Response, body: bytes) -> None:
+        pass
 
     def switched(self, response: Response, early: bytes) -> None:
         pass

@@ -71,9 +71,7 @@ def test_routes(gateway: Gateway) -> None:
     for title in ("Routes", "Upstreams", "Retries", "Circuit breakers", "Concurrency", "Rate limits"):
         assert title in lines
     (row,) = [line.split() for line in lines if line.startswith("  orders-write ")]
-    assert row == ["orders-write", "any", "/api/orders/write", "DELETE,PATCH,POST,PUT", "orders"] + (
-        ["no", "no", "writes", "1048576", "no"]
-    )
+    assert " ".join(row[1:]) == "any /api/orders/write DELETE,PATCH,POST,PUT orders no no writes 1048576 no"
 
 
 def test_routes_as_json(gateway: Gateway) -> None:

@@ -200,7 +200,7 @@ async def test_readiness_follows_starting_and_draining() -> None:
         assert headers["content-type"] == "application/problem+json"
         assert headers["x-request-id"] == "abc-1"
         assert json.loads(body) == {
-            "type": "about:blank",
+            "type": "urn:problem:gateway:draining",
             "title": "Service Unavailable",
             "status": 503,
             "detail": "The gateway is stopping.",
@@ -395,6 +395,7 @@ async def test_a_client_that_does_not_finish_sending_is_cut_off() -> None:
 
 async def test_an_exception_is_a_500_that_leaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(BrokenView()) as gateway:
+        caplog.clear()
         status, headers, body = await gateway.get("/health")
         assert (status, headers["content-type"]) == (500, "application/problem+json")
         problem = json.loads(body)
@@ -410,6 +411,7 @@ async def test_an_exception_is_a_500_that_leaks_nothing(caplog: pytest.LogCaptur
 
 async def test_a_broken_gauge_is_left_out_of_the_scrape(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(BrokenView()) as gateway:
+        caplog.clear()
         status, _, body = await gateway.get("/metrics")
         assert status == 200
         assert b"gateway_draining" not in body

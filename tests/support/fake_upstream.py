@@ -13,11 +13,12 @@ import re
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
+
+from tests.support.waiting import eventually
 
 LINGER_ZERO = struct.pack("ii", 1, 0)
 RECEIVE_BYTES = 262_144
@@ -147,11 +148,7 @@ class FakeUpstream:
 
     def wait_until(self, condition: Callable[["FakeUpstream"], bool], timeout: float = 5.0) -> None:
         """Block until the condition holds of this upstream; AssertionError after `timeout`."""
-        deadline = time.monotonic() + timeout
-        while not condition(self):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"not within {timeout} s; connections: {self.connections}")
-            time.sleep(0.005)
+        eventually(lambda: condition(self), f"so (connections: {self.connections})", timeout)
 
     def wait_for_connections(self, count: int, timeout: float = 5.0) -> None:
         self.wait_until(lambda upstream: len(upstream.connections) >= count, timeout)

@@ -202,10 +202,14 @@ def test_all_problems_at_once_one_line_each() -> None:
     assert sorted(lines) == [
         'environment LOG_FORMAT: "jsn"; allowed: json or text; did you mean json?',
         'environment PORT: "70000"; allowed: an integer from 1 to 65535',
-        "environment RETRY_MAX_ATTEMPT: unknown name; allowed: the names in .env.example; "
-        "did you mean RETRY_MAX_ATTEMPTS?",
-        'environment TRUSTED_PROXIES: "10.0.0.1/8"; allowed: IP addresses or networks in CIDR notation, such as '
-        "10.0.0.0/8, 192.0.2.7, ::1, fd00::/8; did you mean 10.0.0.0/8?",
+        (
+            "environment RETRY_MAX_ATTEMPT: unknown name; allowed: the names in .env.example; "
+            "did you mean RETRY_MAX_ATTEMPTS?"
+        ),
+        (
+            'environment TRUSTED_PROXIES: "10.0.0.1/8"; allowed: IP addresses or networks in CIDR notation, such as '
+            "10.0.0.0/8, 192.0.2.7, ::1, fd00::/8; did you mean 10.0.0.0/8?"
+        ),
     ]
 
 
@@ -241,8 +245,10 @@ class TestEnvFile:
     def test_problems_name_the_line(self, write: Callable[[str], Path]) -> None:
         path = write("# c\n\nPORT=x\nRATE_LIMT_CAPACITY=5\ngarbage\nCOMPOSE_PROJECT_NAME=p\n\n\nport=1\nZZZ=1\n")
         assert problems({}, path) == [
-            f"{path}:4 RATE_LIMT_CAPACITY: unknown name; allowed: the names in .env.example; "
-            "did you mean RATE_LIMIT_CAPACITY?",
+            (
+                f"{path}:4 RATE_LIMT_CAPACITY: unknown name; allowed: the names in .env.example; "
+                "did you mean RATE_LIMIT_CAPACITY?"
+            ),
             f"{path}:5: a line that says nothing; allowed: NAME=value, comments and empty lines",
             f"{path}:9 port: unknown name; allowed: the names in .env.example; did you mean PORT?",
             f"{path}:10 ZZZ: unknown name; allowed: the names in .env.example",
@@ -283,8 +289,11 @@ class TestAliases:
 
     def test_contradiction(self) -> None:
         assert problems({"MAX_RETRIES": "3", "RETRY_MAX_ATTEMPTS": "3"}) == [
-            'environment MAX_RETRIES: "3"; allowed: not together with environment RETRY_MAX_ATTEMPTS, which says "3"; '
-            "set one of them"
+            (
+                'environment MAX_RETRIES: "3"; allowed: not together with environment RETRY_MAX_ATTEMPTS, which '
+                'says "3"; '
+                "set one of them"
+            )
         ]
 
     @pytest.mark.parametrize("value", ["-1", "20", "1.5", "x", "²"])
@@ -339,17 +348,25 @@ class TestRelations:
             ),
             (
                 {"TIMEOUT_THRESHOLD_MS": "60000"},
-                'environment TIMEOUT_THRESHOLD_MS: "60000"; allowed: at most UPSTREAM_TOTAL_TIMEOUT, which is 30 seconds',
+                (
+                    'environment TIMEOUT_THRESHOLD_MS: "60000"; allowed: at most UPSTREAM_TOTAL_TIMEOUT, which is 30 '
+                    "seconds"
+                ),
             ),
             (
                 {"CIRCUIT_BREAKER_MINIMUM_CALLS": "200"},
-                'environment CIRCUIT_BREAKER_MINIMUM_CALLS: "200"; allowed: at most CIRCUIT_BREAKER_WINDOW_SIZE, '
-                "which is 100",
+                (
+                    'environment CIRCUIT_BREAKER_MINIMUM_CALLS: "200"; allowed: at most CIRCUIT_BREAKER_WINDOW_SIZE, '
+                    "which is 100"
+                ),
             ),
             (
                 {"MAX_INFLIGHT_QUEUE": "5"},
-                'environment MAX_INFLIGHT_QUEUE: "5"; allowed: 0, or set MAX_INFLIGHT_QUEUE_TIMEOUT_SECONDS to more '
-                "than 0 as well",
+                (
+                    'environment MAX_INFLIGHT_QUEUE: "5"; allowed: 0, or set MAX_INFLIGHT_QUEUE_TIMEOUT_SECONDS to '
+                    "more "
+                    "than 0 as well"
+                ),
             ),
             (
                 {"BULKHEAD_QUEUE_TIMEOUT_SECONDS": "0"},
@@ -357,8 +374,10 @@ class TestRelations:
             ),
             (
                 {"RATE_LIMIT_TTL": "1"},
-                'environment RATE_LIMIT_TTL: "1"; allowed: at least RATE_LIMIT_CAPACITY / RATE_LIMIT_REFILL_RATE, '
-                "which is 2.5 seconds",
+                (
+                    'environment RATE_LIMIT_TTL: "1"; allowed: at least RATE_LIMIT_CAPACITY / RATE_LIMIT_REFILL_RATE, '
+                    "which is 2.5 seconds"
+                ),
             ),
             (
                 {"MAX_CONNECTIONS": "10", "MAX_WEBSOCKET_CONNECTIONS": "20"},

@@ -8,6 +8,7 @@ import pytest
 from gateway.config import ConfigError, load
 from gateway.config.file import CONTROL_PREFIXES
 from gateway.config.model import EndpointConfig, GatewayConfig, HealthCheckConfig, ListenerTls, UpstreamTls
+from gateway.control.paths import is_control_path
 from gateway.policy.limit import LimitSettings
 from gateway.policy.token_bucket import RateLimitPolicy
 
@@ -112,7 +113,7 @@ upstreams:
     assert up.tls == UpstreamTls(verify=False, server_name="sni.example")
     assert (up.connect_timeout, up.attempt_timeout, up.total_timeout, up.idle_timeout) == (1, 2, 3, 4)
     assert (up.max_connections, up.keepalive_timeout, up.dns_ttl) == (1, 2, 3)
-    assert (up.retry.statuses, up.budget.ratio, up.budget.min_per_second) == ({500}, 0.1, 1)
+    assert (up.retry.statuses, up.budget.ratio, up.budget.min_per_second) == (frozenset({500}), 0.1, 1.0)
     assert (up.breaker.failure_threshold, up.breaker.slow_call_threshold, up.breaker.minimum_calls) == (2, 0.5, 3)
     assert up.bulkhead == LimitSettings(7)
     assert up.health_check == HealthCheckConfig("/health", 3, 1)
@@ -128,7 +129,7 @@ def test_a_route_in_full(loaded: Load) -> None:
         )
     )
     (r,) = config.routes
-    assert (r.prefix, r.host, r.methods) == ("/p/", "api.example", {"GET", "PURGE"})
+    assert (r.prefix, r.host, r.methods) == ("/p/", "api.example", frozenset({"GET", "PURGE"}))
     assert (r.strip_prefix, r.preserve_host, r.rate_limit) == (True, True, None)
     assert (r.websocket, r.max_tunnels, r.tunnel_idle_timeout, r.max_body_bytes) == (True, 5, 6, 7)
 
@@ -164,8 +165,11 @@ class TestPrecedence:
         text = "upstreams:\n  default:\n    endpoints: ['h:1']\n"
         assert loaded(text).upstreams["default"].endpoints == (EndpointConfig("h", 1),)
         assert refused(text, {"UPSTREAM_URL": "http://x"}) == [
-            "gateway.yaml:3 upstreams.default.endpoints: a list; allowed: not together with environment UPSTREAM_URL; "
-            "set one of them"
+            (
+                "gateway.yaml:3 upstreams.default.endpoints: a list; allowed: not together with environment "
+                "UPSTREAM_URL; "
+                "set one of them"
+            )
         ]
 
     def test_rate_limits(self, loaded: Load) -> None:
@@ -236,23 +240,33 @@ class TestPrecedence:
         ),
         (
             upstream("timeouts: {attempt: 31}"),
-            "gateway.yaml:4 upstreams.a.timeouts.attempt: 31; allowed: at most UPSTREAM_TOTAL_TIMEOUT, which is "
-            "30 seconds",
+            (
+                "gateway.yaml:4 upstreams.a.timeouts.attempt: 31; allowed: at most UPSTREAM_TOTAL_TIMEOUT, which is "
+                "30 seconds"
+            ),
         ),
         (
             upstream("health_check: {path: /h, interval: 1, timeout: 2}"),
-            "gateway.yaml:4 upstreams.a.health_check.timeout: 2; allowed: at most upstreams.a.health_check.interval, "
-            "which is 1 seconds",
+            (
+                "gateway.yaml:4 upstreams.a.health_check.timeout: 2; allowed: at most "
+                "upstreams.a.health_check.interval, "
+                "which is 1 seconds"
+            ),
         ),
         (
             "rate_limits:\n  x: {capacity: 10000, refill_rate: 1}\n",
-            "gateway.yaml:2 rate_limits.x.capacity: 10000; allowed: such that rate_limits.x.capacity / "
-            "rate_limits.x.refill_rate, which is 10000 seconds, is at most RATE_LIMIT_TTL (3600)",
+            (
+                "gateway.yaml:2 rate_limits.x.capacity: 10000; allowed: such that rate_limits.x.capacity / "
+                "rate_limits.x.refill_rate, which is 10000 seconds, is at most RATE_LIMIT_TTL (3600)"
+            ),
         ),
         (
             "upstreams:\n  'a b': {endpoints: ['h:1']}\n",
-            "gateway.yaml:2 upstreams.a b: \"a b\"; allowed: up to 64 letters, digits, '.', '_' or '-', beginning with "
-            "a letter or digit",
+            (
+                "gateway.yaml:2 upstreams.a b: \"a b\"; allowed: up to 64 letters, digits, '.', '_' or '-', "
+                "beginning with "
+                "a letter or digit"
+            ),
         ),
         (
             route("prefix: /p, rate_limit: defalt"),
@@ -260,13 +274,19 @@ class TestPrecedence:
         ),
         (
             route("prefix: /p, methods: [get]"),
-            'gateway.yaml:3 routes[0].methods[0]: "get"; allowed: HTTP methods in capitals, such as GET, POST, DELETE; '
-            "not CONNECT; did you mean GET?",
+            (
+                'gateway.yaml:3 routes[0].methods[0]: "get"; allowed: HTTP methods in capitals, such as GET, POST, '
+                "DELETE; "
+                "not CONNECT; did you mean GET?"
+            ),
         ),
         (
             route("prefix: /p, methods: []"),
-            "gateway.yaml:3 routes[0].methods: a list; allowed: a list of HTTP methods in capitals, such as GET, POST, "
-            "DELETE; not CONNECT",
+            (
+                "gateway.yaml:3 routes[0].methods: a list; allowed: a list of HTTP methods in capitals, such as "
+                "GET, POST, "
+                "DELETE; not CONNECT"
+            ),
         ),
         (
             route("prefix: /p, host: 'a:1'"),
@@ -318,7 +338,7 @@ def test_endpoints_that_are_refused(refused: Refused, endpoint: str) -> None:
 
 def test_an_endpoint_twice(refused: Refused) -> None:
     (line,) = refused("upstreams: {a: {endpoints: ['h:80', 'http://H']}}\n")
-    assert line.endswith("; allowed: each once; it is upstreams.a.endpoints[0] as well")
+    assert line.endswith("; allowed: each endpoint once; it is upstreams.a.endpoints[0] too")
 
 
 @pytest.mark.parametrize(
@@ -333,6 +353,10 @@ def test_prefixes_that_are_refused(refused: Refused, prefix: str) -> None:
 def test_prefixes_of_the_gateway_itself(refused: Refused, prefix: str) -> None:
     (line,) = refused(route(f"prefix: {prefix}, host: h"))
     assert "which the gateway answers itself" in line
+
+
+def test_the_gateway_does_answer_them_itself() -> None:
+    assert [prefix for prefix in CONTROL_PREFIXES if not is_control_path(prefix.encode())] == []
 
 
 @pytest.mark.parametrize(
@@ -378,8 +402,10 @@ class TestFiles:
             ),
             (
                 {"TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "other.pem"},
-                'TLS_CERT_FILE: "cert.pem"; allowed: a PEM certificate that goes with the unencrypted PEM key in '
-                "TLS_KEY_FILE",
+                (
+                    'TLS_CERT_FILE: "cert.pem"; allowed: a PEM certificate that goes with the unencrypted PEM key in '
+                    "TLS_KEY_FILE"
+                ),
             ),
             (
                 {"UPSTREAM_URL": "https://x", "UPSTREAM_CA_FILE": "junk.pem"},
@@ -401,8 +427,10 @@ class TestFiles:
 
     def test_the_file_itself(self, refused: Refused) -> None:
         assert refused("", {"GATEWAY_CONFIG": "gatway.yaml"}) == [
-            'environment GATEWAY_CONFIG: "gatway.yaml"; allowed: the path of a readable YAML file in UTF-8; '
-            "did you mean gateway.yaml?"
+            (
+                'environment GATEWAY_CONFIG: "gatway.yaml"; allowed: the path of a readable YAML file in UTF-8; '
+                "did you mean gateway.yaml?"
+            )
         ]
         (line,) = refused("a: [\n")
         assert line.startswith("gateway.yaml:2: ")

@@ -1,6 +1,7 @@
 """The layers are one-way: every import in the program is one that its layer allows.
 
-A module's layer is the longest of the names in `LAYERS` that covers it: `gateway.store.redis` is in `gateway.store`. Imports are read from the syntax tree, so those inside functions count too.
+A module's layer is the longest of the names in `LAYERS` that covers it: `gateway.store.redis` is in `gateway.store`.
+Imports are read from the syntax tree, so those inside functions count too.
 """
 
 import ast

@@ -1,0 +1,31 @@
+"""Request ids that are unique in the fleet and cost next to nothing.
+
+    id = 64 random bits of the process, then n * K mod 2^64 for the n-th request (K odd: a permutation, no repetition)
+
+32 hexadecimal digits, so that an id is a W3C trace id as well, and its second half a span id. Unique, not secret.
+"""
+
+import random
+
+_K = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: consecutive ids look unrelated
+_MASK = 0xFFFFFFFFFFFFFFFF
+
+
+class Ids:
+    __slots__ = ("_n", "_prefix", "_random", "_ratio")
+
+    def __init__(self, rng: random.Random, sample_ratio: float) -> None:
+        self._prefix = b"%016x" % (rng.getrandbits(64) | 1)
+        self._n = rng.getrandbits(63) | 1
+        self._random = rng.random
+        self._ratio = sample_ratio
+
+    def new(self) -> bytes:
+        """HOT."""
+        n = self._n = self._n + 1
+        return b"%b%016x" % (self._prefix, n * _K & _MASK)
+
+    def traceparent(self, request_id: bytes) -> bytes:
+        """HOT. The trace that begins with a request of one of these ids (W3C Trace Context, version 00)."""
+        sampled = b"01" if self._ratio >= 1.0 or self._random() < self._ratio else b"00"
+        return b"00-%b-%b-%b" % (request_id, request_id[16:], sampled)

@@ -1,0 +1,74 @@
+"""What follows from a request's head alone: made once for each head, used for every request that repeats it.
+
+A plan is a pure function of the head's bytes, the peer and the configuration. Connections hand in the same `Request`
+object for the same bytes (gateway.wire.server_connection), and the plan stays with it.
+"""
+
+from gateway.policy.retry import IDEMPOTENT_METHODS
+from gateway.proxy.identity import Identification, Origin
+from gateway.proxy.refusal import Refusal
+from gateway.proxy.upstreams import Route
+from gateway.wire.request import Request, RequestError
+
+
+class Plan:
+    """`head` is the request head for the upstream up to the ids, `objection` what speaks against the request whatever
+    the state of the gateway. `tunnel` says that it asks for a WebSocket where the route has them. `target` and
+    `known` are for the access log.
+    """
+
+    __slots__ = ("client", "head", "idempotent", "known", "objection", "origin", "route", "target", "tunnel")
+
+    def __init__(self, request: Request, route: Route, origin: Origin, objection: Refusal | None) -> None:
+        self.route = route
+        self.origin = origin
+        self.client = origin.client
+        self.objection = objection
+        self.target = request.target.decode("utf-8", "backslashreplace")
+        self.idempotent = request.method in IDEMPOTENT_METHODS or request.fields.idempotency_key is not None
+        self.known: dict[str, object] | bytes | None = None
+        self.tunnel = False
+        self.head = b""
+        if objection is None:
+            self.tunnel = request.fields.upgrade is not None and route.config.websocket and request.wants_websocket
+            self.head = self._upstream_head(request)
+
+    def _upstream_head(self, request: Request) -> bytes:
+        """End-to-end fields as they came, and what a proxy adds (RFC 9110 section 7.6)."""
+        route = self.route
+        origin = self.origin
+        extra = b""
+        if request.fields.chunked:
+            extra = b"Transfer-Encoding: chunked\r\n"
+        elif self.tunnel:
+            extra = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%bX-Forwarded-Host: %b\r\n" % (
+            request.method.encode(),
+            route.forward_path(request.path),
+            request.authority if route.preserve_host else route.upstream.authority,
+            request.fields.lines,
+            extra,
+            origin.lines,
+            origin.host or request.authority,
+        )
+
+
+def objection(route: Route | None, request: Request, identification: Identification, via_name: str) -> Refusal | None:
+    """What speaks against a request from its head alone."""
+    if route is None:
+        return Refusal(404, "not_found", "no route matches this host and path")
+    if route.methods is not None and request.method not in route.methods:
+        allow = f"Allow: {route.allow}\r\n".encode()
+        return Refusal(405, "method_not_allowed", f"the route {route.name} takes {route.allow}", extra=allow)
+    fields = request.fields
+    limit = route.max_body_bytes
+    if limit is not None and fields.length is not None and fields.length > limit:
+        error = body_too_large(limit)
+        return Refusal(error.status, error.reason, error.detail)
+    if fields.via and identification.is_loop(fields.via):
+        return Refusal(508, "loop_detected", f"the request has already passed {via_name}")
+    return None
+
+
+def body_too_large(limit: int) -> RequestError:
+    return RequestError(413, "body_too_large", f"the request body is larger than {limit} bytes")

@@ -1,0 +1,261 @@
+"""The same tables over the memory store and a real Redis: for each step what is asked and what must be granted.
+
+Rates are slow enough for the time a real Redis takes not to matter.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.policy.lease import GRACE, LEASE_TIME
+from gateway.policy.token_bucket import RateLimitPolicy
+from gateway.store.port import Ask
+from tests.conformance.stores import MemoryStores, RedisStores, Stores
+from tests.support.redis_server import RedisServer, redis_is_installed
+
+CLIENT = "192.0.2.1"
+TEN = RateLimitPolicy("default", 10, 0.1)
+HUNDRED = RateLimitPolicy("default", 100, 0.1)
+SLACK = 0.05  # tokens that flow while a real Redis is at work
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    if not redis_is_installed():
+        pytest.skip("no redis-server installed")
+    directory: Path = tmp_path_factory.mktemp("redis")
+    with RedisServer(directory) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
+    made: Stores
+    if request.param == "memory":
+        made = MemoryStores()
+    else:
+        server = request.getfixturevalue("redis_server")
+        server.flush()
+        made = RedisStores(server)
+    yield made
+    await made.close()
+
+
+# (seconds passed before, want, granted, remaining, retry_after, reset_after)
+ONE_BY_ONE = [
+    (0, 1, 1, 9.0, 0.0, 10.0),
+    (0, 4, 4, 5.0, 0.0, 50.0),
+    (0, 7, 5, 0.0, 10.0, 100.0),
+    (0, 1, 0, 0.0, 10.0, 100.0),
+    (5, 1, 0, 0.5, 5.0, 95.0),
+    (5, 1, 1, 0.0, 10.0, 100.0),
+    (25, 5, 2, 0.5, 5.0, 95.0),
+    (40, 0, 0, 4.5, 0.0, 55.0),
+    (1000, 0, 0, 10.0, 0.0, 0.0),
+    (0, 12, 10, 0.0, 10.0, 100.0),
+]
+
+
+async def test_tokens_come_and_go(stores: Stores) -> None:
+    for step, (passed, want, granted, remaining, retry_after, reset_after) in enumerate(ONE_BY_ONE):
+        await stores.advance(passed)
+        (grant,) = await stores.take("a", Ask(TEN, CLIENT, want))
+        assert (step, grant.granted, grant.leased) == (step, granted, 0)
+        assert grant.remaining == pytest.approx(remaining, abs=SLACK), step
+        assert grant.retry_after == pytest.approx(retry_after, abs=SLACK * 10), step
+        assert grant.reset_after == pytest.approx(reset_after, abs=SLACK * 10), step
+        assert (grant.held_elsewhere, grant.held_time) == (0, 0.0)
+
+
+async def test_many_buckets_in_one_call_do_not_mix(stores: Stores) -> None:
+    other = RateLimitPolicy("search", 3, 0.1)
+    asks = [Ask(TEN, "a", 1), Ask(TEN, "b", 2), Ask(other, "a", 5), Ask(TEN, "a", 3)]
+    grants = await stores.take("r", *asks)
+    assert [grant.granted for grant in grants] == [1, 2, 3, 3]
+    assert [grant.remaining for grant in grants] == pytest.approx([9, 8, 0, 6], abs=SLACK)
+    assert await stores.take("r") == []
+
+
+async def test_a_lease_is_taken_renewed_and_given_back(stores: Stores) -> None:
+    (first,) = await stores.take("a", Ask(HUNDRED, CLIENT, 1, lease=50))
+    assert (first.granted, first.leased, first.lease_time) == (1, 6, LEASE_TIME)  # a sixteenth at most
+    assert first.remaining == pytest.approx(93, abs=SLACK)
+    assert first.lease_id
+
+    (second,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, lease=4, unspent=2, lease_id=first.lease_id))
+    assert (second.granted, second.leased) == (0, 6)
+    assert second.remaining == pytest.approx(89, abs=SLACK)
+    assert second.lease_id not in (0, first.lease_id)
+
+    (third,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, unspent=5, lease_id=second.lease_id))
+    assert (third.leased, third.lease_id) == (0, 0)
+    assert third.remaining == pytest.approx(94, abs=SLACK)
+
+
+async def test_others_see_what_is_held(stores: Stores) -> None:
+    await stores.take("a", Ask(HUNDRED, CLIENT, 0, lease=6))
+    (grant,) = await stores.take("b", Ask(HUNDRED, CLIENT, 100))
+    assert (grant.granted, grant.held_elsewhere) == (94, 6)
+    assert 0 < grant.held_time <= LEASE_TIME
+    (own,) = await stores.take("a", Ask(HUNDRED, CLIENT, 1))
+    assert (own.granted, own.held_elsewhere, own.held_time) == (0, 0, 0.0)
+
+
+async def test_a_lease_never_leaves_the_bucket_less_than_half_full(stores: Stores) -> None:
+    (first,) = await stores.take("a", Ask(HUNDRED, CLIENT, 46, lease=6))
+    assert (first.granted, first.leased) == (46, 4)
+    (second,) = await stores.take("b", Ask(HUNDRED, CLIENT, 1, lease=6))
+    assert (second.granted, second.leased, second.lease_id) == (1, 0, 0)
+
+
+async def test_a_renewal_has_at_least_what_was_unspent(stores: Stores) -> None:
+    """Whoever renews goes on spending: taking those tokens away would spend them twice."""
+    (lease,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, lease=6))
+    await stores.take("b", Ask(HUNDRED, CLIENT, 94))
+    (grant,) = await stores.take("a", Ask(HUNDRED, CLIENT, 3, lease=6, unspent=5, lease_id=lease.lease_id))
+    assert (grant.granted, grant.leased) == (0, 5)
+
+
+async def test_a_small_bucket_is_never_leased(stores: Stores) -> None:
+    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1, lease=5))
+    assert (grant.granted, grant.leased, grant.lease_id) == (1, 0, 0)
+
+
+async def test_a_lease_that_lapsed_is_spent(stores: Stores) -> None:
+    (lease,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, lease=6))
+    await stores.advance(LEASE_TIME + GRACE)
+    (late,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, unspent=6, lease_id=lease.lease_id))
+    assert late.remaining == pytest.approx(94, abs=SLACK)
+    (other,) = await stores.take("b", Ask(HUNDRED, CLIENT, 0))
+    assert (other.held_elsewhere, other.remaining) == (0, pytest.approx(94, abs=SLACK))
+
+
+async def test_within_the_grace_a_lease_still_comes_back(stores: Stores) -> None:
+    (lease,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, lease=6))
+    await stores.advance(LEASE_TIME + GRACE / 2)
+    (seen,) = await stores.take("b", Ask(HUNDRED, CLIENT, 0))
+    assert (seen.held_elsewhere, seen.held_time) == (6, 0.0)
+    (back,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, unspent=6, lease_id=lease.lease_id))
+    assert back.remaining == pytest.approx(100, abs=SLACK)
+
+
+async def test_an_overtaken_message_gives_nothing_back_twice(stores: Stores) -> None:
+    (first,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, lease=6))
+    await stores.advance(0.001)
+    renewal = Ask(HUNDRED, CLIENT, 0, lease=3, unspent=3, lease_id=first.lease_id)
+    (second,) = await stores.take("a", renewal)
+    assert second.remaining == pytest.approx(91, abs=SLACK)
+    await stores.advance(0.001)
+    (again,) = await stores.take("a", renewal)
+    assert (again.leased, again.lease_id) == (0, 0)
+    assert again.remaining == pytest.approx(91, abs=SLACK)
+    (other,) = await stores.take("b", Ask(HUNDRED, CLIENT, 0))
+    assert other.held_elsewhere == 6  # the second lease stands
+
+
+async def test_no_more_comes_back_than_was_leased(stores: Stores) -> None:
+    await stores.take("b", Ask(HUNDRED, CLIENT, 40))
+    (lease,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, lease=6))
+    (back,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, unspent=60, lease_id=lease.lease_id))
+    assert back.remaining == pytest.approx(60, abs=SLACK)
+
+
+async def test_refill_stops_at_the_capacity_less_what_is_leased(stores: Stores) -> None:
+    fast = RateLimitPolicy("default", 160, 1000.0)
+    await stores.take("a", Ask(fast, CLIENT, 0, lease=10))
+    await stores.advance(LEASE_TIME + GRACE / 2)
+    (grant,) = await stores.take("b", Ask(fast, CLIENT, 0))
+    assert grant.remaining == pytest.approx(150, abs=1e-6)
+
+
+async def test_a_lease_blocks_the_refill_until_it_lapsed_and_not_longer(stores: Stores) -> None:
+    policy = RateLimitPolicy("default", 160, 10.0)
+    await stores.take("a", Ask(policy, CLIENT, 0, lease=10))
+    await stores.advance(LEASE_TIME + GRACE + 0.5)
+    (grant,) = await stores.take("b", Ask(policy, CLIENT, 0))
+    assert grant.remaining == pytest.approx(155, abs=1.0)
+
+
+async def test_debt_is_taken_off_down_to_nothing(stores: Stores) -> None:
+    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1, debt=4))
+    assert (grant.granted, grant.remaining) == (1, pytest.approx(5, abs=SLACK))
+    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1, debt=400))
+    assert (grant.granted, grant.remaining) == (0, pytest.approx(0, abs=SLACK))
+    await stores.advance(10)
+    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1))
+    assert grant.granted == 1
+
+
+async def test_a_full_bucket_is_forgotten(stores: Stores) -> None:
+    named = RateLimitPolicy("search", 10, 0.1)
+    await stores.take("a", Ask(TEN, CLIENT, 2), Ask(named, CLIENT, 2))
+    assert not await stores.forgotten(CLIENT)
+    assert not await stores.forgotten(f"search:{CLIENT}")
+    await stores.advance(10)
+    assert not await stores.forgotten(CLIENT)
+    await stores.advance(11)
+    assert await stores.forgotten(CLIENT)
+    assert await stores.forgotten(f"search:{CLIENT}")
+
+
+async def test_an_idle_bucket_is_forgotten_after_the_policys_time(stores: Stores) -> None:
+    slow = RateLimitPolicy("default", 10, 1e-6, max_ttl=60.0)
+    (grant,) = await stores.take("a", Ask(slow, CLIENT, 10))
+    assert grant.reset_after == 60.0
+    await stores.advance(30)
+    (grant,) = await stores.take("a", Ask(slow, CLIENT, 1))  # a refusal does not keep it alive
+    assert (grant.granted, grant.retry_after) == (0, 60.0)
+    await stores.advance(31)
+    (grant,) = await stores.take("a", Ask(slow, CLIENT, 1))
+    assert grant.granted == 1
+
+
+async def test_a_policy_that_shrank_admits_no_more_than_it_allows(stores: Stores) -> None:
+    await stores.take("a", Ask(HUNDRED, CLIENT, 1))
+    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 20))
+    assert grant.granted == 10
+
+
+async def test_two_replicas_under_concurrency_grant_exactly_the_capacity(stores: Stores) -> None:
+    policy = RateLimitPolicy("default", 150, 0.001)
+    asks = [stores.take(name, Ask(policy, CLIENT, 1)) for name in ("a", "b") * 150]
+    grants = [grant for (grant,) in await asyncio.gather(*asks)]
+    assert sum(grant.granted for grant in grants) == 150
+
+
+async def test_the_bucket_in_redis_is_readable(redis_server: RedisServer) -> None:
+    redis_server.flush()
+    stores = RedisStores(redis_server)
+    await stores.take("a", Ask(HUNDRED, CLIENT, 1))
+    bucket = f"api-gateway:rate-limit:{CLIENT}"
+    state = dict(zip(*[iter(redis_server.execute("HGETALL", bucket))] * 2, strict=True))  # RESP2: a flat list
+    assert state["tokens"] == "99"
+    assert set(state) == {"tokens", "ts"}
+    seconds, micro = redis_server.execute("TIME")
+    assert 0 <= int(seconds) * 1_000_000 + int(micro) - int(state["ts"]) < 5_000_000
+    assert redis_server.execute("TTL", bucket) == 10
+    await stores.close()
+
+
+async def test_a_key_of_another_type_is_nobodys_bucket(redis_server: RedisServer) -> None:
+    redis_server.flush()
+    redis_server.execute("SET", f"api-gateway:rate-limit:{CLIENT}", "oops")
+    stores = RedisStores(redis_server)
+    grants = await stores.take("a", Ask(TEN, CLIENT, 1), Ask(TEN, "other", 1))
+    assert [grant.granted for grant in grants] == [1, 1]
+    await stores.close()
+
+
+async def test_a_clock_that_was_set_back_stops_nobodys_refill(redis_server: RedisServer) -> None:
+    redis_server.flush()
+    stores = RedisStores(redis_server)
+    await stores.take("a", Ask(TEN, CLIENT, 10))
+    redis_server.execute("HINCRBY", f"api-gateway:rate-limit:{CLIENT}", "ts", 3_600_000_000)
+    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1))
+    assert grant.granted == 0
+    await stores.advance(10)
+    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1))
+    assert grant.granted == 1
+    await stores.close()
