@@ -71,12 +71,13 @@ class Child:
         return self._popen.poll() is None
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = 15.0) -> None:
-        """Raises `ChildFailed` when it ends before, or the time is over."""
+        """Raises `ChildFailed`, having ended it, when it ends before or the time is over."""
         deadline = time.monotonic() + timeout
         while not condition():
             if not self.running or time.monotonic() > deadline:
-                said = self.log.read_text(errors="replace")[-2000:]
-                raise ChildFailed(f"{self.name} {'is not ready' if self.running else 'ended'}: {said}")
+                what = "is not ready" if self.running else "ended"
+                self.end()
+                raise ChildFailed(f"{self.name} {what}: {self.log.read_text(errors='replace')[-2000:].strip()}")
             time.sleep(0.02)
 
     def wait_listening(self, port: int) -> None:

@@ -119,9 +119,9 @@ def require_free(name: str, port: int, variable: str) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             cause = os.strerror(error.errno or 0).lower()
-            raise Failure(
-                f"the {name} cannot have port {port}: {cause}. Try another one: make run {variable}={port + (1000 if port < 64_000 else -1000)}"
-            ) from None
+            other = port + (1000 if port < 64_000 else -1000)
+            problem = f"the {name} cannot have port {port}: {cause}. Try another one: make run {variable}={other}"
+            raise Failure(problem) from None
 
 
 def start(name: str, module: list[str], port: int, health: str, environment: Mapping[str, str]) -> Child:

@@ -2,7 +2,7 @@
 
     fleet not closed, link up     the fleet decides: the breaker mirrors its verdict, a probe needs a lease of the store
     fleet closed, link up         the breaker decides for this replica alone, and its evidence goes to the fleet
-    link down                     the breaker goes on from wherever it is
+    link down for a second        the breaker goes on from wherever it is
 
 So the state to act on is always the breaker's, and a closed circuit costs one field to read. A replica whose own
 network is broken is protected by its own breaker without the fleet following it.
@@ -30,7 +30,12 @@ logger = logging.getLogger("gateway.circuit")
 HALF_OPEN_READ_EVERY = 0.05
 """Seconds until a place for a probe that another replica has freed is seen here."""
 READ_EVERY = 0.5
-"""Seconds for a closed circuit. An operator's DEL is noticed within it, and evidence stays fresh (it is dropped after 2)."""
+"""Seconds for a closed circuit. An operator's DEL is noticed within it, and evidence stays fresh (it is dropped after 2).
+Successes are not hurried: a suspicion changes the store's version, and then every replica says what it has seen."""
+
+GRACE = 1.0
+"""Seconds for which the fleet's verdict is still binding after the link was lost. Most losses are a hiccup of milliseconds,
+and a replica that sent probes of its own in each of them would break the promise of so many probes at a time."""
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
@@ -67,7 +72,7 @@ class _FleetProbe(Permit):
     def release(self, outcome: Outcome, elapsed: float, now: float) -> None:
         circuit, self._circuit = self._circuit, None
         if circuit is not None:
-            circuit.settle(self._lease, outcome, elapsed, now)
+            circuit.settle(self._lease, outcome, elapsed)
 
 
 class SharedCircuit(LocalCircuit):
@@ -75,7 +80,7 @@ class SharedCircuit(LocalCircuit):
 
     __slots__ = (
         "_epoch", "_failures", "_fleet", "_generation", "_leasing", "_link", "_losses", "_probe_time",
-        "_reported_event", "_settings", "_spawn", "_store", "_synced_at", "look_at",
+        "_reported_failure", "_settings", "_spawn", "_store", "_synced_at", "look_at",
     )  # fmt: skip
 
     def __init__(
@@ -103,7 +108,7 @@ class SharedCircuit(LocalCircuit):
         self._losses = 0
         self._leasing = False
         self._synced_at = float("-inf")
-        self._reported_event: float | None = None
+        self._reported_failure: float | None = None
         self.look_at = float("inf")
 
     def try_acquire(self, now: float) -> Permit | CircuitOpen | None:  # HOT
@@ -140,7 +145,8 @@ class SharedCircuit(LocalCircuit):
     def _governed(self) -> bool:
         """Whether the fleet decides. Then its clock does too: no time transition of the mirroring breaker is resolved
         here, or the two would contradict each other for the milliseconds they differ."""
-        return self._fleet is not CLOSED and self._link.up
+        link = self._link
+        return self._fleet is not CLOSED and (link.up or self._clock() - link.since < GRACE)
 
     def _mirrored_wait(self, now: float) -> float:
         wait = max(0.0, self._breaker.until - now)
@@ -155,7 +161,7 @@ class SharedCircuit(LocalCircuit):
         wait = self._mirrored_wait(now)
         if wait > 0.0:
             return CircuitOpen(wait, breaker.cause)
-        if self._leasing or self._fleet is FORCED_OPEN:
+        if self._leasing or self._fleet is FORCED_OPEN or not self._link.up:
             return CircuitOpen(PROBE_PATIENCE, breaker.cause)
         return None
 
@@ -188,13 +194,11 @@ class SharedCircuit(LocalCircuit):
             self._adopt(granted, now)
         return probe
 
-    def settle(self, lease: ProbeLease, outcome: Outcome, elapsed: float, now: float) -> None:
+    def settle(self, lease: ProbeLease, outcome: Outcome, elapsed: float) -> None:
         if outcome is Outcome.SUCCESS and elapsed >= self._breaker.slow_after:
             outcome = Outcome.FAILURE
-        if self._link.up:
-            self._spawn(self._settle(lease, outcome))
-        elif lease.generation == self._generation:
-            self._breaker.record_probe(outcome, 0.0, now)
+        # Even over a lost link: it may be back, and otherwise the lease would bar the fleet's next probe till it lapses.
+        self._spawn(self._settle(lease, outcome))
 
     async def _settle(self, lease: ProbeLease, outcome: Outcome) -> None:
         try:
@@ -213,14 +217,14 @@ class SharedCircuit(LocalCircuit):
             breaker.current_state(now)
         if not (
             everything
-            or breaker.last_event != self._reported_event
+            or breaker.last_failure != self._reported_failure
             or breaker.state is not CLOSED
             or self._fleet is not CLOSED
             or now >= self.look_at
             or now - self._synced_at >= READ_EVERY
         ):
             return None
-        self._reported_event = breaker.last_event
+        self._reported_failure = breaker.last_failure
         seen = breaker.evidence(now)
         return CircuitReport(
             self.upstream,
@@ -246,7 +250,7 @@ class SharedCircuit(LocalCircuit):
         elif snapshot.state is CLOSED:
             self._generation, self._fleet, self._failures = snapshot.generation, CLOSED, snapshot.failures
             # The evidence was sent under another generation and has not been heard.
-            self._reported_event = None
+            self._reported_failure = None
         else:
             self._adopt(snapshot, now)
 
@@ -279,7 +283,7 @@ class SharedCircuit(LocalCircuit):
     def _adopt(self, snapshot: CircuitSnapshot, now: float) -> None:
         self._generation, self._fleet, self._failures = snapshot.generation, snapshot.state, snapshot.failures
         self.look_at = float("inf")
-        self._reported_event = None
+        self._reported_failure = None
         self._breaker.adopt(snapshot.state, snapshot.retry_after, snapshot.cause, now)
         if snapshot.state is OPEN:
             self._breaker.opened_at = now - max(0.0, self._settings.reset_timeout - snapshot.retry_after)

@@ -2,7 +2,7 @@
 
 While the link is up there is one exchange every `interval`; sooner when a circuit of this replica trips, and when one
 is due for a look (a suspicion to be decided, an open time that ends, a half-open circuit). An exchange carries the
-circuits that have something to say, that are not closed, or that were not read for half a second; when the store's
+circuits that have failures to tell, that are not closed, or that were not read for half a second; when the store's
 version has changed, another one follows at once that reads them all. So a trip is acted on elsewhere within the time to
 confirm it (see gateway/store/memory_circuits.py) or one interval, whichever is longer, plus a round trip or two.
 

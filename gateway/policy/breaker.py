@@ -112,7 +112,7 @@ class _ClosedPermit(Permit):
         if breaker.permit is not self:
             return
         if outcome is SUCCESS:
-            breaker.last_event = breaker.last_success = now
+            breaker.last_success = now
             if breaker.failure_times:
                 breaker.failure_times.clear()
             window = breaker.window
@@ -122,7 +122,7 @@ class _ClosedPermit(Permit):
             if window.failures or slow:
                 breaker.judge(now)
         elif outcome is FAILURE:
-            breaker.last_event = now
+            breaker.last_failure = now
             breaker.failure_times.append(now)
             breaker.window.record(now, True, elapsed >= breaker.slow_after)
             breaker.judge(now)
@@ -168,7 +168,7 @@ class CircuitBreaker:
 
     __slots__ = (
         "_clock", "_on_transition", "_probe_time", "_probes", "_successes", "cause", "failure_times", "generation",
-        "last_event", "last_success", "opened_at", "permit", "settings", "slow_after", "state", "until", "window",
+        "last_failure", "last_success", "opened_at", "permit", "settings", "slow_after", "state", "until", "window",
     )  # fmt: skip
 
     def __init__(
@@ -188,7 +188,7 @@ class CircuitBreaker:
         self.window = OutcomeWindow(settings.window_size, settings.window_seconds)
         self.failure_times: deque[float] = deque(maxlen=settings.failure_threshold)
         self.last_success: float | None = None
-        self.last_event: float | None = None
+        self.last_failure: float | None = None
         self.slow_after = math.inf if settings.slow_call_threshold is None else settings.slow_call_threshold
         self._clock = clock
         self._on_transition = on_transition
@@ -274,7 +274,6 @@ class CircuitBreaker:
         """Count a probe's outcome; only a half-open circuit takes notice."""
         if self.state is not HALF_OPEN or outcome is IGNORED:
             return
-        self.last_event = now
         if outcome is SUCCESS and elapsed < self.slow_after:
             self.last_success = now
             self.failure_times.clear()
@@ -284,6 +283,7 @@ class CircuitBreaker:
                 self._enter(CLOSED, math.inf, f"{self._successes} probes succeeded", now)
         else:
             if outcome is FAILURE:
+                self.last_failure = now
                 self.failure_times.append(now)
             cause = "a probe failed" if outcome is FAILURE else "a probe was slow"
             self._enter(OPEN, now + self.settings.reset_timeout, cause, now)
@@ -322,7 +322,7 @@ class CircuitBreaker:
     def _forget(self) -> None:
         self.window.clear()
         self.failure_times.clear()
-        self.last_success = self.last_event = None
+        self.last_success = self.last_failure = None
 
     def _enter(self, state: CircuitState, until: float, cause: str, now: float) -> None:
         old = self.state

@@ -46,7 +46,8 @@ class RedisCircuits:
     async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer:
         calls: list[tuple[Sequence[str], Sequence[Arg]]] = [((self._replicas_key,), ("beat", self._replica, 0))]
         calls += [((self.key(report.upstream),), self._arguments(report)) for report in reports]
-        # A lease that was asked for while Redis hung may be granted when it wakes up, to nobody.
+        # A lease asked for while Redis hung may be granted when it wakes up, to nobody; one that could not be settled
+        # would bar the next probe until it lapses.
         given_back = self._unanswered[:]
         for upstream, token in given_back:
             calls.append(((self.key(upstream),), ("settle", token, 0, Outcome.IGNORED.value, 0, 0, 120)))
@@ -70,16 +71,20 @@ class RedisCircuits:
         return ProbeLease(upstream, int(answer[2]), token) if answer[7] else _snapshot(upstream, answer)
 
     async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot:
-        answer = await self._ask(
-            lease.upstream,
-            "settle",
-            lease.token,
-            lease.generation,
-            outcome.value,
-            settings.half_open_success_threshold,
-            settings.reset_timeout,
-            _keep(settings),
-        )
+        try:
+            answer = await self._ask(
+                lease.upstream,
+                "settle",
+                lease.token,
+                lease.generation,
+                outcome.value,
+                settings.half_open_success_threshold,
+                settings.reset_timeout,
+                _keep(settings),
+            )
+        except StoreUnavailable:
+            self._unanswered.append((lease.upstream, lease.token))
+            raise
         return _snapshot(lease.upstream, answer)
 
     async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:

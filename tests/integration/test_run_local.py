@@ -105,15 +105,14 @@ def test_a_second_signal_ends_a_gateway_that_hangs(checkout: Checkout) -> None:
 @pytest.mark.parametrize(("taken", "variable"), [("gateway", "PORT"), ("stub", "STUB_PORT")])
 def test_names_the_port_that_is_taken(checkout: Checkout, taken: str, variable: str) -> None:
     port = checkout.port if taken == "gateway" else checkout.stub_port
-    other = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
-    with ChildProcess("other", other, cwd=checkout.directory) as occupant:
+    server = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    with ChildProcess("occupant", server, cwd=checkout.directory) as occupant:
         occupant.wait_until(lambda: is_listening(port), "listening")
         with checkout.run() as runner:
             assert runner.wait() == 1
+            other = port + (1000 if port < 64_000 else -1000)
             problem = f"run: the {taken} cannot have port {port}: address already in use."
-            assert runner.lines == [
-                f"{problem} Try another one: make run {variable}={port + (1000 if port < 64_000 else -1000)}"
-            ]
+            assert runner.lines == [f"{problem} Try another one: make run {variable}={other}"]
 
 
 def test_a_gateway_that_does_not_start_takes_the_stub_with_it(checkout: Checkout) -> None:

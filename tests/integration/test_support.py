@@ -9,6 +9,7 @@ import threading
 import pytest
 import uvloop
 
+from tests.conftest import StartGateway
 from tests.support.fake_upstream import (
     Close,
     FakeUpstream,
@@ -28,6 +29,7 @@ from tests.support.processes import ChildFailed, ChildProcess
 from tests.support.raw_http import AsyncRawClient, RawClient
 from tests.support.raw_response import NoResponse
 from tests.support.redis_server import RedisServer
+from tests.support.stub_process import StubProcess
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -164,3 +166,18 @@ class TestRedisServer:
         own_redis.restart()
         assert own_redis.port == port
         assert own_redis.execute("GET", "key") is None
+
+
+class TestGatewayProcess:
+    def test_serves_with_exactly_its_variables_and_stops_cleanly(
+        self, stub: StubProcess, start_gateway: StartGateway
+    ) -> None:
+        gateway = start_gateway({"UPSTREAM_URL": stub.url})
+        assert gateway.get("/proxy/ok").json() == {"status": "ok"}
+        assert stub.requests("/ok") == 1
+        assert gateway.stop() == 0
+        assert [record["target"] for record in gateway.log_records() if "target" in record] == ["/proxy/ok"]
+
+    def test_one_that_cannot_start_fails_with_its_output(self, start_gateway: StartGateway) -> None:
+        with pytest.raises(ChildFailed, match=r"(?s)ended before answering /livez.*UPSTREAM_URL"):
+            start_gateway({"UPSTREAM_URL": "nonsense://"})

@@ -137,7 +137,7 @@ FRAMING: dict[str, tuple[bytes, int]] = {
     "xchunked": (post(b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n"), 400),
     "chunkedx": (post(b"Transfer-Encoding: chunkedx", body=b"0\r\n\r\n"), 400),
     "identity": (post(b"Transfer-Encoding: identity"), 400),
-    "identity then chunked": (post(b"Transfer-Encoding: identity", b"Transfer-Encoding: chunked"), 400),
+    "identity then chunked": (post(b"Transfer-Encoding: identity", b"Transfer-Encoding: chunked"), 501),
     "chunked then identity": (post(b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity"), 400),
     "chunked with a parameter": (post(b"Transfer-Encoding: chunked;q=1", body=b"0\r\n\r\n"), 400),
     "chunked in quotes": (post(b'Transfer-Encoding: "chunked"', body=b"0\r\n\r\n"), 400),
@@ -181,6 +181,7 @@ ALL = {**LINES, **FIELDS, **FRAMING, **{f"chunks: {name}": (chunked(body), 400) 
 def test_it_is_refused_and_nothing_behind_it_gets_through(
     raw: bytes, status: int, client: RawClient, upstream: ProgrammedUpstream
 ) -> None:
+    before = _forwarded(upstream)
     response = client.request(raw + SMUGGLED)
 
     assert response.status == status
@@ -193,8 +194,12 @@ def test_it_is_refused_and_nothing_behind_it_gets_through(
     client.finish_sending()
     rest, ending = client.read_rest()
     assert (rest, ending) == (b"", "closed")
-    assert upstream.requests("/smuggled") == []
-    assert [seen for seen in upstream.requests("/refused") if seen.whole] == []
+    assert _forwarded(upstream) == before
+
+
+def _forwarded(upstream: ProgrammedUpstream) -> int:
+    """Requests that arrived complete; a body that turns out to be malformed may have been on its way."""
+    return len([seen for seen in upstream.requests("/refused") if seen.whole]) + len(upstream.requests("/smuggled"))
 
 
 @pytest.mark.parametrize("name", ["lf in the line", "obs-fold", "two lengths", "no host", "connect with a path"])
@@ -202,13 +207,14 @@ def test_a_refused_request_that_comes_byte_by_byte(
     name: str, client: RawClient, upstream: ProgrammedUpstream
 ) -> None:
     raw, status = ALL[name]
+    before = _forwarded(upstream)
     for at in range(len(raw)):
         try:
             client.send(raw[at : at + 1])
         except OSError:
             break
     assert client.read_response().status == status
-    assert upstream.requests("/refused") == [] or name not in LINES
+    assert _forwarded(upstream) == before
 
 
 def test_every_refusal_is_in_the_log_with_its_reason(client: RawClient, gateway: GatewayProcess) -> None:
@@ -225,8 +231,9 @@ def test_a_pipelined_request_behind_a_refused_one_after_good_ones(
     client: RawClient, upstream: ProgrammedUpstream
 ) -> None:
     good = b"GET /proxy/before-refused HTTP/1.1\r\nHost: a\r\n\r\n"
+    before = _forwarded(upstream)
     client.send(good + good + get(b"Bad Field: x") + SMUGGLED)
     assert [client.read_response().status for _ in range(3)] == [200, 200, 400]
     assert client.fate() == "closed"
     assert len(upstream.requests("/before-refused")) == 2
-    assert upstream.requests("/smuggled") == []
+    assert _forwarded(upstream) == before

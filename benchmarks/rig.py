@@ -77,7 +77,7 @@ class Missing(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Rig:
     directory: Path
     cores: Cores
     upstream_port: int
@@ -128,7 +128,7 @@ def program_environment(**variables: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def open_site(cores: Cores, descriptors: int) -> Iterator[Site]:
+def open_rig(cores: Cores, descriptors: int) -> Iterator[Rig]:
     """Start the upstream and Redis; everything is stopped and removed in the end. Raises `Missing`."""
     for program, remedy in NEEDED.items():
         if shutil.which(program) is None and not (program == "nginx" and shutil.which(nginx_binary())):
@@ -152,4 +152,4 @@ def open_site(cores: Cores, descriptors: int) -> Iterator[Site]:
         start("upstream", nginx_command(directory, "upstream", http, connections=min(descriptors, 8192)), port)
         redis_command = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir"]
         child = start("redis", [*redis_command, str(directory), "--appendonly", "no"], redis_port)
-        yield Site(directory, cores, port, redis_port, child, descriptors)
+        yield Rig(directory, cores, port, redis_port, child, descriptors)

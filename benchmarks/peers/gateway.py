@@ -1,0 +1,59 @@
+"""The gateway: `python -m gateway run`, all protections and Redis on, limits above what the load can reach."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import yaml
+
+from benchmarks.children import Child, ChildFailed
+from benchmarks.host import free_port
+from benchmarks.peers.base import Peer, Proxy
+from benchmarks.rig import Rig, program_environment
+
+# The rate limit decides about every request but never says no; the caps are above the 1,000 busy connections, as
+# nginx has none. Everything else is as it is by default: access log, metrics, breaker, retries, budget, deadlines.
+DEFAULTS = {
+    "HOST": "127.0.0.1",
+    "RATE_LIMIT_CAPACITY": "50000",
+    "RATE_LIMIT_REFILL_RATE": "50000",
+    "MAX_INFLIGHT": "4000",
+    "BULKHEAD_LIMIT": "4000",
+    "UPSTREAM_MAX_CONNECTIONS": "1024",
+}
+
+
+def gateway(
+    name: str = "gateway", env: Mapping[str, str] | None = None, *, routes: object = None, redis: bool = True
+) -> Peer:
+    """A variant. `env` goes before the defaults; `routes` is the content of a configuration file, if any."""
+
+    def start(rig: Rig) -> Proxy:
+        port = free_port()
+        variables = DEFAULTS | {"PORT": str(port), "UPSTREAM_URL": rig.upstream_url}
+        if redis:
+            # A prefix of its own: variants that run side by side are not replicas of each other.
+            variables |= {"REDIS_URL": rig.redis_url, "REDIS_KEY_PREFIX": name}
+        if routes is not None:
+            path = rig.directory / f"{name}.yaml"
+            path.write_text(yaml.safe_dump(routes))
+            variables["GATEWAY_CONFIG"] = str(path)
+        environment = program_environment(**(variables | dict(env or {})))
+        command = [sys.executable, "-m", "gateway"]
+        # Its standard output is the access log: as much as the load makes it, and wanted by nobody.
+        child = Child(
+            name, [*command, "run"], core=rig.cores.proxy, directory=rig.directory, env=environment, quiet=True
+        )
+        try:
+            child.wait_listening(port)
+        except ChildFailed as error:
+            check = subprocess.run(
+                [*command, "check"], env=environment, cwd=rig.directory, capture_output=True, text=True, timeout=20
+            )
+            raise ChildFailed(f"{error}\n{check.stdout[-2000:]}{check.stderr[-2000:]}") from None
+        return Proxy(name, child, port, uses_redis=redis)
+
+    return Peer(name, "all of them, shared through Redis" if redis else "all of them", lambda: None, start)
+
+
+GATEWAY = gateway()
