@@ -55,3 +55,14 @@ $(VENV)/.runtime: $(BIN)/python requirements.lock
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
+
+.PHONY: bench bench-micro bench-compare
+
+bench: $(VENV)/.dev ## Measure the gateway beside its peers, in under 10 minutes; QUICK=1 in under 2, ARGS="--only hot"
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)
+
+bench-micro: $(VENV)/.dev ## Measure single decisions and stages
+	@$(BIN)/python -m benchmarks.micro $(ARGS)
+
+bench-compare: $(VENV)/.dev ## Say what got slower than benchmarks/baseline.json; ARGS=--accept writes it anew
+	@$(BIN)/python -m benchmarks.compare $(ARGS)

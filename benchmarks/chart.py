@@ -14,7 +14,7 @@ _REDIS = "#d29922"
 
 
 def missing() -> str | None:
-    return None if importlib.util.find_spec("matplotlib") else "pip install matplotlib"
+    return None if importlib.util.find_spec("matplotlib") else "pip install '.[bench]'"
 
 
 def write_png(path: Path, sections: Sequence[Section]) -> bool:
@@ -22,10 +22,7 @@ def write_png(path: Path, sections: Sequence[Section]) -> bool:
     by_name = {section.name: section.observations for section in sections}
     hot = by_name.get("hot")
     costs = (
-        [
-            (proxy, hot.median(case, proxy, CPU) or 0.0, hot.median(case, proxy, REDIS_CPU) or 0.0)
-            for case, proxy in hot
-        ]
+        [(proxy, hot.median(case, proxy, CPU) or 0.0, hot.median(case, proxy, REDIS_CPU) or 0.0) for case, proxy in hot]
         if hot
         else []
     )

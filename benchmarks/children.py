@@ -77,7 +77,7 @@ class Child:
             if not self.running or time.monotonic() > deadline:
                 what = "is not ready" if self.running else "ended"
                 self.end()
-                raise ChildFailed(f"{self.name} {what}: {self.log.read_text(errors='replace')[-2000:].strip()}")
+                raise ChildFailed(f"{self.name} {what}: {self.log.read_text(errors='replace')[-800:].strip()}")
             time.sleep(0.02)
 
     def wait_listening(self, port: int) -> None:

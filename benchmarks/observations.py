@@ -1,8 +1,8 @@
 """What was measured: a series of values, one per round, for each case, proxy and metric. And what follows from them.
 
-    value   = median over the rounds
-    spread  = 1.4826 · median(|x - median|) / median      (robust; equals σ/μ for normal noise)
-    ratio   = x(proxy, round) / x(yardstick, same round), then the median: what disturbs a round disturbs both
+value   = median over the rounds
+spread  = 1.4826 · median(|x - median|) / median      (robust; for normal noise the relative deviation)
+ratio   = x(proxy, round) / x(yardstick, same round), then the median: what disturbs a round disturbs both
 """
 
 from collections.abc import Iterator, Sequence

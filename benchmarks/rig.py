@@ -25,7 +25,11 @@ from benchmarks.host import Cores, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"1k": 1024, "64k": 65_536, "100m": 100 * 1024 * 1024}
-NEEDED = {"nginx": "apt-get install nginx-light", "wrk": "apt-get install wrk", "redis-server": "apt-get install redis-server"}
+NEEDED = {
+    "nginx": "apt-get install nginx-light",
+    "wrk": "apt-get install wrk",
+    "redis-server": "apt-get install redis-server",
+}
 
 _ITEM = '{"id":%d,"name":"an item of the list","price":19.99,"tags":["a","b"]}'
 OK_BODY = ('{"status":"ok","items":[' + ",".join(_ITEM % number for number in range(3)) + "]}").ljust(261)

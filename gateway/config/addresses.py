@@ -28,6 +28,7 @@ URL_ALLOWED = (
     "commas, with the same scheme and path"
 )
 ENDPOINT_ALLOWED = '"host:port", "http://host:port" (no path) or {host, port, weight}; IPv6 addresses in brackets'
+WEBHOOK_URL_ALLOWED = "http://host[:port][/path][?query] or https://…, without user and fragment"
 REDIS_URL_ALLOWED = "redis://[user:password@]host[:port][/db] or rediss://…; special characters percent-encoded"
 
 
@@ -67,6 +68,16 @@ def path(text: str, allowed: str) -> str:
     """An absolute path that means the same byte for byte as normalised."""
     if _PATH.fullmatch(text) is None or "//" in text or _DOT_SEGMENT.search(text):
         reject(allowed)
+    return text
+
+
+def webhook_url(text: str) -> str:
+    """An absolute URL to post to; its path and query stay as they are."""
+    parts = _split(text, WEBHOOK_URL_ALLOWED)
+    alien = not text.isascii() or not text.isprintable() or " " in text
+    if parts.scheme not in DEFAULT_PORTS or parts.username is not None or parts.fragment or alien:
+        reject(WEBHOOK_URL_ALLOWED)
+    _authority(parts, DEFAULT_PORTS[parts.scheme], WEBHOOK_URL_ALLOWED)
     return text
 
 

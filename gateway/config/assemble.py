@@ -17,7 +17,9 @@ from gateway.config.checks import Place
 from gateway.config.field_types import Name
 from gateway.config.file import File, FileEndpoint, FileRoute, FileUpstream, overlaid
 from gateway.config.model import (
+    AdminConfig,
     EndpointConfig,
+    ErrorsConfig,
     GatewayConfig,
     HealthCheckConfig,
     ListenerTls,
@@ -93,7 +95,9 @@ class Assembly:
             upstreams=MappingProxyType(upstreams),
             routes=tuple(routes),
             redis=redis_config(settings.redis, self._place("redis")),
-            log=LogConfig(**settings.log.model_dump()),
+            log=self._log(settings),
+            errors=ErrorsConfig(**settings.errors.model_dump()),
+            admin=self._admin(settings),
             retry_buffer_bytes=settings.retry_buffer.buffer_bytes,
         )
 
@@ -294,6 +298,16 @@ class Assembly:
         )
         values = server.model_dump(exclude={"tls_cert_file", "tls_key_file", "trusted_proxies"})
         return ServerConfig(**values, tls=tls, trusted_proxies=tuple(server.trusted_proxies))
+
+    def _log(self, settings: Settings) -> LogConfig:
+        checks.directory(settings.log.dir, ("dir",), self._place("log"))
+        return LogConfig(**settings.log.model_dump())
+
+    def _admin(self, settings: Settings) -> AdminConfig:
+        admin, place = settings.admin, self._place("admin")
+        if admin.port == settings.server.port:
+            place.report(("port",), admin.port, f"another port than {self._place('server').name(('port',))}")
+        return AdminConfig(**admin.model_dump())
 
     def _shedding(self, shedding: Shedding) -> SheddingConfig:
         checks.queue(shedding, (), self._place("shedding"))

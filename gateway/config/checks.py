@@ -5,6 +5,7 @@ lowers the minimum of calls from its default of 20 to 10. A lower one that was s
 problem, since it would never take effect.
 """
 
+import os
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ UPSTREAM_PAIRS: tuple[tuple[Steps, Steps], ...] = (
 )
 SETTINGS_PAIRS: tuple[tuple[Steps, Steps], ...] = (
     (("routes", "max_tunnels"), ("server", "max_connections")),
+    (("errors", "high_error_rate"), ("errors", "critical_error_rate")),
     *((("upstream", *lower), ("upstream", *upper)) for lower, upper in UPSTREAM_PAIRS),
 )
 
@@ -156,6 +158,19 @@ def authorities(file: str | None, path: Steps, place: Place) -> None:
         context.load_verify_locations(cafile=file)
     except (OSError, ValueError):
         place.report(path, file, "a file of CA certificates in PEM form")
+
+
+def directory(name: str | None, path: Steps, place: Place) -> None:
+    """A directory that files can be created in, or that can be created itself."""
+    if name is None:
+        return
+    try:
+        there = next(each for each in (Path(name), *Path(name).absolute().parents) if each.exists())
+        usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except (OSError, ValueError):
+        usable = False
+    if not usable:
+        place.report(path, name, "the path of a directory that can be written, or created")
 
 
 def _readable(file: str, path: Steps, place: Place) -> bool:

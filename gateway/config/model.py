@@ -182,6 +182,44 @@ class LogConfig:
     level: str = "INFO"
     format: Literal["json", "text"] = "json"
     access_log: bool = True
+    dir: str | None = None
+    retention_days: int = 14
+    max_file_bytes: int = 268_435_456
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorsConfig:
+    """Error records and alerts.
+
+    Rates are from 0 to 1. Alerts are judged by the figures of `window`, in which a rate says nothing before there are
+    `minimum_requests`. `recent_max` bounds the records that are kept, by each process and by the fleet.
+    """
+
+    recent_max: int = 1000
+    check_interval: float = 15.0
+    window: float = 60.0
+    high_errors_per_minute: float = 10.0
+    high_error_rate: float = 0.05
+    critical_error_rate: float = 0.5
+    minimum_requests: int = 20
+    resolve_after: float = 30.0
+    retention_hours: float = 24.0
+    webhook_url: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
+    webhook_timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class AdminConfig:
+    """Who may change things, and where the control plane listens.
+
+    `token` None: only direct loopback peers may. `port` None: the control plane shares the listener's port; otherwise
+    everything of it but health is on `port` of `host` alone.
+    """
+
+    token: str | None = field(default=None, repr=False)
+    port: int | None = None
+    host: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,4 +235,6 @@ class GatewayConfig:
     routes: tuple[RouteConfig, ...]
     redis: RedisConfig | None
     log: LogConfig
+    errors: ErrorsConfig = field(default_factory=ErrorsConfig)
+    admin: AdminConfig = field(default_factory=AdminConfig)
     retry_buffer_bytes: int = 65_536

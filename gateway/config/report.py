@@ -8,7 +8,7 @@ from typing import Any
 from gateway.config.model import GatewayConfig, RedisConfig, RouteConfig, UpstreamConfig
 from gateway.config.problems import MASK, number
 
-_SECRETS = frozenset({"password", "sentinel_password"})
+_SECRETS = frozenset({"password", "sentinel_password", "token", "webhook_url", "webhook_secret"})
 
 
 def summary(config: GatewayConfig) -> str:

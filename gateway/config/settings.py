@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.config.field_types import (
     Address,
+    AdminToken,
+    DirectoryName,
     FileName,
     Fraction,
     Host,
@@ -21,10 +23,12 @@ from gateway.config.field_types import (
     Port,
     ProxyNetwork,
     RedisUrl,
+    Share,
     UpstreamUrl,
     ViaName,
+    WebhookUrl,
 )
-from gateway.config.schema import Bytes, Env, Seconds, Section
+from gateway.config.schema import Bytes, Env, Seconds, Section, Unit
 from gateway.config.upstream_settings import Upstream
 
 
@@ -56,6 +60,67 @@ class Log(Section):
     ] = "INFO"
     format: Annotated[Literal["json", "text"], Env("LOG_FORMAT", "json for machines, text for people")] = "json"
     access_log: Annotated[bool, Env("ACCESS_LOG", "One line for every request")] = True
+    dir: Annotated[
+        DirectoryName | None,
+        Env("LOG_DIR", "Logs also go to gateway-YYYYMMDD.log and errors-YYYYMMDD.log in it, as JSON", "no files"),
+    ] = None
+    retention_days: Annotated[
+        int, Interval(ge=1, le=3650), Env("LOG_RETENTION_DAYS", "Days whose files are kept there, today included")
+    ] = 14
+    max_file_bytes: Annotated[
+        Bytes,
+        Interval(ge=65_536, le=1_099_511_627_776),
+        Env("LOG_MAX_FILE_BYTES", "Larger files are set aside; the newest 8 of a day are kept"),
+    ] = 268_435_456
+
+
+class Errors(Section):
+    """Errors and alerts"""
+
+    recent_max: Annotated[
+        int, Interval(ge=1, le=10_000), Env("ERRORS_RECENT_MAX", "Latest errors kept, by each process and by the fleet")
+    ] = 1000
+    check_interval: Annotated[
+        Seconds, Interval(ge=0.1, le=3600), Env("ALERT_CHECK_INTERVAL_SECONDS", "From one check for alerts to the next")
+    ] = 15.0
+    window: Annotated[
+        Seconds, Interval(ge=10, le=3600), Env("ALERT_WINDOW_SECONDS", "Time over which the check looks at errors")
+    ] = 60.0
+    high_errors_per_minute: Annotated[
+        float,
+        Interval(ge=0, le=1_000_000),
+        Env("ALERT_HIGH_ERRORS_PER_MINUTE", "Errors a minute of a service beyond which it has a high error rate"),
+    ] = 10.0
+    high_error_rate: Annotated[
+        Share, Env("ALERT_HIGH_ERROR_RATE", "Share of failed requests beyond which it has one too")
+    ] = 0.05
+    critical_error_rate: Annotated[
+        Share, Env("ALERT_CRITICAL_ERROR_RATE", "Share of failed requests from which it is critical")
+    ] = 0.5
+    minimum_requests: Annotated[
+        int, Interval(ge=1, le=1_000_000), Env("ALERT_MINIMUM_REQUESTS", "Requests before shares count")
+    ] = 20
+    resolve_after: Annotated[
+        Seconds,
+        Interval(ge=0, le=3600),
+        Env("ALERT_RESOLVE_AFTER_SECONDS", "An alert ends when nothing has spoken for it for so long"),
+    ] = 30.0
+    retention_hours: Annotated[
+        float,
+        Unit("hours"),
+        Interval(ge=0, le=8760),
+        Env("ALERT_RETENTION_HOURS", "Time for which alerts that have ended are kept"),
+    ] = 24.0
+    webhook_url: Annotated[
+        WebhookUrl | None,
+        Env("ALERT_WEBHOOK_URL", "Where alerts are sent when they are raised and resolved", "nowhere", secret=True),
+    ] = Field(default=None, repr=False)
+    webhook_secret: Annotated[
+        str | None, Env("ALERT_WEBHOOK_SECRET", "Key of the HMAC-SHA256 signature", "not signed", secret=True)
+    ] = Field(default=None, repr=False)
+    webhook_timeout: Annotated[
+        Seconds, Interval(ge=0.1, le=60), Env("ALERT_WEBHOOK_TIMEOUT_SECONDS", "Bounds one attempt to deliver")
+    ] = 5.0
 
 
 class Server(Section):
@@ -109,6 +174,20 @@ class Server(Section):
     trace_sample_ratio: Annotated[
         Fraction, Env("TRACE_SAMPLE_RATIO", "Share of new traces marked as sampled in traceparent")
     ] = 1.0
+
+
+class Admin(Section):
+    """The control plane"""
+
+    token: Annotated[
+        AdminToken | None,
+        Env("ADMIN_TOKEN", "What a request that changes something must bear", "only from loopback", secret=True),
+    ] = Field(default=None, repr=False)
+    port: Annotated[
+        Port | None,
+        Env("ADMIN_PORT", "TCP port of the control plane; /health, /livez and /readyz are on both", "the same as PORT"),
+    ] = None
+    host: Annotated[Host, Env("ADMIN_HOST", "Address to listen on with ADMIN_PORT")] = "127.0.0.1"
 
 
 class RouteDefaults(Section):
@@ -249,7 +328,9 @@ class Settings(BaseSettings):
 
     process: Process = Process()
     log: Log = Log()
+    errors: Errors = Errors()
     server: Server = Server()
+    admin: Admin = Admin()
     routes: RouteDefaults = RouteDefaults()
     shedding: Shedding = Shedding()
     rate_limit: RateLimits = RateLimits()

@@ -14,8 +14,13 @@ the data plane with its next; requests pipelined behind it are not answered, whi
 9112 section 9.6). Its whole life is bounded by `connection_timeout`: neither a client that stops sending nor one that
 stops reading holds it for longer.
 
-Left out: access log lines for these requests, and listening. Whoever wants the control plane on a port of its own gives
-`protocol` to `create_server`.
+What is polled is answered before aiohttp (`quick`). At most `MAX_CONNECTIONS` are open at once: beyond that the one
+that has been open for longest is cut off, so that idle ones cannot keep a health check out.
+
+With a port of its own (`ADMIN_PORT`) the control plane is served there by `protocol`, given to `create_server`, and
+`health_protocol` is what the data plane hands over to: an application that has nothing but health.
+
+Left out: access log lines for these requests, and listening.
 """
 
 import asyncio
@@ -23,22 +28,24 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.control import gauges, health, status
-from gateway.control import metrics as scrape
-from gateway.control.problem import RefusalError, plain, problem
+from gateway.control.problem import REQUEST_ID, RefusalError, plain, problem
+from gateway.control.quick import Body, QuickConnection
+from gateway.control.scrape import Scrape
 from gateway.control.view import GatewayView
 from gateway.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
 SERVER = "gateway"
-REQUEST_ID = web.RequestKey("request_id", str)
+
+MAX_CONNECTIONS = 1024
 
 _MAX_BODY_BYTES = 64 * 1024
 # Wider than the data plane's own limits, which a request has already met when it gets here.
@@ -60,84 +67,136 @@ class ControlPlane:
         view: GatewayView,
         metrics: Metrics,
         *,
+        scrape: Scrape | None = None,
         more: Iterable[web.RouteDef] = (),
         request_timeout: float = 10.0,
         connection_timeout: float = 30.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         gauges.register(metrics, view)
-        self._metrics = metrics
-        self._connection_timeout = connection_timeout
-        app = web.Application(middlewares=[_answering(request_timeout)], client_max_size=_MAX_BODY_BYTES)
-        app.add_routes([*health.routes(view, clock), *scrape.routes(metrics), *status.routes(view), *more])
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
-        self._open: set[asyncio.BaseProtocol] = set()
+        self._scrape = scrape or Scrape(metrics)
+        self._open: dict[asyncio.BaseProtocol, asyncio.Transport] = {}
+        asked = health.Health(view, clock)
+        polled: dict[bytes, Body] = {
+            b"GET /health HTTP/1.1": asked.health,
+            b"GET /livez HTTP/1.1": asked.livez,
+            b"GET /readyz HTTP/1.1": asked.readyz,
+        }
+        everything = [*asked.routes(), *self._scrape.routes(), *status.routes(view), *more]
+        self._all = _Face(everything, polled, self._scrape, self._open, request_timeout, connection_timeout)
+        self._health = _Face(asked.routes(), polled, None, self._open, request_timeout, connection_timeout)
 
     @property
     def connections(self) -> int:
         """Connections that are with the control plane now."""
         return len(self._open)
 
+    @property
+    def router(self) -> web.UrlDispatcher:
+        return self._all.router
+
     async def start(self) -> None:
         """Must be called before `protocol`."""
-        # The first scrape makes every series' text (20 ms at 100 routes); no request should wait for that.
-        self._metrics.render(None)
-        await self._runner.setup()
+        self._scrape.warm_up()
+        await self._all.start()
+        await self._health.start()
 
     async def stop(self) -> None:
         """Let what is being answered finish (2 s), then close every connection. Idempotent."""
-        await self._runner.cleanup()
+        await asyncio.gather(self._all.stop(), self._health.stop())
+        for transport in list(self._open.values()):
+            transport.abort()
 
     def protocol(self, on_lost: Callable[[], None] | None = None) -> asyncio.Protocol:
         """The protocol for one connection. `on_lost` is called once, when the connection is gone."""
+        return self._all.protocol(on_lost)
+
+    def health_protocol(self, on_lost: Callable[[], None] | None = None) -> asyncio.Protocol:
+        """The same, for a connection that may ask for `/health`, `/livez` and `/readyz` alone."""
+        return self._health.protocol(on_lost)
+
+
+class _Face:
+    """One set of routes as it is served on connections (`gateway.control.quick.Quick`)."""
+
+    def __init__(
+        self,
+        routes: Iterable[web.RouteDef],
+        answers: Mapping[bytes, Body],
+        scrape: Scrape | None,
+        connections: dict[asyncio.BaseProtocol, asyncio.Transport],
+        request_timeout: float,
+        lifetime: float,
+    ) -> None:
+        self.lifetime = lifetime
+        self.answers = answers
+        self.scrape = scrape.text if scrape is not None else None
+        self._connections = connections
+        app = web.Application(middlewares=[_answering(request_timeout)], client_max_size=_MAX_BODY_BYTES)
+        app.add_routes(routes)
+        self.router = app.router
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+
+    async def start(self) -> None:
+        await self._runner.setup()
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+    def protocol(self, on_lost: Callable[[], None] | None) -> asyncio.Protocol:
+        if self._runner.server is None:
+            raise RuntimeError("the control plane is not running")
+        return QuickConnection(self, on_lost)
+
+    def slow(self, on_lost: Callable[[], None] | None) -> asyncio.Protocol:
         server = self._runner.server
         if server is None:
             raise RuntimeError("the control plane is not running")
+        return _Connection(server, self, on_lost)
 
-        return _Connection(server, self._connection_timeout, self._open, on_lost)
+    def opened(self, connection: asyncio.BaseProtocol, transport: asyncio.Transport) -> None:
+        if len(self._connections) >= MAX_CONNECTIONS:
+            next(iter(self._connections.values())).abort()
+        self._connections[connection] = transport
+
+    def closed(self, connection: asyncio.BaseProtocol) -> None:
+        self._connections.pop(connection, None)
 
 
 class _Connection(web.RequestHandler):
     """aiohttp's protocol, with a bounded life and errors in our shape."""
 
-    __slots__ = ("_deadline", "_lifetime", "_on_lost", "_siblings")
+    __slots__ = ("_deadline", "_face", "_on_lost")
 
-    def __init__(
-        self,
-        server: web.Server,
-        lifetime: float,
-        siblings: set[asyncio.BaseProtocol],
-        on_lost: Callable[[], None] | None,
-    ) -> None:
+    def __init__(self, server: web.Server, face: _Face, on_lost: Callable[[], None] | None) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type] # as AppRunner itself passes it on
-            keepalive_timeout=lifetime,
+            keepalive_timeout=face.lifetime,
             max_line_size=_MAX_LINE_BYTES,
             max_field_size=_MAX_FIELD_BYTES,
             max_headers=_MAX_FIELDS,
             lingering_time=_LINGER,
             auto_decompress=False,
         )
-        self._lifetime = lifetime
-        self._siblings = siblings
+        self._face = face
         self._on_lost = on_lost
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._siblings.add(self)
         # uvloop's transports are none of asyncio's classes.
-        abort = cast("asyncio.Transport", transport).abort
-        self._deadline = asyncio.get_running_loop().call_later(self._lifetime, abort)
+        made = cast("asyncio.Transport", transport)
+        self._face.opened(self, made)
+        self._deadline = asyncio.get_running_loop().call_later(self._face.lifetime, made.abort)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-            self._siblings.discard(self)
+            self._face.closed(self)
             if self._on_lost is not None:
                 self._on_lost()
 

@@ -19,28 +19,53 @@ from collections.abc import Callable
 import orjson
 from aiohttp import web
 
+from gateway.control.allowance import Allowance
+from gateway.control.health_models import HealthReport
 from gateway.control.problem import RefusalError
-from gateway.control.view import PASSING, GatewayView
+from gateway.control.view import PASSING, CircuitView, GatewayView
 from gateway.telemetry.render import rfc3339
 
 _ORDER = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 
 
-def routes(view: GatewayView, clock: Callable[[], float] = time.time) -> list[web.RouteDef]:
-    async def health(_: web.Request) -> web.Response:
-        return json_response(report(view, clock()))
+class Health:
+    """The three answers. `health` may be asked without limit: see `Allowance`."""
 
-    async def livez(_: web.Request) -> web.Response:
-        return json_response({"status": "alive"})
+    def __init__(self, view: GatewayView, clock: Callable[[], float] = time.time) -> None:
+        self._view = view
+        self._clock = clock
+        self._allowance = Allowance(share=0.02, burst=0.02)
+        self._last = b""
 
-    async def readyz(_: web.Request) -> web.Response:
-        if view.draining:
-            raise RefusalError(503, "The gateway is stopping.", reason="draining", retry_after=1)
-        if view.starting:
-            raise RefusalError(503, "The gateway is starting.", reason="starting", retry_after=1)
-        return json_response({"status": "ready"})
+    def health(self) -> bytes:
+        if not self._last or self._allowance.open:
+            began = time.perf_counter()
+            self._last = _line(HealthReport.model_validate(report(self._view, self._clock())).model_dump(mode="json"))
+            self._allowance.spend(time.perf_counter() - began)
+        return self._last
 
-    return [web.get("/health", health), web.get("/livez", livez), web.get("/readyz", readyz)]
+    def livez(self) -> bytes:
+        return _ALIVE
+
+    def readyz(self) -> bytes | None:
+        """None while it is not ready."""
+        return None if self._view.draining or self._view.starting else _READY
+
+    def routes(self) -> list[web.RouteDef]:
+        async def health(_: web.Request) -> web.Response:
+            return _json(self.health())
+
+        async def livez(_: web.Request) -> web.Response:
+            return _json(self.livez())
+
+        async def readyz(_: web.Request) -> web.Response:
+            if self._view.draining:
+                raise RefusalError(503, "The gateway is stopping.", reason="draining", retry_after=1)
+            if self._view.starting:
+                raise RefusalError(503, "The gateway is starting.", reason="starting", retry_after=1)
+            return _json(_READY)
+
+        return [web.get("/health", health), web.get("/livez", livez), web.get("/readyz", readyz)]
 
 
 def report(view: GatewayView, now: float) -> dict[str, object]:
@@ -64,8 +89,40 @@ def report(view: GatewayView, now: float) -> dict[str, object]:
     }
 
 
+def circuit_reason(circuit: CircuitView) -> str:
+    """What it means that the circuit is not closed, and what to do about it."""
+    why = f" ({circuit.cause})" if circuit.cause else ""
+    if circuit.state == "forced_open":
+        return (
+            f"The circuit of {circuit.upstream} is held open by an operator{why} for another"
+            f" {circuit.retry_after:.0f} s."
+        )
+    if circuit.state == "half_open":
+        return f"The circuit of {circuit.upstream} is half-open{why}: probes decide whether it closes."
+    return (
+        f"The circuit of {circuit.upstream} is open{why}; next probe in {circuit.retry_after:.0f} s."
+        " Check that upstream."
+    )
+
+
+def exhausted_reason(upstream: str) -> str:
+    return f"No endpoint of {upstream} is available: all are ejected or fail their check."
+
+
 def json_response(body: object) -> web.Response:
-    return web.Response(body=orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), content_type="application/json")
+    return _json(_line(body))
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")
+
+
+def _line(body: object) -> bytes:
+    return orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+
+
+_ALIVE = _line({"status": "alive"})
+_READY = _line({"status": "ready"})
 
 
 def _gateway(view: GatewayView, reasons: list[str]) -> dict[str, object]:
@@ -106,19 +163,7 @@ def _circuits(view: GatewayView, reasons: list[str]) -> dict[str, object]:
         if circuit.state in PASSING:
             continue
         names.setdefault(circuit.state, []).append(circuit.upstream)
-        why = f" ({circuit.cause})" if circuit.cause else ""
-        if circuit.state == "forced_open":
-            reasons.append(
-                f"The circuit of {circuit.upstream} is held open by an operator{why} for another"
-                f" {circuit.retry_after:.0f} s."
-            )
-        elif circuit.state == "half_open":
-            reasons.append(f"The circuit of {circuit.upstream} is half-open{why}: probes decide whether it closes.")
-        else:
-            reasons.append(
-                f"The circuit of {circuit.upstream} is open{why}; next probe in {circuit.retry_after:.0f} s."
-                " Check that upstream."
-            )
+        reasons.append(circuit_reason(circuit))
     blocked = sum(map(len, names.values()))
     status = "healthy" if not blocked else ("unhealthy" if blocked == total else "degraded")
     return {"status": status, "total": total, **{state: sorted(names[state]) for state in sorted(names)}}
@@ -132,7 +177,7 @@ def _endpoints(view: GatewayView, reasons: list[str]) -> dict[str, object]:
         usable = endpoint.healthy and not endpoint.ejected
         available[endpoint.upstream] = available.get(endpoint.upstream, 0) + usable
     empty = sorted(upstream for upstream, count in available.items() if not count)
-    reasons += [f"No endpoint of {upstream} is available: all are ejected or fail their check." for upstream in empty]
+    reasons += [exhausted_reason(upstream) for upstream in empty]
     return {
         "status": "degraded" if empty else "healthy",
         "total": total,

@@ -4,13 +4,12 @@ Whole segments only: `/chaos` and `/chaos/config` do, `/chaosmonkey` does not. T
 nothing decoded or normalised; what merely looks like a control path after decoding is a path like any other.
 """
 
-_EXACT = frozenset(
+_HEALTH = frozenset({b"/health", b"/livez", b"/readyz"})
+_EXACT = _HEALTH | frozenset(
     {
-        b"/health",
-        b"/livez",
-        b"/readyz",
         b"/metrics",
         b"/api/openapi.json",
+        b"/api/docs",
         b"/api/resilience",
         b"/api/admin",
         b"/api/test",
@@ -23,3 +22,8 @@ _BELOW = (b"/status/", b"/api/resilience/", b"/api/admin/", b"/api/test/", b"/ch
 def is_control_path(path: bytes) -> bool:
     """HOT. `path` is the target's path in origin form, without the query."""
     return path in _EXACT or path.startswith(_BELOW)
+
+
+def is_health_path(path: bytes) -> bool:
+    """HOT. What remains on the listener of the data plane when the control plane has a port of its own."""
+    return path in _HEALTH

@@ -12,6 +12,9 @@ from http import HTTPStatus
 import orjson
 from aiohttp import web
 
+REQUEST_ID = web.RequestKey("request_id", str)
+"""Under which a request carries its id."""
+
 _REASONS = {
     400: "bad_request",
     401: "unauthorized",
@@ -22,6 +25,7 @@ _REASONS = {
     409: "conflict",
     413: "body_too_large",
     415: "unsupported_media_type",
+    429: "too_many_requests",
     500: "internal_error",
     503: "unavailable",
 }

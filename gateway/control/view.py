@@ -5,7 +5,7 @@ epoch, durations are seconds. Nothing here carries an address of the store or a 
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 
 class RedisView(NamedTuple):
@@ -19,7 +19,8 @@ class RedisView(NamedTuple):
 
 class CircuitView(NamedTuple):
     """One upstream's circuit. `state` is closed, open, half_open, forced_open or forced_closed; `retry_after` the time
-    to the next probe or to the end of a forced state; `opened_at` None unless it is open."""
+    to the next probe or to the end of a forced state; `opened_at` None unless it is open. `calls`, `failed_calls` and
+    `slow_calls` are what this replica has in the breaker's window."""
 
     upstream: str
     state: str
@@ -28,6 +29,9 @@ class CircuitView(NamedTuple):
     retry_after: float
     cause: str
     opened_at: float | None
+    calls: int = 0
+    failed_calls: int = 0
+    slow_calls: int = 0
 
 
 class EndpointView(NamedTuple):
@@ -70,6 +74,20 @@ class GatewayView(Protocol):
     def endpoints(self) -> Iterable[EndpointView]: ...
     @property
     def tunnels(self) -> Iterable[tuple[str, int]]: ...
+
+
+class CircuitCommands(Protocol):
+    """What an operator may do to a circuit. True: in the whole fleet; False: only here, because Redis is away."""
+
+    async def force(
+        self, upstream: str, state: Literal["forced_open", "forced_closed"], duration: float, cause: str
+    ) -> bool:
+        """Hold it there for `duration` seconds."""
+        ...
+
+    async def release(self, upstream: str) -> bool:
+        """End a forced state, if there is one."""
+        ...
 
 
 PASSING = frozenset({"closed", "forced_closed"})

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.policy.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, CircuitState, Permit
+from gateway.policy.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, CircuitState, Evidence, Permit
 
 logger = logging.getLogger("gateway.circuit")
 
@@ -38,6 +38,10 @@ class Circuit(Protocol):
         ...
 
     def retry_after(self, now: float) -> float: ...
+
+    def evidence(self, now: float) -> Evidence:
+        """What this process has seen within the breaker's window."""
+        ...
 
     @property
     def state(self) -> CircuitState: ...
@@ -127,6 +131,9 @@ class LocalCircuit:
     def retry_after(self, now: float) -> float:
         self._breaker.current_state(now)
         return self._breaker.retry_after(now)
+
+    def evidence(self, now: float) -> Evidence:
+        return self._breaker.evidence(now)
 
     def force_here(self, state: CircuitState | None, duration: float, cause: str) -> None:
         if state is None:

@@ -44,6 +44,10 @@ class Limiter(Protocol):
         """
         ...
 
+    async def peek(self, policy: RateLimitPolicy, client: str) -> Decision:
+        """What a request would be told now, without taking a token. Raises nothing."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -67,6 +71,10 @@ class EmbeddedLimiter:
 
     def take(self, policy: RateLimitPolicy, client: str, resume: Resume) -> None:
         resume(self.try_take(policy, client, self._clock()))
+
+    async def peek(self, policy: RateLimitPolicy, client: str) -> Decision:
+        table = self._tables.get(policy.name)
+        return (BucketTable(policy) if table is None else table).peek(client, self._clock())
 
     async def close(self) -> None:
         """Nothing to give back."""
@@ -112,17 +120,35 @@ class SharedLimiter:
         if decision is not None:
             resume(decision)
 
+    async def peek(self, policy: RateLimitPolicy, client: str) -> Decision:
+        if self._link.up:
+            try:
+                # An ask for nothing changes nothing (see `Ask`).
+                (grant,) = await self._store.take([Ask(policy, client, 0)])
+            except StoreUnavailable as exc:
+                self._link.lost(exc)
+            else:
+                tokens = grant.remaining + self._leases.held(policy, client, self._clock())
+                if tokens >= 1.0:
+                    return Decision(True, tokens - 1.0, 0.0, grant.reset_after)
+                return Decision(False, tokens, grant.retry_after, grant.reset_after)
+        return self._alone.peek(policy, client, self._clock())
+
     async def close(self) -> None:
         """Decide what waits, and give back the leases, in about the store's own time limit."""
         self._closed = True
         self._cancel()
         while self._calls:
             await asyncio.wait(self._calls)
+        await self._drain()
         self._abandon()
         self._leases.give_back()
+        await self._drain()
+        self._cancel()
+
+    async def _drain(self) -> None:
         while self._link.up and (asks := self._leases.next_asks(self._clock(), MAX_BATCH)):
             await self._exchange(asks)
-        self._cancel()
 
     def _notice(self) -> None:
         # From the lease table: something to ask, or an earlier instant to wake at. Not now: more may come in this turn.
@@ -215,9 +241,7 @@ class _Alone:
             return Decision(True, float(policy.capacity), 0.0, 0.0)
         if self._on_failure == "closed":
             return Decision(False, 0.0, CLOSED_RETRY_AFTER, CLOSED_RETRY_AFTER)
-        table = self._tables.get(policy.name)
-        if table is None or table.policy is not policy or self._replicas != self._link.replicas:
-            table = self._begin(policy)
+        table = self._table(policy)
         if client not in table:
             known = self._leases.surrender(policy, client, now)
             if known is not None:
@@ -225,10 +249,22 @@ class _Alone:
                 table.start(client, pool / self._replicas + own, now)
         return table.take(client, now)
 
+    def peek(self, policy: RateLimitPolicy, client: str, now: float) -> Decision:
+        """What `take` would decide; of a bucket that has not begun, as if it were full."""
+        if self._on_failure != "local":
+            return self.take(policy, client, now)
+        return self._table(policy).peek(client, now)
+
     def debt(self, policy: RateLimitPolicy, client: str, now: float) -> int:
         """What the client spent here without the store, told once; the bucket is forgotten with it."""
         table = self._tables.get(policy.name)
         return table.forget(client, now) if table else 0
+
+    def _table(self, policy: RateLimitPolicy) -> BucketTable:
+        table = self._tables.get(policy.name)
+        if table is None or table.policy is not policy or self._replicas != self._link.replicas:
+            table = self._begin(policy)
+        return table
 
     def _begin(self, policy: RateLimitPolicy) -> BucketTable:
         if self._replicas != self._link.replicas:

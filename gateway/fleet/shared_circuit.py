@@ -30,12 +30,12 @@ logger = logging.getLogger("gateway.circuit")
 HALF_OPEN_READ_EVERY = 0.05
 """Seconds until a place for a probe that another replica has freed is seen here."""
 READ_EVERY = 0.5
-"""Seconds for a closed circuit. An operator's DEL is noticed within it, and evidence stays fresh (it is dropped after 2).
+"""Seconds for a closed circuit: an operator's DEL is noticed within it, and evidence stays fresh (2 s and it is gone).
 Successes are not hurried: a suspicion changes the store's version, and then every replica says what it has seen."""
 
 GRACE = 1.0
-"""Seconds for which the fleet's verdict is still binding after the link was lost. Most losses are a hiccup of milliseconds,
-and a replica that sent probes of its own in each of them would break the promise of so many probes at a time."""
+"""Seconds for which the fleet's verdict still binds after the link was lost. Most losses are a hiccup of milliseconds;
+a replica that sent probes of its own in each of them would break the promise of so many at a time in the fleet."""
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
@@ -197,7 +197,7 @@ class SharedCircuit(LocalCircuit):
     def settle(self, lease: ProbeLease, outcome: Outcome, elapsed: float) -> None:
         if outcome is Outcome.SUCCESS and elapsed >= self._breaker.slow_after:
             outcome = Outcome.FAILURE
-        # Even over a lost link: it may be back, and otherwise the lease would bar the fleet's next probe till it lapses.
+        # Even over a lost link: it may be back, and the lease would bar the fleet's next probe until it lapses.
         self._spawn(self._settle(lease, outcome))
 
     async def _settle(self, lease: ProbeLease, outcome: Outcome) -> None:

@@ -116,10 +116,9 @@ class _ClosedPermit(Permit):
             if breaker.failure_times:
                 breaker.failure_times.clear()
             window = breaker.window
-            slow = elapsed >= breaker.slow_after
-            window.record(now, False, slow)
+            window.record(now, False, elapsed >= breaker.slow_after)
             # A success can raise a rate all the same: it may complete minimum_calls, or push older successes out.
-            if window.failures or slow:
+            if window.failures or window.slow_calls:
                 breaker.judge(now)
         elif outcome is FAILURE:
             breaker.last_failure = now

@@ -77,6 +77,14 @@ class RetryBudget:
         self._retries_now += 1
         return True
 
+    def left(self, now: float) -> int:
+        """How many retries the budget has room for, without spending one."""
+        if now >= self._cell_end:
+            self._advance(now)
+        requests = self._requests_before + self._requests_now
+        retries = self._retries_before + self._retries_now
+        return max(0, int(self._ratio * requests + self._reserve - retries))
+
     def _advance(self, now: float) -> None:
         """Close the current cell and as many empty ones as have passed, at most all of them."""
         requests, retries, index = self._requests, self._retries, self._index

@@ -235,6 +235,12 @@ class LeaseTable(Generic[W]):
             return _new(Decision, (False, remaining, wait, (policy.capacity - remaining) * book.refill_time))
         return None
 
+    def held(self, policy: RateLimitPolicy, client: str, now: float) -> int:
+        """How many tokens of the client this replica may spend now without asking."""
+        book = self._books.get(policy.name)
+        account = book.accounts.get(client) if book else None
+        return account.tokens if account is not None and now < account.lease_end else 0
+
     def enter(self, policy: RateLimitPolicy, client: str, waiter: W, now: float) -> Decision | None:
         """Decide at once if that is possible now, or let the request wait (None) for `settle` or `abandon`."""
         decision = self.try_take(policy, client, now)

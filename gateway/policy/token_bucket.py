@@ -112,6 +112,17 @@ class BucketTable:
             return _new(Decision, (True, tokens, 0.0, self._wait(capacity - tokens)))
         return _new(Decision, (False, tokens, self._wait(1.0 - tokens), self._wait(capacity - tokens)))
 
+    def peek(self, client: str, now: float) -> Decision:
+        """What `take` would decide, without taking anything."""
+        bucket = self._buckets.get(client)
+        capacity = tokens = self._capacity
+        if bucket is not None and now - bucket.at < self._ttl:
+            tokens = min(capacity, bucket.tokens + (now - bucket.at) * self._rate)
+        allowed = tokens >= 1.0
+        if allowed:
+            tokens -= 1.0
+        return Decision(allowed, tokens, 0.0 if allowed else self._wait(1.0 - tokens), self._wait(capacity - tokens))
+
     def start(self, client: str, tokens: float, now: float) -> Bucket:
         """Begin the client's bucket anew with `tokens`, at most its capacity."""
         self._evict(now)

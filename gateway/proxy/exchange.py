@@ -316,6 +316,15 @@ class Exchange:
         keep_alive = connection.reusable and not expecting and not refusal.close
         # Before the answer: who reads it may look at the counters at once.
         now = time.monotonic()
+        route = self.route
+        self._front.errors.refused(
+            route.upstream.name if route.name else "",
+            refusal.reason,
+            refusal.status,
+            self.request_id,
+            self.correlation_id,
+            refusal.detail,
+        )
         self._finish(now)
         extra = refusal.extra + self._rate_lines()
         if keep_alive and not request.minor:

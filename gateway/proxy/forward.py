@@ -288,7 +288,7 @@ class Forward:
         if status in upstream.retry.statuses and self._retry_status(response, now):
             return
         if status >= 500:
-            self._front.metrics.downstream_error(upstream.name, category_of_status(status))
+            self._answered_badly(status)
             self._settle(Outcome.FAILURE, now)
         elif self._probe:
             # A probe has told what it was sent for; its lease does not wait for a long body.
@@ -318,7 +318,7 @@ class Forward:
         if status in upstream.retry.statuses and self._retry_status(response, now):
             return
         if status >= 500:
-            self._front.metrics.downstream_error(upstream.name, category_of_status(status))
+            self._answered_badly(status)
             self._settle(Outcome.FAILURE, now)
         else:
             self._settle(Outcome.SUCCESS, now)
@@ -369,6 +369,24 @@ class Forward:
         self._exchange.connection.resume_reading()
 
     # Endings of an attempt.
+
+    def _answered_badly(self, status: int) -> None:
+        self._record(category_of_status(status), "upstream_status", status, f"answered {status}")
+
+    def _record(self, category: str, reason: str, status: int | None, detail: str) -> None:
+        """An attempt that failed, as a metric and as an error record."""
+        exchange, name = self._exchange, self._upstream.name
+        self._front.metrics.downstream_error(name, category)
+        self._front.errors.attempt_failed(
+            name,
+            category,
+            reason,
+            status,
+            self.attempt,
+            exchange.request_id,
+            exchange.correlation_id,
+            f"upstream {name}: {detail}",
+        )
 
     def _settle(self, outcome: Outcome, now: float) -> None:
         """Exactly once per attempt: the circuit, the endpoint and the metrics hear how it went."""
@@ -432,7 +450,7 @@ class Forward:
         retry = self._decide(self._facts(now, response.status, None, floor, stale=False), now)
         if retry is None:
             return False
-        self._front.metrics.downstream_error(self._upstream.name, category_of_status(response.status))
+        self._answered_badly(response.status)
         connection = self._connection
         self._settle(Outcome.FAILURE, now)
         if connection is not None:
@@ -451,7 +469,7 @@ class Forward:
             self._settle(Outcome.IGNORED, now)
             self.attempt -= 1
         else:
-            self._front.metrics.downstream_error(self._upstream.name, category_of_reason(reason))
+            self._record(category_of_reason(reason), reason, None, detail)
             self._settle(Outcome.FAILURE, now)
         if retry is not None:
             self._again(retry)
@@ -474,11 +492,12 @@ class Forward:
         self._timer = self._front.loop.call_later(retry.delay, self._attempt_again)
 
     def _truncated(self, detail: str) -> None:
-        self._front.metrics.downstream_error(self._upstream.name, category_of_reason("upstream_truncated"))
+        reason = "upstream_truncated"
+        self._record(category_of_reason(reason), reason, self._exchange.status, detail)
         self._settle(Outcome.FAILURE, time.monotonic())
         self._end()
         self._exchange.decisions["truncated"] = detail
-        self._exchange.truncated("upstream_truncated")
+        self._exchange.truncated(reason)
 
     def _circuit_open(self, answer: CircuitOpen) -> Refusal:
         self._exchange.decisions["circuit"] = answer.cause

@@ -17,6 +17,7 @@ from gateway.proxy.refusal import Refusal
 from gateway.proxy.router import Router
 from gateway.proxy.upstreams import NoRoute, Route
 from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.metrics import Metrics
 from gateway.wire.deadlines import Deadlines
 from gateway.wire.problem import render
@@ -49,10 +50,12 @@ class Front:
         retry_buffer_bytes: int,
         trace_sample_ratio: float,
         rng: random.Random,
+        errors: ErrorLog,
     ) -> None:
         self.loop = loop
         self.gates = gates
         self.metrics = metrics
+        self.errors = errors
         self.retry_buffer_bytes = retry_buffer_bytes
         self.rng = rng
         self.deadlines = Deadlines(loop, _ATTEMPT_SWEEP)
@@ -60,6 +63,7 @@ class Front:
         self.exchanges = 0
         self.tunnels: set[Tunnel] = set()
         self._tunnel_deadlines = Deadlines(loop, _TUNNEL_SWEEP)
+        self._cells = {route.name: errors.cells[route.upstream.name] for route in routes}
         self._router = Router(routes)
         self._identification = identification
         self._shedding = shedding
@@ -117,16 +121,17 @@ class Front:
         now = time.monotonic()
         request_id = self.ids.new()
         refusal = Refusal(error.status, error.reason, error.detail)
-        self._record_rejection(connection.peer, error.status, error.reason, request_id)
+        self._record_rejection(connection.peer, refusal, request_id, now)
         connection.write(self.render(refusal, request_id, b"", head_only=False, close=True))
         connection.finish(now, keep_alive=False)
 
     def overflow(self, connection: ServerConnection) -> None:
         refusal = self._shedding.refuse("connections")
         request_id = self.ids.new()
-        self._record_rejection(connection.peer, refusal.status, refusal.reason, request_id)
+        now = time.monotonic()
+        self._record_rejection(connection.peer, refusal, request_id, now)
         connection.write(self.render(refusal, request_id, b"", head_only=False, close=True))
-        connection.finish(time.monotonic(), keep_alive=False)
+        connection.finish(now, keep_alive=False)
 
     def _origin(self, connection: ServerConnection, request: Request) -> Origin:
         """Kept with the connection, unless a trusted proxy multiplexes many clients over it."""
@@ -176,12 +181,16 @@ class Front:
         self.exchanges -= 1
         seconds = now - exchange.started
         plan = exchange.plan
-        self.metrics.exchange(exchange.route.name, exchange.request.method, exchange.status, seconds)
+        route = exchange.route
+        self.metrics.exchange(route.name, exchange.request.method, exchange.status, seconds)
+        if exchange.reason or exchange.status >= 500:
+            self.errors.over(route.upstream.name if route.name else "", exchange.reason, exchange.status, now)
+        else:
+            self._cells[route.name].request(now)
         log = self._access_log
         if log is not None:
             known = plan.known
             if known is None:
-                route = exchange.route
                 known = plan.known = log.prepare(
                     {
                         "client": plan.client,
@@ -193,9 +202,12 @@ class Front:
                 )
             log.exchange(known, exchange, seconds)
 
-    def _record_rejection(self, peer: str, status: int, reason: str, request_id: bytes) -> None:
+    def _record_rejection(self, peer: str, refusal: Refusal, request_id: bytes, now: float) -> None:
         """A request that never became an exchange: there is nothing to name but who sent it and what was wrong."""
+        status, reason = refusal.status, refusal.reason
         self.metrics.exchange("", "_OTHER", status, 0.0)
+        self.errors.refused("", reason, status, request_id, request_id, refusal.detail)
+        self.errors.over("", reason, status, now)
         if self._access_log is not None:
             self._access_log.write(
                 {"request_id": request_id.decode(), "client": peer, "status": status, "attempts": 0, "reason": reason}

@@ -11,6 +11,9 @@ A rule that holds is at first a suspicion. It is confirmed `CONFIRM` seconds lat
 replica has reported since; at the latest after `CONFIRM_AT_MOST`; at once when nobody else is there to ask. Confirming
 is what other replicas must act on within 250 ms: 100 ms for it, one interval of the sync loop, and slack.
 
+Reports speak of ages, so a report that is late on its way makes what it tells look younger than it is. The next one
+puts that right, since it replaces the last; only the latest success of a replica that is gone is kept for good.
+
 A circuit that is unknown begins closed, in a generation taken from the clock in milliseconds: greater than any its
 predecessor had, so that a deleted circuit is a new generation for everybody who knew the old one.
 """
@@ -55,8 +58,7 @@ class _SharedCircuit:
     successes: int = 0
     max_probes: int = 1
     suspected_at: float | None = None
-    success_at: float = 0.0
-    success_by: str = ""
+    success_at: float = 0.0  # the latest of the replicas that are gone
     evidence: dict[str, _Evidence] = field(default_factory=dict)
     probes: dict[str, float] = field(default_factory=dict)
 
@@ -94,12 +96,11 @@ class _SharedCircuit:
                 success_at,
                 tuple(now - age for age in report.failure_ages),
             )
-            if success_at > self.success_at:
-                self.success_at, self.success_by = success_at, replica
         else:
             # Nothing to say about this generation yet, but there to be asked.
             self.evidence[replica] = _Evidence(now, 0, 0, 0, 0.0, ())
-        self.evidence = {name: e for name, e in self.evidence.items() if e.seen > now - LIVE}
+        for name in [name for name, e in self.evidence.items() if e.seen <= now - LIVE]:
+            self.success_at = max(self.success_at, self.evidence.pop(name).success_at)
 
         settings = report.settings
         failures_at = self._consecutive()
@@ -130,8 +131,7 @@ class _SharedCircuit:
         by construction; against those of others, instants decide."""
         found: list[float] = []
         for name, own in self.evidence.items():
-            success_at = self.success_at if self.success_by != name else 0.0
-            success_at = max([success_at, *(e.success_at for other, e in self.evidence.items() if other != name)])
+            success_at = max([self.success_at, *(e.success_at for other, e in self.evidence.items() if other != name)])
             found += [at for at in own.failures_at if at > success_at]
         return found
 

@@ -124,7 +124,9 @@ class Store(Protocol):
         """Heartbeat, evidence out, verdicts in."""
         ...
 
-    async def lease_probe(self, upstream: str, settings: BreakerSettings, lease_time: float) -> ProbeLease | CircuitSnapshot:
+    async def lease_probe(
+        self, upstream: str, settings: BreakerSettings, lease_time: float
+    ) -> ProbeLease | CircuitSnapshot:
         """The right to probe a half-open circuit, or why not."""
         ...
 
@@ -141,3 +143,54 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class FigureDelta(NamedTuple):
+    """What one replica has counted for one service since its last delta, as pairs of the seconds since the first of it
+    and a count vector, whose elements mean nothing to the store. `sequence` increases with each delta of a replica for
+    a service; one that was seen already is not added again, so a delta whose answer was lost may be sent again."""
+
+    service: str
+    sequence: int
+    cells: tuple[tuple[float, tuple[int, ...]], ...]
+    last_error_age: float | None
+
+
+class FigureSum(NamedTuple):
+    """The sum of all replicas' count vectors, and the seconds since the last error of any (None: none)."""
+
+    counts: tuple[int, ...]
+    last_error_age: float | None
+
+
+class FigureStore(Protocol):
+    """What replicas have counted, in ten-second cells of the store's clock, kept for `FIGURES_KEPT` seconds whether or
+    not the replica that counted them still lives."""
+
+    async def add_figures(self, deltas: Sequence[FigureDelta]) -> dict[str, int]:
+        """Add, except what began before the service's last reset. Answers with every service that was reset within
+        the last hour and a number that is another for each reset."""
+        ...
+
+    async def sum_figures(self, services: Sequence[str], window: float, width: int) -> Sequence[FigureSum]:
+        """The last `window` seconds of each service, the cell in which they begin as a whole; vectors of `width`."""
+        ...
+
+    async def reset_figures(self, service: str) -> None:
+        """Forget the service's counts."""
+        ...
+
+    async def add_records(self, records: Sequence[bytes], keep: int) -> None:
+        """Put the records, oldest first, in front of those that are there, and drop all but the first `keep`."""
+        ...
+
+    async def records(self, count: int) -> Sequence[bytes]:
+        """At most `count` records, the last added first."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+FIGURES_CELL = 10.0
+FIGURES_KEPT = 3600.0
+"""Seconds, both."""

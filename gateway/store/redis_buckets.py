@@ -4,6 +4,7 @@ A bucket is the hash `{prefix}:rate-limit:{client}` for the policy named "defaul
 `{prefix}:rate-limit:{name}:{client}` for any other. `lua/take.lua` says what is in it.
 """
 
+import struct
 from collections.abc import Sequence
 
 from gateway.policy.lease import GRACE, LEASE_SHARE, LEASE_TIME
@@ -32,13 +33,12 @@ class RedisBuckets:
     async def take(self, asks: Sequence[Ask]) -> list[Grant]:
         """See `Store.take`."""
         if self._client.clustered:
-            calls = [((self._key(ask),), (*self._head, *_arguments(ask))) for ask in asks]
+            calls = [((self._key(ask),), (*self._head, _packed((ask,)))) for ask in asks]
             answer = [field for fields in await self._client.run_many(self._script, calls) for field in fields]
         else:
-            args = list(self._head)
-            for ask in asks:
-                args += _arguments(ask)
-            answer = await self._client.run(self._script, [self._key(ask) for ask in asks], args)
+            answer = await self._client.run(
+                self._script, [self._key(ask) for ask in asks], (*self._head, _packed(asks))
+            )
         if not isinstance(answer, list) or len(answer) != FIELDS * len(asks):
             raise StoreUnavailable("Redis answered something else than asked")
         return [_grant(answer[i : i + FIELDS]) for i in range(0, len(answer), FIELDS)]
@@ -48,18 +48,12 @@ class RedisBuckets:
         return self._prefix + (ask.client if name == "default" else f"{name}:{ask.client}")
 
 
-def _arguments(ask: Ask) -> tuple[Arg, ...]:
-    policy = ask.policy
-    return (
-        policy.capacity,
-        policy.refill_rate,
-        policy.max_ttl,
-        ask.want,
-        ask.lease,
-        ask.unspent,
-        ask.lease_id,
-        ask.debt,
-    )
+def _packed(asks: Sequence[Ask]) -> bytes:
+    # One argument instead of eight for each ask: encoding each costs redis-py more than everything else done for it.
+    numbers: list[float] = []
+    for policy, _, want, lease, unspent, lease_id, debt in asks:
+        numbers += (policy.capacity, policy.refill_rate, policy.max_ttl, want, lease, unspent, lease_id, debt)
+    return struct.pack(f">{len(numbers)}d", *numbers)
 
 
 def _grant(fields: Sequence[int]) -> Grant:

@@ -39,12 +39,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from gateway.config.model import RedisConfig
 from gateway.store.port import StoreUnavailable
 
-Arg = str | int | float
+Arg = bytes | str | int | float
 T = TypeVar("T")
 
 MAX_CONNECTIONS = 32  # calls beyond it wait for a connection, within their own bound
 OPENING_TIMEOUT = 1.0  # a server that comes back is noticed within a second
 CLOSING_TIMEOUT = 1.0
+STALL = 0.005  # a timer this late was held up by its own process
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +119,19 @@ class RedisClient:
         """
 
         async def call(redis: Redis | RedisCluster) -> list[Any]:
-            async def send(first: str, wanted: Sequence[int]) -> list[Any]:
+            async def send(verb: str, script: str, wanted: Sequence[int]) -> list[Any]:
                 pipeline = redis.pipeline(transaction=False) if isinstance(redis, Redis) else redis.pipeline()
-                verb = pipeline.evalsha if first is script.sha else pipeline.eval
                 for i in wanted:
                     keys, args = calls[i]
-                    verb(first, len(keys), *keys, *args)
+                    # Not `pipeline.evalsha`: redis-py blocks that on clusters, though each call has one slot.
+                    pipeline.execute_command(verb, script, len(keys), *keys, *args)
                 return list(await pipeline.execute(raise_on_error=False))
 
-            answers = await send(script.sha, range(len(calls)))
+            answers = await send("EVALSHA", script.sha, range(len(calls)))
             # Only what certainly did not run is sent again.
             unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
             if unknown:
-                for i, answer in zip(unknown, await send(script.text, unknown), strict=True):
+                for i, answer in zip(unknown, await send("EVAL", script.text, unknown), strict=True):
                     answers[i] = answer
             for answer in answers:
                 if isinstance(answer, Exception):
@@ -155,7 +156,7 @@ class RedisClient:
         started = time.monotonic()
         redis: Redis | RedisCluster | None = None
         try:
-            async with asyncio.timeout(self._config.timeout):
+            async with _Bound(self._config.timeout):
                 if not self._open:
                     await self._opened()
                 redis = self._redis
@@ -232,21 +233,18 @@ class RedisClient:
                 "ssl_min_version": ssl.TLSVersion.TLSv1_2,
             }
         login: dict[str, Any] = {"username": config.username, "password": config.password}
+        # Some of several addresses may be dead: each gets its part of the time, so that one opening can try them all.
+        share = OPENING_TIMEOUT / (len(config.addresses) + 1)
+        parts = {"socket_timeout": share, "socket_connect_timeout": share}
         if config.mode == "cluster":
+            # The bound also ends what redis-py leaves to itself when another node of the same pipeline fails.
             nodes = [ClusterNode(host, port) for host, port in config.addresses]
-            # When one node of a pipeline fails, redis-py leaves the others to themselves: they need their own bound.
-            common["socket_timeout"] = config.timeout
-            return RedisCluster(startup_nodes=nodes, max_connections=MAX_CONNECTIONS, **login, **common)
+            return RedisCluster(startup_nodes=nodes, max_connections=MAX_CONNECTIONS, **login, **(common | parts))
         if config.mode == "sentinel":
-            # Several sentinels may be dead; each gets its part of the time, so that one opening can ask them all.
-            share = OPENING_TIMEOUT / (len(config.addresses) + 1)
-            sentinels = common | {
-                "username": config.sentinel_username,
-                "password": config.sentinel_password,
-                "socket_timeout": share,
-                "socket_connect_timeout": share,
-            }
-            self._sentinel = Sentinel(list(config.addresses), sentinel_kwargs=sentinels)  # type: ignore[no-untyped-call]
+            sentinel_login = {"username": config.sentinel_username, "password": config.sentinel_password}
+            self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
+                list(config.addresses), sentinel_kwargs=common | parts | sentinel_login
+            )
             master: Redis = self._sentinel.master_for(
                 config.master_name or "mymaster", db=config.db, max_connections=MAX_CONNECTIONS, **login, **common
             )
@@ -262,6 +260,38 @@ class RedisClient:
             task = asyncio.create_task(_shut(redis, sentinel))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+
+class _Bound:
+    """`asyncio.timeout`, except that a loop that stood still makes up for it, once.
+
+    Timers run before what has arrived meanwhile is read. A busy process would take its own stall for Redis's.
+    """
+
+    __slots__ = ("_due", "_late", "_loop", "_scope", "_seconds", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._scope = asyncio.timeout(None)
+        self._late = False
+
+    async def __aenter__(self) -> None:
+        await self._scope.__aenter__()
+        self._due = self._loop.time() + self._seconds
+        self._timer = self._loop.call_at(self._due, self._expire)
+
+    async def __aexit__(self, kind: Any, error: Any, tb: Any) -> None:
+        self._timer.cancel()
+        await self._scope.__aexit__(kind, error, tb)
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        if now - self._due > STALL and not self._late:
+            self._late = True
+            self._timer = self._loop.call_at(now + min(now - self._due, self._seconds), self._expire)
+        else:
+            self._scope.reschedule(now)
 
 
 async def _shut(redis: Redis | RedisCluster, sentinel: Sentinel | None) -> None:

@@ -8,7 +8,7 @@ Left out: levels for single loggers, files, rotation. One line on stdout is what
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from gateway.telemetry.render import bare, json_line, rfc3339, word
@@ -43,9 +43,13 @@ class LogLines(logging.Handler):
 
 
 def configure(
-    level: str, log_format: Literal["json", "text"], write_line: Callable[[bytes], None]
+    level: str,
+    log_format: Literal["json", "text"],
+    write_line: Callable[[bytes], None],
+    more: Iterable[logging.Handler] = (),
 ) -> Callable[[], None]:
-    """Send all logging of the process, warnings included, to `write_line`. `level` is a name as in `LOG_LEVEL`.
+    """Send all logging of the process, warnings included, to `write_line`. `level` is a name as in `LOG_LEVEL`;
+    `more` handlers get every record too.
 
     Returns a function that restores what was there before; call it before the writer closes, so that what is logged
     later still goes somewhere (stderr).
@@ -54,7 +58,7 @@ def configure(
     before, level_before = root.handlers[:], root.level
     access = logging.getLogger("aiohttp.access")
     access_before = access.disabled
-    root.handlers[:] = [LogLines(write_line, log_format)]
+    root.handlers[:] = [LogLines(write_line, log_format), *more]
     root.setLevel(level.upper())
     # The control plane's requests are not the gateway's traffic.
     access.disabled = True

@@ -1,22 +1,26 @@
 """Families as Prometheus text 0.0.4 or OpenMetrics 1.0.0.
 
 `prometheus_client` formats about 80 samples a millisecond, which stops the event loop for 50 ms at 100 routes and 50
-upstreams. Here everything of a line but its number is made once and kept, so a scrape costs one join. The two formats
-differ in the names of counter and info families, in the type of an info, and in the closing `# EOF`; the sample lines
-are the same.
+upstreams. Here everything of a line but its number is made once and kept, so a scrape costs one join, and can be made
+in pieces. The two formats differ in the names of counter and info families, in the type of an info, and in the closing
+`# EOF`; the sample lines are the same.
 
 Left out: timestamps, exemplars, `_created` series, native histograms, names outside the classic character set.
 """
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from typing import Any
 
 from gateway.telemetry.cells import Family, HistogramFamily, Labels
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+PIECE = 400
+"""Lines: well below a millisecond."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,18 +47,40 @@ class Exposition:
 
         A family whose reader raises is left out and logged: one broken gauge must not blind the operator to the rest.
         """
-        parts: list[str] = []
+        return b"".join(self.pieces(openmetrics=openmetrics))
+
+    def pieces(self, *, openmetrics: bool) -> Iterator[bytes]:
+        """The same in pieces of about `PIECE` lines, for whoever must not be away from the event loop for long.
+
+        Every value is read now; the text is made as the pieces are asked for. So what is derived from one cell agrees
+        in all families, however long the pieces take.
+        """
+        readings: list[tuple[_Simple | _Histograms, list[Any]]] = []
         for rendered in self._families.values():
             try:
-                lines = rendered.lines()
+                readings.append((rendered, rendered.reading()))
             except Exception:  # noqa: BLE001 - whatever a reader raises, see above
                 _log.exception("metric could not be read", extra={"metric": rendered.family.name})
-                continue
-            parts.append(rendered.openmetrics_head if openmetrics else rendered.text_head)
-            parts += lines
-        if openmetrics:
-            parts.append("# EOF\n")
-        return "".join(parts).encode()
+        return _pieces(readings, openmetrics=openmetrics)
+
+
+def _pieces(readings: "list[tuple[_Simple | _Histograms, list[Any]]]", *, openmetrics: bool) -> Iterator[bytes]:
+    parts: list[str] = []
+    for rendered, reading in readings:
+        parts.append(rendered.openmetrics_head if openmetrics else rendered.text_head)
+        step = rendered.series_in_piece
+        for start in range(0, len(reading), step):
+            try:
+                parts += rendered.lines(reading[start : start + step])
+            except Exception:  # noqa: BLE001 - a reader may yield what is no number
+                _log.exception("metric could not be rendered", extra={"metric": rendered.family.name})
+                break
+            if len(parts) >= PIECE:
+                yield "".join(parts).encode()
+                parts = []
+    if openmetrics:
+        parts.append("# EOF\n")
+    yield "".join(parts).encode()
 
 
 def negotiate(accept: str | None) -> bool:
@@ -82,6 +108,7 @@ def negotiate(accept: str | None) -> bool:
 
 class _Simple:
     __slots__ = ("_prefixes", "family", "openmetrics_head", "text_head")
+    series_in_piece = PIECE
 
     def __init__(self, family: Family) -> None:
         self.family = family
@@ -92,10 +119,13 @@ class _Simple:
         self.text_head = _head(family.name, "gauge" if family.kind == "info" else family.kind, family.documentation)
         self.openmetrics_head = _head(stem, family.kind, family.documentation)
 
-    def lines(self) -> list[str]:
+    def reading(self) -> list[tuple[Labels, float]]:
+        return list(self.family.read())
+
+    def lines(self, reading: Iterable[tuple[Labels, float]]) -> list[str]:
         prefixes = self._prefixes
         lines = []
-        for labels, value in self.family.read():
+        for labels, value in reading:
             prefix = prefixes.get(labels)
             if prefix is None:
                 prefix = prefixes[labels] = f"{self.family.name}{_braces(self.family.label_names, labels)} "
@@ -105,23 +135,30 @@ class _Simple:
 
 class _Histograms:
     __slots__ = ("_prefixes", "family", "openmetrics_head", "text_head")
+    series_in_piece = PIECE // 16
 
     def __init__(self, family: HistogramFamily) -> None:
         self.family = family
         self._prefixes: dict[Labels, tuple[list[str], str, str]] = {}
         self.text_head = self.openmetrics_head = _head(family.name, "histogram", family.documentation)
 
-    def lines(self) -> list[str]:
+    def reading(self) -> list[tuple[Labels, tuple[float, ...], list[int], float]]:
+        return [
+            (labels, histogram.bounds, histogram.buckets[:], histogram.total)
+            for labels, histogram in self.family.read()
+        ]
+
+    def lines(self, reading: Iterable[tuple[Labels, tuple[float, ...], list[int], float]]) -> list[str]:
         lines: list[str] = []
-        for labels, histogram in self.family.read():
+        for labels, bounds, counts, sum_ in reading:
             prefixes = self._prefixes.get(labels)
             if prefixes is None:
-                prefixes = self._prefixes[labels] = self._prefixes_of(labels, histogram.bounds)
+                prefixes = self._prefixes[labels] = self._prefixes_of(labels, bounds)
             buckets, count, total = prefixes
-            cumulative = list(accumulate(histogram.buckets))
+            cumulative = list(accumulate(counts))
             lines += [f"{prefix}{value}\n" for prefix, value in zip(buckets, cumulative, strict=True)]
             lines.append(f"{count}{cumulative[-1]}\n")
-            lines.append(f"{total}{number(histogram.total)}\n")
+            lines.append(f"{total}{number(sum_)}\n")
         return lines
 
     def _prefixes_of(self, labels: Labels, bounds: Iterable[float]) -> tuple[list[str], str, str]:

@@ -166,6 +166,16 @@ class Metrics:
         """One client that left before its answer was complete."""
         self._client_closed += 1
 
+    @property
+    def shed_requests(self) -> int:
+        """Requests and connections turned away by the global caps so far."""
+        return sum(self._shed.values())
+
+    @property
+    def retries_not_made(self) -> dict[str, int]:
+        """By upstream, those so far that its budget did not allow."""
+        return {upstream: count for (upstream,), count in self._retry_budget_exhausted.items()}
+
     def gauge(self, name: str, documentation: str, label_names: Labels, read: Read) -> None:
         """A gauge that `read` tells at each scrape, each series once, on the event loop's thread, without waiting."""
         self._exposition.add(Family(name, "gauge", documentation, label_names, read))
@@ -178,6 +188,11 @@ class Metrics:
         """The exposition and its content type, as the scraper's `Accept` asks for it."""
         openmetrics = negotiate(accept)
         return self._exposition.render(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    def pieces(self, accept: str | None) -> tuple[Iterator[bytes], str]:
+        """As `render`, in pieces: read at once, put into text as they are asked for."""
+        openmetrics = negotiate(accept)
+        return self._exposition.pieces(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
 
     def _families(self, version: str) -> Iterator[Family | HistogramFamily]:
         build = (((version,), 1),)

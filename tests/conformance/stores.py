@@ -58,7 +58,7 @@ class MemoryStores:
 
 
 class RedisStores:
-    """Redis has its own clock: time passes by moving what is written in the buckets into the past, ids of leases too."""
+    """Redis has its own clock: time passes by moving what is in the buckets into the past, the ids of leases too."""
 
     def __init__(self, server: RedisServer) -> None:
         self.server = server
@@ -94,7 +94,9 @@ class RedisStores:
             if left <= 0:
                 continue
             self.server.execute("HINCRBY", key, "ts", -micro)
-            leases = [entry.split(":") for entry in (self.server.execute("HGET", key, "leases") or "").split(",") if entry]
+            leases = [
+                entry.split(":") for entry in (self.server.execute("HGET", key, "leases") or "").split(",") if entry
+            ]
             if leases:
                 moved = "".join(f"{holder}:{amount}:{int(at) - micro}," for holder, amount, at in leases)
                 self.server.execute("HSET", key, "leases", moved)

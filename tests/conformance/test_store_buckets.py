@@ -4,8 +4,7 @@ Rates are slow enough for the time a real Redis takes not to matter.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,7 +12,7 @@ from gateway.policy.lease import GRACE, LEASE_TIME
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.port import Ask
 from tests.conformance.stores import MemoryStores, RedisStores, Stores
-from tests.support.redis_server import RedisServer, redis_is_installed
+from tests.support.redis_server import RedisServer
 
 CLIENT = "192.0.2.1"
 TEN = RateLimitPolicy("default", 10, 0.1)
@@ -21,24 +20,18 @@ HUNDRED = RateLimitPolicy("default", 100, 0.1)
 SLACK = 0.05  # tokens that flow while a real Redis is at work
 
 
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    if not redis_is_installed():
-        pytest.skip("no redis-server installed")
-    directory: Path = tmp_path_factory.mktemp("redis")
-    with RedisServer(directory) as server:
-        yield server
-
-
 @pytest.fixture(params=["memory", "redis"])
 async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
-    made: Stores
-    if request.param == "memory":
-        made = MemoryStores()
-    else:
-        server = request.getfixturevalue("redis_server")
-        server.flush()
-        made = RedisStores(server)
+    made: Stores = MemoryStores() if request.param == "memory" else RedisStores(request.getfixturevalue("redis"))
+    for name in ("a", "b"):
+        await made.take(name)  # connected, so that leases do not run out meanwhile
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def redis_stores(redis: RedisServer) -> AsyncIterator[RedisStores]:
+    made = RedisStores(redis)
     yield made
     await made.close()
 
@@ -129,7 +122,8 @@ async def test_a_lease_that_lapsed_is_spent(stores: Stores) -> None:
     (late,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, unspent=6, lease_id=lease.lease_id))
     assert late.remaining == pytest.approx(94, abs=SLACK)
     (other,) = await stores.take("b", Ask(HUNDRED, CLIENT, 0))
-    assert (other.held_elsewhere, other.remaining) == (0, pytest.approx(94, abs=SLACK))
+    assert other.held_elsewhere == 0
+    assert other.remaining == pytest.approx(94, abs=SLACK)
 
 
 async def test_within_the_grace_a_lease_still_comes_back(stores: Stores) -> None:
@@ -175,14 +169,16 @@ async def test_a_lease_blocks_the_refill_until_it_lapsed_and_not_longer(stores: 
     await stores.take("a", Ask(policy, CLIENT, 0, lease=10))
     await stores.advance(LEASE_TIME + GRACE + 0.5)
     (grant,) = await stores.take("b", Ask(policy, CLIENT, 0))
-    assert grant.remaining == pytest.approx(155, abs=1.0)
+    assert 155 <= grant.remaining < 157.5  # 158 had it flowed all the time
 
 
 async def test_debt_is_taken_off_down_to_nothing(stores: Stores) -> None:
     (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1, debt=4))
-    assert (grant.granted, grant.remaining) == (1, pytest.approx(5, abs=SLACK))
+    assert grant.granted == 1
+    assert grant.remaining == pytest.approx(5, abs=SLACK)
     (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1, debt=400))
-    assert (grant.granted, grant.remaining) == (0, pytest.approx(0, abs=SLACK))
+    assert grant.granted == 0
+    assert grant.remaining == pytest.approx(0, abs=SLACK)
     await stores.advance(10)
     (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1))
     assert grant.granted == 1
@@ -225,37 +221,28 @@ async def test_two_replicas_under_concurrency_grant_exactly_the_capacity(stores:
     assert sum(grant.granted for grant in grants) == 150
 
 
-async def test_the_bucket_in_redis_is_readable(redis_server: RedisServer) -> None:
-    redis_server.flush()
-    stores = RedisStores(redis_server)
-    await stores.take("a", Ask(HUNDRED, CLIENT, 1))
+async def test_the_bucket_in_redis_is_readable(redis_stores: RedisStores) -> None:
+    redis = redis_stores.server
+    await redis_stores.take("a", Ask(HUNDRED, CLIENT, 1))
     bucket = f"api-gateway:rate-limit:{CLIENT}"
-    state = dict(zip(*[iter(redis_server.execute("HGETALL", bucket))] * 2, strict=True))  # RESP2: a flat list
-    assert state["tokens"] == "99"
-    assert set(state) == {"tokens", "ts"}
-    seconds, micro = redis_server.execute("TIME")
-    assert 0 <= int(seconds) * 1_000_000 + int(micro) - int(state["ts"]) < 5_000_000
-    assert redis_server.execute("TTL", bucket) == 10
-    await stores.close()
+    assert redis.execute("HGET", bucket, "tokens") == "99"
+    assert sorted(redis.execute("HKEYS", bucket)) == ["tokens", "ts"]
+    seconds, micro = redis.execute("TIME")
+    assert 0 <= int(seconds) * 1_000_000 + int(micro) - int(redis.execute("HGET", bucket, "ts")) < 5_000_000
+    assert redis.execute("TTL", bucket) == 10
 
 
-async def test_a_key_of_another_type_is_nobodys_bucket(redis_server: RedisServer) -> None:
-    redis_server.flush()
-    redis_server.execute("SET", f"api-gateway:rate-limit:{CLIENT}", "oops")
-    stores = RedisStores(redis_server)
-    grants = await stores.take("a", Ask(TEN, CLIENT, 1), Ask(TEN, "other", 1))
+async def test_a_key_of_another_type_is_nobodys_bucket(redis_stores: RedisStores) -> None:
+    redis_stores.server.execute("SET", f"api-gateway:rate-limit:{CLIENT}", "oops")
+    grants = await redis_stores.take("a", Ask(TEN, CLIENT, 1), Ask(TEN, "other", 1))
     assert [grant.granted for grant in grants] == [1, 1]
-    await stores.close()
 
 
-async def test_a_clock_that_was_set_back_stops_nobodys_refill(redis_server: RedisServer) -> None:
-    redis_server.flush()
-    stores = RedisStores(redis_server)
-    await stores.take("a", Ask(TEN, CLIENT, 10))
-    redis_server.execute("HINCRBY", f"api-gateway:rate-limit:{CLIENT}", "ts", 3_600_000_000)
-    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1))
+async def test_a_clock_that_was_set_back_stops_nobodys_refill(redis_stores: RedisStores) -> None:
+    await redis_stores.take("a", Ask(TEN, CLIENT, 10))
+    redis_stores.server.execute("HINCRBY", f"api-gateway:rate-limit:{CLIENT}", "ts", 3_600_000_000)
+    (grant,) = await redis_stores.take("a", Ask(TEN, CLIENT, 1))
     assert grant.granted == 0
-    await stores.advance(10)
-    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1))
+    await redis_stores.advance(10)
+    (grant,) = await redis_stores.take("a", Ask(TEN, CLIENT, 1))
     assert grant.granted == 1
-    await stores.close()

@@ -5,10 +5,9 @@ The stores keep their own time, so the settings are short and the tests wait for
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -20,7 +19,7 @@ from gateway.store.memory_circuits import CircuitTable, MemoryCircuits
 from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, SyncAnswer
 from gateway.store.redis_circuits import RedisCircuits
 from gateway.store.redis_client import RedisClient
-from tests.support.redis_server import RedisServer, redis_is_installed
+from tests.support.redis_server import RedisServer
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
@@ -45,25 +44,13 @@ class StoreUnderTest(Protocol):
 Replicas = Callable[[str], StoreUnderTest]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer | None]:
-    if not redis_is_installed():
-        yield None
-        return
-    directory: Path = tmp_path_factory.mktemp("redis")
-    with RedisServer(directory) as server:
-        yield server
-
-
 @pytest.fixture(params=["memory", "redis"])
-async def replica(request: pytest.FixtureRequest, server: RedisServer | None) -> AsyncIterator[Replicas]:
+async def replica(request: pytest.FixtureRequest) -> AsyncIterator[Replicas]:
     if request.param == "memory":
         table = CircuitTable()
         yield lambda name: MemoryCircuits(table, name)
         return
-    if server is None:
-        pytest.skip("redis-server is not installed")
-    server.flush()
+    server: RedisServer = request.getfixturevalue("redis")
     config = RedisConfig("single", ((server.host, server.port),), timeout=2.0)
     async with AsyncExitStack() as stack:
 
@@ -490,24 +477,21 @@ class TestFleet:
         assert (await a.sync([])).epoch == (await b.sync([])).epoch
 
 
-async def test_what_redis_holds(server: RedisServer | None) -> None:
-    if server is None:
-        pytest.skip("redis-server is not installed")
-    server.flush()
-    client = RedisClient(RedisConfig("single", ((server.host, server.port),), timeout=2.0))
+async def test_what_redis_holds(redis: RedisServer) -> None:
+    client = RedisClient(RedisConfig("single", ((redis.host, redis.port),), timeout=2.0))
     circuits = RedisCircuits(client, "api-gateway", "a")
     a = Voice(circuits, LONG)
     await a.say()
-    assert server.execute("HGET", "api-gateway:circuit-breaker", "state") == "closed"
+    assert redis.execute("HGET", "api-gateway:circuit-breaker", "state") == "closed"
     await a.fails()
-    held = server.execute("HGETALL", "api-gateway:circuit-breaker")
+    held = redis.execute("HGETALL", "api-gateway:circuit-breaker")
     assert held["state"] == "open"
     assert held["failures"] == "3"
     assert int(held["generation"]) == a.generation
     assert abs(float(held["opened_at"]) - time.time()) < 5.0
     assert not [name for name in held if name.startswith("replica:")]
-    assert server.execute("TTL", "api-gateway:circuit-breaker") > 60
-    assert server.execute("TTL", "api-gateway:replicas") > 2
+    assert redis.execute("TTL", "api-gateway:circuit-breaker") > 60
+    assert redis.execute("TTL", "api-gateway:replicas") > 2
     await Voice(circuits, upstream="orders").say()
-    assert server.execute("HGET", "api-gateway:circuit-breaker:orders", "state") == "closed"
+    assert redis.execute("HGET", "api-gateway:circuit-breaker:orders", "state") == "closed"
     await client.close()

@@ -6,8 +6,7 @@ Attempts at the upstream are made up (a permit is taken and released with an out
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -19,9 +18,7 @@ from gateway.policy.breaker import BreakerSettings, CircuitOpen, CircuitState
 from gateway.policy.outcome import Outcome
 from gateway.store.redis_circuits import RedisCircuits
 from gateway.store.redis_client import RedisClient
-from tests.support.redis_server import RedisServer, redis_is_installed
-
-pytestmark = pytest.mark.skipif(not redis_is_installed(), reason="redis-server is not installed")
+from tests.support.redis_server import RedisServer
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
@@ -82,6 +79,12 @@ class Replica:
         for _ in range(times):
             await self.attempt(Outcome.FAILURE)
 
+    async def succeed(self, for_seconds: float) -> None:
+        deadline = time.monotonic() + for_seconds
+        while time.monotonic() < deadline:
+            assert await self.attempt(Outcome.SUCCESS)
+            await asyncio.sleep(0.01)
+
     async def stop(self) -> None:
         await self.sync.stop()
         await self.circuits.close()
@@ -91,19 +94,9 @@ class Replica:
 Start = Callable[..., Awaitable[list[Replica]]]
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    directory: Path = tmp_path_factory.mktemp("redis")
-    with RedisServer(directory) as server:
-        yield server
-
-
 @pytest.fixture
-def server(running: RedisServer) -> Iterator[RedisServer]:
-    running.ensure_running()
-    running.flush()
-    yield running
-    running.ensure_running()
+def server(redis: RedisServer) -> RedisServer:
+    return redis
 
 
 @pytest.fixture
@@ -124,6 +117,7 @@ async def start(server: RedisServer) -> AsyncIterator[Start]:
         return replicas
 
     yield begin
+    server.ensure_running()
     await asyncio.gather(*(replica.stop() for replica in started))
 
 
@@ -224,9 +218,9 @@ class TestOneBrokenReplica:
         assert healthy.state is CLOSED
 
     async def test_recovers_by_its_own_probes(self, start: Start) -> None:
-        broken, healthy = await start("broken", "healthy", reset_timeout=0.3)
+        broken, healthy = await start("broken", "healthy", reset_timeout=0.5)
         await broken.fail()
-        await healthy.attempt(Outcome.SUCCESS)
+        await healthy.succeed(for_seconds=0.4)
         await until(lambda: broken.state is HALF_OPEN)
         assert healthy.state is CLOSED
         assert await broken.attempt(Outcome.SUCCESS)
@@ -306,8 +300,7 @@ class TestOperator:
     async def test_del_also_closes_what_only_one_replica_holds_open(self, start: Start, server: RedisServer) -> None:
         a, b = await start("a", "b")
         await a.fail()
-        await b.attempt(Outcome.SUCCESS)
-        await asyncio.sleep(0.3)
+        await b.succeed(for_seconds=0.4)
         assert (a.state, b.state) == (OPEN, CLOSED)
         server.execute("DEL", KEY)
         await until(lambda: a.state is CLOSED)

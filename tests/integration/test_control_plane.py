@@ -496,7 +496,7 @@ def test_paths_of_the_data_plane(path: bytes) -> None:
 
 async def test_every_path_that_is_served_is_handed_over() -> None:
     async with serving() as gateway:
-        resources = gateway.control._runner.app.router.resources()
+        resources = gateway.control.router.resources()
         paths = [resource.canonical for resource in resources if isinstance(resource, web.Resource)]
         assert paths
         assert [path for path in paths if not is_control_path(path.encode())] == []

@@ -221,9 +221,7 @@ def test_never_admits_too_much_under_load(
     spread=st.sampled_from([0.0, 0.02, 0.3]),
     turns=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 40)), min_size=1, max_size=60),
 )
-def test_a_client_limited_to_n_gets_n(
-    capacity: int, size: int, spread: float, turns: list[tuple[int, int]]
-) -> None:
+def test_a_client_limited_to_n_gets_n(capacity: int, size: int, spread: float, turns: list[tuple[int, int]]) -> None:
     fleet = Fleet(RateLimitPolicy("default", capacity, 1e-6), size)
     for who, count in turns:
         for _ in range(count):
@@ -240,7 +238,7 @@ def test_a_client_limited_to_n_gets_n(
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=5, max_size=40), st.integers(2, 4))
 def test_a_client_under_its_limit_is_never_refused(bursts: list[int], size: int) -> None:
-    """Bursts wander from replica to replica; no window of a second holds more than the capacity less a lease's refill."""
+    """Bursts wander from replica to replica, and the bucket never comes near its end."""
     policy = RateLimitPolicy("default", 100, 100.0)
     fleet = Fleet(policy, size)
     for i, burst in enumerate(bursts):
@@ -253,7 +251,9 @@ def test_a_client_under_its_limit_is_never_refused(bursts: list[int], size: int)
 
 @settings(max_examples=100, deadline=None)
 @given(policies, st.lists(st.tuples(st.floats(0, 2), st.integers(1, 50)), max_size=60))
-def test_a_bucket_in_memory_admits_capacity_and_refill(policy: RateLimitPolicy, script: list[tuple[float, int]]) -> None:
+def test_a_bucket_in_memory_admits_capacity_and_refill(
+    policy: RateLimitPolicy, script: list[tuple[float, int]]
+) -> None:
     fleet = Fleet(policy, 0)
     table = BucketTable(policy)
     for wait, count in script:

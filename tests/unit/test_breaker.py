@@ -118,6 +118,14 @@ def test_slow_call_rate(threshold: float | None, slow: int, fast: int, trips: bo
         assert bench.breaker.cause == "5 of the last 10 calls were slow"
 
 
+def test_a_fast_success_completes_the_minimum_for_the_slow_calls_before_it() -> None:
+    bench = Bench(RATES)
+    for elapsed in [1.0] * 9 + [0.1]:
+        assert bench.state is CLOSED
+        bench.attempt(SUCCESS, elapsed)
+    assert bench.state is OPEN
+
+
 def test_old_calls_do_not_count() -> None:
     bench = Bench(RATES)
     bench.play("fffffffff")

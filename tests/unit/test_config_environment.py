@@ -60,12 +60,18 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "ENVIRONMENT": ("production", {}),
     "LOG_LEVEL": ("debug", {}),
     "LOG_FORMAT": ("text", {}),
+    "LOG_DIR": ("logs", {}),
+    "ALERT_HIGH_ERROR_RATE": ("0.1", {}),
+    "ALERT_WEBHOOK_URL": ("https://hooks.example/alerts?key=1", {}),
+    "ALERT_WEBHOOK_SECRET": ("secret", {}),
     "HOST": ("::1", {}),
     "TRUSTED_PROXIES": ("10.0.0.0/8", {}),
     "VIA_NAME": ("edge-1", {}),
     "TRACE_SAMPLE_RATIO": ("0.1", {}),
     "MAX_INFLIGHT_QUEUE": ("10", {"MAX_INFLIGHT_QUEUE_TIMEOUT_SECONDS": "1"}),
     "LOAD_SHED_STATUS": ("503", {}),
+    "ADMIN_TOKEN": ("0123456789abcdef", {}),
+    "ADMIN_HOST": ("::1", {}),
     "RATE_LIMIT_ON_REDIS_FAILURE": ("closed", {}),
     "REDIS_URL": ("redis://redis", {}),
     "REDIS_HOST": ("redis", {}),
@@ -139,6 +145,7 @@ def test_a_range_ends_where_it_says(name: str, bounds: tuple[float, float]) -> N
     related |= {"CIRCUIT_BREAKER_WINDOW_SIZE": "100000", "EJECTION_MAX_TIME_SECONDS": "86400", "REDIS_HOST": "redis"}
     related |= {"UPSTREAM_HEALTH_CHECK_INTERVAL": "3600", "MAX_INFLIGHT_QUEUE_TIMEOUT_SECONDS": "1"}
     related |= {"RATE_LIMIT_TTL": "604800", "RATE_LIMIT_REFILL_RATE": "100", "RATE_LIMIT_CAPACITY": "1"}
+    related |= {"ALERT_CRITICAL_ERROR_RATE": "1", "ALERT_HIGH_ERROR_RATE": "0.01"}
     if name == "BULKHEAD_QUEUE_TIMEOUT_SECONDS":
         related["BULKHEAD_QUEUE"] = "0"
     for inside in (lowest, highest):

@@ -36,13 +36,17 @@ LAYERS = {
     "gateway.store": layer("gateway.policy", "gateway.config.model", "redis", "hiredis", "orjson"),
     "gateway.fleet": layer("gateway.policy", "gateway.store", "gateway.config.model"),
     "gateway.wire": layer("uvloop", "httptools"),
+    # It waits on somebody else's server, in a task of its own.
+    "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
     "gateway.telemetry": layer("orjson", "prometheus_client"),
     "gateway.proxy": layer(
         "gateway.wire", "gateway.policy", "gateway.fleet", "gateway.telemetry", "gateway.config.model", "orjson"
     ),
     # The one place of the data plane that may be slow: it asks an endpoint now and then, outside any request.
     "gateway.proxy.health_check": layer("gateway.proxy", "gateway.config.model", "aiohttp", "yarl"),
-    "gateway.control": layer("gateway.telemetry", "aiohttp", "orjson", "prometheus_client"),
+    "gateway.control": layer(
+        "gateway.telemetry", "aiohttp", "orjson", "prometheus_client", "pydantic", "annotated_types"
+    ),
     "gateway.config": layer("gateway.policy", "yaml", *PYDANTIC),
     "gateway.app": layer("gateway", *THEIRS),
     "gateway.cli": layer("gateway.app", "gateway.config", "uvloop"),

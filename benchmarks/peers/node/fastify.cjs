@@ -11,8 +11,7 @@ async function main () {
     redis: new Redis({ host: '127.0.0.1', port: Number(redisPort) })
   })
   await fastify.register(require('@fastify/http-proxy'), {
-    upstream,
-    undici: { connections: 256, pipelining: 1 }
+    upstream
   })
   await fastify.listen({ host: '127.0.0.1', port: Number(port) })
 }

@@ -1,9 +1,9 @@
 -- One circuit of the fleet, or the list of live replicas: KEYS[1] is the only key touched, ARGV[1] names the operation.
 --
 -- A circuit is a hash: state, failures, opened_at, retry_at (end of the open time or of the force), generation, cause,
--- successes (half-open), suspected_at, success_at and success_by (latest success seen, and whose), replica:{id} (that
--- replica's evidence: seen calls failures slow_calls success_at failure_at...), probe:{token} (when the lease lapses).
--- Instants are seconds of this server's clock.
+-- successes (half-open), suspected_at, success_at (latest of the replicas that are gone), replica:{id} (that replica's
+-- evidence: seen calls failures slow_calls success_at failure_at...), probe:{token} (when the lease lapses). Instants are
+-- seconds of this server's clock.
 --
 -- The rules are those of gateway/store/memory_circuits.py, which explains them; one conformance suite holds the two
 -- together. Evidence of another generation is ignored, and every transition begins a new one.
@@ -222,10 +222,6 @@ if circuit.state == 'closed' then
     packed[i] = (i == 1 or i >= 5) and instant(number) or tostring(number)
   end
   redis.call('HSET', key, 'replica:' .. replica, table.concat(packed, ' '))
-  if own[5] > (tonumber(circuit.success_at) or 0) then
-    set('success_at', instant(own[5]))
-    set('success_by', replica)
-  end
 end
 
 if circuit.state == 'closed' then
@@ -234,6 +230,9 @@ if circuit.state == 'closed' then
     if numbers[1] <= now - LIVE then
       evidence[id] = nil
       redis.call('HDEL', key, 'replica:' .. id)
+      if numbers[5] > (tonumber(circuit.success_at) or 0) then
+        set('success_at', instant(numbers[5]))
+      end
     else
       totals.calls = totals.calls + numbers[2]
       totals.failures = totals.failures + numbers[3]
@@ -244,7 +243,7 @@ if circuit.state == 'closed' then
   -- A replica's failures are later than its own success by construction; against those of others, instants decide.
   local consecutive, newest = 0, 0
   for id, numbers in pairs(evidence) do
-    local success_at = circuit.success_by ~= id and tonumber(circuit.success_at) or 0
+    local success_at = tonumber(circuit.success_at) or 0
     for other, theirs in pairs(evidence) do
       if other ~= id then
         success_at = math.max(success_at, theirs[5])

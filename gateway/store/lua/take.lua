@@ -2,7 +2,7 @@
 --
 -- KEYS    one bucket each: a hash of `tokens`, `ts` (of the Redis clock, in microseconds) and, while there are any,
 --         `leases`: "replica:amount:id," for each, in the order of their booking; the id is the time of the booking.
--- ARGV    replica, lease time and hold time in microseconds, lease share; then for each key
+-- ARGV    replica, lease time and hold time in microseconds, lease share, and eight big-endian doubles for each key:
 --         capacity, refill rate (tokens per second), max ttl (seconds), want, lease, unspent, lease id, debt.
 -- Answer  for each key: granted, leased, lease id, remaining (millionths), retry after, reset after,
 --         held elsewhere, held time; times in microseconds.
@@ -19,10 +19,10 @@ local now = time[1] * 1000000 + time[2]
 local answer = {}
 
 for k = 1, #KEYS do
-  local key, a = KEYS[k], 4 + (k - 1) * 8
-  local capacity, rate, max_ttl = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]) / 1000000, ARGV[a + 3] * 1000000
-  local want, lease, unspent = tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6])
-  local lease_id, debt = tonumber(ARGV[a + 7]), tonumber(ARGV[a + 8])
+  local key = KEYS[k]
+  local capacity, rate, max_ttl, want, lease, unspent, lease_id, debt =
+    struct.unpack('>dddddddd', ARGV[5], (k - 1) * 64 + 1)
+  rate, max_ttl = rate / 1000000, max_ttl * 1000000
 
   local state = redis.pcall('HMGET', key, 'tokens', 'ts', 'leases')
   if state.err then

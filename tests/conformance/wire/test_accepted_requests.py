@@ -30,7 +30,11 @@ H = b"Host: a\r\n"
         (b"", b"GET /proxy%b HTTP/1.1", H + b"X-Tab: a\tb\r\n"),
         (b"", b"GET /proxy%b HTTP/1.1", H + b"".join(b"X-%d: a\r\n" % n for n in range(99))),
         (b"", b"GET /proxy%b HTTP/1.1", H + b"Content-Length: 0\r\n"),
-        (b"", b"GET /proxy%b HTTP/1.1", H + b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: x\r\n"),
+        (
+            b"",
+            b"GET /proxy%b HTTP/1.1",
+            H + b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: x\r\n",
+        ),
         (b"", b"GET /proxy%b HTTP/1.1", H + b"Upgrade: websocket\r\n"),
         (b"", b"DELETE /proxy%b HTTP/1.1", H + b"Expect: 100-continue\r\n"),
     ],

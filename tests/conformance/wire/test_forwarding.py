@@ -69,9 +69,7 @@ def test_hop_by_hop_fields_and_those_that_connection_names_are_removed(
 
 
 @pytest.mark.parametrize("name", [b"Content-Length", b"Host", b"X-Request-ID", b"Via", b"X-Forwarded-For"])
-def test_connection_cannot_name_away_what_matters(
-    name: bytes, client: RawClient, upstream: ProgrammedUpstream
-) -> None:
+def test_connection_cannot_name_away_what_matters(name: bytes, client: RawClient, upstream: ProgrammedUpstream) -> None:
     path = fresh()
     ask(client, path, b"Connection: " + name, b"Content-Length: 3", b"X-Request-ID: r", method=b"POST", body=b"abc")
     assert client.read_response().status == 200
@@ -210,7 +208,7 @@ def test_set_cookie_is_never_folded_and_response_fields_keep_their_order(
     )
     ask(client, path)
     response = client.read_response()
-    names = [name for name, _ in response.headers if name not in {"X-Request-ID"}]
+    names = [name for name, _ in response.headers if name != "X-Request-ID"]
     assert names == ["Set-Cookie", "B", "Set-Cookie", "a", "Content-Length"]
     assert response.all("Set-Cookie") == ["a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT", "b=2"]
 

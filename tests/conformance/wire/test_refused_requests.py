@@ -1,4 +1,4 @@
-"""Requests that must not be forwarded: the answer, the end of the connection, and that nothing behind them gets through.
+"""Requests that must not be forwarded: the answer, the end of the connection, and nothing behind them gets through.
 
 Every case is followed, in the same write, by a well-formed request for /proxy/smuggled. If the gateway and a client in
 front of it disagree about where the refused request ends, that is the request which slips through.
@@ -203,9 +203,7 @@ def _forwarded(upstream: ProgrammedUpstream) -> int:
 
 
 @pytest.mark.parametrize("name", ["lf in the line", "obs-fold", "two lengths", "no host", "connect with a path"])
-def test_a_refused_request_that_comes_byte_by_byte(
-    name: str, client: RawClient, upstream: ProgrammedUpstream
-) -> None:
+def test_a_refused_request_that_comes_byte_by_byte(name: str, client: RawClient, upstream: ProgrammedUpstream) -> None:
     raw, status = ALL[name]
     before = _forwarded(upstream)
     for at in range(len(raw)):

@@ -172,6 +172,14 @@ def test_no_answer_is_502(reset: bool, client: RawClient, upstream: ProgrammedUp
     assert json.loads(response.body)["reason"] == "upstream_unreachable"
 
 
+def then_silence(octets: bytes) -> Answer:
+    def answer(peer: Peer, seen: Seen) -> None:
+        peer.send(octets)
+        peer.wait_for_end()
+
+    return answer
+
+
 TRUNCATED: dict[str, Answer] = {
     "length, fin": framed(HEAD + b"Content-Length: 100\r\n\r\nhello"),
     "length, rst": framed(HEAD + b"Content-Length: 100\r\n\r\nhello", reset=True),
@@ -180,16 +188,14 @@ TRUNCATED: dict[str, Answer] = {
     "chunked, rst": framed(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", reset=True),
     "chunked, malformed": framed(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", b"zz\r\n", delay=0.05),
     "close-delimited, rst": framed(HEAD + b"\r\nhello", reset=True),
-    "silence": lambda peer, seen: (peer.send(HEAD + b"Content-Length: 100\r\n\r\nhello"), peer.wait_for_end(), None)[2],
-    "silence without length": lambda peer, seen: (peer.send(HEAD + b"\r\nhello"), peer.wait_for_end(), None)[2],
+    "silence": then_silence(HEAD + b"Content-Length: 100\r\n\r\nhello"),
+    "silence without length": then_silence(HEAD + b"\r\nhello"),
 }
 
 
 @pytest.mark.parametrize("minor", [0, 1])
 @pytest.mark.parametrize("answer", TRUNCATED.values(), ids=TRUNCATED.keys())
-def test_truncation_is_visible(
-    minor: int, answer: Answer, client: RawClient, upstream: ProgrammedUpstream
-) -> None:
+def test_truncation_is_visible(minor: int, answer: Answer, client: RawClient, upstream: ProgrammedUpstream) -> None:
     upstream.on(path := fresh(), answer)
     get(client, path, minor)
     response = client.read_response()
@@ -292,7 +298,9 @@ def test_an_early_answer_and_a_close_while_the_client_uploads(
 
 
 def test_an_answer_byte_by_byte(client: RawClient, upstream: ProgrammedUpstream) -> None:
-    raw = b"HTTP/1.1 103 E\r\nA: b\r\n\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n"
+    raw = (
+        b"HTTP/1.1 103 E\r\nA: b\r\n\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n"
+    )
     pieces = [raw[at : at + 1] for at in range(len(raw))]
     upstream.on(path := fresh(), framed(*pieces, close=False, delay=0.0005))
     get(client, path)

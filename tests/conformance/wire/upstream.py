@@ -4,6 +4,7 @@ One thread for each connection, keep-alive, no opinion about what it receives: a
 whole request is here, or a function that is given the peer as soon as the head is here and does what it likes.
 """
 
+import contextlib
 import re
 import socket
 import struct
@@ -202,10 +203,8 @@ class ProgrammedUpstream:
         with self._lock:
             peers = list(self._peers)
         for sock in (self._socket, *peers):
-            try:
+            with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             sock.close()
 
     @property
@@ -241,10 +240,13 @@ class ProgrammedUpstream:
             threading.Thread(target=self._serve, args=(sock, number), daemon=True).start()
 
     def _serve(self, sock: socket.socket, number: int) -> None:
+        raw = sock
         try:
             sock.settimeout(30.0)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer = Peer(self._wrap(sock) if self._wrap else sock, number)
+            if self._wrap is not None:
+                sock = self._wrap(sock)
+            peer = Peer(sock, number)
             while peer.open:
                 seen = Seen(peer.until(b"\r\n\r\n"), number)
                 with self._lock:
@@ -261,8 +263,9 @@ class ProgrammedUpstream:
             self.endings[number] = f"broken: {error}"
         finally:
             with self._lock:
-                self._peers.discard(sock)
+                self._peers.discard(raw)
             sock.close()
+            raw.close()
 
     def _next_answer(self, path: str) -> Answer:
         program = self._programs.get(path)

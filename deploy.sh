@@ -1,0 +1,515 @@
+#!/usr/bin/env bash
+# Builds, checks, tries, starts and goes back. `bash deploy.sh help` lists the commands.
+#
+# In this order, so that a mistake is found before it costs anything:
+#   prerequisites -> .env -> compose files -> ports -> image `candidate` -> `gateway check` in it -> a trial gateway
+#   beside those that run -> now the images get their names, `up`, every gateway ready -> the next step
+# What fails before `up` leaves everything as it runs. What fails after it, or is interrupted there, goes back to the
+# image `previous` and to the .env that was deployed last. What was deployed is noted in .deploy/. Nothing here removes data.
+
+set -Eeuo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=scripts/compose.sh
+. scripts/compose.sh
+
+STATE=.deploy
+READY_SECONDS=${READY_SECONDS:-60}
+PULL=missing
+BUILD=yes
+phase=checking
+trial=
+before=()
+mode=
+
+usage() {
+  cat <<'TEXT'
+bash deploy.sh COMMAND [OPTION]...
+
+  dev              deploy for development: gateway on 5000, stub upstream on 5001, Redis
+  prod             deploy for production
+  status           what runs, and how it is
+  logs [SERVICE]   the last log lines, and what follows on a terminal
+  stop             stop and remove the containers; images and data stay
+  backup           Redis and the settings, into redis-backups/
+  restore FILE     a Redis backup back into Redis
+  update           the same as dev or prod, whichever runs, with newer base images
+  rollback         the image and the .env of the deployment before this one
+  help             this text
+
+Options of dev, prod, update and rollback
+  --no-pull        never pull an image; what is missing is an error
+  --no-build       use the image that is here (or that DOCKER_IMAGE names) instead of building one
+
+Environment: READY_SECONDS (60) for a gateway to become ready, COMPOSE ("docker compose" or docker-compose).
+TEXT
+}
+
+# Images. `candidate` becomes `latest` (or `dev`), what had that name becomes `previous`.
+
+names() {
+  local image
+  image=$(setting DOCKER_IMAGE)
+  image=${image:-resilient-api-gateway}
+  printf '%s\n' "$image" "$image-stub"
+}
+
+image_id() { docker image inspect --format '{{.Id}}' "$1" 2>/dev/null; }
+
+obtain_images() {
+  local image base ours
+  ours=$(names)
+  ours=${ours%%$'\n'*}
+  base=$(sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile)
+  for image in $(compose config | sed -n 's/^ *image: *//p' | tr -d "\"'" | sort -u) "$base"; do
+    if [[ $image == "$ours"* || ($image == "$base" && $BUILD == no) ]]; then continue; fi
+    obtain "$image"
+  done
+  if [[ $BUILD == yes ]]; then
+    say "building the image"
+    DOCKER_IMAGE_TAG=candidate compose build ||
+      die "The image could not be built." "What runs was not touched."
+  else
+    if [[ $PULL == all ]]; then docker pull "$ours:$tag" || warn "could not pull $ours:$tag: using the one that is here"; fi
+    for image in $(names); do
+      if image_id "$image:$tag" >/dev/null; then docker tag "$image:$tag" "$image:candidate"; fi
+    done
+    image_id "$ours:candidate" >/dev/null || die "There is no image $ours:$tag." "Leave out --no-build to build it."
+  fi
+}
+
+obtain() {
+  local present=no
+  if image_id "$1" >/dev/null; then present=yes; fi
+  case $PULL/$present in
+    all/* | missing/no) ;;
+    never/no) die "The image $1 is not here, and --no-pull forbids pulling it." "Without --no-pull: docker pull $1" ;;
+    *) return 0 ;;
+  esac
+  say "pulling $1"
+  if docker pull "$1"; then return 0; fi
+  if [[ $present == yes ]]; then
+    warn "could not pull $1: using the one that is here"
+  else
+    die "The image $1 could not be pulled and is not here." "Check the registry and the network. What runs was not touched."
+  fi
+}
+
+# The settings.
+
+prepare_env() {
+  local template=.env.prod
+  if [[ $mode == dev ]]; then template=.env.example; fi
+  if [[ -d .env ]]; then rmdir .env 2>/dev/null || die ".env is a directory." "Move it away and deploy again."; fi
+  if [[ ! -e .env ]]; then
+    (umask 077 && cp "$template" .env.new && mv .env.new .env)
+    say "wrote .env from $template"
+  fi
+  local files
+  files=$(setting COMPOSE_FILE)
+  if [[ $mode == prod && $files != *docker-compose.prod.yml* ]]; then
+    die ".env is not for production: it has no COMPOSE_FILE=docker-compose.prod.yml." \
+      "Move it away (mv .env .env.dev) and deploy again, or start from .env.prod."
+  elif [[ $mode == dev && $files == *prod* ]]; then
+    die ".env is for production: COMPOSE_FILE=$files." "Move it away (mv .env .env.live) and deploy again."
+  fi
+  if [[ $mode == prod && -z $(setting REDIS_PASSWORD) ]]; then
+    local password
+    password=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
+    if grep -q '^REDIS_PASSWORD=' .env; then
+      edit_env "s/^REDIS_PASSWORD=.*/REDIS_PASSWORD=$password/"
+    else
+      printf 'REDIS_PASSWORD=%s\n' "$password" >>.env
+    fi
+    say "made a password for Redis, in .env"
+  fi
+  if [[ $(setting REDIS_PASSWORD) == *[!A-Za-z0-9]* ]]; then
+    die "REDIS_PASSWORD in .env: only letters and digits, please." \
+      "Compose, redis.conf and the gateway each read other characters in their own way."
+  fi
+  local port
+  port=$(sed -n 's/^PORT=//p' .env | tail -n 1)
+  if [[ -n $port && $port != 5000 ]]; then
+    warn "PORT=$port in .env has no effect in a container. To publish the gateway there: DOCKER_PUBLISH=$port"
+  fi
+  protect_env
+}
+
+# In place, keeping owner and mode, and never half-written.
+edit_env() {
+  (umask 077 && sed "$1" .env >"$STATE/env.new")
+  cat "$STATE/env.new" >.env
+  rm -f "$STATE/env.new"
+}
+
+# Only its owner and the gateway may read the passwords.
+protect_env() {
+  local user
+  if ((EUID == 0)); then
+    user=$(setting DOCKER_USER)
+    user=${user:-10001:10001}
+    chgrp "${user#*:}" .env
+    chmod 640 .env
+  else
+    if [[ -z $(setting DOCKER_USER) ]]; then
+      printf '\n# Whoever owns this file runs the gateway, so that nobody else need read it.\nDOCKER_USER=%s:%s\n' "$(id -u)" "$(id -g)" >>.env
+    fi
+    chmod 600 .env
+  fi
+}
+
+fingerprint() { find .env config -type f -exec sha256sum {} + | sort | sha256sum; }
+
+check_compose() {
+  local problem
+  problem=$(compose config -q 2>&1) || die "The compose files and .env do not fit together:" "$problem" "What runs was not touched."
+}
+
+check_settings() {
+  say "checking the configuration"
+  local answer status=0
+  answer=$(DOCKER_IMAGE_TAG=candidate compose run --rm --no-deps -T proxy-service python -m gateway check </dev/null 2>"$STATE/check.err") || status=$?
+  if ((status)); then
+    if [[ -z $answer ]]; then
+      die "The configuration could not be checked:" "$(tail -n 5 "$STATE/check.err")" "What runs was not touched."
+    fi
+    die "The configuration is wrong:" "${answer//$'\n'/$'\n'       }" "What runs was not touched."
+  fi
+  printf '    %s\n' "$answer"
+}
+
+# Ports that this deployment publishes, if their number is fixed.
+published() {
+  local value
+  for name in "$@"; do
+    value=$(setting "${name%%:*}")
+    value=${value:-${name#*:}}
+    value=${value##*:}
+    if [[ $value =~ ^[0-9]+$ ]]; then printf '%s\n' "$value"; fi
+  done
+}
+
+check_ports() {
+  local port id own=
+  for id in $(compose ps -q 2>/dev/null); do own+=" $(docker port "$id" 2>/dev/null || true)"; done
+  local wanted=(DOCKER_PUBLISH:5000)
+  if [[ $mode == dev ]]; then wanted+=(DOCKER_STUB_PUBLISH:5001); fi
+  if [[ $(setting COMPOSE_FILE) == *scale* ]]; then wanted+=(DOCKER_NGINX_PUBLISH:5000); fi
+  for port in $(published "${wanted[@]}"); do
+    if [[ $own =~ :$port([^0-9]|$) ]]; then continue; fi
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+      die "Port $port is taken by another program." \
+        "Find it with: ss -ltnp 'sport = :$port'. Or publish elsewhere, in .env: DOCKER_PUBLISH=5080" \
+        "What runs was not touched."
+    fi
+  done
+}
+
+# Ready: it answers 200 on /readyz from inside. Hopeless (2): it has ended, or keeps being restarted.
+gateway_ready() {
+  local state
+  state=$(docker inspect --format '{{.State.Status}} {{.RestartCount}}' "$1" 2>/dev/null) || return 2
+  case $state in
+    exited* | dead*) return 2 ;;
+    *" 0" | *" 1" | *" 2") ;;
+    *) return 2 ;;
+  esac
+  docker exec "$1" curl -fsS -m 2 -o /dev/null http://127.0.0.1:5000/readyz >/dev/null 2>&1
+}
+
+try_out() {
+  say "trying it beside what runs"
+  trial="gateway-trial-$$"
+  DOCKER_IMAGE_TAG=candidate compose run -d --no-deps --name "$trial" proxy-service >"$STATE/trial.out" 2>&1 </dev/null ||
+    die "A trial gateway could not be started:" "$(tail -n 5 "$STATE/trial.out")" "What runs was not touched."
+  if ! wait_for "$READY_SECONDS" gateway_ready "$trial"; then
+    printf -- '--- the last log lines of the trial gateway\n' >&2
+    docker logs --tail 40 "$trial" >&2 2>&1 || true
+    printf -- '---\n' >&2
+    die "The new gateway did not become ready within $READY_SECONDS s." "What runs was not touched."
+  fi
+  end_trial
+}
+
+end_trial() {
+  if [[ -n $trial ]]; then
+    docker stop -t 5 "$trial" >/dev/null 2>&1 || true
+    docker rm -f "$trial" >/dev/null 2>&1 || true
+    trial=
+  fi
+}
+
+# The switch, and the way back.
+
+name_images() {
+  local image old new
+  for image in $(names); do
+    new=$(image_id "$image:candidate") || continue
+    old=$(image_id "$image:$tag") || old=
+    if [[ -n $old && $old != "$new" ]]; then docker tag "$old" "$image:$previous"; fi
+    docker tag "$new" "$image:$tag"
+    docker rmi "$image:candidate" >/dev/null
+  done
+}
+
+up() {
+  local id kept restart=$1
+  kept=$(compose ps -q proxy-service)
+  compose up -d || return 1
+  # A gateway that `up` did not replace still has the old settings. One after the other: several never stop together.
+  for id in $kept; do
+    if [[ $restart == yes ]] && docker inspect "$id" >/dev/null 2>&1; then
+      docker restart -t 45 "$id" >/dev/null || return 1
+      wait_for "$READY_SECONDS" gateway_ready "$id" || return 1
+    fi
+  done
+  all_ready
+}
+
+all_ready() {
+  local id ids port
+  ids=$(containers proxy-service)
+  [[ -n $ids ]] || return 1
+  for id in $ids; do wait_for "$READY_SECONDS" gateway_ready "$id" || return 1; done
+  wait_for 30 redis_answers || return 1
+  for port in $(published "$([[ $(setting COMPOSE_FILE) == *scale* ]] && echo DOCKER_NGINX_PUBLISH:5000 || echo DOCKER_PUBLISH:5000)"); do
+    wait_for 10 answers "$port" || return 1
+  done
+}
+
+redis_answers() {
+  local services
+  services=$(compose config --services)
+  if [[ $'\n'$services$'\n' != *$'\nredis\n'* ]]; then return 0; fi
+  [[ $(compose exec -T redis redis-cli ping </dev/null 2>/dev/null) == *PONG* ]]
+}
+
+# Through the published port, from this host. Without curl: something must listen there.
+answers() {
+  if command -v curl >/dev/null; then
+    curl -fsS -m 2 -o /dev/null "http://127.0.0.1:$1/readyz" 2>/dev/null
+  else
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+  fi
+}
+
+show_failure() {
+  printf -- '--- what runs, and the last log lines\n' >&2
+  compose ps >&2 || true
+  compose logs --tail=40 proxy-service redis >&2 2>&1 || true
+  printf -- '---\n' >&2
+}
+
+go_back() {
+  phase=going-back
+  if ((${#before[@]} == 0)); then
+    warn "nothing ran before: removing what was started"
+    compose rm --stop --force >/dev/null 2>&1 || true
+    return
+  fi
+  warn "going back to what ran before"
+  local image
+  for image in $(names); do
+    if [[ -n ${was[$image]:-} ]]; then docker tag "${was[$image]}" "$image:$tag"; fi
+  done
+  if [[ -f $STATE/env ]] && ! cmp -s "$STATE/env" .env; then
+    cp -p .env .env.rejected
+    cat "$STATE/env" >.env
+    warn "the .env that failed is now .env.rejected; .env is the one that was deployed before"
+  fi
+  # Whatever was not replaced may have been restarted with other settings.
+  if up yes; then
+    warn "what ran before runs again"
+  else
+    warn "what ran before does not become ready either: bash deploy.sh logs proxy-service"
+  fi
+}
+
+finish() {
+  local status=$?
+  trap '' INT TERM HUP
+  trap - EXIT
+  end_trial
+  if [[ -f $STATE/env.undo ]]; then
+    cat "$STATE/env.undo" >.env
+    rm -f "$STATE/env.undo"
+  fi
+  if [[ $phase == switching ]]; then
+    if ((status == 0)); then status=1; fi
+    go_back
+    printf 'error: not deployed\n' >&2
+  fi
+  exit "$status"
+}
+
+begin() {
+  (umask 077 && mkdir -p "$STATE")
+  # Held until this shell ends, however it ends.
+  if command -v flock >/dev/null; then
+    exec 9>"$STATE/lock"
+    flock -n 9 || die "Another deployment is under way." "It holds $STATE/lock; wait for it to end."
+  fi
+  trap finish EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+}
+
+# What runs now, to come back to.
+look_at_what_runs() {
+  local image
+  mapfile -t before < <(containers proxy-service)
+  for image in $(names); do was[$image]=$(image_id "$image:$tag" || true); done
+}
+
+switch_over() {
+  local restart=no
+  check_settings
+  try_out
+  if [[ ! -f $STATE/settings ]] || [[ $(fingerprint) != "$(cat "$STATE/settings")" ]]; then restart=yes; fi
+  phase=switching
+  name_images
+  say "starting"
+  if ! up "$restart"; then
+    show_failure
+    exit 1
+  fi
+  phase=deployed
+  (
+    umask 077
+    if [[ -f $STATE/env ]] && ! cmp -s "$STATE/env" .env; then cp "$STATE/env" "$STATE/env.previous"; fi
+    cp .env "$STATE/env"
+    fingerprint >"$STATE/settings"
+  )
+  rm -f "$STATE/env.undo"
+}
+
+set_mode() {
+  mode=$1
+  tag=latest previous=previous
+  if [[ $mode == dev ]]; then tag=dev previous=dev-previous; fi
+  declare -gA was=()
+}
+
+current_mode() {
+  [[ -f .env ]] || die "There is no .env here: nothing was deployed." "First: bash deploy.sh prod"
+  if [[ $(setting COMPOSE_FILE) == *prod* ]]; then echo prod; else echo dev; fi
+}
+
+deploy() {
+  set_mode "$1"
+  require_docker
+  begin
+  prepare_env
+  check_compose
+  look_at_what_runs
+  check_ports
+  obtain_images
+  switch_over
+  status
+  next_steps
+}
+
+roll_back() {
+  local image found=no
+  set_mode "$(current_mode)"
+  require_docker
+  begin
+  check_compose
+  look_at_what_runs
+  for image in $(names); do
+    if image_id "$image:$previous" >/dev/null; then
+      docker tag "$image:$previous" "$image:candidate"
+      found=yes
+    elif image_id "$image:$tag" >/dev/null; then
+      docker tag "$image:$tag" "$image:candidate"
+    fi
+  done
+  if [[ -f $STATE/env.previous ]]; then
+    if ! cmp -s "$STATE/env" .env; then
+      cp -p .env .env.rejected
+      warn ".env was edited after the last deployment: kept as .env.rejected"
+    fi
+    (umask 077 && cp .env "$STATE/env.undo")
+    cat "$STATE/env.previous" >.env
+    found=yes
+  fi
+  [[ $found == yes ]] || die "There is no deployment before this one to go back to."
+  say "going back to the deployment before this one"
+  switch_over
+  status
+  say "once more 'bash deploy.sh rollback' returns to the later one"
+}
+
+status() {
+  local id
+  compose ps
+  for id in $(containers proxy-service); do
+    printf '\n%s\n' "$(docker inspect --format '{{.Name}}  {{.Config.Image}}  up since {{.State.StartedAt}}' "$id")"
+    docker exec "$id" curl -sS -m 3 http://127.0.0.1:5000/health 2>&1 || true
+  done
+  [[ -n $(containers proxy-service) ]] || die "No gateway runs." "Start with: bash deploy.sh prod (or dev)"
+}
+
+next_steps() {
+  local port
+  if [[ $(setting COMPOSE_FILE) == *scale* ]]; then port=$(published DOCKER_NGINX_PUBLISH:5000); else port=$(published DOCKER_PUBLISH:5000); fi
+  say "deployed. Next: curl http://localhost:${port:-PORT}/health"
+  if [[ $mode == prod ]]; then
+    if [[ $(setting COMPOSE_PROFILES) == *stub* ]]; then
+      say "traffic goes to the stub upstream: set UPSTREAM_URL in .env, remove COMPOSE_PROFILES, deploy again"
+    fi
+    say "every endpoint: ./test-endpoints.sh; backups: docs/operations.md"
+  else
+    say "the tests: ${compose_command[*]} exec proxy-service pytest tests -v"
+  fi
+}
+
+show_logs() {
+  local follow=()
+  if [[ -t 1 ]]; then follow=(--follow); fi
+  compose logs --tail=100 "${follow[@]}" "$@"
+}
+
+main() {
+  local command=${1:-help} arguments=()
+  shift || true
+  while (($#)); do
+    case $1 in
+      --no-pull) PULL=never ;;
+      --no-build) BUILD=no ;;
+      -h | --help) command=help ;;
+      -*) die "unknown option $1" "bash deploy.sh help" ;;
+      *) arguments+=("$1") ;;
+    esac
+    shift
+  done
+  case $command in
+    help | -h | --help) usage ;;
+    dev | prod) deploy "$command" ;;
+    update)
+      if [[ $PULL == missing ]]; then PULL=all; fi
+      deploy "$(current_mode)"
+      ;;
+    rollback) roll_back ;;
+    status)
+      require_docker
+      status
+      ;;
+    logs)
+      require_docker
+      show_logs "${arguments[@]}"
+      ;;
+    stop)
+      require_docker
+      compose rm --stop --force
+      say "stopped; images and data are still here"
+      ;;
+    backup) exec bash scripts/backup.sh "${arguments[@]}" ;;
+    restore) exec bash scripts/restore.sh "${arguments[@]}" ;;
+    *)
+      usage >&2
+      die "unknown command $command"
+      ;;
+  esac
+}
+
+main "$@"

@@ -1,0 +1,36 @@
+"""The resilience API: its operations, made of what they tell and command."""
+
+from aiohttp import web
+
+from gateway.control import docs_page, openapi
+from gateway.control.access import Access
+from gateway.control.api import alerts, circuits, errors, explain, health, metrics
+from gateway.control.api.operation import routes as serve
+from gateway.control.facts import Facts
+from gateway.control.services import Services
+
+
+def routes(facts: Facts, access: Access) -> list[web.RouteDef]:
+    """Everything below `/api`, with the document that describes it and the page to read that."""
+    with_figures = Services(facts.figures.services)
+    with_circuits = Services(circuit.upstream for circuit in facts.view.circuits)
+    about_circuits = circuits.operations(facts)
+    about_the_rest = [
+        *health.operations(facts),
+        *metrics.operations(facts),
+        *errors.operations(facts, with_figures),
+        *alerts.operations(facts),
+        *explain.operations(facts),
+    ]
+    document = openapi.document(
+        [*about_the_rest, *about_circuits],
+        services=with_circuits.names,
+        version=facts.view.version,
+        needs_token=access.needs_token,
+    )
+    return [
+        *serve(about_circuits, access, with_circuits),
+        *serve(about_the_rest, access, with_figures),
+        *openapi.routes(document),
+        *docs_page.routes(),
+    ]

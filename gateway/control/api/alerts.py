@@ -1,0 +1,53 @@
+"""Alerts of this process's checks, and forgetting those that are over."""
+
+from typing import Any, Literal
+
+from gateway.control import audit
+from gateway.control.api.operation import Call, Input, Nothing, Operation
+from gateway.control.facts import Facts
+from gateway.control.models import AlertEntry, Alerts, Cleanup
+from gateway.telemetry.alerts import Alert
+from gateway.telemetry.render import rfc3339
+
+
+class Which(Input):
+    state: Literal["active", "all"] = "active"
+
+
+def entry(alert: Alert) -> AlertEntry:
+    return AlertEntry(
+        id=alert.id,
+        name=alert.kind,
+        severity=alert.severity,
+        service=alert.service,
+        state=alert.state,
+        message=alert.message,
+        first_time=rfc3339(alert.first_at),
+        last_time=rfc3339(alert.last_at),
+        resolved_time=None if alert.resolved_at is None else rfc3339(alert.resolved_at),
+        count=alert.count,
+    )
+
+
+def operations(facts: Facts) -> list[Operation[Any, Any]]:
+    async def alerts(call: Call[Which, Nothing]) -> Alerts:
+        found = facts.alerts.all() if call.query.state == "all" else facts.alerts.active()
+        return Alerts(count=len(found), alerts=[entry(alert) for alert in found])
+
+    async def cleanup(call: Call[Nothing, Nothing]) -> Cleanup:
+        before = len(facts.alerts.all())
+        removed = facts.alerts.cleanup()
+        audit.record(
+            "cleanup-alerts", call, before={"alerts": before}, after={"alerts": before - removed}, scope="process"
+        )
+        return Cleanup(removed=removed)
+
+    return [
+        Operation(
+            "GET", "/api/resilience/alerts", "getAlerts", "What is wrong, or was", Alerts, alerts, Which, Nothing
+        ),
+        Operation(
+            "POST", "/api/admin/cleanup/alerts", "cleanupAlerts", "Forget the alerts that are resolved",
+            Cleanup, cleanup, Nothing, Nothing, changes=True,
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,152 @@
+"""The circuits: their states, and an operator's hand on them.
+
+States are this replica's, which follow the fleet's within a quarter of a second; commands go to the whole fleet.
+"""
+
+from typing import Any, Literal
+
+from gateway.control import audit
+from gateway.control.api.operation import Call, Nothing, Operation, get
+from gateway.control.facts import Facts
+from gateway.control.models import (
+    CIRCUIT_WORDS,
+    Circuit,
+    CircuitCommand,
+    CircuitCounts,
+    CircuitDetail,
+    Circuits,
+    CircuitSettings,
+    CircuitTransition,
+    CircuitWord,
+    Force,
+    Release,
+)
+from gateway.control.view import CircuitView, plain_state
+from gateway.telemetry.render import rfc3339
+
+PATH = "/api/resilience/circuit-breakers"
+
+
+def word(state: str) -> CircuitWord:
+    """Closed, Open or HalfOpen: what a state, forced ones included, amounts to."""
+    return CIRCUIT_WORDS[plain_state(state)]
+
+
+def members(facts: Facts, circuit: CircuitView) -> dict[str, Any]:
+    """The members of `models.Circuit`."""
+    now = facts.clock()
+    last = facts.history.last(circuit.upstream)
+    plain = plain_state(circuit.state)
+    forced = plain != circuit.state
+    since = last.at if last is not None else circuit.opened_at
+    wait = max(0.0, circuit.retry_after)
+    until = rfc3339(now + wait)
+    return {
+        "service": circuit.upstream,
+        "state": CIRCUIT_WORDS[plain],
+        "circuit_state": CIRCUIT_WORDS[plain],
+        "forced": forced,
+        "since": None if since is None else rfc3339(since),
+        "cause": circuit.cause,
+        "failures": circuit.failures,
+        "next_probe_time": until if plain == "open" and not forced else None,
+        "forced_until": until if forced and wait else None,
+        "retry_after": round(wait, 3),
+        "generation": circuit.generation,
+    }
+
+
+def scope(facts: Facts) -> Literal["fleet", "process"]:
+    """Without a store this process is the fleet."""
+    redis = facts.view.redis
+    return "fleet" if redis is None or redis.up else "process"
+
+
+def operations(facts: Facts) -> list[Operation[Any, Any]]:
+    async def breakers(_: Call[Nothing, Nothing]) -> Circuits:
+        circuits = [Circuit(**members(facts, circuit)) for circuit in facts.view.circuits]
+        return Circuits(
+            total=len(circuits),
+            open=sum(circuit.state != "Closed" for circuit in circuits),
+            scope=scope(facts),
+            circuit_breakers=circuits,
+        )
+
+    async def breaker(call: Call[Nothing, Nothing]) -> CircuitDetail:
+        circuit = _found(facts, call.service)
+        return CircuitDetail(
+            **members(facts, circuit),
+            scope=scope(facts),
+            counts=CircuitCounts(calls=circuit.calls, failed_calls=circuit.failed_calls, slow_calls=circuit.slow_calls),
+            settings=CircuitSettings.model_validate(facts.breakers[call.service], from_attributes=True),
+            transitions=[
+                CircuitTransition(
+                    time=rfc3339(each.at),
+                    from_state=word(each.from_state),
+                    to_state=word(each.to_state),
+                    forced=each.to_state.startswith("forced_"),
+                    cause=each.cause,
+                )
+                for each in facts.history.of(call.service)
+            ],
+        )
+
+    def forcing(state: Literal["forced_open", "forced_closed"], action: Literal["force-open", "force-closed"]) -> Any:
+        async def force(call: Call[Nothing, Force]) -> CircuitCommand:
+            before = _found(facts, call.service).state
+            everywhere = await facts.commands.force(call.service, state, call.body.duration, call.body.reason)
+            return _done(facts, call, action, before, call.body.reason, everywhere, call.body.duration)
+
+        return force
+
+    async def release(call: Call[Nothing, Release]) -> CircuitCommand:
+        before = _found(facts, call.service).state
+        everywhere = await facts.commands.release(call.service)
+        return _done(facts, call, "release", before, call.body.reason, everywhere, None)
+
+    path = f"{PATH}/{{service}}"
+    open_summary = "Hold a circuit open: every request to the service is refused"
+    closed_summary = "Hold a circuit closed: every request goes through, whatever fails"
+    fixed: dict[str, Any] = {"query": Nothing, "answer": CircuitCommand, "changes": True}
+    return [
+        get(PATH, "listCircuitBreakers", "Every circuit", Circuits, breakers),
+        get(path, "getCircuitBreaker", "One circuit, with its last transitions", CircuitDetail, breaker),
+        Operation(
+            "POST", f"{path}/force-open", "forceCircuitOpen", open_summary,
+            run=forcing("forced_open", "force-open"), body=Force, body_required=True, **fixed,
+        ),
+        Operation(
+            "POST", f"{path}/force-closed", "forceCircuitClosed", closed_summary,
+            run=forcing("forced_closed", "force-closed"), body=Force, body_required=True, **fixed,
+        ),
+        Operation(
+            "POST", f"{path}/release", "releaseCircuit", "End a forced state; no effect on one that is not",
+            run=release, body=Release, **fixed,
+        ),
+    ]  # fmt: skip
+
+
+def _found(facts: Facts, service: str) -> CircuitView:
+    circuit = facts.circuit(service)
+    assert circuit is not None  # noqa: S101 - the service's name was looked up among the circuits
+    return circuit
+
+
+def _done(
+    facts: Facts,
+    call: Call[Any, Any],
+    action: Literal["force-open", "force-closed", "release"],
+    before: str,
+    reason: str | None,
+    everywhere: bool,
+    duration: float | None,
+) -> CircuitCommand:
+    circuit = _found(facts, call.service)
+    done = CircuitCommand(
+        service=call.service,
+        action=action,
+        scope="fleet" if everywhere else "process",
+        circuit=Circuit(**members(facts, circuit)),
+    )
+    audit.record(action, call, reason=reason, before=before, after=circuit.state, scope=done.scope, duration=duration)
+    return done

@@ -1,0 +1,47 @@
+"""The latest errors. They are not forgotten with the figures: they happened."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from gateway.control.api.metrics import WHOLE
+from gateway.control.api.operation import Call, Input, Nothing, Operation
+from gateway.control.facts import Facts
+from gateway.control.models import ErrorEntry, RecentErrors
+from gateway.control.services import Services
+from gateway.telemetry.render import rfc3339
+
+MOST = 1000
+
+
+class Which(Input):
+    count: Annotated[int, Field(ge=1, le=MOST, description="At most so many, newest first"), WHOLE] = 50
+    service: Annotated[str | None, Field(description="Only those of one service, by name in any case")] = None
+
+
+def operations(facts: Facts, services: Services) -> list[Operation[Any, Any]]:
+    async def recent(call: Call[Which, Nothing]) -> RecentErrors:
+        service = None if call.query.service is None else services.named(call.query.service)
+        found = await facts.figures.recent(call.query.count, service)
+        errors = [
+            ErrorEntry(
+                time=rfc3339(record.time),
+                request_id=record.request_id,
+                correlation_id=record.correlation_id,
+                service=record.service,
+                category=record.category,  # type: ignore[arg-type] # checked by the model
+                reason=record.reason,
+                status=record.status,
+                attempt=record.attempt,
+                message=record.message,
+            )
+            for record in found.records
+        ]
+        return RecentErrors(count=len(errors), scope=found.scope, errors=errors)
+
+    return [
+        Operation(
+            "GET", "/api/resilience/errors/recent", "getRecentErrors", "The latest errors and refusals",
+            RecentErrors, recent, Which, Nothing, refusals=(404,),
+        )
+    ]  # fmt: skip

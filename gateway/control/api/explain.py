@@ -1,0 +1,79 @@
+"""`/api/resilience/explain`: what would become of a request, without sending it."""
+
+from ipaddress import ip_address
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from gateway.control.api.operation import Call, Input, Nothing, Operation
+from gateway.control.facts import Facts
+from gateway.control.models import Explanation
+
+_ADDRESSES = ({"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"})
+
+
+def _address(text: str | None) -> str | None:
+    if text is not None:
+        ip_address(text)
+    return text
+
+
+def _allowed(text: str) -> dict[str, Any]:
+    return {"x-allowed": text}
+
+
+class Asked(Input):
+    path: Annotated[
+        str,
+        Field(
+            max_length=2048, pattern=r"^/[\x21-\x7e]*$", description="As in the request line, its query included",
+            json_schema_extra=_allowed("a path in visible ASCII that begins with '/'"),
+        ),
+    ] = "/"  # fmt: skip
+    method: Annotated[
+        str,
+        Field(
+            max_length=32, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", description="In any case",
+            json_schema_extra=_allowed("a method"),
+        ),
+    ] = "GET"  # fmt: skip
+    client: Annotated[
+        str | None,
+        AfterValidator(_address),
+        Field(
+            description="Address of the client; yours",
+            json_schema_extra={**_allowed("an IP address"), "anyOf": [*_ADDRESSES, {"type": "null"}]},
+        ),
+    ] = None
+    host: Annotated[
+        str | None,
+        Field(
+            max_length=255, pattern=r"^[A-Za-z0-9._:\[\]-]*$", description="What its Host says; what yours does",
+            json_schema_extra=_allowed("a host with or without port"),
+        ),
+    ] = None  # fmt: skip
+
+
+def operations(facts: Facts) -> list[Operation[Any, Any]]:
+    async def explain(call: Call[Asked, Nothing]) -> Explanation:
+        asked = call.query
+        method = asked.method.upper()
+        host = without_port((asked.host if asked.host is not None else call.request.host).lower())
+        client = asked.client or call.request.remote or "127.0.0.1"
+        found = dict(await facts.explainer.explain(method, host, asked.path, client))
+        request = {"method": method, "host": host, "path": asked.path, "client": found.pop("client")}
+        return Explanation.model_validate({"request": request, **found})
+
+    return [
+        Operation(
+            "GET", "/api/resilience/explain", "explain", "What would become of a request now, and why",
+            Explanation, explain, Asked, Nothing,
+        )
+    ]  # fmt: skip
+
+
+def without_port(host: str) -> str:
+    name, bracket, _ = host.rpartition("]")
+    if bracket:
+        return f"{name}]"
+    return host.partition(":")[0]

@@ -1,0 +1,50 @@
+"""`/api/resilience/health`: what `/health` says, with the error rates and the alerts. Always 200, as `/health` is."""
+
+from typing import Any
+
+from gateway.control.api.circuits import word
+from gateway.control.api.operation import Call, Nothing, Operation, get
+from gateway.control.facts import Facts
+from gateway.control.judgement import judged, overall
+from gateway.control.models import ResilienceHealth, ServiceHealth
+from gateway.telemetry.rates import DEFAULT_WINDOW
+from gateway.telemetry.render import rfc3339
+
+
+def operations(facts: Facts) -> list[Operation[Any, Any]]:
+    async def health(_: Call[Nothing, Nothing]) -> ResilienceHealth:
+        rates = await facts.figures.rates(DEFAULT_WINDOW)
+        standing = facts.standing()
+        services = {name: judged(standing, rate) for name, rate in rates.items()}
+        whole = overall(facts, standing, services)
+        states = {name: word(circuit.state) for name, circuit in standing.circuits.items()}
+        return ResilienceHealth(
+            status=whole.status,
+            time=rfc3339(facts.clock()),
+            reasons=whole.reasons,
+            window_minutes=round(DEFAULT_WINDOW / 60),
+            services=[
+                ServiceHealth(
+                    service=name,
+                    status=services[name].status,
+                    circuit_state=states.get(name),
+                    error_rate=round(min(1.0, rate.error_rate), 6),
+                    errors_per_minute=round(rate.errors_per_minute, 3),
+                    last_error_time=None if rate.last_error_time is None else rfc3339(rate.last_error_time),
+                    reasons=services[name].reasons,
+                )
+                for name, rate in rates.items()
+            ],
+            active_alerts=len(facts.alerts.active()),
+            scope=next(iter(rates.values())).scope,
+        )
+
+    return [
+        get(
+            "/api/resilience/health",
+            "getHealth",
+            "Whether all is well, and what to do if not",
+            ResilienceHealth,
+            health,
+        )
+    ]

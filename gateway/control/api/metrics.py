@@ -1,0 +1,147 @@
+"""The figures of the services, and forgetting them.
+
+`/api/resilience/metrics` is also a scrape target: it answers in the Prometheus text when `Accept` prefers that to JSON.
+"""
+
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import BeforeValidator, Field
+
+from gateway.control import audit
+from gateway.control.api.circuits import word
+from gateway.control.api.operation import Call, Input, Nothing, Operation
+from gateway.control.facts import Facts, Standing
+from gateway.control.judgement import judged
+from gateway.control.models import ErrorRate, ErrorsByCategory, Metrics, Reset, ServiceMetrics
+from gateway.telemetry.exposition import OPENMETRICS, TEXT
+from gateway.telemetry.rates import DEFAULT_WINDOW, HORIZON, Rate
+from gateway.telemetry.render import rfc3339
+
+PATH = "/api/resilience/metrics"
+
+
+def whole(value: object) -> object:
+    """Digits as a number; the type alone would take `1_0` and ` 5.0` for one too."""
+    if isinstance(value, str):
+        if value.isascii() and value.removeprefix("-").isdigit():
+            return int(value[:20])
+        raise ValueError("not an integer")
+    return value
+
+
+_LONGEST, _USUAL = int(HORIZON // 60), int(DEFAULT_WINDOW // 60)
+
+WHOLE = BeforeValidator(whole)
+
+
+class Window(Input):
+    window_minutes: Annotated[int, Field(ge=1, le=_LONGEST, description="The last so many minutes"), WHOLE] = _USUAL
+
+
+def rate_members(rate: Rate) -> dict[str, Any]:
+    """The members of `models.ErrorRate`."""
+    return {
+        "service": rate.service,
+        "window_minutes": round(rate.window / 60),
+        "error_rate": round(min(1.0, rate.error_rate), 6),
+        "errors_per_minute": round(rate.errors_per_minute, 3),
+        "requests": rate.requests,
+        "failed_requests": rate.failed_requests,
+        "errors": rate.errors,
+        "refused": rate.refused,
+        "errors_by_category": ErrorsByCategory(**rate.by_category),
+        "last_error_time": None if rate.last_error_time is None else rfc3339(rate.last_error_time),
+        "scope": rate.scope,
+    }
+
+
+def operations(facts: Facts) -> list[Operation[Any, Any]]:
+    def service_metrics(rate: Rate, standing: Standing) -> ServiceMetrics:
+        circuit = standing.circuits.get(rate.service)
+        return ServiceMetrics(
+            **rate_members(rate),
+            status=judged(standing, rate).status,
+            circuit_state=None if circuit is None else word(circuit.state),
+        )
+
+    async def every(call: Call[Window, Nothing]) -> Metrics | web.StreamResponse:
+        accept = ", ".join(call.request.headers.getall("Accept", []))
+        if prefers_text(accept):
+            return await facts.scrape.respond(accept)
+        minutes = call.query.window_minutes
+        rates = await facts.figures.rates(minutes * 60.0)
+        standing = facts.standing()
+        return Metrics(window_minutes=minutes, services=[service_metrics(rate, standing) for rate in rates.values()])
+
+    async def one(call: Call[Window, Nothing]) -> ServiceMetrics:
+        rate = await facts.figures.rate(call.service, call.query.window_minutes * 60.0)
+        return service_metrics(rate, facts.standing())
+
+    async def error_rate(call: Call[Window, Nothing]) -> ErrorRate:
+        rate = await facts.figures.rate(call.service, call.query.window_minutes * 60.0)
+        return ErrorRate(**rate_members(rate))
+
+    async def reset(call: Call[Nothing, Nothing]) -> Reset:
+        circuit = facts.circuit(call.service)
+        before = await facts.figures.rate(call.service)
+        done = await facts.figures.reset(call.service)
+        after = facts.circuit(call.service)
+        audit.record(
+            "reset",
+            call,
+            before={
+                "circuit": circuit.state if circuit else None,
+                "requests": before.requests,
+                "errors": before.errors,
+            },
+            after={"circuit": after.state if after else None, "requests": 0, "errors": 0},
+            scope=done.figures,
+        )
+        return Reset(
+            service=call.service,
+            figures=done.figures,
+            circuit=done.circuit if circuit else None,
+            circuit_state=None if after is None else word(after.state),
+        )
+
+    return [
+        Operation(
+            "GET", PATH, "getMetrics", "The figures of every service", Metrics, every, Window, Nothing,
+            also=(TEXT, OPENMETRICS),
+        ),
+        Operation(
+            "GET", f"{PATH}/{{service}}", "getServiceMetrics", "The figures of one service",
+            ServiceMetrics, one, Window, Nothing,
+        ),
+        Operation(
+            "GET", f"{PATH}/{{service}}/error-rate", "getErrorRate", "How often one service failed within a window",
+            ErrorRate, error_rate, Window, Nothing,
+        ),
+        Operation(
+            "POST", f"{PATH}/{{service}}/reset", "resetMetrics",
+            "Forget the figures of a service and close its circuit in the whole fleet",
+            Reset, reset, Nothing, Nothing, changes=True,
+        ),
+    ]  # fmt: skip
+
+
+def prefers_text(accept: str) -> bool:
+    """Whether an `Accept` value (RFC 9110 section 12.5.1) puts a format of Prometheus before JSON. Wildcards are for
+    JSON: a person or a script."""
+    text = json = 0.0
+    for item in accept.split(","):
+        media, *parameters = (part.strip().lower() for part in item.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                try:
+                    quality = float(value)
+                except ValueError:
+                    quality = 0.0
+        if media in {"application/openmetrics-text", "text/plain"}:
+            text = max(text, quality)
+        elif media == "application/json":
+            json = max(json, quality)
+    return text > json

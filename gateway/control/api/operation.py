@@ -1,0 +1,207 @@
+"""One operation of the API: declared once, served and documented from the same declaration.
+
+The models of an operation are what its query and body are checked with, what its answer is made of, and what the
+OpenAPI document says. What is wrong with a request is told by the name of the parameter, the value and what is
+allowed. The order of the checks: access, the service's name, the query, the body.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from gateway.control.access import Access, Actor
+from gateway.control.problem import REQUEST_ID, RefusalError
+from gateway.control.services import Services
+from gateway.telemetry.render import bare
+
+_SHOWN = 64
+
+
+class Answer(BaseModel):
+    """What is answered: exactly these members, in camelCase."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, allow_inf_nan=False
+    )
+
+
+class Input(BaseModel):
+    """What is asked: unknown members are refused, so that a misspelt one is noticed."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+class Nothing(Input):
+    """Neither query nor body."""
+
+
+Q = TypeVar("Q", bound=Input)
+B = TypeVar("B", bound=Input)
+
+
+class Call(NamedTuple, Generic[Q, B]):
+    """One request, understood. `service` is the configured name, empty where the path has none; `actor` None where
+    nothing is changed."""
+
+    request: web.Request
+    service: str
+    query: Q
+    body: B
+    actor: Actor | None
+
+    @property
+    def request_id(self) -> str:
+        return self.request[REQUEST_ID]
+
+
+Run = Callable[[Call[Q, B]], Awaitable[Answer | web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[Q, B]):
+    """`changes` says that it changes state and needs access. `also` are content types it may answer with besides
+    JSON, `refusals` statuses of its own besides those that follow from the declaration."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answer: type[Answer]
+    run: Run[Q, B]
+    query: type[Q]
+    body: type[B]
+    body_required: bool = False
+    changes: bool = False
+    also: tuple[str, ...] = ()
+    refusals: tuple[int, ...] = ()
+
+    @property
+    def has_service(self) -> bool:
+        return "{service}" in self.path
+
+    @property
+    def has_query(self) -> bool:
+        return bool(self.query.model_fields)
+
+    @property
+    def has_body(self) -> bool:
+        return bool(self.body.model_fields)
+
+
+def get(
+    path: str, name: str, summary: str, answer: type[Answer], run: Run[Nothing, Nothing]
+) -> Operation[Nothing, Nothing]:
+    """An operation that takes nothing and changes nothing."""
+    return Operation("GET", path, name, summary, answer, run, Nothing, Nothing)
+
+
+def routes(operations: Iterable[Operation[Any, Any]], access: Access, services: Services) -> list[web.RouteDef]:
+    return [web.route(each.method, each.path, _serve(each, access, services)) for each in operations]
+
+
+def _serve(
+    operation: Operation[Q, B], access: Access, services: Services
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        actor = None
+        if operation.changes:
+            actor = access.admit(request.remote or "", request.headers, request[REQUEST_ID])
+        service = services.named(request.match_info["service"]) if operation.has_service else ""
+        query = parsed_query(operation.query, request)
+        body = await _parsed_body(operation, request)
+        answer = await operation.run(Call(request, service, query, body, actor))
+        if isinstance(answer, Answer):
+            return web.Response(
+                body=answer.model_dump_json(by_alias=True).encode() + b"\n", content_type="application/json"
+            )
+        return answer
+
+    return serve
+
+
+def parsed_query(model: type[Q], request: web.Request) -> Q:
+    given: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in given:
+            raise RefusalError(400, f"{_shown(name)} is given more than once.", members={"parameter": name})
+        given[name] = value
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise _refused(model, error, "parameter", given) from None
+
+
+async def _parsed_body(operation: Operation[Any, B], request: web.Request) -> B:
+    raw = await request.read()
+    if not operation.has_body:
+        # An empty object is what clients send that cannot send nothing.
+        if raw.strip() not in {b"", b"{}"}:
+            raise RefusalError(400, "This takes no body.")
+        return operation.body()
+    if not raw and not operation.body_required:
+        return operation.body()
+    if request.content_type != "application/json":
+        raise RefusalError(415, "The body must be JSON, with Content-Type: application/json.")
+    try:
+        return operation.body.model_validate(orjson.loads(raw), strict=True)
+    except orjson.JSONDecodeError:
+        raise RefusalError(400, "The body is not JSON.") from None
+    except ValidationError as error:
+        raise _refused(operation.body, error, "member", {}) from None
+
+
+def _refused(model: type[BaseModel], error: ValidationError, kind: str, given: Mapping[str, object]) -> RefusalError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    schema = model.model_json_schema(by_alias=True)
+    properties = schema.get("properties", {})
+    if not first["loc"]:
+        return RefusalError(400, f"The body must be an object with {_listed(properties)}.")
+    name = str(first["loc"][0])
+    members = {kind: name}
+    if first["type"] == "extra_forbidden":
+        known = f"there is {_listed(properties)}" if properties else "there is none here"
+        return RefusalError(400, f"Unknown {kind} {_shown(name)}: {known}.", members=members)
+    wanted = allowed(properties.get(name, {}))
+    members["allowed"] = wanted
+    if first["type"] == "missing":
+        return RefusalError(400, f"The {kind} {name} is missing: {wanted}.", members=members)
+    return RefusalError(
+        400, f"{name} is {_shown(given.get(name, first['input']))}, but must be {wanted}.", members=members
+    )
+
+
+def allowed(schema: dict[str, Any]) -> str:
+    """What a property accepts, in words, from its JSON Schema."""
+    if "enum" in schema:
+        return " or ".join(str(each) for each in schema["enum"])
+    options = [each for each in schema.get("anyOf", []) if each.get("type") != "null"]
+    if options:
+        return allowed({**options[0], **{key: value for key, value in schema.items() if key == "x-allowed"}})
+    kind = {"integer": "an integer", "number": "a number", "string": "text"}.get(schema.get("type", ""), "a value")
+    lowest, highest = schema.get("minimum"), schema.get("maximum")
+    if lowest is not None and highest is not None:
+        return f"{kind} from {lowest:g} to {highest:g}"
+    shortest, longest = schema.get("minLength"), schema.get("maxLength")
+    if longest is not None:
+        kind = f"{kind} of {shortest or 0} to {longest} characters"
+    rule = schema.get("x-allowed")
+    return f"{kind}: {rule}" if rule else kind
+
+
+def _listed(properties: Iterable[str]) -> str:
+    return ", ".join(properties)
+
+
+def _shown(value: object) -> str:
+    # Not orjson, which has no integers beyond 64 bits.
+    text = bare(value) if isinstance(value, str) else json.dumps(value, default=str)
+    text = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return f'"{text}"' if isinstance(value, str) else text

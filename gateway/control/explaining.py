@@ -1,0 +1,10 @@
+"""What the control plane needs of whoever can explain (`gateway.proxy.explain`)."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Explainer(Protocol):
+    async def explain(self, method: str, host: str, path: str, client: str) -> Mapping[str, Any]:
+        """What would become of a request; the members of `models.Explanation` but for `request`."""
+        ...

@@ -1,0 +1,49 @@
+"""What the API tells and commands: the parts of the gateway that its resources are given."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gateway.control.explaining import Explainer
+from gateway.control.history import CircuitHistory
+from gateway.control.scrape import Scrape
+from gateway.control.view import CircuitCommands, CircuitView, GatewayView
+from gateway.telemetry.alerts import Alerts
+from gateway.telemetry.figures import Figures
+
+
+class Standing(NamedTuple):
+    """The circuits by upstream, and the upstreams that have no endpoint left."""
+
+    circuits: dict[str, CircuitView]
+    exhausted: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`breakers` has the settings of each upstream's circuit: attributes in the names of `models.CircuitSettings`."""
+
+    view: GatewayView
+    figures: Figures
+    alerts: Alerts
+    history: CircuitHistory
+    commands: CircuitCommands
+    breakers: Mapping[str, object]
+    explainer: Explainer
+    scrape: Scrape
+    clock: Callable[[], float] = time.time
+
+    def standing(self) -> Standing:
+        """All circuits and endpoints, looked at once."""
+        usable: dict[str, bool] = {}
+        for each in self.view.endpoints:
+            usable[each.upstream] = usable.get(each.upstream, False) or (each.healthy and not each.ejected)
+        return Standing(
+            {circuit.upstream: circuit for circuit in self.view.circuits},
+            frozenset(upstream for upstream, any_left in usable.items() if not any_left),
+        )
+
+    def circuit(self, upstream: str) -> CircuitView | None:
+        """None: there is no upstream of this name (the gateway itself has figures, and no circuit)."""
+        return next((circuit for circuit in self.view.circuits if circuit.upstream == upstream), None)

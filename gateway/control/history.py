@@ -1,0 +1,36 @@
+"""The latest transitions of each circuit, as this replica saw them."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+KEPT = 50
+
+
+class Transition(NamedTuple):
+    """`at` in seconds since the epoch; states in the words of `view.CircuitView`."""
+
+    at: float
+    from_state: str
+    to_state: str
+    cause: str
+
+
+class CircuitHistory:
+    """At most `KEPT` transitions of each of `upstreams`."""
+
+    def __init__(self, upstreams: Iterable[str], clock: Callable[[], float] = time.time) -> None:
+        self._transitions: dict[str, deque[Transition]] = {name: deque(maxlen=KEPT) for name in upstreams}
+        self._clock = clock
+
+    def record(self, upstream: str, from_state: str, to_state: str, cause: str) -> None:
+        self._transitions[upstream].append(Transition(self._clock(), from_state, to_state, cause))
+
+    def of(self, upstream: str) -> list[Transition]:
+        """Newest first."""
+        return list(reversed(self._transitions[upstream]))
+
+    def last(self, upstream: str) -> Transition | None:
+        transitions = self._transitions[upstream]
+        return transitions[-1] if transitions else None

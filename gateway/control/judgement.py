@@ -1,0 +1,74 @@
+"""Healthy, Degraded or Unhealthy, for one service and for the whole, with reasons a person can act on.
+
+    service    Unhealthy   its circuit is open, no endpoint is left, or half of its requests fail
+               Degraded    its circuit is half-open, 5 % of its requests fail, or it has 10 errors a minute
+    whole      Unhealthy   the gateway stops, or every service with a circuit is Unhealthy
+               Degraded    anything else is wrong: one service, Redis, the in-flight cap
+
+The thresholds are the runbook's. What an operator has forced open is as closed to clients as what tripped.
+"""
+
+from typing import NamedTuple
+
+from gateway.control import health
+from gateway.control.facts import Facts, Standing
+from gateway.control.models import HealthWord
+from gateway.control.view import plain_state
+from gateway.telemetry.rates import Rate
+
+ERROR_RATE = 0.05
+CRITICAL_ERROR_RATE = 0.5
+ERRORS_PER_MINUTE = 10.0
+
+_WORDS: dict[str, HealthWord] = {"healthy": "Healthy", "degraded": "Degraded", "unhealthy": "Unhealthy"}
+_ORDER: tuple[HealthWord, ...] = ("Healthy", "Degraded", "Unhealthy")
+
+
+class Judgement(NamedTuple):
+    status: HealthWord
+    reasons: list[str]
+
+
+def judged(standing: Standing, rate: Rate) -> Judgement:
+    """One service, by its figures and its circuit."""
+    status: HealthWord = "Healthy"
+    reasons: list[str] = []
+    circuit = standing.circuits.get(rate.service)
+    state = "closed" if circuit is None else plain_state(circuit.state)
+    if circuit is not None and state != "closed":
+        status = "Unhealthy" if state == "open" else "Degraded"
+        reasons.append(health.circuit_reason(circuit))
+    if rate.service in standing.exhausted:
+        status = "Unhealthy"
+        reasons.append(health.exhausted_reason(rate.service))
+    minutes = rate.window / 60
+    if rate.error_rate >= ERROR_RATE:
+        critical = rate.error_rate >= CRITICAL_ERROR_RATE
+        status = _worse(status, "Unhealthy" if critical else "Degraded")
+        category = max(rate.by_category, key=lambda name: rate.by_category[name])
+        reasons.append(
+            f"{rate.failed_requests} of {rate.requests} requests to {rate.service} failed in the last {minutes:g} min"
+            f" ({rate.error_rate:.1%}); mostly {category}. See /api/resilience/errors/recent?service={rate.service}."
+        )
+    if rate.errors_per_minute >= ERRORS_PER_MINUTE:
+        status = _worse(status, "Degraded")
+        reasons.append(f"{rate.service} has {rate.errors_per_minute:.1f} errors a minute.")
+    return Judgement(status, reasons)
+
+
+def overall(facts: Facts, standing: Standing, services: dict[str, Judgement]) -> Judgement:
+    """The whole, by what `/health` knows and by what was judged of each service."""
+    report = health.report(facts.view, facts.clock())
+    status = _WORDS[str(report["status"])]
+    reasons = [str(reason) for reason in report["reasons"]]  # type: ignore[attr-defined] # a list, see `health.report`
+    for judgement in services.values():
+        if judgement.status != "Healthy":
+            status = _worse(status, "Degraded")
+        reasons += [reason for reason in judgement.reasons if reason not in reasons]
+    if standing.circuits and all(services[name].status == "Unhealthy" for name in standing.circuits):
+        status = "Unhealthy"
+    return Judgement(status, reasons)
+
+
+def _worse(one: HealthWord, other: HealthWord) -> HealthWord:
+    return max(one, other, key=_ORDER.index)

@@ -1,0 +1,324 @@
+"""The answers of the API: what they are made of when they are served, and what the OpenAPI document says.
+
+Names and words are the runbooks': `errorRate`, `errorsPerMinute`, `circuitState` (Closed, Open, HalfOpen),
+`lastErrorTime`; Healthy, Degraded, Unhealthy. Instants are RFC 3339 in UTC, durations seconds.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.control.api.operation import Answer, Input
+
+Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"}, description="RFC 3339, UTC")]
+HealthWord = Literal["Healthy", "Degraded", "Unhealthy"]
+CircuitWord = Literal["Closed", "Open", "HalfOpen"]
+Scope = Annotated[
+    Literal["fleet", "process"],
+    Field(description="Whose they are: of all replicas, or of this process alone because Redis is away"),
+]
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, description="Seconds")]
+
+CIRCUIT_WORDS: dict[str, CircuitWord] = {"closed": "Closed", "open": "Open", "half_open": "HalfOpen"}
+
+
+class Problem(BaseModel):
+    """RFC 9457. Some problems add members: `known`, `parameter`, `member`, `allowed`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    reason: Annotated[str, Field(description="A stable word for programs")]
+    retry_after: Annotated[int, Field(ge=1, description="Seconds, where there is one")] = 1
+    request_id: str
+
+
+class ErrorsByCategory(Answer):
+    """All ten, in the runbook's words."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    Timeout: Count = 0
+    Network: Count = 0
+    Authentication: Count = 0
+    Validation: Count = 0
+    RateLimit: Count = 0
+    InvalidState: Count = 0
+    Cancellation: Count = 0
+    Configuration: Count = 0
+    Dependency: Count = 0
+    Unknown: Count = 0
+
+
+class ErrorRate(Answer):
+    """How often a service failed within a window."""
+
+    service: str
+    window_minutes: Annotated[int, Field(ge=1, le=60)]
+    error_rate: Annotated[Fraction, Field(description="failedRequests / requests; below 0.05 is healthy")]
+    errors_per_minute: Annotated[float, Field(ge=0, description="errors / windowMinutes; below 10 is healthy")]
+    requests: Annotated[Count, Field(description="Requests that are over")]
+    failed_requests: Annotated[Count, Field(description="Of these, the ones that ended in a 5xx or were cut off")]
+    errors: Annotated[
+        Count, Field(description="Failed attempts, retried ones included, and refusals with a 5xx status")
+    ]
+    refused: Annotated[Count, Field(description="Refusals with a 4xx status: the limits at work, no failure")]
+    errors_by_category: Annotated[ErrorsByCategory, Field(description="They sum up to errors + refused")]
+    last_error_time: Annotated[Instant | None, Field(description="null: none within the hour")]
+    scope: Scope
+
+
+class ServiceMetrics(ErrorRate):
+    """The figures of a service and the state of its circuit."""
+
+    status: HealthWord
+    circuit_state: Annotated[CircuitWord | None, Field(description="null: the gateway itself, which has no circuit")]
+
+
+class Metrics(Answer):
+    """The figures of every service. The gateway itself is the last: requests that concerned no upstream."""
+
+    window_minutes: int
+    services: list[ServiceMetrics]
+
+
+class ErrorEntry(Answer):
+    """One failed attempt or refusal."""
+
+    time: Instant
+    request_id: str
+    correlation_id: str
+    service: str
+    category: Literal[
+        "Timeout", "Network", "Authentication", "Validation", "RateLimit",
+        "InvalidState", "Cancellation", "Configuration", "Dependency", "Unknown",
+    ]  # fmt: skip
+    reason: Annotated[str, Field(description="A stable word, as in the gateway's problem documents and logs")]
+    status: Annotated[int | None, Field(description="The upstream's or the refusal's; null: there was no answer")]
+    attempt: Annotated[Count, Field(description="From 1; 0: refused before any attempt")]
+    message: str
+
+
+class RecentErrors(Answer):
+    """Newest first."""
+
+    count: Count
+    scope: Scope
+    errors: list[ErrorEntry]
+
+
+class Circuit(Answer):
+    """The circuit of one service, as this replica acts on it."""
+
+    service: str
+    state: CircuitWord
+    circuit_state: Annotated[CircuitWord, Field(description="The same as state")]
+    forced: Annotated[bool, Field(description="An operator holds it in this state")]
+    since: Annotated[Instant | None, Field(description="When this state began; null: with the process")]
+    cause: Annotated[str, Field(description="Why it is in this state; empty: it never left the first one")]
+    failures: Annotated[Count, Field(description="Consecutive failures, counted up to the threshold")]
+    next_probe_time: Annotated[Instant | None, Field(description="When an attempt may be let through next; Open only")]
+    forced_until: Annotated[Instant | None, Field(description="When the forced state ends by itself")]
+    retry_after: Annotated[Seconds, Field(description="Seconds until the next probe or the end of a forced state")]
+    generation: Annotated[Count, Field(description="Changes with every transition")]
+
+
+class Circuits(Answer):
+    """Every circuit, in the order of the configuration."""
+
+    total: Count
+    open: Annotated[Count, Field(description="How many are not Closed")]
+    scope: Scope
+    circuit_breakers: list[Circuit]
+
+
+class CircuitCounts(Answer):
+    """What this replica has seen within the breaker's window since the state last changed."""
+
+    calls: Count
+    failed_calls: Count
+    slow_calls: Count
+
+
+class CircuitTransition(Answer):
+    time: Instant
+    from_state: CircuitWord
+    to_state: CircuitWord
+    forced: Annotated[bool, Field(description="By an operator")]
+    cause: str
+
+
+class CircuitSettings(Answer):
+    """When it trips and how it recovers."""
+
+    failure_threshold: Count
+    failure_rate_threshold: float
+    slow_call_threshold: float | None
+    slow_call_rate_threshold: float
+    window_size: Count
+    window_seconds: Seconds
+    minimum_calls: Count
+    reset_timeout: Seconds
+    half_open_max_probes: Count
+    half_open_success_threshold: Count
+
+
+class CircuitDetail(Circuit):
+    """One circuit with what led to its state. `transitions` are the last 50 that this replica saw, newest first."""
+
+    scope: Scope
+    counts: CircuitCounts
+    settings: CircuitSettings
+    transitions: list[CircuitTransition]
+
+
+class CircuitCommand(Answer):
+    """What was done."""
+
+    service: str
+    action: Literal["force-open", "force-closed", "release"]
+    scope: Annotated[Scope, Field(description="fleet: every replica follows; process: Redis is away, only this one")]
+    circuit: Circuit
+
+
+REASON = Field(
+    min_length=1,
+    max_length=200,
+    pattern=r"^[^\x00-\x1f\x7f]+$",
+    description="Why, for the audit log and for whoever looks at the circuit",
+    json_schema_extra={"x-allowed": "without control characters"},
+)
+
+
+class Force(Input):
+    """`duration` in seconds; then the circuit is closed and judges for itself."""
+
+    duration: Annotated[float, Field(ge=1, le=86_400, description="Seconds; at most a day")]
+    reason: Annotated[str, REASON]
+
+
+class Release(Input):
+    reason: Annotated[str | None, REASON] = None
+
+
+class Reset(Answer):
+    """What was forgotten, and where."""
+
+    service: str
+    figures: Scope
+    circuit: Annotated[Scope | None, Field(description="null: the gateway itself has no circuit")]
+    circuit_state: CircuitWord | None
+
+
+class ServiceHealth(Answer):
+    service: str
+    status: HealthWord
+    circuit_state: CircuitWord | None
+    error_rate: Fraction
+    errors_per_minute: Annotated[float, Field(ge=0)]
+    last_error_time: Instant | None
+    reasons: list[str]
+
+
+class ResilienceHealth(Answer):
+    """Healthy: nothing to do. Degraded: watch, and look into it if it lasts. Unhealthy: act now."""
+
+    status: HealthWord
+    time: Instant
+    reasons: Annotated[list[str], Field(description="What is wrong and what to do about it; empty when Healthy")]
+    window_minutes: int
+    services: list[ServiceHealth]
+    active_alerts: Count
+    scope: Scope
+
+
+class AlertEntry(Answer):
+    id: str
+    name: str
+    severity: Literal["warning", "critical"]
+    service: str
+    state: Literal["active", "resolved"]
+    message: str
+    first_time: Instant
+    last_time: Instant
+    resolved_time: Instant | None
+    count: Annotated[Count, Field(description="Checks that found it so")]
+
+
+class Alerts(Answer):
+    """Worst first, then newest first; resolved ones last."""
+
+    count: Count
+    alerts: list[AlertEntry]
+
+
+class Cleanup(Answer):
+    removed: Annotated[Count, Field(description="Resolved alerts that were forgotten; active ones stay")]
+
+
+class ExplainedRequest(Answer):
+    method: str
+    host: str
+    path: str
+    client: Annotated[str, Field(description="As it is limited and logged: an IPv4 address or an IPv6 /64")]
+
+
+class Candidate(Answer):
+    """One route, and why it is taken or not."""
+
+    route: str
+    host: Annotated[str | None, Field(description="null: any")]
+    prefix: str
+    methods: Annotated[list[str] | None, Field(description="null: all")]
+    matches: bool
+    why: str
+
+
+class Step(Answer):
+    """What one policy would say now. `figures` depend on the policy."""
+
+    policy: Literal[
+        "route", "method", "draining", "in_flight", "rate_limit", "bulkhead", "circuit", "endpoints", "retry"
+    ]
+    decision: Annotated[
+        Literal["allow", "wait", "refuse", "none"], Field(description="wait: in a queue; none: it does not apply")
+    ]
+    detail: str
+    status: Annotated[int | None, Field(description="Of the refusal")]
+    reason: str | None
+    retry_after: float | None
+    figures: dict[str, int | float | str]
+
+
+class Forwarded(Answer):
+    """What the upstream would be asked."""
+
+    upstream: str
+    path: str
+    host: str
+
+
+class ExplainedEndpoint(Answer):
+    endpoint: str
+    healthy: bool
+    ejected: bool
+    in_flight: Count
+    weight: Count
+
+
+class Explanation(Answer):
+    """What would become of the request now. Nothing is sent and nothing is spent."""
+
+    request: ExplainedRequest
+    outcome: Literal["control_plane", "refused", "waits", "forwarded"]
+    refusal: Annotated[Step | None, Field(description="The first step that refuses")]
+    route: str | None
+    forwarded: Forwarded | None
+    candidates: list[Candidate]
+    steps: Annotated[list[Step], Field(description="In the order of the policies")]
+    endpoints: list[ExplainedEndpoint]

@@ -1,0 +1,157 @@
+"""The OpenAPI 3.1 document, made from the operations and the models that serve them.
+
+The probes and `/metrics`, which are served without those, are described here beside their models.
+"""
+
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from gateway.control.api.operation import Operation
+from gateway.control.health_models import Alive, Breakers, HealthReport, Ready
+from gateway.control.models import Problem
+from gateway.telemetry.exposition import OPENMETRICS, TEXT
+
+PATH = "/api/openapi.json"
+_REF = "#/components/schemas/{model}"
+_TOKEN = "adminToken"  # noqa: S105 - the name of a scheme
+
+# What the front refuses before it is known whom a request is for, and what may happen to anybody.
+_ANY = (408, 414, 431, 500)
+
+_DESCRIPTION = """\
+What the gateway knows of itself and of its upstreams, and an operator's hand on their circuits.
+
+Reading needs nothing. Changing needs `Authorization: Bearer $ADMIN_TOKEN`; without a token configured, only requests
+from the gateway's own machine that come through no proxy may change anything.
+"""
+
+
+def document(
+    operations: Iterable[Operation[Any, Any]], *, services: Sequence[str], version: str, needs_token: bool
+) -> dict[str, Any]:
+    operations = list(operations)
+    answers: list[type[BaseModel]] = [HealthReport, Alive, Ready, Breakers, *(each.answer for each in operations)]
+    inputs: list[type[BaseModel]] = [Problem, *(each.body for each in operations if each.has_body)]
+    named, schemas = models_json_schema(
+        [*((model, "serialization") for model in dict.fromkeys(answers)), *((model, "validation") for model in inputs)],
+        by_alias=True,
+        ref_template=_REF,
+    )
+    references = {model: schema for (model, _), schema in named.items()}
+    paths: dict[str, dict[str, Any]] = {}
+    for path, name, summary, model, refusals in (
+        ("/health", "health", "The state of the gateway; 200 whatever it is", HealthReport, ()),
+        ("/livez", "livez", "Whether the event loop runs", Alive, ()),
+        ("/readyz", "readyz", "Whether traffic should come here", Ready, (503,)),
+        ("/status/breakers", "breakers", "Every circuit by upstream", Breakers, ()),
+    ):
+        paths[path] = {"get": _described(name, summary, _json(references[model]), _refusals({*_ANY, *refusals}))}
+    paths["/metrics"] = {"get": _described("metrics", "The Prometheus exposition", _text(), _refusals(_ANY))}
+    for each in operations:
+        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, references, services, needs_token)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Gateway control plane", "version": version, "description": _DESCRIPTION},
+        "paths": paths,
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {_TOKEN: {"type": "http", "scheme": "bearer", "description": "ADMIN_TOKEN"}},
+        },
+    }
+
+
+def routes(document: dict[str, Any]) -> list[web.RouteDef]:
+    body = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+    async def openapi(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
+
+    return [web.get(PATH, openapi)]
+
+
+def _operation(
+    each: Operation[Any, Any], references: dict[Any, Any], services: Sequence[str], needs_token: bool
+) -> dict[str, Any]:
+    content = _json(references[each.answer])
+    content.update({kind: {"schema": {"type": "string"}} for kind in each.also})
+    refusals = {*_ANY, *each.refusals}
+    parameters = []
+    if each.has_service:
+        refusals.add(404)
+        parameters.append(
+            {
+                "name": "service",
+                "in": "path",
+                "required": True,
+                "description": "Name of a service, in any case",
+                "schema": {"type": "string", "minLength": 1, "examples": list(services[:1])},
+            }
+        )
+    # Any request may have a parameter that is unknown here, and is told so.
+    refusals.add(400)
+    parameters += _parameters(each.query)
+    described = _described(each.name, each.summary, content, {})
+    if each.has_body:
+        refusals |= {413, 415}
+        described["requestBody"] = {
+            "required": each.body_required,
+            "content": {"application/json": {"schema": references[each.body]}},
+        }
+    if each.changes:
+        refusals |= {401, 403, 408, 413, 429}
+        described["security"] = [{_TOKEN: []}] if needs_token else []
+    if parameters:
+        described["parameters"] = parameters
+    described["responses"].update(_refusals(refusals))
+    return described
+
+
+def _described(name: str, summary: str, content: dict[str, Any], refusals: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "responses": {"200": {"description": "OK", "content": content}, **refusals},
+    }
+
+
+def _json(schema: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _text() -> dict[str, Any]:
+    return {kind: {"schema": {"type": "string"}} for kind in (TEXT, OPENMETRICS)}
+
+
+def _refusals(statuses: Iterable[int]) -> dict[str, Any]:
+    problem = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
+    return {str(status): {"description": HTTPStatus(status).phrase, "content": problem} for status in sorted(statuses)}
+
+
+def _parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
+    schema = query.model_json_schema(by_alias=True, ref_template=_REF)
+    required = set(schema.get("required", ()))
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in required,
+            "description": _query_schema(rules).pop("description", ""),
+            "schema": {key: value for key, value in _query_schema(rules).items() if key != "description"},
+        }
+        for name, rules in schema.get("properties", {}).items()
+    ]
+
+
+def _query_schema(rules: dict[str, Any]) -> dict[str, Any]:
+    """Of a parameter that may be left out: in a query there is no null."""
+    options = [each for each in rules.get("anyOf", ()) if each.get("type") != "null"]
+    if not options:
+        return dict(rules)
+    one = options[0] if len(options) == 1 else {"anyOf": options}
+    return {**one, **{key: value for key, value in rules.items() if key not in {"anyOf", "default"}}}

@@ -1,0 +1,147 @@
+"""The answers that are polled, without a web framework in between: `/health`, `/livez`, `/readyz`, `/metrics`.
+
+A connection of the control plane begins here. A request that is complete, plain and for one of these is answered and
+the connection closed; everything else goes on to aiohttp with every byte received, and is answered there in the same
+words. That is a fifth of the cost, which matters to whoever is served meanwhile.
+
+Plain means: a GET in HTTP/1.1 for exactly that path, no query, no body, nothing behind it.
+"""
+
+import asyncio
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
+from typing import Protocol, cast
+
+_log = logging.getLogger(__name__)
+
+# None: not now, aiohttp knows what to say.
+Body = Callable[[], bytes | None]
+
+_END = b"\r\n\r\n"
+_REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*([\x21-\x7e]{1,128})[ \t]*\r\n", re.IGNORECASE)
+_ACCEPT = re.compile(rb"\r\naccept:([^\r\n]*)", re.IGNORECASE)
+_BODY = re.compile(rb"\r\n(?:content-length|transfer-encoding|expect|upgrade)[ \t]*:", re.IGNORECASE)
+
+
+class Quick(Protocol):
+    """What the protocol below needs of the control plane."""
+
+    @property
+    def lifetime(self) -> float: ...
+
+    @property
+    def answers(self) -> Mapping[bytes, Body]:
+        """By request line, without its end."""
+        ...
+
+    @property
+    def scrape(self) -> Callable[[str], Awaitable[tuple[bytes, str]]] | None:
+        """The exposition and its content type for an `Accept`; None: not served here."""
+        ...
+
+    def slow(self, on_lost: Callable[[], None] | None) -> asyncio.Protocol: ...
+
+    def opened(self, connection: asyncio.BaseProtocol, transport: asyncio.Transport) -> None: ...
+
+    def closed(self, connection: asyncio.BaseProtocol) -> None: ...
+
+
+class QuickConnection(asyncio.Protocol):
+    """One connection until it is known what it asks. `on_lost` is called once, when it is gone."""
+
+    __slots__ = ("_deadline", "_on_lost", "_plane", "_task", "_transport")
+
+    def __init__(self, plane: Quick, on_lost: Callable[[], None] | None) -> None:
+        self._plane = plane
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are none of asyncio's classes.
+        self._transport = made = cast("asyncio.Transport", transport)
+        self._deadline = asyncio.get_running_loop().call_later(self._plane.lifetime, made.abort)
+        self._plane.opened(self, made)
+
+    def data_received(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._task is not None:
+            # More than was asked for at first: it is not answered, and the answer to the first says so.
+            return
+        line = data[: data.find(b"\r\n")]
+        plain = data.endswith(_END) and data.find(_END) == len(data) - 4 and not _BODY.search(data)
+        scrape = self._plane.scrape
+        if plain and scrape is not None and line == b"GET /metrics HTTP/1.1":
+            accept = ", ".join(each.decode("latin-1").strip() for each in _ACCEPT.findall(data))
+            self._task = asyncio.get_running_loop().create_task(self._scraped(scrape(accept), _request_id(data)))
+            return
+        body = self._polled(line) if plain else None
+        if body is None:
+            self._give_up(transport, data)
+        else:
+            _finish(transport, body, "application/json", _request_id(data))
+
+    def _polled(self, line: bytes) -> bytes | None:
+        answer = self._plane.answers.get(line)
+        try:
+            return answer() if answer is not None else None
+        except Exception:  # noqa: BLE001 - whatever it is: aiohttp's side will meet it too, and log and answer it
+            return None
+
+    def eof_received(self) -> bool:
+        """A client may end its side after its request and still wait for the answer. TLS has no such state."""
+        transport = self._transport
+        return self._task is not None and transport is not None and transport.get_extra_info("sslcontext") is None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._left()
+        if self._task is not None:
+            self._task.cancel()
+        if self._on_lost is not None:
+            self._on_lost()
+
+    def _left(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._plane.closed(self)
+
+    def _give_up(self, transport: asyncio.Transport, data: bytes) -> None:
+        self._left()
+        protocol = self._plane.slow(self._on_lost)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(data)
+
+    async def _scraped(self, making: Awaitable[tuple[bytes, str]], request_id: bytes) -> None:
+        transport = self._transport
+        assert transport is not None  # noqa: S101 - the request came over it
+        try:
+            body, content_type = await making
+        except Exception:  # noqa: BLE001 - a task has nobody to raise to
+            _log.exception("control request failed", extra={"path": "/metrics", "request_id": request_id.decode()})
+            transport.abort()
+            return
+        if not transport.is_closing():
+            _finish(transport, body, content_type, request_id, "Vary: Accept\r\n")
+
+
+def _request_id(head: bytes) -> bytes:
+    given = _REQUEST_ID.search(head)
+    return given[1] if given is not None else uuid.uuid4().hex.encode()
+
+
+def _finish(transport: asyncio.Transport, body: bytes, content_type: str, request_id: bytes, extra: str = "") -> None:
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{extra}"
+        f"Connection: close\r\nServer: gateway\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+        f"Date: {formatdate(usegmt=True)}\r\nX-Request-ID: "
+    )
+    transport.write(b"%b%b\r\n\r\n%b" % (head.encode(), request_id, body))
+    transport.close()

@@ -1,0 +1,230 @@
+"""This replica's part in the fleet's figures: what it has counted goes out, what all have counted comes in.
+
+Twice a second, while the link is up, the deltas of every service that has any are added to the store's cells, and the
+records since the last time (at most `MOST_RECORDS`, the newest) are put in front of the fleet's. Reading publishes
+first, so that a replica's own counts are always in its answers, and those of others at most `interval` later.
+
+A delta has a number, and stays as it is until the store has confirmed it: counted exactly once, also when an answer is
+lost. While the store is away deltas wait, for as long as the store would keep them, and are added to the time that they
+belong to when it is back. A replica that dies takes with it what it has counted since its last exchange.
+
+A reset travels with the exchanges: a replica that learns of one forgets its own cells too, and what began before it is
+not added any more.
+
+Left out on purpose: saying that the link is lost. The sync loop finds out sooner, and no figure is worth a verdict.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.fleet.link import Link
+from gateway.store.port import (
+    FIGURES_CELL,
+    FIGURES_KEPT,
+    FigureDelta,
+    FigureStore,
+    FigureSum,
+    StoreUnavailable,
+)
+
+logger = logging.getLogger("gateway.fleet")
+
+MOST_RECORDS = 200
+
+
+class Counted(Protocol):
+    """The cells of one service in this process."""
+
+    last_error_at: float | None
+
+    def take(self) -> tuple[float, list[int]] | None:
+        """What was counted since the last `take`, and the instant of the first of it; None for nothing."""
+        ...
+
+    def reset(self) -> None: ...
+
+
+class Recorded(Protocol):
+    """The records of this process."""
+
+    @property
+    def recorded(self) -> int:
+        """How many there were so far."""
+        ...
+
+    def unpublished(self, after: int, most: int) -> Sequence[bytes]:
+        """At most `most` of those after the first `after`, the newest of them, oldest first."""
+        ...
+
+
+@dataclass(slots=True)
+class _Outbox:
+    """What waits to be added for one service. `sent` is under way, or its answer was lost."""
+
+    waiting: deque[tuple[float, list[int]]] = field(default_factory=deque)
+    sent: tuple[tuple[float, tuple[int, ...]], ...] = ()
+    sequence: int = 0
+
+    def put(self, began: float, counts: list[int]) -> None:
+        if self.waiting and self.waiting[-1][0] // FIGURES_CELL == began // FIGURES_CELL:
+            last = self.waiting[-1][1]
+            last[:] = [before + more for before, more in zip(last, counts, strict=True)]
+        else:
+            self.waiting.append((began, counts))
+        while self.waiting[0][0] < began - FIGURES_KEPT:
+            self.waiting.popleft()
+
+    def next(self) -> bool:
+        """Whether there is anything to send."""
+        if not self.sent and self.waiting:
+            self.sequence += 1
+            self.sent = tuple((began, tuple(counts)) for began, counts in self.waiting)
+            self.waiting.clear()
+        return bool(self.sent)
+
+
+class FleetFigures:
+    """`start` and `stop` belong to the same event loop. `cells` is all services by name; `width` that of a vector."""
+
+    def __init__(
+        self,
+        store: FigureStore,
+        link: Link,
+        cells: Mapping[str, Counted],
+        records: Recorded,
+        *,
+        width: int,
+        keep_records: int,
+        clock: Callable[[], float] = time.monotonic,
+        interval: float = 0.5,
+    ) -> None:
+        self._store = store
+        self._link = link
+        self._cells = cells
+        self._records = records
+        self._width = width
+        self._keep_records = keep_records
+        self._clock = clock
+        self._interval = interval
+        self._outboxes = {service: _Outbox() for service in cells}
+        self._published = 0
+        self._resets: dict[str, int] | None = None
+        # Exchanges one after the other: a delta is sent and confirmed before the next is taken.
+        self._turn = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._bewildered = False
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="fleet-figures")
+
+    async def stop(self) -> None:
+        """End the loop, and publish what is left if the store answers."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await self.publish()
+
+    async def publish(self) -> bool:
+        """Publish what was counted up to now. False: the store did not answer, and it waits."""
+        async with self._turn:
+            self._collect()
+            if not self._link.up:
+                return False
+            try:
+                await self._exchange()
+            except StoreUnavailable:
+                return False
+        return True
+
+    async def read(self, services: Sequence[str], window: float) -> Sequence[FigureSum] | None:
+        """For each service the fleet's sum of the last `window` seconds. None: the store did not answer."""
+        if not await self.publish():
+            return None
+        try:
+            return await self._store.sum_figures(services, window, self._width)
+        except StoreUnavailable:
+            return None
+
+    async def recent(self, count: int) -> Sequence[bytes] | None:
+        """At most that many records of the fleet, the latest publications first. None: the store did not answer."""
+        if not await self.publish():
+            return None
+        try:
+            return await self._store.records(count)
+        except StoreUnavailable:
+            return None
+
+    async def reset(self, service: str) -> bool:
+        """Forget the service's counts in the whole fleet. False: the store did not answer."""
+        if not await self.publish():
+            return False
+        try:
+            await self._store.reset_figures(service)
+        except StoreUnavailable:
+            return False
+        self._forget((service,))
+        return True
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self.publish()
+            except Exception:
+                # Figures are worth a line in the log, and no loop that has died.
+                if not self._bewildered:
+                    self._bewildered = True
+                    logger.exception("The exchange of figures failed")
+            else:
+                self._bewildered = False
+
+    def _collect(self) -> None:
+        for service, cells in self._cells.items():
+            taken = cells.take()
+            if taken is not None:
+                self._outboxes[service].put(*taken)
+
+    async def _exchange(self) -> None:
+        # Once more where something was still under way: what has waited behind it.
+        again = True
+        while again:
+            again = any(outbox.sent and outbox.waiting for outbox in self._outboxes.values())
+            sent = [service for service, outbox in self._outboxes.items() if outbox.next()]
+            self._learn(await self._store.add_figures([self._delta(service) for service in sent]))
+            for service in sent:
+                self._outboxes[service].sent = ()
+        upto = self._records.recorded
+        if upto != self._published:
+            await self._store.add_records(self._records.unpublished(self._published, MOST_RECORDS), self._keep_records)
+            self._published = upto
+
+    def _delta(self, service: str) -> FigureDelta:
+        now = self._clock()
+        outbox, last = self._outboxes[service], self._cells[service].last_error_at
+        cells = tuple((max(0.0, now - began), counts) for began, counts in outbox.sent)
+        return FigureDelta(service, outbox.sequence, cells, None if last is None else max(0.0, now - last))
+
+    def _learn(self, resets: Mapping[str, int]) -> None:
+        known, self._resets = self._resets, dict(resets)
+        if known is None:
+            return  # they are older than this replica's figures
+        self._forget(service for service, number in resets.items() if known.get(service) != number)
+
+    def _forget(self, services: Iterable[str]) -> None:
+        for service in services:
+            cells = self._cells.get(service)
+            if cells is not None:
+                # What was counted meanwhile belongs to the time after the reset, or is too old for the store.
+                taken = cells.take()
+                if taken is not None:
+                    self._outboxes[service].put(*taken)
+                cells.reset()

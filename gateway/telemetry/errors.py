@@ -1,0 +1,164 @@
+"""Every failed attempt and every refusal as a record: the latest in a ring, all of them in the cells of `rates`.
+
+A refusal that a failed attempt led to (`upstream_timeout` and the like) is that attempt's record and none of its own.
+A refusal belongs to the upstream of its route, or to the gateway itself where it concerns none: no route, a malformed
+request, a full gateway, a gateway that stops.
+
+Recording costs about 2 microseconds and waits for nothing. On the way of a request that succeeds there is one cell.
+
+Left out on purpose: paths, clients and bodies. The access log has the first two under the same request id.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import NamedTuple
+
+from gateway.telemetry.categories import category_of_reason
+from gateway.telemetry.rates import ServiceCells
+
+GATEWAY_REASONS = frozenset({"overloaded", "draining", "not_found", "loop_detected", "internal_error"})
+"""Refusals that concern no upstream even when the route is known."""
+
+
+_OF_ATTEMPTS = frozenset({"upstream_timeout", "upstream_unreachable", "upstream_protocol_error", "upstream_truncated"})
+
+
+class ErrorRecord(NamedTuple):
+    """`time` in seconds since the epoch. `status` is the upstream's or the refusal's, None when there was no answer.
+    `attempt` counts from 1; 0 is a refusal before any. `counts` tells an error of the service (`rates.Rate.errors`)
+    from a refusal with a 4xx status (`rates.Rate.refused`)."""
+
+    time: float
+    request_id: str
+    correlation_id: str
+    service: str
+    category: str
+    reason: str
+    status: int | None
+    attempt: int
+    message: str
+    counts: bool
+
+
+def unrecorded(_: ErrorRecord) -> None:
+    """Nobody wants it."""
+
+
+class ErrorLog:
+    """The records of this process, newest `capacity` of them. `service` is the gateway's own name.
+
+    `on_record` is called with each one, at once, and must not wait (`log_files` has one that writes lines).
+    """
+
+    __slots__ = ("_clock", "_monotonic", "_on_record", "_records", "cells", "recorded", "service")
+
+    def __init__(
+        self,
+        service: str,
+        upstreams: Iterable[str],
+        *,
+        capacity: int = 1000,
+        on_record: Callable[[ErrorRecord], None] = unrecorded,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        now = monotonic()
+        self.service = service
+        self.cells = {name: ServiceCells(name, now) for name in dict.fromkeys((*upstreams, service))}
+        """Of every service by name; the gateway's own comes last unless an upstream has the same name."""
+        self.recorded = 0
+        """Records so far, those that have left the ring included."""
+        self._records: deque[ErrorRecord] = deque(maxlen=capacity)
+        self._on_record = on_record
+        self._clock = clock
+        self._monotonic = monotonic
+
+    def __repr__(self) -> str:
+        return f"<ErrorLog {len(self._records)} of {self.recorded} records>"
+
+    @property
+    def capacity(self) -> int:
+        return self._records.maxlen or 0
+
+    def attempt_failed(
+        self,
+        service: str,
+        category: str,
+        reason: str,
+        status: int | None,
+        attempt: int,
+        request_id: bytes,
+        correlation_id: bytes,
+        message: str,
+    ) -> None:
+        """One attempt at the upstream `service` came to nothing, or was answered with a 5xx."""
+        self.cells[service].error(self._monotonic(), category)
+        self._append(service, category, reason, status, attempt, request_id, correlation_id, message, True)
+
+    def refused(
+        self, service: str, reason: str, status: int, request_id: bytes, correlation_id: bytes, message: str
+    ) -> None:
+        """The gateway answered in place of the upstream `service` ("": none). Nothing is recorded where a failed
+        attempt was."""
+        if reason in _OF_ATTEMPTS:
+            return
+        if not service or reason in GATEWAY_REASONS:
+            service = self.service
+        category = category_of_reason(reason)
+        counts = status >= 500
+        cells = self.cells[service]
+        if counts:
+            cells.error(self._monotonic(), category)
+        else:
+            cells.refusal(self._monotonic(), category)
+        self._append(service, category, reason, status, 0, request_id, correlation_id, message, counts)
+
+    def over(self, service: str, reason: str, status: int, now: float) -> None:
+        """A request for `service` ("": none) is over that did not simply end well: it has a `reason` (that of its
+        refusal, `upstream_truncated`, `client_closed`) or a 5xx status. Others go to `cells[service].request`."""
+        cells = self.cells[self.service if not service or reason in GATEWAY_REASONS else service]
+        if reason != "client_closed" and (status >= 500 or reason == "upstream_truncated"):
+            cells.failed_request(now)
+        else:
+            cells.request(now)
+
+    def recent(self, count: int, service: str | None = None) -> list[ErrorRecord]:
+        """At most `count` records, newest first; of one service only if it is named."""
+        newest = reversed(self._records)
+        wanted = newest if service is None else (record for record in newest if record.service == service)
+        return list(islice(wanted, count))
+
+    def since(self, recorded: int, most: int) -> list[ErrorRecord]:
+        """The records after the first `recorded`, oldest first; if they are more than `most`, the newest of them."""
+        count = min(self.recorded - recorded, most)
+        return self.recent(count)[::-1]
+
+    def _append(
+        self,
+        service: str,
+        category: str,
+        reason: str,
+        status: int | None,
+        attempt: int,
+        request_id: bytes,
+        correlation_id: bytes,
+        message: str,
+        counts: bool,
+    ) -> None:
+        record = ErrorRecord(
+            self._clock(),
+            request_id.decode("ascii", "backslashreplace"),
+            correlation_id.decode("ascii", "backslashreplace"),
+            service,
+            category,
+            reason,
+            status,
+            attempt,
+            message,
+            counts,
+        )
+        self.recorded += 1
+        self._records.append(record)
+        self._on_record(record)

@@ -1,0 +1,164 @@
+"""The figures of every service as the control plane serves them: the fleet's, or this process's while it is alone.
+
+Reading asks the store, when there is one and it answers: own counts are published first, so that what this gateway has
+counted is in the answer; what others have counted is in it half a second later at most. While the store is away
+the figures are this process's own and say so (`scope` "process"); without one this process is the fleet.
+
+    reset     forgets the counts of a service in the whole fleet and closes its circuit everywhere; the recent errors
+              stay: they happened
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import orjson
+
+from gateway.telemetry.errors import ErrorLog, ErrorRecord
+from gateway.telemetry.rates import DEFAULT_WINDOW, HORIZON, Rate, Scope, rate
+
+
+class Shared(Protocol):
+    """The fleet's side (`gateway.fleet.figures.FleetFigures`). None means that the store did not answer."""
+
+    async def read(self, services: Sequence[str], window: float) -> Sequence[tuple[Sequence[int], float | None]] | None:
+        """For each service the count vector of the last `window` seconds and the seconds since its last error."""
+        ...
+
+    async def recent(self, count: int) -> Sequence[bytes] | None:
+        """At most that many records of the fleet, as they were published, the latest publications first."""
+        ...
+
+    async def reset(self, service: str) -> bool:
+        """Forget the service's counts everywhere, here included. False: the store did not answer, nothing is
+        forgotten."""
+        ...
+
+
+class Recent(NamedTuple):
+    """Newest first."""
+
+    records: list[ErrorRecord]
+    scope: Scope
+
+
+class ResetResult(NamedTuple):
+    """Whether the figures were forgotten, and the circuit closed, everywhere (or only here)."""
+
+    figures: Scope
+    circuit: Scope
+
+
+class Figures:
+    """What the control plane asks. `services` are the upstreams and the gateway itself, in the order of `errors`.
+
+    `close_circuit(upstream)` closes a circuit: True everywhere, False only here. Services are looked up by their exact
+    names; KeyError for any other.
+    """
+
+    def __init__(
+        self,
+        errors: ErrorLog,
+        shared: Shared | None = None,
+        close_circuit: Callable[[str], Awaitable[bool]] | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.services = tuple(errors.cells)
+        # Without a store this process is the fleet.
+        self._own: Scope = "fleet" if shared is None else "process"
+        self._errors = errors
+        self._shared = shared
+        self._close_circuit = close_circuit
+        self._clock = clock
+        self._monotonic = monotonic
+
+    async def rate(self, service: str, window: float = DEFAULT_WINDOW) -> Rate:
+        """The figures of one service over the last `window` seconds (at most `rates.HORIZON`)."""
+        return (await self._rates((service,), window))[0]
+
+    async def rates(self, window: float = DEFAULT_WINDOW) -> dict[str, Rate]:
+        """Of every service by name, in one exchange with the store."""
+        return {each.service: each for each in await self._rates(self.services, window)}
+
+    async def recent(self, count: int, service: str | None = None) -> Recent:
+        """The latest `count` errors, newest first; of one service only if it is named."""
+        if self._shared is not None:
+            # A service's own may be anywhere among them.
+            published = await self._shared.recent(count if service is None else self._errors.capacity)
+            if published is not None:
+                return Recent(_parsed(published, count, service), "fleet")
+        return Recent(self._errors.recent(count, service), self._own)
+
+    async def reset(self, service: str) -> ResetResult:
+        """Forget the figures of a service and close its circuit. The gateway's own name has no circuit to close."""
+        cells = self._errors.cells[service]
+        everywhere = self._shared is None or await self._shared.reset(service)
+        if self._shared is None or not everywhere:
+            cells.reset()
+        closed = everywhere
+        if self._close_circuit is not None and service != self._errors.service:
+            closed = await self._close_circuit(service)
+            # An embedded circuit is closed wherever there is one.
+            closed = closed or self._shared is None
+        return ResetResult("fleet" if everywhere else "process", "fleet" if closed else "process")
+
+    async def _rates(self, services: Sequence[str], window: float) -> list[Rate]:
+        cells = [self._errors.cells[service] for service in services]
+        window = min(window, HORIZON)
+        if self._shared is not None:
+            answers = await self._shared.read(services, window)
+            if answers is not None:
+                return [
+                    rate(service, window, counts, self._instant(age), "fleet")
+                    for service, (counts, age) in zip(services, answers, strict=True)
+                ]
+        now = self._monotonic()
+        return [
+            rate(
+                each.name,
+                window,
+                each.counts(window, now),
+                self._instant(None if each.last_error_at is None else now - each.last_error_at),
+                self._own,
+            )
+            for each in cells
+        ]
+
+    def _instant(self, age: float | None) -> float | None:
+        return None if age is None or age > HORIZON else self._clock() - age
+
+
+class Records:
+    """The records of this process in the form in which the fleet shares them. `replica` is unique in the fleet, so
+    that a record that was sent twice counts once."""
+
+    __slots__ = ("_errors", "_replica")
+
+    def __init__(self, errors: ErrorLog, replica: str) -> None:
+        self._errors = errors
+        self._replica = replica
+
+    @property
+    def recorded(self) -> int:
+        return self._errors.recorded
+
+    def unpublished(self, after: int, most: int) -> list[bytes]:
+        """At most `most` of the records after the first `after`, the newest of them, oldest first."""
+        records = self._errors.since(after, most)
+        first = self._errors.recorded - len(records) + 1
+        return [orjson.dumps((f"{self._replica}/{first + i}", *record)) for i, record in enumerate(records)]
+
+
+def _parsed(entries: Sequence[bytes], count: int, service: str | None) -> list[ErrorRecord]:
+    found: dict[str, ErrorRecord] = {}
+    for entry in entries:
+        try:
+            identity, *fields = orjson.loads(entry)
+            record = ErrorRecord(*fields)
+        except (ValueError, TypeError):
+            continue  # of another version
+        if service is None or record.service == service:
+            found.setdefault(identity, record)
+    return sorted(found.values(), key=lambda record: record.time, reverse=True)[:count]

@@ -1,0 +1,296 @@
+"""Limits of time, number and size, and the one shape in which every refusal comes."""
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.conformance.wire.clients import plain
+from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh, ok, wait_until
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_http import RawClient
+from tests.support.raw_response import RawResponse
+
+Start = Callable[..., GatewayProcess]
+GET = "GET /proxy{} HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[ProgrammedUpstream]:
+    with ProgrammedUpstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A gateway with short patience."""
+    variables = plain(
+        upstream.url,
+        HEADER_TIMEOUT_SECONDS="0.6",
+        KEEPALIVE_TIMEOUT_SECONDS="0.8",
+        CLIENT_IDLE_TIMEOUT_SECONDS="0.6",
+        MAX_BODY_BYTES="1000",
+    )
+    with GatewayProcess(variables, tmp_path_factory.mktemp("gateway")) as process:
+        yield process
+
+
+def check_refusal(response: RawResponse, status: int, reason: str, gateway: GatewayProcess) -> dict[str, Any]:
+    """Body, headers and log line say the same. The problem."""
+    assert response.status == status
+    assert response.get("Content-Type") == "application/problem+json"
+    assert response.body.count(b"\n") == 1
+    assert response.body.endswith(b"}\n")
+    problem: dict[str, Any] = json.loads(response.body)
+    assert {"type", "title", "status", "detail", "reason", "request_id"} <= problem.keys()
+    assert (problem["status"], problem["reason"]) == (status, reason)
+    assert problem["request_id"] == response.get("X-Request-ID")
+    assert f'details="{reason}"' in (response.get("Proxy-Status") or "")
+    retry_after = response.get("Retry-After")
+    assert ("retry_after" in problem) == (retry_after is not None)
+    if retry_after is not None:
+        assert int(retry_after) == math.ceil(problem["retry_after"]) >= 1
+    record = json.loads(gateway.wait_for_line(f'"{problem["request_id"]}"'))
+    assert (record["status"], record["reason"]) == (status, reason)
+    return problem
+
+
+def test_slow_headers(hasty: GatewayProcess) -> None:
+    with RawClient(hasty.port) as client:
+        started = time.monotonic()
+        client.send(b"GET /proxy/slow HTTP/1.1\r\n")
+        while client.fate(0.1) == "open" and not client.unread:  # dripping does not buy time
+            assert time.monotonic() - started < 3.0
+            client.send(b"X: y\r\n")
+        check_refusal(client.read_response(), 408, "request_timeout", hasty)
+        assert 0.5 < time.monotonic() - started < 1.5
+
+
+def test_a_connection_that_says_nothing(hasty: GatewayProcess) -> None:
+    with RawClient(hasty.port) as client:
+        assert client.fate(2.5) == "closed"
+        assert client.unread == b""
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
+def test_a_slow_body(framing: str, hasty: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+    ended: list[str] = []
+
+    def wait(peer: Peer, seen: Seen) -> None:
+        ended.append(peer.wait_for_end(5.0))
+
+    upstream.on(path := fresh(), wait)
+    with RawClient(hasty.port) as client:
+        client.send(f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
+        response = client.read_response()
+        check_refusal(response, 408, "request_timeout", hasty)
+        assert response.get("Connection") == "close"
+    wait_until(lambda: bool(ended), "the upstream request to be cancelled", 2.0)
+
+
+def test_an_idle_kept_connection(hasty: GatewayProcess) -> None:
+    with RawClient(hasty.port) as client:
+        assert client.request(GET.format(fresh()).encode()).status == 200
+        started = time.monotonic()
+        assert client.fate(3.0) == "closed"
+        assert 0.6 < time.monotonic() - started < 2.0
+        assert client.unread == b""
+
+
+def test_a_client_that_takes_nothing(hasty: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+    ended: list[str] = []
+
+    def flood(peer: Peer, seen: Seen) -> None:
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        try:
+            for _ in range(100):
+                peer.send(bytes(1_000_000))
+        finally:
+            ended.append("over")
+
+    upstream.on(path := fresh(), flood)
+    with RawClient(hasty.port) as client:
+        client.send(GET.format(path).encode())
+        wait_until(lambda: bool(ended), "the exchange to be given up", 6.0)
+
+
+@pytest.mark.parametrize("size", [1000, 1001, 10_000_000])
+def test_body_limit_by_length(size: int, hasty: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+    path = fresh()
+    with RawClient(hasty.port) as client:
+        client.send(f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode())
+        if size == 1000:
+            assert client.request(b"x" * size).status == 200
+        else:
+            check_refusal(client.read_response(), 413, "body_too_large", hasty)
+            assert upstream.requests(path) == []
+
+
+@pytest.mark.parametrize("size", [1000, 1001])
+def test_body_limit_by_counting(size: int, hasty: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+    path = fresh()
+    raw = f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    with RawClient(hasty.port) as client:
+        response = client.request(raw + b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size))
+        if size == 1000:
+            assert response.status == 200
+        else:
+            check_refusal(response, 413, "body_too_large", hasty)
+            assert not any(seen.whole for seen in upstream.requests(path))
+            assert client.fate(3.0) == "closed"
+
+
+def test_a_large_expected_body_is_refused_before_it_is_sent(hasty: GatewayProcess) -> None:
+    raw = "POST /proxy/x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n"
+    with RawClient(hasty.port) as client:
+        response = client.request(raw.encode())
+        assert (response.status, response.interim) == (413, [])
+
+
+def test_more_connections_than_allowed(start_gateway: Start, upstream: ProgrammedUpstream) -> None:
+    gateway = start_gateway(plain(upstream.url, MAX_CONNECTIONS="3"))
+    kept = [RawClient(gateway.port) for _ in range(3)]
+    try:
+        for client in kept:
+            assert client.request(GET.format(fresh()).encode()).status == 200
+        with RawClient(gateway.port) as late:
+            response = late.read_response()
+            problem = check_refusal(response, 429, "overloaded", gateway)
+            assert 5 <= problem["retry_after"] <= 6
+            assert late.fate(3.0) == "closed"
+        assert kept[0].request(GET.format(fresh()).encode()).status == 200
+        kept.pop().close()
+        time.sleep(0.1)
+        with RawClient(gateway.port) as again:
+            assert again.request(GET.format(fresh()).encode()).status == 200
+    finally:
+        for client in kept:
+            client.close()
+
+
+def test_a_churn_of_refused_connections_leaves_room(start_gateway: Start, upstream: ProgrammedUpstream) -> None:
+    """Those beyond the limit, who do not even close, must not keep the places that become free."""
+    gateway = start_gateway(plain(upstream.url, MAX_CONNECTIONS="3"))
+    kept = [RawClient(gateway.port) for _ in range(3)]
+    for client in kept:
+        assert client.request(GET.format(fresh()).encode()).status == 200
+    beyond = [RawClient(gateway.port) for _ in range(10)]
+    for client in beyond:
+        assert client.read_response().status == 429
+    for client in kept:
+        client.close()
+    time.sleep(0.1)
+    try:
+        with RawClient(gateway.port) as client:
+            assert client.request(GET.format(fresh()).encode()).status == 200
+    finally:
+        for client in beyond:
+            client.close()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_shedding(status: int, start_gateway: Start, upstream: ProgrammedUpstream) -> None:
+    release = threading.Event()
+
+    def wait(peer: Peer, seen: Seen) -> None:
+        release.wait(5.0)
+        peer.send(ok())
+
+    upstream.on(path := fresh(), wait)
+    gateway = start_gateway(
+        plain(upstream.url, MAX_INFLIGHT="2", LOAD_SHED_STATUS=str(status), LOAD_SHED_RETRY_AFTER="7")
+    )
+    busy = [RawClient(gateway.port).send(GET.format(path).encode()) for _ in range(2)]
+    upstream.wait_for(path, 2)
+    with RawClient(gateway.port) as client:
+        problem = check_refusal(client.request(GET.format(fresh()).encode()), status, "overloaded", gateway)
+        assert 7 <= problem["retry_after"] <= 9
+        release.set()
+        assert [one.read_response().status for one in busy] == [200, 200]
+        assert client.request(GET.format(fresh()).encode()).status == 200
+    assert 'load_shed_total{reason="' in gateway.get("/metrics").body.decode()
+    for one in busy:
+        one.close()
+
+
+def test_the_bulkhead_and_its_queue(start_gateway: Start, upstream: ProgrammedUpstream) -> None:
+    release = threading.Event()
+
+    def wait(peer: Peer, seen: Seen) -> None:
+        release.wait(5.0)
+        peer.send(ok())
+
+    upstream.on(path := fresh(), wait)
+    gateway = start_gateway(
+        plain(upstream.url, BULKHEAD_LIMIT="1", BULKHEAD_QUEUE="1", BULKHEAD_QUEUE_TIMEOUT_SECONDS="0.4")
+    )
+    clients = [RawClient(gateway.port) for _ in range(4)]
+    clients[0].send(GET.format(path).encode())
+    upstream.wait_for(path)
+    clients[1].send(GET.format(fresh()).encode())  # waits in the queue, in vain
+    time.sleep(0.1)
+    started = time.monotonic()
+    full = check_refusal(clients[2].request(GET.format(fresh()).encode()), 503, "bulkhead_full", gateway)
+    assert time.monotonic() - started < 0.2
+    assert 1 <= full["retry_after"] <= 2
+    check_refusal(clients[1].read_response(), 503, "bulkhead_full", gateway)
+    clients[3].send(GET.format(fresh()).encode())  # waits, and gets its turn
+    time.sleep(0.1)
+    release.set()
+    assert clients[0].read_response().status == 200
+    assert clients[3].read_response().status == 200
+    for client in clients:
+        client.close()
+
+
+def test_a_client_that_leaves_the_queue_leaves_no_hole(start_gateway: Start, upstream: ProgrammedUpstream) -> None:
+    release = threading.Event()
+
+    def wait(peer: Peer, seen: Seen) -> None:
+        release.wait(5.0)
+        peer.send(ok())
+
+    upstream.on(path := fresh(), wait)
+    gateway = start_gateway(
+        plain(upstream.url, BULKHEAD_LIMIT="1", BULKHEAD_QUEUE="5", BULKHEAD_QUEUE_TIMEOUT_SECONDS="5")
+    )
+    first = RawClient(gateway.port).send(GET.format(path).encode())
+    upstream.wait_for(path)
+    for _ in range(5):
+        with RawClient(gateway.port) as client:
+            client.send(GET.format(fresh()).encode())
+            time.sleep(0.05)
+    time.sleep(0.1)
+    last = RawClient(gateway.port).send(GET.format(fresh()).encode())
+    time.sleep(0.1)
+    release.set()
+    assert first.read_response().status == 200
+    assert last.read_response().status == 200
+    for client in (first, last):
+        client.close()
+
+
+def test_unreachable(start_gateway: Start, upstream: ProgrammedUpstream) -> None:
+    gateway = start_gateway(plain("http://127.0.0.1:1"))
+    with RawClient(gateway.port) as client:
+        response = client.request(GET.format("/x").encode())
+        check_refusal(response, 502, "upstream_unreachable", gateway)
+        assert "connection_refused" in (response.get("Proxy-Status") or "")
+
+
+def test_rate_limited(start_gateway: Start, upstream: ProgrammedUpstream) -> None:
+    gateway = start_gateway(
+        plain(upstream.url, RATE_LIMIT_ENABLED="true", RATE_LIMIT_CAPACITY="3", RATE_LIMIT_REFILL_RATE="0.5")
+    )
+    with RawClient(gateway.port) as client:
+        for left in ("2", "1", "0"):
+            response = client.request(GET.format(fresh()).encode())
+            assert (response.status, response.get("X-RateLimit-Remaining")) == (200, left)
+        response = client.request(GET.format(fresh()).encode())
+        assert check_refusal(response, 429, "rate_limited", gateway)["retry_after"] == 2
+        assert response.get("RateLimit-Policy") is not None
+        assert response.get("Connection") is None

@@ -1,0 +1,170 @@
+"""TLS on both sides, with certificates made for the occasion, and IPv6 on both sides."""
+
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.wire.clients import plain
+from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, framed, fresh
+from tests.support.gateway_process import GatewayProcess
+from tests.support.processes import ChildProcess
+from tests.support.raw_http import RawClient
+
+Start = Callable[..., GatewayProcess]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    cert: Path
+    key: Path
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Self-signed, for localhost and 127.0.0.1."""
+    directory = tmp_path_factory.mktemp("tls")
+    made = Certificate(directory / "cert.pem", directory / "key.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+            *("-keyout", str(made.key), "-out", str(made.cert)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def server_context(certificate: Certificate) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.cert, certificate.key)
+    return context
+
+
+@pytest.fixture
+def tls_upstream(server_context: ssl.SSLContext) -> ProgrammedUpstream:
+    return ProgrammedUpstream(wrap=lambda sock: server_context.wrap_socket(sock, server_side=True))
+
+
+def wait_for_port(gateway: GatewayProcess) -> None:
+    gateway.wait_for_line("listening on", 15.0)
+
+
+def test_tls_on_the_listener(start_gateway: Start, certificate: Certificate) -> None:
+    with ProgrammedUpstream() as upstream:
+        tls = {"TLS_CERT_FILE": str(certificate.cert), "TLS_KEY_FILE": str(certificate.key)}
+        gateway = start_gateway(plain(upstream.url, **tls), ready=False)
+        wait_for_port(gateway)
+        context = ssl.create_default_context(cafile=str(certificate.cert))
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        path = fresh()
+        upstream.on(cut := fresh(), framed(b"HTTP/1.1 200 OK\r\n\r\nhello", reset=True))
+        with RawClient(gateway.port) as client:
+            client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
+            assert client.socket.selected_alpn_protocol() == "http/1.1"
+            body = b"x" * 300_000
+            head = f"POST /proxy{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+            assert client.request(head.encode() + body).status == 200
+            seen = upstream.only(path)
+            assert (seen.body, seen.get("X-Forwarded-Proto")) == (body, "https")
+            assert client.request(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").status == 200
+        with RawClient(gateway.port) as client:
+            client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
+            client.send(f"GET /proxy{cut} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert not client.read_response().complete
+        with RawClient(gateway.port) as client:
+            client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
+            assert client.request(b"GET / HTTP/1.1\r\n\r\n").status == 400
+        with RawClient(gateway.port) as client:
+            client.send(b"GET /proxy/x HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.fate(3.0) in {"closed", "reset"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"UPSTREAM_CA_FILE": "cert"}, 200),
+        ({"UPSTREAM_VERIFY_SSL": "false"}, 200),
+        ({}, 502),
+        ({"UPSTREAM_CA_FILE": "cert", "UPSTREAM_SERVER_NAME": "other.example"}, 502),
+    ],
+    ids=["known authority", "not verified", "unknown authority", "other name"],
+)
+def test_tls_to_the_upstream(
+    changes: dict[str, str],
+    status: int,
+    start_gateway: Start,
+    certificate: Certificate,
+    tls_upstream: ProgrammedUpstream,
+) -> None:
+    with tls_upstream as upstream:
+        variables = {name: str(certificate.cert) if value == "cert" else value for name, value in changes.items()}
+        gateway = start_gateway(plain(f"https://localhost:{upstream.port}", **variables))
+        path = fresh()
+        with RawClient(gateway.port) as client:
+            response = client.request(f"GET /proxy{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert response.status == status
+            if status == 502:
+                assert "tls_certificate_error" in (response.get("Proxy-Status") or "")
+                assert upstream.requests(path) == []
+            else:
+                assert client.request(f"GET /proxy{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()).status == 200
+                assert {seen.connection for seen in upstream.requests(path)} == {upstream.requests(path)[0].connection}
+
+
+def test_truncation_by_a_tls_upstream_is_visible(
+    start_gateway: Start, certificate: Certificate, tls_upstream: ProgrammedUpstream
+) -> None:
+    """Without a close_notify the end of a close-delimited body may be anybody's (RFC 9112 section 9.8)."""
+
+    def cut(peer: Peer, seen: Seen) -> None:
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        peer.reset()
+
+    with tls_upstream as upstream:
+        upstream.on(path := fresh(), cut)
+        gateway = start_gateway(plain(f"https://localhost:{upstream.port}", UPSTREAM_VERIFY_SSL="false"))
+        with RawClient(gateway.port) as client:
+            response = client.request(f"GET /proxy{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert response.status == 502 or not response.complete
+
+
+def test_a_plain_upstream_where_tls_is_expected(start_gateway: Start) -> None:
+    with ProgrammedUpstream() as upstream:
+        gateway = start_gateway(plain(f"https://127.0.0.1:{upstream.port}", UPSTREAM_CONNECT_TIMEOUT="0.5"))
+        with RawClient(gateway.port) as client:
+            assert client.request(b"GET /proxy/x HTTP/1.1\r\nHost: a\r\n\r\n").status in {502, 504}
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="no IPv6 loopback here")
+@pytest.mark.parametrize("host", ["::1", ""])
+def test_ipv6_on_both_sides(host: str, start_gateway: Start) -> None:
+    with ProgrammedUpstream("::1") as upstream:
+        gateway: ChildProcess = start_gateway(plain(f"http://[::1]:{upstream.port}", HOST=host), ready=False)
+        assert isinstance(gateway, GatewayProcess)
+        wait_for_port(gateway)
+        path = fresh()
+        with RawClient(gateway.port, "::1") as client:
+            assert client.request(f"GET /proxy{path} HTTP/1.1\r\nHost: [::1]\r\n\r\n".encode()).status == 200
+        seen = upstream.only(path)
+        assert (seen.get("Host"), seen.get("X-Forwarded-For")) == (f"[::1]:{upstream.port}", "::1")
+        if not host:
+            with RawClient(gateway.port) as client:
+                assert client.request(f"GET /proxy{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()).status == 200
+            assert upstream.requests(path)[1].get("X-Forwarded-For") == "127.0.0.1"

@@ -1,0 +1,152 @@
+"""SIGTERM under load: what was accepted is answered, clients are told to go, and the process ends in order."""
+
+import http.client
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.conformance.wire.clients import plain
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_http import RawClient
+from tests.support.raw_response import NoResponse
+from tests.support.stub_process import StubProcess
+
+Start = Callable[..., GatewayProcess]
+DRAINING = {"DRAIN_TIMEOUT_SECONDS": "10", "UPSTREAM_TIMEOUT": "5", "UPSTREAM_TOTAL_TIMEOUT": "10"}
+
+
+@dataclass
+class Load:
+    """Clients that send one request after the other on kept connections until they are told to go."""
+
+    port: int
+    answered: int = 0
+    told_to_go: int = 0
+    lost: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+    def run(self) -> None:
+        while not self.stopped:
+            try:
+                client = RawClient(self.port, timeout=10.0)
+            except OSError:
+                return  # the listener is gone: nothing was accepted
+            with client:
+                self._converse(client)
+
+    def _converse(self, client: RawClient) -> None:
+        first = True
+        while not self.stopped:
+            try:
+                client.send(b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n")
+                response = client.read_response()
+            except (NoResponse, OSError) as error:
+                if not first:  # a new connection may still have been in the listener's queue
+                    self.lost.append(repr(error))
+                return
+            if response.status != 200 or not response.complete:
+                self.lost.append(repr(response))
+                return
+            self.answered += 1
+            first = False
+            if response.get("Connection") == "close":
+                self.told_to_go += 1
+                return
+
+
+def test_a_stop_under_load_loses_nothing(start_gateway: Start, stub: StubProcess) -> None:
+    gateway = start_gateway(plain(stub.url, **DRAINING))
+    load = Load(gateway.port)
+    threads = [threading.Thread(target=load.run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.7)
+    gateway.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(10.0)
+    load.stopped = True
+    assert gateway.wait(10.0) == 0
+    assert load.lost == []
+    assert load.answered > 100
+    assert load.told_to_go >= 8
+    records = [record for record in gateway.log_records() if record.get("target") == "/proxy/ok"]
+    assert len(records) >= load.answered
+
+
+def test_readyz_says_no_while_the_listener_is_still_open(start_gateway: Start, stub: StubProcess) -> None:
+    gateway = start_gateway(plain(stub.url, **DRAINING, DRAIN_DELAY_SECONDS="1"))
+    assert gateway.get("/readyz").status == 200
+    gateway.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert gateway.get("/readyz").status == 503
+    assert gateway.get("/livez").status == 200
+    answer = gateway.get("/proxy/ok")
+    assert (answer.status, answer.headers["Connection"]) == (200, "close")
+    assert gateway.wait(6.0) == 0
+
+
+def test_what_is_in_flight_finishes(start_gateway: Start, stub: StubProcess) -> None:
+    gateway = start_gateway(plain(stub.url, **DRAINING))
+    with RawClient(gateway.port) as slow, RawClient(gateway.port) as body, RawClient(gateway.port) as idle:
+        slow.send(b"GET /proxy/slow?seconds=1.5 HTTP/1.1\r\nHost: a\r\n\r\n")
+        body.send(b"POST /proxy/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234")
+        assert idle.request(b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n").status == 200
+        time.sleep(0.3)
+        gateway.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(OSError, match="refused"):
+            gateway.get("/proxy/ok")
+        body.send(b"56789")
+        assert body.read_response().status == 200
+        response = slow.read_response()
+        assert (response.status, response.get("Connection")) == (200, "close")
+        assert idle.fate(3.0) == "closed"
+    assert gateway.wait(5.0) == 0
+
+
+def test_the_time_for_it_is_bounded(start_gateway: Start, stub: StubProcess) -> None:
+    gateway = start_gateway(plain(stub.url, **{**DRAINING, "DRAIN_TIMEOUT_SECONDS": "0.5"}))
+    with RawClient(gateway.port) as client:
+        client.send(b"GET /proxy/slow?seconds=4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.3)
+        started = time.monotonic()
+        gateway.send_signal(signal.SIGTERM)
+        assert gateway.wait(4.0) == 0
+        assert time.monotonic() - started < 3.0
+        with pytest.raises(NoResponse):
+            client.read_response()
+
+
+def test_a_second_signal_hurries(start_gateway: Start, stub: StubProcess) -> None:
+    gateway = start_gateway(plain(stub.url, **DRAINING))
+    with RawClient(gateway.port) as client:
+        client.send(b"GET /proxy/slow?seconds=4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.3)
+        gateway.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert gateway.returncode is None
+        gateway.send_signal(signal.SIGINT)
+        assert gateway.wait(3.0) == 0
+
+
+def test_an_idle_gateway_stops_at_once(start_gateway: Start, stub: StubProcess) -> None:
+    gateway = start_gateway(plain(stub.url, **DRAINING))
+    started = time.monotonic()
+    assert gateway.stop(5.0) == 0
+    assert time.monotonic() - started < 2.0
+    with pytest.raises((OSError, http.client.HTTPException)):
+        gateway.get("/livez")
+
+
+def test_the_port_can_be_taken_again_at_once(start_gateway: Start, stub: StubProcess) -> None:
+    first = start_gateway(plain(stub.url, **DRAINING))
+    with RawClient(first.port) as client:
+        assert client.request(b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n").status == 200
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(6.0) == 0
+    second = start_gateway(plain(stub.url, **DRAINING, PORT=str(first.port)))
+    assert second.get("/proxy/ok").status == 200

@@ -1,0 +1,177 @@
+"""The figures of real gateways, compared with what a client counted itself.
+
+The control plane's answers are its own tests' business; here the figures are read where all gateways leave them, and
+alerts from metrics and from a webhook.
+"""
+
+import asyncio
+import http.server
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config.model import RedisConfig
+from gateway.store.redis_figures import RedisFigures
+from gateway.telemetry.rates import WIDTH as WIDE
+from gateway.telemetry.rates import Rate, rate
+from tests.conftest import StartGateway
+from tests.support.gateway_process import GatewayProcess
+from tests.support.redis_server import RedisServer, redis_is_installed
+from tests.support.stub_process import StubProcess
+from tests.support.waiting import eventually
+
+OPEN_HANDED = {
+    "RATE_LIMIT_ENABLED": "false",
+    "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "10000",
+    "CIRCUIT_BREAKER_FAILURE_RATE_THRESHOLD": "1",
+    "CIRCUIT_BREAKER_MINIMUM_CALLS": "100",
+    "RETRY_BASE_DELAY_SECONDS": "0.01",
+}
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    if not redis_is_installed():
+        pytest.skip("redis-server is not installed")
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+async def fleet_rate(redis: RedisServer, service: str, window: float = 300.0) -> Rate:
+    """What every gateway of the fleet would answer after its next exchange."""
+    store = RedisFigures(RedisConfig("single", ((redis.host, redis.port),)), "observer")
+    try:
+        (found,) = await store.sum_figures([service], window, WIDE)
+    finally:
+        await store.close()
+    return rate(service, window, found.counts, None, "fleet")
+
+
+def send(gateway: GatewayProcess, targets: list[str]) -> Counter[int]:
+    return Counter(gateway.get(target).status for target in targets)
+
+
+async def test_two_gateways_have_the_clients_figures_within_a_second(
+    start_gateway: StartGateway, stub: StubProcess, redis: RedisServer
+) -> None:
+    env = {**OPEN_HANDED, "UPSTREAM_URL": stub.url, "REDIS_URL": redis.url}
+    one, other = start_gateway(env), start_gateway(env)
+    seen = send(one, ["/proxy/ok"] * 30 + ["/proxy/fail"] * 7)
+    seen += send(other, ["/proxy/ok"] * 10 + ["/proxy/fail"] * 3 + ["/nowhere"] * 4)
+    assert seen == {200: 40, 500: 10, 404: 4}
+    await asyncio.sleep(1.0)
+    orders = await fleet_rate(redis, "default")
+    assert (orders.requests, orders.failed_requests, orders.errors) == (50, 10, 10)
+    assert orders.by_category["Dependency"] == 10
+    gateway = await fleet_rate(redis, "gateway")
+    assert (gateway.requests, gateway.failed_requests, gateway.refused) == (4, 0, 4)
+    # A gateway that ends takes nothing with it, and its history stays.
+    send(one, ["/proxy/fail"] * 5)
+    one.stop()
+    assert (await fleet_rate(redis, "default")).failed_requests == 15
+
+
+async def test_retries_are_errors_and_one_failed_request(
+    start_gateway: StartGateway, stub: StubProcess, redis: RedisServer
+) -> None:
+    env = {**OPEN_HANDED, "UPSTREAM_URL": "http://127.0.0.1:1", "REDIS_URL": redis.url, "RETRY_MAX_ATTEMPTS": "3"}
+    gateway = start_gateway(env)
+    assert gateway.get("/proxy/ok", headers={"X-Correlation-ID": "find-me"}).status == 502
+    await asyncio.sleep(1.0)
+    found = await fleet_rate(redis, "default")
+    assert (found.requests, found.failed_requests, found.errors, found.refused) == (1, 1, 3, 0)
+    assert found.by_category["Network"] == 3
+    records: list[list[Any]] = [json.loads(each) for each in redis.execute("LRANGE", "api-gateway:errors", 0, 10)]
+    assert [record[8] for record in records] == [3, 2, 1]
+    assert {(record[3], record[4], record[5], record[6]) for record in records} == {
+        ("find-me", "default", "Network", "upstream_unreachable")
+    }
+
+
+async def test_figures_of_an_outage_are_told_when_redis_is_back(
+    start_gateway: StartGateway, stub: StubProcess, redis: RedisServer
+) -> None:
+    gateway = start_gateway({**OPEN_HANDED, "UPSTREAM_URL": stub.url, "REDIS_URL": redis.url})
+    send(gateway, ["/proxy/ok"] * 5)
+    await asyncio.sleep(1.0)
+    redis.pause()
+    try:
+        await asyncio.sleep(0.5)
+        send(gateway, ["/proxy/ok"] * 5 + ["/proxy/fail"] * 2)
+        await asyncio.sleep(1.0)
+    finally:
+        redis.resume()
+    await asyncio.sleep(2.0)
+    found = await fleet_rate(redis, "default")
+    assert (found.requests, found.failed_requests) == (12, 2)
+
+
+class _Inbox(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Keep)
+        self.bodies: list[dict[str, Any]] = []
+
+
+class _Keep(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, _Inbox)
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        """Nothing to say."""
+
+
+@pytest.fixture
+def inbox() -> Iterator[_Inbox]:
+    server = _Inbox()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_alerts_are_raised_resolved_and_delivered(
+    start_gateway: StartGateway, stub: StubProcess, redis: RedisServer, inbox: _Inbox
+) -> None:
+    env = {
+        "UPSTREAM_URL": stub.url,
+        "REDIS_URL": redis.url,
+        "RATE_LIMIT_ENABLED": "false",
+        "RETRY_MAX_ATTEMPTS": "1",
+        "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "25",
+        "CIRCUIT_BREAKER_MINIMUM_CALLS": "100",
+        "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS": "1",
+        "CIRCUIT_BREAKER_HALF_OPEN_SUCCESS_THRESHOLD": "1",
+        "ALERT_CHECK_INTERVAL_SECONDS": "0.2",
+        "ALERT_RESOLVE_AFTER_SECONDS": "0.5",
+        "ALERT_WEBHOOK_URL": f"http://127.0.0.1:{inbox.server_address[1]}/hook",
+    }
+    gateway = start_gateway(env)
+
+    def told(event: str) -> set[str]:
+        return {body["alert"]["key"] for body in inbox.bodies if body["event"] == event}
+
+    send(gateway, ["/proxy/fail"] * 40)
+    expected = {"high_error_rate/default", "critical_error_rate/default", "circuit_open/default"}
+    eventually(lambda: told("raised") >= expected, "told")
+    assert 'gateway_alerts_active{kind="circuit_open"} 1' in gateway.get("/metrics").body.decode()
+    assert any("High error rate detected" in record.get("message", "") for record in gateway.log_records())
+    time.sleep(1.2)
+    eventually(lambda: gateway.get("/proxy/ok").status == 200, "closed")
+    eventually(lambda: "circuit_open/default" in told("resolved"), "resolved")
+    assert "redis_lost/gateway" not in told("raised")
+    redis.kill()
+    eventually(lambda: "redis_lost/gateway" in told("raised"), "told of Redis")
+    assert {body["gateway"] for body in inbox.bodies} == {"gateway"}

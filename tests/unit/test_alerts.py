@@ -1,0 +1,204 @@
+"""The rules for alerts and their lives, by a clock that the test sets."""
+
+import asyncio
+import logging
+
+import pytest
+
+from gateway.telemetry.alerts import Alert, AlertCheck, Alerts, AlertSettings, CircuitFact, Facts, findings
+from gateway.telemetry.categories import CATEGORIES
+from gateway.telemetry.rates import Rate
+
+SETTINGS = AlertSettings(interval=15.0, resolve_after=30.0, retention=3600.0)
+
+
+def figures(requests: int = 0, failed: int = 0, errors: int = 0, window: float = 60.0, service: str = "orders") -> Rate:
+    by_category = dict.fromkeys(CATEGORIES, 0) | {"Timeout": errors}
+    return Rate(service, window, requests, failed, errors, 0, by_category, None, "fleet")
+
+
+class Book:
+    def __init__(self, settings: AlertSettings = SETTINGS) -> None:
+        self.now = 1_700_000_000.0
+        self.told: list[tuple[str, str]] = []
+        self.alerts = Alerts(settings, "gateway", on_change=self._changed, clock=lambda: self.now)
+
+    def _changed(self, event: str, alert: Alert) -> None:
+        self.told.append((event, alert.key))
+
+    def check(self, facts: Facts, after: float = 15.0) -> list[str]:
+        self.now += after
+        self.alerts.check(facts)
+        return [alert.key for alert in self.alerts.active()]
+
+
+def found(facts: Facts, before: Facts | None = None) -> dict[str, bool]:
+    return {f"{each.kind}/{each.service}": each.fires for each in findings(facts, before, SETTINGS, "gateway")}
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (figures(1000, 0, 10), {"high_error_rate/orders": False}),
+        (figures(1000, 0, 11), {"high_error_rate/orders": True}),
+        (figures(1000, 0, 8), {}),
+        (figures(1000, 50, 0), {"high_error_rate/orders": False}),
+        (figures(1000, 51, 0), {"high_error_rate/orders": True}),
+        (figures(1000, 40, 0), {}),
+        (figures(19, 5, 5), {}),
+        (figures(20, 5, 5), {"high_error_rate/orders": True}),
+        (figures(100, 50, 1), {"high_error_rate/orders": True, "critical_error_rate/orders": True}),
+        (figures(100, 45, 1), {"high_error_rate/orders": True, "critical_error_rate/orders": False}),
+        (figures(4, 4, 4), {"critical_error_rate/orders": False}),
+        (figures(0, 0, 0), {}),
+        (figures(600, 0, 55, window=300.0), {"high_error_rate/orders": True}),
+    ],
+)
+def test_error_rates(rate: Rate, expected: dict[str, bool]) -> None:
+    assert found(Facts(rates=[rate])) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "severity"),
+    [
+        ("closed", None),
+        ("forced_closed", None),
+        ("open", "critical"),
+        ("half_open", "critical"),
+        ("forced_open", "warning"),
+    ],
+)
+def test_circuits(state: str, severity: str | None) -> None:
+    facts = Facts(circuits=[CircuitFact("orders", state, "5 consecutive failures", 12.0)])
+    found = list(findings(facts, None, SETTINGS, "gateway"))
+    assert [each.severity for each in found] == ([severity] if severity else [])
+    assert all("5 consecutive failures" in each.message for each in found)
+
+
+def test_redis() -> None:
+    assert found(Facts(redis_up=None)) == {}
+    assert found(Facts(redis_up=True)) == {}
+    assert found(Facts(redis_up=False)) == {"redis_lost/gateway": True}
+
+
+def test_counts_speak_only_when_they_have_grown_since_the_last_check() -> None:
+    facts = Facts(exhausted={"orders": 5, "payments": 0}, shed=7)
+    assert found(facts) == {}
+    assert found(facts, facts) == {}
+    assert found(facts, Facts(exhausted={"orders": 4}, shed=6)) == {
+        "retry_budget_exhausted/orders": True,
+        "shedding/gateway": True,
+    }
+
+
+def test_messages_say_what_a_person_can_do() -> None:
+    (high,) = findings(Facts(rates=[figures(100, 10, 30)]), None, SETTINGS, "gateway")
+    assert high.message == (
+        "orders had 30 errors (30.0 a minute) in the last 60 s, and 10 of 100 requests failed (10.0 %)."
+        " Most of them Timeout (30). It is slow, or UPSTREAM_TIMEOUT is too short for what it does."
+    )
+
+
+def test_an_alert_is_raised_counted_and_resolved(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway.alerts")
+    book = Book()
+    bad = Facts(rates=[figures(100, 10, 30)])
+    assert book.check(bad) == ["high_error_rate/orders"]
+    raised_at = book.now
+    assert book.check(bad) == ["high_error_rate/orders"]
+    (alert,) = book.alerts.active()
+    assert (alert.first_at, alert.last_at, alert.count, alert.state) == (raised_at, book.now, 2, "active")
+    assert book.check(Facts()) == ["high_error_rate/orders"]
+    assert book.check(Facts()) == ["high_error_rate/orders"]
+    assert book.check(Facts()) == []
+    assert book.told == [("raised", alert.key), ("resolved", alert.key)]
+    assert (alert.state, alert.resolved_at, alert.last_at) == ("resolved", book.now, raised_at + 15.0)
+    assert book.alerts.all() == [alert]
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "High error rate detected",
+        "Alert resolved",
+    ]
+
+
+def test_what_swings_about_the_threshold_is_one_alert() -> None:
+    book = Book()
+    for _ in range(20):
+        book.check(Facts(rates=[figures(1000, 0, 11)]))
+        book.check(Facts(rates=[figures(1000, 0, 9)]))
+        book.check(Facts(rates=[figures(1000, 0, 1)]))
+    assert book.told == [("raised", "high_error_rate/orders")]
+    (alert,) = book.alerts.active()
+    assert alert.count == 20
+
+
+def test_an_alert_that_comes_back_is_another_one() -> None:
+    book = Book()
+    facts = Facts(circuits=[CircuitFact("orders", "open", "", 1.0)])
+    for _ in range(2):
+        book.check(facts)
+        for _ in range(3):
+            book.check(Facts())
+    first, second = book.alerts.all()
+    assert (first.key, first.id != second.id) == (second.key, True)
+    assert first.first_at > second.first_at, "the latest end first"
+
+
+def test_the_worst_come_first() -> None:
+    book = Book()
+    book.check(Facts(redis_up=False))
+    book.check(Facts(redis_up=False, circuits=[CircuitFact("orders", "open", "", 1.0)]))
+    assert book.check(Facts(redis_up=False, circuits=[CircuitFact("a", "forced_open", "", 1.0)])) == [
+        "circuit_open/orders",
+        "circuit_open/a",
+        "redis_lost/gateway",
+    ]
+    assert dict(book.alerts.count_by_kind())[("circuit_open",)] == 2
+    assert dict(book.alerts.count_by_kind())[("shedding",)] == 0
+
+
+def test_resolved_alerts_are_retired_or_cleaned_up() -> None:
+    book = Book()
+    book.check(Facts(redis_up=False))
+    for _ in range(3):
+        book.check(Facts(redis_up=True))
+    assert len(book.alerts.all()) == 1
+    book.now += 3599.0
+    assert len(book.alerts.all()) == 1
+    book.now += 1.0
+    assert book.alerts.all() == []
+    book.check(Facts(redis_up=False))
+    assert book.alerts.cleanup() == 0, "an active alert stays"
+    for _ in range(3):
+        book.check(Facts(redis_up=True))
+    assert book.alerts.cleanup() == 1
+    assert book.alerts.all() == []
+
+
+def test_what_is_kept_is_bounded() -> None:
+    book = Book(AlertSettings(resolve_after=0.0))
+    for _ in range(600):
+        book.check(Facts(redis_up=False))
+        book.check(Facts(redis_up=True))
+    assert len(book.alerts.all()) == 500
+
+
+async def test_the_check_survives_facts_that_cannot_be_had(caplog: pytest.LogCaptureFixture) -> None:
+    alerts = Alerts(AlertSettings(interval=0.0), "gateway")
+    calls = 0
+    enough = asyncio.Event()
+
+    async def gather() -> Facts:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise RuntimeError("no facts")
+        enough.set()
+        return Facts(redis_up=False)
+
+    check = AlertCheck(alerts, gather)
+    check.start()
+    await asyncio.wait_for(enough.wait(), 5.0)
+    await asyncio.sleep(0)
+    await check.stop()
+    assert [alert.kind for alert in alerts.active()] == ["redis_lost"]
+    assert any("the check for alerts failed" in record.message for record in caplog.records)
