@@ -116,7 +116,7 @@ def _rate_limit_fields() -> Case:
 
 def _problem() -> Case:
     detail = "the client has used up its 50 requests, 20 come back a second"
-    request_id = "0af7651916cd43dd8448eb211c80319c"
+    request_id = b"0af7651916cd43dd8448eb211c80319c"
     return lambda: render("gateway", 429, "rate_limited", detail, request_id, retry_after=1.2)
 
 

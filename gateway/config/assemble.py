@@ -96,7 +96,7 @@ class Assembly:
             routes=tuple(routes),
             redis=redis_config(settings.redis, self._place("redis")),
             log=self._log(settings),
-            errors=ErrorsConfig(**settings.errors.model_dump()),
+            errors=self._errors(settings),
             admin=self._admin(settings),
             retry_buffer_bytes=settings.retry_buffer.buffer_bytes,
         )
@@ -302,6 +302,12 @@ class Assembly:
     def _log(self, settings: Settings) -> LogConfig:
         checks.directory(settings.log.dir, ("dir",), self._place("log"))
         return LogConfig(**settings.log.model_dump())
+
+    def _errors(self, settings: Settings) -> ErrorsConfig:
+        errors, place = settings.errors, self._place("errors")
+        if errors.webhook_secret is not None and errors.webhook_url is None:
+            place.report(("webhook_secret",), errors.webhook_secret, f"only with {place.name(('webhook_url',))}")
+        return ErrorsConfig(**errors.model_dump())
 
     def _admin(self, settings: Settings) -> AdminConfig:
         admin, place = settings.admin, self._place("admin")

@@ -19,9 +19,9 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from gateway.fleet.link import Link
 from gateway.store.port import (
@@ -36,6 +36,8 @@ from gateway.store.port import (
 logger = logging.getLogger("gateway.fleet")
 
 MOST_RECORDS = 200
+
+T = TypeVar("T")
 
 
 class Counted(Protocol):
@@ -117,6 +119,7 @@ class FleetFigures:
         self._resets: dict[str, int] | None = None
         # Exchanges one after the other: a delta is sent and confirmed before the next is taken.
         self._turn = asyncio.Lock()
+        self._waiting: dict[object, asyncio.Task[Any]] = {}
         self._task: asyncio.Task[None] | None = None
         self._bewildered = False
 
@@ -135,43 +138,53 @@ class FleetFigures:
 
     async def publish(self) -> bool:
         """Publish what was counted up to now. False: the store did not answer, and it waits."""
-        async with self._turn:
-            self._collect()
-            if not self._link.up:
-                return False
-            try:
-                await self._exchange()
-            except StoreUnavailable:
-                return False
-        return True
+        return bool(await self._in_turn("publish", self._nothing_more))
 
     async def read(self, services: Sequence[str], window: float) -> Sequence[FigureSum] | None:
         """For each service the fleet's sum of the last `window` seconds. None: the store did not answer."""
-        if not await self.publish():
-            return None
-        try:
-            return await self._store.sum_figures(services, window, self._width)
-        except StoreUnavailable:
-            return None
+        services = tuple(services)
+        return await self._in_turn(
+            ("read", services, window), lambda: self._store.sum_figures(services, window, self._width)
+        )
 
     async def recent(self, count: int) -> Sequence[bytes] | None:
         """At most that many records of the fleet, the latest publications first. None: the store did not answer."""
-        if not await self.publish():
-            return None
-        try:
-            return await self._store.records(count)
-        except StoreUnavailable:
-            return None
+        return await self._in_turn(("recent", count), lambda: self._store.records(count))
 
     async def reset(self, service: str) -> bool:
         """Forget the service's counts in the whole fleet. False: the store did not answer."""
-        if not await self.publish():
-            return False
-        try:
+
+        async def forget() -> bool:
             await self._store.reset_figures(service)
-        except StoreUnavailable:
-            return False
-        self._forget((service,))
+            self._forget((service,))
+            return True
+
+        return bool(await self._in_turn(("reset", service), forget))
+
+    async def _in_turn(self, key: object, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Publish, then ask. Whoever wants the same before that has begun shares the answer, so any number of callers
+        costs the store no more than one exchange after another; a caller that is cancelled ends nobody's exchange."""
+        task = self._waiting.get(key)
+        if task is None:
+            task = self._waiting[key] = asyncio.create_task(self._take_turn(key, ask))
+        found: T | None = await asyncio.shield(task)
+        return found
+
+    async def _take_turn(self, key: object, ask: Callable[[], Awaitable[T]]) -> T | None:
+        async with self._turn:
+            # Who comes from now on may have counted something that this exchange does not take.
+            del self._waiting[key]
+            self._collect()
+            if not self._link.up:
+                return None
+            try:
+                await self._exchange()
+                return await ask()
+            except StoreUnavailable:
+                return None
+
+    @staticmethod
+    async def _nothing_more() -> bool:
         return True
 
     async def _run(self) -> None:

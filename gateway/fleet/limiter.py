@@ -159,9 +159,10 @@ class SharedLimiter:
         self._soon = None
         now = self._clock()
         leases = self._leases
-        if not self._link.up:
-            self._abandon()
         leases.wake(now)
+        if not self._link.up:
+            # After the wake, which puts accounts in line: left there, they would wait for ever when the link is back.
+            self._abandon()
         while self._link.up and leases.in_line and len(self._calls) < MAX_CALLS:
             asks = leases.next_asks(now, MAX_BATCH)
             if asks:

@@ -187,5 +187,4 @@ class RateLimitGate:
             return PASS
         ticket.decisions["rate_limit"] = "limited"
         self._metrics.rate_limited(policy.name, "limited")
-        detail = f"the client has used up its {policy.capacity} requests, {policy.refill_rate:g} come back a second"
-        return Refusal(429, "rate_limited", detail, retry_after=decision.retry_after)
+        return Refusal(429, "rate_limited", ticket.route.limit_detail, retry_after=decision.retry_after)

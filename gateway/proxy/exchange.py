@@ -52,6 +52,7 @@ class Exchange:
         "_keep_alive",
         "_pending",
         "_permits",
+        "_tunnel_place",
         "_until_close",
         "_waiting",
         "attempts",
@@ -103,6 +104,7 @@ class Exchange:
         self._gate = 0
         self._at_once = True
         self._waiting: object = None
+        self._tunnel_place = plan.tunnel
         self.rate_decision: Decision | None = None
         self.forward: Forward | None = None
         # The response.
@@ -193,6 +195,8 @@ class Exchange:
 
     def body_end(self) -> None:
         self.body_done = True
+        # Nothing is left to be held back, and only a connection that is read tells when its client leaves.
+        self.connection.resume_reading()
         if self.forward is not None:
             self.forward.body_end()
 
@@ -230,9 +234,7 @@ class Exchange:
     def informational(self, response: Response) -> None:
         """100 was answered by the gateway itself; HTTP/1.0 knows no 1xx (RFC 9110 section 15.2)."""
         if self.request.minor and not self.responded and response.status != 100:
-            self.connection.write(
-                b"HTTP/1.1 %d %b\r\n%b\r\n" % (response.status, response.phrase, response.fields.lines)
-            )
+            self.connection.write(response.head + b"\r\n")
 
     def respond(self, response: Response) -> None:
         """The head of the answer that goes to the client, with a body to follow."""
@@ -355,12 +357,10 @@ class Exchange:
         )
         # A tunnel lives for hours: it has its own cap and does not keep a place that requests wait for.
         self._release(time.monotonic())
-        self.route.tunnels += 1
         self._front.tunnel_opened(tunnel)
         tunnel.start(from_client=held, from_upstream=early)
 
     def _tunnel_closed(self, tunnel: Tunnel) -> None:
-        self.route.tunnels -= 1
         self.bytes_in += tunnel.bytes_from_client
         self.bytes_out += tunnel.bytes_from_upstream
         self.decisions["tunnel"] = tunnel.ended_by
@@ -386,6 +386,8 @@ class Exchange:
             return
         self.finished = True
         self.forward = None  # no cycle is left for the collector
+        if self._tunnel_place:
+            self.route.tunnels -= 1
         if self._permits:
             self._release(now)
         self.held.clear()

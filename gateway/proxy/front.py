@@ -84,11 +84,14 @@ class Front:
                 self._hand_over(connection)
                 return None
             plan = request.plan = self._plan(connection, request)
-        exchange = Exchange(self, connection, request, plan, time.monotonic())
-        self.exchanges += 1
         objection = plan.objection
         if objection is None and (self.refusing or plan.tunnel):
             objection = self._present_objection(plan)
+        exchange = Exchange(self, connection, request, plan, time.monotonic())
+        self.exchanges += 1
+        if plan.tunnel:
+            # Kept from here on: the upstream may take its time to switch, and others ask meanwhile.
+            plan.route.tunnels += 1
         if objection is None:
             exchange.start()
         else:
@@ -154,7 +157,7 @@ class Front:
             refusal.status,
             refusal.reason,
             refusal.detail,
-            request_id.decode(),
+            request_id,
             retry_after=refusal.retry_after,
             error=refusal.error,
             extra=extra,

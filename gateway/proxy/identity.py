@@ -51,13 +51,16 @@ class Identification:
         hops: list[bytes] = []
         proto = scheme.encode()
         host = b""
+        lines = b""
         for name, value in fields.forwarded:
             if name == b"x-forwarded-for":
                 hops += [hop.strip() for hop in value.split(b",") if hop.strip()]
             elif name == b"x-forwarded-proto":
                 proto = value
-            else:
+            elif name == b"x-forwarded-host":
                 host = value
+            else:
+                lines += b"Forwarded: %b\r\n" % value
         client = peer
         for hop in reversed(hops):
             address = _address(hop.decode("latin-1"))
@@ -67,7 +70,7 @@ class Identification:
             if not _in(address, self._trusted):
                 break
         hops.append(peer.encode())
-        lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b" % (b", ".join(hops), proto, self._via_line)
+        lines += b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b" % (b", ".join(hops), proto, self._via_line)
         return Origin(client_key(client), lines, host)
 
     def is_loop(self, via: Sequence[bytes]) -> bool:

@@ -42,6 +42,9 @@ class Plan:
             extra = b"Transfer-Encoding: chunked\r\n"
         elif self.tunnel:
             extra = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        if request.fields.traceparent is not None and request.fields.tracestate:
+            # Without a trace that it belongs to, tracestate means nothing (W3C Trace Context section 3.5).
+            extra += b"tracestate: %b\r\n" % b",".join(request.fields.tracestate)
         return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%bX-Forwarded-Host: %b\r\n" % (
             request.method.encode(),
             route.forward_path(request.path),

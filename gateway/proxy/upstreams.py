@@ -144,6 +144,7 @@ class Route:
         "_prefix_cut",
         "config",
         "host",
+        "limit_detail",
         "max_body_bytes",
         "methods",
         "name",
@@ -168,6 +169,11 @@ class Route:
         self.upstream = upstream
         self.policy = policy
         self.rate_fields = RateLimitFields(policy, legacy=legacy_headers) if policy is not None else None
+        self.limit_detail = (
+            f"the client has used up its {policy.capacity} requests, {policy.refill_rate:g} come back a second"
+            if policy is not None
+            else ""
+        )
         self.tunnels = 0
         # "/proxy/" leaves the slash that "/ok" begins with.
         self._prefix_cut = len(self.prefix.rstrip(b"/")) if config.strip_prefix else 0

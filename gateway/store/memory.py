@@ -48,4 +48,5 @@ class MemoryStore:
         await self._circuits.reset(upstream)
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Leave the fleet."""
+        await self._circuits.leave()

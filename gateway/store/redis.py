@@ -1,11 +1,12 @@
 """The store on Redis: token buckets and circuits over one `RedisClient`."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from gateway.config.model import RedisConfig
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
-from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, Grant, ProbeLease, SyncAnswer
+from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, Grant, ProbeLease, StoreUnavailable, SyncAnswer
 from gateway.store.redis_buckets import RedisBuckets
 from gateway.store.redis_circuits import RedisCircuits
 from gateway.store.redis_client import RedisClient, ignore
@@ -43,4 +44,7 @@ class RedisStore:
         await self._circuits.reset(upstream)
 
     async def close(self) -> None:
+        """Leave the fleet, as far as the store can be told so, and close every connection."""
+        with contextlib.suppress(StoreUnavailable):
+            await self._circuits.leave()
         await self._client.close()

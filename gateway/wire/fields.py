@@ -35,9 +35,10 @@ _HOP_BY_HOP = (b"keep-alive", b"proxy-connection", b"te", b"trailer", b"proxy-au
     _REQUEST_ID,
     _CORRELATION_ID,
     _TRACEPARENT,
+    _TRACESTATE,
     _IDEMPOTENCY_KEY,
     _RETRY_AFTER,
-) = range(14)
+) = range(15)
 
 _COMMON = dict.fromkeys(_HOP_BY_HOP, _DROP) | {
     b"connection": _CONNECTION,
@@ -51,10 +52,12 @@ _COMMON = dict.fromkeys(_HOP_BY_HOP, _DROP) | {
 _REQUEST = _COMMON | {
     b"host": _HOST,
     b"expect": _EXPECT,
+    b"forwarded": _FORWARDED,
     b"x-forwarded-for": _FORWARDED,
     b"x-forwarded-proto": _FORWARDED,
     b"x-forwarded-host": _FORWARDED,
     b"traceparent": _TRACEPARENT,
+    b"tracestate": _TRACESTATE,
     b"idempotency-key": _IDEMPOTENCY_KEY,
 }
 _RESPONSE = _COMMON | {b"retry-after": _RETRY_AFTER}
@@ -93,6 +96,7 @@ class Fields:
         "request_id",
         "retry_after",
         "traceparent",
+        "tracestate",
         "transfer_encoding",
         "upgrade",
         "upgrade_listed",
@@ -115,6 +119,7 @@ class Fields:
         self.request_id: bytes | None = None
         self.correlation_id: bytes | None = None
         self.traceparent: bytes | None = None
+        self.tracestate: list[bytes] = []
         self.idempotency_key: bytes | None = None
         self.retry_after: bytes | None = None
 
@@ -220,6 +225,8 @@ def _take(
         fields.correlation_id = value if _SAFE_ID.fullmatch(value) else None
     elif code == _TRACEPARENT:
         fields.traceparent = value if _TRACEPARENT_FORM.fullmatch(value) else None
+    elif code == _TRACESTATE:
+        fields.tracestate.append(value)
 
 
 def _apply_connection(

@@ -8,6 +8,7 @@ import json
 import math
 import time
 from email.utils import formatdate
+from functools import lru_cache
 
 from gateway.wire.response import phrase_of
 
@@ -57,12 +58,25 @@ def retry_after_seconds(retry_after: float) -> int:
     return max(1, math.ceil(retry_after))
 
 
+@lru_cache(maxsize=2048)
+def _template(proxy: str, status: int, reason: str, detail: str, error: str | None) -> tuple[bytes, bytes, bytes]:
+    """What all answers of a kind share: status line; fixed fields; the body up to what varies."""
+    title, usual = _REASONS[reason]
+    problem = {"type": f"urn:problem:gateway:{reason}", "title": title, "status": status}
+    body = json.dumps({**problem, "detail": detail, "reason": reason}).encode()
+    fields = (
+        "Content-Type: application/problem+json\r\n"
+        f'Proxy-Status: {proxy}; error={error or usual}; details="{reason}"\r\n'
+    )
+    return b"HTTP/1.1 %d %b\r\n" % (status, phrase_of(status)), fields.encode(), body[:-1]
+
+
 def render(
     proxy: str,
     status: int,
     reason: str,
     detail: str,
-    request_id: str,
+    request_id: bytes,
     *,
     retry_after: float | None = None,
     error: str | None = None,
@@ -72,38 +86,22 @@ def render(
 ) -> bytes:
     """The whole response. `extra` are complete header lines; `error` replaces the reason's usual RFC 9209 type.
 
-    `proxy` is a token; `detail` is printable and holds neither quote nor backslash; `request_id` likewise. All of them
-    are the gateway's own words or checked when they came in.
+    `proxy` is a token, `request_id` printable without quote and backslash. There are few different `detail`s.
     """
-    title, usual = _REASONS[reason]
-    seconds = None if retry_after is None else retry_after_seconds(retry_after)
-    problem: dict[str, object] = {
-        "type": f"urn:problem:gateway:{reason}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "reason": reason,
-    }
-    if seconds is not None:
-        problem["retry_after"] = seconds
-    problem["request_id"] = request_id
-    body = json.dumps(problem).encode() + b"\n"
-    head = b"HTTP/1.1 %d %b\r\n%bContent-Type: application/problem+json\r\nContent-Length: %d\r\n" % (
-        status,
-        phrase_of(status),
+    status_line, fields, body = _template(proxy, status, reason, detail, error)
+    if retry_after is None:
+        body = b'%b, "request_id": "%b"}\n' % (body, request_id)
+    else:
+        seconds = retry_after_seconds(retry_after)
+        body = b'%b, "retry_after": %d, "request_id": "%b"}\n' % (body, seconds, request_id)
+        extra = b"Retry-After: %d\r\n%b" % (seconds, extra)
+    return b"%b%b%bContent-Length: %d\r\nX-Request-ID: %b\r\n%b%b\r\n%b" % (
+        status_line,
         _clock.date_line(),
+        fields,
         len(body),
+        request_id,
+        extra,
+        b"Connection: close\r\n" if close else b"",
+        b"" if head_only else body,
     )
-    proxy_status = f'Proxy-Status: {proxy}; error={error or usual}; details="{reason}"\r\n'.encode()
-    lines = [head, proxy_status]
-    if seconds is not None:
-        lines.append(b"Retry-After: %d\r\n" % seconds)
-    if request_id:
-        lines.append(f"X-Request-ID: {request_id}\r\n".encode())
-    lines.append(extra)
-    if close:
-        lines.append(b"Connection: close\r\n")
-    lines.append(b"\r\n")
-    if not head_only:
-        lines.append(body)
-    return b"".join(lines)

@@ -84,7 +84,13 @@ class Request:
     def wants_websocket(self) -> bool:
         """RFC 6455 section 4.1: a GET without a body that lists the upgrade."""
         fields = self.fields
-        return fields.upgrade == b"websocket" and fields.upgrade_listed and self.method == "GET" and not self.has_body
+        return (
+            fields.upgrade == b"websocket"
+            and fields.upgrade_listed
+            and self.method == "GET"
+            and self.minor == 1
+            and not self.has_body
+        )
 
 
 def _bad(detail: str) -> RequestError:
@@ -132,12 +138,14 @@ def check(request: Request) -> None:
         authority = b""
     else:
         authority = hosts[0]
+        if not _HOST.fullmatch(authority):
+            raise _bad("Host is not valid")
+    if request.method == "CONNECT":
+        raise RequestError(501, "bad_request", "CONNECT is not offered")
     target = request.target
     if target[0] != 0x2F:  # not origin-form
         authority = _other_form(request, authority)
     if authority:
-        if not _HOST.fullmatch(authority):
-            raise _bad("Host is not valid")
         request.authority = authority
         request.host = _without_port(authority).lower()
     if fields.transfer_encoding is not None:
@@ -152,8 +160,6 @@ def check(request: Request) -> None:
 
 
 def _other_form(request: Request, authority: bytes) -> bytes:
-    if request.method == "CONNECT":
-        raise RequestError(501, "bad_request", "CONNECT is not offered")
     target = request.target
     if target == b"*":
         if request.method != "OPTIONS":
@@ -163,8 +169,8 @@ def _other_form(request: Request, authority: bytes) -> bytes:
     if match is None:
         raise _bad("the request target is neither a path nor an http URL")
     authority, path = match[2], match[3]
-    if not authority or b"@" in authority:
-        raise _bad("the authority in the request target is empty or has user information")
+    if not authority or not _HOST.fullmatch(authority):
+        raise _bad("the authority in the request target is empty, not valid, or has user information")
     request.path = path if path.startswith(b"/") else b"/" + path
     return authority
 

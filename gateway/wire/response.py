@@ -11,6 +11,7 @@ from http import HTTPStatus
 from gateway.wire.fields import FieldError, Fields, parse_response_fields
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
+_CONTENT_LENGTH = re.compile(rb"^content-length:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 # More than a client may send: upstreams are trusted further, yet not without bound.
@@ -45,7 +46,10 @@ class Response:
         self.framing = Framing.NONE
         self.length = 0
         self.keep_alive = False
-        self.head = b"HTTP/1.1 %d %b\r\n%b" % (status, phrase, fields.lines)
+        lines = fields.lines
+        if fields.length is not None and (status < 200 or status == 204):
+            lines = _CONTENT_LENGTH.sub(b"", lines)  # RFC 9110 section 8.6
+        self.head = b"HTTP/1.1 %d %b\r\n%b" % (status, phrase, lines)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.framing.value}>"

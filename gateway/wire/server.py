@@ -33,6 +33,7 @@ class Server:
         self.keepalive_timeout = keepalive_timeout
         self.client_idle_timeout = client_idle_timeout
         self.connections: set[ServerConnection] = set()
+        self.turned_away: set[ServerConnection] = set()
         # Seconds, not milliseconds: see gateway.wire.deadlines.
         self.deadlines = Deadlines(loop, min(1.0, header_timeout / 4, keepalive_timeout / 4))
         self.draining = False
@@ -47,5 +48,5 @@ class Server:
             connection.close_if_idle(since)
 
     def abort(self) -> None:
-        for connection in list(self.connections):
+        for connection in [*self.connections, *self.turned_away]:
             connection.abort()

@@ -39,6 +39,8 @@ _PIPELINE_BYTES = 65_536
 _DRAIN_BYTES = 65_536
 _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_TIME = 2.0
+# Connections beyond the maximum that are being told so; more than that are closed without a word.
+_MAX_TURNED_AWAY = 256
 # Tolerated before a request line; RFC 9112 section 2.2 asks for at least one.
 _MAX_EMPTY_LINES = 4
 
@@ -67,11 +69,13 @@ class ServerConnection(asyncio.Protocol):
         "_last",
         "_last_head",
         "_outq",
+        "_overfull",
         "_partial",
-        "_paused",
+        "_reading",
         "_remaining",
         "_server",
         "_transport",
+        "_unwanted",
         "deadline",
         "exchange",
         "peer",
@@ -92,8 +96,11 @@ class ServerConnection(asyncio.Protocol):
         self.deadline = _NEVER
         self.write_blocked = False
         self._count = 0
-        self._paused = False
         self._idle_since = 0.0
+        # Reading stops while the exchange does not want the body, or more is held for later than may be.
+        self._reading = True
+        self._unwanted = False
+        self._overfull = False
         self._outq = -1
         self._block = b""
         self._fields: Fields | None = None
@@ -127,10 +134,15 @@ class ServerConnection(asyncio.Protocol):
         self._idle_since = now = time.monotonic()
         # A connection has to say something in the time of a head, not of a keep-alive pause.
         self.deadline = now + server.header_timeout
-        server.connections.add(self)
         server.deadlines.add(self)
-        if len(server.connections) > server.max_connections:
+        if len(server.connections) < server.max_connections:
+            server.connections.add(self)
+        elif len(server.turned_away) < _MAX_TURNED_AWAY:
+            # Not one of the connections: those that are told so must not keep others out.
+            server.turned_away.add(self)
             server.front.overflow(self)
+        else:
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         state = self.state
@@ -169,11 +181,13 @@ class ServerConnection(asyncio.Protocol):
             self._touch()
         if self.exchange is not None:
             self.exchange.client_ready()
+        elif self._held:
+            self._schedule()
 
     def expire(self, now: float) -> None:
         """The deadline has passed (gateway.wire.deadlines)."""
         state = self.state
-        if self.write_blocked:
+        if self.write_blocked or (state is State.LINGER and self._transport.get_write_buffer_size()):
             # The buffer here may stand still for long while the kernel's is being emptied by a slow reader.
             queued = self._kernel_queue()
             if queued >= 0 and queued != self._outq:
@@ -215,17 +229,17 @@ class ServerConnection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Backpressure: the request body is not wanted for now."""
-        if not self._paused and self.state is not State.GONE:
-            self._paused = True
+        if not self._unwanted and self.state is not State.GONE:
+            self._unwanted = True
             self.deadline = _NEVER
-            self._transport.pause_reading()
+            self._read_or_not()
 
     def resume_reading(self) -> None:
-        if self._paused and self.state is not State.GONE:
-            self._paused = False
+        if self._unwanted and self.state is not State.GONE:
+            self._unwanted = False
             if self.state is State.BODY:
                 self._touch()
-            self._transport.resume_reading()
+            self._read_or_not()
 
     def finish(self, now: float, *, keep_alive: bool) -> None:
         """The response is written to its end. `keep_alive` is what its head promised."""
@@ -274,9 +288,8 @@ class ServerConnection(asyncio.Protocol):
         self.exchange = None
         self._leave()
         held, self._held = self._held, b""
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+        self._unwanted = self._overfull = False
+        self._read_or_not()
         return self._transport, held
 
     def close_if_idle(self, since: float) -> None:
@@ -285,14 +298,27 @@ class ServerConnection(asyncio.Protocol):
 
     # Reading requests.
 
+    def _read_or_not(self) -> None:
+        reading = not (self._unwanted or self._overfull)
+        if reading is not self._reading:
+            self._reading = reading
+            if reading:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
     def _touch(self) -> None:
         self.deadline = time.monotonic() + self._server.client_idle_timeout
 
     def _head(self, data: bytes) -> None:
-        if self._held:  # not before what came first
+        if self._held or self.write_blocked:
+            # Not before what came first; and nothing is begun for a client that does not take what it has asked for.
             self._hold(data)
             return
         partial = self._partial
+        if partial is not None and len(partial) == 1 and partial[0] == 0x0D:  # half of an empty line
+            self._partial = partial = None
+            data = b"\r" + data
         if partial is not None:
             start = max(0, len(partial) - 3)
             partial += data
@@ -445,7 +471,8 @@ class ServerConnection(asyncio.Protocol):
     def _hold(self, data: bytes) -> None:
         self._held += data
         if len(self._held) > _PIPELINE_BYTES:
-            self.pause_reading()
+            self._overfull = True
+            self._read_or_not()
 
     def _drain(self, data: bytes) -> None:
         left = self._remaining - len(data)
@@ -460,19 +487,26 @@ class ServerConnection(asyncio.Protocol):
         self.state = State.HEAD
         self._idle_since = now
         self.deadline = now + self._server.keepalive_timeout
-        if self._paused:
+        if self._unwanted:
             self.resume_reading()
         if self._held:
             self._schedule()
+
+    def _relieve(self) -> None:
+        """Read on when what is held is no longer too much."""
+        if self._overfull and len(self._held) <= _PIPELINE_BYTES and self.state is not State.GONE:
+            self._overfull = False
+            self._read_or_not()
 
     def _schedule(self) -> None:
         self._server.loop.call_soon(self._next)
 
     def _next(self) -> None:
         """Parse what was held."""
-        if self.state is State.HEAD and self._held:
+        if self.state is State.HEAD and self._held and not self.write_blocked:
             held, self._held = self._held, b""
             self._head(held)
+            self._relieve()
 
     # Ending.
 
@@ -493,9 +527,8 @@ class ServerConnection(asyncio.Protocol):
         self.state = State.LINGER
         self.deadline = now + _LINGER_TIME
         self._held = b""
-        if self._paused:
-            self._paused = False
-            transport.resume_reading()
+        self._unwanted = self._overfull = False
+        self._read_or_not()
         transport.write_eof()
 
     def _close(self) -> None:
@@ -516,6 +549,7 @@ class ServerConnection(asyncio.Protocol):
     def _leave(self) -> None:
         self.state = State.GONE
         self._server.connections.discard(self)
+        self._server.turned_away.discard(self)
         self._server.deadlines.discard(self)
 
 

@@ -27,6 +27,7 @@ from gateway.wire.response import (
 
 # An answer that nobody wants any more is read to its end if that is cheaper than a new connection.
 _DISCARD_BYTES = 65_536
+_DISCARD_TIME = 1.0
 
 
 class Loss(Enum):
@@ -176,6 +177,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = _NOBODY
         self._discard_left = _DISCARD_BYTES
         self.resume_reading()
+        asyncio.get_running_loop().call_later(_DISCARD_TIME, self._give_up, self.uses)
 
     def abort(self) -> None:
         """Close at once; the sink hears nothing more."""
@@ -254,6 +256,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._sink.request_ready()
 
     # Reading a response.
+
+    def _give_up(self, use: int) -> None:
+        if self._sink is _NOBODY and self.uses == use:
+            self.abort()
 
     def _lose(self, loss: Loss, detail: str) -> None:
         sink = self._sink

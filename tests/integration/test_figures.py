@@ -5,8 +5,10 @@ alerts from metrics and from a webhook.
 """
 
 import asyncio
+import http.client
 import http.server
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -94,6 +96,67 @@ async def test_retries_are_errors_and_one_failed_request(
     }
 
 
+async def test_each_way_to_fail_has_its_category(
+    start_gateway: StartGateway, stub: StubProcess, redis: RedisServer
+) -> None:
+    env = {
+        **OPEN_HANDED,
+        "UPSTREAM_URL": stub.url,
+        "REDIS_URL": redis.url,
+        "RETRY_MAX_ATTEMPTS": "1",
+        "UPSTREAM_TIMEOUT": "0.3",
+        "MAX_BODY_BYTES": "10",
+    }
+    gateway = start_gateway(env)
+    seen: Counter[int | str] = Counter()
+    for target in (
+        "/proxy/ok",
+        "/proxy/status/404",
+        "/proxy/status/500",
+        "/proxy/status/504",
+        "/proxy/fault/reset",
+        "/proxy/fault/garbage?kind=bytes",
+        "/proxy/fault/reset-body",
+        "/proxy/slow?delay=3",
+    ):
+        try:
+            seen[gateway.get(target).status] += 1
+        except (OSError, http.client.HTTPException):
+            seen["broken off"] += 1
+    seen[raw_request(gateway, b"GET /proxy/\x01 HTTP/1.1\r\nHost: a\r\n\r\n")] += 1
+    seen[gateway.request("POST", "/proxy/echo", body=b"x" * 11).status] += 1
+    assert seen == {200: 1, 404: 1, 500: 1, 502: 2, 504: 2, "broken off": 1, 400: 1, 413: 1}
+    await asyncio.sleep(1.0)
+    found = await fleet_rate(redis, "default")
+    assert (found.requests, found.failed_requests, found.errors, found.refused) == (9, 6, 6, 1)
+    assert {name: count for name, count in found.by_category.items() if count} == {
+        "Timeout": 2,
+        "Network": 2,
+        "Dependency": 2,
+        "Validation": 1,
+    }
+    gateways = await fleet_rate(redis, "gateway")
+    assert (gateways.requests, gateways.failed_requests, gateways.errors, gateways.refused) == (1, 0, 0, 1)
+
+
+def raw_request(gateway: GatewayProcess, request: bytes) -> int:
+    with socket.create_connection(("127.0.0.1", gateway.port), 5) as connection:
+        connection.sendall(request)
+        return int(connection.recv(65_536).split()[1])
+
+
+async def test_a_limited_client_makes_nobody_unhealthy(
+    start_gateway: StartGateway, stub: StubProcess, redis: RedisServer
+) -> None:
+    env = {"UPSTREAM_URL": stub.url, "REDIS_URL": redis.url, "RATE_LIMIT_CAPACITY": "5"}
+    gateway = start_gateway({**env, "RATE_LIMIT_REFILL_RATE": "0.01"})
+    assert send(gateway, ["/proxy/ok"] * 8) == {200: 5, 429: 3}
+    await asyncio.sleep(1.0)
+    found = await fleet_rate(redis, "default")
+    assert (found.requests, found.failed_requests, found.errors, found.refused) == (8, 0, 0, 3)
+    assert found.by_category["RateLimit"] == 3
+
+
 async def test_figures_of_an_outage_are_told_when_redis_is_back(
     start_gateway: StartGateway, stub: StubProcess, redis: RedisServer
 ) -> None:
@@ -167,7 +230,7 @@ def test_alerts_are_raised_resolved_and_delivered(
     expected = {"high_error_rate/default", "critical_error_rate/default", "circuit_open/default"}
     eventually(lambda: told("raised") >= expected, "told")
     assert 'gateway_alerts_active{kind="circuit_open"} 1' in gateway.get("/metrics").body.decode()
-    assert any("High error rate detected" in record.get("message", "") for record in gateway.log_records())
+    gateway.wait_for_line("High error rate detected")
     time.sleep(1.2)
     eventually(lambda: gateway.get("/proxy/ok").status == 200, "closed")
     eventually(lambda: "circuit_open/default" in told("resolved"), "resolved")

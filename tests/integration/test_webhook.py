@@ -104,7 +104,7 @@ async def test_a_delivery_says_everything_and_can_be_verified(receiver: Receiver
     }
     timestamp = headers["X-Gateway-Timestamp"]
     assert abs(int(timestamp) - time.time()) < 60
-    # As docs/alerts.md tells the receiver to do it.
+    # As docs/errors-and-alerts.md tells the receiver to do it.
     expected = hmac.new(SECRET.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
     assert hmac.compare_digest(headers["X-Gateway-Signature"], f"sha256={expected}")
     assert headers["Content-Type"] == "application/json"

@@ -63,7 +63,7 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "LOG_DIR": ("logs", {}),
     "ALERT_HIGH_ERROR_RATE": ("0.1", {}),
     "ALERT_WEBHOOK_URL": ("https://hooks.example/alerts?key=1", {}),
-    "ALERT_WEBHOOK_SECRET": ("secret", {}),
+    "ALERT_WEBHOOK_SECRET": ("secret", {"ALERT_WEBHOOK_URL": "http://hooks.example"}),
     "HOST": ("::1", {}),
     "TRUSTED_PROXIES": ("10.0.0.0/8", {}),
     "VIA_NAME": ("edge-1", {}),

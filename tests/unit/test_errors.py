@@ -1,5 +1,7 @@
 """Error records, and the figures that are made of them, by clocks that the test sets."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from gateway.telemetry.errors import ErrorLog, ErrorRecord
@@ -131,12 +133,10 @@ class Fleet:
         self.published: list[bytes] = []
         self.forgotten: list[str] = []
 
-    async def read(
-        self, services: "list[str] | tuple[str, ...]", window: float
-    ) -> list[tuple[tuple[int, ...], float | None]] | None:
+    async def read(self, services: Sequence[str], window: float) -> Sequence[tuple[Sequence[int], float | None]] | None:
         return [((7, 1, 2, *([0] * 9), 2), 5.0) for _ in services] if self.answers else None
 
-    async def recent(self, count: int) -> list[bytes] | None:
+    async def recent(self, count: int) -> Sequence[bytes] | None:
         return self.published[:count] if self.answers else None
 
     async def reset(self, service: str) -> bool:

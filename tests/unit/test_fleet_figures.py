@@ -1,5 +1,6 @@
 """A replica's part in the fleet's figures, over the memory store, by a clock that the test sets."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -187,3 +188,28 @@ async def test_stopping_publishes_what_is_left(fleet: Fleet) -> None:
     one.request(5)
     await one.figures.stop()
     assert await other.seen() == 5
+
+
+async def test_many_who_ask_the_same_share_an_exchange_and_miss_nothing(fleet: Fleet) -> None:
+    one = Replica(fleet, "one")
+    calls = 0
+    add = one.store.add_figures
+
+    async def counted(deltas: Sequence[FigureDelta]) -> dict[str, int]:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0)
+        return await add(deltas)
+
+    one.store.add_figures = counted  # type: ignore[method-assign] # to watch it, not to replace it
+    one.request()
+    first = asyncio.create_task(one.seen())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert calls == 1
+    one.request()
+    others = [asyncio.create_task(one.seen()) for _ in range(50)]
+    others[0].cancel()
+    assert await first in {1, 2}
+    assert [await other for other in others[1:]] == [2] * 49
+    assert calls == 2

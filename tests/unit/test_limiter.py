@@ -250,6 +250,19 @@ async def test_parked_requests_are_decided_when_the_link_is_lost_meanwhile(made:
     assert not decision.allowed
 
 
+async def test_a_lease_that_ends_while_the_store_is_away_leaves_nobody_waiting_for_ever(made: Keep) -> None:
+    store, link = Gated(), up()
+    limiter = made(SharedLimiter(store, link))
+    policy = RateLimitPolicy("default", 1_000, 1_000.0)
+    for _ in range(20):  # hot, so that it gets a lease
+        await decide(limiter, policy)
+    assert limiter.try_take(policy, CLIENT, time.monotonic()) is not None
+    link.lost(StoreUnavailable("gone"))
+    await asyncio.sleep(3 * LEASE_TIME)
+    link.back(1)
+    assert (await asyncio.wait_for(decide(limiter, policy), 1.0)).allowed
+
+
 class OnRedis:
     """Replicas over a real Redis, each with a link that stands as the test puts it."""
 

@@ -17,7 +17,7 @@ def split(raw: bytes) -> tuple[bytes, list[bytes], bytes]:
 
 
 def test_one_fact_in_every_place() -> None:
-    raw = render("gw", 503, "circuit_open", "the circuit is open", "r1", retry_after=2.2, extra=b"X: y\r\n", close=True)
+    raw = render("gw", 503, "circuit_open", "the circuit is open", b"r1", retry_after=2.2, extra=b"X: y\r\n", close=True)
     line, fields, body = split(raw)
     assert line == b"HTTP/1.1 503 Service Unavailable"
     assert body.endswith(b"}\n")
@@ -37,12 +37,12 @@ def test_one_fact_in_every_place() -> None:
 
 
 def test_head_has_the_fields_and_no_body() -> None:
-    _, fields, body = split(render("gw", 404, "not_found", "no route", "r1", head_only=True))
+    _, fields, body = split(render("gw", 404, "not_found", "no route", b"r1", head_only=True))
     assert body == b""
     assert any(field.startswith(b"Content-Length: ") and field != b"Content-Length: 0" for field in fields)
     assert not any(field.startswith((b"Retry-After", b"Connection")) for field in fields)
 
 
 def test_a_more_precise_error_type() -> None:
-    raw = render("gw", 502, "upstream_unreachable", "x", "r1", error="dns_error")
+    raw = render("gw", 502, "upstream_unreachable", "x", b"r1", error="dns_error")
     assert b'error=dns_error; details="upstream_unreachable"' in raw

@@ -1,0 +1,1 @@
+"""The deployment files, checked without Docker. `docker/` holds the tests that need it: `make test-deploy`."""
