@@ -6,16 +6,19 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock clean
+.PHONY: help run test test-deploy check format lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime .env ## Start the stub on 5001 and the gateway on 5000 (PORT=, STUB_PORT=); Ctrl-C stops both
 	@$(BIN)/python scripts/run_local.py
 
 test: $(VENV)/.dev ## Run every test; ARGS= goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+test-deploy: $(VENV)/.dev ## Build the images and try the whole deployment, where Docker runs; ARGS= goes to pytest
+	TEST_DEPLOY=1 $(BIN)/python -m pytest tests/deploy/docker $(ARGS)
 
 check: $(VENV)/.dev ## Lint, formatting, types, import rules
 	$(BIN)/ruff check .

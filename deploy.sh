@@ -112,15 +112,9 @@ prepare_env() {
   elif [[ $mode == dev && $files == *prod* ]]; then
     die ".env is for production: COMPOSE_FILE=$files." "Move it away (mv .env .env.live) and deploy again."
   fi
-  if [[ $mode == prod && -z $(setting REDIS_PASSWORD) ]]; then
-    local password
-    password=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
-    if grep -q '^REDIS_PASSWORD=' .env; then
-      edit_env "s/^REDIS_PASSWORD=.*/REDIS_PASSWORD=$password/"
-    else
-      printf 'REDIS_PASSWORD=%s\n' "$password" >>.env
-    fi
-    say "made a password for Redis, in .env"
+  if [[ $mode == prod ]]; then
+    make_secret REDIS_PASSWORD
+    make_secret ADMIN_TOKEN
   fi
   if [[ $(setting REDIS_PASSWORD) == *[!A-Za-z0-9]* ]]; then
     die "REDIS_PASSWORD in .env: only letters and digits, please." \
@@ -132,6 +126,19 @@ prepare_env() {
     warn "PORT=$port in .env has no effect in a container. To publish the gateway there: DOCKER_PUBLISH=$port"
   fi
   protect_env
+}
+
+# Fill in what is empty.
+make_secret() {
+  local secret
+  if [[ -n $(setting "$1") ]]; then return 0; fi
+  secret=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
+  if grep -q "^$1=" .env; then
+    edit_env "s/^$1=.*/$1=$secret/"
+  else
+    printf '%s=%s\n' "$1" "$secret" >>.env
+  fi
+  say "made $1, in .env"
 }
 
 # In place, keeping owner and mode, and never half-written.
@@ -177,28 +184,39 @@ check_settings() {
   printf '    %s\n' "$answer"
 }
 
-# Ports that this deployment publishes, if their number is fixed.
+# ADDRESS:PORT of what this deployment publishes, seen from this host, as far as the port is fixed.
 published() {
-  local value
+  local value address
   for name in "$@"; do
     value=$(setting "${name%%:*}")
     value=${value:-${name#*:}}
+    address=127.0.0.1
+    if [[ $value == *:* && ${value%:*} != 0.0.0.0 && ${value%:*} != "[::]" ]]; then address=${value%:*}; fi
     value=${value##*:}
-    if [[ $value =~ ^[0-9]+$ ]]; then printf '%s\n' "$value"; fi
+    if [[ $value =~ ^[0-9]+$ ]]; then printf '%s:%s\n' "$address" "$value"; fi
   done
 }
 
+entrance() {
+  if [[ $(setting COMPOSE_FILE) == *scale* ]]; then published DOCKER_NGINX_PUBLISH:5000; else published DOCKER_PUBLISH:5000; fi
+}
+
+listens() {
+  local address=${1%:*}
+  (exec 3<>"/dev/tcp/${address//[][]/}/${1##*:}") 2>/dev/null
+}
+
 check_ports() {
-  local port id own=
+  local name place port id own='' wanted=(DOCKER_PUBLISH:5000)
   for id in $(compose ps -q 2>/dev/null); do own+=" $(docker port "$id" 2>/dev/null || true)"; done
-  local wanted=(DOCKER_PUBLISH:5000)
+  if [[ $(setting COMPOSE_FILE) == *scale* ]]; then wanted=(DOCKER_NGINX_PUBLISH:5000); fi
   if [[ $mode == dev ]]; then wanted+=(DOCKER_STUB_PUBLISH:5001); fi
-  if [[ $(setting COMPOSE_FILE) == *scale* ]]; then wanted+=(DOCKER_NGINX_PUBLISH:5000); fi
-  for port in $(published "${wanted[@]}"); do
-    if [[ $own =~ :$port([^0-9]|$) ]]; then continue; fi
-    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+  for name in "${wanted[@]}"; do
+    place=$(published "$name")
+    port=${place##*:}
+    if [[ -n $place && ! $own =~ :$port([^0-9]|$) ]] && listens "$place"; then
       die "Port $port is taken by another program." \
-        "Find it with: ss -ltnp 'sport = :$port'. Or publish elsewhere, in .env: DOCKER_PUBLISH=5080" \
+        "Find it with: ss -ltnp 'sport = :$port'. Or publish elsewhere, in .env: ${name%%:*}=5080" \
         "What runs was not touched."
     fi
   done
@@ -218,7 +236,9 @@ gateway_ready() {
 
 try_out() {
   say "trying it beside what runs"
-  trial="gateway-trial-$$"
+  # One name for each checkout, so that a trial that was left behind by a crash goes now.
+  trial=gateway-trial-$(pwd | cksum | cut -d ' ' -f 1)
+  docker rm -f "$trial" >/dev/null 2>&1 || true
   DOCKER_IMAGE_TAG=candidate compose run -d --no-deps --name "$trial" proxy-service >"$STATE/trial.out" 2>&1 </dev/null ||
     die "A trial gateway could not be started:" "$(tail -n 5 "$STATE/trial.out")" "What runs was not touched."
   if ! wait_for "$READY_SECONDS" gateway_ready "$trial"; then
@@ -266,14 +286,12 @@ up() {
 }
 
 all_ready() {
-  local id ids port
+  local id ids place
   ids=$(containers proxy-service)
   [[ -n $ids ]] || return 1
   for id in $ids; do wait_for "$READY_SECONDS" gateway_ready "$id" || return 1; done
   wait_for 30 redis_answers || return 1
-  for port in $(published "$([[ $(setting COMPOSE_FILE) == *scale* ]] && echo DOCKER_NGINX_PUBLISH:5000 || echo DOCKER_PUBLISH:5000)"); do
-    wait_for 10 answers "$port" || return 1
-  done
+  for place in $(entrance); do wait_for 10 answers "$place" || return 1; done
 }
 
 redis_answers() {
@@ -286,9 +304,9 @@ redis_answers() {
 # Through the published port, from this host. Without curl: something must listen there.
 answers() {
   if command -v curl >/dev/null; then
-    curl -fsS -m 2 -o /dev/null "http://127.0.0.1:$1/readyz" 2>/dev/null
+    curl -fsS -m 2 -o /dev/null "http://$1/readyz" 2>/dev/null
   else
-    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+    listens "$1"
   fi
 }
 
@@ -450,9 +468,9 @@ status() {
 }
 
 next_steps() {
-  local port
-  if [[ $(setting COMPOSE_FILE) == *scale* ]]; then port=$(published DOCKER_NGINX_PUBLISH:5000); else port=$(published DOCKER_PUBLISH:5000); fi
-  say "deployed. Next: curl http://localhost:${port:-PORT}/health"
+  local place
+  place=$(entrance)
+  say "deployed. Next: curl http://${place/127.0.0.1/localhost}/health"
   if [[ $mode == prod ]]; then
     if [[ $(setting COMPOSE_PROFILES) == *stub* ]]; then
       say "traffic goes to the stub upstream: set UPSTREAM_URL in .env, remove COMPOSE_PROFILES, deploy again"

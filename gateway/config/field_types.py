@@ -15,7 +15,7 @@ _NAME_ALLOWED = "up to 64 letters, digits, '.', '_' or '-', beginning with a let
 _PATH_ALLOWED = "a path that begins with '/', without '//', query, fragment or dot segments"
 _KEY_PREFIX_ALLOWED = "1 to 64 letters, digits, '_', '.', ':' or '-'"
 _ADDRESS_ALLOWED = "host or host:port; IPv6 addresses in brackets"
-_TOKEN_ALLOWED = "16 to 256 characters of a bearer token (RFC 6750): letters, digits and -._~+/, then any '='"
+_BEARER_ALLOWED = "16 to 256 characters of a bearer token (RFC 6750): letters, digits and -._~+/, then any '='"
 _VIA_ALLOWED = "1 to 64 characters of an HTTP token (RFC 9110 section 5.6.2), such as gateway-1"
 
 
@@ -45,7 +45,7 @@ Address = Annotated[
 UpstreamUrl = Annotated[str, _parsed_by(addresses.target), Allowed(addresses.URL_ALLOWED)]
 RedisUrl = Annotated[str, _parsed_by(addresses.redis_url), Allowed(addresses.REDIS_URL_ALLOWED)]
 UrlPath = Annotated[str, AfterValidator(lambda text: addresses.path(text, _PATH_ALLOWED)), Allowed(_PATH_ALLOWED)]
-AdminToken = Annotated[str, _matching(r"[A-Za-z0-9._~+/-]{16,256}=*", _TOKEN_ALLOWED), Allowed(_TOKEN_ALLOWED)]
+AdminToken = Annotated[str, _matching(r"[A-Za-z0-9._~+/-]{16,256}=*", _BEARER_ALLOWED), Allowed(_BEARER_ALLOWED)]
 WebhookUrl = Annotated[str, AfterValidator(addresses.webhook_url), Allowed(addresses.WEBHOOK_URL_ALLOWED)]
 DirectoryName = Annotated[str, Field(min_length=1), Allowed("the path of a directory that can be written, or created")]
 FileName = Annotated[str, Field(min_length=1), Allowed("the path of a readable file")]

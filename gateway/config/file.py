@@ -27,6 +27,7 @@ CONTROL_PREFIXES = (
     "/api/resilience",
     "/api/admin",
     "/api/openapi.json",
+    "/api/docs",
     "/api/test",
     "/chaos",
 )

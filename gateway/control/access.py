@@ -23,7 +23,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from gateway.control.problem import RefusalError
+from gateway.control.problem import RefusalError, reason_of
 
 _log = logging.getLogger("gateway.audit")
 
@@ -80,7 +80,7 @@ class Access:
                     "event": "admin_refused",
                     "peer": peer,
                     "status": refused.status,
-                    "reason": refused.reason,
+                    "reason": refused.reason or reason_of(refused.status),
                     "request_id": request_id,
                 },
             )
@@ -114,6 +114,12 @@ class Access:
         self._tries.move_to_end(key)
         if len(self._tries) > MAX_PEERS:
             self._tries.popitem(last=False)
+
+
+def peer_of(remote: str | None) -> str:
+    """The peer's address; on a socket of both families an IPv4 one is not to look like IPv6. Empty: unknown."""
+    address = remote or ""
+    return address[7:] if address.startswith("::ffff:") and "." in address else address
 
 
 def _by_place(peer: str, headers: Mapping[str, str]) -> Actor:

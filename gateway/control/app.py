@@ -156,7 +156,8 @@ class _Face:
 
     def opened(self, connection: asyncio.BaseProtocol, transport: asyncio.Transport) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
-            next(iter(self._connections.values())).abort()
+            # Not counted any more: its end is only told in the next turn of the loop.
+            self._connections.pop(next(iter(self._connections))).abort()
         self._connections[connection] = transport
 
     def closed(self, connection: asyncio.BaseProtocol) -> None:

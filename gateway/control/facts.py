@@ -9,15 +9,16 @@ from gateway.control.explaining import Explainer
 from gateway.control.history import CircuitHistory
 from gateway.control.scrape import Scrape
 from gateway.control.view import CircuitCommands, CircuitView, GatewayView
-from gateway.telemetry.alerts import Alerts
+from gateway.telemetry.alerts import Alerts, AlertSettings
 from gateway.telemetry.figures import Figures
 
 
 class Standing(NamedTuple):
-    """The circuits by upstream, and the upstreams that have no endpoint left."""
+    """The circuits by upstream, the upstreams that have no endpoint left, and from when on errors are too many."""
 
     circuits: dict[str, CircuitView]
     exhausted: frozenset[str]
+    thresholds: AlertSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Facts:
         return Standing(
             {circuit.upstream: circuit for circuit in self.view.circuits},
             frozenset(upstream for upstream, any_left in usable.items() if not any_left),
+            self.alerts.settings,
         )
 
     def circuit(self, upstream: str) -> CircuitView | None:

@@ -1,11 +1,13 @@
 """Healthy, Degraded or Unhealthy, for one service and for the whole, with reasons a person can act on.
 
-    service    Unhealthy   its circuit is open, no endpoint is left, or half of its requests fail
-               Degraded    its circuit is half-open, 5 % of its requests fail, or it has 10 errors a minute
+    service    Unhealthy   its circuit is open, no endpoint is left, or ALERT_CRITICAL_ERROR_RATE of its requests fail
+               Degraded    its circuit is half-open, more than ALERT_HIGH_ERROR_RATE of its requests fail, or it has
+                           more than ALERT_HIGH_ERRORS_PER_MINUTE errors
     whole      Unhealthy   the gateway stops, or every service with a circuit is Unhealthy
                Degraded    anything else is wrong: one service, Redis, the in-flight cap
 
-The thresholds are the runbook's. What an operator has forced open is as closed to clients as what tripped.
+The thresholds are those of the alerts, the shares only from ALERT_MINIMUM_REQUESTS on, so that the two do not
+contradict each other. What an operator has forced open is as closed to clients as what tripped.
 """
 
 from typing import NamedTuple
@@ -15,10 +17,6 @@ from gateway.control.facts import Facts, Standing
 from gateway.control.models import HealthWord
 from gateway.control.view import plain_state
 from gateway.telemetry.rates import Rate
-
-ERROR_RATE = 0.05
-CRITICAL_ERROR_RATE = 0.5
-ERRORS_PER_MINUTE = 10.0
 
 _WORDS: dict[str, HealthWord] = {"healthy": "Healthy", "degraded": "Degraded", "unhealthy": "Unhealthy"}
 _ORDER: tuple[HealthWord, ...] = ("Healthy", "Degraded", "Unhealthy")
@@ -42,15 +40,16 @@ def judged(standing: Standing, rate: Rate) -> Judgement:
         status = "Unhealthy"
         reasons.append(health.exhausted_reason(rate.service))
     minutes = rate.window / 60
-    if rate.error_rate >= ERROR_RATE:
-        critical = rate.error_rate >= CRITICAL_ERROR_RATE
+    thresholds = standing.thresholds
+    critical = rate.error_rate >= thresholds.critical_error_rate
+    if rate.requests >= thresholds.minimum_requests and (critical or rate.error_rate > thresholds.high_error_rate):
         status = _worse(status, "Unhealthy" if critical else "Degraded")
         category = max(rate.by_category, key=lambda name: rate.by_category[name])
         reasons.append(
             f"{rate.failed_requests} of {rate.requests} requests to {rate.service} failed in the last {minutes:g} min"
             f" ({rate.error_rate:.1%}); mostly {category}. See /api/resilience/errors/recent?service={rate.service}."
         )
-    if rate.errors_per_minute >= ERRORS_PER_MINUTE:
+    if rate.errors_per_minute > thresholds.high_errors_per_minute:
         status = _worse(status, "Degraded")
         reasons.append(f"{rate.service} has {rate.errors_per_minute:.1f} errors a minute.")
     return Judgement(status, reasons)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.control.api.operation import Answer, Input
+from gateway.control.shapes import Answer, Input
 
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"}, description="RFC 3339, UTC")]
 HealthWord = Literal["Healthy", "Degraded", "Unhealthy"]

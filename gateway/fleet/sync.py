@@ -53,7 +53,7 @@ class FleetSync:
         link: Link,
         circuits: Synced,
         clock: Callable[[], float] = time.monotonic,
-        interval: float = 0.125,
+        interval: float = 0.06,
     ) -> None:
         self._store = store
         self._link = link

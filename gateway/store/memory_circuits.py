@@ -9,7 +9,7 @@ the replicas that reported within the last `LIVE` seconds:
 
 A rule that holds is at first a suspicion. It is confirmed `CONFIRM` seconds later if it still holds and every live
 replica has reported since; at the latest after `CONFIRM_AT_MOST`; at once when nobody else is there to ask. Confirming
-is what other replicas must act on within 250 ms: 100 ms for it, one interval of the sync loop, and slack.
+is what other replicas must act on within 250 ms: 70 ms for it, one interval of the sync loop, and slack.
 
 Reports speak of ages, so a report that is late on its way makes what it tells look younger than it is. The next one
 puts that right, since it replaces the last; only the latest success of a replica that is gone is kept for good.
@@ -28,8 +28,8 @@ from gateway.policy.outcome import Outcome
 from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, SyncAnswer
 
 LIVE = 2.0
-CONFIRM = 0.1
-CONFIRM_AT_MOST = 0.15
+CONFIRM = 0.07
+CONFIRM_AT_MOST = 0.12
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED = (CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED)

@@ -52,7 +52,7 @@ class ErrorLog:
     `on_record` is called with each one, at once, and must not wait (`log_files` has one that writes lines).
     """
 
-    __slots__ = ("_clock", "_monotonic", "_on_record", "_records", "cells", "recorded", "service")
+    __slots__ = ("_clock", "_monotonic", "_on_record", "_records", "cells", "recorded", "service", "upstreams")
 
     def __init__(
         self,
@@ -66,7 +66,8 @@ class ErrorLog:
     ) -> None:
         now = monotonic()
         self.service = service
-        self.cells = {name: ServiceCells(name, now) for name in dict.fromkeys((*upstreams, service))}
+        self.upstreams = tuple(upstreams)
+        self.cells = {name: ServiceCells(name, now) for name in dict.fromkeys((*self.upstreams, service))}
         """Of every service by name; the gateway's own comes last unless an upstream has the same name."""
         self.recorded = 0
         """Records so far, those that have left the ring included."""

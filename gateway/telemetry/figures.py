@@ -98,7 +98,7 @@ class Figures:
         if self._shared is None or not everywhere:
             cells.reset()
         closed = everywhere
-        if self._close_circuit is not None and service != self._errors.service:
+        if self._close_circuit is not None and service in self._errors.upstreams:
             closed = await self._close_circuit(service)
             # An embedded circuit is closed wherever there is one.
             closed = closed or self._shared is None

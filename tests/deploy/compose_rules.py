@@ -1,6 +1,6 @@
 """What the Compose files must not contain, so that docker-compose 1.29 and Compose v2 understand them alike.
 
-1.29 refuses the newer keys, and Compose v2 some combinations; a few things one of them accepts mean something else to it.
+1.29 refuses the newer keys, Compose v2 some combinations, and a few things that both accept differ in meaning.
 `violations` names each by where it stands. Left out: what the tools themselves report, which `config -q` finds.
 """
 

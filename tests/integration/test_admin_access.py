@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,11 +153,15 @@ def test_admin_port_moves_everything_but_health(start_gateway: StartGateway, stu
     assert gateway.get("/proxy/ok").status == 200
 
 
-def test_a_route_may_have_the_paths_that_moved(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway({"UPSTREAM_URL": stub.url, "ADMIN_PORT": str(free_port())})
-    said = plain_http.request(gateway.port, "/proxy/metrics")
-    assert said.status == 404  # the stub's own
-    assert stub.requests("/metrics") == 1
+def test_a_route_for_everything_gets_the_paths_that_moved(
+    start_gateway: StartGateway, stub: StubProcess, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(f'upstreams: {{u: {{endpoints: ["{stub.url}"]}}}}\nroutes: [{{name: r, prefix: /, upstream: u}}]\n')
+    gateway = start_gateway({"GATEWAY_CONFIG": str(file), "ADMIN_PORT": str(free_port())})
+    gateway.get("/status/200")
+    gateway.get("/health")
+    assert (stub.requests("/status/200"), stub.requests("/health")) == (1, 0)
 
 
 def test_an_admin_port_that_is_taken_stops_the_start(start_gateway: StartGateway, stub: StubProcess) -> None:

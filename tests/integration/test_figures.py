@@ -238,3 +238,45 @@ def test_alerts_are_raised_resolved_and_delivered(
     redis.kill()
     eventually(lambda: "redis_lost/gateway" in told("raised"), "told of Redis")
     assert {body["gateway"] for body in inbox.bodies} == {"gateway"}
+
+
+def test_a_reset_is_the_fleets_and_an_outage_is_told(
+    start_gateway: StartGateway, stub: StubProcess, redis: RedisServer
+) -> None:
+    env = {
+        "UPSTREAM_URL": stub.url,
+        "REDIS_URL": redis.url,
+        "RATE_LIMIT_ENABLED": "false",
+        "RETRY_MAX_ATTEMPTS": "1",
+        "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "5",
+    }
+    one, other = start_gateway(env), start_gateway(env)
+
+    def figures(gateway: GatewayProcess) -> dict[str, Any]:
+        found: dict[str, Any] = gateway.get("/api/resilience/metrics/default").json()
+        return found
+
+    seen = send(other, ["/proxy/fail"] * 8)
+    assert seen == {500: 5, 503: 3}
+    # One's own are there at once, in the other within a second.
+    assert figures(other)["failedRequests"] == 8
+    eventually(lambda: figures(one)["errors"] == 8, "told", timeout=1.0)
+    assert {key: figures(one)[key] for key in ("requests", "errorRate", "errorsPerMinute", "scope")} == {
+        "requests": 8,
+        "errorRate": 1.0,
+        "errorsPerMinute": 1.6,
+        "scope": "fleet",
+    }
+    assert one.request("POST", "/api/resilience/metrics/default/reset").status == 200
+    for gateway in (one, other):
+        assert (figures(gateway)["requests"], figures(gateway)["lastErrorTime"]) == (0, None)
+    eventually(lambda: other.get("/proxy/ok").status == 200, "closed everywhere", timeout=2.0)
+    before = figures(other)["requests"]
+    assert send(one, ["/proxy/ok"] * 4) == {200: 4}
+    eventually(lambda: figures(other)["requests"] == before + 4, "counted again", timeout=1.0)
+
+    time.sleep(0.6)  # both have learned of the reset
+    redis.kill()
+    send(one, ["/proxy/fail"] * 2)
+    eventually(lambda: figures(one)["scope"] == "process", "alone", timeout=2.0)
+    assert (figures(one)["requests"], figures(one)["errors"]) == (6, 2), "its own since the reset"

@@ -343,3 +343,11 @@ def test_without_redis_it_says_that_it_speaks_for_itself(
     health = api(gateway, "/health")
     assert health["status"] != "Healthy"
     assert not any(own_redis.host in reason or str(own_redis.port) in reason for reason in health["reasons"])
+
+
+def test_head_has_the_headers_of_get(shared_gateway: GatewayProcess) -> None:
+    answer = shared_gateway.request("HEAD", f"{API}/circuit-breakers")
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["Content-Type"].startswith("application/json")
+    refused = shared_gateway.request("DELETE", f"{API}/circuit-breakers")
+    assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD")

@@ -5,7 +5,7 @@ import logging
 import pytest
 from multidict import CIMultiDict
 
-from gateway.control.access import BURST, MAX_PEERS, TRY_EVERY, Access, Actor
+from gateway.control.access import BURST, MAX_PEERS, TRY_EVERY, Access, Actor, peer_of
 from gateway.control.problem import RefusalError
 
 TOKEN = "0123456789abcdef"
@@ -93,6 +93,13 @@ def test_a_page_of_another_site_may_not(headers: dict[str, str]) -> None:
 def test_a_page_of_our_own_may() -> None:
     headers = LOCAL | {"Origin": "http://localhost:5000", "Sec-Fetch-Site": "same-origin"}
     assert Access(None).admit("127.0.0.1", CIMultiDict(headers)).by == "loopback"
+
+
+@pytest.mark.parametrize(
+    ("remote", "peer"), [("::ffff:127.0.0.1", "127.0.0.1"), ("10.0.0.1", "10.0.0.1"), ("::1", "::1"), (None, "")]
+)
+def test_a_mapped_address_is_one_of_ipv4(remote: str | None, peer: str) -> None:
+    assert peer_of(remote) == peer
 
 
 def test_failures_use_up_the_tries_of_their_peer(caplog: pytest.LogCaptureFixture) -> None:

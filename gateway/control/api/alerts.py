@@ -3,9 +3,10 @@
 from typing import Any, Literal
 
 from gateway.control import audit
-from gateway.control.api.operation import Call, Input, Nothing, Operation
+from gateway.control.api.operation import Call, Operation
 from gateway.control.facts import Facts
 from gateway.control.models import AlertEntry, Alerts, Cleanup
+from gateway.control.shapes import Input, Nothing
 from gateway.telemetry.alerts import Alert
 from gateway.telemetry.render import rfc3339
 

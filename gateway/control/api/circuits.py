@@ -6,7 +6,7 @@ States are this replica's, which follow the fleet's within a quarter of a second
 from typing import Any, Literal
 
 from gateway.control import audit
-from gateway.control.api.operation import Call, Nothing, Operation, get
+from gateway.control.api.operation import Call, Operation, get
 from gateway.control.facts import Facts
 from gateway.control.models import (
     CIRCUIT_WORDS,
@@ -21,6 +21,7 @@ from gateway.control.models import (
     Force,
     Release,
 )
+from gateway.control.shapes import Nothing
 from gateway.control.view import CircuitView, plain_state
 from gateway.telemetry.render import rfc3339
 

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gateway.control.api.metrics import WHOLE
-from gateway.control.api.operation import Call, Input, Nothing, Operation
+from gateway.control.api.operation import Call, Operation
 from gateway.control.facts import Facts
 from gateway.control.models import ErrorEntry, RecentErrors
 from gateway.control.services import Services
+from gateway.control.shapes import Input, Nothing
 from gateway.telemetry.render import rfc3339
 
 MOST = 1000

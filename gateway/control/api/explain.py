@@ -5,9 +5,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from gateway.control.api.operation import Call, Input, Nothing, Operation
+from gateway.control.access import peer_of
+from gateway.control.api.operation import Call, Operation
 from gateway.control.facts import Facts
 from gateway.control.models import Explanation
+from gateway.control.shapes import Input, Nothing
 
 _ADDRESSES = ({"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"})
 
@@ -59,7 +61,7 @@ def operations(facts: Facts) -> list[Operation[Any, Any]]:
         asked = call.query
         method = asked.method.upper()
         host = without_port((asked.host if asked.host is not None else call.request.host).lower())
-        client = asked.client or call.request.remote or "127.0.0.1"
+        client = asked.client or peer_of(call.request.remote) or "127.0.0.1"
         found = dict(await facts.explainer.explain(method, host, asked.path, client))
         request = {"method": method, "host": host, "path": asked.path, "client": found.pop("client")}
         return Explanation.model_validate({"request": request, **found})

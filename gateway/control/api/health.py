@@ -3,10 +3,11 @@
 from typing import Any
 
 from gateway.control.api.circuits import word
-from gateway.control.api.operation import Call, Nothing, Operation, get
+from gateway.control.api.operation import Call, Operation, get
 from gateway.control.facts import Facts
 from gateway.control.judgement import judged, overall
 from gateway.control.models import ResilienceHealth, ServiceHealth
+from gateway.control.shapes import Nothing
 from gateway.telemetry.rates import DEFAULT_WINDOW
 from gateway.telemetry.render import rfc3339
 

@@ -10,10 +10,11 @@ from pydantic import BeforeValidator, Field
 
 from gateway.control import audit
 from gateway.control.api.circuits import word
-from gateway.control.api.operation import Call, Input, Nothing, Operation
+from gateway.control.api.operation import Call, Operation
 from gateway.control.facts import Facts, Standing
 from gateway.control.judgement import judged
 from gateway.control.models import ErrorRate, ErrorsByCategory, Metrics, Reset, ServiceMetrics
+from gateway.control.shapes import Input, Nothing
 from gateway.telemetry.exposition import OPENMETRICS, TEXT
 from gateway.telemetry.rates import DEFAULT_WINDOW, HORIZON, Rate
 from gateway.telemetry.render import rfc3339

@@ -8,39 +8,19 @@ allowed. The order of the checks: access, the service's name, the query, the bod
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, ValidationError
 
-from gateway.control.access import Access, Actor
+from gateway.control.access import Access, Actor, peer_of
 from gateway.control.problem import REQUEST_ID, RefusalError
 from gateway.control.services import Services
+from gateway.control.shapes import Answer, Input, Nothing
 from gateway.telemetry.render import bare
 
 _SHOWN = 64
-
-
-class Answer(BaseModel):
-    """What is answered: exactly these members, in camelCase."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, allow_inf_nan=False
-    )
-
-
-class Input(BaseModel):
-    """What is asked: unknown members are refused, so that a misspelt one is noticed."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-class Nothing(Input):
-    """Neither query nor body."""
 
 
 Q = TypeVar("Q", bound=Input)
@@ -70,7 +50,7 @@ class Operation(Generic[Q, B]):
     """`changes` says that it changes state and needs access. `also` are content types it may answer with besides
     JSON, `refusals` statuses of its own besides those that follow from the declaration."""
 
-    method: str
+    method: Literal["GET", "POST"]
     path: str
     name: str
     summary: str
@@ -104,7 +84,8 @@ def get(
 
 
 def routes(operations: Iterable[Operation[Any, Any]], access: Access, services: Services) -> list[web.RouteDef]:
-    return [web.route(each.method, each.path, _serve(each, access, services)) for each in operations]
+    adders = {"GET": web.get, "POST": web.post}
+    return [adders[each.method](each.path, _serve(each, access, services)) for each in operations]
 
 
 def _serve(
@@ -113,7 +94,7 @@ def _serve(
     async def serve(request: web.Request) -> web.StreamResponse:
         actor = None
         if operation.changes:
-            actor = access.admit(request.remote or "", request.headers, request[REQUEST_ID])
+            actor = access.admit(peer_of(request.remote), request.headers, request[REQUEST_ID])
         service = services.named(request.match_info["service"]) if operation.has_service else ""
         query = parsed_query(operation.query, request)
         body = await _parsed_body(operation, request)

@@ -8,7 +8,7 @@
 -- The rules are those of gateway/store/memory_circuits.py, which explains them; one conformance suite holds the two
 -- together. Evidence of another generation is ignored, and every transition begins a new one.
 
-local LIVE, CONFIRM, CONFIRM_AT_MOST, KEEP, BEAT = 2.0, 0.1, 0.15, 60, 0.25
+local LIVE, CONFIRM, CONFIRM_AT_MOST, KEEP, BEAT = 2.0, 0.07, 0.12, 60, 0.25
 
 local key = KEYS[1]
 local time = redis.call('TIME')

@@ -1,0 +1,144 @@
+"""A `docker` that starts nothing: it keeps image tags and containers in files, and notes every call.
+
+The directory holds `calls` (one line each), `images/{name}` (an id each) and `containers/{id}` (`SERVICE IMAGE_ID`).
+What goes wrong is a file in `faults/`: `daemon`, `compose` (the plugin is missing), `build`, `check` (its text is the
+answer of `gateway check`), `trial` (the trial gateway is never ready), `up` (the gateway from the new image never is),
+`settings` (no gateway is while .env matches its text) and `pull`. `slow-up` makes `up` long enough to be interrupted.
+"""
+
+import os
+from pathlib import Path
+
+SCRIPT = r"""#!/usr/bin/env bash
+set -euo pipefail
+state=$FAKE_DOCKER
+fault() { [[ -e $state/faults/$1 ]]; }
+id_of() { cat "$state/images/${1//\//_}" 2>/dev/null; }
+tag() { printf '%s\n' "$2" >"$state/images/${1//\//_}"; }
+printf '%s\n' "${DOCKER_IMAGE_TAG:+[$DOCKER_IMAGE_TAG] }$*" >>"$state/calls"
+images=(resilient-api-gateway resilient-api-gateway-stub)
+if [[ $(cat .env 2>/dev/null) == *COMPOSE_FILE=docker-compose.prod.yml* ]]; then tag=latest; else tag=dev; fi
+
+compose() {
+  local arguments=("$@")
+  case $1 in
+    version) ! fault compose ;;
+    config)
+      case ${2:-} in
+        -q) ;;
+        --services) printf 'proxy-service\nredis\n' ;;
+        *) printf '    image: redis:7.4-alpine\n    image: %s:%s\n' "${images[0]}" "$tag" ;;
+      esac ;;
+    build)
+      if fault build; then exit 1; fi
+      for image in "${images[@]}"; do tag "$image:$DOCKER_IMAGE_TAG" "$(cat "$state/source")"; done ;;
+    run)
+      if [[ $* == *"gateway check"* ]]; then
+        if fault check; then cat "$state/faults/check"; exit 1; fi
+        echo "ok: fine"
+      else
+        for ((i = 0; i < $#; i++)); do
+          if [[ ${arguments[i]} == --name ]]; then echo trial >"$state/containers/${arguments[i + 1]}"; fi
+        done
+      fi ;;
+    up)
+      # A container with another image is replaced.
+      if fault slow-up; then sleep 3; fi
+      new=$(id_of "${images[0]}:$tag")
+      for old in "$state"/containers/gw-*; do
+        if [[ -e $old && $(cat "$old") != "gw $new" ]]; then rm "$old"; fi
+      done
+      echo "gw $new" >"$state/containers/gw-$new" ;;
+    ps)
+      if [[ ${2:-} == -q ]]; then
+        for each in "$state"/containers/gw-*; do if [[ -e $each ]]; then basename "$each"; fi; done
+      else
+        echo "the containers"
+      fi ;;
+    rm) rm -f "$state"/containers/gw-* ;;
+    exec) echo PONG ;;
+    logs) echo "the log lines that matter" ;;
+  esac
+}
+
+case $1 in
+  version) if fault daemon; then echo "Cannot connect to the Docker daemon" >&2; exit 1; fi; echo 24.0.0 ;;
+  compose) shift; compose "$@" ;;
+  image) id_of "${*: -1}" ;;
+  tag) from=$(id_of "$2" || true); tag "$3" "${from:-$2}" ;;
+  rmi) rm -f "$state/images/$2" ;;
+  pull) if fault pull; then exit 1; fi; tag "$2" pulled ;;
+  port | restart) ;;
+  stop | rm) if [[ ${*: -1} == gateway-trial-* ]]; then rm -f "$state/containers/${*: -1}"; fi ;;
+  logs) echo "the log lines of the trial" ;;
+  inspect)
+    [[ -e $state/containers/${*: -1} ]] || exit 1
+    case $* in
+      *Running*) echo true ;;
+      *Status*) if [[ ${*: -1} == gateway-trial-* ]] && fault trial; then echo "exited 0"; else echo "running 0"; fi ;;
+      *) echo "/gateway" ;;
+    esac ;;
+  exec)
+    if [[ $* == *readyz* && -e $state/faults/up && $2 == "gw-$(cat "$state/source")" ]]; then exit 22; fi
+    if [[ $* == *readyz* && -e $state/faults/settings ]] && grep -qf "$state/faults/settings" .env; then
+      [[ $2 == gateway-trial-* ]] || exit 22
+    fi ;;
+esac
+"""
+
+
+class FakeDocker:
+    """The directory of the fake, and its `docker` in `bin`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        for name in ("bin", "images", "containers", "faults"):
+            (directory / name).mkdir(parents=True)
+        program = directory / "bin/docker"
+        program.write_text(SCRIPT, encoding="utf-8")
+        program.chmod(0o755)
+        # The gateway is asked through its published port: answered like everything else.
+        curl = directory / "bin/curl"
+        curl.write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
+        curl.chmod(0o755)
+        (directory / "calls").touch()
+        self.tag("python:3.12.12-slim-bookworm", "base")
+        self.tag("redis:7.4-alpine", "redis")
+        self.source("one")
+
+    def environment(self, **more: str) -> dict[str, str]:
+        path = f"{self.directory / 'bin'}:{os.environ.get('PATH', os.defpath)}"
+        return {"PATH": path, "HOME": str(self.directory), "FAKE_DOCKER": str(self.directory), **more}
+
+    def source(self, image_id: str) -> None:
+        """What the next build makes."""
+        (self.directory / "source").write_text(image_id, encoding="utf-8")
+
+    def tag(self, name: str, image_id: str) -> None:
+        (self.directory / "images" / name).write_text(image_id + "\n", encoding="utf-8")
+
+    def fault(self, name: str, text: str = "") -> None:
+        (self.directory / "faults" / name).write_text(text, encoding="utf-8")
+
+    def mend(self) -> None:
+        for fault in (self.directory / "faults").iterdir():
+            fault.unlink()
+
+    def image(self, name: str) -> str | None:
+        path = self.directory / "images" / name
+        return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+    def running(self) -> list[str]:
+        return sorted(path.name for path in (self.directory / "containers").iterdir())
+
+    def calls(self) -> list[str]:
+        """What was called since the last time this was asked."""
+        path = self.directory / "calls"
+        found = path.read_text(encoding="utf-8").splitlines()
+        path.write_text("", encoding="utf-8")
+        return found
+
+    def touched(self) -> list[str]:
+        """The calls since the last time that change what runs."""
+        changing = ("compose up", "compose rm", "restart ", "tag ")
+        return [call for call in self.calls() if call.startswith(changing) and not call.endswith(":candidate")]

@@ -1,0 +1,198 @@
+"""The nginx files: valid where the runbook puts them, with each snippet, and doing what their comments promise."""
+
+import http.client
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.tools import run, tool
+from tests.support import plain_http
+from tests.support.ports import free_port, is_listening
+from tests.support.processes import ROOT, ChildProcess
+from tests.support.stub_process import StubProcess
+
+WRAPPER = """\
+{user}
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    include {directory}/etc/nginx/sites-enabled/*;
+}}
+"""
+
+
+class Site:
+    """An /etc/nginx of our own below `directory`, holding the site file as the runbook copies it."""
+
+    def __init__(self, directory: Path, snippets: tuple[str, ...] = ()) -> None:
+        self.directory = directory
+        self.http, self.https = free_port(), free_port()
+        etc = directory / "etc/nginx"
+        for name in ("sites-available", "sites-enabled", "snippets", "tls"):
+            (etc / name).mkdir(parents=True)
+        self.site = etc / "sites-available/api-gateway"
+        self._copy("nginx.conf", self.site)
+        (etc / "sites-enabled/api-gateway").symlink_to("../sites-available/api-gateway")
+        for snippet in snippets:
+            self._copy(f"deploy/nginx-{snippet}.conf", etc / f"snippets/api-gateway-{snippet}.conf")
+        self.main = directory / "nginx.conf"
+        user = "user root;" if os.geteuid() == 0 else ""
+        self.main.write_text(WRAPPER.format(directory=directory, user=user), encoding="utf-8")
+
+    def _copy(self, name: str, to: Path) -> None:
+        text = (ROOT / name).read_text(encoding="utf-8").replace("/etc/nginx/", f"{self.directory}/etc/nginx/")
+        text = re.sub(r"(listen (?:\[::\]:)?)80;", rf"\g<1>{self.http};", text)
+        text = re.sub(r"(listen (?:\[::\]:)?)443 ", rf"\g<1>{self.https} ", text)
+        to.write_text(text, encoding="utf-8")
+
+    def replace(self, text: str, instead: str) -> None:
+        before = self.site.read_text(encoding="utf-8")
+        assert text in before
+        self.site.write_text(before.replace(text, instead), encoding="utf-8")
+
+    def certificate(self) -> None:
+        tls = self.directory / "etc/nginx/tls"
+        command = [tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=test"]
+        made = run(
+            [*command, "-keyout", tls / "api-gateway.key", "-out", tls / "api-gateway.crt"],
+            self.directory,
+        )
+        assert made.returncode == 0, made.stdout
+
+    def command(self) -> list[str]:
+        return [nginx(), "-p", str(self.directory), "-c", str(self.main)]
+
+    def check(self) -> tuple[bool, str]:
+        answer = run([*self.command(), "-t"], self.directory)
+        return answer.returncode == 0, answer.stdout
+
+
+def nginx() -> str:
+    # Debian keeps it out of the PATH of ordinary users.
+    return shutil.which("nginx", path="/usr/sbin:/usr/local/sbin") or tool("nginx")
+
+
+@pytest.mark.parametrize("snippets", [(), ("servers",), ("tls",), ("tls", "servers")], ids="+".join)
+def test_valid(snippets: tuple[str, ...], tmp_path: Path) -> None:
+    site = Site(tmp_path, snippets)
+    if "tls" in snippets:
+        site.certificate()
+    good, output = site.check()
+    assert good, output
+    assert "[emerg]" not in output
+
+
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("proxy_buffering off;", "proxy_bufferin off;"),
+        ("http://api_gateway;", "http://no_such_upstream_here;"),
+        ("}\n", "\n"),
+    ],
+)
+def test_refused_when_broken(text: str, instead: str, tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.replace(text, instead)
+    assert not site.check()[0]
+
+
+def test_the_configuration_of_the_scaled_deployment_is_valid(tmp_path: Path) -> None:
+    text = (ROOT / "deploy/nginx-scale.conf").read_text(encoding="utf-8")
+    main = tmp_path / "nginx.conf"
+    main.write_text(
+        text.replace(" /tmp", f" {tmp_path}").replace("listen 8080", f"listen {free_port()}"), encoding="utf-8"
+    )
+    answer = run([nginx(), "-p", str(tmp_path), "-c", str(main), "-t"], tmp_path)
+    assert answer.returncode == 0, answer.stdout
+
+
+@pytest.fixture
+def site(stub: StubProcess, tmp_path: Path) -> Iterator[Site]:
+    """nginx with the site file in front of the stub, which shows what the gateway would be given."""
+    site = Site(tmp_path)
+    site.replace("127.0.0.1:5000", f"127.0.0.1:{stub.port}")
+    with ChildProcess("nginx", site.command(), cwd=tmp_path) as child:
+        child.wait_until(lambda: is_listening(site.http), "listening")
+        yield site
+
+
+def fields(site: Site, headers: dict[str, str]) -> list[tuple[str, str]]:
+    answer = plain_http.request(site.http, "/echo/a%2Fb?x=1", headers=headers).json()
+    assert answer["target"] == "/echo/a%2Fb?x=1"
+    return [(name.lower(), value) for name, value in answer["headers"]]
+
+
+def test_the_address_of_the_client_replaces_what_it_claims(site: Site) -> None:
+    found = fields(site, {"X-Forwarded-For": "203.0.113.9", "Host": "api.example.com:8443"})
+    assert [value for name, value in found if name == "x-forwarded-for"] == ["127.0.0.1"]
+    assert ("x-forwarded-proto", "http") in found
+    assert ("host", "api.example.com:8443") in found
+
+
+def test_connections_to_the_gateway_are_kept(site: Site, stub: StubProcess) -> None:
+    for _ in range(5):
+        assert plain_http.request(site.http, "/ok").status == 200
+    with socket.create_connection(("127.0.0.1", site.http)) as client:
+        client.sendall(b"GET /stats HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"200 OK" in client.recv(65536)
+    assert stub.stats()["connections"] <= 2, "one is kept by nginx, one asks"
+
+
+def test_streams_arrive_as_they_are_sent(site: Site) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", site.http, timeout=10)
+    started = time.monotonic()
+    connection.request("GET", "/sse?events=2&delay=1.5")
+    response = connection.getresponse()
+    first = response.readline()
+    assert first.startswith(b"id: 0")
+    assert time.monotonic() - started < 1.0
+    connection.close()
+
+
+def test_websocket(site: Site) -> None:
+    with socket.create_connection(("127.0.0.1", site.http), timeout=5) as client:
+        client.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        head = client.recv(65536)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        client.sendall(b"\x81\x82\0\0\0\0hi")
+        assert client.recv(4) == b"\x81\x02hi"
+
+
+def test_a_failing_answer_is_not_repeated(site: Site, stub: StubProcess) -> None:
+    assert plain_http.request(site.http, "/status/503").status == 503
+    assert stub.requests("/status/503") == 1
+
+
+def test_what_is_for_operators_is_open_to_this_host_only(site: Site) -> None:
+    # The stub has no such path: its 404 shows that nginx let the request through.
+    assert plain_http.request(site.http, "/metrics").status == 404
+    site.directory.joinpath("closed").mkdir()
+    text = site.site.read_text(encoding="utf-8")
+    for address in ("127.0.0.1", "::1"):
+        text = text.replace(f"allow {address};", "")
+    closed = Site(site.directory / "closed")
+    closed.site.write_text(text.replace(str(site.http), str(closed.http)), encoding="utf-8")
+    with ChildProcess("nginx", closed.command(), cwd=closed.directory) as child:
+        child.wait_until(lambda: is_listening(closed.http), "listening")
+        for path in ("/metrics", "/status/breakers", "/chaos", "/api/admin/x", "/api/resilience/health", "/api/docs"):
+            assert plain_http.request(closed.http, path).status == 403, path
+        for path in ("/ok", "/health"):
+            assert plain_http.request(closed.http, path).status == 200, path

@@ -1,0 +1,56 @@
+"""`docs/operations.md` names only what there is: commands, files, settings, unit file."""
+
+import configparser
+import re
+
+import pytest
+
+from gateway.config.variables import ALIASES, VARIABLES
+from tests.support.processes import ROOT
+
+TEXT = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+SCRIPT = (ROOT / "deploy.sh").read_text(encoding="utf-8")
+COMMANDS = set(re.findall(r"^  (\w+)(?: [\[A-Z].*?)?  +\S", SCRIPT, re.MULTILINE))
+OF_SCRIPTS = {"READY_SECONDS", "KEEP"}
+
+
+def test_commands_of_deploy_sh() -> None:
+    used = set(re.findall(r"bash deploy\.sh ([a-z]+)", TEXT))
+    assert {"prod", "dev", "status", "logs", "stop", "backup", "restore", "update", "rollback"} <= COMMANDS
+    assert used <= COMMANDS
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        set(
+            re.findall(r"(?:(?:deploy|scripts|docs)/[\w-]+\.\w+|docker-compose\.\w+\.yml|\.env\.\w+|nginx\.conf)", TEXT)
+        )
+    ),
+)
+def test_files(path: str) -> None:
+    assert path == ".env.rejected" or (ROOT / path).exists()
+
+
+def test_settings() -> None:
+    assigned = set(re.findall(r"\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?==|`)", TEXT))
+    known = {*VARIABLES, *ALIASES, *OF_SCRIPTS}
+    compose = "".join(
+        (ROOT / name).read_text(encoding="utf-8") for name in ("docker-compose.prod.yml", "docker-compose.scale.yml")
+    )
+    for name in assigned - known:
+        if name.startswith("COMPOSE_"):
+            continue
+        assert name.startswith("DOCKER_") or name == "PYTHON_IMAGE", name
+        assert name in compose or name in (ROOT / "Dockerfile").read_text(encoding="utf-8"), name
+
+
+def test_the_unit_starts_and_stops_with_commands_there_are() -> None:
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.read(ROOT / "deploy/api-gateway.service")
+    for key in ("ExecStart", "ExecReload", "ExecStop"):
+        program, script, command, *options = unit["Service"][key].split()
+        assert (program, script) == ("/bin/bash", "deploy.sh")
+        assert command in COMMANDS
+        assert all(f"    {option}) " in SCRIPT.replace("      --", "    --") for option in options)
+    assert unit["Service"]["WorkingDirectory"] == "/opt/resilient-api-gateway"

@@ -1,0 +1,47 @@
+"""Healthy, Degraded, Unhealthy: which of them, and why."""
+
+import pytest
+
+from gateway.control.facts import Standing
+from gateway.control.judgement import judged
+from gateway.control.view import CircuitView
+from gateway.telemetry.alerts import AlertSettings
+from gateway.telemetry.rates import WIDTH, Rate, rate
+
+SETTINGS = AlertSettings(high_error_rate=0.05, critical_error_rate=0.5, minimum_requests=20, high_errors_per_minute=10)
+
+
+def figures(requests: int = 0, failed: int = 0, errors: int | None = None) -> Rate:
+    counts = [0] * WIDTH
+    counts[:3] = requests, failed, failed if errors is None else errors
+    return rate("a", 300.0, counts, None, "fleet")
+
+
+def standing(state: str = "closed", *, exhausted: bool = False) -> Standing:
+    circuit = CircuitView("a", state, 0, 1, 12.0, "why", None)
+    return Standing({"a": circuit}, frozenset({"a"} if exhausted else ()), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("rate_", "standing_", "status", "word"),
+    [
+        (figures(), standing(), "Healthy", None),
+        (figures(1000, 50), standing(), "Healthy", None),
+        (figures(1000, 51), standing(), "Degraded", "51 of 1000"),
+        (figures(19, 9), standing(), "Healthy", None),
+        (figures(100, 49), standing(), "Degraded", "49.0%"),
+        (figures(100, 50), standing(), "Unhealthy", "50.0%"),
+        (figures(100_000, 0, 50), standing(), "Healthy", None),
+        (figures(100_000, 0, 51), standing(), "Degraded", "10.2 errors a minute"),
+        (figures(), standing("open"), "Unhealthy", "next probe in 12 s"),
+        (figures(), standing("forced_open"), "Unhealthy", "by an operator"),
+        (figures(), standing("half_open"), "Degraded", "half-open"),
+        (figures(), standing("forced_closed"), "Healthy", None),
+        (figures(), standing(exhausted=True), "Unhealthy", "No endpoint of a"),
+        (figures(100, 6), standing("open"), "Unhealthy", "6 of 100"),
+    ],
+)
+def test_a_service(rate_: Rate, standing_: Standing, status: str, word: str | None) -> None:
+    judgement = judged(standing_, rate_)
+    assert judgement.status == status
+    assert (judgement.reasons == []) if word is None else any(word in reason for reason in judgement.reasons)
