@@ -69,7 +69,7 @@ class _FleetProbe(Permit):
         self._circuit: SharedCircuit | None = circuit
         self._lease = lease
 
-    def release(self, outcome: Outcome, elapsed: float, now: float) -> None:
+    def release(self, outcome: Outcome, elapsed: float, now: float, answered: bool = False) -> None:
         circuit, self._circuit = self._circuit, None
         if circuit is not None:
             circuit.settle(self._lease, outcome, elapsed)
@@ -235,6 +235,7 @@ class SharedCircuit(LocalCircuit):
             seen.slow_calls,
             seen.failure_ages,
             seen.success_age,
+            seen.answered,
         )
 
     def apply(self, report: CircuitReport, snapshot: CircuitSnapshot, epoch: int, now: float) -> None:

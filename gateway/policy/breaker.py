@@ -77,13 +77,14 @@ class Permit:
     """The right to make one attempt, to be released once with how it ended and how long it took, in seconds.
 
     The permit of a closed circuit is shared by all its attempts, so it is released once for each of them. `probe` says
-    that the attempt decides about the circuit: it must not be retried.
+    that the attempt decides about the circuit: it must not be retried. A failure is `answered` when the upstream itself
+    said so, and not when nothing was heard of it: that may be the fault of this replica's own network.
     """
 
     __slots__ = ()
     probe = False
 
-    def release(self, outcome: Outcome, elapsed: float, now: float) -> None:
+    def release(self, outcome: Outcome, elapsed: float, now: float, answered: bool = False) -> None:
         raise NotImplementedError
 
 
@@ -92,7 +93,7 @@ class _UncountedPermit(Permit):
 
     __slots__ = ()
 
-    def release(self, outcome: Outcome, elapsed: float, now: float) -> None:
+    def release(self, outcome: Outcome, elapsed: float, now: float, answered: bool = False) -> None:
         pass
 
 
@@ -107,7 +108,7 @@ class _ClosedPermit(Permit):
     def __init__(self, breaker: "CircuitBreaker") -> None:
         self._breaker = breaker
 
-    def release(self, outcome: Outcome, elapsed: float, now: float) -> None:  # HOT
+    def release(self, outcome: Outcome, elapsed: float, now: float, answered: bool = False) -> None:  # HOT
         breaker = self._breaker
         if breaker.permit is not self:
             return
@@ -122,6 +123,8 @@ class _ClosedPermit(Permit):
                 breaker.judge(now)
         elif outcome is FAILURE:
             breaker.last_failure = now
+            if not answered:
+                breaker.last_silence = now
             breaker.failure_times.append(now)
             breaker.window.record(now, True, elapsed >= breaker.slow_after)
             breaker.judge(now)
@@ -136,20 +139,22 @@ class _Probe(Permit):
     def __init__(self, breaker: "CircuitBreaker") -> None:
         self._breaker = breaker
 
-    def release(self, outcome: Outcome, elapsed: float, now: float) -> None:
+    def release(self, outcome: Outcome, elapsed: float, now: float, answered: bool = False) -> None:
         self._breaker.settle(self, outcome, elapsed, now)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What this breaker has seen itself, as ages in seconds: `failure_ages` of the failures since its last success,
-    newest first and at most `failure_threshold` of them; `success_age` of that success, None when there was none."""
+    newest first and at most `failure_threshold` of them; `success_age` of that success, None when there was none;
+    `answered` when each of those failures was an answer of the upstream itself."""
 
     calls: int
     failures: int
     slow_calls: int
     failure_ages: tuple[float, ...]
     success_age: float | None
+    answered: bool
 
 
 def _unnoticed(_old: CircuitState, _new: CircuitState, _cause: str) -> None:
@@ -167,7 +172,7 @@ class CircuitBreaker:
 
     __slots__ = (
         "_clock", "_on_transition", "_probe_time", "_probes", "_successes", "cause", "failure_times", "generation",
-        "last_failure", "last_success", "opened_at", "permit", "settings", "slow_after", "state", "until", "window",
+        "last_failure", "last_silence", "last_success", "opened_at", "permit", "settings", "slow_after", "state", "until", "window",
     )  # fmt: skip
 
     def __init__(
@@ -188,6 +193,7 @@ class CircuitBreaker:
         self.failure_times: deque[float] = deque(maxlen=settings.failure_threshold)
         self.last_success: float | None = None
         self.last_failure: float | None = None
+        self.last_silence = -math.inf  # the last failure that was not an answer of the upstream
         self.slow_after = math.inf if settings.slow_call_threshold is None else settings.slow_call_threshold
         self._clock = clock
         self._on_transition = on_transition
@@ -316,12 +322,14 @@ class CircuitBreaker:
             self.window.slow_calls,
             tuple(max(0.0, now - at) for at in reversed(self.failure_times)),
             None if self.last_success is None else max(0.0, now - self.last_success),
+            bool(self.failure_times) and self.last_silence < self.failure_times[0],
         )
 
     def _forget(self) -> None:
         self.window.clear()
         self.failure_times.clear()
         self.last_success = self.last_failure = None
+        self.last_silence = -math.inf
 
     def _enter(self, state: CircuitState, until: float, cause: str, now: float) -> None:
         old = self.state

@@ -289,7 +289,7 @@ class Forward:
             return
         if status >= 500:
             self._answered_badly(status)
-            self._settle(Outcome.FAILURE, now)
+            self._settle(Outcome.FAILURE, now, answered=True)
         elif self._probe:
             # A probe has told what it was sent for; its lease does not wait for a long body.
             self._settle(Outcome.SUCCESS, now)
@@ -319,7 +319,7 @@ class Forward:
             return
         if status >= 500:
             self._answered_badly(status)
-            self._settle(Outcome.FAILURE, now)
+            self._settle(Outcome.FAILURE, now, answered=True)
         else:
             self._settle(Outcome.SUCCESS, now)
         self._end()
@@ -388,14 +388,15 @@ class Forward:
             f"upstream {name}: {detail}",
         )
 
-    def _settle(self, outcome: Outcome, now: float) -> None:
-        """Exactly once per attempt: the circuit, the endpoint and the metrics hear how it went."""
+    def _settle(self, outcome: Outcome, now: float, *, answered: bool = False) -> None:
+        """Exactly once per attempt: the circuit, the endpoint and the metrics hear how it went. `answered` says that a
+        failure is the upstream's own word, and not for want of one."""
         permit = self._permit
         if permit is None:
             return
         self._permit = None
         elapsed = (self._head_at or now) - self._sent_at
-        permit.release(outcome, elapsed, now)
+        permit.release(outcome, elapsed, now, answered)
         endpoint = self._endpoint
         if endpoint is not None:
             endpoint.ended(outcome, now)
@@ -452,7 +453,7 @@ class Forward:
             return False
         self._answered_badly(response.status)
         connection = self._connection
-        self._settle(Outcome.FAILURE, now)
+        self._settle(Outcome.FAILURE, now, answered=True)
         if connection is not None:
             connection.discard()
         self._again(retry)

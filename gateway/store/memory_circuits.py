@@ -8,7 +8,9 @@ the replicas that reported within the last `LIVE` seconds:
                   minimum_calls between them: one replica with a broken network proves nothing about the upstream
 
 A rule that holds is at first a suspicion. It is confirmed `CONFIRM` seconds later if it still holds and every live
-replica has reported since; at the latest after `CONFIRM_AT_MOST`; at once when nobody else is there to ask. Confirming
+replica has reported since; at the latest after `CONFIRM_AT_MOST`. At once when nobody else is there to ask, and when
+one replica has all the consecutive failures that it takes and each was an answer of the upstream itself (a 5xx): then
+its network works, and what others hear later, on other paths perhaps, does not unsay it. Confirming
 is what other replicas must act on within 250 ms: 70 ms for it, one interval of the sync loop, and slack.
 
 Reports speak of ages, so a report that is late on its way makes what it tells look younger than it is. The next one
@@ -121,16 +123,19 @@ class _SharedCircuit:
             self.suspected_at, self.failures = None, len(failures_at)
             return
 
-        if self._confirmed(replica, now):
+        certain = report.answered and len(self._consecutive(replica)) >= settings.failure_threshold
+        if certain or self._confirmed(replica, now):
             self.enter(OPEN, cause, since + settings.reset_timeout, failures, since)
         elif self.suspected_at is None:
             self.suspected_at, self.failures = now, failures
 
-    def _consecutive(self) -> list[float]:
-        """When each of the fleet's consecutive failures happened. A replica's failures are later than its own success
-        by construction; against those of others, instants decide."""
+    def _consecutive(self, only: str | None = None) -> list[float]:
+        """When each of the consecutive failures of the fleet, or of one replica, happened. A replica's failures are
+        later than its own success by construction; against those of others, instants decide."""
         found: list[float] = []
         for name, own in self.evidence.items():
+            if only is not None and name != only:
+                continue
             success_at = max([self.success_at, *(e.success_at for other, e in self.evidence.items() if other != name)])
             found += [at for at in own.failures_at if at > success_at]
         return found

@@ -64,7 +64,8 @@ class CircuitReport:
 
     `failure_ages` are the seconds since each of its latest failures after its own last success, newest first, at most
     `failure_threshold` of them; `success_age` is the seconds since that success (None: none in the window).
-    `generation` is the one the evidence belongs to.
+    `answered` says that each of those failures was an answer of the upstream itself, so that this replica's network is
+    beyond suspicion. `generation` is the one the evidence belongs to.
     """
 
     upstream: str
@@ -75,6 +76,7 @@ class CircuitReport:
     slow_calls: int
     failure_ages: tuple[float, ...]
     success_age: float | None
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,7 @@ class RedisCircuits:
             report.failures,
             report.slow_calls,
             -1 if report.success_age is None else report.success_age,
+            int(report.answered),
             *report.failure_ages,
         )
 

@@ -83,7 +83,10 @@ class Voice:
         **other: Any,
     ) -> CircuitSnapshot:
         generation = other.get("generation", self.generation)
-        report = CircuitReport(self.upstream, self.settings, generation, calls, failures, slow, ages, success_age)
+        answered = other.get("answered", False)
+        report = CircuitReport(
+            self.upstream, self.settings, generation, calls, failures, slow, ages, success_age, answered
+        )
         answer = await self.store.sync([report])
         (snapshot,) = answer.circuits
         self.generation, self.version, self.replicas = snapshot.generation, answer.version, answer.replicas
@@ -207,6 +210,20 @@ class TestConsecutiveFailures:
         started = time.monotonic()
         await until(a.fails, OPEN, within=0.5)
         assert 0.1 < time.monotonic() - started < 0.3
+
+    async def test_failures_that_are_answers_need_no_confirmation(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        await b.say(calls=1, success_age=0.5)
+        tripped = await a.say(calls=3, failures=3, ages=(0.0, 0.001, 0.002), answered=True)
+        assert tripped.state is OPEN
+        assert (await b.say(calls=2, success_age=0.0)).state is OPEN
+
+    async def test_an_answer_before_a_success_elsewhere_counts_for_nothing(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        await b.say(calls=1, success_age=0.0)
+        kept = await a.say(calls=3, failures=3, ages=(0.5, 0.6, 0.7), answered=True)
+        assert kept.state is CLOSED
+        assert kept.failures == 0
 
     async def test_a_later_success_of_another_ends_the_suspicion(self, replica: Replicas) -> None:
         a, b = await voices(replica, "a", "b", settings=LONG)

@@ -1,4 +1,4 @@
-"""What a schema cannot see in Kubernetes objects: names that must meet, time that must suffice, rights that must be missing.
+"""What a schema cannot see in Kubernetes objects: names that must meet, time that must suffice, rights to be without.
 
 `problems(objects)` names each by the object it is in.
 """

@@ -1,10 +1,11 @@
 """What `kubectl apply -k` would apply, for the part of kustomize that k8s uses.
 
-That part is: resources (files and directories), namespace, configMapGenerator with literals and `behavior: merge`, images.
-Anything else in a kustomization is an error here. A test compares the result with kubectl's where there is one. Left out:
-the hash in the name of a generated ConfigMap, and so in the references to it.
+That part is: resources (files and directories), namespace, configMapGenerator with literals and `behavior: merge`, and
+images. Anything else in a kustomization is an error here. A test compares the result with kubectl's where there is one.
+Left out: the hash in the name of a generated ConfigMap, and so in the references to it.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,13 @@ def build(directory: Path) -> list[Object]:
 
 
 def documents(path: Path) -> list[Object]:
-    # Through text, so that an anchor's uses are objects of their own.
-    return [_unshared(each) for each in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
+    """What a file holds, each time anew, with the uses of an anchor as objects of their own."""
+    return [_unshared(each) for each in _parsed(path.read_text(encoding="utf-8"))]
+
+
+@cache
+def _parsed(text: str) -> list[Any]:
+    return list(yaml.safe_load_all(text))
 
 
 def pod(each: Object) -> Object:

@@ -1,7 +1,7 @@
 """JSON Schemas for what k8s/monitoring uses of the Prometheus operator's types, which Kubernetes' own schemas lack.
 
-Narrower than the operator's (https://prometheus-operator.dev/docs/api-reference/api/): a field that is not here is refused,
-so that a misspelt one is. Durations are the operator's pattern.
+Narrower than the operator's (https://prometheus-operator.dev/docs/api-reference/api/): a field that is not here is
+refused, so that a misspelt one is.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """Which labels a PromQL expression's result has, worked out from what its metrics are exposed with.
 
-`labels(expression, catalog)` raises `QueryProblem` where the expression can never mean what it says: a metric that nobody
-exposes or that two jobs do, a label or a label's value that it does not have, an aggregation by a label that is gone, a
-division of two vectors whose label sets differ and whose matching is not spelled out (every pair would be lost).
+`labels(expression, catalog)` raises `QueryProblem` where the expression can never mean what it says: a metric that
+nobody exposes or that two jobs do, a label or a label's value that it does not have, an aggregation by a label that is
+gone, an operation on two vectors whose label sets differ without on() or ignoring() (no two series would match).
 
 Left out: whether there are samples, and units.
 """
@@ -150,4 +150,3 @@ def _combined(expr: ql.BinaryExpr, catalog: Catalog) -> Labels | None:
 def _need(wanted: set[str] | Labels, there: Labels, complaint: str) -> None:
     if missing := sorted(set(wanted) - there):
         raise QueryProblem(f"{complaint} {', '.join(missing)} (there are {', '.join(sorted(there)) or 'none'})")
-

@@ -197,7 +197,7 @@ end
 
 -- report. ARGV: replica, generation, keep, settings (failure_threshold, failure_rate_threshold, slow-call rule on,
 -- slow_call_rate_threshold, minimum_calls, reset_timeout), then evidence (calls, failures, slow_calls, success_age or
--- -1, failure_age...)
+-- -1, 1 if all of its failures were answers, failure_age...)
 local replica = ARGV[2]
 local threshold, minimum, reset_timeout = tonumber(ARGV[5]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local failure_rate, slow_on, slow_rate = tonumber(ARGV[6]), ARGV[7] == '1', tonumber(ARGV[8])
@@ -212,7 +212,7 @@ if circuit.state == 'closed' then
   if tonumber(ARGV[3]) == generation then
     local age = tonumber(ARGV[14])
     own = { now, tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), age >= 0 and now - age or 0 }
-    for i = 15, #ARGV do
+    for i = 16, #ARGV do
       own[#own + 1] = now - tonumber(ARGV[i])
     end
   end
@@ -241,7 +241,7 @@ if circuit.state == 'closed' then
   end
 
   -- A replica's failures are later than its own success by construction; against those of others, instants decide.
-  local consecutive, newest = 0, 0
+  local consecutive, newest, own_consecutive = 0, 0, 0
   for id, numbers in pairs(evidence) do
     local success_at = tonumber(circuit.success_at) or 0
     for other, theirs in pairs(evidence) do
@@ -252,6 +252,7 @@ if circuit.state == 'closed' then
     for i = 6, #numbers do
       if numbers[i] > success_at then
         consecutive, newest = consecutive + 1, math.max(newest, numbers[i])
+        if id == replica then own_consecutive = own_consecutive + 1 end
       end
     end
   end
@@ -290,7 +291,8 @@ if circuit.state == 'closed' then
       heard = heard and suspected_at ~= nil and numbers[1] > suspected_at
     end
     local waited = suspected_at and now - suspected_at or 0
-    if alone or waited >= CONFIRM_AT_MOST or (heard and waited >= CONFIRM) then
+    local certain = ARGV[15] == '1' and own_consecutive >= threshold
+    if alone or certain or waited >= CONFIRM_AT_MOST or (heard and waited >= CONFIRM) then
       enter('open', cause, since + reset_timeout, failures, since)
     elseif not suspected_at then
       set('failures', tostring(failures))
