@@ -172,7 +172,8 @@ class CircuitBreaker:
 
     __slots__ = (
         "_clock", "_on_transition", "_probe_time", "_probes", "_successes", "cause", "failure_times", "generation",
-        "last_failure", "last_silence", "last_success", "opened_at", "permit", "settings", "slow_after", "state", "until", "window",
+        "last_failure", "last_silence", "last_success", "opened_at", "permit", "settings", "slow_after", "state",
+        "until", "window",
     )  # fmt: skip
 
     def __init__(

@@ -17,7 +17,8 @@ def split(raw: bytes) -> tuple[bytes, list[bytes], bytes]:
 
 
 def test_one_fact_in_every_place() -> None:
-    raw = render("gw", 503, "circuit_open", "the circuit is open", b"r1", retry_after=2.2, extra=b"X: y\r\n", close=True)
+    extra = b"X: y\r\n"
+    raw = render("gw", 503, "circuit_open", "the circuit is open", b"r1", retry_after=2.2, extra=extra, close=True)
     line, fields, body = split(raw)
     assert line == b"HTTP/1.1 503 Service Unavailable"
     assert body.endswith(b"}\n")
