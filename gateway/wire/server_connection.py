@@ -26,9 +26,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 from gateway.wire.chunked import ChunkedDecoder, ChunkedError
-from gateway.wire.fields import Fields
 from gateway.wire.front import Exchange
-from gateway.wire.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
+from gateway.wire.head_reader import HeadReader
+from gateway.wire.request import Request, RequestError
 
 if TYPE_CHECKING:
     from gateway.wire.server import Server
@@ -41,8 +41,6 @@ _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_TIME = 2.0
 # Connections beyond the maximum that are being told so; more than that are closed without a word.
 _MAX_TURNED_AWAY = 256
-# Tolerated before a request line; RFC 9112 section 2.2 asks for at least one.
-_MAX_EMPTY_LINES = 4
 
 
 class State(Enum):
@@ -54,23 +52,21 @@ class State(Enum):
     GONE = "gone"
 
 
+_CARRYING = (State.BODY, State.WAIT)
+
+
 class ServerConnection(asyncio.Protocol):
     __slots__ = (
-        "_block",
         "_count",
         "_current",
         "_decoder",
         "_discarded",
-        "_empty_lines",
-        "_fields",
         "_held",
         "_idle_since",
         "_keep_alive",
-        "_last",
-        "_last_head",
         "_outq",
         "_overfull",
-        "_partial",
+        "_reader",
         "_reading",
         "_remaining",
         "_server",
@@ -95,6 +91,7 @@ class ServerConnection(asyncio.Protocol):
         self.state = State.HEAD
         self.deadline = _NEVER
         self.write_blocked = False
+        self._reader = HeadReader(server.limits)
         self._count = 0
         self._idle_since = 0.0
         # Reading stops while the exchange does not want the body, or more is held for later than may be.
@@ -102,22 +99,16 @@ class ServerConnection(asyncio.Protocol):
         self._unwanted = False
         self._overfull = False
         self._outq = -1
-        self._block = b""
-        self._fields: Fields | None = None
-        self._last_head = b""
-        self._last: Request | None = None
         # The front's, for what it keeps per connection (the client's identity).
         self.scratch: object = None
         # For the life of a request.
         self.exchange: Exchange | None = None
-        self._partial: bytearray | None = None
         self._held = b""
         self._current = b""
         self._keep_alive = False
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._discarded = 0
-        self._empty_lines = 0
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.peer} {self.state.value} requests={self._count}>"
@@ -177,7 +168,7 @@ class ServerConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.write_blocked = False
-        if self.state in (State.BODY, State.WAIT):
+        if self.state in _CARRYING:
             self._touch()
         if self.exchange is not None:
             self.exchange.client_ready()
@@ -196,7 +187,7 @@ class ServerConnection(asyncio.Protocol):
                 return
             self.abort()
         elif state is State.HEAD:
-            if self._partial is not None:
+            if self._reader.begun:
                 self._server.front.reject(
                     self, RequestError(408, "request_timeout", "the request head did not arrive in time")
                 )
@@ -293,7 +284,7 @@ class ServerConnection(asyncio.Protocol):
         return self._transport, held
 
     def close_if_idle(self, since: float) -> None:
-        if self.state is State.HEAD and self._partial is None and not self._held and self._idle_since <= since:
+        if self.state is State.HEAD and not self._reader.begun and not self._held and self._idle_since <= since:
             self._close()
 
     # Reading requests.
@@ -315,76 +306,24 @@ class ServerConnection(asyncio.Protocol):
             # Not before what came first; and nothing is begun for a client that does not take what it has asked for.
             self._hold(data)
             return
-        partial = self._partial
-        if partial is not None and len(partial) == 1 and partial[0] == 0x0D:  # half of an empty line
-            self._partial = partial = None
-            data = b"\r" + data
-        if partial is not None:
-            start = max(0, len(partial) - 3)
-            partial += data
-            end = partial.find(b"\r\n\r\n", start)
-            if end < 0:
-                self._check_partial(partial, start)
+        reader = self._reader
+        begun = reader.begun
+        try:
+            found = reader.feed(data)
+            if found is None:
+                if reader.begun and not begun:
+                    self.deadline = time.monotonic() + self._server.header_timeout
                 return
-            self._partial = None
-            data = bytes(partial)
-        else:
-            if data[0] == 0x0D:
-                data = self._skip_empty_lines(data)
-                if not data:
-                    return
-            end = data.find(b"\r\n\r\n")
-            if end < 0:
-                self._partial = bytearray(data)
-                self.deadline = time.monotonic() + self._server.header_timeout
-                self._check_partial(self._partial, 0)
-                return
-        self._request(data, end)
-
-    def _skip_empty_lines(self, data: bytes) -> bytes:
-        while data.startswith(b"\r\n"):
-            data = data[2:]
-            self._empty_lines += 1
-        if self._empty_lines > _MAX_EMPTY_LINES:
-            self._server.front.reject(self, RequestError(400, "bad_request", "empty lines instead of a request"))
-            return b""
-        return data
-
-    def _check_partial(self, partial: bytearray, start: int) -> None:
-        """What can be refused before the head is complete."""
-        limits = self._server.limits
-        error: RequestError | None = None
-        at = partial.find(b"\n", start)
-        while at >= 0:
-            if at == 0 or partial[at - 1] != 0x0D:
-                error = RequestError(400, "bad_request", "a line feed without a carriage return in the request head")
-                break
-            at = partial.find(b"\n", at + 1)
-        if error is None:
-            line_end = partial.find(b"\r\n", 0, limits.request_line_bytes + 2)
-            if line_end < 0:
-                if len(partial) > limits.request_line_bytes + 1:
-                    error = _uri_too_long(limits)
-            elif len(partial) - line_end - 2 > limits.header_bytes:
-                error = _headers_too_large(limits)
-        if error is not None:
-            self._partial = None
+            data, end = found
+            request = reader.parse(data[:end])
+        except RequestError as error:
             self._server.front.reject(self, error)
+            return
+        self._begin(request, data, end)
 
-    def _request(self, data: bytes, end: int) -> None:
-        """A complete head ends at `end` + 4."""
+    def _begin(self, request: Request, data: bytes, end: int) -> None:
+        """A complete request head, which ends at `end` of `data`."""
         server = self._server
-        self._empty_lines = 0
-        head = data[: end + 4]
-        request = self._last
-        if request is None or head != self._last_head:
-            try:
-                request = self._parse(head, server.limits)
-            except RequestError as error:
-                server.front.reject(self, error)
-                return
-            self._last = request
-            self._last_head = head
         self._count += 1
         self._keep_alive = request.keep_alive
         if not request.has_body:
@@ -401,32 +340,15 @@ class ServerConnection(asyncio.Protocol):
         self._current = data
         exchange = server.front.begin(self, request)
         self._current = b""
-        if exchange is not None and self.state in (State.BODY, State.WAIT):
+        if exchange is not None and self.state in _CARRYING:
             self.exchange = exchange
-        if len(data) > end + 4:
-            rest = data[end + 4 :]
+        if len(data) > end:
+            rest = data[end:]
             if self.state is State.HEAD:
                 self._hold(rest)
                 self._schedule()
             else:
                 self.data_received(rest)
-
-    def _parse(self, head: bytes, limits: Limits) -> Request:
-        line_end = head.find(b"\r\n")
-        if line_end > limits.request_line_bytes:
-            raise _uri_too_long(limits)
-        if len(head) - 2 - line_end > limits.header_bytes:
-            raise _headers_too_large(limits)
-        method, target, minor = parse_request_line(head[:line_end])
-        block = head[line_end + 2 :]
-        fields = self._fields
-        if fields is None or block != self._block:
-            fields = parse_fields(block, limits)
-            self._block = block
-            self._fields = fields
-        request = Request(method, target, minor, fields)
-        check(request)
-        return request
 
     def _body(self, data: bytes) -> None:
         exchange = self.exchange
@@ -551,11 +473,3 @@ class ServerConnection(asyncio.Protocol):
         self._server.connections.discard(self)
         self._server.turned_away.discard(self)
         self._server.deadlines.discard(self)
-
-
-def _uri_too_long(limits: Limits) -> RequestError:
-    return RequestError(414, "uri_too_long", f"the request line is longer than {limits.request_line_bytes} bytes")
-
-
-def _headers_too_large(limits: Limits) -> RequestError:
-    return RequestError(431, "headers_too_large", f"the header section is larger than {limits.header_bytes} bytes")

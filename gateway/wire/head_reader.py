@@ -1,0 +1,124 @@
+"""Request heads out of a connection's bytes: sizes checked before anything is parsed, the last head remembered.
+
+A head that has not arrived in full is collected, and refused as soon as it can no longer become a valid one: too long a
+request line, too large a header section, a bare line feed. Each byte is looked at a bounded number of times, however it
+is dripped.
+
+A client that keeps its connection mostly repeats itself. The same head again is the same `Request` object again; a head
+whose field block is the same parses its request line alone.
+"""
+
+from gateway.wire.fields import Fields
+from gateway.wire.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
+
+# Tolerated before a request line; RFC 9112 section 2.2 asks for at least one.
+_MAX_EMPTY_LINES = 4
+_CR = 0x0D
+
+
+class HeadReader:
+    __slots__ = ("_block", "_empty_lines", "_fields", "_last", "_last_head", "_limits", "_partial")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._partial: bytearray | None = None
+        self._empty_lines = 0
+        self._block = b""
+        self._fields: Fields | None = None
+        self._last_head = b""
+        self._last: Request | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a head has arrived in part."""
+        return self._partial is not None
+
+    def feed(self, data: bytes) -> tuple[bytes, int] | None:
+        """All bytes from the first of a head on, and where it ends in them; None while more is needed. Raises
+        `RequestError`, after which the connection cannot be understood any more. HOT."""
+        partial = self._partial
+        if partial is None:
+            start = 0
+        else:
+            start = max(0, len(partial) - 3)
+            partial += data
+            if partial[0] != _CR:
+                return self._complete(partial, start)
+            # The rest of an empty line.
+            self._partial = None
+            data, start = bytes(partial), 0
+        if data[0] == _CR:
+            data = self._skip_empty_lines(data)
+            if not data:
+                return None
+        end = data.find(b"\r\n\r\n", start)
+        if end >= 0:
+            self._empty_lines = 0
+            return data, end + 4
+        self._partial = partial = bytearray(data)
+        self._check(partial, 0)
+        return None
+
+    def parse(self, head: bytes) -> Request:
+        """Raises `RequestError`. HOT."""
+        last = self._last
+        if last is not None and head == self._last_head:
+            return last
+        limits = self._limits
+        line_end = head.find(b"\r\n")
+        if line_end > limits.request_line_bytes:
+            raise _uri_too_long(limits)
+        if len(head) - 2 - line_end > limits.header_bytes:
+            raise _headers_too_large(limits)
+        method, target, minor = parse_request_line(head[:line_end])
+        block = head[line_end + 2 :]
+        fields = self._fields
+        if fields is None or block != self._block:
+            fields = parse_fields(block, limits)
+            self._block = block
+            self._fields = fields
+        request = Request(method, target, minor, fields)
+        check(request)
+        self._last = request
+        self._last_head = head
+        return request
+
+    def _complete(self, partial: bytearray, start: int) -> tuple[bytes, int] | None:
+        end = partial.find(b"\r\n\r\n", start)
+        if end < 0:
+            self._check(partial, start)
+            return None
+        self._partial = None
+        self._empty_lines = 0
+        return bytes(partial), end + 4
+
+    def _skip_empty_lines(self, data: bytes) -> bytes:
+        while data.startswith(b"\r\n"):
+            data = data[2:]
+            self._empty_lines += 1
+        if self._empty_lines > _MAX_EMPTY_LINES:
+            raise RequestError(400, "bad_request", "empty lines instead of a request")
+        return data
+
+    def _check(self, partial: bytearray, start: int) -> None:
+        """What can be refused before the head is complete; `start` is where the new bytes begin, or a little before."""
+        limits = self._limits
+        at = partial.find(b"\n", start)
+        while at >= 0:
+            if at == 0 or partial[at - 1] != _CR:
+                raise RequestError(400, "bad_request", "a line feed without a carriage return in the request head")
+            at = partial.find(b"\n", at + 1)
+        line_end = partial.find(b"\r\n", 0, limits.request_line_bytes + 2)
+        if line_end < 0:
+            if len(partial) > limits.request_line_bytes + 1:
+                raise _uri_too_long(limits)
+        elif len(partial) - line_end - 2 > limits.header_bytes:
+            raise _headers_too_large(limits)
+
+
+def _uri_too_long(limits: Limits) -> RequestError:
+    return RequestError(414, "uri_too_long", f"the request line is longer than {limits.request_line_bytes} bytes")
+
+
+def _headers_too_large(limits: Limits) -> RequestError:
+    return RequestError(431, "headers_too_large", f"the header section is larger than {limits.header_bytes} bytes")
