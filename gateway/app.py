@@ -18,7 +18,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
 
 import uvloop
 
@@ -31,12 +30,12 @@ from gateway.control.facts import Facts as ControlFacts
 from gateway.control.history import CircuitHistory
 from gateway.control.paths import is_control_path, is_health_path
 from gateway.control.scrape import Scrape
-from gateway.control.view import CircuitView, EndpointView, RedisView
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.figures import FleetFigures
 from gateway.fleet.limiter import EmbeddedLimiter, SharedLimiter
 from gateway.fleet.link import Link
 from gateway.fleet.sync import FleetSync
+from gateway.live_view import FleetCommands, LiveView, alert_facts
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.admission import BulkheadGate, LimitGate, RateLimitGate, Shedding, bulkhead_gate
@@ -49,7 +48,7 @@ from gateway.store.redis import RedisStore
 from gateway.store.redis_figures import RedisFigures
 from gateway.telemetry import app_log
 from gateway.telemetry.access_log import AccessLog
-from gateway.telemetry.alerts import AlertCheck, Alerts, AlertSettings, CircuitFact, Facts
+from gateway.telemetry.alerts import AlertCheck, Alerts, AlertSettings, Facts
 from gateway.telemetry.errors import ErrorLog, unrecorded
 from gateway.telemetry.figures import Figures, Records
 from gateway.telemetry.lines import LineWriter
@@ -67,8 +66,6 @@ log = logging.getLogger("gateway")
 # A connection that has been idle for this long while the gateway stops is not about to carry a request.
 _QUIET = 1.0
 _STOP_POLL = 0.02
-# For so long Redis may be away before that is an alert.
-_REDIS_PATIENCE = 1.0
 
 
 def run(config: GatewayConfig) -> int:
@@ -121,15 +118,10 @@ async def _serve(config: GatewayConfig, writer: LineWriter, files: LogFiles | No
 
 
 class Gateway:
-    """Everything that runs in one process, and what the control plane may see of it (`gateway.control.view`)."""
+    """Everything that runs in one process."""
 
     def __init__(self, config: GatewayConfig, writer: LineWriter, files: LogFiles | None = None) -> None:
         self.config = config
-        self.service = config.service
-        self.version = __version__
-        self.started_at = time.time()
-        self.starting = True
-        self.draining = False
         self._writer = writer
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -224,13 +216,17 @@ class Gateway:
                 }
             ),
         )
+        self._view = view = LiveView(
+            config.service, __version__, self._circuits, self._link if self._store is not None else None
+        )
+        commands = FleetCommands(self._circuits, alone=self._store is None)
         scrape = Scrape(metrics)
         facts = ControlFacts(
-            view=self,
+            view=view,
             figures=self.figures,
             alerts=self.alerts,
             history=self._history,
-            commands=self,
+            commands=commands,
             breakers={name: upstream.breaker for name, upstream in config.upstreams.items()},
             explainer=Explain(
                 self._routes,
@@ -244,7 +240,7 @@ class Gateway:
             scrape=scrape,
         )
         self._control = ControlPlane(
-            self, metrics, scrape=scrape, more=api.routes(facts, Access(config.admin.token, clock))
+            view, metrics, scrape=scrape, more=api.routes(facts, Access(config.admin.token, clock))
         )
         shared_port = config.admin.port is None
         server = config.server
@@ -274,6 +270,7 @@ class Gateway:
             keepalive_timeout=server.keepalive_timeout,
             client_idle_timeout=server.client_idle_timeout,
         )
+        view.watch(self._in_flight, self._server, self._control, self._front, self._upstreams, self._routes)
         self._health = HealthChecker(_checks(self._upstreams.values()), rng)
         self._listeners: list[asyncio.Server] = []
         self._admin_listeners: list[asyncio.Server] = []
@@ -298,7 +295,7 @@ class Gateway:
             self._listeners.append(await self._loop.create_server(self._server, sock=sock, ssl=tls))
         for sock in admin_sockets:
             self._admin_listeners.append(await self._loop.create_server(self._control.protocol, sock=sock, ssl=tls))
-        self.starting = False
+        self._view.starting = False
         # What exists now lives as long as the process: the collector need not look at it again, nor so often.
         gc.collect()
         gc.freeze()
@@ -316,7 +313,7 @@ class Gateway:
     async def drain(self, hurry: asyncio.Event) -> None:
         """Stop taking work and let what is in flight finish, within the configured times."""
         server = self.config.server
-        self.draining = True
+        self._view.draining = True
         self._server.draining = True
         log.info("draining: %d exchanges and %d tunnels open", self._front.exchanges, len(self._front.tunnels))
         await _until(lambda: False, server.drain_delay, hurry)
@@ -357,91 +354,12 @@ class Gateway:
         self._server.deadlines.close()
         self._front.close()
 
+    async def _alert_facts(self) -> Facts:
+        return alert_facts(self._view, await self.figures.rates(self.config.errors.window), self._metrics)
+
     def _transitioned(self, upstream: str, old: CircuitState, new: CircuitState, cause: str) -> None:
         self._metrics.circuit_transition(upstream, new.value)
         self._history.record(upstream, old.value, new.value, cause)
-
-    # gateway.control.view.CircuitCommands
-
-    async def force(
-        self, upstream: str, state: Literal["forced_open", "forced_closed"], duration: float, cause: str
-    ) -> bool:
-        everywhere = await self._circuits.force(upstream, CircuitState(state), duration, cause)
-        return everywhere or self._store is None
-
-    async def release(self, upstream: str) -> bool:
-        return await self._circuits.release(upstream) or self._store is None
-
-    async def _alert_facts(self) -> Facts:
-        rates = await self.figures.rates(self.config.errors.window)
-        redis = self.redis
-        return Facts(
-            rates=tuple(rates.values()),
-            circuits=tuple(
-                CircuitFact(each.upstream, each.state, each.cause, each.retry_after) for each in self.circuits
-            ),
-            # The first connection takes its time too.
-            redis_up=None if redis is None else redis.up or time.time() - redis.since < _REDIS_PATIENCE,
-            redis_error=None if redis is None else redis.last_error,
-            exhausted=self._metrics.retries_not_made,
-            shed=self._metrics.shed_requests,
-        )
-
-    # gateway.control.view.GatewayView
-
-    @property
-    def in_flight(self) -> int:
-        return self._in_flight.in_flight
-
-    @property
-    def max_in_flight(self) -> int:
-        return self._in_flight.limit
-
-    @property
-    def connections(self) -> int:
-        return len(self._server.connections) + self._control.connections + len(self._front.tunnels)
-
-    @property
-    def upstream_connections(self) -> int:
-        return sum(upstream.connections for upstream in self._upstreams.values())
-
-    @property
-    def redis(self) -> RedisView | None:
-        if self._store is None:
-            return None
-        link = self._link
-        return RedisView(link.up, time.time() - (time.monotonic() - link.since), link.last_error, link.replicas)
-
-    @property
-    def circuits(self) -> Iterator[CircuitView]:
-        now = time.monotonic()
-        for circuit in self._circuits.values():
-            seen = circuit.evidence(now)
-            yield CircuitView(
-                circuit.upstream,
-                circuit.state.value,
-                circuit.failures,
-                circuit.generation,
-                circuit.retry_after(now),
-                circuit.cause,
-                None if circuit.opened_at is None else time.time() - (now - circuit.opened_at),
-                seen.calls,
-                seen.failures,
-                seen.slow_calls,
-            )
-
-    @property
-    def endpoints(self) -> Iterator[EndpointView]:
-        now = time.monotonic()
-        for upstream in self._upstreams.values():
-            for endpoint in upstream.endpoints:
-                yield EndpointView(
-                    upstream.name, endpoint.label, endpoint.healthy, endpoint.ejected(now), endpoint.in_flight
-                )
-
-    @property
-    def tunnels(self) -> Iterator[tuple[str, int]]:
-        return ((route.name, route.tunnels) for route in self._routes if route.config.websocket)
 
 
 def _access_log(config: LogConfig, writer: LineWriter, files: LogFiles | None) -> AccessLog | None:

@@ -1,0 +1,152 @@
+"""What the control plane sees of the running gateway, and what it may order (gateway.control.view).
+
+Read off the objects that know, at the moment of asking; nothing is kept here but the stage of the process's life.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, Protocol
+
+from gateway.control.view import CircuitView, EndpointView, RedisView
+from gateway.fleet.circuits import Circuits
+from gateway.fleet.link import Link
+from gateway.policy.breaker import CircuitState
+from gateway.policy.limit import ConcurrencyLimit
+from gateway.proxy.front import Front
+from gateway.proxy.upstreams import Route, Upstream
+from gateway.telemetry.alerts import CircuitFact, Facts
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.rates import Rate
+from gateway.wire.server import Server
+
+# For so long Redis may be away before that is an alert: the first connection takes its time too.
+_REDIS_PATIENCE = 1.0
+
+
+class HasConnections(Protocol):
+    @property
+    def connections(self) -> int: ...
+
+
+class LiveView:
+    """`link` None: no Redis is configured. `watch` must be called before anything else is asked."""
+
+    _in_flight: ConcurrencyLimit
+    _server: Server
+    _control: HasConnections
+    _front: Front
+    _upstreams: Mapping[str, Upstream]
+    _routes: Sequence[Route]
+
+    def __init__(self, service: str, version: str, circuits: Circuits, link: Link | None) -> None:
+        self.service = service
+        self.version = version
+        self.started_at = time.time()
+        self.starting = True
+        self.draining = False
+        self._circuits = circuits
+        self._link = link
+
+    def watch(
+        self,
+        in_flight: ConcurrencyLimit,
+        server: Server,
+        control: HasConnections,
+        front: Front,
+        upstreams: Mapping[str, Upstream],
+        routes: Sequence[Route],
+    ) -> None:
+        """The rest of what is looked at; some of it is made from this view."""
+        self._in_flight = in_flight
+        self._server = server
+        self._control = control
+        self._front = front
+        self._upstreams = upstreams
+        self._routes = routes
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight.in_flight
+
+    @property
+    def max_in_flight(self) -> int:
+        return self._in_flight.limit
+
+    @property
+    def connections(self) -> int:
+        return len(self._server.connections) + self._control.connections + len(self._front.tunnels)
+
+    @property
+    def upstream_connections(self) -> int:
+        return sum(upstream.connections for upstream in self._upstreams.values())
+
+    @property
+    def redis(self) -> RedisView | None:
+        link = self._link
+        if link is None:
+            return None
+        return RedisView(link.up, time.time() - (time.monotonic() - link.since), link.last_error, link.replicas)
+
+    @property
+    def circuits(self) -> Iterator[CircuitView]:
+        now = time.monotonic()
+        for circuit in self._circuits.values():
+            seen = circuit.evidence(now)
+            yield CircuitView(
+                circuit.upstream,
+                circuit.state.value,
+                circuit.failures,
+                circuit.generation,
+                circuit.retry_after(now),
+                circuit.cause,
+                None if circuit.opened_at is None else time.time() - (now - circuit.opened_at),
+                seen.calls,
+                seen.failures,
+                seen.slow_calls,
+            )
+
+    @property
+    def endpoints(self) -> Iterator[EndpointView]:
+        now = time.monotonic()
+        for upstream in self._upstreams.values():
+            for endpoint in upstream.endpoints:
+                yield EndpointView(
+                    upstream.name, endpoint.label, endpoint.healthy, endpoint.ejected(now), endpoint.in_flight
+                )
+
+    @property
+    def tunnels(self) -> Iterator[tuple[str, int]]:
+        return ((route.name, route.tunnels) for route in self._routes if route.config.websocket)
+
+
+class FleetCommands:
+    """Orders about circuits; True when they hold everywhere. `alone`: this replica is the fleet."""
+
+    def __init__(self, circuits: Circuits, *, alone: bool) -> None:
+        self._circuits = circuits
+        self._alone = alone
+
+    async def force(
+        self, upstream: str, state: Literal["forced_open", "forced_closed"], duration: float, cause: str
+    ) -> bool:
+        return await self._circuits.force(upstream, CircuitState(state), duration, cause) or self._alone
+
+    async def release(self, upstream: str) -> bool:
+        return await self._circuits.release(upstream) or self._alone
+
+
+def alert_facts(view: LiveView, rates: Mapping[str, Rate], metrics: Metrics) -> Facts:
+    """What the alert rules judge."""
+    redis = view.redis
+    return Facts(
+        rates=tuple(rates.values()),
+        circuits=circuit_facts(view.circuits),
+        redis_up=None if redis is None else redis.up or time.time() - redis.since < _REDIS_PATIENCE,
+        redis_error=None if redis is None else redis.last_error,
+        exhausted=metrics.retries_not_made,
+        shed=metrics.shed_requests,
+    )
+
+
+def circuit_facts(circuits: Iterable[CircuitView]) -> tuple[CircuitFact, ...]:
+    return tuple(CircuitFact(each.upstream, each.state, each.cause, each.retry_after) for each in circuits)
