@@ -187,4 +187,4 @@ class RateLimitGate:
             return PASS
         ticket.decisions["rate_limit"] = "limited"
         self._metrics.rate_limited(policy.name, "limited")
-        return Refusal(429, "rate_limited", ticket.route.limit_detail, retry_after=decision.retry_after)
+        return Refusal(429, "rate_limited", ticket.route.limit_detail, decision.retry_after)

@@ -326,6 +326,7 @@ class Exchange:
             self.request_id,
             self.correlation_id,
             refusal.detail,
+            now,
         )
         self._finish(now)
         extra = refusal.extra + self._rate_lines()

@@ -1,10 +1,9 @@
 """Refusals are values: what the gateway answers in place of the upstream, and why."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """`reason` is the stable word of docs/behaviour.md. `retry_after` in seconds, jitter included. `error` is an RFC
     9209 error type where the reason's usual one would be less than the truth. `extra` are complete header lines."""
 

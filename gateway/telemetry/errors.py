@@ -99,7 +99,14 @@ class ErrorLog:
         self._append(service, category, reason, status, attempt, request_id, correlation_id, message, True)
 
     def refused(
-        self, service: str, reason: str, status: int, request_id: bytes, correlation_id: bytes, message: str
+        self,
+        service: str,
+        reason: str,
+        status: int,
+        request_id: bytes,
+        correlation_id: bytes,
+        message: str,
+        now: float | None = None,
     ) -> None:
         """The gateway answered in place of the upstream `service` ("": none). Nothing is recorded where a failed
         attempt was."""
@@ -110,10 +117,12 @@ class ErrorLog:
         category = category_of_reason(reason)
         counts = status >= 500
         cells = self.cells[service]
+        if now is None:
+            now = self._monotonic()
         if counts:
-            cells.error(self._monotonic(), category)
+            cells.error(now, category)
         else:
-            cells.refusal(self._monotonic(), category)
+            cells.refusal(now, category)
         self._append(service, category, reason, status, 0, request_id, correlation_id, message, counts)
 
     def over(self, service: str, reason: str, status: int, now: float) -> None:
