@@ -5,19 +5,21 @@
 #   prerequisites -> .env -> compose files -> ports -> image `candidate` -> `gateway check` in it -> a trial gateway
 #   beside those that run -> now the images get their names, `up`, every gateway ready -> the next step
 # What fails before `up` leaves everything as it runs. What fails after it, or is interrupted there, goes back to the
-# image `previous` and to the .env that was deployed last. What was deployed is noted in .deploy/. Nothing here removes data.
+# images and the .env that were deployed last. Only what succeeded is noted: image and .env of the deployment before it,
+# together, as the image `previous` and .deploy/env.previous. Nothing here removes data.
 
 set -Eeuo pipefail
+caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=scripts/compose.sh
 . scripts/compose.sh
 
-STATE=.deploy
 READY_SECONDS=${READY_SECONDS:-60}
 PULL=missing
 BUILD=yes
 phase=checking
 trial=
+env_replaced=no
 before=()
 mode=
 
@@ -44,7 +46,7 @@ Environment: READY_SECONDS (60) for a gateway to become ready, COMPOSE ("docker 
 TEXT
 }
 
-# Images. `candidate` becomes `latest` (or `dev`), what had that name becomes `previous`.
+# Images. `candidate` becomes `latest` (or `dev`); what had that name becomes `previous` once the new one serves.
 
 names() {
   local image
@@ -121,7 +123,7 @@ prepare_env() {
       "Compose, redis.conf and the gateway each read other characters in their own way."
   fi
   local port
-  port=$(sed -n 's/^PORT=//p' .env | tail -n 1)
+  port=$(in_file PORT)
   if [[ -n $port && $port != 5000 ]]; then
     warn "PORT=$port in .env has no effect in a container. To publish the gateway there: DOCKER_PUBLISH=$port"
   fi
@@ -130,23 +132,28 @@ prepare_env() {
 
 # Fill in what is empty.
 make_secret() {
-  local secret
   if [[ -n $(setting "$1") ]]; then return 0; fi
-  secret=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
-  if grep -q "^$1=" .env; then
-    edit_env "s/^$1=.*/$1=$secret/"
-  else
-    printf '%s=%s\n' "$1" "$secret" >>.env
-  fi
+  (umask 077 && with_secret "$1" <.env >"$STATE/env.new")
+  write_env "$STATE/env.new"
+  rm -f "$STATE/env.new"
   say "made $1, in .env"
 }
 
-# In place, keeping owner and mode, and never half-written.
-edit_env() {
-  (umask 077 && sed "$1" .env >"$STATE/env.new")
-  cat "$STATE/env.new" >.env
-  rm -f "$STATE/env.new"
+# .env with a new value for $1. In the shell alone: an argument of another program is for everybody on this host to see.
+with_secret() {
+  local line secret written=no
+  secret=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
+  # The last line may lack its end.
+  while IFS= read -r line || [[ -n $line ]]; do
+    if [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*= ]]; then line=$1=$secret written=yes; fi
+    printf '%s\n' "$line"
+  done
+  if [[ $written == no ]]; then printf '%s=%s\n' "$1" "$secret"; fi
 }
+
+# In place, because the containers have this very file, and owner and mode stay. No signal stops it halfway; whatever
+# else does (a full disk, kill -9) leaves the whole text in $1.
+write_env() { (trap '' INT TERM HUP && cat "$1" >.env); }
 
 # Only its owner and the gateway may read the passwords.
 protect_env() {
@@ -261,13 +268,18 @@ end_trial() {
 # The switch, and the way back.
 
 name_images() {
-  local image old new
+  local image new
   for image in $(names); do
     new=$(image_id "$image:candidate") || continue
-    old=$(image_id "$image:$tag") || old=
-    if [[ -n $old && $old != "$new" ]]; then docker tag "$old" "$image:$previous"; fi
     docker tag "$new" "$image:$tag"
     docker rmi "$image:candidate" >/dev/null
+  done
+}
+
+drop_candidates() {
+  local image
+  for image in $(names); do
+    if image_id "$image:candidate" >/dev/null; then docker rmi "$image:candidate" >/dev/null 2>&1 || true; fi
   done
 }
 
@@ -319,21 +331,25 @@ show_failure() {
 
 go_back() {
   phase=going-back
-  if ((${#before[@]} == 0)); then
-    warn "nothing ran before: removing what was started"
-    compose rm --stop --force >/dev/null 2>&1 || true
-    return
-  fi
-  warn "going back to what ran before"
   local image
   for image in $(names); do
     if [[ -n ${was[$image]:-} ]]; then docker tag "${was[$image]}" "$image:$tag"; fi
   done
   if [[ -f $STATE/env ]] && ! cmp -s "$STATE/env" .env; then
     cp -p .env .env.rejected
-    cat "$STATE/env" >.env
+    write_env "$STATE/env"
     warn "the .env that failed is now .env.rejected; .env is the one that was deployed before"
   fi
+  if ((${#before[@]} == 0)); then
+    warn "nothing ran before: removing what was started"
+    compose rm --stop --force >/dev/null 2>&1 || true
+    # An image that never served must not be what a later deployment goes back to.
+    for image in $(names); do
+      if [[ -z ${was[$image]:-} ]]; then docker rmi "$image:$tag" >/dev/null 2>&1 || true; fi
+    done
+    return
+  fi
+  warn "going back to what ran before"
   # Whatever was not replaced may have been restarted with other settings.
   if up yes; then
     warn "what ran before runs again"
@@ -347,8 +363,8 @@ finish() {
   trap '' INT TERM HUP
   trap - EXIT
   end_trial
-  if [[ -f $STATE/env.undo ]]; then
-    cat "$STATE/env.undo" >.env
+  if [[ $env_replaced == yes ]]; then
+    write_env "$STATE/env.undo"
     rm -f "$STATE/env.undo"
   fi
   if [[ $phase == switching ]]; then
@@ -356,17 +372,21 @@ finish() {
     go_back
     printf 'error: not deployed\n' >&2
   fi
+  drop_candidates
   exit "$status"
 }
 
 begin() {
-  (umask 077 && mkdir -p "$STATE")
-  # Held until this shell ends, however it ends.
-  if command -v flock >/dev/null; then
-    exec 9>"$STATE/lock"
-    flock -n 9 || die "Another deployment is under way." "It holds $STATE/lock; wait for it to end."
+  take_lock
+  if [[ -f $STATE/env.undo ]]; then
+    mv "$STATE/env.undo" .env.before-rollback
+    warn "an earlier rollback was cut off. The .env it replaced is now .env.before-rollback; compare it with .env"
   fi
   trap finish EXIT
+  obey_signals
+}
+
+obey_signals() {
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
 }
@@ -390,20 +410,46 @@ switch_over() {
     show_failure
     exit 1
   fi
-  phase=deployed
+  record
+}
+
+# What was deployed before and what is deployed now. Images and .env of one deployment stay together: both halves move to
+# `previous` when either has changed, and neither does otherwise.
+record() {
+  local image changed=no
+  if [[ -f $STATE/env ]] && ! cmp -s "$STATE/env" .env; then changed=yes; fi
+  for image in $(names); do
+    if [[ $(image_id "$image:$tag" || true) != "${was[$image]:-}" ]]; then changed=yes; fi
+  done
+  # Whatever needs room on the disk first: if that fails, the deployment has failed.
   (
     umask 077
-    if [[ -f $STATE/env ]] && ! cmp -s "$STATE/env" .env; then cp "$STATE/env" "$STATE/env.previous"; fi
-    cp .env "$STATE/env"
-    fingerprint >"$STATE/settings"
+    cp .env "$STATE/env.deployed"
+    fingerprint >"$STATE/settings.deployed"
   )
+  trap '' INT TERM HUP
+  phase=deployed
+  if [[ $changed == yes ]]; then
+    for image in $(names); do
+      if [[ -n ${was[$image]:-} ]]; then docker tag "${was[$image]}" "$image:$previous"; fi
+    done
+    rm -f "$STATE/env.previous"
+    if [[ -f $STATE/env ]]; then mv "$STATE/env" "$STATE/env.previous"; fi
+  fi
+  mv "$STATE/env.deployed" "$STATE/env"
+  mv "$STATE/settings.deployed" "$STATE/settings"
+  env_replaced=no
   rm -f "$STATE/env.undo"
+  obey_signals
 }
 
 set_mode() {
   mode=$1
-  tag=latest previous=previous
-  if [[ $mode == dev ]]; then tag=dev previous=dev-previous; fi
+  case $mode in
+    prod) tag=latest previous=previous ;;
+    dev) tag=dev previous=dev-previous ;;
+    *) die "'$mode' is neither dev nor prod." ;;
+  esac
   declare -gA was=()
 }
 
@@ -427,8 +473,11 @@ deploy() {
 }
 
 roll_back() {
-  local image found=no
-  set_mode "$(current_mode)"
+  local image found
+  # In a statement of its own, so that this ends here when there is no .env.
+  found=$(current_mode)
+  set_mode "$found"
+  found=no
   require_docker
   begin
   check_compose
@@ -447,7 +496,8 @@ roll_back() {
       warn ".env was edited after the last deployment: kept as .env.rejected"
     fi
     (umask 077 && cp .env "$STATE/env.undo")
-    cat "$STATE/env.previous" >.env
+    env_replaced=yes
+    write_env "$STATE/env.previous"
     found=yes
   fi
   [[ $found == yes ]] || die "There is no deployment before this one to go back to."
@@ -488,7 +538,7 @@ show_logs() {
 }
 
 main() {
-  local command=${1:-help} arguments=()
+  local command=${1:-help} arguments=() found
   shift || true
   while (($#)); do
     case $1 in
@@ -505,7 +555,8 @@ main() {
     dev | prod) deploy "$command" ;;
     update)
       if [[ $PULL == missing ]]; then PULL=all; fi
-      deploy "$(current_mode)"
+      found=$(current_mode)
+      deploy "$found"
       ;;
     rollback) roll_back ;;
     status)
@@ -522,7 +573,10 @@ main() {
       say "stopped; images and data are still here"
       ;;
     backup) exec bash scripts/backup.sh "${arguments[@]}" ;;
-    restore) exec bash scripts/restore.sh "${arguments[@]}" ;;
+    restore)
+      if ((${#arguments[@]})) && [[ ${arguments[0]} != /* ]]; then arguments[0]=$caller/${arguments[0]}; fi
+      exec bash scripts/restore.sh "${arguments[@]}"
+      ;;
     *)
       usage >&2
       die "unknown command $command"

@@ -2,6 +2,8 @@
 # For deploy.sh, backup.sh and restore.sh, which source it: messages, .env, and Compose under either of its names.
 # Everything runs in the directory of the compose files. `COMPOSE="docker compose"` or `COMPOSE=docker-compose` picks one.
 
+STATE=.deploy
+
 say() { printf '==> %s\n' "$*"; }
 warn() { printf 'warning: %s\n' "$*" >&2; }
 die() {
@@ -37,17 +39,29 @@ compose() { "${compose_command[@]}" "$@"; }
 
 # The value that Compose sees: the environment wins over .env.
 setting() {
-  local name=$1 value
-  if [[ -n ${!name:-} ]]; then
-    printf '%s\n' "${!name}"
-  elif [[ -f .env ]]; then
-    value=$(sed -n "s/^[[:space:]]*${name}[[:space:]]*=[[:space:]]*//p" .env | tail -n 1)
-    value=${value%$'\r'}
-    case $value in
-      \"*\") value=${value#\"} value=${value%\"} ;;
-      \'*\') value=${value#\'} value=${value%\'} ;;
-    esac
-    printf '%s\n' "${value%"${value##*[![:space:]]}"}"
+  if [[ -n ${!1:-} ]]; then printf '%s\n' "${!1}"; else in_file "$1"; fi
+}
+
+# The value in .env, as Compose reads it: quotes end it, and so does a # after a space.
+in_file() {
+  local value
+  if [[ ! -f .env ]]; then return 0; fi
+  value=$(sed -En "s/^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*=[[:space:]]*//p" .env | tail -n 1)
+  value=${value%$'\r'}
+  case $value in
+    \"*\"*) value=${value#\"} value=${value%%\"*} ;;
+    \'*\'*) value=${value#\'} value=${value%%\'*} ;;
+    *) value=${value%%[[:space:]]#*} ;;
+  esac
+  printf '%s\n' "${value%"${value##*[![:space:]]}"}"
+}
+
+# Deployments and restores come one after the other. Held until this shell ends, however it ends.
+take_lock() {
+  (umask 077 && mkdir -p "$STATE")
+  if command -v flock >/dev/null; then
+    exec 9>"$STATE/lock"
+    flock -n 9 || die "Another deployment or restore is under way." "It holds $STATE/lock; wait for it to end."
   fi
 }
 

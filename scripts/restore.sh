@@ -9,18 +9,21 @@
 # append-only file: such a base is an RDB file, and the manifest only names it.
 
 set -Eeuo pipefail
+file=${1:-}
+if [[ -n $file && $file != /* ]]; then file=$PWD/$file; fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/compose.sh
 . scripts/compose.sh
 
-file=${1:-}
 [[ -n $file ]] || die "Which file?" "bash deploy.sh restore redis-backups/redis-backup-TIME.rdb"
 [[ -s $file ]] || die "$file is not there, or empty."
 [[ $(head -c 5 "$file") == REDIS ]] || die "$file is not an RDB file."
 
 require_docker
+take_lock
 redis=$(container redis)
 stopped=no
+copied=no
 
 # In a container of its own with the volume, because Redis must not run while its files are exchanged.
 with_volume() { compose run --rm --no-deps -T redis sh -ec "$1"; }
@@ -49,6 +52,7 @@ finish() {
     docker start "$redis" >/dev/null || true
     if ((status == 0)); then status=1; fi
   fi
+  if [[ $copied == yes ]]; then with_volume 'rm -f /data/restore.rdb' </dev/null >/dev/null 2>&1 || true; fi
   exit "$status"
 }
 trap finish EXIT
@@ -56,6 +60,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 say "verifying $file"
+copied=yes
 with_volume 'cat >/data/restore.rdb; redis-check-rdb /data/restore.rdb' <"$file" >/dev/null ||
   die "$file is damaged. Redis was not touched."
 size=$(with_volume 'wc -c </data/restore.rdb' </dev/null | tr -dc 0-9)
@@ -79,6 +84,7 @@ with_volume '
   cp restore.rdb appendonlydir/appendonly.aof.1.base.rdb
   echo "file appendonly.aof.1.base.rdb seq 1 type b" >appendonlydir/appendonly.aof.manifest
   mv restore.rdb dump.rdb' </dev/null
+copied=no
 docker start "$redis" >/dev/null
 wait_for 60 healthy || {
   docker logs --tail 20 "$redis" >&2 || true

@@ -13,55 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.fake_docker import FakeDocker
-from tests.deploy.tools import checkout, run, tool
-from tests.support.ports import free_port
+from tests.deploy.deployment import CANDIDATE, LATEST, PREVIOUS, Deployment
+from tests.deploy.tools import tool
 from tests.support.processes import ChildProcess
-
-LATEST = "resilient-api-gateway:latest"
-PREVIOUS = "resilient-api-gateway:previous"
-CANDIDATE = "resilient-api-gateway:candidate"
-
-
-class Deployment:
-    """A clean clone and a fake docker. Ports are free ones, so that nothing on this machine is in the way."""
-
-    def __init__(self, directory: Path) -> None:
-        self.clone = checkout(directory / "clone")
-        self.docker = FakeDocker(directory / "docker")
-        self.port = free_port()
-        self.variables = {
-            "DOCKER_PUBLISH": str(self.port),
-            "DOCKER_STUB_PUBLISH": str(free_port()),
-            "READY_SECONDS": "1",
-        }
-
-    def __call__(self, *arguments: str, **more: str) -> tuple[int, str]:
-        answer = run(
-            [tool("bash"), "deploy.sh", *arguments], self.clone, self.docker.environment(**{**self.variables, **more})
-        )
-        return answer.returncode, answer.stdout
-
-    def env(self) -> str:
-        return (self.clone / ".env").read_text(encoding="utf-8")
-
-    def set_env(self, text: str) -> None:
-        (self.clone / ".env").write_text(text, encoding="utf-8")
-
-
-@pytest.fixture
-def deploy(tmp_path: Path) -> Deployment:
-    return Deployment(tmp_path)
-
-
-@pytest.fixture
-def deployed(deploy: Deployment) -> Deployment:
-    """Image `one` runs in production."""
-    status, output = deploy("prod")
-    assert status == 0, output
-    assert deploy.docker.running() == ["gw-one"]
-    deploy.docker.calls()
-    return deploy
 
 
 def test_from_clone_to_production(deploy: Deployment) -> None:
@@ -228,7 +182,7 @@ def test_two_at_once(deployed: Deployment) -> None:
         child.wait_for_line("==> starting", 30)
         status, output = deployed("prod")
         assert status == 1
-        assert "Another deployment is under way." in output
+        assert "Another deployment or restore is under way." in output
         assert child.wait(30) == 0
     assert deployed.docker.running() == ["gw-two"]
 

@@ -1,13 +1,16 @@
 """The nginx files: valid where the runbook puts them, with each snippet, and doing what their comments promise."""
 
+import contextlib
 import http.client
 import os
 import re
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -17,6 +20,7 @@ from tests.support.ports import free_port, is_listening
 from tests.support.processes import ROOT, ChildProcess
 from tests.support.stub_process import StubProcess
 
+SITE = (ROOT / "nginx.conf").read_text(encoding="utf-8")
 WRAPPER = """\
 {user}
 daemon off;
@@ -35,9 +39,20 @@ http {{
 }}
 """
 
+# What Debian's package enables.
+DEFAULT = """\
+server {
+    listen 80 default_server;
+    listen [::]:80 default_server;
+    root /var/www/html;
+    server_name _;
+}
+"""
+LISTENS = re.compile(r"(listen (?:\[::\]:)?)80( default_server)?;")
+
 
 class Site:
-    """An /etc/nginx of our own below `directory`, holding the site file as the runbook copies it."""
+    """An /etc/nginx of our own below `directory`: as Debian's package leaves it, then changed as the site file says."""
 
     def __init__(self, directory: Path, snippets: tuple[str, ...] = ()) -> None:
         self.directory = directory
@@ -46,8 +61,12 @@ class Site:
         for name in ("sites-available", "sites-enabled", "snippets", "tls"):
             (etc / name).mkdir(parents=True)
         self.site = etc / "sites-available/api-gateway"
+        (etc / "sites-available/default").write_text(LISTENS.sub(rf"\g<1>{self.http}\2;", DEFAULT), encoding="utf-8")
+        (etc / "sites-enabled/default").symlink_to("../sites-available/default")
+        for command in re.findall(r"^#   sudo ((?:cp|ln|rm) .*)$", SITE, re.MULTILINE):
+            done = run(command.replace("/etc/nginx/", f"{etc}/").split(), ROOT)
+            assert done.returncode == 0, done.stdout
         self._copy("nginx.conf", self.site)
-        (etc / "sites-enabled/api-gateway").symlink_to("../sites-available/api-gateway")
         for snippet in snippets:
             self._copy(f"deploy/nginx-{snippet}.conf", etc / f"snippets/api-gateway-{snippet}.conf")
         self.main = directory / "nginx.conf"
@@ -56,7 +75,7 @@ class Site:
 
     def _copy(self, name: str, to: Path) -> None:
         text = (ROOT / name).read_text(encoding="utf-8").replace("/etc/nginx/", f"{self.directory}/etc/nginx/")
-        text = re.sub(r"(listen (?:\[::\]:)?)80;", rf"\g<1>{self.http};", text)
+        text = LISTENS.sub(rf"\g<1>{self.http}\2;", text)
         text = re.sub(r"(listen (?:\[::\]:)?)443 ", rf"\g<1>{self.https} ", text)
         to.write_text(text, encoding="utf-8")
 
@@ -94,7 +113,23 @@ def test_valid(snippets: tuple[str, ...], tmp_path: Path) -> None:
         site.certificate()
     good, output = site.check()
     assert good, output
-    assert "[emerg]" not in output
+    # Newer versions would have `http2 on;`, which older ones do not know.
+    assert not [line for line in output.splitlines() if "[warn]" in line and "http2" not in line], output
+
+
+def test_beside_debians_default_site_it_is_refused_and_not_silently_ignored(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    (tmp_path / "etc/nginx/sites-enabled/default").symlink_to("../sites-available/default")
+    good, output = site.check()
+    assert not good
+    assert "a duplicate default server" in output
+
+
+def test_the_runbook_has_the_commands_of_the_head_of_the_file() -> None:
+    commands = [re.sub(r"\s+#.*", "", line.strip("# ")) for line in SITE.splitlines() if line.startswith("#   sudo")]
+    text = re.sub(r"\s+#.*", "", (ROOT / "docs/operations.md").read_text(encoding="utf-8"))
+    assert len(commands) == 4
+    assert [command for command in commands if command not in text] == []
 
 
 @pytest.mark.parametrize(
@@ -112,13 +147,51 @@ def test_refused_when_broken(text: str, instead: str, tmp_path: Path) -> None:
 
 
 def test_the_configuration_of_the_scaled_deployment_is_valid(tmp_path: Path) -> None:
-    text = (ROOT / "deploy/nginx-scale.conf").read_text(encoding="utf-8")
-    main = tmp_path / "nginx.conf"
-    main.write_text(
-        text.replace(" /tmp", f" {tmp_path}").replace("listen 8080", f"listen {free_port()}"), encoding="utf-8"
-    )
-    answer = run([nginx(), "-p", str(tmp_path), "-c", str(main), "-t"], tmp_path)
+    answer = run([nginx(), "-p", str(tmp_path), "-c", str(scale(tmp_path, free_port())), "-t"], tmp_path)
     assert answer.returncode == 0, answer.stdout
+    assert "[warn]" not in answer.stdout
+
+
+def scale(directory: Path, port: int) -> Path:
+    """The configuration of the scaled deployment, for a directory and a port of our own."""
+    text = (ROOT / "deploy/nginx-scale.conf").read_text(encoding="utf-8")
+    main = directory / "nginx.conf"
+    main.write_text(text.replace(" /tmp", f" {directory}").replace("listen 8080", f"listen {port}"), encoding="utf-8")
+    return main
+
+
+class Ending:
+    """A gateway that takes each request and ends without an answer. `taken` counts them."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.taken = 0
+        self._thread = threading.Thread(target=self._take)
+        self._thread.start()
+
+    def _take(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                if connection.recv(65536):
+                    self.taken += 1
+
+    def close(self) -> None:
+        """Its port refuses connections from now on."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @pytest.fixture
@@ -179,6 +252,68 @@ def test_websocket(site: Site) -> None:
 def test_a_failing_answer_is_not_repeated(site: Site, stub: StubProcess) -> None:
     assert plain_http.request(site.http, "/status/503").status == 503
     assert stub.requests("/status/503") == 1
+
+
+@pytest.fixture(params=["site", "scale"])
+def two(request: pytest.FixtureRequest, stub: StubProcess, tmp_path: Path) -> Iterator[tuple[int, Ending]]:
+    """The port of nginx in front of two gateways: one that takes requests and ends without an answer, then the stub."""
+    with Ending() as ending:
+        servers = f"server 127.0.0.1:{ending.port} max_fails=0; server 127.0.0.1:{stub.port} backup;"
+        if request.param == "site":
+            site = Site(tmp_path)
+            site.replace("server 127.0.0.1:5000 max_fails=1 fail_timeout=2s;", servers)
+            port, command = site.http, site.command()
+        else:
+            port = free_port()
+            main = scale(tmp_path, port)
+            text = main.read_text(encoding="utf-8")
+            text = text.replace("http {", f"daemon off;\nhttp {{\nupstream proxy-service {{ {servers} }}", 1)
+            main.write_text(text.replace("proxy-service:5000", "proxy-service"), encoding="utf-8")
+            command = [nginx(), "-p", str(tmp_path), "-c", str(main)]
+        with ChildProcess("nginx", command, cwd=tmp_path) as child:
+            child.wait_until(lambda: is_listening(port), "listening")
+            yield port, ending
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_what_changes_nothing_is_passed_on(method: str, two: tuple[int, Ending], stub: StubProcess) -> None:
+    port, ending = two
+    assert plain_http.request(port, "/echo", method=method).status == 200
+    assert ending.taken == 1
+
+
+@pytest.mark.parametrize("body", [None, b"a body"], ids=["empty", "body"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "PURGE"])
+def test_what_a_gateway_may_have_taken_is_never_repeated(
+    method: str, body: bytes | None, two: tuple[int, Ending], stub: StubProcess
+) -> None:
+    port, ending = two
+    assert plain_http.request(port, "/echo", method=method, body=body).status == 502
+    assert ending.taken == 1
+    assert stub.requests("/echo") == 0
+
+
+def test_a_post_that_no_gateway_has_taken_is_passed_on(two: tuple[int, Ending], stub: StubProcess) -> None:
+    port, ending = two
+    ending.close()
+    assert plain_http.request(port, "/echo", method="POST", body=b"a body").status == 200
+    assert stub.requests("/echo") == 1
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_the_target_and_the_body_of_what_is_sent_once_are_kept(method: str, site: Site) -> None:
+    answer = plain_http.request(site.http, "/echo/a%2Fb?x=1", method=method, body=bytes(1 << 20)).json()
+    assert (answer["method"], answer["target"]) == (method, "/echo/a%2Fb?x=1")
+    assert answer["body_length"] == 1 << 20
+
+
+@pytest.mark.parametrize("two", ["scale"], indirect=True)
+def test_the_scaled_deployment_hides_what_is_for_operators(two: tuple[int, Ending]) -> None:
+    port, ending = two
+    for path in ("/metrics", "/status/breakers", "/chaos", "/api/admin/x", "/api/resilience/health", "/api/docs"):
+        assert plain_http.request(port, path).status == 403, path
+    assert ending.taken == 0
+    assert plain_http.request(port, "/health").status == 200
 
 
 def test_what_is_for_operators_is_open_to_this_host_only(site: Site) -> None:

@@ -11,6 +11,7 @@ from tests.support.processes import ROOT
 TEXT = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 SCRIPT = (ROOT / "deploy.sh").read_text(encoding="utf-8")
 COMMANDS = set(re.findall(r"^  (\w+)(?: [\[A-Z].*?)?  +\S", SCRIPT, re.MULTILINE))
+FILES = r"(?<!\.)(?:deploy|scripts|docs)/[\w-]+\.\w+|docker-compose\.\w+\.yml|\.env\.\w+|nginx\.conf"
 OF_SCRIPTS = {"READY_SECONDS", "KEEP"}
 
 
@@ -20,14 +21,7 @@ def test_commands_of_deploy_sh() -> None:
     assert used <= COMMANDS
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted(
-        set(
-            re.findall(r"(?:(?:deploy|scripts|docs)/[\w-]+\.\w+|docker-compose\.\w+\.yml|\.env\.\w+|nginx\.conf)", TEXT)
-        )
-    ),
-)
+@pytest.mark.parametrize("path", sorted(set(re.findall(FILES, TEXT))))
 def test_files(path: str) -> None:
     assert path == ".env.rejected" or (ROOT / path).exists()
 
@@ -54,3 +48,10 @@ def test_the_unit_starts_and_stops_with_commands_there_are() -> None:
         assert command in COMMANDS
         assert all(f"    {option}) " in SCRIPT.replace("      --", "    --") for option in options)
     assert unit["Service"]["WorkingDirectory"] == "/opt/resilient-api-gateway"
+
+
+def test_archives_and_tokens_are_for_their_owner_only() -> None:
+    archives = [line for line in TEXT.splitlines() if "tar -c" in line]
+    assert archives
+    assert all("(umask 077; tar -c" in line for line in archives)
+    assert not re.search(r"(?:-H|--header) .*\$\{?token", TEXT)

@@ -1,0 +1,123 @@
+"""The scripts beside the deployment: how they read `.env`, a restore, and the questions of `test-endpoints.sh`."""
+
+import fcntl
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.deployment import Deployment
+from tests.deploy.tools import run, tool
+from tests.support.processes import ROOT
+
+
+def test_a_secret_gets_a_line_of_its_own(deploy: Deployment) -> None:
+    template = (deploy.clone / ".env.prod").read_text(encoding="utf-8")
+    deploy.set_env(template.replace("ADMIN_TOKEN=\n", "").rstrip("\n"))
+    assert deploy("prod")[0] == 0
+    assert re.search(r"^DRAIN_TIMEOUT_SECONDS=30\nADMIN_TOKEN=[0-9a-f]{48}$", deploy.env(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("NAME=5290 # behind nginx", "5290"),
+        ("NAME=5290#1", "5290#1"),
+        ("NAME='a # b' # c", "a # b"),
+        ('NAME="a # b"', "a # b"),
+        ("export NAME = 1\r", "1"),
+        ("NAME=1\nNAME=2", "2"),
+        ("OTHER=1", ""),
+    ],
+)
+def test_values_are_those_that_compose_reads(line: str, value: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(line + "\n", encoding="utf-8", newline="")
+    answer = run(
+        [tool("bash"), "-c", '. "$1" && setting NAME', "bash", ROOT / "scripts/compose.sh"],
+        tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert answer.stdout.strip() == value
+
+
+def restore(deployment: Deployment, name: str) -> str:
+    command = [tool("bash"), "clone/deploy.sh", "restore", name]
+    answer = run(command, deployment.clone.parent, deployment.docker.environment())
+    assert answer.returncode == 1
+    return answer.stdout
+
+
+def test_a_file_to_restore_is_one_of_the_caller_and_leaves_nothing_when_it_is_damaged(deployed: Deployment) -> None:
+    (deployed.clone.parent / "here.rdb").write_bytes(b"REDIS0011")
+    # The fake volume takes nothing in.
+    assert "here.rdb did not arrive complete. Redis was not touched." in restore(deployed, "here.rdb")
+    assert deployed.docker.calls()[-1].endswith("rm -f /data/restore.rdb")
+
+
+def test_a_restore_waits_for_a_deployment_to_end(deployed: Deployment) -> None:
+    tool("flock")
+    (deployed.clone.parent / "here.rdb").write_bytes(b"REDIS0011")
+    with (deployed.clone / ".deploy/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "Another deployment or restore is under way." in restore(deployed, "here.rdb")
+    assert not any("restore.rdb" in call for call in deployed.docker.calls())
+
+
+class Asked(BaseHTTPRequestHandler):
+    """Answers 404 to everything and notes each POST, and whether it bore the token."""
+
+    posts: list[tuple[str, bool]]
+
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.posts.append((self.path, self.headers["Authorization"] == "Bearer " + "t" * 32))
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[str, list[tuple[str, bool]]]]:
+    posts: list[tuple[str, bool]] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Noting", (Asked,), {"posts": posts}))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", posts
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_endpoints_are_tested_without_changing_anything(asked: tuple[str, list[tuple[str, bool]]]) -> None:
+    tool("curl")
+    url, posts = asked
+    environment = {"PATH": "/usr/bin:/bin", "ADMIN_TOKEN": "t" * 32, "STUB": "no"}
+    answer = run([tool("bash"), "test-endpoints.sh", url], ROOT, environment)
+    assert "POST with the token" in answer.stdout
+    assert posts == [("/api/resilience/circuit-breakers/no-such-service/release", token) for token in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "ignored"),
+    [
+        (".env.rejected", True),
+        (".env.live", True),
+        ("redis-backup-1.rdb", True),
+        ("backup-20260101-000000.tar.gz", True),
+        ("redis-backups/settings-1.tar.gz", True),
+        (".env.example", False),
+        (".env.prod", False),
+    ],
+)
+def test_what_holds_secrets_is_not_committed(name: str, ignored: bool, tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_bytes((ROOT / ".gitignore").read_bytes())
+    assert run([tool("git"), "init", "--quiet"], tmp_path).returncode == 0
+    assert run([tool("git"), "check-ignore", "--quiet", name], tmp_path).returncode == (0 if ignored else 1)
