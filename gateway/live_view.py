@@ -91,7 +91,7 @@ class LiveView:
     def circuits(self) -> Iterator[CircuitView]:
         now = time.monotonic()
         for circuit in self._circuits.values():
-            seen = circuit.evidence(now)
+            seen = circuit.counts(now)
             yield CircuitView(
                 circuit.upstream,
                 circuit.state.value,

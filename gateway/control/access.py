@@ -1,15 +1,20 @@
 """Who may change something through the control plane.
 
     a token is configured    `Authorization: Bearer <token>`, from anywhere
-    none is                  a peer on loopback that came through no proxy, by a name of loopback, and no web page
+    none is                  in production nobody; elsewhere a peer on loopback that came through no proxy that shows,
+                             by a name of loopback, and no web page
 
 The second rule trusts the machine and nobody who can merely make it send a request: a reverse proxy in front shows by
-the fields that proxies add; a page on a name that resolves to 127.0.0.1 (DNS rebinding) by its `Host`; a page of
-another site by `Origin` and `Sec-Fetch-Site` (W3C Fetch Metadata), which browsers set and scripts cannot.
+the fields that proxies add, or by HTTP/1.0, which nginx speaks to what is behind it unless told otherwise; a page on a
+name that resolves to 127.0.0.1 (DNS rebinding) by its `Host`; a page of another site by `Origin` and `Sec-Fetch-Site`
+(W3C Fetch Metadata), which browsers set and scripts cannot. A proxy on this machine that speaks HTTP/1.1, rewrites
+`Host` and adds nothing cannot be told from a person here: hence the token in production.
 
-Each failure costs its peer one of `BURST` tries, which come back one in `TRY_EVERY` seconds; without any left even the
-right token is refused, so that guessing gets no answer. The table of peers is bounded: those failing least recently
-are forgotten first.
+The right token always gets through: a limit on it would let anybody lock out who shares an address with the operator.
+Each failure costs its peer one of `BURST` tries, which come back one in `TRY_EVERY` seconds; without any left a wrong
+token is a 429 that leaves no line in the log. That keeps the log readable. What keeps a token from being guessed is its
+length. A refusal by place is not throttled, since it leaves nothing to guess, but logged as sparingly. The table of
+peers is bounded: those failing least recently are forgotten first.
 
 Left out: roles, and protection of what only reads. What must not be read by everybody belongs on ADMIN_PORT.
 """
@@ -31,7 +36,8 @@ BURST = 10
 TRY_EVERY = 6.0
 MAX_PEERS = 4096
 
-_BY_PROXIES = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
+_BY_PROXIES = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"})
+_PROXY_PREFIX = "x-forwarded"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="gateway control plane"'}
 
 
@@ -43,10 +49,13 @@ class Actor(NamedTuple):
 
 
 class Access:
-    """Decides about one request at a time, without awaiting."""
+    """Decides about one request at a time, without awaiting. In `production` nothing works without a token."""
 
-    def __init__(self, token: str | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, token: str | None, clock: Callable[[], float] = time.monotonic, *, production: bool = False
+    ) -> None:
         self._token = token.encode() if token is not None else None
+        self._production = production
         self._clock = clock
         # Tries left, and as of when.
         self._tries: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -55,35 +64,35 @@ class Access:
     def needs_token(self) -> bool:
         return self._token is not None
 
-    def admit(self, peer: str, headers: Mapping[str, str], request_id: str = "") -> Actor:
-        """Raises `RefusalError`: 401, 403, or 429 to a peer that failed too often."""
-        key = _key(peer)
-        now = self._clock()
-        tries = self._tries_left(key, now)
-        if tries < 1.0:
-            raise RefusalError(
-                429,
-                "Too many failed attempts to authenticate from this address.",
-                reason="too_many_attempts",
-                retry_after=(1.0 - tries) * TRY_EVERY,
-            )
+    def admit(
+        self,
+        peer: str,
+        headers: Mapping[str, str],
+        request_id: str = "",
+        *,
+        version: tuple[int, int] = (1, 1),
+    ) -> Actor:
+        """`version` is that of HTTP. Raises `RefusalError`: 401, 403, or 429 to a peer that failed too often."""
         try:
-            return self._by_token(peer, headers) if self._token is not None else _by_place(peer, headers)
+            if self._token is not None:
+                return self._by_token(peer, headers)
+            if self._production:
+                raise _forbidden("With ENVIRONMENT=production nothing can be changed without an ADMIN_TOKEN: set one.")
+            return _by_place(peer, headers, version)
         except RefusalError as refused:
-            self._failed(key, tries - 1.0, now)
-            _log.warning(
-                "Refused a change from %s: %s%s",
-                peer or "an unknown peer",
-                refused.detail,
-                "" if tries >= 2.0 else " Further attempts are not logged until it may try again.",
-                extra={
-                    "event": "admin_refused",
-                    "peer": peer,
-                    "status": refused.status,
-                    "reason": refused.reason or reason_of(refused.status),
-                    "request_id": request_id,
-                },
-            )
+            key = _key(peer)
+            now = self._clock()
+            tries = self._tries_left(key, now)
+            if tries >= 1.0:
+                self._failed(key, tries - 1.0, now)
+                _log_refused(refused, peer, request_id, last=tries < 2.0)
+            elif self._token is not None:
+                raise RefusalError(
+                    429,
+                    "Too many failed attempts to authenticate from this address.",
+                    reason="too_many_attempts",
+                    retry_after=(1.0 - tries) * TRY_EVERY,
+                ) from None
             raise
 
     def _by_token(self, peer: str, headers: Mapping[str, str]) -> Actor:
@@ -122,12 +131,31 @@ def peer_of(remote: str | None) -> str:
     return address[7:] if address.startswith("::ffff:") and "." in address else address
 
 
-def _by_place(peer: str, headers: Mapping[str, str]) -> Actor:
+def _log_refused(refused: RefusalError, peer: str, request_id: str, *, last: bool) -> None:
+    _log.warning(
+        "Refused a change from %s: %s%s",
+        peer or "an unknown peer",
+        refused.detail,
+        " Further attempts are not logged until it may try again." if last else "",
+        extra={
+            "event": "admin_refused",
+            "peer": peer,
+            "status": refused.status,
+            "reason": refused.reason or reason_of(refused.status),
+            "request_id": request_id,
+        },
+    )
+
+
+def _by_place(peer: str, headers: Mapping[str, str], version: tuple[int, int]) -> Actor:
     if not _is_loopback(peer):
         raise _forbidden("Without an ADMIN_TOKEN only requests from the gateway's own machine may change anything.")
-    for name in _BY_PROXIES:
-        if name in headers:
+    for name in headers:
+        lower = name.lower()
+        if lower in _BY_PROXIES or lower.startswith(_PROXY_PREFIX):
             raise _forbidden(f"The request came through a proxy ({name}): set an ADMIN_TOKEN for that.")
+    if version < (1, 1):
+        raise _forbidden("The request is HTTP/1.0, as if through a proxy: use HTTP/1.1, or set an ADMIN_TOKEN.")
     host = headers.get("Host", "")
     if not _is_loopback_name(host):
         raise _forbidden("The Host is no name of loopback: call localhost or 127.0.0.1, or set an ADMIN_TOKEN.")

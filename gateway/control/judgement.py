@@ -44,10 +44,10 @@ def judged(standing: Standing, rate: Rate) -> Judgement:
     critical = rate.error_rate >= thresholds.critical_error_rate
     if rate.requests >= thresholds.minimum_requests and (critical or rate.error_rate > thresholds.high_error_rate):
         status = _worse(status, "Unhealthy" if critical else "Degraded")
-        category = max(rate.by_category, key=lambda name: rate.by_category[name])
+        mostly = f"; mostly {rate.main_error[0]}" if rate.main_error is not None else ""
         reasons.append(
             f"{rate.failed_requests} of {rate.requests} requests to {rate.service} failed in the last {minutes:g} min"
-            f" ({rate.error_rate:.1%}); mostly {category}. See /api/resilience/errors/recent?service={rate.service}."
+            f" ({rate.error_rate:.1%}){mostly}. See /api/resilience/errors/recent?service={rate.service}."
         )
     if rate.errors_per_minute > thresholds.high_errors_per_minute:
         status = _worse(status, "Degraded")

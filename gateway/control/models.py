@@ -138,7 +138,8 @@ class Circuits(Answer):
 
 
 class CircuitCounts(Answer):
-    """What this replica has seen within the breaker's window since the state last changed."""
+    """What this replica itself has seen within the breaker's window: now while the circuit is closed, otherwise when it
+    last was. May be nought where the calls of others tripped it. Probes are not counted."""
 
     calls: Count
     failed_calls: Count

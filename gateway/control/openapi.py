@@ -28,7 +28,7 @@ _DESCRIPTION = """\
 What the gateway knows of itself and of its upstreams, and an operator's hand on their circuits.
 
 Reading needs nothing. Changing needs `Authorization: Bearer $ADMIN_TOKEN`; without a token configured, only requests
-from the gateway's own machine that come through no proxy may change anything.
+from the gateway's own machine that come through no proxy may change anything, and none in production.
 """
 
 

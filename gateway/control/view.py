@@ -20,7 +20,7 @@ class RedisView(NamedTuple):
 class CircuitView(NamedTuple):
     """One upstream's circuit. `state` is closed, open, half_open, forced_open or forced_closed; `retry_after` the time
     to the next probe or to the end of a forced state; `opened_at` None unless it is open. `calls`, `failed_calls` and
-    `slow_calls` are what this replica has in the breaker's window."""
+    `slow_calls` are what this replica has in the breaker's window, or had when the circuit was last closed."""
 
     upstream: str
     state: str

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.policy.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, CircuitState, Evidence, Permit
+from gateway.policy.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, CircuitState, Counts, Permit
 
 logger = logging.getLogger("gateway.circuit")
 
@@ -39,8 +39,8 @@ class Circuit(Protocol):
 
     def retry_after(self, now: float) -> float: ...
 
-    def evidence(self, now: float) -> Evidence:
-        """What this process has seen within the breaker's window."""
+    def counts(self, now: float) -> Counts:
+        """What this process has seen within the breaker's window; as of when it was last closed, unless it is."""
         ...
 
     @property
@@ -132,8 +132,8 @@ class LocalCircuit:
         self._breaker.current_state(now)
         return self._breaker.retry_after(now)
 
-    def evidence(self, now: float) -> Evidence:
-        return self._breaker.evidence(now)
+    def counts(self, now: float) -> Counts:
+        return self._breaker.counts(now)
 
     def force_here(self, state: CircuitState | None, duration: float, cause: str) -> None:
         if state is None:

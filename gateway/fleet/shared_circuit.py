@@ -37,6 +37,9 @@ GRACE = 1.0
 """Seconds for which the fleet's verdict still binds after the link was lost. Most losses are a hiccup of milliseconds;
 a replica that sent probes of its own in each of them would break the promise of so many at a time in the fleet."""
 
+DELETED = "deleted from the store, or reset by another replica"
+"""The cause where the fleet's circuit has begun anew. A reset deletes it too: nothing is left to tell the two apart."""
+
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
 
@@ -285,7 +288,9 @@ class SharedCircuit(LocalCircuit):
         self._generation, self._fleet, self._failures = snapshot.generation, snapshot.state, snapshot.failures
         self.look_at = float("inf")
         self._reported_failure = None
-        self._breaker.adopt(snapshot.state, snapshot.retry_after, snapshot.cause, now)
+        begun_anew = snapshot.state is CLOSED is not self._breaker.state and not snapshot.cause
+        cause = DELETED if begun_anew else snapshot.cause
+        self._breaker.adopt(snapshot.state, snapshot.retry_after, cause, now)
         if snapshot.state is OPEN:
             self._breaker.opened_at = now - max(0.0, self._settings.reset_timeout - snapshot.retry_after)
 

@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from gateway.policy.outcome import Outcome
 from gateway.policy.window import OutcomeWindow
@@ -157,6 +158,14 @@ class Evidence:
     answered: bool
 
 
+class Counts(NamedTuple):
+    """What a breaker shows of its window."""
+
+    calls: int
+    failures: int
+    slow_calls: int
+
+
 def _unnoticed(_old: CircuitState, _new: CircuitState, _cause: str) -> None:
     """Nobody listens."""
 
@@ -171,9 +180,9 @@ class CircuitBreaker:
     """
 
     __slots__ = (
-        "_clock", "_on_transition", "_probe_time", "_probes", "_successes", "cause", "failure_times", "generation",
-        "last_failure", "last_silence", "last_success", "opened_at", "permit", "settings", "slow_after", "state",
-        "until", "window",
+        "_clock", "_counts", "_on_transition", "_probe_time", "_probes", "_successes", "cause", "failure_times",
+        "generation", "last_failure", "last_silence", "last_success", "opened_at", "permit", "settings", "slow_after",
+        "state", "until", "window",
     )  # fmt: skip
 
     def __init__(
@@ -201,6 +210,7 @@ class CircuitBreaker:
         self._probe_time = probe_time
         self._probes: dict[Permit, float] = {}
         self._successes = 0
+        self._counts: Counts | None = None  # when the circuit was last closed; None while it is
 
     def __repr__(self) -> str:
         return f"CircuitBreaker({self.state.value}, generation={self.generation}, failures={self.failures})"
@@ -312,8 +322,17 @@ class CircuitBreaker:
 
     def adopt(self, state: CircuitState, remaining: float, cause: str, now: float) -> None:
         """Take over a verdict reached elsewhere, in place of this breaker's own evidence. `remaining` seconds of it."""
+        if state is not CLOSED:
+            self._counts = self.counts(now)
         self._forget()
         self._enter(state, now + remaining, cause, now)
+
+    def counts(self, now: float) -> Counts:
+        """For observers: the window while the circuit is closed, otherwise as it was when the circuit last was."""
+        if self._counts is not None:
+            return self._counts
+        self.window.expire(now)
+        return Counts(self.window.calls, self.window.failures, self.window.slow_calls)
 
     def evidence(self, now: float) -> Evidence:
         self.window.expire(now)
@@ -334,6 +353,7 @@ class CircuitBreaker:
 
     def _enter(self, state: CircuitState, until: float, cause: str, now: float) -> None:
         old = self.state
+        self._counts = None if state is CLOSED else self.counts(now)
         self.state = state
         self.generation += 1
         self.until = until

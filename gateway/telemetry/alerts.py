@@ -12,8 +12,10 @@ about a threshold is one alert and not many.
     retry_budget_exhausted  a retry was not made for want of budget since the last check
     shedding                a request was turned away by the global caps since the last check
 
-The first three are about the service and their facts the fleet's, so that every replica comes to the same alerts; the
-others are about this process. Each replica keeps, and delivers, its own: `key` tells the receiver which are the same.
+The first three are about the service, and their facts the fleet's while the store answers. Replicas still need not
+agree at every moment: each looks at instants of its own, so what comes and goes between two checks of one may be seen
+by another. The other kinds are about this process. Each replica keeps, and delivers, its own alerts: `key` tells the
+receiver which are about the same.
 
 Left out on purpose: delivery (`webhook`), silencing, and alerts that outlive the process.
 """
@@ -306,8 +308,8 @@ def _error_message(rate: Rate) -> str:
         f" {rate.window:.0f} s, and {rate.failed_requests} of {rate.requests} requests failed"
         f" ({100 * rate.error_rate:.1f} %)."
     )
-    if rate.errors:
-        worst, count = max(rate.by_category.items(), key=lambda item: item[1])
+    if rate.main_error is not None:
+        worst, count = rate.main_error
         text += f" Most of them {worst} ({count}). {_ADVICE.get(worst, '')}".rstrip()
     return text
 

@@ -4,7 +4,8 @@ log, so that the two keep their order and neither can block the event loop.
 JSON keys: `time`, `level`, `logger`, `message`, then what the call gave as `extra`, then `exception` (the traceback).
 An extra of a name that is already taken is left out. Text has the same, with the traceback indented below its line.
 
-Left out: levels for single loggers, files, rotation. One line on stdout is what a container expects.
+Left out: levels for single loggers. One line on stdout is what a container expects; files are `log_files`, which is one
+of the further handlers that `configure` takes.
 """
 
 import logging

@@ -21,8 +21,8 @@ from gateway.telemetry.rates import ServiceCells
 GATEWAY_REASONS = frozenset({"overloaded", "draining", "not_found", "loop_detected", "internal_error"})
 """Refusals that concern no upstream even when the route is known."""
 
-
 _OF_ATTEMPTS = frozenset({"upstream_timeout", "upstream_unreachable", "upstream_protocol_error", "upstream_truncated"})
+_OF_CLIENTS = frozenset({"client_closed", "bad_request"})
 
 
 class ErrorRecord(NamedTuple):
@@ -115,7 +115,8 @@ class ErrorLog:
         if not service or reason in GATEWAY_REASONS:
             service = self.service
         category = category_of_reason(reason)
-        counts = status >= 500
+        # A request that is not understood is its sender's failure, whatever the status says (501 among them).
+        counts = status >= 500 and reason != "bad_request"
         cells = self.cells[service]
         if now is None:
             now = self._monotonic()
@@ -129,7 +130,7 @@ class ErrorLog:
         """A request for `service` ("": none) is over that did not simply end well: it has a `reason` (that of its
         refusal, `upstream_truncated`, `client_closed`) or a 5xx status. Others go to `cells[service].request`."""
         cells = self.cells[self.service if not service or reason in GATEWAY_REASONS else service]
-        if reason != "client_closed" and (status >= 500 or reason == "upstream_truncated"):
+        if reason not in _OF_CLIENTS and (status >= 500 or reason == "upstream_truncated"):
             cells.failed_request(now)
         else:
             cells.request(now)

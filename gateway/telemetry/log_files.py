@@ -4,7 +4,8 @@
     errors-YYYYMMDD.log    of these, what is ERROR or worse, and the error records
 
 Lines are JSON. A record that counts as an error of its service is an ERROR, a refusal with a 4xx status a WARNING; the
-service is the last word of the line (`awk '{print $NF}'`). The day is that of local time, as `date +%Y%m%d` has it.
+service is the last member, so that `awk '{print $NF}'` tells services apart (it prints `"orders"}`). The day is that of
+local time, as `date +%Y%m%d` has it.
 
 Each kind has a `LineWriter` of its own: the event loop appends to a list, a thread writes. Before each batch the thread
 looks at the day and at the file: it opens a new one when the day has changed, when the file is gone (deleted, moved by
@@ -208,8 +209,8 @@ class BothAccessLogs(AccessLog):
 
 
 def error_line(record: ErrorRecord) -> bytes:
-    """One JSON object and a newline; the service is its last word, and the only one after the only space outside of
-    strings."""
+    """One JSON object and a newline. The service is the last member, after the only space outside of strings: split at
+    spaces, the last field is the service's name in quotes and the closing brace."""
     line = json_line(
         {
             "time": rfc3339(record.time),

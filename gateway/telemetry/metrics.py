@@ -4,10 +4,10 @@ The request path adds to plain cells; families over those cells are read at a sc
 twice: `http_requests_5xx_total` and `http_requests_429_total` are sums over the cells of `http_requests_total`, and a
 command counter is its histogram's count, so that they can never disagree.
 
-Label sets are bounded: routes, upstreams and policies are configured names, unknown methods are `_OTHER`, statuses that
-are not registered are `1xx` to `5xx` (which `status=~"5.."` still matches). Because the label sets of the three request
-counters differ, a ratio of two of them needs an aggregation on both sides; and because a series that is new starts above
-zero, which `rate()` cannot see, its base is the duration's count, whose series exist from the start:
+Label sets are bounded: routes, upstreams and policies are configured names, unknown methods are `_OTHER`, statuses
+that are not registered are `1xx` to `5xx` (which `status=~"5.."` still matches). Because the label sets of the three
+request counters differ, a ratio of two of them needs an aggregation on both sides; and because a series that is new
+starts above zero, which `rate()` cannot see, its base is the duration's count, whose series exist from the start:
 
     sum(rate(http_requests_5xx_total[5m])) / sum(rate(http_request_duration_seconds_count[5m]))
 

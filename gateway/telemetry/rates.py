@@ -11,6 +11,7 @@ requests and failures finds the same numbers:
                       status that no failed attempt led to (circuit_open, bulkhead_full, draining, ...)
     refused           refusals with a 4xx status: the limits at work, or a client's mistake. No failure of the service.
     by_category       errors and refused by category; they sum up to errors + refused
+    main_error        the category that most errors are of, refusals left aside
 
 A request that is rescued by a retry is an error and no failed request; one that fails three times is three errors and
 one failed request. Free retries of stale connections and clients that leave are neither. A 4xx of the upstream is an
@@ -41,8 +42,10 @@ REQUESTS: Final = 0
 FAILED: Final = 1
 ERRORS: Final = 2
 FIRST_CATEGORY: Final = 3
-WIDTH: Final = FIRST_CATEGORY + len(CATEGORIES)
-"""A count vector is requests, failed requests, errors, then one count for each of `CATEGORIES`."""
+FIRST_REFUSED: Final = FIRST_CATEGORY + len(CATEGORIES)
+WIDTH: Final = FIRST_REFUSED + len(CATEGORIES)
+"""A count vector is requests, failed requests, errors, then one count for each of `CATEGORIES`, then how many of these
+were refusals. One without the last part, of an earlier version, is the same with nothing in it."""
 
 INDEX: Final[Mapping[str, int]] = {name: FIRST_CATEGORY + i for i, name in enumerate(CATEGORIES)}
 
@@ -53,7 +56,8 @@ class Rate(NamedTuple):
     """The figures of one service over the last `window` seconds.
 
     `last_error_time` is seconds since the epoch, None if there was none within the hour. `scope` says whose they are:
-    "process" while Redis is away. Without Redis this process is the fleet.
+    "process" while Redis is away. Without Redis this process is the fleet. `refused_by_category` is the part of
+    `by_category` that is `refused`.
     """
 
     service: str
@@ -63,6 +67,7 @@ class Rate(NamedTuple):
     errors: int
     refused: int
     by_category: dict[str, int]
+    refused_by_category: dict[str, int]
     last_error_time: float | None
     scope: Scope
 
@@ -75,14 +80,33 @@ class Rate(NamedTuple):
     def errors_per_minute(self) -> float:
         return self.errors * 60.0 / self.window
 
+    @property
+    def main_error(self) -> tuple[str, int] | None:
+        """The category that most errors are of, and how many; None without errors."""
+        errors = {name: count - self.refused_by_category.get(name, 0) for name, count in self.by_category.items()}
+        category = max(errors, key=lambda name: errors[name], default="")
+        return (category, errors[category]) if self.errors and errors.get(category, 0) > 0 else None
+
 
 def rate(service: str, window: float, counts: Sequence[int], last_error_time: float | None, scope: Scope) -> Rate:
     """A count vector put into words. `by_category` has all ten, in their order."""
-    by_category = dict(zip(CATEGORIES, counts[FIRST_CATEGORY:], strict=True))
+    by_category = dict(zip(CATEGORIES, counts[FIRST_CATEGORY:FIRST_REFUSED], strict=True))
+    refused_by_category = dict(zip(CATEGORIES, counts[FIRST_REFUSED:], strict=True))
     errors = counts[ERRORS]
     # The parts of one sum may come from two instants when a fleet's cells are pruned; never show less than none.
     refused = max(0, sum(by_category.values()) - errors)
-    return Rate(service, window, counts[REQUESTS], counts[FAILED], errors, refused, by_category, last_error_time, scope)
+    return Rate(
+        service,
+        window,
+        counts[REQUESTS],
+        counts[FAILED],
+        errors,
+        refused,
+        by_category,
+        refused_by_category,
+        last_error_time,
+        scope,
+    )
 
 
 class ServiceCells:
@@ -132,7 +156,9 @@ class ServiceCells:
         """One refusal with a 4xx status."""
         if now >= self._end:
             self._roll(now)
-        self._cell[INDEX[category]] += 1
+        cell, index = self._cell, INDEX[category]
+        cell[index] += 1
+        cell[index + len(CATEGORIES)] += 1
 
     def counts(self, window: float, now: float) -> list[int]:
         """The count vector of the last `window` seconds, the cell in which they begin included as a whole."""

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.telemetry.categories import CATEGORIES
-from gateway.telemetry.rates import CELL, ERRORS, FAILED, HORIZON, INDEX, REQUESTS, WIDTH, ServiceCells
+from gateway.telemetry.rates import CELL, ERRORS, FAILED, FIRST_REFUSED, HORIZON, INDEX, REQUESTS, WIDTH, ServiceCells
 
 START = 50_000.0
 
@@ -22,6 +22,7 @@ def vector(kind: str, category: str) -> list[int]:
     if kind in {"error", "refusal"}:
         found[INDEX[category]] = 1
         found[ERRORS] = kind == "error"
+        found[FIRST_REFUSED + CATEGORIES.index(category)] = kind == "refusal"
     return found
 
 

@@ -7,14 +7,15 @@ import pytest
 
 from gateway.telemetry.alerts import Alert, AlertCheck, Alerts, AlertSettings, CircuitFact, Facts, findings
 from gateway.telemetry.categories import CATEGORIES
-from gateway.telemetry.rates import Rate
+from gateway.telemetry.rates import Rate, ServiceCells, rate
 
 SETTINGS = AlertSettings(interval=15.0, resolve_after=30.0, retention=3600.0)
 
 
 def figures(requests: int = 0, failed: int = 0, errors: int = 0, window: float = 60.0, service: str = "orders") -> Rate:
     by_category = dict.fromkeys(CATEGORIES, 0) | {"Timeout": errors}
-    return Rate(service, window, requests, failed, errors, 0, by_category, None, "fleet")
+    refused = dict.fromkeys(CATEGORIES, 0)
+    return Rate(service, window, requests, failed, errors, 0, by_category, refused, None, "fleet")
 
 
 class Book:
@@ -37,7 +38,7 @@ def found(facts: Facts, before: Facts | None = None) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize(
-    ("rate", "expected"),
+    ("figures_", "expected"),
     [
         (figures(1000, 0, 10), {"high_error_rate/orders": False}),
         (figures(1000, 0, 11), {"high_error_rate/orders": True}),
@@ -54,8 +55,23 @@ def found(facts: Facts, before: Facts | None = None) -> dict[str, bool]:
         (figures(600, 0, 55, window=300.0), {"high_error_rate/orders": True}),
     ],
 )
-def test_error_rates(rate: Rate, expected: dict[str, bool]) -> None:
-    assert found(Facts(rates=[rate])) == expected
+def test_error_rates(figures_: Rate, expected: dict[str, bool]) -> None:
+    assert found(Facts(rates=[figures_])) == expected
+
+
+def test_refusals_are_not_what_an_alert_blames() -> None:
+    cells = ServiceCells("orders", 1000.0)
+    for _ in range(91):
+        cells.request(1000.0)
+    for _ in range(7):
+        cells.failed_request(1000.0)
+        cells.error(1000.0, "Dependency")
+    for _ in range(39):
+        cells.refusal(1000.0, "RateLimit")
+    orders = rate("orders", 60.0, cells.counts(60.0, 1000.0), None, "fleet")
+    (finding,) = findings(Facts(rates=[orders]), None, SETTINGS, "gateway")
+    assert "Most of them Dependency (7). It answers with errors" in finding.message
+    assert "RateLimit" not in finding.message
 
 
 @pytest.mark.parametrize(

@@ -348,3 +348,37 @@ def test_adopting_a_verdict_replaces_evidence_and_state() -> None:
     assert bench.breaker.evidence(bench.now).calls == 0
     bench.breaker.adopt(CLOSED, math.inf, "", bench.now)
     assert bench.permit() is not permit
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_counts_at_the_trip_are_shown_until_it_closes(elsewhere: bool) -> None:
+    bench = Bench()
+    bench.play("sffsff")
+    assert bench.breaker.counts(bench.now) == (6, 4, 0)
+    if elsewhere:
+        bench.breaker.adopt(OPEN, 30.0, "the fleet says so", bench.now)
+    else:
+        bench.play("f")
+        # What this replica found itself the fleet then confirms.
+        bench.breaker.adopt(OPEN, 30.0, "the fleet says so", bench.now)
+    shown = (6, 4, 0) if elsewhere else (7, 5, 0)
+    bench.now += SETTINGS.window_seconds + 1.0
+    assert bench.breaker.counts(bench.now) == shown
+    bench.play("f")
+    assert (bench.breaker.state, bench.breaker.counts(bench.now)) == (OPEN, shown)
+    assert bench.breaker.evidence(bench.now).calls == 0
+    bench.now += SETTINGS.reset_timeout
+    bench.play("ss")
+    assert (bench.breaker.state, bench.breaker.counts(bench.now)) == (CLOSED, (0, 0, 0))
+    bench.play("s")
+    assert bench.breaker.counts(bench.now) == (1, 0, 0)
+
+
+def test_the_counts_at_a_force_are_shown_until_it_ends() -> None:
+    bench = Bench()
+    bench.play("sf")
+    bench.breaker.force(FORCED_CLOSED, 1000.0, "maintenance", bench.now)
+    bench.play("ff")
+    assert bench.breaker.counts(bench.now + 500.0) == (2, 1, 0)
+    bench.breaker.release_force(bench.now)
+    assert bench.breaker.counts(bench.now) == (0, 0, 0)

@@ -14,6 +14,7 @@ import pytest
 from gateway.config.model import EndpointConfig, UpstreamConfig
 from gateway.fleet.circuits import Circuit, CircuitOpen, Circuits, Permit, SharedCircuit
 from gateway.fleet.link import Link
+from gateway.fleet.shared_circuit import DELETED
 from gateway.fleet.sync import FleetSync
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
@@ -87,13 +88,18 @@ class Replica:
         self.link = Link(clock)
         self.version = 0
         self.told: list[tuple[str, CircuitState, CircuitState]] = []
+        self.causes: list[str] = []
         self.circuits = Circuits(
             upstreams or (upstream(),),
             self.store,
             self.link,
             clock,
-            on_transition=lambda name, old, new, _cause: self.told.append((name, old, new)),
+            on_transition=self._transitioned,
         )
+
+    def _transitioned(self, name: str, old: CircuitState, new: CircuitState, cause: str) -> None:
+        self.told.append((name, old, new))
+        self.causes.append(cause)
 
     @property
     def circuit(self) -> SharedCircuit:
@@ -245,6 +251,23 @@ class TestSharing:
         refusal = b.circuit.try_acquire(b.clock())
         assert refusal == CircuitOpen(30.0, "3 consecutive failures")
         assert b.circuit.opened_at == b.clock()
+        # Each shows what it has seen itself.
+        assert [each.circuit.counts(each.clock()) for each in (a, b)] == [(3, 3, 0), (0, 0, 0)]
+
+    @pytest.mark.parametrize("how", ["deleted", "reset"])
+    async def test_a_circuit_that_vanishes_from_the_store_closes_for_a_cause(
+        self, replica: Callable[[str], Replica], table: CircuitTable, clock: Time, how: str
+    ) -> None:
+        a, b = await tripped(replica, "a", "b")
+        clock.now += 1.0
+        if how == "reset":
+            await a.circuits.reset("default")
+        else:
+            table.circuits.clear()
+        for each in (a, b):
+            await each.exchange()
+            assert (each.state, each.told[-1]) == (CLOSED, ("default", OPEN, CLOSED))
+        assert (a.causes[-1], b.causes[-1]) == ("reset" if how == "reset" else DELETED, DELETED)
 
     async def test_a_replica_forgets_its_evidence_with_each_generation(self, replica: Callable[[str], Replica]) -> None:
         a, b = replica("a"), replica("b")

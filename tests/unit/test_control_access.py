@@ -65,10 +65,32 @@ def test_without_a_token_nobody_else_may(peer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP"]
-)
+    "name",
+    [
+        "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-FORWARDED", "Forwarded",
+        "Via", "X-Real-IP", "X-Client-IP", "True-Client-IP", "cf-connecting-ip",
+    ],
+)  # fmt: skip
 def test_what_came_through_a_proxy_may_not(name: str) -> None:
     assert refused(Access(None), "127.0.0.1", LOCAL | {name: "127.0.0.1"}).status == 403
+
+
+def test_http_1_0_may_not_which_is_what_nginx_speaks() -> None:
+    headers = CIMultiDict(LOCAL)
+    with pytest.raises(RefusalError) as caught:
+        Access(None).admit("127.0.0.1", headers, version=(1, 0))
+    assert caught.value.status == 403
+    headers["Authorization"] = f"Bearer {TOKEN}"
+    assert Access(TOKEN).admit("127.0.0.1", headers, version=(1, 0)).by == "token"
+
+
+def test_in_production_nobody_may_without_a_token() -> None:
+    access = Access(None, production=True)
+    answer = refused(access, "127.0.0.1", LOCAL)
+    assert answer.status == 403
+    assert "ADMIN_TOKEN" in answer.detail
+    headers = CIMultiDict({"Authorization": f"Bearer {TOKEN}"})
+    assert Access(TOKEN, production=True).admit("127.0.0.1", headers).by == "token"
 
 
 @pytest.mark.parametrize("host", ["", "evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "10.0.0.1", "[::"])
@@ -108,15 +130,26 @@ def test_failures_use_up_the_tries_of_their_peer(caplog: pytest.LogCaptureFixtur
     good = CIMultiDict({"Authorization": f"Bearer {TOKEN}"})
     with caplog.at_level(logging.WARNING, "gateway.audit"):
         assert [refused(access, "203.0.113.5", {}).status for _ in range(BURST)] == [401] * BURST
-        late = [refused(access, "203.0.113.5", dict(good)) for _ in range(50)]
+        late = [refused(access, "203.0.113.5", {"Authorization": "Bearer guess"}) for _ in range(50)]
     assert {answer.status for answer in late} == {429}
     assert late[0].retry_after == pytest.approx(TRY_EVERY)
     # Logged as long as there were tries, with nothing of the token.
     assert len(caplog.records) == BURST
     assert TOKEN not in caplog.text
+    # Nobody locks the operator out, from behind the same address or another.
+    assert access.admit("203.0.113.5", good).by == "token"
     assert access.admit("203.0.113.6", good).by == "token"
     clock.now += TRY_EVERY
-    assert access.admit("203.0.113.5", good).by == "token"
+    assert [refused(access, "203.0.113.5", {}).status for _ in range(2)] == [401, 429]
+
+
+def test_a_refusal_by_place_is_not_throttled_and_bounded_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    access = Access(None, Clock())
+    with caplog.at_level(logging.WARNING, "gateway.audit"):
+        assert {refused(access, "127.0.0.1", LOCAL | {"Via": "1.1 x"}).status for _ in range(5 * BURST)} == {403}
+    assert len(caplog.records) == BURST
+    assert "Further attempts" in caplog.records[-1].getMessage()
+    assert access.admit("127.0.0.1", CIMultiDict(LOCAL)).by == "loopback"
 
 
 def test_success_costs_no_try() -> None:

@@ -6,7 +6,7 @@ from gateway.control.facts import Standing
 from gateway.control.judgement import judged
 from gateway.control.view import CircuitView
 from gateway.telemetry.alerts import AlertSettings
-from gateway.telemetry.rates import WIDTH, Rate, rate
+from gateway.telemetry.rates import WIDTH, Rate, ServiceCells, rate
 
 SETTINGS = AlertSettings(high_error_rate=0.05, critical_error_rate=0.5, minimum_requests=20, high_errors_per_minute=10)
 
@@ -45,3 +45,17 @@ def test_a_service(rate_: Rate, standing_: Standing, status: str, word: str | No
     judgement = judged(standing_, rate_)
     assert judgement.status == status
     assert (judgement.reasons == []) if word is None else any(word in reason for reason in judgement.reasons)
+
+
+def test_refusals_are_not_what_a_service_is_blamed_for() -> None:
+    cells = ServiceCells("a", 1000.0)
+    for _ in range(84):
+        cells.request(1000.0)
+    for _ in range(7):
+        cells.failed_request(1000.0)
+        cells.error(1000.0, "Network")
+    for _ in range(39):
+        cells.refusal(1000.0, "RateLimit")
+    judgement = judged(standing(), rate("a", 300.0, cells.counts(300.0, 1000.0), None, "fleet"))
+    assert judgement.status == "Degraded"
+    assert judgement.reasons[0].startswith("7 of 91 requests to a failed in the last 5 min (7.7%); mostly Network.")

@@ -1,10 +1,12 @@
 """The small parts of the control plane: names, histories, shares of the loop's time, the choice of a format."""
 
 import pytest
+from pydantic import ValidationError
 
 from gateway.control.allowance import Allowance
-from gateway.control.api.explain import without_port
+from gateway.control.api.explain import Asked, without_port
 from gateway.control.api.metrics import prefers_text
+from gateway.control.api.operation import allowed
 from gateway.control.history import KEPT, CircuitHistory
 from gateway.control.paths import is_control_path, is_health_path
 from gateway.control.problem import RefusalError
@@ -100,3 +102,12 @@ def test_only_health_stays_when_the_control_plane_moves() -> None:
     paths = [b"/health", b"/livez", b"/readyz", b"/metrics", b"/api/docs", b"/api/openapi.json", b"/status/breakers"]
     assert [is_health_path(path) for path in paths] == [True] * 3 + [False] * 4
     assert all(map(is_control_path, paths))
+
+
+def test_what_a_parameter_allows_is_what_it_takes() -> None:
+    properties = Asked.model_json_schema()["properties"]
+    assert allowed(properties["path"]) == "text of 1 to 2048 characters: a path in visible ASCII that begins with '/'"
+    assert allowed(properties["method"]) == "text of 1 to 32 characters: a method"
+    for name in ("path", "method"):
+        with pytest.raises(ValidationError):
+            Asked.model_validate({name: ""})

@@ -134,7 +134,7 @@ class Fleet:
         self.forgotten: list[str] = []
 
     async def read(self, services: Sequence[str], window: float) -> Sequence[tuple[Sequence[int], float | None]] | None:
-        return [((7, 1, 2, *([0] * 9), 2), 5.0) for _ in services] if self.answers else None
+        return [((7, 1, 2, *([0] * 9), 2, *([0] * 10)), 5.0) for _ in services] if self.answers else None
 
     async def recent(self, count: int) -> Sequence[bytes] | None:
         return self.published[:count] if self.answers else None

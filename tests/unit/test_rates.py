@@ -3,7 +3,18 @@
 import pytest
 
 from gateway.telemetry.categories import CATEGORIES
-from gateway.telemetry.rates import CELL, ERRORS, FAILED, HORIZON, INDEX, REQUESTS, WIDTH, ServiceCells, rate
+from gateway.telemetry.rates import (
+    CELL,
+    ERRORS,
+    FAILED,
+    FIRST_REFUSED,
+    HORIZON,
+    INDEX,
+    REQUESTS,
+    WIDTH,
+    ServiceCells,
+    rate,
+)
 
 START = 100_000.0
 
@@ -23,6 +34,7 @@ def test_every_kind_of_event_has_its_counts() -> None:
     expected = [0] * WIDTH
     expected[REQUESTS], expected[FAILED], expected[ERRORS] = 2, 1, 2
     expected[INDEX["Timeout"]], expected[INDEX["RateLimit"]] = 2, 1
+    expected[FIRST_REFUSED + CATEGORIES.index("RateLimit")] = 1
     assert counts == expected
 
 
@@ -40,6 +52,19 @@ def test_a_rate_puts_the_counts_into_words() -> None:
     assert found.errors_per_minute == 2.0
     assert list(found.by_category) == list(CATEGORIES)
     assert sum(found.by_category.values()) == found.errors + found.refused
+
+
+def test_the_main_error_leaves_refusals_aside() -> None:
+    service = cells()
+    for _ in range(5):
+        service.refusal(START, "Timeout")
+    assert rate("orders", 60.0, service.counts(60.0, START), None, "fleet").main_error is None
+    service.error(START, "Timeout")
+    service.error(START, "Network")
+    service.error(START, "Network")
+    found = rate("orders", 60.0, service.counts(60.0, START), None, "fleet")
+    assert (found.by_category["Timeout"], found.refused_by_category["Timeout"]) == (6, 5)
+    assert found.main_error == ("Network", 2)
 
 
 def test_without_requests_the_error_rate_is_nought() -> None:

@@ -28,14 +28,15 @@ class Asked(Input):
     path: Annotated[
         str,
         Field(
-            max_length=2048, pattern=r"^/[\x21-\x7e]*$", description="As in the request line, its query included",
+            min_length=1, max_length=2048, pattern=r"^/[\x21-\x7e]*$",
+            description="As in the request line, its query included",
             json_schema_extra=_allowed("a path in visible ASCII that begins with '/'"),
         ),
     ] = "/"  # fmt: skip
     method: Annotated[
         str,
         Field(
-            max_length=32, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", description="In any case",
+            min_length=1, max_length=32, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", description="In any case",
             json_schema_extra=_allowed("a method"),
         ),
     ] = "GET"  # fmt: skip

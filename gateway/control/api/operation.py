@@ -68,10 +68,6 @@ class Operation(Generic[Q, B]):
         return "{service}" in self.path
 
     @property
-    def has_query(self) -> bool:
-        return bool(self.query.model_fields)
-
-    @property
     def has_body(self) -> bool:
         return bool(self.body.model_fields)
 
@@ -94,7 +90,7 @@ def _serve(
     async def serve(request: web.Request) -> web.StreamResponse:
         actor = None
         if operation.changes:
-            actor = access.admit(peer_of(request.remote), request.headers, request[REQUEST_ID])
+            actor = access.admit(peer_of(request.remote), request.headers, request[REQUEST_ID], version=request.version)
         service = services.named(request.match_info["service"]) if operation.has_service else ""
         query = parsed_query(operation.query, request)
         body = await _parsed_body(operation, request)
