@@ -66,6 +66,8 @@ log = logging.getLogger("gateway")
 # A connection that has been idle for this long while the gateway stops is not about to carry a request.
 _QUIET = 1.0
 _STOP_POLL = 0.02
+# For the last answers to leave.
+_FAREWELL = 0.1
 
 
 def run(config: GatewayConfig) -> int:
@@ -239,9 +241,8 @@ class Gateway:
             ),
             scrape=scrape,
         )
-        self._control = ControlPlane(
-            view, metrics, scrape=scrape, more=api.routes(facts, Access(config.admin.token, clock))
-        )
+        access = Access(config.admin.token, clock, production=config.environment.lower() == "production")
+        self._control = ControlPlane(view, metrics, scrape=scrape, more=api.routes(facts, access))
         shared_port = config.admin.port is None
         server = config.server
         self._front = Front(
@@ -326,8 +327,10 @@ class Gateway:
             return not self._server.connections and not self._front.tunnels and not self._control.connections
 
         if not await _until(quiet, server.drain_timeout, hurry):
-            self._front.refusing = True
             log.warning("gave up on %d exchanges that did not finish in time", self._front.exchanges)
+            self._front.refusing = True
+            self._server.give_up()
+            await asyncio.sleep(_FAREWELL)
 
     async def close(self) -> None:
         """Close everything. Idempotent, and enough after a start that failed half-way."""

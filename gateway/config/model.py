@@ -70,13 +70,13 @@ class UpstreamConfig:
     attempt_timeout: float = 10.0
     total_timeout: float = 30.0
     idle_timeout: float = 60.0
-    max_connections: int = 256
+    max_connections: int = 1024
     keepalive_timeout: float = 30.0
     dns_ttl: float = 5.0
     retry: RetrySettings = field(default_factory=RetrySettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
-    bulkhead: LimitSettings = field(default_factory=lambda: LimitSettings(limit=512, max_queue=64, queue_timeout=0.25))
+    bulkhead: LimitSettings = field(default_factory=lambda: LimitSettings(limit=1000, max_queue=64, queue_timeout=0.25))
     ejection: EjectionSettings = field(default_factory=EjectionSettings)
     health_check: HealthCheckConfig | None = None
 

@@ -181,7 +181,12 @@ class Admin(Section):
 
     token: Annotated[
         AdminToken | None,
-        Env("ADMIN_TOKEN", "What a request that changes something must bear", "only from loopback", secret=True),
+        Env(
+            "ADMIN_TOKEN",
+            "What a request that changes something must bear",
+            "only from loopback, in production nobody",
+            secret=True,
+        ),
     ] = Field(default=None, repr=False)
     port: Annotated[
         Port | None,

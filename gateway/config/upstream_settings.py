@@ -118,7 +118,7 @@ class Bulkhead(Section):
     """Bulkhead"""
 
     limit: Annotated[int, Interval(ge=1, le=1_000_000), Env("BULKHEAD_LIMIT", "Requests in flight to one upstream")] = (
-        512
+        1000
     )
     max_queue: Annotated[int, Interval(ge=0, le=1_000_000), Env("BULKHEAD_QUEUE", "Requests that may wait for it")] = 64
     queue_timeout: Annotated[
@@ -175,7 +175,7 @@ class Upstream(Section):
     ] = "least_in_flight"
     max_connections: Annotated[
         int, Interval(ge=1, le=100_000), Env("UPSTREAM_MAX_CONNECTIONS", "Open connections to one endpoint")
-    ] = 256
+    ] = 1024
     keepalive_timeout: Annotated[
         Seconds, Interval(ge=0, le=3600), Env("UPSTREAM_KEEPALIVE_SECONDS", "Idle connections close after it")
     ] = 30.0

@@ -19,6 +19,7 @@ from gateway.proxy.plan import Plan, body_too_large
 from gateway.proxy.refusal import Refusal
 from gateway.proxy.upstreams import Route
 from gateway.wire.chunked import LAST_CHUNK, encode_chunk
+from gateway.wire.problem import date_line
 from gateway.wire.request import Request, RequestError
 from gateway.wire.response import Framing, Response
 from gateway.wire.server_connection import ServerConnection
@@ -213,13 +214,19 @@ class Exchange:
             return
         if self.forward is not None:
             self.forward.cancel()
-        if self._waiting is not None and self._gate < len(self._front.gates):
-            self._front.gates[self._gate].abandon(self._waiting)
         self._front.metrics.client_closed()
         if not self.responded:
             self.status = _CLIENT_CLOSED
         self.reason = "client_closed"
         self._finish(time.monotonic())
+
+    def gateway_stops(self) -> None:
+        if self.forward is not None:
+            self.forward.cancel()
+        if self.responded:
+            self._break_off("draining", 0)
+        else:
+            self.refuse(Refusal(503, "draining", "the gateway is stopping", retry_after=1.0, close=True))
 
     def client_blocked(self) -> None:
         if self.forward is not None:
@@ -233,7 +240,7 @@ class Exchange:
 
     def informational(self, response: Response) -> None:
         """100 was answered by the gateway itself; HTTP/1.0 knows no 1xx (RFC 9110 section 15.2)."""
-        if self.request.minor and not self.responded and response.status != 100:
+        if self.request.minor and not self.responded and response.status != 100 and not self.connection.write_blocked:
             self.connection.write(response.head + b"\r\n")
 
     def respond(self, response: Response) -> None:
@@ -254,6 +261,8 @@ class Exchange:
         self._keep_alive = keep_alive
         if not keep_alive or not request.minor:
             more += _connection_line(keep_alive)
+        if not response.fields.dated:
+            more += date_line()
         self._pending = b"%b%b%b\r\n" % (response.head, more, self._own_lines())
 
     def respond_body(self, data: bytes) -> None:
@@ -298,6 +307,8 @@ class Exchange:
         own = self._own_lines()
         if not keep_alive or not self.request.minor:
             own += _connection_line(keep_alive)
+        if not response.fields.dated:
+            own += date_line()
         connection.write(b"%b%b\r\n%b" % (response.head, own, body))
         self._finish(now)
         connection.finish(now, keep_alive=keep_alive)
@@ -389,6 +400,9 @@ class Exchange:
         self.forward = None  # no cycle is left for the collector
         if self._tunnel_place:
             self.route.tunnels -= 1
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._front.gates[self._gate].abandon(waiting)
         if self._permits:
             self._release(now)
         self.held.clear()

@@ -152,8 +152,9 @@ class Forward:
         deadline = now + upstream.attempt_timeout
         self.deadline = min(self._total_deadline, deadline)
         self._front.deadlines.add(self)
-        # A probe gets a connection of its own: one that had died of old age would count against the upstream.
-        connection = None if self._probe else endpoint.pool.take()
+        # A probe gets a connection of its own, and so does what has just lost one that had died of old age: its
+        # siblings in the pool are as old.
+        connection = None if self._probe or self._free_retry_used else endpoint.pool.take()
         if connection is not None:
             self._send(connection)
         else:
@@ -163,6 +164,10 @@ class Forward:
     def _connected(self, result: UpstreamConnection | ConnectFailure) -> None:
         self._waiter = None
         if isinstance(result, UpstreamConnection):
+            # Waiting for a place in our own pool is not the upstream's time.
+            now = time.monotonic()
+            self._sent_at = now
+            self.deadline = min(self._total_deadline, now + self._upstream.attempt_timeout)
             self._send(result)
         elif result is ConnectFailure.TIMEOUT:
             self._failed("connect", "upstream_timeout", "no connection in time", result.value)
@@ -270,8 +275,14 @@ class Forward:
                 connection.abort()
             self._truncated("the response body stood still")
             return
+        endpoint = self._endpoint
         if connection is not None:
             connection.abort()
+        elif self._waiter is not None and endpoint is not None and endpoint.pool.full:
+            self._settle(Outcome.IGNORED, now)
+            self._end()
+            self._exchange.refuse(self._pool_full())
+            return
         self._failed("timeout", "upstream_timeout", "no answer in time", None)
 
     # The response, from the upstream (gateway.wire.upstream.ResponseSink).
@@ -471,7 +482,8 @@ class Forward:
             self.attempt -= 1
         else:
             self._record(category_of_reason(reason), reason, None, detail)
-            self._settle(Outcome.FAILURE, now)
+            # A connection that had died of old age says nothing about the upstream, repeated or not.
+            self._settle(Outcome.IGNORED if stale else Outcome.FAILURE, now)
         if retry is not None:
             self._again(retry)
             return
@@ -499,6 +511,11 @@ class Forward:
         self._end()
         self._exchange.decisions["truncated"] = detail
         self._exchange.truncated(reason)
+
+    def _pool_full(self) -> Refusal:
+        self._front.metrics.bulkhead_rejected(self._upstream.name)
+        detail = f"upstream {self._upstream.name}: every connection it may have is busy"
+        return Refusal(503, "bulkhead_full", detail, retry_after=1.0 + self._front.rng.random())
 
     def _circuit_open(self, answer: CircuitOpen) -> Refusal:
         self._exchange.decisions["circuit"] = answer.cause

@@ -45,14 +45,16 @@ class Plan:
         if request.fields.traceparent is not None and request.fields.tracestate:
             # Without a trace that it belongs to, tracestate means nothing (W3C Trace Context section 3.5).
             extra += b"tracestate: %b\r\n" % b",".join(request.fields.tracestate)
-        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%bX-Forwarded-Host: %b\r\n" % (
+        host = origin.host or request.authority
+        if host:
+            extra += b"X-Forwarded-Host: %b\r\n" % host
+        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b" % (
             request.method.encode(),
             route.forward_path(request.path),
-            request.authority if route.preserve_host else route.upstream.authority,
+            (route.preserve_host and request.authority) or route.upstream.authority,
             request.fields.lines,
             extra,
             origin.lines,
-            origin.host or request.authority,
         )
 
 

@@ -38,7 +38,8 @@ _HOP_BY_HOP = (b"keep-alive", b"proxy-connection", b"te", b"trailer", b"proxy-au
     _TRACESTATE,
     _IDEMPOTENCY_KEY,
     _RETRY_AFTER,
-) = range(15)
+    _DATE,
+) = range(16)
 
 _COMMON = dict.fromkeys(_HOP_BY_HOP, _DROP) | {
     b"connection": _CONNECTION,
@@ -60,7 +61,7 @@ _REQUEST = _COMMON | {
     b"tracestate": _TRACESTATE,
     b"idempotency-key": _IDEMPOTENCY_KEY,
 }
-_RESPONSE = _COMMON | {b"retry-after": _RETRY_AFTER}
+_RESPONSE = _COMMON | {b"retry-after": _RETRY_AFTER, b"date": _DATE}
 
 # What identifies a request is echoed into logs and JSON: printable ASCII without quotes and backslash.
 _SAFE_ID = re.compile(rb"[!#-\[\]-~]{1,128}")
@@ -86,6 +87,7 @@ class Fields:
         "chunked",
         "close",
         "correlation_id",
+        "dated",
         "expect",
         "forwarded",
         "hosts",
@@ -122,6 +124,7 @@ class Fields:
         self.tracestate: list[bytes] = []
         self.idempotency_key: bytes | None = None
         self.retry_after: bytes | None = None
+        self.dated = False
 
 
 class _Tokenizer:
@@ -205,7 +208,8 @@ def _take(
     elif code == _HOST:
         fields.hosts.append(value)
     elif code == _EXPECT:
-        fields.expect = value.lower()
+        # More than one must all be understood: they are judged as one list.
+        fields.expect = value.lower() if fields.expect is None else fields.expect + b"," + value.lower()
     elif code == _UPGRADE:
         fields.upgrade = value.lower()
     elif code == _FORWARDED:
@@ -215,6 +219,9 @@ def _take(
         lines += (name, b": ", value, b"\r\n")
     elif code == _RETRY_AFTER:
         fields.retry_after = value
+        lines += (name, b": ", value, b"\r\n")
+    elif code == _DATE:
+        fields.dated = True
         lines += (name, b": ", value, b"\r\n")
     elif code == _IDEMPOTENCY_KEY:
         fields.idempotency_key = value
@@ -246,7 +253,7 @@ def _apply_connection(
     if not named or named <= {b"close", b"keep-alive"}:
         return
     lines.clear()
-    kept = {_CONTENT_LENGTH, _VIA, _RETRY_AFTER, _IDEMPOTENCY_KEY}
+    kept = {_CONTENT_LENGTH, _VIA, _RETRY_AFTER, _DATE, _IDEMPOTENCY_KEY}
     for name, value in headers:
         low = name.lower()
         code = special.get(low)

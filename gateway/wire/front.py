@@ -23,6 +23,10 @@ class Exchange(Protocol):
         """Nothing can be answered any more."""
         ...
 
+    def gateway_stops(self) -> None:
+        """There is no more time for this exchange."""
+        ...
+
     def client_blocked(self) -> None:
         """The client takes no more of the response for now."""
         ...

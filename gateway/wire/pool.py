@@ -104,6 +104,11 @@ class EndpointPool:
         )
 
     @property
+    def full(self) -> bool:
+        """Whether a newcomer has to wait for somebody else's connection."""
+        return len(self._members) >= self._max
+
+    @property
     def open(self) -> int:
         return len(self._members)
 

@@ -52,6 +52,7 @@ class Clock:
 
 
 _clock = Clock()
+date_line = _clock.date_line
 
 
 def retry_after_seconds(retry_after: float) -> int:
@@ -97,7 +98,7 @@ def render(
         extra = b"Retry-After: %d\r\n%b" % (seconds, extra)
     return b"%b%b%bContent-Length: %d\r\nX-Request-ID: %b\r\n%b%b\r\n%b" % (
         status_line,
-        _clock.date_line(),
+        date_line(),
         fields,
         len(body),
         request_id,

@@ -47,6 +47,10 @@ class Server:
         for connection in list(self.connections):
             connection.close_if_idle(since)
 
+    def give_up(self) -> None:
+        for connection in list(self.connections):
+            connection.give_up()
+
     def abort(self) -> None:
         for connection in [*self.connections, *self.turned_away]:
             connection.abort()

@@ -18,6 +18,7 @@ A client that closes, or half-closes, while its request is in flight has gone: t
 import asyncio
 import contextlib
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -39,6 +40,7 @@ _PIPELINE_BYTES = 65_536
 _DRAIN_BYTES = 65_536
 _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_TIME = 2.0
+_LOOK_INTERVAL = 1.0
 # Connections beyond the maximum that are being told so; more than that are closed without a word.
 _MAX_TURNED_AWAY = 256
 
@@ -178,7 +180,9 @@ class ServerConnection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """The deadline has passed (gateway.wire.deadlines)."""
         state = self.state
-        if self.write_blocked or (state is State.LINGER and self._transport.get_write_buffer_size()):
+        if not self._reading and self._peer_left():
+            self.abort()
+        elif self.write_blocked or (state is State.LINGER and self._transport.get_write_buffer_size()):
             # The buffer here may stand still for long while the kernel's is being emptied by a slow reader.
             queued = self._kernel_queue()
             if queued >= 0 and queued != self._outq:
@@ -193,6 +197,8 @@ class ServerConnection(asyncio.Protocol):
                 )
             else:
                 self._close()
+        elif state in _CARRYING and not self._reading:
+            self.deadline = now + _LOOK_INTERVAL
         elif state is State.BODY:
             self._body_error(RequestError(408, "request_timeout", "the request body did not arrive in time"))
         elif state is State.WAIT:
@@ -222,7 +228,6 @@ class ServerConnection(asyncio.Protocol):
         """Backpressure: the request body is not wanted for now."""
         if not self._unwanted and self.state is not State.GONE:
             self._unwanted = True
-            self.deadline = _NEVER
             self._read_or_not()
 
     def resume_reading(self) -> None:
@@ -257,6 +262,11 @@ class ServerConnection(asyncio.Protocol):
             self._reset()
         else:
             self._close()
+
+    def give_up(self) -> None:
+        """The gateway stops and waits no longer: an exchange without an answer gets one, one with half of it ends."""
+        if self.exchange is not None:
+            self.exchange.gateway_stops()
 
     def abort(self) -> None:
         """Close at once."""
@@ -297,9 +307,14 @@ class ServerConnection(asyncio.Protocol):
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
+                if not self.write_blocked:
+                    # Whose connection is not read leaves unnoticed: it is looked after now and then.
+                    self.deadline = time.monotonic() + _LOOK_INTERVAL
 
     def _touch(self) -> None:
-        self.deadline = time.monotonic() + self._server.client_idle_timeout
+        """The client has moved; but while it takes nothing of the response, only its taking counts."""
+        if not self.write_blocked:
+            self.deadline = time.monotonic() + self._server.client_idle_timeout
 
     def _head(self, data: bytes) -> None:
         if self._held or self.write_blocked:
@@ -354,7 +369,7 @@ class ServerConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return
-        self.deadline = time.monotonic() + self._server.client_idle_timeout
+        self._touch()
         decoder = self._decoder
         if decoder is None:
             rest = b""
@@ -373,7 +388,8 @@ class ServerConnection(asyncio.Protocol):
             done = decoder.done
         if done:
             self.state = State.WAIT
-            self.deadline = _NEVER
+            if not self.write_blocked:
+                self.deadline = _NEVER
             if rest:
                 self._hold(rest)
         if data:
@@ -399,6 +415,7 @@ class ServerConnection(asyncio.Protocol):
     def _drain(self, data: bytes) -> None:
         left = self._remaining - len(data)
         self._remaining = max(0, left)
+        self.deadline = time.monotonic() + _LINGER_TIME
         if left <= 0:
             if left < 0:
                 self._held = data[left:]
@@ -439,6 +456,16 @@ class ServerConnection(asyncio.Protocol):
             return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
         except (OSError, AttributeError):
             return -1
+
+    def _peer_left(self) -> bool:
+        """Whether the client has closed its side, or reset the connection, behind bytes that are not read."""
+        sock = self._transport.get_extra_info("socket")
+        poll = select.poll()
+        try:
+            poll.register(sock.fileno(), select.POLLRDHUP)
+        except (OSError, AttributeError, ValueError):
+            return False
+        return bool(poll.poll(0))
 
     def _linger(self, now: float) -> None:
         """Close our side first and give what the client is still sending somewhere to go (RFC 9112 section 9.6)."""

@@ -28,6 +28,7 @@ from gateway.wire.response import (
 # An answer that nobody wants any more is read to its end if that is cheaper than a new connection.
 _DISCARD_BYTES = 65_536
 _DISCARD_TIME = 1.0
+_MAX_INFORMATIONAL = 16
 
 
 class Loss(Enum):
@@ -87,6 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_fields",
         "_framing",
         "_in_body",
+        "_informational",
         "_keep_alive",
         "_last",
         "_last_head",
@@ -123,6 +125,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._keep_alive = False
+        self._informational = 0
         self._discard_left = 0
         self._paused = False
         self.received = False
@@ -150,6 +153,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._to_head = to_head
         self._request_open = more
         self.received = False
+        self._informational = 0
         self._transport.write(head)
 
     def write(self, body: bytes) -> None:
@@ -290,6 +294,9 @@ class UpstreamConnection(asyncio.Protocol):
             if response.status == 101:
                 sink.switched(response, data)
                 return
+            self._informational += 1
+            if self._informational > _MAX_INFORMATIONAL:
+                raise ResponseError("more informational responses than anybody needs")
             sink.informational(response)
             if self._sink is not sink or not data:
                 return

@@ -78,7 +78,7 @@ class TestFakeUpstream:
             client.send(b"abcd")
             upstream.wait_until(lambda up: up.received == b"abcd")
             client.reset()
-            upstream.wait_until(lambda up: up.connections[0].ended == "reset")
+            upstream.wait_until(lambda up: [c.ended for c in up.connections] == ["reset"])
 
     def test_leaves_no_connection_behind(self) -> None:
         with FakeUpstream([Pause(60.0)]) as upstream:
@@ -113,7 +113,7 @@ class TestAsyncRawClient:
             client = await AsyncRawClient.connect(upstream.port)
             await client.send(b"x")
             await client.reset()
-            await asyncio.to_thread(upstream.wait_until, lambda up: up.connections[0].ended == "reset")
+            await asyncio.to_thread(upstream.wait_until, lambda up: [c.ended for c in up.connections] == ["reset"])
 
 
 class TestChildProcess:

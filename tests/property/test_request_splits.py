@@ -74,7 +74,7 @@ class RecordingExchange:
     def client_blocked(self) -> None:
         pass
 
-    client_ready = client_blocked
+    client_ready = gateway_stops = client_blocked
 
 
 class RecordingFront:

@@ -1,0 +1,107 @@
+"""Who is to blame: what must not count against an upstream, and who must not be waited for."""
+
+import json
+import threading
+import time
+
+from tests.conformance.wire.clients import plain
+from tests.conformance.wire.upstream import ProgrammedUpstream, ok
+from tests.conftest import StartGateway
+from tests.support.fake_upstream import Close, FakeUpstream, Pause, ReadHead, Reset, Send, respond
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_http import RawClient
+from tests.support.stub_process import StubProcess
+from tests.support.waiting import eventually
+
+_CIRCUIT = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3", "RETRY_BASE_DELAY_SECONDS": "0.01"}
+
+
+def at_once(gateway: GatewayProcess, target: str, count: int) -> list[int]:
+    """The statuses of that many requests sent at the same time."""
+    statuses: list[int] = []
+    threads = [threading.Thread(target=lambda: statuses.append(gateway.get(target).status)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return statuses
+
+
+def in_flight(gateway: GatewayProcess) -> float:
+    lines = gateway.get("/metrics").body.decode().splitlines()
+    return float(next(line for line in lines if line.startswith("http_requests_in_flight ")).split()[1])
+
+
+def test_connections_that_died_of_old_age_do_not_count_against_the_upstream(start_gateway: StartGateway) -> None:
+    # Every connection serves one request, slowly enough for eight to be open, and resets the next.
+    script = (ReadHead(), Pause(0.3), Send(respond(b"ok")), ReadHead(), Reset())
+    with FakeUpstream(*[script] * 24) as upstream:
+        gateway = start_gateway(plain(upstream.url, **_CIRCUIT))
+        assert at_once(gateway, "/proxy/x", 8) == [200] * 8
+        for _ in range(6):
+            assert gateway.get("/proxy/x").status == 200
+
+
+def test_a_post_on_a_dead_connection_is_not_repeated_and_not_counted(start_gateway: StartGateway) -> None:
+    script = (ReadHead(), Pause(0.3), Send(respond(b"ok")), ReadHead(), Reset())
+    with FakeUpstream(*[script] * 12) as upstream:
+        gateway = start_gateway(plain(upstream.url, **_CIRCUIT))
+        assert at_once(gateway, "/proxy/x", 5) == [200] * 5
+        for _ in range(5):
+            assert gateway.request("POST", "/proxy/x", b"").status == 502
+        assert gateway.get("/status/breakers").json()["default"]["state"] == "closed"
+
+
+def test_waiting_for_our_own_pool_is_not_the_upstreams_failure(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(
+        plain(stub.url, **_CIRCUIT, UPSTREAM_MAX_CONNECTIONS="2", UPSTREAM_TIMEOUT="1.2", UPSTREAM_TOTAL_TIMEOUT="9")
+    )
+    statuses = at_once(gateway, "/proxy/slow?seconds=0.8", 8)
+    assert set(statuses) <= {200, 503}
+    assert statuses.count(200) >= 2
+    circuit = gateway.get("/status/breakers").json()["default"]
+    assert (circuit["state"], circuit["failures"]) == ("closed", 0)
+
+
+def test_a_client_that_leaves_behind_unread_bytes_is_noticed(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(plain(stub.url, UPSTREAM_TIMEOUT="30", UPSTREAM_TOTAL_TIMEOUT="40"))
+    with RawClient(gateway.port) as client:
+        client.send(b"GET /proxy/slow?seconds=20 HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.send(b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n" * 8000)
+        eventually(lambda: in_flight(gateway) == 1, "the request being in flight", 5.0)
+        client.reset()
+    eventually(lambda: in_flight(gateway) == 0, "the exchange of the client that left being over", 5.0)
+
+
+def test_neither_side_moving_does_not_last_for_ever(start_gateway: StartGateway) -> None:
+    """The client reads nothing of a response without end and sends a body that nobody takes."""
+    endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
+    script = (ReadHead(), Send(endless + (b"4000\r\n" + b"y" * 0x4000 + b"\r\n") * 1500), Pause(30.0), Close())
+    with FakeUpstream(script) as upstream:
+        gateway = start_gateway(plain(upstream.url, CLIENT_IDLE_TIMEOUT_SECONDS="1", UPSTREAM_IDLE_TIMEOUT="2"))
+        with RawClient(gateway.port) as client:
+            client.send(b"POST /proxy/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
+            feeding = threading.Thread(target=_feed, args=(client,))
+            feeding.start()
+            eventually(lambda: in_flight(gateway) == 1, "the exchange being in flight", 5.0)
+            eventually(lambda: in_flight(gateway) == 0, "the exchange being given up", 12.0)
+            feeding.join()
+
+
+def _feed(client: RawClient) -> None:
+    deadline = time.monotonic() + 20.0
+    try:
+        while time.monotonic() < deadline:
+            client.send(b"z" * 65_536)
+    except OSError:
+        return
+
+
+def test_an_upstream_that_informs_without_end_is_cut_off(start_gateway: StartGateway) -> None:
+    with ProgrammedUpstream() as upstream:
+        upstream.on("/many", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 40 + ok())
+        gateway = start_gateway(plain(upstream.url, RETRY_MAX_ATTEMPTS="1"))
+        with RawClient(gateway.port) as client:
+            answer = client.request(b"GET /proxy/many HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (answer.status, json.loads(answer.body)["reason"]) == (502, "upstream_protocol_error")
+        assert len(answer.interim) == 16
