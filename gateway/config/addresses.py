@@ -21,6 +21,7 @@ _HOSTNAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?", re.ASCII)
 # RFC 3986 pchar, and slashes between the segments.
 _PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*", re.ASCII)
 _DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+_LOOPBACK: dict[int, IPv4Address | IPv6Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
 
 HOST_ALLOWED = "a host name, an IPv4 address or an IPv6 address"
 URL_ALLOWED = (
@@ -60,8 +61,31 @@ def host_port(text: str, default_port: int | None, allowed: str) -> tuple[str, i
 
 def written(name: str, port: int, scheme: str) -> str:
     """The authority as it stands in a `Host` field: the scheme's own port is left out (RFC 9110 section 4.2.3)."""
-    bracketed = f"[{name}]" if ":" in name else name
-    return bracketed if port == DEFAULT_PORTS[scheme] else f"{bracketed}:{port}"
+    full = host_and_port(name, port)
+    return full.rpartition(":")[0] if port == DEFAULT_PORTS[scheme] else full
+
+
+def host_and_port(name: str, port: int) -> str:
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+def reaches(destination: str, listener: str) -> bool:
+    """Whether a connection to `destination` is certain to end at `listener`, on the same machine and port.
+
+    Both are hosts as `host` returns them; `listener` may be empty, which is every address. Certain is what holds on any
+    machine: the two are the same, or the listener has a loopback address that is meant. `localhost` is both loopback
+    addresses (RFC 6761 section 6.3); the unspecified address of either family connects to loopback. Which other
+    addresses a machine has, and what other names mean there, is not asked.
+    """
+    if destination == listener:
+        return True
+    meant = _meant(destination)
+    if not listener:
+        return any(address.is_loopback for address in meant)
+    own = _ip(listener)
+    if own is not None and own.is_unspecified:
+        return any(address.is_loopback and address.version == own.version for address in meant)
+    return not meant.isdisjoint(_meant(listener))
 
 
 def path(text: str, allowed: str) -> str:
@@ -160,6 +184,18 @@ def redis_url(text: str) -> RedisUrl:
         password=unquote(parts.password) if parts.password else None,
         tls=parts.scheme == "rediss",
     )
+
+
+def _meant(name: str) -> frozenset[IPv4Address | IPv6Address]:
+    """The addresses to connect to, as far as the name itself says."""
+    if name.rstrip(".").rpartition(".")[2] == "localhost":
+        return frozenset(_LOOPBACK.values())
+    address = _ip(name)
+    if address is None:
+        return frozenset()
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return frozenset({_LOOPBACK[address.version] if address.is_unspecified else address})
 
 
 def _ip(text: str) -> IPv4Address | IPv6Address | None:

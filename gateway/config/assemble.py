@@ -167,6 +167,7 @@ class Assembly:
         place = self._place("upstream")
         upstreams = {}
         if own_route and DEFAULT not in file.upstreams:
+            self._check_own_address(target)
             endpoints = tuple(EndpointConfig(host, port) for host, port in target.addresses)
             self._check_tls_files(own, place)
             upstreams[DEFAULT] = _upstream(
@@ -184,6 +185,7 @@ class Assembly:
         """The file may tune `default` and leave its address to `UPSTREAM_URL`, but not contradict it."""
         location = ("upstreams", DEFAULT, "endpoints")
         if "endpoints" not in entry:
+            self._check_own_address(target)
             endpoints = [{"host": host, "port": port} for host, port in target.addresses]
             url = {"endpoints": endpoints, "scheme": target.scheme, "base_path": target.base_path or "/"}
             return url | entry
@@ -214,6 +216,9 @@ class Assembly:
             location = ("upstreams", name, "endpoints", index)
             own_scheme = entry.scheme or scheme
             text = shown(f"{own_scheme}://{addresses.written(entry.host, entry.port, own_scheme)}")
+            if self.tree.holds(location) and self._is_own(entry.host, entry.port):
+                allowed = _not_itself(entry.host, entry.port)
+                self.problems.append(Problem(self.tree.source(location), text, allowed))
             if own_scheme != scheme:
                 self.problems.append(Problem(self.tree.source(location), text, f"{scheme}, as the whole upstream"))
             first = seen.setdefault((entry.host, entry.port), index)
@@ -223,6 +228,23 @@ class Assembly:
                     Problem(self.tree.source(location), text, f"each endpoint once; it is {other} too")
                 )
         return tuple(EndpointConfig(entry.host, entry.port, entry.weight) for entry in entries)
+
+    def _is_own(self, host: str, port: int) -> bool:
+        server = self.settings.server
+        known = self.broken.isdisjoint({"HOST", "PORT"})
+        return known and port == server.port and addresses.reaches(host, server.host)
+
+    def _check_own_address(self, target: addresses.Target) -> None:
+        """`UPSTREAM_URL` as the gateway's own address would be a loop; its default is where PORT must not be."""
+        own = next((address for address in target.addresses if self._is_own(*address)), None)
+        if own is None or "UPSTREAM_URL" in self.broken:
+            return
+        url = self.settings.default_upstream.url
+        if "UPSTREAM_URL" in self.variables.given:
+            self._place("default_upstream").report(("url",), url, _not_itself(*own))
+        else:
+            allowed = f"another port than that of UPSTREAM_URL, which is {url} unless set"
+            self._place("server").report(("port",), own[1], allowed)
 
     def _check_tls_files(self, upstream: Upstream, place: Place) -> None:
         tls = upstream.tls
@@ -319,6 +341,10 @@ class Assembly:
         checks.queue(shedding, (), self._place("shedding"))
         limit = LimitSettings(shedding.limit, shedding.max_queue, shedding.queue_timeout)
         return SheddingConfig(limit, shedding.status, shedding.retry_after)
+
+
+def _not_itself(host: str, port: int) -> str:
+    return f"servers other than the gateway itself, which listens on {addresses.host_and_port(host, port)}"
 
 
 def _upstream(

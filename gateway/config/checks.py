@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from gateway.config.problems import Problem, number, shown
 from gateway.config.schema import Unit
-from gateway.config.variables import VARIABLES, Variables
+from gateway.config.variables import NAMES, VARIABLES, Variables
 from gateway.config.yaml_tree import Location, Tree, dotted
 
 Steps = tuple[str, ...]
@@ -35,7 +35,6 @@ SETTINGS_PAIRS: tuple[tuple[Steps, Steps], ...] = (
     *((("upstream", *lower), ("upstream", *upper)) for lower, upper in UPSTREAM_PAIRS),
 )
 
-_NAMES = {variable.path: name for name, variable in VARIABLES.items()}
 _UNITS = {
     variable.path: next((note.name for note in variable.field.metadata if isinstance(note, Unit)), "")
     for variable in VARIABLES.values()
@@ -62,7 +61,7 @@ class Place:
         return self.tree is not None and self.tree.holds((*self.location, *path))
 
     def variable(self, path: Steps) -> str:
-        return _NAMES[(*self.settings, *path)]
+        return NAMES[(*self.settings, *path)]
 
     def name(self, path: Steps) -> str:
         return dotted((*self.location, *path)) if self._in_file(path) else self.variable(path)

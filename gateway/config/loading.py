@@ -1,5 +1,6 @@
 """Environment, `.env` and file in; one `GatewayConfig` or every problem out."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +13,8 @@ from gateway.config.model import GatewayConfig
 from gateway.config.problems import ConfigError, Problem, nearest, shown
 from gateway.config.schema import nest, problem
 from gateway.config.settings import Settings
-from gateway.config.variables import VARIABLES, Variables
+from gateway.config.variables import NAMES, VARIABLES, Variables
 from gateway.config.yaml_tree import Tree
-
-_PATHS = {variable.path: name for name, variable in VARIABLES.items()}
 
 
 def load(environ: Mapping[str, str] = os.environ, env_file: Path | None = Path(".env")) -> GatewayConfig:
@@ -45,12 +44,14 @@ def _settings(given: Variables, problems: list[Problem]) -> tuple[Settings, froz
     broken = set()
     for detail in details:
         path = tuple(step for step in detail["loc"] if isinstance(step, str))
-        name = _PATHS[path]
+        name = NAMES[path]
         each = given.given[name]
         broken.add(name)
-        found = problem(Settings, detail, each.source, secret=VARIABLES[name].env.secret)
-        if each.allowed is not None:
-            found = Problem(each.source, shown(each.written), each.allowed)
+        secret = VARIABLES[name].env.secret
+        found = problem(Settings, detail, each.source, secret=secret)
+        if path == detail["loc"]:  # not an item of a list, which is shown by itself
+            value = shown(each.written, secret=secret)
+            found = dataclasses.replace(found, value=value, allowed=each.allowed or found.allowed)
         problems.append(found)
     rest = {name: value for name, value in values.items() if name not in broken}
     return Settings(**nest(Settings, rest)), frozenset(broken)

@@ -61,7 +61,10 @@ def env_example() -> str:
             lines.append(f"#{name}={variable.default_text}")
         else:
             lines += [f"# Here {value}: {why}.", f"{name}={value}"]
-    lines += ["", "## Aliases of the platform runbook, in their own units (not together with the name they stand for)"]
+    lines += [
+        "",
+        "## Aliases of the platform runbook, in their own units; beside the name they stand for they must agree",
+    ]
     for name, alias in ALIASES.items():
         lines += [f"# {alias.target}, {alias.meaning}. Not set by default; {alias.allowed}.", f"#{name}="]
     return "\n".join(lines) + "\n"

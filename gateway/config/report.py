@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gateway.config.addresses import host_and_port
 from gateway.config.model import GatewayConfig, RedisConfig, RouteConfig, UpstreamConfig
 from gateway.config.problems import MASK, number
 
@@ -133,8 +134,7 @@ def _rate_limit(config: GatewayConfig, name: str) -> dict[str, str]:
 
 def _listener(config: GatewayConfig) -> str:
     server = config.server
-    host = f"[{server.host}]" if ":" in server.host else server.host or "*"
-    return f"{'https' if server.tls else 'http'} on {host}:{server.port}"
+    return f"{'https' if server.tls else 'http'} on {host_and_port(server.host or '*', server.port)}"
 
 
 def _store(redis: RedisConfig | None) -> str:
@@ -145,7 +145,7 @@ def _store(redis: RedisConfig | None) -> str:
 
 
 def _endpoint(host: str, port: int, weight: int = 1) -> str:
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = host_and_port(host, port)
     return address if weight == 1 else f"{address}*{weight}"
 
 

@@ -120,7 +120,7 @@ def allowed(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 def problem(root: type[BaseModel], error: ErrorDetails, source: str, *, secret: bool = False) -> Problem:
     """Translate one pydantic error about a value at `error["loc"]` under `root`."""
-    location = tuple(part for part in error["loc"] if part != "[key]")
+    location = error["loc"]
     parent, kind, notes = _find(root, location)
     context = error.get("ctx", {})
     if error["type"] == "extra_forbidden":
@@ -192,8 +192,6 @@ def _find(
             if field is None:
                 return parent, None, ()
             kind, notes = field.annotation, tuple(field.metadata)
-        elif get_origin(kind) is dict:
-            kind, notes = get_args(kind)[1], ()
         elif get_origin(kind) is list:
             kind, notes = get_args(kind)[0], ()
     return parent, kind, notes

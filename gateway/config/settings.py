@@ -308,7 +308,9 @@ class DefaultUpstream(Section):
 
     url: Annotated[
         UpstreamUrl,
-        Env("UPSTREAM_URL", "Where /proxy/ goes: the endpoints of the upstream named default"),
+        Env(
+            "UPSTREAM_URL", "Where /proxy/ goes: the endpoints of the upstream named default; never the gateway itself"
+        ),
     ] = "http://127.0.0.1:5001"
 
 

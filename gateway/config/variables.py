@@ -22,6 +22,7 @@ from gateway.config.schema import Variable, variables
 from gateway.config.settings import Settings
 
 VARIABLES: Mapping[str, Variable] = {variable.env.name: variable for variable in variables(Settings)}
+NAMES: Mapping[tuple[str, ...], str] = {variable.path: name for name, variable in VARIABLES.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,23 @@ def test_all_problems_at_once_one_line_each() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "rest"),
+    [
+        ("LOG_LEVEL", "debgu", "DEBUG or INFO or WARNING or ERROR or CRITICAL; did you mean DEBUG?"),
+        ("LOAD_SHED_STATUS", "0500", "429 or 503"),
+        ("ACCESS_LOG", "Maybe", "true or false"),
+    ],
+)
+def test_a_value_is_shown_as_it_was_written(name: str, value: str, rest: str) -> None:
+    assert problems({name: value}) == [f'environment {name}: "{value}"; allowed: {rest}']
+
+
+def test_of_a_list_only_the_item_is_shown() -> None:
+    (line,) = problems({"RETRY_STATUSES": "502,200"})
+    assert line.startswith('environment RETRY_STATUSES: "200"; ')
+
+
 def test_a_value_never_breaks_the_line() -> None:
     assert len(problems({"LOG_FORMAT": "a\nb\r\x1b[2J" + "x" * 500})) == 1
     assert "\x1b" not in problems({"LOG_FORMAT": "a\x1b[2J"})[0]
@@ -294,6 +311,10 @@ class TestAliases:
         same = {ALIASES[alias].target: str(expected), alias: value}
         assert load(same, None) == config
 
+    def test_both_in_one_source_must_agree(self) -> None:
+        config = load({"MAX_RETRIES": "2", "RETRY_MAX_ATTEMPTS": "3"}, None)
+        assert config.upstreams["default"].retry.max_attempts == 3
+
     def test_contradiction(self) -> None:
         assert problems({"MAX_RETRIES": "3", "RETRY_MAX_ATTEMPTS": "3"}) == [
             (
@@ -345,6 +366,102 @@ class TestUnknownNames:
         assert load(links, None) == load({}, None)
 
 
+ANY_IPV4 = "0.0.0.0"  # noqa: S104 - nothing here listens
+
+
+class TestTheGatewayAsItsOwnUpstream:
+    """Refused where it is certain on any machine: the same port, and an address that the listener must have."""
+
+    @pytest.mark.parametrize(
+        ("host", "url"),
+        [
+            ("", "http://127.0.0.1:5000"),
+            ("", "http://localhost:5000/base"),
+            ("", "http://LOCALHOST.:5000"),
+            ("", "http://gateway.localhost:5000"),
+            ("", "http://127.8.8.8:5000"),
+            ("", "http://[::1]:5000"),
+            ("", "http://[::ffff:127.0.0.1]:5000"),
+            ("", "http://0.0.0.0:5000"),
+            ("", "http://[::]:5000"),
+            ("", "https://localhost:5000"),
+            (ANY_IPV4, "http://127.0.0.1:5000"),
+            (ANY_IPV4, "http://0.0.0.0:5000"),
+            (ANY_IPV4, "http://localhost:5000"),
+            ("::", "http://[::1]:5000"),
+            ("::", "http://localhost:5000"),
+            ("127.0.0.1", "http://127.0.0.1:5000"),
+            ("127.0.0.1", "http://localhost:5000"),
+            ("127.0.0.1", "http://0.0.0.0:5000"),
+            ("::1", "http://[0:0::1]:5000"),
+            ("localhost", "http://127.0.0.1:5000"),
+            ("localhost", "http://[::1]:5000"),
+            ("localhost", "http://localhost:5000"),
+            ("10.0.0.5", "http://10.0.0.5:5000"),
+            ("edge.example", "http://Edge.Example:5000"),
+        ],
+    )
+    def test_refused(self, host: str, url: str) -> None:
+        (line,) = problems({"HOST": host, "UPSTREAM_URL": url})
+        assert line.startswith(f'environment UPSTREAM_URL: "{url}"; allowed: servers other than the gateway itself, ')
+
+    @pytest.mark.parametrize(
+        ("host", "url"),
+        [
+            ("", "http://127.0.0.1:5001"),
+            ("", "http://localhost"),
+            ("", "http://10.0.0.5:5000"),
+            ("", "http://gateway:5000"),
+            (ANY_IPV4, "http://[::1]:5000"),
+            ("::", "http://127.0.0.1:5000"),
+            ("127.0.0.1", "http://127.0.0.2:5000"),
+            ("127.0.0.1", "http://[::1]:5000"),
+            ("10.0.0.5", "http://127.0.0.1:5000"),
+            ("10.0.0.5", "http://localhost:5000"),
+            ("10.0.0.5", "http://10.0.0.6:5000"),
+            ("edge.example", "http://localhost:5000"),
+        ],
+    )
+    def test_another_server_or_not_certain(self, host: str, url: str) -> None:
+        assert load({"HOST": host, "UPSTREAM_URL": url}, None)
+
+    def test_the_line(self) -> None:
+        assert problems({"UPSTREAM_URL": "http://10.0.0.5:5000, http://localhost:5000"}) == [
+            (
+                'environment UPSTREAM_URL: "http://10.0.0.5:5000, http://localhost:5000"; allowed: servers other than '
+                "the gateway itself, which listens on localhost:5000"
+            )
+        ]
+
+    def test_a_port_that_the_scheme_implies(self) -> None:
+        assert problems({"UPSTREAM_URL": "https://localhost", "PORT": "443"}) == [
+            (
+                'environment UPSTREAM_URL: "https://localhost"; allowed: servers other than the gateway itself, '
+                "which listens on localhost:443"
+            )
+        ]
+
+    def test_the_port_is_to_blame_if_the_url_is_the_default(self) -> None:
+        assert problems({"PORT": "5001"}) == [
+            (
+                'environment PORT: "5001"; allowed: another port than that of UPSTREAM_URL, which is '
+                "http://127.0.0.1:5001 unless set"
+            )
+        ]
+        assert load({"PORT": "5001", "HOST": "10.0.0.5"}, None)
+
+    @pytest.mark.parametrize(
+        "environ",
+        [
+            {"PORT": "x", "UPSTREAM_URL": "http://localhost:5000"},
+            {"HOST": "a b", "UPSTREAM_URL": "http://localhost:5000"},
+            {"PORT": "5001", "UPSTREAM_URL": "x"},
+        ],
+    )
+    def test_nothing_follows_from_a_value_that_was_refused(self, environ: dict[str, str]) -> None:
+        assert len(problems(environ)) == 1
+
+
 class TestRelations:
     @pytest.mark.parametrize(
         ("environ", "line"),
@@ -385,6 +502,14 @@ class TestRelations:
                     'environment RATE_LIMIT_TTL: "1"; allowed: at least RATE_LIMIT_CAPACITY / RATE_LIMIT_REFILL_RATE, '
                     "which is 2.5 seconds"
                 ),
+            ),
+            (
+                {"ADMIN_PORT": "5000"},
+                'environment ADMIN_PORT: "5000"; allowed: another port than PORT',
+            ),
+            (
+                {"ALERT_WEBHOOK_SECRET": "hunter2"},
+                "environment ALERT_WEBHOOK_SECRET: ***; allowed: only with ALERT_WEBHOOK_URL",
             ),
             (
                 {"MAX_CONNECTIONS": "10", "MAX_WEBSOCKET_CONNECTIONS": "20"},

@@ -1,5 +1,7 @@
 """The YAML file: its schema, its references, its place beside the environment, and the files that it names."""
 
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,35 +15,6 @@ from gateway.policy.limit import LimitSettings
 from gateway.policy.token_bucket import RateLimitPolicy
 
 REPOSITORY = Path(__file__).parents[2]
-
-# A self-signed certificate for localhost and its key, and a key of no certificate; nothing else uses them.
-CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIBfzCCASWgAwIBAgIUP2lWvUy0j4XcSHmNC7h539lrH7swCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMjAzMDExOVoYDzIxMjYxMDI5
-MDMwMTE5WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAAQTJxvw7rrZhMRZ2Pg572zxnJ2foK2c8f5RwESeKFSpWiy19Dxq8RMJ
-nAyBftlSykWr/Kldzob6hJ/nsMZaydhwo1MwUTAdBgNVHQ4EFgQUeOXUv52LTzdF
-KIhuljou4Sy+cLswHwYDVR0jBBgwFoAUeOXUv52LTzdFKIhuljou4Sy+cLswDwYD
-VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiEArynDjQ7qNIr10MZn8tHp
-DbbQaCK9yoMF989P/hO3d5MCIAgpU6DKcyMivlH94tNU3703zDbVlUvKaEBe50XV
-bVAZ
------END CERTIFICATE-----
-"""
-KEY = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgcv/X9lCHTZqqkBre
-hDNZXYhR4VzS34cmX5bpqKvNPZChRANCAAQTJxvw7rrZhMRZ2Pg572zxnJ2foK2c
-8f5RwESeKFSpWiy19Dxq8RMJnAyBftlSykWr/Kldzob6hJ/nsMZaydhw
------END PRIVATE KEY-----
-"""
-OTHER_KEY = """\
------BEGIN EC PRIVATE KEY-----
-MHcCAQEEIDElXRouCG+Xdim0UYe8QdKQpBeBt5RxaH0yBg6VzohuoAoGCCqGSM49
-AwEHoUQDQgAEO+2Uk8PddLy1Y4EGXB5iY8HZ7Gp9wPFvaIvcCpykE+SfbfviJxzr
-KgdOKD5JkiOaGYvFbbiexS5DOmVqrFHfFA==
------END EC PRIVATE KEY-----
-"""
 
 Load = Callable[..., GatewayConfig]
 Refused = Callable[..., list[str]]
@@ -342,6 +315,38 @@ def test_an_endpoint_twice(refused: Refused) -> None:
 
 
 @pytest.mark.parametrize(
+    ("endpoints", "place", "shown"),
+    [
+        ("['h:1', 'localhost:5000']", "endpoints[1]", "http://localhost:5000"),
+        ("['https://[::1]:5000']", "endpoints[0]", "https://[::1]:5000"),
+        ("[{host: 127.0.0.1, port: 5000}]", "endpoints[0]", "http://127.0.0.1:5000"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a", "default"])
+def test_an_endpoint_that_is_the_gateway_itself(
+    loaded: Load, refused: Refused, name: str, endpoints: str, place: str, shown: str
+) -> None:
+    text = f"upstreams: {{{name}: {{endpoints: {endpoints}}}}}\n"
+    where = shown.partition("//")[2]
+    assert refused(text) == [
+        (
+            f'gateway.yaml:1 upstreams.{name}.{place}: "{shown}"; allowed: servers other than the gateway itself, '
+            f"which listens on {where}"
+        )
+    ]
+    assert loaded(text, {"PORT": "5005"})
+
+
+def test_a_url_that_is_the_gateway_itself_behind_an_upstream_of_the_file(loaded: Load, refused: Refused) -> None:
+    text = "upstreams: {default: {balance: round_robin}}\n"
+    (line,) = refused(text, {"UPSTREAM_URL": "http://localhost:5000"})
+    assert line.startswith('environment UPSTREAM_URL: "http://localhost:5000"; allowed: servers other than ')
+    (line,) = refused(text, {"PORT": "5001"})
+    assert line.startswith('environment PORT: "5001"; allowed: another port than that of UPSTREAM_URL')
+    assert loaded(route("prefix: /p"), {"PORT": "5001"}), "nothing goes to the default of UPSTREAM_URL"
+
+
+@pytest.mark.parametrize(
     "prefix", ["p", "/a?b", "/a#b", "/a/../b", "/./", "/a/%2E%2e/b", "//a", "/a//b", "/ä", "/a b", "/%g1"]
 )
 def test_prefixes_that_are_refused(refused: Refused, prefix: str) -> None:
@@ -371,13 +376,28 @@ def test_the_same_prefix_on_another_host_is_another_route(loaded: Load) -> None:
     assert len(loaded(text).routes) == 2
 
 
+@pytest.fixture(scope="module")
+def pem_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a self-signed certificate and its key, the key of no certificate, and neither."""
+    directory = tmp_path_factory.mktemp("pem")
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    for name, form in (("cert", ("-x509", "-days", "2")), ("other-request", ())):
+        key = "key.pem" if name == "cert" else "other.pem"
+        subprocess.run(
+            ["openssl", "req", *form, *new_key, "-subj", "/CN=localhost", "-keyout", key, "-out", f"{name}.pem"],
+            cwd=directory,
+            check=True,
+            capture_output=True,
+        )
+    (directory / "junk.pem").write_text("junk")
+    return directory
+
+
 class TestFiles:
     @pytest.fixture(autouse=True)
-    def pem(self, tmp_path: Path) -> None:
-        (tmp_path / "cert.pem").write_text(CERTIFICATE)
-        (tmp_path / "key.pem").write_text(KEY)
-        (tmp_path / "other.pem").write_text(OTHER_KEY)
-        (tmp_path / "junk.pem").write_text("junk")
+    def pem(self, pem_files: Path, tmp_path: Path) -> None:
+        for name in ("cert.pem", "key.pem", "other.pem", "junk.pem"):
+            shutil.copy(pem_files / name, tmp_path)
 
     def test_good_ones(self, loaded: Load) -> None:
         tls = "scheme: https\n    tls: {ca_file: cert.pem, cert_file: cert.pem, key_file: key.pem}"
