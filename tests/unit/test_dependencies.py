@@ -1,0 +1,53 @@
+"""`pyproject.toml` names every distribution that the code imports: nothing comes only by way of another package."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = ("gateway", "upstream_stub")
+AROUND = ("benchmarks", "scripts", "tests")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+RUNTIME = PROJECT["dependencies"]
+EXTRAS = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imported(directory: str) -> Iterator[str]:
+    """The top-level packages, ours and the standard library's left out."""
+    for path in (ROOT / directory).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for name in names:
+                top = name.partition(".")[0]
+                if top not in sys.stdlib_module_names and top not in {*PROGRAM, *AROUND}:
+                    yield top
+
+
+@pytest.mark.parametrize(
+    ("directories", "requirements"), [(PROGRAM, RUNTIME), (AROUND, [*RUNTIME, *EXTRAS])], ids=["program", "around"]
+)
+def test_every_import_is_declared(directories: tuple[str, ...], requirements: list[str]) -> None:
+    declared = {normalised(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in requirements}
+    distributions = packages_distributions()
+    undeclared = {
+        package
+        for directory in directories
+        for package in imported(directory)
+        # An extra need not be installed; then the package is taken to be called like its distribution.
+        if declared.isdisjoint(normalised(name) for name in distributions.get(package, [package]))
+    }
+    assert undeclared == set()
