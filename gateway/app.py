@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 import uvloop
 
 from gateway import __version__
-from gateway.config.model import ErrorsConfig, GatewayConfig, LogConfig
+from gateway.config.model import ErrorsConfig, GatewayConfig, LogConfig, RouteConfig
 from gateway.control import api
 from gateway.control.access import Access
 from gateway.control.app import ControlPlane
@@ -39,7 +39,7 @@ from gateway.fleet.sync import FleetSync
 from gateway.live_view import FleetCommands, LiveView, alert_facts
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.proxy.admission import BulkheadGate, LimitGate, RateLimitGate, Shedding, bulkhead_gate
+from gateway.proxy.admission import Gate, LimitGate, RateLimitGate, Shedding, bulkhead_gate
 from gateway.proxy.explain import Explain
 from gateway.proxy.front import Front
 from gateway.proxy.health_check import EndpointCheck, HealthChecker
@@ -50,7 +50,7 @@ from gateway.store.redis_figures import RedisFigures
 from gateway.telemetry import app_log
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alerts import AlertCheck, Alerts, AlertSettings, Facts
-from gateway.telemetry.errors import ErrorLog, unrecorded
+from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.figures import Figures, Records
 from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.log_files import LogFiles
@@ -149,7 +149,7 @@ class Gateway:
             config.service,
             config.upstreams,
             capacity=config.errors.recent_max,
-            on_record=files.record if files is not None else unrecorded,
+            on_record=files.record if files is not None else None,
         )
 
         self._history = CircuitHistory(config.upstreams)
@@ -200,27 +200,28 @@ class Gateway:
             )
             for name, upstream in config.upstreams.items()
         }
-        self._routes = [
-            Route(
-                route,
-                self._upstreams[route.upstream],
-                config.rate_limits.policies[route.rate_limit] if route.rate_limit is not None else None,
-                legacy_headers=config.rate_limits.legacy_headers,
-            )
-            for route in config.routes
-        ]
         shedding = Shedding(config.shedding, metrics, rng)
         self._in_flight = ConcurrencyLimit(config.shedding.limit)
-        gates = (
-            LimitGate(self._in_flight, shedding.refuse, loop),
-            RateLimitGate(self._limiter, metrics),
-            BulkheadGate(
-                {
-                    name: bulkhead_gate(name, upstream.bulkhead, metrics, rng, loop)
-                    for name, upstream in self._upstreams.items()
-                }
-            ),
-        )
+        policies = config.rate_limits.policies
+        first_gate = LimitGate(self._in_flight, shedding.refuse, loop)
+        rate_limits = {name: RateLimitGate(self._limiter, policy, metrics) for name, policy in policies.items()}
+        bulkheads = {
+            name: bulkhead_gate(name, upstream.bulkhead, metrics, rng, loop)
+            for name, upstream in self._upstreams.items()
+        }
+
+        def live(route: RouteConfig) -> Route:
+            limit = route.rate_limit
+            gates: tuple[Gate | None, ...] = (first_gate, rate_limits.get(limit or ""), bulkheads[route.upstream])
+            return Route(
+                route,
+                self._upstreams[route.upstream],
+                policies[limit] if limit is not None else None,
+                tuple(gate for gate in gates if gate is not None),
+                legacy_headers=config.rate_limits.legacy_headers,
+            )
+
+        self._routes = [live(route) for route in config.routes]
         self._view = view = LiveView(
             config.service, __version__, self._circuits, self._link if self._store is not None else None
         )
@@ -251,7 +252,6 @@ class Gateway:
         self._front = Front(
             loop,
             self._routes,
-            gates,
             Identification(server.trusted_proxies, server.via_name),
             shedding,
             metrics,

@@ -43,21 +43,6 @@ _REQUEST_ID = b"0af7651916cd43dd8448eb211c80319c"
 _PEER = "203.0.113.7"
 
 
-class _Over:
-    """An exchange that is over, as the access log sees it."""
-
-    def __init__(self) -> None:
-        self.request_id = self.correlation_id = _REQUEST_ID
-        self.endpoint = "127.0.0.1:5001"
-        self.status = 200
-        self.bytes_in = 0
-        self.bytes_out = 261
-        self.upstream_seconds = 0.0011
-        self.attempts = 1
-        self.decisions = {"rate_limit": "default:allowed"}
-        self.reason = ""
-
-
 class _Routed:
     def __init__(self, config: RouteConfig) -> None:
         self.host = (config.host or "").encode()
@@ -137,10 +122,11 @@ def _access_log() -> Case:
     prepared = log.prepare(
         {"client": _PEER, "method": "GET", "target": "/proxy/ok", "route": "proxy", "upstream": "default"}
     )
-    over = _Over()
+    endpoint = "127.0.0.1:5001"
+    decisions = {"rate_limit": "allowed"}
 
     def write() -> None:
-        log.exchange(prepared, over, 0.0012)
+        log.exchange(prepared, _REQUEST_ID, _REQUEST_ID, endpoint, 200, 0, 261, 0.0012, 0.0011, 1, decisions, "")
         lines.clear()
 
     return write
@@ -166,7 +152,9 @@ def _plan() -> Case:
     )
     loop.close()
     policy = RateLimitPolicy("default", 50, 20.0)
-    route = Route(RouteConfig("proxy", "/proxy/", "default", strip_prefix=True), upstream, policy, legacy_headers=True)
+    route = Route(
+        RouteConfig("proxy", "/proxy/", "default", strip_prefix=True), upstream, policy, (), legacy_headers=True
+    )
     origin = Identification((), "gateway").direct(_PEER, "http")
     request = requests.Request("GET", b"/proxy/ok", 1, requests.parse_fields(_REQUEST_FIELDS, requests.Limits()))
     requests.check(request)

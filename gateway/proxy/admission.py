@@ -1,46 +1,69 @@
 """The gates in front of the upstream, in the order of docs/behaviour.md.
 
-`try_acquire` answers at once: a permit, a refusal, or None for "cannot say without asking or waiting". Only then does
-`acquire` take the slow way and call `resume` once, later. A permit is released exactly once, by the exchange that
-holds it; `PASS` is the permit that needs no release. What waits can be given up with `abandon`."""
+`try_acquire` answers at once: a permit, a decision of a rate limit, a refusal, or None for "cannot say without asking
+or waiting". Only then does `acquire` take the slow way and call `resume` once, later. A permit is released exactly
+once, by who holds it; a decision is not released. What waits can be given up with `abandon`."""
 
 import asyncio
 import random
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, cast
 
 from gateway.config.model import SheddingConfig
 from gateway.fleet.limiter import Limiter
 from gateway.policy.limit import ConcurrencyLimit, Waiter
-from gateway.policy.token_bucket import Decision
+from gateway.policy.token_bucket import Decision, RateLimitPolicy
 from gateway.proxy.refusal import Refusal
 from gateway.telemetry.metrics import Metrics
-
-if TYPE_CHECKING:
-    from gateway.proxy.exchange import ExchangeState
 
 
 class Permit(Protocol):
     def release(self, now: float) -> None: ...
 
 
-class _Pass:
-    def release(self, now: float) -> None:
-        pass
-
-
-PASS: Permit = _Pass()
-Resume = Callable[[Permit | Refusal], None]
+Answer = Permit | Decision | Refusal
+Resume = Callable[[Answer], None]
 
 
 class Gate(Protocol):
-    def try_acquire(self, ticket: "ExchangeState") -> Permit | Refusal | None: ...
+    def try_acquire(self, client: str, now: float) -> Answer | None: ...
 
-    def acquire(self, ticket: "ExchangeState", resume: Resume) -> object: ...
+    def acquire(self, client: str, resume: Resume) -> object: ...
 
     def abandon(self, waiting: object) -> None: ...
+
+    def refusal(self, decision: Decision) -> Refusal:
+        """What a decision of this gate against a request means to its client."""
+        ...
+
+
+def pass_gates(
+    gates: tuple[Gate, ...], index: int, client: str, now: float, permits: list[Permit]
+) -> tuple[int, Decision | None, Refusal | None]:
+    """Through the gates from `index` on, as far as it goes at once, adding to `permits`. HOT.
+
+    Returns where it ended (at a gate that has to be waited for, or behind the last one), what a rate limit decided on
+    the way, and the refusal that ended it, if any.
+    """
+    decision = None
+    while index < len(gates):
+        gate = gates[index]
+        answer = gate.try_acquire(client, now)
+        if answer is None:
+            break
+        kind = type(answer)
+        if kind is Decision:
+            decision = cast(Decision, answer)
+            if not decision.allowed:
+                return index, decision, gate.refusal(decision)
+        elif kind is Refusal:
+            return index, decision, cast(Refusal, answer)
+        else:
+            permits.append(cast(Permit, answer))
+        index += 1
+    return index, decision, None
 
 
 class LimitGate:
@@ -60,12 +83,12 @@ class LimitGate:
         self._queues = limit.settings.max_queue > 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def try_acquire(self, ticket: object) -> Permit | Refusal | None:
+    def try_acquire(self, client: str, now: float) -> Permit | Refusal | None:
         if self._limit.try_acquire():
             return self
         return None if self._queues else self._refuse("in_flight")
 
-    def acquire(self, ticket: object, resume: Resume) -> Waiter | None:
+    def acquire(self, client: str, resume: Resume) -> Waiter | None:
         waiter = self._limit.enqueue(resume, self._clock())
         if waiter is None:
             self._loop.call_soon(resume, self._refuse("queue_full"))
@@ -76,6 +99,9 @@ class LimitGate:
     def abandon(self, waiting: object) -> None:
         if isinstance(waiting, Waiter):
             self._limit.abandon(waiting)
+
+    def refusal(self, decision: Decision) -> Refusal:
+        raise TypeError("a concurrency limit decides nothing that is to be told")
 
     def release(self, now: float) -> None:
         waiter = self._limit.release(now)
@@ -135,56 +161,32 @@ def bulkhead_gate(
     return LimitGate(limit, refuse, loop)
 
 
-class BulkheadGate:
-    """Each upstream's own limit, found by the ticket."""
-
-    def __init__(self, gates: dict[str, LimitGate]) -> None:
-        self._gates = gates
-
-    def try_acquire(self, ticket: "ExchangeState") -> Permit | Refusal | None:
-        return self._gates[ticket.route.upstream.name].try_acquire(ticket)
-
-    def acquire(self, ticket: "ExchangeState", resume: Resume) -> object:
-        gate = self._gates[ticket.route.upstream.name]
-        return gate, gate.acquire(ticket, resume)
-
-    def abandon(self, waiting: object) -> None:
-        if isinstance(waiting, tuple):
-            gate, waiter = waiting
-            gate.abandon(waiter)
-
-
 class RateLimitGate:
-    def __init__(self, limiter: Limiter, metrics: Metrics) -> None:
+    """The buckets of one policy as a gate."""
+
+    def __init__(self, limiter: Limiter, policy: RateLimitPolicy, metrics: Metrics) -> None:
         self._limiter = limiter
+        self._policy = policy
         self._metrics = metrics
+        self._detail = (
+            f"the client has used up its {policy.capacity} requests, {policy.refill_rate:g} come back a second"
+        )
 
-    def try_acquire(self, ticket: "ExchangeState") -> Permit | Refusal | None:
-        policy = ticket.route.policy
-        if policy is None:
-            return PASS
-        decision = self._limiter.try_take(policy, ticket.client, ticket.started)
-        return None if decision is None else self._decided(ticket, decision)
+    def try_acquire(self, client: str, now: float) -> Decision | None:
+        decision = self._limiter.try_take(self._policy, client, now)
+        if decision is not None:
+            self._metrics.rate_limited(self._policy.name, "allowed" if decision.allowed else "limited")
+        return decision
 
-    def acquire(self, ticket: "ExchangeState", resume: Resume) -> None:
-        policy = ticket.route.policy
-        assert policy is not None  # noqa: S101 - try_acquire passes routes without one
-        self._limiter.take(policy, ticket.client, partial(self._answered, ticket, resume))
+    def acquire(self, client: str, resume: Resume) -> None:
+        self._limiter.take(self._policy, client, partial(self._answered, resume))
 
     def abandon(self, waiting: object) -> None:
         """The token is spent, or will be: it was asked for."""
 
-    def _answered(self, ticket: "ExchangeState", resume: Resume, decision: Decision) -> None:
-        resume(self._decided(ticket, decision))
+    def refusal(self, decision: Decision) -> Refusal:
+        return Refusal(429, "rate_limited", self._detail, decision.retry_after)
 
-    def _decided(self, ticket: "ExchangeState", decision: Decision) -> Permit | Refusal:
-        ticket.rate_decision = decision
-        policy = ticket.route.policy
-        assert policy is not None  # noqa: S101 - see try_acquire
-        if decision.allowed:
-            ticket.decisions["rate_limit"] = "allowed"
-            self._metrics.rate_limited(policy.name, "allowed")
-            return PASS
-        ticket.decisions["rate_limit"] = "limited"
-        self._metrics.rate_limited(policy.name, "limited")
-        return Refusal(429, "rate_limited", ticket.route.limit_detail, decision.retry_after)
+    def _answered(self, resume: Resume, decision: Decision) -> None:
+        self._metrics.rate_limited(self._policy.name, "allowed" if decision.allowed else "limited")
+        resume(decision)

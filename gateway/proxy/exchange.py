@@ -10,14 +10,16 @@ This object is also the record that metrics and the access log are made of, when
 """
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from gateway.fleet.circuits import CircuitOpen
+from gateway.fleet.circuits import Permit as CircuitPermit
 from gateway.policy.token_bucket import Decision
-from gateway.proxy.admission import PASS, Gate, Permit
+from gateway.proxy.admission import Answer, Permit, pass_gates
 from gateway.proxy.forward import Forward
 from gateway.proxy.plan import Plan, body_too_large
 from gateway.proxy.refusal import Refusal
-from gateway.proxy.upstreams import Route
 from gateway.wire.chunked import LAST_CHUNK, encode_chunk
 from gateway.wire.problem import date_line
 from gateway.wire.request import Request, RequestError
@@ -34,86 +36,84 @@ _CLIENT_CLOSED = 499
 _PENDING_BYTES = 16_384
 
 
-class ExchangeState(Protocol):
-    """What the gates may know of an exchange."""
+class _Stream:
+    """An answer that goes out in parts. `pending` was collected for one write."""
 
-    route: Route
-    client: str
-    started: float
-    rate_decision: Decision | None
-    decisions: dict[str, str]
+    __slots__ = ("chunked", "keep_alive", "pending", "until_close")
+
+    def __init__(self) -> None:
+        self.pending = b""
+        self.keep_alive = False
+        self.chunked = False
+        self.until_close = False
 
 
 class Exchange:
     __slots__ = (
-        "_at_once",
-        "_chunked",
         "_front",
         "_gate",
-        "_keep_alive",
-        "_pending",
         "_permits",
-        "_tunnel_place",
-        "_until_close",
+        "_stream",
         "_waiting",
         "attempts",
         "body_done",
         "bytes_in",
         "bytes_out",
-        "client",
         "connection",
-        "continued",
         "correlation_id",
         "decisions",
         "endpoint",
         "finished",
         "forward",
         "held",
+        "own_id",
         "plan",
         "rate_decision",
         "reason",
+        "refused",
         "request",
         "request_id",
         "responded",
         "route",
         "started",
         "status",
-        "traceparent",
         "upstream_seconds",
     )
 
-    def __init__(self, front: "Front", connection: ServerConnection, request: Request, plan: Plan, now: float) -> None:
+    def __init__(
+        self,
+        front: "Front",
+        connection: ServerConnection,
+        request: Request,
+        plan: Plan,
+        permits: list[Permit],
+        decision: Decision | None,
+        now: float,
+    ) -> None:
         self._front = front
         self.connection = connection
         self.request = request
         self.plan = plan
         self.route = plan.route
-        self.client = plan.client
         self.started = now
         fields = request.fields
-        own_id = front.ids.new()
-        self.request_id = fields.request_id or own_id
+        self.own_id = front.ids.new()
+        self.request_id = fields.request_id or self.own_id
         self.correlation_id = fields.correlation_id or self.request_id
-        self.traceparent = fields.traceparent or front.ids.traceparent(own_id)
         # The request body: what has arrived and nobody has taken.
         self.held: list[bytes] = []
         self.body_done = not request.has_body
         self.bytes_in = 0
-        self.continued = False
         # Admission.
-        self._permits: list[Permit] = []
+        self._permits = permits
         self._gate = 0
-        self._at_once = True
         self._waiting: object = None
-        self._tunnel_place = plan.tunnel
-        self.rate_decision: Decision | None = None
+        self.rate_decision = decision
         self.forward: Forward | None = None
         # The response.
         self.responded = False
-        self._keep_alive = False
-        self._pending = b""
-        self._chunked = False
-        self._until_close = False
+        self.refused = False
+        self._stream: _Stream | None = None
         self.status = 0
         self.reason = ""
         self.bytes_out = 0
@@ -122,7 +122,7 @@ class Exchange:
         self.endpoint = ""
         self.attempts = 0
         self.upstream_seconds = 0.0
-        self.decisions: dict[str, str] = {}
+        self.decisions = said(decision)
 
     def __repr__(self) -> str:
         state = (
@@ -132,47 +132,51 @@ class Exchange:
 
     # Admission.
 
-    def start(self) -> None:
-        self._admit(self._front.gates)
-
-    def _admit(self, gates: tuple[Gate, ...]) -> None:
-        index = self._gate
-        while index < len(gates):
-            gate = gates[index]
-            answer = gate.try_acquire(self)
-            if answer is not PASS:
-                if answer is None:
-                    self._gate = index
-                    self._at_once = False
-                    self.hold_body()
-                    self._waiting = gate.acquire(self, self._admitted)
-                    return
-                if type(answer) is Refusal:
-                    self.refuse(answer)
-                    return
-                self._permits.append(answer)  # type: ignore[arg-type]
-            index += 1
+    def wait(self, index: int) -> None:
+        """For the gate that could not answer at once."""
         self._gate = index
-        self._go()
+        self.hold_body()
+        self._waiting = self.route.gates[index].acquire(self.plan.client, self._admitted)
 
-    def _admitted(self, answer: Permit | Refusal) -> None:
-        """A gate that had to ask or wait has answered."""
-        self._waiting = None
-        if isinstance(answer, Refusal):
-            if not self.finished:
-                self.refuse(answer)
-            return
-        if self.finished:
-            answer.release(time.monotonic())
-            return
-        if answer is not PASS:
-            self._permits.append(answer)
-        self._gate += 1
-        self._admit(self._front.gates)
-
-    def _go(self) -> None:
+    def go(self, answer: CircuitPermit | CircuitOpen | None, now: float) -> None:
+        """Every gate is passed; `answer` is the circuit's."""
         self.forward = forward = Forward(self, self._front, self.route.upstream)
-        forward.start(self.started if self._at_once else time.monotonic())
+        forward.start(answer, now)
+
+    def _admitted(self, answer: Answer) -> None:
+        """The gate has answered."""
+        self._waiting = None
+        now = time.monotonic()
+        gates = self.route.gates
+        decision: Decision | None = None
+        refusal: Refusal | None = None
+        if isinstance(answer, Decision):
+            decision = answer
+            refusal = None if answer.allowed else gates[self._gate].refusal(answer)
+        elif isinstance(answer, Refusal):
+            refusal = answer
+        elif self.finished:
+            answer.release(now)
+        else:
+            self._permits.append(answer)
+        if self.finished:
+            return
+        self._decided(decision)
+        index = self._gate + 1
+        if refusal is None:
+            index, decision, refusal = pass_gates(gates, index, self.plan.client, now, self._permits)
+            self._decided(decision)
+        if refusal is not None:
+            self.refuse(refusal)
+        elif index < len(gates):
+            self.wait(index)
+        else:
+            self.go(self.route.upstream.circuit.try_acquire(now), now)
+
+    def _decided(self, decision: Decision | None) -> None:
+        if decision is not None:
+            self.rate_decision = decision
+            self.decisions = said(decision)
 
     # What the client's connection tells.
 
@@ -238,6 +242,10 @@ class Exchange:
 
     # What the forwarder tells.
 
+    def note(self, policy: str, decision: str) -> None:
+        """For the record."""
+        self.decisions = {**self.decisions, policy: decision}
+
     def informational(self, response: Response) -> None:
         """100 was answered by the gateway itself; HTTP/1.0 knows no 1xx (RFC 9110 section 15.2)."""
         if self.request.minor and not self.responded and response.status != 100 and not self.connection.write_blocked:
@@ -251,51 +259,53 @@ class Exchange:
         keep_alive = self.connection.reusable
         framing = response.framing
         more = b""
+        self._stream = stream = _Stream()
         if framing is Framing.CHUNKED or framing is Framing.CLOSE:
             if request.minor:
-                self._chunked = True
+                stream.chunked = True
                 more = b"Transfer-Encoding: chunked\r\n"
             else:
-                self._until_close = True
+                stream.until_close = True
                 keep_alive = False
-        self._keep_alive = keep_alive
+        stream.keep_alive = keep_alive
         if not keep_alive or not request.minor:
-            more += _connection_line(keep_alive)
+            more += connection_line(keep_alive)
         if not response.fields.dated:
             more += date_line()
-        self._pending = b"%b%b%b\r\n" % (response.head, more, self._own_lines())
+        stream.pending = b"%b%b%b\r\n" % (response.head, more, self._own_lines())
 
     def respond_body(self, data: bytes) -> None:
+        stream = self._stream
+        assert stream is not None  # noqa: S101 - the head comes first
         self.bytes_out += len(data)
-        if self._chunked:
+        if stream.chunked:
             data = encode_chunk(data)
-        pending = self._pending
+        pending = stream.pending
         if len(pending) + len(data) <= _PENDING_BYTES:
-            self._pending = pending + data
+            stream.pending = pending + data
             return
         if pending:
-            self._pending = b""
+            stream.pending = b""
             self.connection.write(pending)
         self.connection.write(data)
 
     def respond_pause(self) -> None:
         """Nothing follows for now."""
-        pending = self._pending
-        if pending:
-            self._pending = b""
+        stream = self._stream
+        if stream is not None and stream.pending:
+            pending, stream.pending = stream.pending, b""
             self.connection.write(pending)
 
     def respond_end(self) -> None:
-        pending = self._pending
-        if self._chunked:
-            pending += LAST_CHUNK
-        if pending:
-            self._pending = b""
-            self.connection.write(pending)
+        stream = self._stream
+        assert stream is not None  # noqa: S101 - the head comes first
+        if stream.chunked:
+            stream.pending += LAST_CHUNK
+        self.respond_pause()
         now = time.monotonic()
         # The connection last: it may start the next request at once.
         self._finish(now)
-        self.connection.finish(now, keep_alive=self._keep_alive)
+        self.connection.finish(now, keep_alive=stream.keep_alive)
 
     def respond_whole(self, response: Response, body: bytes, now: float) -> None:
         """The answer in one piece. HOT."""
@@ -304,12 +314,12 @@ class Exchange:
         self.status = response.status
         self.bytes_out = len(body)
         keep_alive = connection.reusable
-        own = self._own_lines()
+        more = self._rate_lines()
         if not keep_alive or not self.request.minor:
-            own += _connection_line(keep_alive)
+            more += connection_line(keep_alive)
         if not response.fields.dated:
-            own += date_line()
-        connection.write(b"%b%b\r\n%b" % (response.head, own, body))
+            more += date_line()
+        connection.write(b"%bX-Request-ID: %b\r\n%b\r\n%b" % (response.head, self.request_id, more, body))
         self._finish(now)
         connection.finish(now, keep_alive=keep_alive)
 
@@ -319,19 +329,14 @@ class Exchange:
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer in place of the upstream."""
-        connection = self.connection
-        request = self.request
-        self.responded = True
+        self.responded = self.refused = True
         self.status = refusal.status
         self.reason = refusal.reason
-        # A client that waits for 100 may send its body or not: only closing tells both sides the same.
-        expecting = request.expect_continue and not self.body_done
-        keep_alive = connection.reusable and not expecting and not refusal.close
         # Before the answer: who reads it may look at the counters at once.
         now = time.monotonic()
-        route = self.route
-        self._front.errors.refused(
-            route.upstream.name if route.name else "",
+        front = self._front
+        front.errors.refused(
+            self.route.upstream.name if self.route.name else "",
             refusal.reason,
             refusal.status,
             self.request_id,
@@ -340,19 +345,9 @@ class Exchange:
             now,
         )
         self._finish(now)
-        extra = refusal.extra + self._rate_lines()
-        if keep_alive and not request.minor:
-            extra += _connection_line(keep_alive)
-        connection.write(
-            self._front.render(
-                refusal,
-                self.request_id,
-                extra,
-                head_only=request.method == "HEAD",
-                close=not keep_alive,
-            )
-        )
-        connection.finish(now, keep_alive=keep_alive)
+        # A client that waits for 100 may send its body or not: only closing tells both sides the same.
+        unsure = self.request.expect_continue and not self.body_done
+        front.answer(self.connection, self.request, refusal, self.request_id, self._rate_lines(), now, close=unsure)
 
     def open_tunnel(self, response: Response, upstream: UpstreamConnection, early: bytes) -> None:
         """The upstream has switched protocols: from here on bytes are passed on, not messages."""
@@ -375,7 +370,7 @@ class Exchange:
     def _tunnel_closed(self, tunnel: Tunnel) -> None:
         self.bytes_in += tunnel.bytes_from_client
         self.bytes_out += tunnel.bytes_from_upstream
-        self.decisions["tunnel"] = tunnel.ended_by
+        self.note("tunnel", tunnel.ended_by)
         self._front.tunnel_closed(tunnel)
         self._finish(time.monotonic())
 
@@ -386,7 +381,7 @@ class Exchange:
         self.status = status or self.status
         self.respond_pause()
         self._finish(time.monotonic())
-        self.connection.break_off(reset=self._until_close)
+        self.connection.break_off(reset=self._stream is not None and self._stream.until_close)
 
     def _release(self, now: float) -> None:
         permits, self._permits = self._permits, []
@@ -398,11 +393,11 @@ class Exchange:
             return
         self.finished = True
         self.forward = None  # no cycle is left for the collector
-        if self._tunnel_place:
+        if self.plan.tunnel:
             self.route.tunnels -= 1
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            self._front.gates[self._gate].abandon(waiting)
+            self.route.gates[self._gate].abandon(waiting)
         if self._permits:
             self._release(now)
         self.held.clear()
@@ -411,14 +406,25 @@ class Exchange:
     # Own header lines.
 
     def _own_lines(self) -> bytes:
-        lines = b"X-Request-ID: %b\r\n" % self.request_id
-        return lines + self._rate_lines() if self.rate_decision is not None else lines
+        return b"X-Request-ID: %b\r\n%b" % (self.request_id, self._rate_lines())
 
     def _rate_lines(self) -> bytes:
         decision = self.rate_decision
-        fields = self.route.rate_fields
-        return fields.lines(decision) if decision is not None and fields is not None else b""
+        return self.route.rate_lines(decision) if decision is not None else b""
 
 
-def _connection_line(keep_alive: bool) -> bytes:
+# The same objects each time: the access log renders what it has just seen but once.
+_NOTHING: Mapping[str, str] = {}
+_ALLOWED: Mapping[str, str] = {"rate_limit": "allowed"}
+_LIMITED: Mapping[str, str] = {"rate_limit": "limited"}
+
+
+def said(decision: Decision | None) -> Mapping[str, str]:
+    """What a rate limit decided, for the access log."""
+    if decision is None:
+        return _NOTHING
+    return _ALLOWED if decision.allowed else _LIMITED
+
+
+def connection_line(keep_alive: bool) -> bytes:
     return b"Connection: keep-alive\r\n" if keep_alive else b"Connection: close\r\n"

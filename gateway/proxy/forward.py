@@ -45,11 +45,13 @@ class Forward:
         "_body_stopped",
         "_chunked",
         "_connection",
+        "_continued",
         "_ended",
         "_endpoint",
         "_exchange",
         "_free_retry_used",
         "_front",
+        "_head",
         "_head_at",
         "_idempotent",
         "_paused",
@@ -72,11 +74,20 @@ class Forward:
         self._exchange = exchange
         self._front = front
         self._upstream = upstream
-        request = exchange.request
-        self._idempotent = exchange.plan.idempotent
-        self._chunked = request.fields.chunked
+        fields = exchange.request.fields
+        plan = exchange.plan
+        self._idempotent = plan.idempotent
+        self._chunked = fields.chunked
+        # The same for all attempts: they are one span of one trace.
+        self._head = b"%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
+            plan.head,
+            exchange.request_id,
+            exchange.correlation_id,
+            fields.traceparent or front.ids.traceparent(exchange.own_id),
+        )
         # The request body: whether all of it that was sent is still held, to be sent again.
         self._replayable = True
+        self._continued = False
         self._body_stopped = False
         # This attempt.
         self.attempt = 0
@@ -91,7 +102,7 @@ class Forward:
         self._head_at = 0.0
         self.deadline = _NEVER
         # All of them.
-        self._tried: list[Endpoint] = []
+        self._tried: tuple[Endpoint, ...] = ()
         self._free_retry_used = False
         self._total_deadline = exchange.started + upstream.total_timeout
         self._paused = False
@@ -103,31 +114,32 @@ class Forward:
 
     # The attempt.
 
-    def start(self, now: float) -> None:
+    def start(self, answer: CircuitPermit | CircuitOpen | None, now: float) -> None:
+        """`answer` is the circuit's."""
         self._upstream.budget.request(now)
-        self._attempt(now)
+        self._attempt(answer, now)
 
-    def _attempt(self, now: float) -> None:
-        circuit = self._upstream.circuit
-        answer = circuit.try_acquire(now)
+    def _attempt(self, answer: CircuitPermit | CircuitOpen | None, now: float) -> None:
         if isinstance(answer, CircuitPermit):
             self._begin(answer, now)
         elif answer is None:
             self._exchange.hold_body()
-            circuit.acquire(self._permitted)
+            self._upstream.circuit.acquire(self._permitted)
         else:
             self._permitted(answer)
 
     def _attempt_again(self) -> None:
         self._timer = None
-        self._attempt(time.monotonic())
+        now = time.monotonic()
+        self._attempt(self._upstream.circuit.try_acquire(now), now)
 
     def _permitted(self, answer: CircuitPermit | CircuitOpen) -> None:
         """The circuit has answered, perhaps later."""
         if isinstance(answer, CircuitOpen):
             if not self._ended:
                 self._end()
-                self._exchange.refuse(self._circuit_open(answer))
+                self._exchange.note("circuit", answer.cause)
+                self._exchange.refuse(self._upstream.left_alone(answer))
             return
         now = time.monotonic()
         if self._ended:
@@ -177,16 +189,10 @@ class Forward:
     def _send(self, connection: UpstreamConnection) -> None:
         exchange = self._exchange
         self._connection = connection
-        head = b"%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
-            exchange.plan.head,
-            exchange.request_id,
-            exchange.correlation_id,
-            exchange.traceparent,
-        )
         body_done = exchange.body_done
         request = exchange.request
         self._request_sent = True
-        connection.send(self, head, to_head=request.method == "HEAD", more=not body_done)
+        connection.send(self, self._head, to_head=request.method == "HEAD", more=not body_done)
         if request.has_body:
             for data in exchange.held:
                 connection.write(encode_chunk(data) if self._chunked else data)
@@ -195,8 +201,8 @@ class Forward:
             self._trim()
             if not body_done:
                 self._moved()
-                if request.expect_continue and exchange.bytes_in == 0 and not exchange.continued:
-                    exchange.continued = True
+                if request.expect_continue and exchange.bytes_in == 0 and not self._continued:
+                    self._continued = True
                     exchange.connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 if not connection.write_blocked:
                     exchange.connection.resume_reading()
@@ -452,7 +458,7 @@ class Forward:
         if decision.reason == "budget":
             front.metrics.retry_budget_exhausted(upstream.name)
         if self._idempotent:
-            self._exchange.decisions["retry"] = decision.reason
+            self._exchange.note("retry", decision.reason)
         return None
 
     def _retry_status(self, response: Response, now: float) -> bool:
@@ -496,7 +502,7 @@ class Forward:
             self._waiter.cancel()
             self._waiter = None
         if self._endpoint is not None and not retry.free:
-            self._tried.append(self._endpoint)
+            self._tried = (*self._tried, self._endpoint)
         self._connection = None
         self.deadline = _NEVER
         if not retry.free:
@@ -509,15 +515,10 @@ class Forward:
         self._record(category_of_reason(reason), reason, self._exchange.status, detail)
         self._settle(Outcome.FAILURE, time.monotonic())
         self._end()
-        self._exchange.decisions["truncated"] = detail
+        self._exchange.note("truncated", detail)
         self._exchange.truncated(reason)
 
     def _pool_full(self) -> Refusal:
         self._front.metrics.bulkhead_rejected(self._upstream.name)
         detail = f"upstream {self._upstream.name}: every connection it may have is busy"
         return Refusal(503, "bulkhead_full", detail, retry_after=1.0 + self._front.rng.random())
-
-    def _circuit_open(self, answer: CircuitOpen) -> Refusal:
-        self._exchange.decisions["circuit"] = answer.cause
-        detail = f"the circuit of upstream {self._upstream.name} is open"
-        return Refusal(503, "circuit_open", detail, retry_after=answer.retry_after)

@@ -6,10 +6,12 @@ that come back, and keeps the account of what is in flight."""
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from gateway.proxy.admission import Gate, Shedding
-from gateway.proxy.exchange import Exchange
+from gateway.fleet.circuits import CircuitOpen
+from gateway.policy.token_bucket import Decision
+from gateway.proxy.admission import Permit, Shedding, pass_gates
+from gateway.proxy.exchange import Exchange, connection_line, said
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.ids import Ids
 from gateway.proxy.plan import Plan, objection
@@ -38,7 +40,6 @@ class Front:
         self,
         loop: asyncio.AbstractEventLoop,
         routes: Sequence[Route],
-        gates: tuple[Gate, ...],
         identification: Identification,
         shedding: Shedding,
         metrics: Metrics,
@@ -53,7 +54,6 @@ class Front:
         errors: ErrorLog,
     ) -> None:
         self.loop = loop
-        self.gates = gates
         self.metrics = metrics
         self.errors = errors
         self.retry_buffer_bytes = retry_buffer_bytes
@@ -84,19 +84,66 @@ class Front:
                 self._hand_over(connection)
                 return None
             plan = request.plan = self._plan(connection, request)
-        objection = plan.objection
-        if objection is None and (self.refusing or plan.tunnel):
-            objection = self._present_objection(plan)
-        exchange = Exchange(self, connection, request, plan, time.monotonic())
-        self.exchanges += 1
-        if plan.tunnel:
-            # Kept from here on: the upstream may take its time to switch, and others ask meanwhile.
-            plan.route.tunnels += 1
-        if objection is None:
-            exchange.start()
-        else:
-            exchange.refuse(objection)
-        return None if exchange.finished else exchange
+        now = time.monotonic()
+        permits: list[Permit] = []
+        decision: Decision | None = None
+        noted: Mapping[str, str] | None = None
+        refusal = plan.objection
+        if refusal is None and (self.refusing or plan.tunnel):
+            refusal = self._present_objection(plan)
+        if refusal is None:
+            route = plan.route
+            index, decision, refusal = pass_gates(route.gates, 0, plan.client, now, permits)
+            if refusal is None:
+                passed = index == len(route.gates)
+                answer = route.upstream.circuit.try_acquire(now) if passed else None
+                if type(answer) is not CircuitOpen:
+                    exchange = Exchange(self, connection, request, plan, permits, decision, now)
+                    self.exchanges += 1
+                    if plan.tunnel:
+                        # Kept from here on: the upstream may take its time to switch, and others ask meanwhile.
+                        route.tunnels += 1
+                    if passed:
+                        exchange.go(answer, now)
+                    else:
+                        exchange.wait(index)
+                    return None if exchange.finished else exchange
+                refusal = route.upstream.left_alone(answer)
+                noted = {**said(decision), "circuit": answer.cause}
+        for permit in permits:
+            permit.release(now)
+        noted = said(decision) if noted is None else noted
+        self._refuse_at_once(connection, request, plan, refusal, decision, noted, now)
+        return None
+
+    def _refuse_at_once(
+        self,
+        connection: ServerConnection,
+        request: Request,
+        plan: Plan,
+        refusal: Refusal,
+        decision: Decision | None,
+        decisions: Mapping[str, str],
+        started: float,
+    ) -> None:
+        """A request that never became an exchange. HOT: the client that is refused is often the one that hurries."""
+        now = time.monotonic()
+        seconds = now - started
+        fields = request.fields
+        request_id = fields.request_id or self.ids.new()
+        correlation_id = fields.correlation_id or request_id
+        route = plan.route
+        status = refusal.status
+        reason = refusal.reason
+        self.metrics.exchange(route.name, request.method, status, seconds)
+        service = route.upstream.name if route.name else ""
+        self.errors.refused(service, reason, status, request_id, correlation_id, refusal.detail, now)
+        log = self._access_log
+        if log is not None:
+            known = plan.known or self._known(log, plan, request)
+            log.exchange(known, request_id, correlation_id, "", status, 0, 0, seconds, 0.0, 0, decisions, reason)
+        lines = route.rate_lines(decision) if decision is not None else b""
+        self.answer(connection, request, refusal, request_id, lines, now, close=request.expect_continue)
 
     def _hand_over(self, connection: ServerConnection) -> None:
         transport, received = connection.hand_over()
@@ -125,7 +172,7 @@ class Front:
         request_id = self.ids.new()
         refusal = Refusal(error.status, error.reason, error.detail)
         self._record_rejection(connection.peer, refusal, request_id, now)
-        connection.write(self.render(refusal, request_id, b"", head_only=False, close=True))
+        connection.write(self._render(refusal, request_id, b"", head_only=False, close=True))
         connection.finish(now, keep_alive=False)
 
     def overflow(self, connection: ServerConnection) -> None:
@@ -133,7 +180,7 @@ class Front:
         request_id = self.ids.new()
         now = time.monotonic()
         self._record_rejection(connection.peer, refusal, request_id, now)
-        connection.write(self.render(refusal, request_id, b"", head_only=False, close=True))
+        connection.write(self._render(refusal, request_id, b"", head_only=False, close=True))
         connection.finish(now, keep_alive=False)
 
     def _origin(self, connection: ServerConnection, request: Request) -> Origin:
@@ -150,7 +197,27 @@ class Front:
 
     # What exchanges ask for.
 
-    def render(self, refusal: Refusal, request_id: bytes, extra: bytes, *, head_only: bool, close: bool) -> bytes:
+    def answer(
+        self,
+        connection: ServerConnection,
+        request: Request,
+        refusal: Refusal,
+        request_id: bytes,
+        extra: bytes,
+        now: float,
+        *,
+        close: bool,
+    ) -> None:
+        """Write a refusal and finish the request. `extra` are complete header lines."""
+        keep_alive = connection.reusable and not close and not refusal.close
+        extra += refusal.extra
+        if keep_alive and not request.minor:
+            extra += connection_line(keep_alive)
+        head_only = request.method == "HEAD"
+        connection.write(self._render(refusal, request_id, extra, head_only=head_only, close=not keep_alive))
+        connection.finish(now, keep_alive=keep_alive)
+
+    def _render(self, refusal: Refusal, request_id: bytes, extra: bytes, *, head_only: bool, close: bool) -> bytes:
         self.metrics.refused(refusal.reason)
         return render(
             self._via_name,
@@ -186,31 +253,48 @@ class Front:
         plan = exchange.plan
         route = exchange.route
         self.metrics.exchange(route.name, exchange.request.method, exchange.status, seconds)
-        if exchange.reason or exchange.status >= 500:
+        if exchange.refused:
+            pass  # counted with its refusal
+        elif exchange.reason or exchange.status >= 500:
             self.errors.over(route.upstream.name if route.name else "", exchange.reason, exchange.status, now)
         else:
             self._cells[route.name].request(now)
         log = self._access_log
         if log is not None:
-            known = plan.known
-            if known is None:
-                known = plan.known = log.prepare(
-                    {
-                        "client": plan.client,
-                        "method": exchange.request.method,
-                        "target": plan.target,
-                        "route": route.name or None,
-                        "upstream": route.upstream.name if route.name else None,
-                    }
-                )
-            log.exchange(known, exchange, seconds)
+            log.exchange(
+                plan.known or self._known(log, plan, exchange.request),
+                exchange.request_id,
+                exchange.correlation_id,
+                exchange.endpoint,
+                exchange.status,
+                exchange.bytes_in,
+                exchange.bytes_out,
+                seconds,
+                exchange.upstream_seconds,
+                exchange.attempts,
+                exchange.decisions,
+                exchange.reason,
+            )
+
+    def _known(self, log: AccessLog, plan: Plan, request: Request) -> dict[str, object] | bytes:
+        """The part of its log line that follows from a request's head."""
+        route = plan.route
+        plan.known = log.prepare(
+            {
+                "client": plan.client,
+                "method": request.method,
+                "target": plan.target,
+                "route": route.name or None,
+                "upstream": route.upstream.name if route.name else None,
+            }
+        )
+        return plan.known
 
     def _record_rejection(self, peer: str, refusal: Refusal, request_id: bytes, now: float) -> None:
         """A request that never became an exchange: there is nothing to name but who sent it and what was wrong."""
         status, reason = refusal.status, refusal.reason
         self.metrics.exchange("", "_OTHER", status, 0.0)
-        self.errors.refused("", reason, status, request_id, request_id, refusal.detail)
-        self.errors.over("", reason, status, now)
+        self.errors.refused("", reason, status, request_id, request_id, refusal.detail, now)
         if self._access_log is not None:
             self._access_log.write(
                 {"request_id": request_id.decode(), "client": peer, "status": status, "attempts": 0, "reason": reason}

@@ -10,7 +10,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from gateway.wire.fields import Fields
 
+# An IPv6 address in brackets with a zone and a port is shorter; the table of addresses is not for anything else.
+_LONGEST_HOP = 80
+
 Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
 
 
 class Origin:
@@ -29,13 +33,19 @@ class Origin:
 
 
 class Identification:
+    """Answers about addresses seen before come from a table of the last few thousand."""
+
     def __init__(self, trusted: Sequence[Network], via_name: str) -> None:
         self._trusted = tuple(trusted)
         self._via_line = f"Via: 1.1 {via_name}\r\n".encode()
         self._via_name = via_name.lower().encode()
+        self._hop = lru_cache(maxsize=16_384)(self._read_hop)
 
     def is_trusted(self, peer: str) -> bool:
-        return bool(self._trusted) and _in(peer, self._trusted)
+        if not self._trusted:
+            return False
+        hop = self._hop(peer.encode())
+        return hop is not None and hop[1]
 
     def direct(self, peer: str, scheme: str) -> Origin:
         """The origin of everything on the connection of an untrusted peer."""
@@ -48,30 +58,37 @@ class Identification:
 
     def forwarded(self, peer: str, scheme: str, fields: Fields) -> Origin:
         """The origin of one request that a trusted proxy passed on."""
-        hops: list[bytes] = []
+        chain = b""
         proto = scheme.encode()
         host = b""
         lines = b""
         for name, value in fields.forwarded:
             if name == b"x-forwarded-for":
-                hops += [hop.strip() for hop in value.split(b",") if hop.strip()]
+                chain += value + b", " if value else b""
             elif name == b"x-forwarded-proto":
                 proto = value
             elif name == b"x-forwarded-host":
                 host = value
             else:
                 lines += b"Forwarded: %b\r\n" % value
-        client = peer
-        for hop in reversed(hops):
-            address = _address(hop.decode("latin-1"))
-            if address is None:
+        client = ""
+        for element in reversed(chain.split(b",")):
+            hop = element.strip(b" \t")
+            if not hop:
+                continue
+            known = self._hop(hop) if len(hop) <= _LONGEST_HOP else None
+            if known is None:
                 break
-            client = address
-            if not _in(address, self._trusted):
+            client, trusted = known
+            if not trusted:
                 break
-        hops.append(peer.encode())
-        lines += b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b" % (b", ".join(hops), proto, self._via_line)
-        return Origin(client_key(client), lines, host)
+        lines += b"X-Forwarded-For: %b%b\r\nX-Forwarded-Proto: %b\r\n%b" % (
+            chain,
+            peer.encode(),
+            proto,
+            self._via_line,
+        )
+        return Origin(client or client_key(peer), lines, host)
 
     def is_loop(self, via: Sequence[bytes]) -> bool:
         """Whether our own name is among the intermediaries (RFC 9110 section 7.6.3)."""
@@ -83,29 +100,19 @@ class Identification:
                     return True
         return False
 
-
-@lru_cache(maxsize=16_384)
-def _in(address: str, networks: tuple[Network, ...]) -> bool:
-    try:
-        parsed: IPv4Address | IPv6Address = ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return any(parsed in network for network in networks)
-
-
-@lru_cache(maxsize=16_384)
-def _address(hop: str) -> str | None:
-    """The address of one X-Forwarded-For element: bare, with a port, or a bracketed IPv6 one."""
-    if hop.startswith("["):
-        hop = hop[1:].partition("]")[0]
-    elif hop.count(":") == 1:
-        hop = hop.partition(":")[0]
-    try:
-        return str(ip_address(hop))
-    except ValueError:
-        return None
+    def _read_hop(self, hop: bytes) -> tuple[str, bool] | None:
+        """Of one X-Forwarded-For element (an address: bare, with a port, or IPv6 in brackets), the client that it is
+        and whether it is a trusted proxy; None when it is no address."""
+        text = hop.decode("latin-1")
+        if text.startswith("["):
+            text = text[1:].partition("]")[0]
+        elif text.count(":") == 1:
+            text = text.partition(":")[0]
+        try:
+            address = _unmapped(ip_address(text))
+        except ValueError:
+            return None
+        return _key(address), any(address in network for network in self._trusted)
 
 
 @lru_cache(maxsize=16_384)
@@ -115,8 +122,15 @@ def client_key(address: str) -> str:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
         return address or "unknown"
-    if isinstance(parsed, IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ip_network((parsed, 64), strict=False))
+    return _key(_unmapped(parsed))
+
+
+def _unmapped(address: Address) -> Address:
+    """IPv4 where it is written as IPv6."""
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
+def _key(address: Address) -> str:
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return str(ip_network((int(address), 64), strict=False))

@@ -9,14 +9,16 @@ import ssl
 from collections.abc import Callable, Collection
 
 from gateway.config.model import EndpointConfig, RouteConfig, UpstreamConfig, UpstreamTls
-from gateway.fleet.circuits import Circuit
+from gateway.fleet.circuits import Circuit, CircuitOpen
 from gateway.policy.balancer import Balancer, LeastInFlight, RoundRobin
 from gateway.policy.budget import RetryBudget
 from gateway.policy.ejection import Ejection
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import Outcome
-from gateway.policy.token_bucket import RateLimitPolicy
+from gateway.policy.token_bucket import Decision, RateLimitPolicy
+from gateway.proxy.admission import Gate
 from gateway.proxy.rate_limit_fields import RateLimitFields
+from gateway.proxy.refusal import Refusal
 from gateway.wire.pool import EndpointPool
 from gateway.wire.resolver import Resolver
 
@@ -102,6 +104,11 @@ class Upstream:
     def __repr__(self) -> str:
         return f"<Upstream {self.name} {self.circuit.state.value} in_flight={self.bulkhead.in_flight}>"
 
+    def left_alone(self, answer: CircuitOpen) -> Refusal:
+        """What its open circuit means to a client."""
+        detail = f"the circuit of upstream {self.name} is open"
+        return Refusal(503, "circuit_open", detail, retry_after=answer.retry_after)
+
     def pick(self, now: float, tried: Collection[Endpoint]) -> Endpoint:
         """The endpoint for the next attempt, if possible one that was not tried."""
         endpoint = self._balancer.pick(now, tried)
@@ -138,13 +145,13 @@ class Upstream:
 
 
 class Route:
-    """A route with its upstream, and its rate limit if it has one."""
+    """A route with its upstream, and its rate limit if it has one. Requests pass `gates` in this order."""
 
     __slots__ = (
         "_prefix_cut",
         "config",
+        "gates",
         "host",
-        "limit_detail",
         "max_body_bytes",
         "methods",
         "name",
@@ -157,9 +164,16 @@ class Route:
     )
 
     def __init__(
-        self, config: RouteConfig, upstream: Upstream, policy: RateLimitPolicy | None, *, legacy_headers: bool
+        self,
+        config: RouteConfig,
+        upstream: Upstream,
+        policy: RateLimitPolicy | None,
+        gates: tuple[Gate, ...],
+        *,
+        legacy_headers: bool,
     ) -> None:
         self.config = config
+        self.gates = gates
         self.name = config.name
         self.host = (config.host or "").lower().encode()
         self.prefix = config.prefix.encode()
@@ -169,11 +183,6 @@ class Route:
         self.upstream = upstream
         self.policy = policy
         self.rate_fields = RateLimitFields(policy, legacy=legacy_headers) if policy is not None else None
-        self.limit_detail = (
-            f"the client has used up its {policy.capacity} requests, {policy.refill_rate:g} come back a second"
-            if policy is not None
-            else ""
-        )
         self.tunnels = 0
         # "/proxy/" leaves the slash that "/ok" begins with.
         self._prefix_cut = len(self.prefix.rstrip(b"/")) if config.strip_prefix else 0
@@ -188,6 +197,10 @@ class Route:
         base = self.upstream.base_path
         return base + path if base else path
 
+    def rate_lines(self, decision: Decision) -> bytes:
+        """The rate limit's fields on an answer, as complete header lines."""
+        return self.rate_fields.lines(decision) if self.rate_fields is not None else b""
+
     @property
     def allow(self) -> str:
         """The Allow field's value; empty where every method is allowed."""
@@ -201,6 +214,7 @@ class NoRoute(Route):
 
     def __init__(self) -> None:
         self.name = ""
+        self.gates = ()
         self.policy = None
         self.rate_fields = None
         self.max_body_bytes = None

@@ -9,8 +9,8 @@ The time is that of the end of the request, RFC 3339 in UTC with milliseconds; i
 """
 
 import time
-from collections.abc import Callable
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import orjson
 
@@ -18,21 +18,6 @@ from gateway.telemetry.render import bare, json_line, rfc3339, word
 
 _MILLISECONDS = tuple(f'.{millisecond:03d}Z",'.encode() for millisecond in range(1000))
 _POSITIONAL = frozenset({"client", "method", "target", "status", "duration_ms", "request_id", "correlation_id"})
-
-
-class Exchange(Protocol):
-    """What is known of an exchange when it is over. The ids are safe to be put between quotes as they are."""
-
-    request_id: bytes
-    correlation_id: bytes
-    endpoint: str
-    status: int
-    bytes_in: int
-    bytes_out: int
-    upstream_seconds: float
-    attempts: int
-    decisions: dict[str, str]
-    reason: str
 
 
 Known = dict[str, object]
@@ -44,7 +29,7 @@ class AccessLog:
     `log_format` "json" is for machines and is the fast one; "text" is for people.
     """
 
-    __slots__ = ("_clock", "_json", "_second", "_second_json", "_write_line")
+    __slots__ = ("_clock", "_decisions", "_decisions_json", "_json", "_second", "_second_json", "_write_line")
 
     def __init__(
         self,
@@ -58,49 +43,69 @@ class AccessLog:
         self._clock = clock
         self._second = -1
         self._second_json = b""
+        # The last ones: most exchanges share the very same object.
+        self._decisions: Mapping[str, str] | None = None
+        self._decisions_json = b""
 
     def prepare(self, known: Known) -> Known | bytes:
         """The part of a line that many exchanges share, for `exchange`. No value makes it raise."""
         return json_line(known)[1:-2] if self._json else known
 
-    def exchange(self, prepared: Known | bytes, over: Exchange, seconds: float) -> None:
-        """HOT. The line of an exchange that took that many seconds. JSON is put together by hand: the parts that could
-        need escaping are in `prepared` or go through orjson."""
+    def exchange(
+        self,
+        prepared: Known | bytes,
+        request_id: bytes,
+        correlation_id: bytes,
+        endpoint: str,
+        status: int,
+        bytes_in: int,
+        bytes_out: int,
+        seconds: float,
+        upstream_seconds: float,
+        attempts: int,
+        decisions: Mapping[str, str],
+        reason: str,
+    ) -> None:
+        """HOT. The line of an exchange that is over; the ids are safe to be put between quotes as they are. JSON is put
+        together by hand: the parts that could need escaping are in `prepared` or go through orjson."""
         if isinstance(prepared, bytes):
+            if decisions is not self._decisions:
+                self._decisions = decisions
+                self._decisions_json = orjson.dumps(decisions)
             self._write_line(
                 b'%b"request_id":"%b","correlation_id":"%b",%b,"endpoint":"%b","status":%d,"bytes_in":%d,"bytes_out":%d,'
                 b'"duration_ms":%.3f,"upstream_ms":%.3f,"attempts":%d,"decisions":%b,"reason":%b}\n'
                 % (
                     self._time(),
-                    over.request_id,
-                    over.correlation_id,
+                    request_id,
+                    correlation_id,
                     prepared,
-                    over.endpoint.encode(),
-                    over.status,
-                    over.bytes_in,
-                    over.bytes_out,
+                    endpoint.encode(),
+                    status,
+                    bytes_in,
+                    bytes_out,
                     seconds * 1000.0,
-                    over.upstream_seconds * 1000.0,
-                    over.attempts,
-                    orjson.dumps(over.decisions),
-                    b'"%b"' % over.reason.encode() if over.reason else b"null",
+                    upstream_seconds * 1000.0,
+                    attempts,
+                    self._decisions_json,
+                    b'"%b"' % reason.encode() if reason else b"null",
                 )
             )
             return
         self.write(
             {
-                "request_id": over.request_id.decode(),
-                "correlation_id": over.correlation_id.decode(),
+                "request_id": request_id.decode(),
+                "correlation_id": correlation_id.decode(),
                 **prepared,
-                "endpoint": over.endpoint or None,
-                "status": over.status,
-                "bytes_in": over.bytes_in,
-                "bytes_out": over.bytes_out,
+                "endpoint": endpoint or None,
+                "status": status,
+                "bytes_in": bytes_in,
+                "bytes_out": bytes_out,
                 "duration_ms": seconds * 1000.0,
-                "upstream_ms": over.upstream_seconds * 1000.0,
-                "attempts": over.attempts,
-                "decisions": over.decisions,
-                "reason": over.reason or None,
+                "upstream_ms": upstream_seconds * 1000.0,
+                "attempts": attempts,
+                "decisions": decisions,
+                "reason": reason or None,
             }
         )
 

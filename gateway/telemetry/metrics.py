@@ -14,6 +14,7 @@ starts above zero, which `rate()` cannot see, its base is the duration's count, 
 Left out on purpose: clients, paths and request ids as labels. They are in the access log.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
@@ -115,7 +116,10 @@ class Metrics:
         except KeyError:
             key = _bounded(method, status)
             cells.counts[key] = cells.counts.get(key, 0) + 1
-        cells.duration.observe(seconds)
+        # Histogram.observe, in place: one call less for each request.
+        duration = cells.duration
+        duration.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
+        duration.total += seconds
 
     def attempt(self, upstream: str, seconds: float) -> None:
         """HOT. One attempt at an upstream, however it ended."""

@@ -33,6 +33,13 @@ class HeadReader:
         """Whether a head has arrived in part."""
         return self._partial is not None
 
+    def again(self, data: bytes) -> Request | None:
+        """The last request, where `data` is exactly its head once more and nothing is held back. HOT."""
+        if data == self._last_head and self._partial is None:
+            self._empty_lines = 0
+            return self._last
+        return None
+
     def feed(self, data: bytes) -> tuple[bytes, int] | None:
         """All bytes from the first of a head on, and where it ends in them; None while more is needed. Raises
         `RequestError`, after which the connection cannot be understood any more. HOT."""
@@ -60,7 +67,7 @@ class HeadReader:
         return None
 
     def parse(self, head: bytes) -> Request:
-        """Raises `RequestError`. HOT."""
+        """Raises `RequestError`."""
         last = self._last
         if last is not None and head == self._last_head:
             return last

@@ -134,7 +134,7 @@ class EndpointPool:
             connection.close()
             self._connect_for_waiters()
             return
-        waiter = self._next_waiter()
+        waiter = self._next_waiter() if self._waiters else None
         if waiter is not None:
             # Not from within the reading of the response that just ended: its sink is to hear of the end first.
             self._loop.call_soon(self._serve, waiter, connection)

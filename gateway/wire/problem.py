@@ -36,6 +36,9 @@ _REASONS: dict[str, tuple[str, str | None]] = {
 }
 
 
+_BODY_END = b'"}'
+
+
 class Clock:
     """The Date field, encoded once a second."""
 
@@ -60,16 +63,25 @@ def retry_after_seconds(retry_after: float) -> int:
 
 
 @lru_cache(maxsize=2048)
-def _template(proxy: str, status: int, reason: str, detail: str, error: str | None) -> tuple[bytes, bytes, bytes]:
-    """What all answers of a kind share: status line; fixed fields; the body up to what varies."""
+def _template(
+    proxy: str, status: int, reason: str, detail: str, error: str | None, seconds: int | None, close: bool
+) -> tuple[bytes, bytes, bytes, int]:
+    """What all answers of a kind share: status line; fields; the body up to the request id; its length without it."""
     title, usual = _REASONS[reason]
-    problem = {"type": f"urn:problem:gateway:{reason}", "title": title, "status": status}
-    body = json.dumps({**problem, "detail": detail, "reason": reason}).encode()
+    problem: dict[str, object] = {"type": f"urn:problem:gateway:{reason}", "title": title, "status": status}
+    problem |= {"detail": detail, "reason": reason}
     fields = (
         "Content-Type: application/problem+json\r\n"
         f'Proxy-Status: {proxy}; error={error or usual}; details="{reason}"\r\n'
     )
-    return b"HTTP/1.1 %d %b\r\n" % (status, phrase_of(status)), fields.encode(), body[:-1]
+    if seconds is not None:
+        problem["retry_after"] = seconds
+        fields += f"Retry-After: {seconds}\r\n"
+    if close:
+        fields += "Connection: close\r\n"
+    body = json.dumps({**problem, "request_id": ""}).encode()[: -len(_BODY_END)]
+    line = b"HTTP/1.1 %d %b\r\n" % (status, phrase_of(status))
+    return line, fields.encode(), body, len(body) + len(_BODY_END) + 1
 
 
 def render(
@@ -89,20 +101,15 @@ def render(
 
     `proxy` is a token, `request_id` printable without quote and backslash. There are few different `detail`s.
     """
-    status_line, fields, body = _template(proxy, status, reason, detail, error)
-    if retry_after is None:
-        body = b'%b, "request_id": "%b"}\n' % (body, request_id)
-    else:
-        seconds = retry_after_seconds(retry_after)
-        body = b'%b, "retry_after": %d, "request_id": "%b"}\n' % (body, seconds, request_id)
-        extra = b"Retry-After: %d\r\n%b" % (seconds, extra)
-    return b"%b%b%bContent-Length: %d\r\nX-Request-ID: %b\r\n%b%b\r\n%b" % (
-        status_line,
+    seconds = None if retry_after is None else retry_after_seconds(retry_after)
+    line, fields, body, length = _template(proxy, status, reason, detail, error, seconds, close)
+    length += len(request_id)
+    head = b"%b%b%bContent-Length: %d\r\nX-Request-ID: %b\r\n%b\r\n" % (
+        line,
         date_line(),
         fields,
-        len(body),
+        length,
         request_id,
         extra,
-        b"Connection: close\r\n" if close else b"",
-        b"" if head_only else body,
     )
+    return head if head_only else b"%b%b%b%b\n" % (head, body, request_id, _BODY_END)

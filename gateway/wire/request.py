@@ -7,6 +7,7 @@ an absolute-form target loses its scheme and authority, as section 3.2.2 of RFC 
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.wire.fields import FieldError, Fields, TooManyFieldsError, parse_request_fields
 
@@ -135,19 +136,20 @@ def check(request: Request) -> None:
             raise _bad("more than one Host")
         if request.minor:
             raise _bad("Host is missing")
-        authority = b""
+        authority = host = b""
     else:
         authority = hosts[0]
-        if not _HOST.fullmatch(authority):
+        valid = _host_of(authority)
+        if valid is None:
             raise _bad("Host is not valid")
+        host = valid
     if request.method == "CONNECT":
         raise RequestError(501, "bad_request", "CONNECT is not offered")
     target = request.target
     if target[0] != 0x2F:  # not origin-form
-        authority = _other_form(request, authority)
-    if authority:
-        request.authority = authority
-        request.host = _without_port(authority).lower()
+        authority, host = _other_form(request, authority, host)
+    request.authority = authority
+    request.host = host
     if fields.transfer_encoding is not None:
         if not request.minor:
             raise _bad("Transfer-Encoding in an HTTP/1.0 request")
@@ -159,23 +161,28 @@ def check(request: Request) -> None:
         request.expect_continue = request.has_body
 
 
-def _other_form(request: Request, authority: bytes) -> bytes:
+def _other_form(request: Request, authority: bytes, host: bytes) -> tuple[bytes, bytes]:
+    """The authority that a target which is no path means, and the host of it."""
     target = request.target
     if target == b"*":
         if request.method != "OPTIONS":
             raise _bad("the target * is for OPTIONS alone")
-        return authority
+        return authority, host
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         raise _bad("the request target is neither a path nor an http URL")
     authority, path = match[2], match[3]
-    if not authority or not _HOST.fullmatch(authority):
+    named = _host_of(authority)
+    if not authority or named is None:
         raise _bad("the authority in the request target is empty, not valid, or has user information")
     request.path = path if path.startswith(b"/") else b"/" + path
-    return authority
+    return authority, named
 
 
-def _without_port(authority: bytes) -> bytes:
-    if authority.startswith(b"["):
-        return authority[: authority.index(b"]") + 1]
-    return authority.partition(b":")[0]
+@lru_cache(maxsize=1024)
+def _host_of(authority: bytes) -> bytes | None:
+    """In lower case, without port; None when it is not valid. The same few come all the time."""
+    if not _HOST.fullmatch(authority):
+        return None
+    host = authority[: authority.index(b"]") + 1] if authority.startswith(b"[") else authority.partition(b":")[0]
+    return host.lower()

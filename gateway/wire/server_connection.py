@@ -322,6 +322,10 @@ class ServerConnection(asyncio.Protocol):
             self._hold(data)
             return
         reader = self._reader
+        request = reader.again(data)
+        if request is not None:
+            self._begin(request, data, len(data))
+            return
         begun = reader.begun
         try:
             found = reader.feed(data)

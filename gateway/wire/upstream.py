@@ -276,19 +276,20 @@ class UpstreamConnection(asyncio.Protocol):
             if self._partial:
                 data = self._partial + data
                 self._partial = b""
-            end = data.find(b"\r\n\r\n")
-            if end > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
-                raise ResponseError("the response head is too large")
-            if end < 0:
-                if not data.startswith(b"HTTP/"[: len(data)]):
-                    raise ResponseError("the response is not HTTP/1")
-                self._partial = data
-                return
-            head = data[: end + 4]
             response = self._last
-            if response is None or self._to_head or head != self._last_head:
-                response = self._parse(head)
-            data = data[end + 4 :]
+            if response is not None and not self._to_head and data.startswith(self._last_head):
+                data = data[len(self._last_head) :]
+            else:
+                end = data.find(b"\r\n\r\n")
+                if end > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
+                    raise ResponseError("the response head is too large")
+                if end < 0:
+                    if not data.startswith(b"HTTP/"[: len(data)]):
+                        raise ResponseError("the response is not HTTP/1")
+                    self._partial = data
+                    return
+                response = self._parse(data[: end + 4])
+                data = data[end + 4 :]
             if response.status >= 200:
                 break
             if response.status == 101:
@@ -379,7 +380,8 @@ class UpstreamConnection(asyncio.Protocol):
         if rest or self._request_open or not self._keep_alive:
             self.close()
         else:
-            self.resume_reading()
+            if self._paused:
+                self.resume_reading()
             self._owner.release(self)
 
 

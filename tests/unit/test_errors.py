@@ -80,8 +80,7 @@ async def test_a_refusal_belongs_to_whom_it_concerns(
     category: str,
     counts: bool,
 ) -> None:
-    errors.refused(service, reason, status, b"r", b"c", "why")
-    errors.over(service, reason, status, 1000.0)
+    errors.refused(service, reason, status, b"r", b"c", "why", 1000.0)
     (record,) = errors.recent(1)
     assert (record.service, record.category, record.attempt, record.counts) == (belongs_to, category, 0, counts)
     found = await figures.rate(belongs_to)
@@ -91,7 +90,7 @@ async def test_a_refusal_belongs_to_whom_it_concerns(
 
 def test_a_refusal_that_a_failed_attempt_led_to_is_no_second_record(errors: ErrorLog) -> None:
     fail(errors)
-    errors.refused("orders", "upstream_timeout", 504, b"r1", b"c1", "no answer in time")
+    errors.refused("orders", "upstream_timeout", 504, b"r1", b"c1", "no answer in time", 1000.0)
     assert errors.recorded == 1
 
 
