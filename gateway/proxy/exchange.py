@@ -272,7 +272,8 @@ class Exchange:
             more += connection_line(keep_alive)
         if not response.fields.dated:
             more += date_line()
-        stream.pending = b"%b%b%b\r\n" % (response.head, more, self._own_lines())
+        more += self._rate_lines() or response.fields.rate_limit
+        stream.pending = b"%bX-Request-ID: %b\r\n%b\r\n" % (response.head, self.request_id, more)
 
     def respond_body(self, data: bytes) -> None:
         stream = self._stream
@@ -314,7 +315,7 @@ class Exchange:
         self.status = response.status
         self.bytes_out = len(body)
         keep_alive = connection.reusable
-        more = self._rate_lines()
+        more = self._rate_lines() or response.fields.rate_limit
         if not keep_alive or not self.request.minor:
             more += connection_line(keep_alive)
         if not response.fields.dated:
@@ -325,6 +326,7 @@ class Exchange:
 
     def truncated(self, reason: str) -> None:
         """The upstream failed within the body: the client must not take what it got for the whole."""
+        self._front.metrics.refused(reason)
         self._break_off(reason, self.status)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -355,8 +357,8 @@ class Exchange:
         self.status = 101
         fields = response.fields
         self.connection.write(
-            b"HTTP/1.1 101 %b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%b%b\r\n"
-            % (response.phrase, fields.lines, self._own_lines())
+            b"HTTP/1.1 101 %b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%bX-Request-ID: %b\r\n%b\r\n"
+            % (response.phrase, fields.lines, self.request_id, self._rate_lines() or fields.rate_limit)
         )
         client, held = self.connection.detach()
         tunnel = Tunnel(
@@ -404,9 +406,6 @@ class Exchange:
         self._front.exchange_over(self, now)
 
     # Own header lines.
-
-    def _own_lines(self) -> bytes:
-        return b"X-Request-ID: %b\r\n%b" % (self.request_id, self._rate_lines())
 
     def _rate_lines(self) -> bytes:
         decision = self.rate_decision

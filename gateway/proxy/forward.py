@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from gateway.proxy.front import Front
 
 _NEVER = float("inf")
+# So much of a request body the kernels' buffers take at once. Beyond it an upstream that reads slowly is to be noticed.
+_TAKEN_AT_ONCE = 65_536
 _LOSS_REASONS = {
     Loss.RESET: "upstream_unreachable",
     Loss.PROTOCOL: "upstream_protocol_error",
@@ -63,6 +65,7 @@ class Forward:
         "_timer",
         "_total_deadline",
         "_tried",
+        "_unsent",
         "_upstream",
         "_waiter",
         "attempt",
@@ -98,6 +101,7 @@ class Forward:
         self._waiter: Waiter | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._request_sent = False
+        self._unsent = 0
         self._sent_at = 0.0
         self._head_at = 0.0
         self.deadline = _NEVER
@@ -243,10 +247,12 @@ class Forward:
         """The request body has moved. While the client is the one to be waited for, its connection keeps the time."""
         now = time.monotonic()
         upstream = self._upstream
+        connection = self._connection
         self._total_deadline = now + upstream.total_timeout
+        if connection is not None and self._exchange.bytes_in > _TAKEN_AT_ONCE:
+            self._unsent = connection.unsent
         if not self.streaming:
             self._sent_at = now
-            connection = self._connection
             on_client = not self._exchange.body_done and connection is not None and not connection.write_blocked
             self.deadline = _NEVER if on_client else now + upstream.attempt_timeout
 
@@ -283,6 +289,11 @@ class Forward:
             return
         endpoint = self._endpoint
         if connection is not None:
+            unsent = connection.unsent if self._exchange.bytes_in > _TAKEN_AT_ONCE else 0
+            if unsent >= 0 and unsent != self._unsent:
+                # The upstream is still taking the request, more slowly than the loop notices.
+                self._moved()
+                return
             connection.abort()
         elif self._waiter is not None and endpoint is not None and endpoint.pool.full:
             self._settle(Outcome.IGNORED, now)

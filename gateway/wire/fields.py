@@ -39,7 +39,8 @@ _HOP_BY_HOP = (b"keep-alive", b"proxy-connection", b"te", b"trailer", b"proxy-au
     _IDEMPOTENCY_KEY,
     _RETRY_AFTER,
     _DATE,
-) = range(16)
+    _RATE_LIMIT,
+) = range(17)
 
 _COMMON = dict.fromkeys(_HOP_BY_HOP, _DROP) | {
     b"connection": _CONNECTION,
@@ -61,7 +62,12 @@ _REQUEST = _COMMON | {
     b"tracestate": _TRACESTATE,
     b"idempotency-key": _IDEMPOTENCY_KEY,
 }
-_RESPONSE = _COMMON | {b"retry-after": _RETRY_AFTER, b"date": _DATE}
+_RESPONSE = (
+    _COMMON
+    | {b"retry-after": _RETRY_AFTER, b"date": _DATE}
+    | dict.fromkeys((b"ratelimit", b"ratelimit-policy"), _RATE_LIMIT)
+    | dict.fromkeys((b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"), _RATE_LIMIT)
+)
 
 # What identifies a request is echoed into logs and JSON: printable ASCII without quotes and backslash.
 _SAFE_ID = re.compile(rb"[!#-\[\]-~]{1,128}")
@@ -95,6 +101,7 @@ class Fields:
         "keep_alive",
         "length",
         "lines",
+        "rate_limit",
         "request_id",
         "retry_after",
         "traceparent",
@@ -125,6 +132,8 @@ class Fields:
         self.idempotency_key: bytes | None = None
         self.retry_after: bytes | None = None
         self.dated = False
+        # Complete lines: they go on where the gateway has no rate limit of its own to tell of.
+        self.rate_limit = b""
 
 
 class _Tokenizer:
@@ -223,6 +232,8 @@ def _take(
     elif code == _DATE:
         fields.dated = True
         lines += (name, b": ", value, b"\r\n")
+    elif code == _RATE_LIMIT:
+        fields.rate_limit += b"%b: %b\r\n" % (name, value)
     elif code == _IDEMPOTENCY_KEY:
         fields.idempotency_key = value
         lines += (name, b": ", value, b"\r\n")

@@ -72,7 +72,7 @@ class Request:
         self.minor = minor
         self.fields = fields
         self.has_body = fields.chunked or bool(fields.length)
-        self.keep_alive = not fields.close if minor else fields.keep_alive
+        self.keep_alive = not fields.close and (bool(minor) or fields.keep_alive)
         self.expect_continue = False
         self.authority = b""
         self.host = b""
@@ -156,7 +156,7 @@ def check(request: Request) -> None:
         if not fields.chunked:
             raise RequestError(501, "bad_request", "the only transfer coding understood is chunked")
     if fields.expect is not None and request.minor:
-        if fields.expect != b"100-continue":
+        if set(fields.expect.split(b",")) != {b"100-continue"}:
             raise RequestError(417, "bad_request", "the only expectation understood is 100-continue")
         request.expect_continue = request.has_body
 

@@ -69,7 +69,7 @@ class Response:
         else:
             self.framing = Framing.CLOSE
         if self.framing is not Framing.CLOSE:
-            self.keep_alive = not fields.close if self.minor else fields.keep_alive
+            self.keep_alive = not fields.close and (bool(self.minor) or fields.keep_alive)
 
 
 def parse_status_line(line: bytes) -> tuple[int, int, bytes]:

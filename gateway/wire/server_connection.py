@@ -17,11 +17,8 @@ A client that closes, or half-closes, while its request is in flight has gone: t
 
 import asyncio
 import contextlib
-import fcntl
-import select
 import socket
 import struct
-import termios
 import time
 from enum import Enum
 from typing import TYPE_CHECKING, cast
@@ -29,6 +26,7 @@ from typing import TYPE_CHECKING, cast
 from gateway.wire.chunked import ChunkedDecoder, ChunkedError
 from gateway.wire.front import Exchange
 from gateway.wire.head_reader import HeadReader
+from gateway.wire.kernel import peer_left, unsent
 from gateway.wire.request import Request, RequestError
 
 if TYPE_CHECKING:
@@ -180,13 +178,13 @@ class ServerConnection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """The deadline has passed (gateway.wire.deadlines)."""
         state = self.state
-        if not self._reading and self._peer_left():
+        if not self._reading and peer_left(self._transport):
             self.abort()
         elif self.write_blocked or (state is State.LINGER and self._transport.get_write_buffer_size()):
             # The buffer here may stand still for long while the kernel's is being emptied by a slow reader.
-            queued = self._kernel_queue()
-            if queued >= 0 and queued != self._outq:
-                self._outq = queued
+            left = unsent(self._transport)
+            if left >= 0 and left != self._outq:
+                self._outq = left
                 self.deadline = now + self._server.client_idle_timeout
                 return
             self.abort()
@@ -452,24 +450,6 @@ class ServerConnection(asyncio.Protocol):
             self._relieve()
 
     # Ending.
-
-    def _kernel_queue(self) -> int:
-        """Bytes that the kernel holds for this client, -1 when it does not say."""
-        sock = self._transport.get_extra_info("socket")
-        try:
-            return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
-        except (OSError, AttributeError):
-            return -1
-
-    def _peer_left(self) -> bool:
-        """Whether the client has closed its side, or reset the connection, behind bytes that are not read."""
-        sock = self._transport.get_extra_info("socket")
-        poll = select.poll()
-        try:
-            poll.register(sock.fileno(), select.POLLRDHUP)
-        except (OSError, AttributeError, ValueError):
-            return False
-        return bool(poll.poll(0))
 
     def _linger(self, now: float) -> None:
         """Close our side first and give what the client is still sending somewhere to go (RFC 9112 section 9.6)."""

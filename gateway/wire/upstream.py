@@ -11,11 +11,13 @@ Bytes that arrive while nobody waits for a response poison the connection: it is
 """
 
 import asyncio
+import re
 from enum import Enum
 from typing import Protocol, cast
 
 from gateway.wire.chunked import ChunkedDecoder, ChunkedError
 from gateway.wire.fields import Fields
+from gateway.wire.kernel import unsent
 from gateway.wire.response import (
     MAX_HEAD_BYTES,
     Framing,
@@ -29,6 +31,7 @@ from gateway.wire.response import (
 _DISCARD_BYTES = 65_536
 _DISCARD_TIME = 1.0
 _MAX_INFORMATIONAL = 16
+_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
 
 class Loss(Enum):
@@ -159,6 +162,11 @@ class UpstreamConnection(asyncio.Protocol):
     def write(self, body: bytes) -> None:
         self._transport.write(body)
 
+    @property
+    def unsent(self) -> int:
+        """Bytes of the request that the upstream has not taken yet; -1 when that is not to be known."""
+        return unsent(self._transport)
+
     def end_request(self) -> None:
         self._request_open = False
 
@@ -286,6 +294,9 @@ class UpstreamConnection(asyncio.Protocol):
                 if end < 0:
                     if not data.startswith(b"HTTP/"[: len(data)]):
                         raise ResponseError("the response is not HTTP/1")
+                    if _BARE_LINE_FEED.search(data):
+                        # What ends its lines like this will never send the empty line that is waited for.
+                        raise ResponseError("a line feed without a carriage return in the response head")
                     self._partial = data
                     return
                 response = self._parse(data[: end + 4])

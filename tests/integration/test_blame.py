@@ -5,7 +5,7 @@ import threading
 import time
 
 from tests.conformance.wire.clients import plain
-from tests.conformance.wire.upstream import ProgrammedUpstream, ok
+from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, ok
 from tests.conftest import StartGateway
 from tests.support.fake_upstream import Close, FakeUpstream, Pause, ReadHead, Reset, Send, respond
 from tests.support.gateway_process import GatewayProcess
@@ -95,6 +95,53 @@ def _feed(client: RawClient) -> None:
             client.send(b"z" * 65_536)
     except OSError:
         return
+
+
+def test_an_upstream_that_takes_a_body_slowly_but_steadily_is_waited_for(start_gateway: StartGateway) -> None:
+    size = 6_000_000
+
+    def take(peer: Peer, seen: Seen) -> None:
+        taken = len(peer.buffer)
+        while taken < size:
+            taken += len(peer.socket.recv(100_000))
+            time.sleep(0.05)
+        peer.buffer = b""
+        peer.send(ok())
+
+    with ProgrammedUpstream() as upstream:
+        upstream.on("/take", take)
+        gateway = start_gateway(plain(upstream.url, **_CIRCUIT, UPSTREAM_TIMEOUT="1", UPSTREAM_TOTAL_TIMEOUT="1.5"))
+        with RawClient(gateway.port, timeout=30.0) as client:
+            client.send(b"POST /proxy/take HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+            client.send(b"x" * size)
+            assert client.read_response().status == 200
+
+
+def test_an_upstream_that_stops_taking_a_body_is_given_up(start_gateway: StartGateway) -> None:
+    with FakeUpstream((ReadHead(), Pause(20.0), Close())) as upstream:
+        gateway = start_gateway(plain(upstream.url, UPSTREAM_TIMEOUT="1", UPSTREAM_TOTAL_TIMEOUT="1.5"))
+        with RawClient(gateway.port, timeout=10.0) as client:
+            client.send(b"POST /proxy/x HTTP/1.1\r\nHost: a\r\nContent-Length: 30000000\r\n\r\n")
+            feeding = threading.Thread(target=_feed, args=(client,))
+            feeding.start()
+            assert client.read_response().status == 504
+            client.close()
+            feeding.join()
+
+
+def test_an_answer_that_breaks_off_is_counted(start_gateway: StartGateway) -> None:
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"
+    with FakeUpstream((ReadHead(), Send(half), Close())) as upstream:
+        gateway = start_gateway(plain(upstream.url))
+        with RawClient(gateway.port) as client:
+            assert client.request(b"GET /proxy/x HTTP/1.1\r\nHost: a\r\n\r\n").ending == "closed"
+    assert b'gateway_refusals_total{reason="upstream_truncated"} 1' in gateway.get("/metrics").body
+
+
+def test_an_upstream_that_ends_lines_with_bare_line_feeds_is_told_so_at_once(start_gateway: StartGateway) -> None:
+    with FakeUpstream((ReadHead(), Send(b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello"), Pause(10.0))) as upstream:
+        gateway = start_gateway(plain(upstream.url, RETRY_MAX_ATTEMPTS="1"))
+        assert gateway.get("/proxy/x").json()["reason"] == "upstream_protocol_error"
 
 
 def test_an_upstream_that_informs_without_end_is_cut_off(start_gateway: StartGateway) -> None:

@@ -282,6 +282,18 @@ def test_unreachable(start_gateway: Start, upstream: ProgrammedUpstream) -> None
         assert "connection_refused" in (response.get("Proxy-Status") or "")
 
 
+def test_an_upstreams_own_rate_limit_is_told_only_where_the_gateway_has_none(
+    start_gateway: Start, upstream: ProgrammedUpstream
+) -> None:
+    upstream.on("/limits", ok(b"", b"X-RateLimit-Limit: 7", b"RateLimit: theirs", b"X-RateLimit-Other: kept"))
+    for enabled, limit, told in (("true", "50", 1), ("false", "7", 1)):
+        gateway = start_gateway(plain(upstream.url, RATE_LIMIT_ENABLED=enabled, RATE_LIMIT_CAPACITY="50"))
+        with RawClient(gateway.port) as client:
+            response = client.request(GET.format("/limits").encode())
+        assert (response.all("X-RateLimit-Limit"), len(response.all("RateLimit"))) == ([limit], told)
+        assert response.get("X-RateLimit-Other") == "kept"
+
+
 def test_rate_limited(start_gateway: Start, upstream: ProgrammedUpstream) -> None:
     gateway = start_gateway(
         plain(upstream.url, RATE_LIMIT_ENABLED="true", RATE_LIMIT_CAPACITY="3", RATE_LIMIT_REFILL_RATE="0.5")

@@ -253,3 +253,17 @@ def test_expect_on_a_refused_request_is_answered_without_100(
     assert response.interim == []
     assert response.get("Connection") == "close"
     assert client.fate(3.0) == "closed"
+
+
+def test_expect_twice_is_expect(client: RawClient, upstream: ProgrammedUpstream) -> None:
+    path = fresh()
+    twice = (b"Expect: 100-continue", b"Expect: 100-Continue")
+    ask(client, path, *twice, b"Content-Length: 5", method=b"PUT", body=b"hello")
+    assert client.read_response().status == 200
+    assert upstream.only(path).body == b"hello"
+
+
+def test_close_counts_even_beside_keep_alive(client: RawClient) -> None:
+    client.send(b"GET %b HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n" % (b"/proxy" + fresh().encode()))
+    assert client.read_response().get("Connection") == "close"
+    assert client.fate(3.0) == "closed"
