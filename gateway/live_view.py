@@ -103,6 +103,7 @@ class LiveView:
                 seen.calls,
                 seen.failures,
                 seen.slow_calls,
+                circuit.forced_for(now),
             )
 
     @property

@@ -123,8 +123,8 @@ class Circuit(Answer):
     cause: Annotated[str, Field(description="Why it is in this state; empty: it never left the first one")]
     failures: Annotated[Count, Field(description="Consecutive failures, counted up to the threshold")]
     next_probe_time: Annotated[Instant | None, Field(description="When an attempt may be let through next; Open only")]
-    forced_until: Annotated[Instant | None, Field(description="When the forced state ends by itself")]
-    retry_after: Annotated[Seconds, Field(description="Seconds until the next probe or the end of a forced state")]
+    forced_until: Annotated[Instant | None, Field(description="When the forced state ends by itself; null: not forced")]
+    retry_after: Annotated[Seconds, Field(description="Seconds until a request may be let through; 0: now")]
     generation: Annotated[Count, Field(description="Changes with every transition")]
 
 

@@ -1,8 +1,8 @@
 """`/status/breakers`: every circuit, keyed by upstream.
 
 `state` is closed, open or half_open and `value` its number as in the gauge `breaker_state` (0, 1, 2); `forced` says
-that an operator holds it there. `retry_after` is the time in seconds to the next probe or to the end of the forced
-state (0 when closed), `since` when it opened (RFC 3339, null when closed).
+that an operator holds it there. `retry_after` is the time in seconds to the next probe or to the end of a state
+forced open (0 when closed), `since` when it opened (RFC 3339, null when closed).
 """
 
 from aiohttp import web

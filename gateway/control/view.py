@@ -19,8 +19,9 @@ class RedisView(NamedTuple):
 
 class CircuitView(NamedTuple):
     """One upstream's circuit. `state` is closed, open, half_open, forced_open or forced_closed; `retry_after` the time
-    to the next probe or to the end of a forced state; `opened_at` None unless it is open. `calls`, `failed_calls` and
-    `slow_calls` are what this replica has in the breaker's window, or had when the circuit was last closed."""
+    until it lets an attempt through, 0 where it does now; `opened_at` None unless it is open. `calls`, `failed_calls`
+    and `slow_calls` are what this replica has in the breaker's window, or had when the circuit was last closed.
+    `forced_for` is the time to the end of a forced state, whichever it is, 0 where there is none."""
 
     upstream: str
     state: str
@@ -32,6 +33,7 @@ class CircuitView(NamedTuple):
     calls: int = 0
     failed_calls: int = 0
     slow_calls: int = 0
+    forced_for: float = 0.0
 
 
 class EndpointView(NamedTuple):

@@ -16,14 +16,15 @@ TransitionHook = Callable[[str, CircuitState, CircuitState, str], None]
 
 OPEN, HALF_OPEN = CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
+FORCED = frozenset({FORCED_OPEN, FORCED_CLOSED})
 
 
 class Circuit(Protocol):
     """What stands before every attempt at an upstream.
 
     `opened_at` is an instant of the clock, None unless the circuit is open or half-open. `failures` are the
-    consecutive ones, of the fleet where the fleet decides. `state` and `retry_after(now)` (seconds until an attempt may
-    be let through, 0: now) are for observers.
+    consecutive ones, of the fleet where the fleet decides. For observers are `state`, `retry_after(now)` (seconds until
+    an attempt may be let through, 0: now) and `forced_for(now)` (seconds until a forced state ends, 0: none is).
     """
 
     upstream: str
@@ -38,6 +39,8 @@ class Circuit(Protocol):
         ...
 
     def retry_after(self, now: float) -> float: ...
+
+    def forced_for(self, now: float) -> float: ...
 
     def counts(self, now: float) -> Counts:
         """What this process has seen within the breaker's window; as of when it was last closed, unless it is."""
@@ -131,6 +134,10 @@ class LocalCircuit:
     def retry_after(self, now: float) -> float:
         self._breaker.current_state(now)
         return self._breaker.retry_after(now)
+
+    def forced_for(self, now: float) -> float:
+        forced = self._breaker.current_state(now) in FORCED
+        return self._breaker.until - now if forced else 0.0
 
     def counts(self, now: float) -> Counts:
         return self._breaker.counts(now)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
-from gateway.fleet.circuit import Clock, LocalCircuit, TransitionHook, unnoticed
+from gateway.fleet.circuit import FORCED, Clock, LocalCircuit, TransitionHook, unnoticed
 from gateway.fleet.link import Link
 from gateway.policy.breaker import PROBE_PATIENCE, UNCOUNTED, BreakerSettings, CircuitOpen, CircuitState, Permit
 from gateway.policy.outcome import Outcome
@@ -143,6 +143,11 @@ class SharedCircuit(LocalCircuit):
         if not self._governed:
             return super().retry_after(now)
         return 0.0 if self._fleet is FORCED_CLOSED else self._mirrored_wait(now)
+
+    def forced_for(self, now: float) -> float:
+        if not self._governed:
+            return super().forced_for(now)
+        return self._mirrored_wait(now) if self._fleet in FORCED else 0.0
 
     @property
     def _governed(self) -> bool:

@@ -100,7 +100,7 @@ class Alert:
 
 class CircuitFact(NamedTuple):
     """`state` is closed, open, half_open, forced_open or forced_closed; `retry_after` seconds to the next probe, or to
-    the end of a forced state."""
+    the end of a state forced open."""
 
     upstream: str
     state: str

@@ -112,6 +112,22 @@ def test_health_turns_with_the_circuit_and_says_why(start_gateway: StartGateway,
     assert api(gateway, "/health")["status"] == "Healthy"
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_forced_state_says_when_it_ends(
+    start_gateway: StartGateway, stub: StubProcess, redis: RedisServer, shared: bool
+) -> None:
+    gateway = start_gateway({"UPSTREAM_URL": stub.url, **({"REDIS_URL": redis.url} if shared else {})})
+    for action, retry_after in (("force-open", 30), ("force-closed", 0)):
+        path = f"/circuit-breakers/default/{action}"
+        told = command(gateway, path, {"duration": 30, "reason": "drill"})["circuit"]
+        for circuit in (told, api(gateway, "/circuit-breakers/default")):
+            left = (instant(circuit["forcedUntil"]) - datetime.now(UTC)).total_seconds()
+            assert 25 < left <= 30.1
+            assert circuit["retryAfter"] == pytest.approx(retry_after, abs=5)
+            assert circuit["nextProbeTime"] is None
+    assert command(gateway, "/circuit-breakers/default/release")["circuit"]["forcedUntil"] is None
+
+
 def test_an_operator_holds_a_circuit_until_it_expires(start_gateway: StartGateway, stub: StubProcess) -> None:
     gateway = start_gateway({"UPSTREAM_URL": stub.url, "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "2"})
     held = command(gateway, "/circuit-breakers/default/force-open", {"duration": 60, "reason": "maintenance"})

@@ -217,6 +217,25 @@ class TestLocal:
         assert not await circuits.reset("default")
         assert circuits["default"].state is CLOSED
 
+    @pytest.mark.parametrize("state", [FORCED_OPEN, FORCED_CLOSED])
+    async def test_knows_how_long_a_force_lasts(self, clock: Time, state: CircuitState) -> None:
+        circuits = self.circuits(clock)
+        circuit = circuits["default"]
+        assert circuit.forced_for(clock()) == 0.0
+        await circuits.force("default", state, 60.0, "drill")
+        clock.now += 20.0
+        assert circuit.forced_for(clock()) == 40.0
+        clock.now += 40.0
+        assert (circuit.forced_for(clock()), circuit.state) == (0.0, CLOSED)
+
+    def test_one_that_tripped_is_not_forced(self, clock: Time) -> None:
+        circuit = self.circuits(clock)["default"]
+        for _ in range(3):
+            permit = circuit.try_acquire(clock())
+            assert isinstance(permit, Permit)
+            permit.release(FAILURE, 0.1, clock())
+        assert (circuit.state, circuit.forced_for(clock())) == (OPEN, 0.0)
+
     async def test_a_force_must_be_one(self, clock: Time) -> None:
         with pytest.raises(ValueError, match="forced open or closed"):
             await self.circuits(clock).force("default", OPEN, 1.0, "")
@@ -339,6 +358,24 @@ class TestSharing:
         assert a.state is CLOSED
         await a.exchange()
         assert a.state is CLOSED
+
+    @pytest.mark.parametrize("state", [FORCED_OPEN, FORCED_CLOSED])
+    async def test_every_replica_knows_how_long_a_force_lasts(
+        self, replica: Callable[[str], Replica], clock: Time, state: CircuitState
+    ) -> None:
+        a, b = await tripped(replica, "a", "b")
+        assert a.circuit.forced_for(clock()) == 0.0, "open is not forced"
+        await a.circuits.force("default", state, 60.0, "drill")
+        assert a.circuit.forced_for(clock()) == pytest.approx(60.0)
+        clock.now += 10.0
+        await b.exchange()
+        assert b.circuit.forced_for(clock()) == pytest.approx(50.0)
+        # Nobody to ask: each goes on from there by itself.
+        b.link.lost(StoreUnavailable("gone"))
+        clock.now += 10.0
+        assert b.circuit.forced_for(clock()) == pytest.approx(40.0)
+        clock.now += 40.0
+        assert (b.circuit.forced_for(clock()), b.state) == (0.0, CLOSED)
 
     async def test_a_force_from_a_time_without_link_can_be_released(self, replica: Callable[[str], Replica]) -> None:
         a = replica("a")

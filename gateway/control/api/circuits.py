@@ -41,7 +41,6 @@ def members(facts: Facts, circuit: CircuitView) -> dict[str, Any]:
     forced = plain != circuit.state
     since = last.at if last is not None else circuit.opened_at
     wait = max(0.0, circuit.retry_after)
-    until = rfc3339(now + wait)
     return {
         "service": circuit.upstream,
         "state": CIRCUIT_WORDS[plain],
@@ -50,8 +49,8 @@ def members(facts: Facts, circuit: CircuitView) -> dict[str, Any]:
         "since": None if since is None else rfc3339(since),
         "cause": circuit.cause,
         "failures": circuit.failures,
-        "next_probe_time": until if plain == "open" and not forced else None,
-        "forced_until": until if forced and wait else None,
+        "next_probe_time": rfc3339(now + wait) if plain == "open" and not forced else None,
+        "forced_until": rfc3339(now + circuit.forced_for) if forced else None,
         "retry_after": round(wait, 3),
         "generation": circuit.generation,
     }
