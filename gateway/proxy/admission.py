@@ -15,7 +15,7 @@ from gateway.config.model import SheddingConfig
 from gateway.fleet.limiter import Limiter
 from gateway.policy.limit import ConcurrencyLimit, Waiter
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
-from gateway.proxy.refusal import Refusal
+from gateway.proxy.refusal import Refusal, jittered
 from gateway.telemetry.metrics import Metrics
 
 
@@ -132,8 +132,7 @@ class Shedding:
     def refuse(self, cause: str) -> Refusal:
         self._metrics.shed(cause)
         config = self._config
-        # Jitter spreads those who obey, so that they do not come back as one wave.
-        retry_after = config.retry_after * self._rng.uniform(1.0, 1.2)
+        retry_after = jittered(config.retry_after, self._rng)
         return Refusal(config.status, "overloaded", _SHED_DETAILS[cause], retry_after=retry_after)
 
 
@@ -156,7 +155,7 @@ def bulkhead_gate(
     def refuse(cause: str) -> Refusal:
         metrics.bulkhead_rejected(upstream)
         detail = f"upstream {upstream}: {_BULKHEAD_DETAILS[cause]}"
-        return Refusal(503, "bulkhead_full", detail, retry_after=1.0 + rng.random())
+        return Refusal(503, "bulkhead_full", detail, retry_after=jittered(1.0, rng))
 
     return LimitGate(limit, refuse, loop)
 

@@ -20,7 +20,7 @@ from gateway.fleet.circuits import CircuitOpen
 from gateway.fleet.circuits import Permit as CircuitPermit
 from gateway.policy.outcome import Outcome
 from gateway.policy.retry import Facts, Failure, Retry, next_delay, parse_retry_after
-from gateway.proxy.refusal import Refusal
+from gateway.proxy.refusal import Refusal, jittered
 from gateway.proxy.upstreams import Endpoint, Upstream
 from gateway.telemetry.categories import category_of_reason, category_of_status
 from gateway.wire.chunked import LAST_CHUNK, encode_chunk
@@ -532,4 +532,4 @@ class Forward:
     def _pool_full(self) -> Refusal:
         self._front.metrics.bulkhead_rejected(self._upstream.name)
         detail = f"upstream {self._upstream.name}: every connection it may have is busy"
-        return Refusal(503, "bulkhead_full", detail, retry_after=1.0 + self._front.rng.random())
+        return Refusal(503, "bulkhead_full", detail, retry_after=jittered(1.0, self._front.rng))

@@ -15,7 +15,7 @@ from gateway.proxy.exchange import Exchange, connection_line, said
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.ids import Ids
 from gateway.proxy.plan import Plan, objection
-from gateway.proxy.refusal import Refusal
+from gateway.proxy.refusal import Refusal, jittered
 from gateway.proxy.router import Router
 from gateway.proxy.upstreams import NoRoute, Route
 from gateway.telemetry.access_log import AccessLog
@@ -164,7 +164,7 @@ class Front:
         config = plan.route.config
         if plan.route.tunnels >= config.max_tunnels:
             detail = f"the route {plan.route.name} has its {config.max_tunnels} tunnels open"
-            return Refusal(503, "tunnel_limit", detail, retry_after=1.0 + self.rng.random())
+            return Refusal(503, "tunnel_limit", detail, retry_after=jittered(1.0, self.rng))
         return None
 
     def reject(self, connection: ServerConnection, error: RequestError) -> None:
