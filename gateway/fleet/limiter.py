@@ -27,7 +27,8 @@ Resume = Callable[[Decision], None]
 
 MAX_CALLS = 2
 MAX_BATCH = 128  # Redis serves nobody else meanwhile: about half a millisecond
-CLOSED_RETRY_AFTER = 1.0
+REFUSED_UNSEEN = Decision(False, 0.0, 1.0, 1.0)
+"""What `closed` decides, always this object: of the bucket nothing is known. The store may be back in a second."""
 
 
 class Limiter(Protocol):
@@ -241,7 +242,7 @@ class _Alone:
         if self._on_failure == "open":
             return Decision(True, float(policy.capacity), 0.0, 0.0)
         if self._on_failure == "closed":
-            return Decision(False, 0.0, CLOSED_RETRY_AFTER, CLOSED_RETRY_AFTER)
+            return REFUSED_UNSEEN
         table = self._table(policy)
         if client not in table:
             known = self._leases.surrender(policy, client, now)

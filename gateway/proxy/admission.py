@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol, cast
 
 from gateway.config.model import SheddingConfig
-from gateway.fleet.limiter import Limiter
+from gateway.fleet.limiter import REFUSED_UNSEEN, Limiter
 from gateway.policy.limit import ConcurrencyLimit, Waiter
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
 from gateway.proxy.refusal import Refusal, jittered
@@ -160,6 +160,9 @@ def bulkhead_gate(
     return LimitGate(limit, refuse, loop)
 
 
+_UNSEEN_DETAIL = "the limit of the client cannot be checked now, and requests are refused until it can be"
+
+
 class RateLimitGate:
     """The buckets of one policy as a gate."""
 
@@ -184,7 +187,8 @@ class RateLimitGate:
         """The token is spent, or will be: it was asked for."""
 
     def refusal(self, decision: Decision) -> Refusal:
-        return Refusal(429, "rate_limited", self._detail, decision.retry_after)
+        detail = _UNSEEN_DETAIL if decision is REFUSED_UNSEEN else self._detail
+        return Refusal(429, "rate_limited", detail, decision.retry_after)
 
     def _answered(self, resume: Resume, decision: Decision) -> None:
         self._metrics.rate_limited(self._policy.name, "allowed" if decision.allowed else "limited")

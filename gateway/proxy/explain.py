@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.config.model import SheddingConfig
-from gateway.fleet.limiter import Limiter
+from gateway.fleet.limiter import REFUSED_UNSEEN, Limiter
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.retry import IDEMPOTENT_METHODS
@@ -120,6 +120,8 @@ class Explain:
             left = f"{decision.remaining:.0f} of {policy.capacity} tokens would be left"
             return _step("rate_limit", "allow", f"{left} to {client}.", figures=figures)
         detail = f"{client} has used up its {policy.capacity} tokens; {policy.refill_rate:g} come back a second."
+        if decision is REFUSED_UNSEEN:
+            detail = f"The limit of {client} cannot be checked now, and requests are refused until it can be."
         return _step("rate_limit", "refuse", detail, 429, "rate_limited", decision.retry_after, figures)
 
 

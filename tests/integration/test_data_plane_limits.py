@@ -12,6 +12,7 @@ import pytest
 from tests.conformance.wire.clients import plain
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh, ok, wait_until
 from tests.support.gateway_process import GatewayProcess
+from tests.support.ports import free_port
 from tests.support.raw_http import RawClient
 from tests.support.raw_response import RawResponse
 
@@ -310,3 +311,19 @@ def test_rate_limited(start_gateway: Start, upstream: ProgrammedUpstream) -> Non
         assert check_refusal(response, 429, "rate_limited", gateway)["retry_after"] == 2
         assert response.get("RateLimit-Policy") is not None
         assert response.get("Connection") is None
+
+
+def test_without_redis_closed_does_not_pretend_to_know_the_client(
+    start_gateway: Start, upstream: ProgrammedUpstream
+) -> None:
+    gone = f"redis://127.0.0.1:{free_port()}"
+    gateway = start_gateway(
+        plain(upstream.url, RATE_LIMIT_ENABLED="true", RATE_LIMIT_ON_REDIS_FAILURE="closed", REDIS_URL=gone)
+    )
+    with RawClient(gateway.port) as client:
+        for _ in range(2):
+            problem = check_refusal(client.request(GET.format(fresh()).encode()), 429, "rate_limited", gateway)
+            assert "cannot be checked" in problem["detail"]
+            assert "used up" not in problem["detail"]
+    explained = gateway.get("/api/resilience/explain?path=/proxy/x&client=192.0.2.1").json()
+    assert "cannot be checked" in explained["refusal"]["detail"]
