@@ -3,7 +3,7 @@
 The entry is a dict that the data plane makes; here it gets the time and a form. Keys, in this order: `request_id`,
 `correlation_id`, `client`, `method`, `target`, `route`, `upstream`, `endpoint`, `status`, `bytes_in`, `bytes_out`,
 `duration_ms`, `upstream_ms`, `attempts`, `decisions` (policy decisions, a small dict), `reason`. Unknown ones are
-`null` in JSON and absent from text; more keys may follow. Floats appear in JSON as they are: whoever measures rounds.
+`null` in JSON and absent from text; more keys may follow. Milliseconds have three decimals at most.
 
 The time is that of the end of the request, RFC 3339 in UTC with milliseconds; its seconds are formatted once a second.
 """
@@ -101,8 +101,8 @@ class AccessLog:
                 "status": status,
                 "bytes_in": bytes_in,
                 "bytes_out": bytes_out,
-                "duration_ms": seconds * 1000.0,
-                "upstream_ms": upstream_seconds * 1000.0,
+                "duration_ms": round(seconds * 1000.0, 3),
+                "upstream_ms": round(upstream_seconds * 1000.0, 3),
                 "attempts": attempts,
                 "decisions": decisions,
                 "reason": reason or None,

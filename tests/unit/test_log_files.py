@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from gateway.telemetry import app_log
+from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.errors import ErrorRecord
-from gateway.telemetry.log_files import KEPT_PARTS, DayFile, LogFiles, error_line
+from gateway.telemetry.log_files import KEPT_PARTS, BothAccessLogs, DayFile, LogFiles, error_line
 from tests.support.waiting import eventually
 
 DAY = 86_400.0
@@ -196,3 +197,17 @@ def test_both_files_get_what_is_theirs(tmp_path: Path) -> None:
     assert [each["message"] for each in errors] == ["it broke", "upstream orders: no answer"]
     assert len(out) == 4
     assert [line.startswith(b"{") for line in out] == [False, False, False, True]
+
+
+def test_durations_are_rounded_alike_whatever_standard_output_gets() -> None:
+    text: list[bytes] = []
+    file: list[bytes] = []
+    only: list[bytes] = []
+    for log in (BothAccessLogs(text.append, file.append), AccessLog(only.append)):
+        prepared = log.prepare({"client": "192.0.2.1", "method": "GET", "target": "/", "route": "a", "upstream": "a"})
+        log.exchange(prepared, b"r", b"r", "", 200, 0, 2, 0.0060874080008943565, 0.0012345678, 1, {}, "")
+    for (line,) in (file, only):
+        record = json.loads(line)
+        assert (record["duration_ms"], record["upstream_ms"]) == (6.087, 1.235)
+    assert b" 200 6.087ms " in text[0]
+    assert b" upstream_ms=1.235 " in text[0]
