@@ -148,6 +148,12 @@ def test_redis_keeps_what_must_last() -> None:
     assert "ports" not in redis
 
 
+def test_redis_without_a_password_answers_the_gateway() -> None:
+    redis = services("docker-compose.yml")["redis"]
+    assert options(redis)["protected-mode"] == "no"
+    assert "ports" not in redis
+
+
 @pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.prod.yml"])
 def test_redis_cli_needs_no_password_argument(name: str) -> None:
     redis = services(name)["redis"]
