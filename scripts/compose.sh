@@ -25,6 +25,8 @@ require_docker() {
   fi
   if [[ -n ${COMPOSE:-} ]]; then
     read -r -a compose_command <<<"$COMPOSE"
+    compose version >/dev/null 2>&1 ||
+      die "COMPOSE=$COMPOSE does not work here." "Leave it out, or choose 'docker compose' or docker-compose."
   elif docker compose version >/dev/null 2>&1; then
     compose_command=(docker compose)
   elif command -v docker-compose >/dev/null; then

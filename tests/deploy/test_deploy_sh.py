@@ -210,6 +210,13 @@ def test_without_compose(deploy: Deployment, tmp_path: Path) -> None:
     assert "neither 'docker compose' nor 'docker-compose' works" in output
 
 
+def test_a_compose_that_does_not_work_is_named(deploy: Deployment) -> None:
+    status, output = deploy("prod", COMPOSE="no-such-compose")
+    assert status == 1
+    assert "COMPOSE=no-such-compose does not work here." in output
+    assert not (deploy.clone / ".env").exists()
+
+
 def test_nothing_is_pulled_that_is_here(deploy: Deployment) -> None:
     assert deploy("prod")[0] == 0
     assert not any(call.startswith("pull") for call in deploy.docker.calls())
