@@ -234,9 +234,12 @@ class EndpointPool:
             self.release(connection)
 
     async def _open(self) -> UpstreamConnection:
-        """The first address that answers, in the resolver's order (RFC 8305 without the race)."""
+        """The first address that answers, in the resolver's order (RFC 8305 without the race).
+
+        The failure is that of the address that got furthest: `localhost` is often ::1 as well, on a host without it.
+        """
         addresses = await self._resolve()
-        last: Exception | None = None
+        last: OSError | None = None
         for address in addresses:
             try:
                 _, connection = await self._loop.create_connection(
@@ -247,7 +250,8 @@ class EndpointPool:
                     server_hostname=self._server_name,
                 )
             except OSError as error:
-                last = error
+                if last is None or _got_as_far(error) >= _got_as_far(last):
+                    last = error
             else:
                 return connection
         raise last or OSError("the name has no address")
@@ -279,3 +283,10 @@ class EndpointPool:
             self._refreshing = self._loop.create_task(self._refresh())
         if self._idle:
             self._sweep_timer = self._loop.call_later(_SWEEP_INTERVAL, self._sweep)
+
+
+def _got_as_far(error: OSError) -> int:
+    """0: no way there; 1: refused; 2: connected, and lost before TLS came about."""
+    if isinstance(error, ConnectionRefusedError):
+        return 1
+    return 2 if isinstance(error, ssl.SSLError | ConnectionError) else 0
