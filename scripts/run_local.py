@@ -5,7 +5,8 @@ stops the gateway before its upstream. Exit status 0 after SIGINT, SIGTERM or SI
 port is taken, a child dies or does not answer; then the other one is stopped too. A second signal ends both at once.
 
 The gateway is configured by the environment and `.env`, as ever; only `UPSTREAM_URL` is supplied when neither has it.
-`STUB_PORT` moves the stub. Standard library only. No restarts and no reloading: this is for trying things out.
+`STUB_PORT` moves the stub. An empty variable counts as not set, as it does for the gateway. Standard library only.
+No restarts and no reloading: this is for trying things out.
 """
 
 import contextlib
@@ -175,32 +176,35 @@ gateway on {url}, in front of the stub upstream on http://localhost:{stub.port};
   curl -i {url}/proxy/ok                          proxied, with the rate limit in its headers
   curl -i '{url}/proxy/echo?x=%2F..%2f&y=1+2'     what the upstream gets, byte for byte
   for i in $(seq 30); do curl -s -o /dev/null -w '%{{http_code}} ' {url}/proxy/fail; done
-                                                                  retries, then the circuit opens
+                                                                  500 each time, then the circuit opens: 503
   curl -s {url}/status/breakers                   the circuits
   curl -s {url}/health                            the gateway's own view of things
 """
 
 
-def environments(variables: Mapping[str, str], ports: tuple[int, int]) -> Iterator[dict[str, str]]:
-    """For the stub and for the gateway."""
+def environments(
+    given: Mapping[str, str], variables: Mapping[str, str], ports: tuple[int, int]
+) -> Iterator[dict[str, str]]:
+    """For the stub and for the gateway. `given` is what is set in the environment, `variables` that and `.env`."""
     stub_port, gateway_port = ports
     yield {**os.environ, "HOST": "127.0.0.1", "PORT": str(stub_port), "PYTHONUNBUFFERED": "1"}
     gateway = {**os.environ, "PORT": str(gateway_port), "PYTHONUNBUFFERED": "1"}
-    if "STUB_PORT" in os.environ or not variables.get("UPSTREAM_URL"):
-        gateway.setdefault("UPSTREAM_URL", f"http://127.0.0.1:{stub_port}")
+    if "UPSTREAM_URL" not in given and ("STUB_PORT" in given or not variables.get("UPSTREAM_URL")):
+        gateway["UPSTREAM_URL"] = f"http://127.0.0.1:{stub_port}"
     yield gateway
 
 
 def serve(signals: Signals, children: list[Child]) -> None:
     """Start both and stay until a signal; whatever is appended to `children` is the caller's to stop."""
-    variables = {**variables_in(ROOT / ".env"), **os.environ}
+    given = {name: value for name, value in os.environ.items() if value.strip()}
+    variables = {**variables_in(ROOT / ".env"), **given}
     stub_port = port_from(variables, "STUB_PORT", 5001)
     gateway_port = port_from(variables, "PORT", 5000)
     if stub_port == gateway_port:
         raise Failure(f"the gateway and the stub cannot both have port {stub_port}: set PORT or STUB_PORT")
     require_free("gateway", gateway_port, "PORT")
     require_free("stub", stub_port, "STUB_PORT")
-    for_stub, for_gateway = environments(variables, (stub_port, gateway_port))
+    for_stub, for_gateway = environments(given, variables, (stub_port, gateway_port))
     stub = start("stub", ["upstream_stub"], stub_port, "/health", for_stub)
     children.append(stub)
     gateway = start("gateway", ["gateway", "run"], gateway_port, "/livez", for_gateway)

@@ -52,9 +52,9 @@ class Checkout:
         (directory / "gateway" / "__main__.py").write_text(textwrap.dedent(GATEWAY))
 
     def run(self, **variables: str) -> ChildProcess:
-        """An empty variable is left out."""
+        """An empty variable is passed on: it counts as not set."""
         variables = {"PORT": str(self.port), "STUB_PORT": str(self.stub_port), **variables}
-        environment = clean_environment(**{name: value for name, value in variables.items() if value})
+        environment = clean_environment(**variables)
         del environment["PYTHONPATH"]
         command = [sys.executable, str(self.directory / "scripts" / "run_local.py")]
         return ChildProcess("run_local", command, env=environment, cwd=self.directory)
@@ -144,6 +144,15 @@ def test_what_the_env_file_sets_is_left_to_it(checkout: Checkout) -> None:
         runner.wait_for_line("stop with Ctrl-C. Try:")
         assert plain_http.request(checkout.stub_port, "/ok").status == 200
         assert plain_http.request(checkout.port, "/").body == b"not supplied"
+        runner.send_signal(signal.SIGINT)
+        assert runner.wait() == 0
+
+
+def test_an_empty_upstream_url_is_none(checkout: Checkout) -> None:
+    with checkout.run(UPSTREAM_URL="") as runner:
+        runner.wait_for_line("stop with Ctrl-C. Try:")
+        upstream = plain_http.request(checkout.port, "/").body.decode()
+        assert upstream == f"http://127.0.0.1:{checkout.stub_port}"
         runner.send_signal(signal.SIGINT)
         assert runner.wait() == 0
 
