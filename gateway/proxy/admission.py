@@ -1,15 +1,15 @@
 """The gates in front of the upstream, in the order of docs/behaviour.md.
 
-`try_acquire` answers at once: a permit, a decision of a rate limit, a refusal, or None for "cannot say without asking
-or waiting". Only then does `acquire` take the slow way and call `resume` once, later. A permit is released exactly
-once, by who holds it; a decision is not released. What waits can be given up with `abandon`."""
+`try_acquire` answers at once: with the gate itself, which is to be released exactly once, with the decision of a rate
+limit, which is not, with a refusal, or with None for "cannot say without asking or waiting". Only then does `acquire`
+take the slow way and call `resume` once, later. What waits can be given up with `abandon`."""
 
 import asyncio
 import random
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, cast
+from typing import Protocol
 
 from gateway.config.model import SheddingConfig
 from gateway.fleet.limiter import REFUSED_UNSEEN, Limiter
@@ -19,55 +19,53 @@ from gateway.proxy.refusal import Refusal, jittered
 from gateway.telemetry.metrics import Metrics
 
 
-class Permit(Protocol):
-    def release(self, now: float) -> None: ...
-
-
-Answer = Permit | Decision | Refusal
-Resume = Callable[[Answer], None]
-
-
 class Gate(Protocol):
-    def try_acquire(self, client: str, now: float) -> Answer | None: ...
+    """A gate that lets a request in for as long as it lasts answers with itself: `release` is due then."""
 
-    def acquire(self, client: str, resume: Resume) -> object: ...
+    def try_acquire(self, client: str, now: float) -> "Answer | None": ...
+
+    def acquire(self, client: str, resume: "Resume") -> object: ...
 
     def abandon(self, waiting: object) -> None: ...
+
+    def release(self, now: float) -> None: ...
 
     def refusal(self, decision: Decision) -> Refusal:
         """What a decision of this gate against a request means to its client."""
         ...
 
 
+Answer = Gate | Decision | Refusal
+Resume = Callable[[Answer], None]
+
+
 def pass_gates(
-    gates: tuple[Gate, ...], index: int, client: str, now: float, permits: list[Permit]
+    gates: tuple[Gate, ...], index: int, client: str, now: float, entered: list[Gate]
 ) -> tuple[int, Decision | None, Refusal | None]:
-    """Through the gates from `index` on, as far as it goes at once, adding to `permits`. HOT.
+    """Through the gates from `index` on, as far as it goes at once, adding to `entered`. HOT.
 
     Returns where it ended (at a gate that has to be waited for, or behind the last one), what a rate limit decided on
     the way, and the refusal that ended it, if any.
     """
     decision = None
-    while index < len(gates):
-        gate = gates[index]
+    for gate in gates[index:] if index else gates:
         answer = gate.try_acquire(client, now)
-        if answer is None:
+        if answer is gate:
+            entered.append(gate)
+        elif answer is None:
             break
-        kind = type(answer)
-        if kind is Decision:
-            decision = cast(Decision, answer)
+        elif isinstance(answer, Decision):
+            decision = answer
             if not decision.allowed:
                 return index, decision, gate.refusal(decision)
-        elif kind is Refusal:
-            return index, decision, cast(Refusal, answer)
-        else:
-            permits.append(cast(Permit, answer))
+        elif isinstance(answer, Refusal):
+            return index, decision, answer
         index += 1
     return index, decision, None
 
 
 class LimitGate:
-    """A concurrency limit as a gate: the queue's clockwork around the pure policy. It is the permit that it gives."""
+    """A concurrency limit as a gate: the queue's clockwork around the pure policy."""
 
     def __init__(
         self,
@@ -83,7 +81,7 @@ class LimitGate:
         self._queues = limit.settings.max_queue > 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def try_acquire(self, client: str, now: float) -> Permit | Refusal | None:
+    def try_acquire(self, client: str, now: float) -> Gate | Refusal | None:
         if self._limit.try_acquire():
             return self
         return None if self._queues else self._refuse("in_flight")
@@ -185,6 +183,9 @@ class RateLimitGate:
 
     def abandon(self, waiting: object) -> None:
         """The token is spent, or will be: it was asked for."""
+
+    def release(self, now: float) -> None:
+        """A token that was taken does not come back with the end of the request."""
 
     def refusal(self, decision: Decision) -> Refusal:
         detail = _UNSEEN_DETAIL if decision is REFUSED_UNSEEN else self._detail

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from gateway.fleet.circuits import CircuitOpen
 from gateway.fleet.circuits import Permit as CircuitPermit
 from gateway.policy.token_bucket import Decision
-from gateway.proxy.admission import Answer, Permit, pass_gates
+from gateway.proxy.admission import Answer, Gate, pass_gates
 from gateway.proxy.forward import Forward
 from gateway.proxy.plan import Plan, body_too_large
 from gateway.proxy.refusal import Refusal
@@ -50,9 +50,9 @@ class _Stream:
 
 class Exchange:
     __slots__ = (
+        "_entered",
         "_front",
         "_gate",
-        "_permits",
         "_stream",
         "_waiting",
         "attempts",
@@ -86,7 +86,7 @@ class Exchange:
         connection: ServerConnection,
         request: Request,
         plan: Plan,
-        permits: list[Permit],
+        entered: list[Gate],
         decision: Decision | None,
         now: float,
     ) -> None:
@@ -105,7 +105,7 @@ class Exchange:
         self.body_done = not request.has_body
         self.bytes_in = 0
         # Admission.
-        self._permits = permits
+        self._entered = entered
         self._gate = 0
         self._waiting: object = None
         self.rate_decision = decision
@@ -158,13 +158,13 @@ class Exchange:
         elif self.finished:
             answer.release(now)
         else:
-            self._permits.append(answer)
+            self._entered.append(answer)
         if self.finished:
             return
         self._decided(decision)
         index = self._gate + 1
         if refusal is None:
-            index, decision, refusal = pass_gates(gates, index, self.plan.client, now, self._permits)
+            index, decision, refusal = pass_gates(gates, index, self.plan.client, now, self._entered)
             self._decided(decision)
         if refusal is not None:
             self.refuse(refusal)
@@ -386,9 +386,9 @@ class Exchange:
         self.connection.break_off(reset=self._stream is not None and self._stream.until_close)
 
     def _release(self, now: float) -> None:
-        permits, self._permits = self._permits, []
-        for permit in permits:
-            permit.release(now)
+        entered, self._entered = self._entered, []
+        for gate in entered:
+            gate.release(now)
 
     def _finish(self, now: float) -> None:
         if self.finished:
@@ -400,7 +400,7 @@ class Exchange:
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             self.route.gates[self._gate].abandon(waiting)
-        if self._permits:
+        if self._entered:
             self._release(now)
         self.held.clear()
         self._front.exchange_over(self, now)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.fleet.circuits import CircuitOpen
 from gateway.policy.token_bucket import Decision
-from gateway.proxy.admission import Permit, Shedding, pass_gates
+from gateway.proxy.admission import Gate, Shedding, pass_gates
 from gateway.proxy.exchange import Exchange, connection_line, said
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.ids import Ids
@@ -85,7 +85,7 @@ class Front:
                 return None
             plan = request.plan = self._plan(connection, request)
         now = time.monotonic()
-        permits: list[Permit] = []
+        entered: list[Gate] = []
         decision: Decision | None = None
         noted: Mapping[str, str] | None = None
         refusal = plan.objection
@@ -93,12 +93,12 @@ class Front:
             refusal = self._present_objection(plan)
         if refusal is None:
             route = plan.route
-            index, decision, refusal = pass_gates(route.gates, 0, plan.client, now, permits)
+            index, decision, refusal = pass_gates(route.gates, 0, plan.client, now, entered)
             if refusal is None:
                 passed = index == len(route.gates)
                 answer = route.upstream.circuit.try_acquire(now) if passed else None
                 if type(answer) is not CircuitOpen:
-                    exchange = Exchange(self, connection, request, plan, permits, decision, now)
+                    exchange = Exchange(self, connection, request, plan, entered, decision, now)
                     self.exchanges += 1
                     if plan.tunnel:
                         # Kept from here on: the upstream may take its time to switch, and others ask meanwhile.
@@ -110,8 +110,8 @@ class Front:
                     return None if exchange.finished else exchange
                 refusal = route.upstream.left_alone(answer)
                 noted = {**said(decision), "circuit": answer.cause}
-        for permit in permits:
-            permit.release(now)
+        for gate in entered:
+            gate.release(now)
         noted = said(decision) if noted is None else noted
         self._refuse_at_once(connection, request, plan, refusal, decision, noted, now)
         return None
