@@ -1,4 +1,9 @@
-"""The store in this process: what a gateway without Redis runs on, and how tests model several replicas."""
+"""The reference implementation of the store port: its rules in Python, for as many replicas of one process as wanted.
+
+No gateway runs on it. It says step by step what the Lua scripts do, and one conformance suite holds them to it; tests
+model whole fleets with it, by a clock of theirs. Without Redis there is nothing to share, and so no store either:
+`EmbeddedLimiter` and local circuits (gateway/fleet) decide then.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +26,7 @@ class SharedMemory:
 class MemoryStore:
     """The store port for the replica named `replica`. Nothing awaits, so every operation is atomic."""
 
-    def __init__(self, shared: SharedMemory | None = None, replica: str = "embedded") -> None:
+    def __init__(self, shared: SharedMemory | None = None, replica: str = "one") -> None:
         shared = shared or SharedMemory()
         self._replica = replica
         self._buckets = shared.buckets

@@ -30,7 +30,7 @@ class FigureTable:
 class MemoryFigures:
     """The figures part of the store port, for one replica. Nothing awaits, so every operation is atomic."""
 
-    def __init__(self, table: FigureTable | None = None, replica: str = "embedded") -> None:
+    def __init__(self, table: FigureTable | None = None, replica: str = "one") -> None:
         self._table = table or FigureTable()
         self._replica = replica
 
