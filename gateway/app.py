@@ -56,6 +56,7 @@ from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.log_files import LogFiles
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.rates import WIDTH
+from gateway.telemetry.render import counted
 from gateway.telemetry.webhook import Webhook
 from gateway.wire.listener import listen, server_tls
 from gateway.wire.request import Limits
@@ -305,11 +306,11 @@ class Gateway:
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
         log.info(
-            "listening on %s:%d with %d routes, %d upstreams and %s",
+            "listening on %s:%d with %s, %s and %s",
             server.host or "*",
             server.port,
-            len(self._routes),
-            len(self._upstreams),
+            counted(len(self._routes), "route"),
+            counted(len(self._upstreams), "upstream"),
             "the embedded store" if self._store is None else f"Redis ({self.config.redis.mode})",  # type: ignore[union-attr]
             extra={"version": __version__, "environment": self.config.environment},
         )
@@ -319,7 +320,11 @@ class Gateway:
         server = self.config.server
         self._view.draining = True
         self._server.draining = True
-        log.info("draining: %d exchanges and %d tunnels open", self._front.exchanges, len(self._front.tunnels))
+        log.info(
+            "draining: %s and %s open",
+            counted(self._front.exchanges, "exchange"),
+            counted(len(self._front.tunnels), "tunnel"),
+        )
         await _until(lambda: False, server.drain_delay, hurry)
         for listener in self._listeners:
             listener.close()
@@ -330,7 +335,7 @@ class Gateway:
             return not self._server.connections and not self._front.tunnels and not self._control.connections
 
         if not await _until(quiet, server.drain_timeout, hurry):
-            log.warning("gave up on %d exchanges that did not finish in time", self._front.exchanges)
+            log.warning("gave up on %s that did not finish in time", counted(self._front.exchanges, "exchange"))
             self._front.refusing = True
             self._server.give_up()
             await asyncio.sleep(_FAREWELL)

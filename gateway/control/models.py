@@ -192,7 +192,7 @@ REASON = Field(
     max_length=200,
     pattern=r"^[^\x00-\x1f\x7f]+$",
     description="Why, for the audit log and for whoever looks at the circuit",
-    json_schema_extra={"x-allowed": "without control characters"},
+    json_schema_extra={"x-without": "control characters"},
 )
 
 

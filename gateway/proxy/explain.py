@@ -17,6 +17,7 @@ from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.identity import client_key
 from gateway.proxy.router import Router
 from gateway.proxy.upstreams import Route, Upstream
+from gateway.telemetry.render import counted
 
 Step = dict[str, Any]
 """`policy`, `decision` (allow, wait, refuse or none), `detail` in words, `status`, `retry_after`, `figures`."""
@@ -157,7 +158,9 @@ def _limit(policy: str, limit: ConcurrencyLimit, status: int, reason: str, retry
     if limit.in_flight < limit.limit:
         return _step(policy, "allow", f"{load}.", figures=figures)
     if limit.queued < limit.settings.max_queue and limit.settings.queue_timeout > 0.0:
-        detail = f"{load}; it would wait up to {limit.settings.queue_timeout:g} s behind {limit.queued} others."
+        detail = (
+            f"{load}; it would wait up to {limit.settings.queue_timeout:g} s behind {counted(limit.queued, 'other')}."
+        )
         return _step(policy, "wait", detail, figures=figures)
     return _step(policy, "refuse", f"{load}.", status, reason, retry_after, figures)
 
@@ -194,9 +197,10 @@ def _endpoints(upstream: Upstream, now: float) -> Step:
 
 def _retry(upstream: Upstream, method: str, now: float) -> Step:
     retry = upstream.retry
+    left = upstream.budget.left(now)
     figures = {
         "max_attempts": retry.max_attempts,
-        "budget_left": upstream.budget.left(now),
+        "budget_left": left,
         "attempt_timeout": upstream.attempt_timeout,
         "total_timeout": upstream.total_timeout,
     }
@@ -208,7 +212,7 @@ def _retry(upstream: Upstream, method: str, now: float) -> Step:
     statuses = ", ".join(str(status) for status in sorted(retry.statuses))
     detail = (
         f"Up to {retry.max_attempts} attempts within {upstream.total_timeout:g} s, after {statuses} or no answer;"
-        f" the budget has room for {figures['budget_left']} retries now."
+        f" the budget has room for {counted(left, 'retry', 'retries')} now."
     )
     return _step("retry", "allow", detail, figures=figures)
 

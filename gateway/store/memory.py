@@ -1,8 +1,8 @@
 """The reference implementation of the store port: its rules in Python, for as many replicas of one process as wanted.
 
 No gateway runs on it. It says step by step what the Lua scripts do, and one conformance suite holds them to it; tests
-model whole fleets with it, by a clock of theirs. Without Redis there is nothing to share, and so no store either:
-`EmbeddedLimiter` and local circuits (gateway/fleet) decide then.
+model whole fleets with it, by a clock of theirs. Without Redis there is nothing to share: the "embedded store"
+of the documentation are `EmbeddedLimiter` and local circuits (gateway/fleet).
 """
 
 import time

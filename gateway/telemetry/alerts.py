@@ -23,6 +23,7 @@ Left out on purpose: delivery (`webhook`), silencing, and alerts that outlive th
 import asyncio
 import contextlib
 import logging
+import math
 import time
 import uuid
 from collections import deque
@@ -31,6 +32,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from gateway.telemetry.rates import Rate
+from gateway.telemetry.render import counted
 
 log = logging.getLogger("gateway.alerts")
 
@@ -271,16 +273,18 @@ def findings(facts: Facts, before: Facts | None, settings: AlertSettings, servic
                 "retry_budget_exhausted",
                 upstream,
                 "warning",
-                f"{more} retries of requests to {upstream} were not made since the last check: more of them fail than"
-                " its retry budget covers. Look at its errors first; RETRY_BUDGET_RATIO is the limit.",
+                f"Since the last check {counted(more, 'retry of a request', 'retries of requests')} to {upstream} could"
+                " not be made: more of them fail than its retry budget covers. Look at its errors first;"
+                " RETRY_BUDGET_RATIO is the limit.",
             )
     if facts.shed > before.shed:
         yield Finding(
             "shedding",
             service,
             "warning",
-            f"{facts.shed - before.shed} requests were turned away by the global caps since the last check."
-            " Scale out, find the client that sends so much, or raise MAX_INFLIGHT or MAX_CONNECTIONS.",
+            "The global caps turned away"
+            f" {counted(facts.shed - before.shed, 'request or connection', 'requests or connections')} since the last"
+            " check. Scale out, find the client that sends so much, or raise MAX_INFLIGHT or MAX_CONNECTIONS.",
         )
 
 
@@ -304,7 +308,7 @@ def _error_rates(rate: Rate, settings: AlertSettings) -> Iterator[Finding]:
 
 def _error_message(rate: Rate) -> str:
     text = (
-        f"{rate.service} had {rate.errors} errors ({rate.errors_per_minute:.1f} a minute) in the last"
+        f"{rate.service} had {counted(rate.errors, 'error')} ({rate.errors_per_minute:.1f} a minute) in the last"
         f" {rate.window:.0f} s, and {rate.failed_requests} of {rate.requests} requests failed"
         f" ({100 * rate.error_rate:.1f} %)."
     )
@@ -325,13 +329,22 @@ def _circuits(circuits: Sequence[CircuitFact]) -> Iterator[Finding]:
                 f"An operator holds the circuit of {circuit.upstream} open{why} for another"
                 f" {circuit.retry_after:.0f} s.",
             )
-        elif circuit.state in {"open", "half_open"}:
+        elif circuit.state == "open":
+            when = f"in {math.ceil(circuit.retry_after)} s" if circuit.retry_after > 0.0 else "now"
             yield Finding(
                 "circuit_open",
                 circuit.upstream,
                 "critical",
-                f"The circuit of {circuit.upstream} is {circuit.state.replace('_', '-')}{why}: its requests are refused"
-                f" until probes succeed, the next in {circuit.retry_after:.0f} s. Check that upstream.",
+                f"The circuit of {circuit.upstream} is open{why}: its requests are refused until probes succeed,"
+                f" the next {when}. Check that upstream.",
+            )
+        elif circuit.state == "half_open":
+            yield Finding(
+                "circuit_open",
+                circuit.upstream,
+                "critical",
+                f"The circuit of {circuit.upstream} is half-open{why}: all its requests but probes are refused until"
+                " these succeed. Check that upstream.",
             )
 
 

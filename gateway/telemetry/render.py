@@ -37,6 +37,11 @@ def bare(text: str) -> str:
     )
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 retry`, `2 retries`; `many` where an s is not enough."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def word(value: object) -> str:
     """A value of a `key=value` pair: quoted when it is empty or could be taken for more than one word."""
     if isinstance(value, float):

@@ -122,6 +122,10 @@ def test_the_time_for_it_is_bounded(start_gateway: Start, stub: StubProcess) -> 
         assert (response.status, response.get("Retry-After"), response.get("Connection")) == (503, "1", "close")
         assert json.loads(response.body)["reason"] == "draining"
     assert "client_closed" not in gateway.output
+    # One of each, and said so.
+    assert " with 1 route, 1 upstream and " in gateway.output
+    assert "draining: 1 exchange and 0 tunnels open" in gateway.output
+    assert "gave up on 1 exchange that did not finish in time" in gateway.output
 
 
 def test_a_second_signal_hurries(start_gateway: Start, stub: StubProcess) -> None:

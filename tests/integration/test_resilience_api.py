@@ -158,7 +158,7 @@ def test_an_operator_holds_a_circuit_until_it_expires(start_gateway: StartGatewa
         ({"duration": 0, "reason": "x"}, "duration"),
         ({"duration": 86_401, "reason": "x"}, "from 1 to 86400"),
         ({"duration": "60", "reason": "x"}, "duration"),
-        ({"duration": 60}, "reason"),
+        ({"duration": 60}, "reason is missing: text of 1 to 200 characters without control characters."),
         ({"duration": 60, "reason": ""}, "reason"),
         ({"duration": 60, "reason": "x" * 201}, "1 to 200"),
         ({"duration": 60, "reason": "two\nlines"}, "control characters"),

@@ -91,6 +91,32 @@ def test_circuits(state: str, severity: str | None) -> None:
     assert all("5 consecutive failures" in each.message for each in found)
 
 
+def said(facts: Facts, before: Facts | None = None) -> str:
+    (finding,) = findings(facts, before, SETTINGS, "gateway")
+    return finding.message
+
+
+def test_an_open_circuit_says_when_it_is_tried_next() -> None:
+    assert "the next in 12 s." in said(Facts(circuits=[CircuitFact("orders", "open", "", 12.0)]))
+    assert "the next in 1 s." in said(Facts(circuits=[CircuitFact("orders", "open", "", 0.2)]))
+    assert "the next now." in said(Facts(circuits=[CircuitFact("orders", "open", "", 0.0)]))
+
+
+@pytest.mark.parametrize("retry_after", [0.0, 1.0])
+def test_a_half_open_circuit_is_being_tried(retry_after: float) -> None:
+    message = said(Facts(circuits=[CircuitFact("orders", "half_open", "probing", retry_after)]))
+    assert message.startswith("The circuit of orders is half-open (probing): all its requests but probes are refused")
+    assert " s." not in message
+
+
+def test_one_is_not_many() -> None:
+    before = Facts()
+    assert "the last check 1 retry of a request to orders" in said(Facts(exhausted={"orders": 1}), before)
+    assert "the last check 2 retries of requests to orders" in said(Facts(exhausted={"orders": 2}), before)
+    assert "turned away 1 request or connection since" in said(Facts(shed=1), before)
+    assert "turned away 2 requests or connections since" in said(Facts(shed=2), before)
+
+
 def test_redis() -> None:
     assert found(Facts(redis_up=None)) == {}
     assert found(Facts(redis_up=True)) == {}

@@ -161,7 +161,7 @@ def allowed(schema: dict[str, Any]) -> str:
         return " or ".join(str(each) for each in schema["enum"])
     options = [each for each in schema.get("anyOf", []) if each.get("type") != "null"]
     if options:
-        return allowed({**options[0], **{key: value for key, value in schema.items() if key == "x-allowed"}})
+        return allowed({**options[0], **{key: value for key, value in schema.items() if key.startswith("x-")}})
     kind = {"integer": "an integer", "number": "a number", "string": "text"}.get(schema.get("type", ""), "a value")
     lowest, highest = schema.get("minimum"), schema.get("maximum")
     if lowest is not None and highest is not None:
@@ -169,6 +169,8 @@ def allowed(schema: dict[str, Any]) -> str:
     shortest, longest = schema.get("minLength"), schema.get("maxLength")
     if longest is not None:
         kind = f"{kind} of {shortest or 0} to {longest} characters"
+    if "x-without" in schema:
+        kind = f"{kind} without {schema['x-without']}"
     rule = schema.get("x-allowed")
     return f"{kind}: {rule}" if rule else kind
 
