@@ -23,6 +23,7 @@ Body = Callable[[], bytes | None]
 _END = b"\r\n\r\n"
 _REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*([\x21-\x7e]{1,128})[ \t]*\r\n", re.IGNORECASE)
 _ACCEPT = re.compile(rb"\r\naccept:([^\r\n]*)", re.IGNORECASE)
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _BODY = re.compile(rb"\r\n(?:content-length|transfer-encoding|expect|upgrade)[ \t]*:", re.IGNORECASE)
 
 
@@ -117,7 +118,7 @@ class QuickConnection(asyncio.Protocol):
         protocol = self._plane.slow(self._on_lost)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
-        protocol.data_received(data)
+        protocol.data_received(_in_ascii(data))
 
     async def _scraped(self, making: Awaitable[tuple[bytes, str]], request_id: bytes) -> None:
         transport = self._transport
@@ -130,6 +131,15 @@ class QuickConnection(asyncio.Protocol):
             return
         if not transport.is_closing():
             _finish(transport, body, content_type, request_id, "Vary: Accept\r\n")
+
+
+def _in_ascii(data: bytes) -> bytes:
+    """With what is not ASCII in the request line percent-encoded: aiohttp would refuse it without a word on which
+    parameter is wrong."""
+    line = data[: max(0, data.find(b"\r\n"))]
+    if line.isascii():
+        return data
+    return _BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line) + data[len(line) :]
 
 
 def _request_id(head: bytes) -> bytes:

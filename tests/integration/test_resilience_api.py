@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import StartGateway
 from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_http import RawClient
 from tests.support.redis_server import RedisServer
 from tests.support.stub_process import StubProcess
 from tests.support.waiting import eventually
@@ -209,6 +210,23 @@ def test_a_wrong_query_is_a_400_that_names_the_parameter(
     assert problem["parameter"] == parameter
     assert parameter in problem["detail"]
     assert allowed in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "detail"),
+    [
+        ("/metrics/default/error-rate?windowMinutes=٣".encode(), 400, 'windowMinutes is "٣", but must be an integer'),
+        (b"/errors/recent?count=\xff", 400, "count is "),
+        ("/metrics/größe".encode(), 404, "no service of this name"),
+    ],
+)
+def test_bytes_beyond_ascii_in_the_target_are_answered_in_the_same_words(
+    shared_gateway: GatewayProcess, target: bytes, status: int, detail: str
+) -> None:
+    with RawClient(shared_gateway.port) as client:
+        answer = client.request(b"GET %b%b HTTP/1.1\r\nHost: a\r\n\r\n" % (API.encode(), target))
+    assert (answer.status, answer.get("Content-Type")) == (status, "application/problem+json")
+    assert detail in json.loads(answer.body)["detail"]
 
 
 @pytest.mark.parametrize("path", ["/metrics/nobody", "/metrics/nobody/error-rate", "/errors/recent?service=nobody"])
