@@ -2,10 +2,10 @@
 
 Invariants: a slot belongs to exactly one holder, from `try_acquire` or from being handed over until `release`; nobody
 waits while a slot is free, so a newcomer cannot overtake; every waiter leaves the queue exactly once, by one of
-`release`, `set_limit`, `expire` and `abandon`. Little's law gives the size of a useful queue: what is served within
+`release`, `expire` and `abandon`. Little's law gives the size of a useful queue: what is served within
 `queue_timeout`. Waiting longer only makes late answers out of requests that could have been refused at once.
 
-Left out on purpose: timers and resuming (the caller's), priorities, and adapting the limit (`set_limit` is the hook).
+Left out on purpose: timers and resuming (the caller's), priorities, and adapting the limit.
 """
 
 from collections import OrderedDict
@@ -33,7 +33,7 @@ class Waiter:
 
 
 class ConcurrencyLimit:
-    """`in_flight` slots are held; it exceeds `limit` only after `set_limit` lowered that."""
+    """`in_flight` slots are held, of `limit`."""
 
     __slots__ = ("_overdue", "_queue", "in_flight", "limit", "settings")
 
@@ -74,7 +74,7 @@ class ConcurrencyLimit:
         """
         if self.in_flight <= 0:
             raise RuntimeError("released more often than acquired")
-        if self._queue and self.in_flight <= self.limit and (waiter := self._next_live(now)):
+        if self._queue and (waiter := self._next_live(now)):
             return waiter
         self.in_flight -= 1
         return None
@@ -107,16 +107,6 @@ class ConcurrencyLimit:
         while self._queue and next(iter(self._queue)).deadline <= now:
             expired.append(self._queue.popitem(last=False)[0])
         return expired
-
-    def set_limit(self, limit: int, now: float) -> list[Waiter]:
-        """Change the limit. Returns the waiters that own a slot from now on, as after `release`; lowering takes
-        nothing from those in flight, slots above the limit vanish as they are released."""
-        self.limit = limit
-        resumed: list[Waiter] = []
-        while self.in_flight < limit and (waiter := self._next_live(now)):
-            self.in_flight += 1
-            resumed.append(waiter)
-        return resumed
 
     def _next_live(self, now: float) -> Waiter | None:
         """The oldest waiter whose deadline has not come; those passed over are kept for the next `expire`."""

@@ -9,8 +9,8 @@ whole body (an endless extension is a denial of service no body limit sees), no 
 whitespace is taken only where the grammar has BWS, around the ";" and "=" of an extension: never between the digits
 and the CRLF, where recipients are known to disagree.
 
-Left out on purpose: the meaning of extensions (a hop drops them), which trailers may be forwarded, and any limit on
-the payload (`decoded` is there for whoever has one).
+Left out on purpose: the meaning of extensions and trailers (they are checked, bounded and dropped), and any limit on
+the payload.
 """
 
 import re
@@ -23,7 +23,7 @@ _EXTENSION: Final = rb"[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _
 
 _PLAIN_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)\r\n")
-_TRAILER_LINE: Final = re.compile(rb"(" + _TOKEN + rb"):(" + _TEXT + rb"*)\r\n")
+_TRAILER_LINE: Final = re.compile(_TOKEN + rb":" + _TEXT + rb"*\r\n")
 # What a line still without its LF may look like: a superset of every prefix of the two above.
 _SIZE_PREFIX: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*+(?:;" + _TEXT + rb"*+\r?)?|\r)")
 _TRAILER_PREFIX: Final = re.compile(rb"(?:" + _TOKEN + rb"(?::" + _TEXT + rb"*+\r?)?|\r)")
@@ -48,8 +48,7 @@ def encode_chunk(data: bytes) -> bytes:
 
 
 class ChunkedDecoder:
-    """Decodes one body. `trailers` are (name as received, value without surrounding whitespace), in order;
-    `decoded` is the payload in bytes so far; `done` is true once the body has ended."""
+    """Decodes one body. `done` is true once it has ended."""
 
     __slots__ = (
         "_extension_bytes",
@@ -60,9 +59,8 @@ class ChunkedDecoder:
         "_remaining",
         "_state",
         "_trailer_bytes",
-        "decoded",
+        "_trailer_count",
         "done",
-        "trailers",
     )
 
     def __init__(
@@ -70,8 +68,6 @@ class ChunkedDecoder:
     ) -> None:
         """`max_extension_bytes` and `max_trailer_bytes` are sums over the whole body, line ends not counted."""
         self.done = False
-        self.trailers: list[tuple[bytes, bytes]] = []
-        self.decoded = 0
         self._max_trailer_bytes = max_trailer_bytes
         self._max_trailer_count = max_trailer_count
         self._max_extension_bytes = max_extension_bytes
@@ -80,10 +76,11 @@ class ChunkedDecoder:
         self._held = b""  # the line, or the CR after a payload, that is still incomplete
         self._extension_bytes = 0
         self._trailer_bytes = 0
+        self._trailer_count = 0
 
     def __repr__(self) -> str:
         state = ("size", "payload", "payload end", "trailers", "done", "failed")[self._state]
-        return f"<ChunkedDecoder {state}, decoded={self.decoded}, remaining={self._remaining}>"
+        return f"<ChunkedDecoder {state}, remaining={self._remaining}>"
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """The payload in `data`, and what follows the end of the body (empty until `done`). HOT.
@@ -162,11 +159,10 @@ class ChunkedDecoder:
                     state = _DONE
                     self.done = True
                     break
-                self._add_trailer(line)
+                self._check_trailer(line)
         self._state = state
         self._remaining = remaining
         payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self.decoded += len(payload)
         return payload, data[pos:] if state == _DONE else b""
 
     def _line(self, data: bytes, pos: int) -> tuple[bytes, int]:
@@ -196,14 +192,13 @@ class ChunkedDecoder:
         if self._extension_bytes + len(self._held.removesuffix(b"\r")) - match.end(1) > self._max_extension_bytes:
             raise self._refusal("chunk extensions too large")
 
-    def _add_trailer(self, line: bytes) -> None:
-        match = _TRAILER_LINE.fullmatch(line)
-        if match is None:
+    def _check_trailer(self, line: bytes) -> None:
+        if _TRAILER_LINE.fullmatch(line) is None:
             raise self._refusal("invalid trailer")
         self._trailer_bytes += len(line) - 2
-        if self._trailer_bytes > self._max_trailer_bytes or len(self.trailers) == self._max_trailer_count:
+        if self._trailer_bytes > self._max_trailer_bytes or self._trailer_count == self._max_trailer_count:
             raise self._refusal("trailers too large")
-        self.trailers.append((match[1], match[2].strip(b" \t")))
+        self._trailer_count += 1
 
     def _check_trailer_prefix(self) -> None:
         if _TRAILER_PREFIX.fullmatch(self._held) is None:

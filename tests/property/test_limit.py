@@ -46,7 +46,7 @@ class Limit(RuleBasedStateMachine):
     @precondition(lambda self: self.holders > 0)
     @rule()
     def release(self) -> None:
-        oldest = self.live()[:1] if self.holders <= self.limit.limit else []
+        oldest = self.live()[:1]
         resumed = self.limit.release(self.now)
         assert ([resumed] if resumed else []) == oldest
         if resumed is None:
@@ -72,15 +72,6 @@ class Limit(RuleBasedStateMachine):
         assert self.limit.expire(self.now) == due
         for waiter in due:
             self.settle(waiter)
-
-    @rule(limit=st.integers(1, 6))
-    def set_limit(self, limit: int) -> None:
-        expected = self.live()[: max(0, limit - self.holders)]
-        resumed = self.limit.set_limit(limit, self.now)
-        assert resumed == expected
-        for waiter in resumed:
-            self.settle(waiter)
-            self.holders += 1
 
     @rule(seconds=st.sampled_from([0.25, 1.0, 5.0]))
     def time_passes(self, seconds: float) -> None:

@@ -29,7 +29,6 @@ def test_valid_bodies_end_exactly_at_their_end(body: bytes, payload: bytes) -> N
     for rest in (b"", b"GET / HTTP/1.1\r\n", b"\r\n", b"0\r\n\r\n"):
         decoded, left, decoder = decode(body + rest)
         assert (decoded, left, decoder.done) == (payload, rest, True)
-        assert decoder.decoded == len(payload)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +96,9 @@ def test_a_line_is_refused_without_waiting_for_its_end(body: bytes) -> None:
         decode(body)
 
 
-def test_trailers_are_kept_apart_in_order() -> None:
+def test_trailers_are_dropped() -> None:
     payload, rest, decoder = decode(b"1\r\nx\r\n0\r\nA: 1\r\nb:\t two  \r\nA:\r\nC:\xe9\r\n\r\nrest")
-    assert payload == b"x"
-    assert rest == b"rest"
-    assert decoder.trailers == [(b"A", b"1"), (b"b", b"two"), (b"A", b""), (b"C", b"\xe9")]
+    assert (payload, rest, decoder.done) == (b"x", b"rest", True)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +151,7 @@ def test_the_largest_size_is_understood_and_not_reserved_for() -> None:
     decoder = ChunkedDecoder()
     assert decoder.feed(b"ffffffffffffffff\r\nabc") == (b"abc", b"")
     assert not decoder.done
-    assert repr(decoder) == f"<ChunkedDecoder payload, decoded=3, remaining={2**64 - 4}>"
+    assert repr(decoder) == f"<ChunkedDecoder payload, remaining={2**64 - 4}>"
 
 
 def test_a_payload_that_is_all_of_the_data_is_not_copied() -> None:
