@@ -14,10 +14,13 @@ from typing import Self
 
 import pytest
 
+from tests.conftest import StartGateway
 from tests.deploy.tools import run, tool
+from tests.deploy.traffic import BODIES, Traffic
 from tests.support import plain_http
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ROOT, ChildProcess
+from tests.support.raw_http import RawClient
 from tests.support.stub_process import StubProcess
 
 SITE = (ROOT / "nginx.conf").read_text(encoding="utf-8")
@@ -254,57 +257,92 @@ def test_a_failing_answer_is_not_repeated(site: Site, stub: StubProcess) -> None
     assert stub.requests("/status/503") == 1
 
 
+@contextlib.contextmanager
+def in_front(kind: str, servers: str, directory: Path) -> Iterator[int]:
+    """The port of nginx with the site file, or with that of the scaled deployment, in front of these `server` lines."""
+    if kind == "site":
+        site = Site(directory)
+        site.replace("server 127.0.0.1:5000 max_fails=1 fail_timeout=2s;", servers)
+        port, command = site.http, site.command()
+    else:
+        port = free_port()
+        main = scale(directory, port)
+        text = main.read_text(encoding="utf-8")
+        text = text.replace("http {", f"daemon off;\nhttp {{\nupstream proxy-service {{ {servers} }}", 1)
+        main.write_text(text.replace("proxy-service:5000", "proxy-service"), encoding="utf-8")
+        command = [nginx(), "-p", str(directory), "-c", str(main)]
+    with ChildProcess("nginx", command, cwd=directory) as child:
+        child.wait_until(lambda: is_listening(port), "listening")
+        yield port
+
+
 @pytest.fixture(params=["site", "scale"])
 def two(request: pytest.FixtureRequest, stub: StubProcess, tmp_path: Path) -> Iterator[tuple[int, Ending]]:
     """The port of nginx in front of two gateways: one that takes requests and ends without an answer, then the stub."""
     with Ending() as ending:
         servers = f"server 127.0.0.1:{ending.port} max_fails=0; server 127.0.0.1:{stub.port} backup;"
-        if request.param == "site":
-            site = Site(tmp_path)
-            site.replace("server 127.0.0.1:5000 max_fails=1 fail_timeout=2s;", servers)
-            port, command = site.http, site.command()
-        else:
-            port = free_port()
-            main = scale(tmp_path, port)
-            text = main.read_text(encoding="utf-8")
-            text = text.replace("http {", f"daemon off;\nhttp {{\nupstream proxy-service {{ {servers} }}", 1)
-            main.write_text(text.replace("proxy-service:5000", "proxy-service"), encoding="utf-8")
-            command = [nginx(), "-p", str(tmp_path), "-c", str(main)]
-        with ChildProcess("nginx", command, cwd=tmp_path) as child:
-            child.wait_until(lambda: is_listening(port), "listening")
+        with in_front(request.param, servers, tmp_path) as port:
             yield port, ending
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
-def test_what_changes_nothing_is_passed_on(method: str, two: tuple[int, Ending], stub: StubProcess) -> None:
+@pytest.mark.parametrize("body", [b"", b"a body"], ids=["empty", "body"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
+def test_what_is_idempotent_is_passed_on(method: str, body: bytes, two: tuple[int, Ending], stub: StubProcess) -> None:
     port, ending = two
-    assert plain_http.request(port, "/echo", method=method).status == 200
+    assert status(port, method, body) == 200
     assert ending.taken == 1
+    assert stub.requests("/echo") == 1
 
 
-@pytest.mark.parametrize("body", [None, b"a body"], ids=["empty", "body"])
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "PURGE"])
-def test_what_a_gateway_may_have_taken_is_never_repeated(
-    method: str, body: bytes | None, two: tuple[int, Ending], stub: StubProcess
+@pytest.mark.parametrize("body", [b"", b"a body"], ids=["empty", "body"])
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_what_is_not_and_a_gateway_may_have_taken_is_never_repeated(
+    method: str, body: bytes, two: tuple[int, Ending], stub: StubProcess
 ) -> None:
     port, ending = two
-    assert plain_http.request(port, "/echo", method=method, body=body).status == 502
+    assert status(port, method, body) == 502
     assert ending.taken == 1
     assert stub.requests("/echo") == 0
 
 
-def test_a_post_that_no_gateway_has_taken_is_passed_on(two: tuple[int, Ending], stub: StubProcess) -> None:
+def test_a_body_of_which_a_gateway_has_a_part_is_not_passed_on(two: tuple[int, Ending], stub: StubProcess) -> None:
+    port, ending = two
+    assert status(port, "PUT", b"a part", length=100) == 502
+    assert ending.taken == 1
+    assert stub.requests("/echo") == 0
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE"])
+def test_what_no_gateway_has_taken_is_passed_on(method: str, two: tuple[int, Ending], stub: StubProcess) -> None:
     port, ending = two
     ending.close()
-    assert plain_http.request(port, "/echo", method="POST", body=b"a body").status == 200
+    answer = plain_http.request(port, "/echo", method=method, body=bytes(1 << 20))
+    assert (answer.status, answer.json()["body_length"]) == (200, 1 << 20)
     assert stub.requests("/echo") == 1
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE"])
-def test_the_target_and_the_body_of_what_is_sent_once_are_kept(method: str, site: Site) -> None:
-    answer = plain_http.request(site.http, "/echo/a%2Fb?x=1", method=method, body=bytes(1 << 20)).json()
-    assert (answer["method"], answer["target"]) == (method, "/echo/a%2Fb?x=1")
-    assert answer["body_length"] == 1 << 20
+def status(port: int, method: str, body: bytes, length: int | None = None) -> int:
+    """The answer to a request whose head and body are sent at once; `length` is what it says of a longer body."""
+    length = len(body) if length is None else length
+    with RawClient(port) as client:
+        client.send(f"{method} /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n".encode() + body)
+        return client.read_response(method).status
+
+
+@pytest.mark.parametrize("kind", ["site", "scale"])
+def test_a_gateway_that_stops_takes_no_request_with_it(
+    kind: str, start_gateway: StartGateway, stub: StubProcess, tmp_path: Path
+) -> None:
+    env = {"UPSTREAM_URL": stub.url, "RATE_LIMIT_ENABLED": "false"}
+    gateways = [start_gateway(env) for _ in range(3)]
+    servers = " ".join(f"server 127.0.0.1:{gateway.port} max_fails=1 fail_timeout=2s;" for gateway in gateways)
+    with in_front(kind, servers, tmp_path) as port, Traffic(port, "/proxy/echo") as traffic:
+        time.sleep(0.5)
+        assert gateways[0].stop() == 0, gateways[0].output
+        # Long enough for nginx to try it again.
+        time.sleep(3.0)
+    assert traffic.lost() == {}
+    assert all(traffic.seen[method, 200] > 50 for method in BODIES), traffic.seen
 
 
 @pytest.mark.parametrize("two", ["scale"], indirect=True)

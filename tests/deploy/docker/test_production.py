@@ -5,12 +5,12 @@ The order of the tests is that of a deployment's life; each leaves a single gate
 
 import http.client
 import re
-import threading
 import time
 from collections import Counter
 
 from tests.deploy.docker.conftest import Stack
 from tests.deploy.tools import run
+from tests.deploy.traffic import BODIES, Traffic
 from tests.support import plain_http
 
 CAPABILITIES = "CapEff:\t0000000000000000"
@@ -139,36 +139,18 @@ def test_several_gateways_share_limits_and_lose_nothing(stack: Stack) -> None:
         stack.set_env({"RATE_LIMIT_CAPACITY": "100000", "RATE_LIMIT_REFILL_RATE": "10000"})
         status, output = stack.deploy("prod", "--no-build", **variables)
         assert status == 0, output
-        seen: Counter[str] = Counter()
-        stop = threading.Event()
-        clients = [
-            threading.Thread(target=keep_asking, args=(stack.port, method, seen, stop)) for method in ("GET", "POST")
-        ]
-        for client in clients:
-            client.start()
-        time.sleep(1)
-        run(["docker", "stop", stack.compose("ps", "-q", "proxy-service", **variables).split()[0]], stack.clone)
-        time.sleep(4)
-        stop.set()
-        for client in clients:
-            client.join()
-        assert set(seen) == {"200"}, seen
-        assert seen["200"] > 50
+        with Traffic(stack.port, "/proxy/echo") as traffic:
+            time.sleep(1)
+            run(["docker", "stop", stack.compose("ps", "-q", "proxy-service", **variables).split()[0]], stack.clone)
+            time.sleep(4)
+        assert traffic.lost() == {}
+        assert all(traffic.seen[method, 200] > 50 for method in BODIES), traffic.seen
     finally:
         (stack.clone / ".env").write_text(single, encoding="utf-8")
         stack.compose("rm", "--stop", "--force", **variables)
         status, output = stack.deploy("prod", "--no-build")
     assert status == 0, output
     assert serves(stack)
-
-
-def keep_asking(port: int, method: str, seen: Counter[str], stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            seen[str(plain_http.request(port, "/proxy/echo", method=method).status)] += 1
-        except (OSError, http.client.HTTPException) as error:
-            seen[type(error).__name__] += 1
-        time.sleep(0.03)
 
 
 def test_stopped_and_gone(stack: Stack) -> None:
