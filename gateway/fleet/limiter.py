@@ -1,9 +1,9 @@
 """Rate limiting as the request path sees it: `try_take` answers at once or says None, and then `take` answers later.
 
-`EmbeddedLimiter` knows every bucket there is. `SharedLimiter` does the I/O for a `LeaseTable`: the asks of one turn of
-the loop go to the store in one call, what comes up while `MAX_CALLS` are under way goes into the next one, and no call
-belongs to a request. When the store fails, everything that waits is decided without it at once, and so is everything
-else until the link is up again:
+`EmbeddedLimiter` knows every bucket there is. `SharedLimiter` does the I/O for a `LeaseTable`: one call at a time, with
+everything that has come up since the last one, so that batches grow with the load. No call belongs to a request. When
+the store fails, everything that waits is decided without it at once, and so is everything else until the link is up
+again:
 
     local    this replica's share: capacity / replicas and refill_rate / replicas, beginning with its share of what was
              last known to remain; the store is told afterwards what was spent, so that an outage is no second helping
@@ -25,7 +25,6 @@ from gateway.store.port import Ask, Store, StoreUnavailable
 
 Resume = Callable[[Decision], None]
 
-MAX_CALLS = 2
 MAX_BATCH = 128  # Redis serves nobody else meanwhile: about half a millisecond
 REFUSED_UNSEEN = Decision(False, 0.0, 1.0, 1.0)
 """What `closed` decides, always this object: of the bucket nothing is known. The store may be back in a second."""
@@ -98,13 +97,13 @@ class SharedLimiter:
         self._loop = asyncio.get_running_loop()
         self._leases: LeaseTable[Resume] = LeaseTable(self._notice, max_clients)
         self._alone = _Alone(on_failure, link, self._leases, max_clients)
-        self._calls: set[asyncio.Task[None]] = set()
+        self._call: asyncio.Task[None] | None = None
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<SharedLimiter {self._link!r} calls={len(self._calls)} {self._leases!r}>"
+        return f"<SharedLimiter {self._link!r} {'asking' if self._call else 'idle'} {self._leases!r}>"
 
     def try_take(self, policy: RateLimitPolicy, client: str, now: float) -> Decision | None:
         """HOT."""
@@ -139,8 +138,8 @@ class SharedLimiter:
         """Decide what waits, and give back the leases, in about the store's own time limit."""
         self._closed = True
         self._cancel()
-        while self._calls:
-            await asyncio.wait(self._calls)
+        if self._call is not None:
+            await asyncio.wait([self._call])
         await self._drain()
         self._abandon()
         self._leases.give_back()
@@ -164,19 +163,18 @@ class SharedLimiter:
         if not self._link.up:
             # After the wake, which puts accounts in line: left there, they would wait for ever when the link is back.
             self._abandon()
-        while self._link.up and leases.in_line and len(self._calls) < MAX_CALLS:
+        while self._link.up and leases.in_line and self._call is None:
             asks = leases.next_asks(now, MAX_BATCH)
             if asks:
-                call = self._loop.create_task(self._exchange(asks))
-                self._calls.add(call)
-                call.add_done_callback(self._called)
+                self._call = self._loop.create_task(self._exchange(asks))
+                self._call.add_done_callback(self._called)
         self._cancel()
         wake = leases.next_wake
         if wake < float("inf") and not self._closed:
             self._timer = self._loop.call_later(max(0.0, wake - self._clock()), self._notice)
 
     def _called(self, call: "asyncio.Task[None]") -> None:
-        self._calls.discard(call)
+        self._call = None
         if not call.cancelled():
             call.result()  # an error here is one of this program: let the loop report it
         self._notice()
