@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from gateway.config.model import UpstreamConfig
+from gateway.config.model import EndpointConfig, UpstreamConfig
 from gateway.fleet.circuit import Circuit, Clock, LocalCircuit, TransitionHook, unnoticed
+from gateway.fleet.dial import reachable
 from gateway.fleet.link import Link
 from gateway.fleet.shared_circuit import CircuitStore, SharedCircuit
 from gateway.policy.breaker import CircuitOpen, CircuitState, Permit
@@ -21,7 +23,8 @@ FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSE
 
 
 class Circuits(Mapping[str, Circuit]):
-    """Every upstream's circuit by name: shared through `store` when there is one (then `link` is needed too).
+    """Every upstream's circuit by name: shared through `store` when there is one (then `link` is needed too). `dial`
+    says whether one of the endpoints can be reached from here.
 
     Must be made and used on one event loop; `close` ends what is under way.
     """
@@ -33,6 +36,7 @@ class Circuits(Mapping[str, Circuit]):
         link: Link | None = None,
         clock: Clock = time.monotonic,
         on_transition: TransitionHook = unnoticed,
+        dial: Callable[[Sequence[EndpointConfig]], Awaitable[bool]] = reachable,
     ) -> None:
         self._store = store
         self._link = link or Link(clock)
@@ -52,6 +56,7 @@ class Circuits(Mapping[str, Circuit]):
                     settings,
                     store=store,
                     link=self._link,
+                    dial=partial(dial, upstream.endpoints),
                     spawn=self._start,
                     clock=clock,
                     probe_time=probe_time,

@@ -4,6 +4,9 @@
     fleet closed, link up         the breaker decides for this replica alone, and its evidence goes to the fleet
     link down for a second        the breaker goes on from wherever it is
 
+When another replica has no connection to the upstream, this one is asked whether it can make one, tries once (`dial`)
+and says so in its next report, at once.
+
 So the state to act on is always the breaker's, and a closed circuit costs one field to read. A replica whose own
 network is broken is protected by its own breaker without the fleet following it.
 
@@ -16,12 +19,20 @@ Answers may overtake each other, so one of an earlier generation is ignored.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from gateway.fleet.circuit import FORCED, Clock, LocalCircuit, TransitionHook, unnoticed
 from gateway.fleet.link import Link
-from gateway.policy.breaker import PROBE_PATIENCE, UNCOUNTED, BreakerSettings, CircuitOpen, CircuitState, Permit
+from gateway.policy.breaker import (
+    PROBE_PATIENCE,
+    UNCOUNTED,
+    BreakerSettings,
+    CircuitOpen,
+    CircuitState,
+    Permit,
+    probe_wait,
+)
 from gateway.policy.outcome import Outcome
 from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, StoreUnavailable, SyncAnswer
 
@@ -40,6 +51,9 @@ a replica that sent probes of its own in each of them would break the promise of
 DELETED = "deleted from the store, or reset by another replica"
 """The cause where the fleet's circuit has begun anew. A reset deletes it too: nothing is left to tell the two apart."""
 
+HERE_ONLY = "no connection from this replica, though another one can connect"
+"""The cause where this replica alone holds the circuit open, once the others have been asked."""
+
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
 
@@ -53,7 +67,9 @@ class CircuitStore(Protocol):
         self, upstream: str, settings: BreakerSettings, lease_time: float
     ) -> ProbeLease | CircuitSnapshot: ...
 
-    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot: ...
+    async def settle_probe(
+        self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome, reached: bool = True
+    ) -> CircuitSnapshot: ...
 
     async def force(
         self, upstream: str, state: CircuitState | None, duration: float, cause: str
@@ -72,18 +88,20 @@ class _FleetProbe(Permit):
         self._circuit: SharedCircuit | None = circuit
         self._lease = lease
 
-    def release(self, outcome: Outcome, elapsed: float, now: float, answered: bool = False) -> None:
+    def release(
+        self, outcome: Outcome, elapsed: float, now: float, answered: bool = False, reached: bool = True
+    ) -> None:
         circuit, self._circuit = self._circuit, None
         if circuit is not None:
-            circuit.settle(self._lease, outcome, elapsed)
+            circuit.settle(self._lease, outcome, elapsed, reached)
 
 
 class SharedCircuit(LocalCircuit):
     """One replica's view of a circuit of the fleet; `apply` is called by the sync loop with what the store says."""
 
     __slots__ = (
-        "_epoch", "_failures", "_fleet", "_generation", "_leasing", "_link", "_losses", "_probe_time",
-        "_reported_failure", "_settings", "_spawn", "_store", "_synced_at", "look_at",
+        "_dial", "_dialling", "_epoch", "_failures", "_fleet", "_generation", "_leasing", "_link", "_losses",
+        "_probe_time", "_reported_failure", "_settings", "_spawn", "_store", "_synced_at", "_word", "look_at",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +111,7 @@ class SharedCircuit(LocalCircuit):
         *,
         store: CircuitStore,
         link: Link,
+        dial: Callable[[], Awaitable[bool]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         clock: Clock = time.monotonic,
         probe_time: float = 60.0,
@@ -102,6 +121,9 @@ class SharedCircuit(LocalCircuit):
         self._settings = settings
         self._store = store
         self._link = link
+        self._dial = dial
+        self._dialling = False
+        self._word: tuple[int, bool] | None = None  # of which generation, and whether a connection came about
         self._spawn = spawn
         self._probe_time = probe_time
         self._fleet = CLOSED
@@ -158,7 +180,7 @@ class SharedCircuit(LocalCircuit):
 
     def _mirrored_wait(self, now: float) -> float:
         wait = max(0.0, self._breaker.until - now)
-        return min(PROBE_PATIENCE, wait) if self._fleet is HALF_OPEN else wait
+        return probe_wait(wait, self._probe_time) if self._fleet is HALF_OPEN else wait
 
     def _try_unclosed(self, now: float) -> Permit | CircuitOpen | None:
         breaker = self._breaker
@@ -202,19 +224,19 @@ class SharedCircuit(LocalCircuit):
             self._adopt(granted, now)
         return probe
 
-    def settle(self, lease: ProbeLease, outcome: Outcome, elapsed: float) -> None:
+    def settle(self, lease: ProbeLease, outcome: Outcome, elapsed: float, reached: bool = True) -> None:
         if outcome is Outcome.SUCCESS and elapsed >= self._breaker.slow_after:
             outcome = Outcome.FAILURE
         # Even over a lost link: it may be back, and the lease would bar the fleet's next probe until it lapses.
-        self._spawn(self._settle(lease, outcome))
+        self._spawn(self._settle(lease, outcome, reached))
 
-    async def _settle(self, lease: ProbeLease, outcome: Outcome) -> None:
+    async def _settle(self, lease: ProbeLease, outcome: Outcome, reached: bool) -> None:
         try:
-            snapshot = await self._store.settle_probe(lease, self._settings, outcome)
+            snapshot = await self._store.settle_probe(lease, self._settings, outcome, reached)
         except StoreUnavailable as exc:
             self._link.lost(exc)
             if lease.generation == self._generation:
-                self._breaker.record_probe(outcome, 0.0, self._clock())
+                self._breaker.record_probe(outcome, 0.0, self._clock(), reached=reached)
         else:
             self.follow(snapshot)
 
@@ -226,6 +248,7 @@ class SharedCircuit(LocalCircuit):
         if not (
             everything
             or breaker.last_failure != self._reported_failure
+            or self._word is not None
             or breaker.state is not CLOSED
             or self._fleet is not CLOSED
             or now >= self.look_at
@@ -244,6 +267,8 @@ class SharedCircuit(LocalCircuit):
             seen.failure_ages,
             seen.success_age,
             seen.answered,
+            seen.unreached_age,
+            self._word[1] if self._word is not None and self._word[0] == self._generation else None,
         )
 
     def apply(self, report: CircuitReport, snapshot: CircuitSnapshot, epoch: int, now: float) -> None:
@@ -252,6 +277,8 @@ class SharedCircuit(LocalCircuit):
         forgot = self._losses != self._link.losses and (regressed or epoch != self._epoch)
         self._losses, self._epoch = self._link.losses, epoch
         self._synced_at = now
+        if report.reachable is not None:
+            self._word = None
         if self._generation and not forgot:
             if regressed:
                 self._generation = 0
@@ -262,6 +289,21 @@ class SharedCircuit(LocalCircuit):
             self._reported_failure = None
         else:
             self._adopt(snapshot, now)
+        if snapshot.asked and not self._dialling and self._word is None:
+            self._dialling = True
+            self._spawn(self._ask_upstream(snapshot.generation))
+        breaker = self._breaker
+        if snapshot.denied and self._fleet is CLOSED and breaker.state is OPEN and breaker.cause != HERE_ONLY:
+            logger.warning("Upstream %s: %s; the circuit is open here only", self.upstream, HERE_ONLY)
+            breaker.cause = HERE_ONLY
+
+    async def _ask_upstream(self, generation: int) -> None:
+        """Find out whether the upstream can be reached from here, for the fleet to know."""
+        try:
+            self._word = generation, await self._dial()
+        finally:
+            self._dialling = False
+        self._link.wake()
 
     def follow(self, snapshot: CircuitSnapshot) -> None:
         """Follow the fleet, unless the answer is older than what is known. Generation 0: the store knows nothing."""

@@ -31,7 +31,13 @@ from gateway.policy.window import OutcomeWindow
 
 PROBE_PATIENCE = 1.0
 """While all probes are out, a refused client is told to come back in at most this many seconds: the outcome that
-decides is due long before the probe's own time limit, which is the only firm bound."""
+decides is due long before the probe's own time limit, which is the only firm bound. Told of a probe that is older than
+that, which has shown that it may take its time, it gets the firm bound."""
+
+
+def probe_wait(lapses_in: float, probe_time: float) -> float:
+    """What to tell a client while the probe that is out, given `probe_time` seconds, has `lapses_in` left of them."""
+    return lapses_in if probe_time - lapses_in > PROBE_PATIENCE else min(PROBE_PATIENCE, lapses_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +85,16 @@ class Permit:
 
     The permit of a closed circuit is shared by all its attempts, so it is released once for each of them. `probe` says
     that the attempt decides about the circuit: it must not be retried. A failure is `answered` when the upstream itself
-    said so, and not when nothing was heard of it: that may be the fault of this replica's own network.
+    said so, and not when nothing was heard of it. Without a connection the upstream was not even `reached`: that may be
+    the fault of this replica's own network.
     """
 
     __slots__ = ()
     probe = False
 
-    def release(self, outcome: Outcome, elapsed: float, now: float, answered: bool = False) -> None:
+    def release(
+        self, outcome: Outcome, elapsed: float, now: float, answered: bool = False, reached: bool = True
+    ) -> None:
         raise NotImplementedError
 
 
@@ -94,7 +103,9 @@ class _UncountedPermit(Permit):
 
     __slots__ = ()
 
-    def release(self, outcome: Outcome, elapsed: float, now: float, answered: bool = False) -> None:
+    def release(
+        self, outcome: Outcome, elapsed: float, now: float, answered: bool = False, reached: bool = True
+    ) -> None:
         pass
 
 
@@ -109,7 +120,9 @@ class _ClosedPermit(Permit):
     def __init__(self, breaker: "CircuitBreaker") -> None:
         self._breaker = breaker
 
-    def release(self, outcome: Outcome, elapsed: float, now: float, answered: bool = False) -> None:  # HOT
+    def release(  # HOT
+        self, outcome: Outcome, elapsed: float, now: float, answered: bool = False, reached: bool = True
+    ) -> None:
         breaker = self._breaker
         if breaker.permit is not self:
             return
@@ -123,10 +136,7 @@ class _ClosedPermit(Permit):
             if window.failures or window.slow_calls:
                 breaker.judge(now)
         elif outcome is FAILURE:
-            breaker.last_failure = now
-            if not answered:
-                breaker.last_silence = now
-            breaker.failure_times.append(now)
+            breaker.note_failure(now, answered, reached)
             breaker.window.record(now, True, elapsed >= breaker.slow_after)
             breaker.judge(now)
 
@@ -140,15 +150,18 @@ class _Probe(Permit):
     def __init__(self, breaker: "CircuitBreaker") -> None:
         self._breaker = breaker
 
-    def release(self, outcome: Outcome, elapsed: float, now: float, answered: bool = False) -> None:
-        self._breaker.settle(self, outcome, elapsed, now)
+    def release(
+        self, outcome: Outcome, elapsed: float, now: float, answered: bool = False, reached: bool = True
+    ) -> None:
+        self._breaker.settle(self, outcome, elapsed, now, answered, reached)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What this breaker has seen itself, as ages in seconds: `failure_ages` of the failures since its last success,
     newest first and at most `failure_threshold` of them; `success_age` of that success, None when there was none;
-    `answered` when each of those failures was an answer of the upstream itself."""
+    `answered` when each of those failures was an answer of the upstream itself; `unreached_age` of the last failure
+    without a connection, None when neither they nor the window can hold one."""
 
     calls: int
     failures: int
@@ -156,6 +169,7 @@ class Evidence:
     failure_ages: tuple[float, ...]
     success_age: float | None
     answered: bool
+    unreached_age: float | None
 
 
 class Counts(NamedTuple):
@@ -181,8 +195,8 @@ class CircuitBreaker:
 
     __slots__ = (
         "_clock", "_counts", "_on_transition", "_probe_time", "_probes", "_successes", "cause", "failure_times",
-        "generation", "last_failure", "last_silence", "last_success", "opened_at", "permit", "settings", "slow_after",
-        "state", "until", "window",
+        "generation", "last_failure", "last_silence", "last_success", "last_unreached", "opened_at", "permit",
+        "settings", "slow_after", "state", "until", "window",
     )  # fmt: skip
 
     def __init__(
@@ -204,6 +218,7 @@ class CircuitBreaker:
         self.last_success: float | None = None
         self.last_failure: float | None = None
         self.last_silence = -math.inf  # the last failure that was not an answer of the upstream
+        self.last_unreached = -math.inf  # the last one without a connection
         self.slow_after = math.inf if settings.slow_call_threshold is None else settings.slow_call_threshold
         self._clock = clock
         self._on_transition = on_transition
@@ -259,8 +274,16 @@ class CircuitBreaker:
             for probe in [probe for probe, lapses in self._probes.items() if lapses <= now]:
                 del self._probes[probe]
             if len(self._probes) >= self.settings.half_open_max_probes:
-                return min(PROBE_PATIENCE, min(self._probes.values()) - now)
+                return probe_wait(min(self._probes.values()) - now, self._probe_time)
         return 0.0
+
+    def note_failure(self, now: float, answered: bool, reached: bool) -> None:
+        self.last_failure = now
+        self.failure_times.append(now)
+        if not answered:
+            self.last_silence = now
+        if not reached:
+            self.last_unreached = now
 
     def judge(self, now: float) -> None:
         """Trip a closed circuit if a rule says so."""
@@ -280,13 +303,17 @@ class CircuitBreaker:
         if cause is not None:
             self._enter(OPEN, now + settings.reset_timeout, cause, now)
 
-    def settle(self, probe: Permit, outcome: Outcome, elapsed: float, now: float) -> None:
+    def settle(
+        self, probe: Permit, outcome: Outcome, elapsed: float, now: float, answered: bool, reached: bool
+    ) -> None:
         """How a probe of this breaker ended. One that was given up or is of an earlier generation changes nothing."""
         lapses = self._probes.pop(probe, None)
         if lapses is not None and now < lapses:
-            self.record_probe(outcome, elapsed, now)
+            self.record_probe(outcome, elapsed, now, answered, reached)
 
-    def record_probe(self, outcome: Outcome, elapsed: float, now: float) -> None:
+    def record_probe(
+        self, outcome: Outcome, elapsed: float, now: float, answered: bool = False, reached: bool = True
+    ) -> None:
         """Count a probe's outcome; only a half-open circuit takes notice."""
         if self.state is not HALF_OPEN or outcome is IGNORED:
             return
@@ -299,8 +326,7 @@ class CircuitBreaker:
                 self._enter(CLOSED, math.inf, f"{self._successes} probes succeeded", now)
         else:
             if outcome is FAILURE:
-                self.last_failure = now
-                self.failure_times.append(now)
+                self.note_failure(now, answered, reached)
             cause = "a probe failed" if outcome is FAILURE else "a probe was slow"
             self._enter(OPEN, now + self.settings.reset_timeout, cause, now)
 
@@ -343,13 +369,18 @@ class CircuitBreaker:
             tuple(max(0.0, now - at) for at in reversed(self.failure_times)),
             None if self.last_success is None else max(0.0, now - self.last_success),
             bool(self.failure_times) and self.last_silence < self.failure_times[0],
+            max(0.0, now - self.last_unreached) if self._may_matter(self.last_unreached, now) else None,
         )
+
+    def _may_matter(self, failed_at: float, now: float) -> bool:
+        in_a_row = bool(self.failure_times) and failed_at >= self.failure_times[0]
+        return in_a_row or failed_at > now - self.settings.window_seconds
 
     def _forget(self) -> None:
         self.window.clear()
         self.failure_times.clear()
         self.last_success = self.last_failure = None
-        self.last_silence = -math.inf
+        self.last_silence = self.last_unreached = -math.inf
 
     def _enter(self, state: CircuitState, until: float, cause: str, now: float) -> None:
         old = self.state

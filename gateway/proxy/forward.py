@@ -424,7 +424,7 @@ class Forward:
             return
         self._permit = None
         elapsed = (self._head_at or now) - self._sent_at
-        permit.release(outcome, elapsed, now, answered)
+        permit.release(outcome, elapsed, now, answered, self._request_sent)
         endpoint = self._endpoint
         if endpoint is not None:
             endpoint.ended(outcome, now)

@@ -13,6 +13,17 @@ one replica has all the consecutive failures that it takes and each was an answe
 its network works, and what others hear later, on other paths perhaps, does not unsay it. Confirming
 is what other replicas must act on within 250 ms: 70 ms for it, one interval of the sync loop, and slack.
 
+A replica that got no connection may itself be what is cut off, and the silence of a quiet one is no consent. Where a
+rule holds only by the failures of one such replica, it takes a witness besides: another that got none either, with its
+own failures or when it was asked to try (it learns that it is with its next report, 60 ms later at most, and a try is
+bounded: see gateway/fleet/dial.py). If one of them can connect, what happened without a connection until then counts
+for nothing, except to bear out another replica's own failures of that kind.
+
+Likewise a probe that got no connection does not reopen the circuit but cuts off its replica, which sees an open circuit
+for the reset timeout; the others are asked to try, and the circuit is open again when each is cut off.
+
+Whoever has not reported for `LIVE` seconds is gone, and the leases of its probes are free.
+
 Reports speak of ages, so a report that is late on its way makes what it tells look younger than it is. The next one
 puts that right, since it replaces the last; only the latest success of a replica that is gone is kept for good.
 
@@ -21,6 +32,7 @@ predecessor had, so that a deleted circuit is a new generation for everybody who
 """
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +44,8 @@ from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, SyncA
 LIVE = 2.0
 CONFIRM = 0.07
 CONFIRM_AT_MOST = 0.12
+BEAT = 0.25
+CUT_OFF = "no connection from this replica"
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED = (CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED)
@@ -39,14 +53,20 @@ FORCED = (CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED)
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """A report with its ages turned into instants. `success_at` 0: none."""
+    """A report with its ages turned into instants. `success_at`, `unreached_at` 0: none."""
 
     seen: float
-    calls: int
-    failures: int
-    slow_calls: int
-    success_at: float
-    failures_at: tuple[float, ...]
+    calls: int = 0
+    failures: int = 0
+    slow_calls: int = 0
+    success_at: float = 0.0
+    unreached_at: float = 0.0
+    failures_at: tuple[float, ...] = ()
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether some of the consecutive failures had no connection."""
+        return bool(self.failures_at) and self.unreached_at >= self.failures_at[-1]
 
 
 @dataclass(slots=True)
@@ -61,11 +81,15 @@ class _SharedCircuit:
     max_probes: int = 1
     suspected_at: float | None = None
     success_at: float = 0.0  # the latest of the replicas that are gone
+    reached_at: float = 0.0  # when a replica that was asked could last connect
     evidence: dict[str, _Evidence] = field(default_factory=dict)
-    probes: dict[str, float] = field(default_factory=dict)
+    probes: dict[str, tuple[float, str]] = field(default_factory=dict)  # when it lapses, and whose it is
+    words: dict[str, float] = field(default_factory=dict)  # until when a replica counts as cut off; 0: it is not
 
     def enter(self, state: CircuitState, cause: str, retry_at: float, failures: int, opened_at: float) -> None:
         fresh = _SharedCircuit(state, self.generation + 1, failures, opened_at, retry_at, cause)
+        # Who is there remains: the first to report in the new generation is not alone for that.
+        fresh.evidence = {name: _Evidence(e.seen) for name, e in self.evidence.items()}
         for name in _SharedCircuit.__slots__:
             setattr(self, name, getattr(fresh, name))
 
@@ -75,87 +99,162 @@ class _SharedCircuit:
             self.enter(HALF_OPEN, "probing", 0.0, self.failures, self.opened_at)
         elif self.state in FORCED and now >= self.retry_at:
             self.enter(CLOSED, "force expired", 0.0, 0, 0.0)
-        self.probes = {token: lapses for token, lapses in self.probes.items() if lapses > now}
+        if self.state is not CLOSED:
+            gone = self._drop_dead(now)
+            self.probes = {
+                token: (lapses, holder)
+                for token, (lapses, holder) in self.probes.items()
+                if lapses > now and holder not in gone
+            }
 
     def retry_after(self, now: float) -> float:
         if self.state is CLOSED:
             return 0.0 if self.suspected_at is None else max(0.01, self.suspected_at + CONFIRM - now)
         if self.state is HALF_OPEN:
-            return min(self.probes.values()) - now if len(self.probes) >= self.max_probes else 0.0
+            return min(self.probes.values())[0] - now if len(self.probes) >= self.max_probes else 0.0
         return max(0.0, self.retry_at - now)
 
-    def hear(self, replica: str, report: CircuitReport, now: float) -> None:
-        """Take in a report, and trip the circuit if that is what the fleet's evidence comes to."""
-        if self.state is not CLOSED:
-            return
-        if report.generation == self.generation:
-            success_at = 0.0 if report.success_age is None else now - report.success_age
-            self.evidence[replica] = _Evidence(
-                now,
-                report.calls,
-                report.failures,
-                report.slow_calls,
-                success_at,
-                tuple(now - age for age in report.failure_ages),
-            )
-        else:
-            # Nothing to say about this generation yet, but there to be asked.
-            self.evidence[replica] = _Evidence(now, 0, 0, 0, 0.0, ())
-        for name in [name for name, e in self.evidence.items() if e.seen <= now - LIVE]:
-            self.success_at = max(self.success_at, self.evidence.pop(name).success_at)
+    def cut_off_until(self, replica: str) -> float:
+        return self.words.get(replica, 0.0) if self.state is HALF_OPEN else 0.0
 
+    def cut_off(self, replica: str, reset_timeout: float, now: float) -> None:
+        """A half-open circuit hears that `replica` got no connection."""
+        self.words = {name: until for name, until in self.words.items() if until > now}
+        self.words[replica] = now + reset_timeout
+        if set(self.evidence) <= set(self.words):
+            self.enter(OPEN, "a probe failed", now + reset_timeout, self.failures + 1, now)
+
+    def hear(self, replica: str, report: CircuitReport, now: float) -> bool:
+        """Take in a report, and trip the circuit if that is what the fleet's evidence comes to. Whether the replica is
+        asked for its word."""
+        current = report.generation == self.generation
+        before = self.evidence.get(replica)
+        if self.state is CLOSED or before is None or before.seen <= now - BEAT:
+            # About another generation it has nothing to say, but it is there to be asked.
+            self.evidence[replica] = _evidence(report, now) if current and self.state is CLOSED else _Evidence(now)
+        if self.state is HALF_OPEN:
+            if current and report.reachable is not None:
+                if report.reachable:
+                    self.words[replica] = 0.0
+                else:
+                    self.cut_off(replica, report.settings.reset_timeout, now)
+            wanted = any(until > now for until in self.words.values())
+            return self.state is HALF_OPEN and wanted and replica not in self.words
+        if self.state is not CLOSED:
+            return False
+        if current and report.reachable is not None:
+            self.words[replica] = 0.0 if report.reachable else now + report.settings.reset_timeout
+            if report.reachable:
+                self.reached_at = now
+        self._drop_dead(now)
+        return self._judge(replica, report, now)
+
+    def denied(self, replica: str) -> bool:
+        """Whether `replica` got no connection and another one has reached the upstream since."""
+        own = self.evidence.get(replica)
+        if self.state is not CLOSED or own is None or not own.doubtful:
+            return False
+        return own.unreached_at <= max(self.reached_at, self._success_elsewhere(replica))
+
+    def _judge(self, replica: str, report: CircuitReport, now: float) -> bool:
         settings = report.settings
-        failures_at = self._consecutive()
-        calls = sum(e.calls for e in self.evidence.values())
-        failed = sum(e.failures for e in self.evidence.values())
+        evidence = self.evidence
+        runs = self._runs()
+        # Whose failures had no connection, so that it takes a second one of them; `failing` are those not denied.
+        doubtful = {name for name in runs if evidence[name].doubtful}
+        failing = {
+            name: run
+            for name, run in runs.items()
+            if name not in doubtful or evidence[name].failures_at[0] > self.reached_at
+        }
+        failures_at = [at for run in failing.values() for at in run]
         since = now
         if len(failures_at) >= settings.failure_threshold:
             cause = f"{settings.failure_threshold} consecutive failures"
             failures, since = len(failures_at), max(failures_at)
-        elif self._rate_holds(lambda e: e.failures, settings.failure_rate_threshold, settings.minimum_calls):
-            cause, failures = f"{failed} of the last {calls} calls failed", failed
-        elif settings.slow_call_threshold is not None and self._rate_holds(
-            lambda e: e.slow_calls, settings.slow_call_rate_threshold, settings.minimum_calls
-        ):
-            slow = sum(e.slow_calls for e in self.evidence.values())
-            cause, failures = f"{slow} of the last {calls} calls were slow", failed
+            firm = sum(len(run) for name, run in failing.items() if name not in doubtful) >= settings.failure_threshold
         else:
-            self.suspected_at, self.failures = None, len(failures_at)
-            return
+            doubtful = {name for name, e in evidence.items() if e.unreached_at}
+            counted = [e for e in evidence.values() if not 0.0 < e.unreached_at <= self.reached_at]
+            certain = [e for e in counted if not e.unreached_at]
+            calls, failures = sum(e.calls for e in counted), sum(e.failures for e in counted)
+            slow_rate = math.inf if settings.slow_call_threshold is None else settings.slow_call_rate_threshold
+            if _rate_holds(counted, _failed, settings.failure_rate_threshold, settings.minimum_calls):
+                cause = f"{failures} of the last {calls} calls failed"
+                firm = _rate_holds(certain, _failed, settings.failure_rate_threshold, settings.minimum_calls)
+            elif _rate_holds(counted, _slow, slow_rate, settings.minimum_calls):
+                cause = f"{sum(e.slow_calls for e in counted)} of the last {calls} calls were slow"
+                firm = _rate_holds(certain, _slow, slow_rate, settings.minimum_calls)
+            else:
+                self.suspected_at, self.failures, self.words = None, len(failures_at), {}
+                return False
 
-        certain = report.answered and len(self._consecutive(replica)) >= settings.failure_threshold
-        if certain or self._confirmed(replica, now):
+        alone = set(evidence) <= {replica}
+        certainly = report.answered and len(runs.get(replica, ())) >= settings.failure_threshold
+        lone = len(doubtful) == 1 and not firm
+        witnessed = not lone or any(until > now and name not in doubtful for name, until in self.words.items())
+        if alone or certainly or (witnessed and self._confirmed(now)):
             self.enter(OPEN, cause, since + settings.reset_timeout, failures, since)
-        elif self.suspected_at is None:
-            self.suspected_at, self.failures = now, failures
+            return False
+        if self.suspected_at is None:
+            self.suspected_at, self.failures, self.words = now, failures, {}
+        return lone and replica not in doubtful and replica not in self.words
 
-    def _consecutive(self, only: str | None = None) -> list[float]:
-        """When each of the consecutive failures of the fleet, or of one replica, happened. A replica's failures are
-        later than its own success by construction; against those of others, instants decide."""
-        found: list[float] = []
+    def _runs(self) -> dict[str, list[float]]:
+        """When each of the consecutive failures of the fleet happened, by replica. A replica's failures are later than
+        its own success by construction; against those of others, instants decide."""
+        found = {}
         for name, own in self.evidence.items():
-            if only is not None and name != only:
-                continue
-            success_at = max([self.success_at, *(e.success_at for other, e in self.evidence.items() if other != name)])
-            found += [at for at in own.failures_at if at > success_at]
+            success_at = self._success_elsewhere(name)
+            run = [at for at in own.failures_at if at > success_at]
+            if run:
+                found[name] = run
         return found
 
-    def _rate_holds(self, count: Callable[[_Evidence], int], limit: float, minimum: int) -> bool:
-        total = sum(count(e) for e in self.evidence.values())
-        calls = sum(e.calls for e in self.evidence.values())
-        if calls < minimum or total / calls < limit:
-            return False
-        rest = ((calls - e.calls, total - count(e)) for e in self.evidence.values())
-        return not any(others >= minimum and bad / others < limit for others, bad in rest)
+    def _success_elsewhere(self, replica: str) -> float:
+        return max([self.success_at, *(e.success_at for other, e in self.evidence.items() if other != replica)])
 
-    def _confirmed(self, replica: str, now: float) -> bool:
-        if set(self.evidence) <= {replica}:
-            return True
+    def _confirmed(self, now: float) -> bool:
         if self.suspected_at is None:
             return False
         waited = now - self.suspected_at
         heard = all(e.seen > self.suspected_at for e in self.evidence.values())
         return waited >= CONFIRM_AT_MOST or (heard and waited >= CONFIRM)
+
+    def _drop_dead(self, now: float) -> list[str]:
+        gone = [name for name, e in self.evidence.items() if e.seen <= now - LIVE]
+        for name in gone:
+            self.success_at = max(self.success_at, self.evidence.pop(name).success_at)
+        return gone
+
+
+def _evidence(report: CircuitReport, now: float) -> _Evidence:
+    return _Evidence(
+        now,
+        report.calls,
+        report.failures,
+        report.slow_calls,
+        0.0 if report.success_age is None else now - report.success_age,
+        0.0 if report.unreached_age is None else now - report.unreached_age,
+        tuple(now - age for age in report.failure_ages),
+    )
+
+
+def _failed(evidence: _Evidence) -> int:
+    return evidence.failures
+
+
+def _slow(evidence: _Evidence) -> int:
+    return evidence.slow_calls
+
+
+def _rate_holds(evidence: Sequence[_Evidence], count: Callable[[_Evidence], int], limit: float, minimum: int) -> bool:
+    total = sum(count(e) for e in evidence)
+    calls = sum(e.calls for e in evidence)
+    if calls < minimum or total / calls < limit:
+        return False
+    rest = ((calls - e.calls, total - count(e)) for e in evidence)
+    return not any(others >= minimum and bad / others < limit for others, bad in rest)
 
 
 class CircuitTable:
@@ -178,13 +277,25 @@ class CircuitTable:
         circuit = self.circuits[upstream] = _SharedCircuit(CLOSED, int(self.clock() * 1000))
         return circuit
 
-    def snapshot(self, upstream: str, circuit: _SharedCircuit | None, known: bool = True) -> CircuitSnapshot:
+    def snapshot(
+        self,
+        upstream: str,
+        circuit: _SharedCircuit | None,
+        replica: str,
+        known: bool = True,
+        asked: bool = False,
+        denied: bool = False,
+    ) -> CircuitSnapshot:
+        """The circuit as `replica` is to see it."""
         if circuit is None:
             return CircuitSnapshot(upstream, False, CLOSED, 0, 0, 0.0, "")
-        retry_after = circuit.retry_after(self.clock())
-        return CircuitSnapshot(
-            upstream, known, circuit.state, circuit.generation, circuit.failures, retry_after, circuit.cause
-        )
+        now = self.clock()
+        state, retry_after, cause = circuit.state, circuit.retry_after(now), circuit.cause
+        until = circuit.cut_off_until(replica)
+        if until > now:
+            state, retry_after, cause = OPEN, until - now, CUT_OFF
+        generation, failures = circuit.generation, circuit.failures
+        return CircuitSnapshot(upstream, known, state, generation, failures, retry_after, cause, asked, denied)
 
 
 class MemoryCircuits:
@@ -207,9 +318,10 @@ class MemoryCircuits:
             circuit = table.find(report.upstream)
             known = circuit is not None
             circuit = circuit or table.create(report.upstream)
-            circuit.hear(self._replica, report, now)
+            asked = circuit.hear(self._replica, report, now)
             self._note(report.upstream, before)
-            snapshots.append(table.snapshot(report.upstream, circuit, known))
+            denied = circuit.denied(self._replica)
+            snapshots.append(table.snapshot(report.upstream, circuit, self._replica, known, asked, denied))
         return SyncAnswer(len(table.seen), tuple(snapshots), version, table.epoch)
 
     async def lease_probe(
@@ -220,13 +332,16 @@ class MemoryCircuits:
         self._note(upstream, before)
         if circuit is not None and circuit.state is HALF_OPEN:
             circuit.max_probes = settings.half_open_max_probes
-            if len(circuit.probes) < circuit.max_probes:
+            now = self._table.clock()
+            if len(circuit.probes) < circuit.max_probes and circuit.cut_off_until(self._replica) <= now:
                 token = f"{self._replica}/{next(self._tokens)}"
-                circuit.probes[token] = self._table.clock() + lease_time
+                circuit.probes[token] = now + lease_time, self._replica
                 return ProbeLease(upstream, circuit.generation, token)
-        return self._table.snapshot(upstream, circuit)
+        return self._table.snapshot(upstream, circuit, self._replica)
 
-    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot:
+    async def settle_probe(
+        self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome, reached: bool = True
+    ) -> CircuitSnapshot:
         before = self._mark(lease.upstream)
         circuit = self._table.find(lease.upstream)
         if circuit is not None and circuit.state is HALF_OPEN and circuit.generation == lease.generation:
@@ -237,9 +352,12 @@ class MemoryCircuits:
                     circuit.enter(CLOSED, f"{circuit.successes} probes succeeded", 0.0, 0, 0.0)
             elif held and outcome is Outcome.FAILURE:
                 now = self._table.clock()
-                circuit.enter(OPEN, "a probe failed", now + settings.reset_timeout, circuit.failures + 1, now)
+                if reached:
+                    circuit.enter(OPEN, "a probe failed", now + settings.reset_timeout, circuit.failures + 1, now)
+                else:
+                    circuit.cut_off(self._replica, settings.reset_timeout, now)
         self._note(lease.upstream, before)
-        return self._table.snapshot(lease.upstream, circuit)
+        return self._table.snapshot(lease.upstream, circuit, self._replica)
 
     async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
         now = self._table.clock()
@@ -247,13 +365,15 @@ class MemoryCircuits:
         circuit = self._table.find(upstream)
         known = circuit is not None
         if state is not None:
-            circuit = circuit or self._table.create(upstream)
+            if circuit is None:
+                circuit = self._table.create(upstream)
+                circuit.generation -= 1
             opened_at = now if state is CircuitState.FORCED_OPEN else 0.0
             circuit.enter(state, cause, now + duration, circuit.failures, opened_at)
         elif circuit is not None and circuit.state in FORCED:
             circuit.enter(CLOSED, "force released", 0.0, 0, 0.0)
         self._note(upstream, before)
-        return self._table.snapshot(upstream, circuit, known)
+        return self._table.snapshot(upstream, circuit, self._replica, known)
 
     async def reset(self, upstream: str) -> None:
         self._table.circuits.pop(upstream, None)

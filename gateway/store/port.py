@@ -65,7 +65,9 @@ class CircuitReport:
     `failure_ages` are the seconds since each of its latest failures after its own last success, newest first, at most
     `failure_threshold` of them; `success_age` is the seconds since that success (None: none in the window).
     `answered` says that each of those failures was an answer of the upstream itself, so that this replica's network is
-    beyond suspicion. `generation` is the one the evidence belongs to.
+    beyond suspicion. `unreached_age` is the seconds since its last failure without a connection (None: none that
+    matters). `reachable` is its word, once, after it was `asked` for it: whether a connection came about when it tried.
+    `generation` is the one all of that belongs to.
     """
 
     upstream: str
@@ -77,13 +79,19 @@ class CircuitReport:
     failure_ages: tuple[float, ...]
     success_age: float | None
     answered: bool = False
+    unreached_age: float | None = None
+    reachable: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitSnapshot:
     """What the fleet holds to be true of one upstream. `retry_after` is seconds to the next probe or the end of a
     forced state; of a closed circuit, seconds until a suspicion is decided (0: none). `known` is False when the store
-    kept nothing about the circuit before this call (new, or deleted). Generations of one store only ever increase."""
+    kept nothing about the circuit before this call (new, or deleted). Generations of one store only ever increase.
+
+    A half-open circuit is open to a replica that is cut off: whose own probe, or try when asked, got no connection.
+    The replica is `asked` to try whether the upstream can be reached from where it is, and `denied` when it had no
+    connection but another one could make one: its failures count for itself alone."""
 
     upstream: str
     known: bool
@@ -92,11 +100,13 @@ class CircuitSnapshot:
     failures: int
     retry_after: float
     cause: str
+    asked: bool = False
+    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeLease:
-    """The right to send one probe. Lapses by itself when its holder dies."""
+    """The right to send one probe. Lapses by itself, and when its holder no longer reports."""
 
     upstream: str
     generation: int
@@ -132,8 +142,11 @@ class Store(Protocol):
         """The right to probe a half-open circuit, or why not."""
         ...
 
-    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot:
-        """Tell how a probe ended. A lease that lapsed or belongs to an earlier generation changes nothing."""
+    async def settle_probe(
+        self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome, reached: bool = True
+    ) -> CircuitSnapshot:
+        """Tell how a probe ended. A lease that lapsed or belongs to an earlier generation changes nothing. A failure
+        for want of a connection (`reached` False) reopens the circuit only when all replicas are cut off."""
         ...
 
     async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:

@@ -34,8 +34,10 @@ class RedisStore:
     ) -> ProbeLease | CircuitSnapshot:
         return await self._circuits.lease_probe(upstream, settings, lease_time)
 
-    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot:
-        return await self._circuits.settle_probe(lease, settings, outcome)
+    async def settle_probe(
+        self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome, reached: bool = True
+    ) -> CircuitSnapshot:
+        return await self._circuits.settle_probe(lease, settings, outcome, reached)
 
     async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
         return await self._circuits.force(upstream, state, duration, cause)

@@ -74,7 +74,9 @@ class RedisCircuits:
             raise
         return ProbeLease(upstream, int(answer[2]), token) if answer[7] else _snapshot(upstream, answer)
 
-    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot:
+    async def settle_probe(
+        self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome, reached: bool = True
+    ) -> CircuitSnapshot:
         try:
             answer = await self._ask(
                 lease.upstream,
@@ -85,6 +87,7 @@ class RedisCircuits:
                 settings.half_open_success_threshold,
                 settings.reset_timeout,
                 _keep(settings),
+                int(reached),
             )
         except StoreUnavailable:
             self._unanswered.append((lease.upstream, lease.token))
@@ -130,6 +133,8 @@ class RedisCircuits:
             report.slow_calls,
             -1 if report.success_age is None else report.success_age,
             int(report.answered),
+            -1 if report.unreached_age is None else report.unreached_age,
+            -1 if report.reachable is None else int(report.reachable),
             *report.failure_ages,
         )
 
@@ -139,7 +144,7 @@ def _text(value: Any) -> str:
 
 
 def _snapshot(upstream: str, answer: Any) -> CircuitSnapshot:
-    known, state, generation, failures, retry_after, cause, _changed, _granted = answer
+    known, state, generation, failures, retry_after, cause, _changed, said = answer
     return CircuitSnapshot(
         upstream,
         bool(known),
@@ -148,4 +153,6 @@ def _snapshot(upstream: str, answer: Any) -> CircuitSnapshot:
         int(failures),
         float(retry_after),
         _text(cause),
+        said == 1,
+        said == 2,
     )

@@ -33,7 +33,9 @@ class StoreUnderTest(Protocol):
     async def lease_probe(
         self, upstream: str, settings: BreakerSettings, lease_time: float
     ) -> ProbeLease | CircuitSnapshot: ...
-    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot: ...
+    async def settle_probe(
+        self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome, reached: bool = True
+    ) -> CircuitSnapshot: ...
     async def force(
         self, upstream: str, state: CircuitState | None, duration: float, cause: str
     ) -> CircuitSnapshot: ...
@@ -85,7 +87,17 @@ class Voice:
         generation = other.get("generation", self.generation)
         answered = other.get("answered", False)
         report = CircuitReport(
-            self.upstream, self.settings, generation, calls, failures, slow, ages, success_age, answered
+            self.upstream,
+            self.settings,
+            generation,
+            calls,
+            failures,
+            slow,
+            ages,
+            success_age,
+            answered,
+            other.get("unreached_age"),
+            other.get("reachable"),
         )
         answer = await self.store.sync([report])
         (snapshot,) = answer.circuits
@@ -95,11 +107,15 @@ class Voice:
     async def fails(self, age: float = 0.0) -> CircuitSnapshot:
         return await self.say(calls=3, failures=3, ages=(age, age + 0.001, age + 0.002))
 
+    async def is_cut_off(self, age: float = 0.0) -> CircuitSnapshot:
+        """As many failures as it takes, none of them with a connection."""
+        return await self.say(calls=3, failures=3, ages=(age, age + 0.001, age + 0.002), unreached_age=age)
+
     async def lease(self, lease_time: float = 5.0) -> ProbeLease | CircuitSnapshot:
         return await self.store.lease_probe(self.upstream, self.settings, lease_time)
 
-    async def settle(self, lease: ProbeLease, outcome: Outcome) -> CircuitSnapshot:
-        return await self.store.settle_probe(lease, self.settings, outcome)
+    async def settle(self, lease: ProbeLease, outcome: Outcome, reached: bool = True) -> CircuitSnapshot:
+        return await self.store.settle_probe(lease, self.settings, outcome, reached)
 
 
 async def voices(replica: Replicas, *names: str, settings: BreakerSettings = SETTINGS) -> list[Voice]:
@@ -267,6 +283,135 @@ class TestConsecutiveFailures:
             assert (snapshot.state, snapshot.failures) == (CLOSED, 2)
 
 
+class TestNoConnection:
+    """Failures that may be the fault of one replica's own network."""
+
+    async def test_of_the_only_replica_they_trip_at_once(self, replica: Replicas) -> None:
+        (a,) = await voices(replica, "a", settings=LONG)
+        assert (await a.is_cut_off()).state is OPEN
+
+    async def test_of_one_they_take_another_ones_word(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        first = time.monotonic()
+
+        async def a_reports() -> CircuitSnapshot:
+            return await a.is_cut_off(time.monotonic() - first)
+
+        assert not (await a_reports()).asked
+        for _ in range(20):
+            assert (await a_reports()).state is CLOSED
+            asked = await b.say()
+            assert (asked.state, asked.asked) == (CLOSED, True)
+            await asyncio.sleep(0.01)
+        assert (await b.say(reachable=False)).state is OPEN
+
+    async def test_that_cannot_hurry_it_before_others_are_heard(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        await a.is_cut_off()
+        await b.say()
+        said = await b.say(reachable=False)
+        assert (said.state, said.asked) == (CLOSED, False)
+        await until(b.say, OPEN, within=0.3)
+
+    async def test_where_another_can_connect_they_are_its_own(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        first = time.monotonic()
+        await a.is_cut_off()
+        assert (await b.say()).asked
+        await asyncio.sleep(0.05)
+        said = await b.say(reachable=True)
+        assert (said.state, said.asked, said.retry_after) == (CLOSED, False, 0.0)
+
+        async def a_reports() -> CircuitSnapshot:
+            return await a.is_cut_off(time.monotonic() - first)
+
+        await held(a_reports, CLOSED, 0.3)
+        told = await a_reports()
+        assert (told.denied, told.failures, told.retry_after) == (True, 0, 0.0)
+        assert not (await b.say()).asked
+        # New ones raise the question anew.
+        await asyncio.sleep(0.01)
+        assert not (await a.is_cut_off()).denied
+        assert (await b.say()).asked
+
+    async def test_a_success_elsewhere_denies_them_too(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        await a.is_cut_off(age=0.5)
+        await b.say(calls=1, success_age=0.1)
+        assert (await a.is_cut_off(age=0.6)).denied
+
+    async def test_of_two_they_bear_each_other_out(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        await a.say(calls=2, failures=2, ages=(0.0, 0.001), unreached_age=0.0)
+
+        async def b_reports() -> CircuitSnapshot:
+            return await b.say(calls=1, failures=1, ages=(0.0,), unreached_age=0.0)
+
+        await until(b_reports, OPEN)
+
+    async def test_denied_ones_bear_out_another_replicas_own(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        first = time.monotonic()
+        await a.is_cut_off()
+        await b.say()
+        await asyncio.sleep(0.05)
+        await b.say(reachable=True)
+        await a.is_cut_off(time.monotonic() - first)
+        await asyncio.sleep(0.01)
+
+        async def b_reports() -> CircuitSnapshot:
+            return await b.is_cut_off()
+
+        await until(b_reports, OPEN)
+
+    async def test_other_failures_elsewhere_are_no_witness(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        first = time.monotonic()
+        await b.say(calls=1, failures=1, ages=(0.0,), answered=True)
+
+        async def a_reports() -> CircuitSnapshot:
+            return await a.is_cut_off(time.monotonic() - first)
+
+        await held(a_reports, CLOSED, 0.3)
+
+    async def test_one_whose_network_works_again_is_believed_at_once(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=LONG)
+        await a.is_cut_off()
+        await b.say()
+        await b.say(reachable=True)
+        answered = await a.say(calls=6, failures=6, ages=(0.0, 0.0, 0.0), unreached_age=1.0, answered=True)
+        assert answered.state is OPEN
+
+    async def test_a_witness_that_dies_is_not_waited_for(self, replica: Replicas) -> None:
+        a, _dead = await voices(replica, "a", "dead", settings=LONG)
+        await until(a.is_cut_off, OPEN, within=3.0)
+
+    async def test_who_was_there_before_a_transition_is_still_asked(self, replica: Replicas) -> None:
+        a, b = await half_open(replica, "a", "b")
+        await b.settle(await granted(b), Outcome.SUCCESS)
+        await b.settle(await granted(b), Outcome.SUCCESS)
+        await a.say()
+        assert (await a.is_cut_off()).state is CLOSED
+
+    async def test_a_rate_takes_a_witness_too(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=RATE)
+        await b.say(calls=1)
+
+        async def a_reports() -> CircuitSnapshot:
+            return await a.say(calls=100, failures=100, unreached_age=0.0)
+
+        await held(a_reports, CLOSED, 0.2)
+        assert (await b.say(calls=1)).asked
+        await b.say(calls=1, reachable=True)
+        said = await a.say(calls=100, failures=100, unreached_age=1.0)
+        assert (said.state, said.retry_after) == (CLOSED, 0.0)
+        await asyncio.sleep(0.01)
+        await a_reports()
+        assert (await b.say(calls=1)).asked
+        await asyncio.sleep(0.15)
+        assert (await b.say(calls=1, reachable=False)).state is OPEN
+
+
 RATE = replace(LONG, failure_threshold=1000, slow_call_threshold=1.0)
 
 
@@ -406,6 +551,85 @@ class TestProbes:
         assert (await a.settle(lease, Outcome.SUCCESS)).state is HALF_OPEN
 
 
+class TestProbesWithoutConnection:
+    async def test_of_the_only_replica_reopen(self, replica: Replicas) -> None:
+        (a,) = await half_open(replica, "a")
+        assert (await a.settle(await granted(a), Outcome.FAILURE, reached=False)).state is OPEN
+
+    async def test_cut_off_their_own_replica(self, replica: Replicas) -> None:
+        a, b = await half_open(replica, "a", "b", settings=replace(SETTINGS, reset_timeout=0.6))
+        cut_off = await a.settle(await granted(a), Outcome.FAILURE, reached=False)
+        assert cut_off.state is OPEN
+        assert 0.5 < cut_off.retry_after <= 0.6
+        assert "from this replica" in cut_off.cause
+        assert (await a.say()).state is OPEN
+        refused = await a.lease()
+        assert isinstance(refused, CircuitSnapshot)
+        assert refused.state is OPEN
+        # Everybody else may go on, and what they find out decides.
+        seen = await b.say()
+        assert (seen.state, seen.generation) == (HALF_OPEN, cut_off.generation)
+        assert not isinstance(await a.lease(), ProbeLease)
+        await b.settle(await granted(b), Outcome.SUCCESS)
+        assert (await b.settle(await granted(b), Outcome.SUCCESS)).state is CLOSED
+        assert (await a.say()).state is CLOSED
+
+    async def test_may_be_tried_again_after_the_reset_timeout(self, replica: Replicas) -> None:
+        a, b = await half_open(replica, "a", "b")
+        generation = (await a.settle(await granted(a), Outcome.FAILURE, reached=False)).generation
+        await b.say(reachable=True)
+        half = await until(a.say, HALF_OPEN)
+        assert half.generation == generation
+        assert not (await b.say()).asked
+        await a.settle(await granted(a), Outcome.FAILURE, reached=False)
+        assert (await b.say()).asked
+
+    async def test_of_all_replicas_reopen(self, replica: Replicas) -> None:
+        a, b = await half_open(replica, "a", "b")
+        await a.settle(await granted(a), Outcome.FAILURE, reached=False)
+        opened = await b.settle(await granted(b), Outcome.FAILURE, reached=False)
+        assert (opened.state, opened.cause) == (OPEN, "a probe failed")
+        assert (await a.say()).generation == opened.generation
+
+    async def test_are_borne_out_by_whoever_is_asked(self, replica: Replicas) -> None:
+        a, b, c = await half_open(replica, "a", "b", "c")
+        generation = (await a.settle(await granted(a), Outcome.FAILURE, reached=False)).generation
+        assert not (await a.say()).asked
+        assert (await b.say()).asked
+        assert (await c.say()).asked
+        said = await b.say(reachable=False)
+        assert (said.state, said.generation) == (OPEN, generation)
+        assert (await c.say()).state is HALF_OPEN
+        opened = await c.say(reachable=False)
+        assert (opened.state, opened.cause) == (OPEN, "a probe failed")
+
+    async def test_are_not_borne_out_by_who_can_connect(self, replica: Replicas) -> None:
+        a, b = await half_open(replica, "a", "b")
+        await a.settle(await granted(a), Outcome.FAILURE, reached=False)
+        said = await b.say(reachable=True)
+        assert (said.state, said.asked) == (HALF_OPEN, False)
+        assert not (await b.say()).asked
+
+    async def test_the_lease_of_a_replica_that_is_gone_is_free(self, replica: Replicas) -> None:
+        dead, b = await half_open(replica, "dead", "b")
+        await granted(dead, lease_time=60.0)
+        started = time.monotonic()
+        while not isinstance(await b.lease(), ProbeLease):
+            await b.say()
+            assert time.monotonic() - started < 3.0
+            await asyncio.sleep(0.02)
+        assert time.monotonic() - started > 1.0
+
+    async def test_that_of_one_that_reports_is_not(self, replica: Replicas) -> None:
+        slow, b = await half_open(replica, "slow", "b")
+        await granted(slow, lease_time=60.0)
+        deadline = time.monotonic() + 2.5
+        while time.monotonic() < deadline:
+            assert not isinstance(await b.lease(), ProbeLease)
+            await asyncio.gather(b.say(), slow.say())
+            await asyncio.sleep(0.05)
+
+
 class TestOperator:
     @pytest.mark.parametrize("state", [FORCED_OPEN, FORCED_CLOSED])
     async def test_a_force_holds_until_it_expires(self, replica: Replicas, state: CircuitState) -> None:
@@ -506,7 +730,9 @@ async def test_what_redis_holds(redis: RedisServer) -> None:
     assert held["failures"] == "3"
     assert int(held["generation"]) == a.generation
     assert abs(float(held["opened_at"]) - time.time()) < 5.0
-    assert not [name for name in held if name.startswith("replica:")]
+    # Who is there, and nothing of what it had seen.
+    assert held["replica:a"].split()[1:4] == ["0", "0", "0"]
+    assert len(held["replica:a"].split()) == 6
     assert redis.execute("TTL", "api-gateway:circuit-breaker") > 60
     assert redis.execute("TTL", "api-gateway:replicas") > 2
     await Voice(circuits, upstream="orders").say()

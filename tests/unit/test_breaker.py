@@ -220,7 +220,12 @@ def test_a_probe_never_released_frees_its_place() -> None:
     bench = Bench(probe_time=10.0)
     bench.half_open()
     lost = bench.permit()
-    bench.now += 9.5
+    # Long enough for an answer: from now on nothing is sure but the end of its time.
+    bench.now += 1.0
+    assert bench.refusal().retry_after == PROBE_PATIENCE
+    bench.now += 0.5
+    assert bench.refusal().retry_after == pytest.approx(8.5)
+    bench.now += 8.0
     assert bench.refusal().retry_after == pytest.approx(0.5)
     bench.now += 0.5
     bench.permit().release(SUCCESS, 0.1, bench.now)
@@ -335,6 +340,48 @@ def test_evidence_is_kept_while_open_and_dropped_when_closed() -> None:
     bench.play("ss")
     seen = bench.breaker.evidence(bench.now)
     assert (seen.calls, seen.failure_ages, seen.success_age) == (0, (), 0.0)
+
+
+def test_evidence_tells_of_failures_without_a_connection_while_they_matter() -> None:
+    bench = Bench(replace(SETTINGS, failure_threshold=3, window_seconds=60.0))
+
+    def fails(reached: bool) -> None:
+        bench.permit().release(FAILURE, 0.1, bench.now, reached=reached)
+
+    def age() -> float | None:
+        return bench.breaker.evidence(bench.now).unreached_age
+
+    fails(True)
+    assert age() is None
+    fails(False)
+    bench.now += 10.0
+    assert age() == 10.0
+    bench.play("s")
+    assert age() == 10.0
+    bench.now += 50.0
+    assert age() is None
+    fails(False)
+    bench.now += 70.0
+    assert age() == 70.0
+    fails(True)
+    fails(True)
+    assert (bench.state, age()) == (OPEN, 70.0)
+    # Its own probes count like any other attempt.
+    bench.now += 30.0
+    fails(False)
+    assert age() == 0.0
+    bench.breaker.reset(bench.now)
+    assert age() is None
+
+
+def test_a_probe_without_an_answer_is_no_answer() -> None:
+    bench = Bench(replace(SETTINGS, failure_threshold=2))
+    for _ in range(2):
+        bench.permit().release(FAILURE, 0.1, bench.now, answered=True)
+    assert bench.breaker.evidence(bench.now).answered
+    bench.now += 30.0
+    bench.permit().release(FAILURE, 0.1, bench.now)
+    assert not bench.breaker.evidence(bench.now).answered
 
 
 def test_adopting_a_verdict_replaces_evidence_and_state() -> None:

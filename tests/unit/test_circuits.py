@@ -14,7 +14,7 @@ import pytest
 from gateway.config.model import EndpointConfig, UpstreamConfig
 from gateway.fleet.circuits import Circuit, CircuitOpen, Circuits, Permit, SharedCircuit
 from gateway.fleet.link import Link
-from gateway.fleet.shared_circuit import DELETED
+from gateway.fleet.shared_circuit import DELETED, HERE_ONLY
 from gateway.fleet.sync import FleetSync
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
@@ -62,9 +62,11 @@ class Cable(MemoryCircuits):
         await self._travel()
         return await super().lease_probe(upstream, settings, lease_time)
 
-    async def settle_probe(self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome) -> CircuitSnapshot:
+    async def settle_probe(
+        self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome, reached: bool = True
+    ) -> CircuitSnapshot:
         await self._travel()
-        return await super().settle_probe(lease, settings, outcome)
+        return await super().settle_probe(lease, settings, outcome, reached)
 
     async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
         await self._travel()
@@ -89,13 +91,21 @@ class Replica:
         self.version = 0
         self.told: list[tuple[str, CircuitState, CircuitState]] = []
         self.causes: list[str] = []
+        self.reachable = True
+        self.dials = 0
         self.circuits = Circuits(
             upstreams or (upstream(),),
             self.store,
             self.link,
             clock,
             on_transition=self._transitioned,
+            dial=self._dial,
         )
+
+    async def _dial(self, endpoints: Sequence[EndpointConfig]) -> bool:
+        assert endpoints
+        self.dials += 1
+        return self.reachable
 
     def _transitioned(self, name: str, old: CircuitState, new: CircuitState, cause: str) -> None:
         self.told.append((name, old, new))
@@ -126,14 +136,14 @@ class Replica:
             self.version = answer.version
             await self.exchange()
 
-    def attempt(self, outcome: Outcome, elapsed: float = 0.1) -> None:
+    def attempt(self, outcome: Outcome, elapsed: float = 0.1, reached: bool = True) -> None:
         permit = self.circuit.try_acquire(self.clock())
         assert isinstance(permit, Permit)
-        permit.release(outcome, elapsed, self.clock())
+        permit.release(outcome, elapsed, self.clock(), reached=reached)
 
-    def fail(self, times: int = 3) -> None:
+    def fail(self, times: int = 3, reached: bool = True) -> None:
         for _ in range(times):
-            self.attempt(FAILURE)
+            self.attempt(FAILURE, reached=reached)
 
     async def ask(self) -> Permit | CircuitOpen:
         return await answer_of(self.circuit)
@@ -386,6 +396,104 @@ class TestSharing:
         assert a.state is CLOSED
 
 
+async def exchanges(*replicas: Replica, times: int = 6) -> None:
+    """What the loops of the replicas do in the time that it takes to decide anything."""
+    for _ in range(times):
+        for each in replicas:
+            await each.exchange(everything=False)
+            await settled()
+        replicas[0].clock.now += 0.03
+
+
+class TestCutOff:
+    async def both(self, replica: Callable[[str], Replica]) -> list[Replica]:
+        found = [replica("a"), replica("b")]
+        for each in found:
+            await each.exchange()
+        found[0].clock.now += 0.1
+        return found
+
+    async def test_a_replica_that_can_connect_keeps_its_circuit_closed(self, replica: Callable[[str], Replica]) -> None:
+        a, b = await self.both(replica)
+        a.fail(reached=False)
+        await exchanges(a, b)
+        assert (a.state, b.state, b.dials) == (OPEN, CLOSED, 1)
+        assert (a.circuit.cause, b.told) == (HERE_ONLY, [])
+        # Each failed probe of its own raises the question anew, and a success ends it.
+        a.clock.now += 30.0
+        await b.exchange()
+        a.attempt(FAILURE, reached=False)
+        await exchanges(a, b)
+        assert (a.state, b.state, b.dials) == (OPEN, CLOSED, 2)
+        a.clock.now += 30.0
+        a.attempt(SUCCESS)
+        a.attempt(SUCCESS)
+        await exchanges(a, b)
+        assert (a.state, b.state, b.dials) == (CLOSED, CLOSED, 2)
+
+    async def test_one_that_cannot_either_lets_the_fleet_trip(self, replica: Callable[[str], Replica]) -> None:
+        a, b = await self.both(replica)
+        b.reachable = False
+        a.fail(reached=False)
+        await exchanges(a, b)
+        assert (a.state, b.state, b.circuit.cause) == (OPEN, OPEN, "3 consecutive failures")
+        assert a.causes == ["3 consecutive failures"]
+
+    async def test_a_success_elsewhere_says_so_too(self, replica: Callable[[str], Replica]) -> None:
+        a, b = await self.both(replica)
+        a.fail(reached=False)
+        b.clock.now += 0.01
+        b.attempt(SUCCESS)
+        await b.exchange()
+        await exchanges(a, b)
+        assert (a.circuit.cause, b.dials) == (HERE_ONLY, 0)
+
+    async def test_other_failures_need_nobody_to_try(self, replica: Callable[[str], Replica]) -> None:
+        a, b = await self.both(replica)
+        a.fail(2, reached=False)
+        a.attempt(SUCCESS)
+        a.clock.now += 0.01
+        a.fail()
+        await exchanges(a, b)
+        assert (a.state, b.state, b.dials) == (OPEN, OPEN, 0)
+
+    async def test_its_failed_probe_bars_only_itself(self, replica: Callable[[str], Replica], clock: Time) -> None:
+        a, b = await tripped(replica, "a", "b")
+        clock.now += 30.0
+        await exchanges(a, b)
+        probe = await a.ask()
+        assert isinstance(probe, Permit)
+        probe.release(FAILURE, 0.001, clock(), reached=False)
+        await settled()
+        assert a.state is OPEN
+        refusal = a.circuit.try_acquire(clock())
+        assert isinstance(refusal, CircuitOpen)
+        assert refusal.retry_after == pytest.approx(30.0)
+        await exchanges(a, b)
+        assert (a.state, b.state, b.dials) == (OPEN, HALF_OPEN, 1)
+        for _ in range(2):
+            probe = await b.ask()
+            assert isinstance(probe, Permit)
+            probe.release(SUCCESS, 0.1, clock())
+            await settled()
+        await exchanges(a, b)
+        assert (a.state, b.state) == (CLOSED, CLOSED)
+
+    async def test_its_failed_probe_reopens_when_nobody_can_connect(
+        self, replica: Callable[[str], Replica], clock: Time
+    ) -> None:
+        a, b = await tripped(replica, "a", "b")
+        b.reachable = False
+        clock.now += 30.0
+        await exchanges(a, b)
+        probe = await a.ask()
+        assert isinstance(probe, Permit)
+        probe.release(FAILURE, 0.001, clock(), reached=False)
+        await settled()
+        await exchanges(a, b)
+        assert (a.state, b.state, b.circuit.cause) == (OPEN, OPEN, "a probe failed")
+
+
 class TestProbes:
     async def test_nobody_is_let_through_without_a_lease(self, replica: Callable[[str], Replica], clock: Time) -> None:
         a, b = await tripped(replica, "a", "b")
@@ -401,6 +509,21 @@ class TestProbes:
         assert 0.0 < refused.retry_after <= 1.0
         # Having been told so, it does not ask again until the next exchange.
         assert isinstance(b.circuit.try_acquire(clock()), CircuitOpen)
+
+    async def test_a_refused_client_is_told_what_is_true_of_an_old_probe(
+        self, replica: Callable[[str], Replica], clock: Time
+    ) -> None:
+        a, b = await tripped(replica, "a", "b")
+        clock.now += 30.0
+        assert isinstance(await a.ask(), Permit)
+        # Its time is that of an attempt and a second.
+        for age, told in ((0.5, 1.0), (1.5, 3.5), (3.0, 2.0), (4.8, 0.2)):
+            clock.now = 1030.0 + age
+            await exchanges(a, b, times=1)
+            clock.now = 1030.0 + age
+            refusal = b.circuit.try_acquire(clock())
+            assert isinstance(refusal, CircuitOpen)
+            assert refusal.retry_after == pytest.approx(told)
 
     async def test_one_question_at_a_time(self, replica: Callable[[str], Replica], clock: Time) -> None:
         (a,) = await tripped(replica, "a")

@@ -1,9 +1,10 @@
 -- One circuit of the fleet, or the list of live replicas: KEYS[1] is the only key touched, ARGV[1] names the operation.
 --
 -- A circuit is a hash: state, failures, opened_at, retry_at (end of the open time or of the force), generation, cause,
--- successes (half-open), suspected_at, success_at (latest of the replicas that are gone), replica:{id} (that replica's
--- evidence: seen calls failures slow_calls success_at failure_at...), probe:{token} (when the lease lapses). Instants are
--- seconds of this server's clock.
+-- successes (half-open), suspected_at, success_at (latest of the replicas that are gone), reached_at (when a replica that
+-- was asked could last connect), replica:{id} (that replica's evidence: seen calls failures slow_calls success_at
+-- unreached_at failure_at...), word:{id} (until when that replica counts as cut off, 0: it is not), probe:{token} (when
+-- the lease lapses; a token is {id}/{life}/{number}). Instants are seconds of this server's clock.
 --
 -- The rules are those of gateway/store/memory_circuits.py, which explains them; one conformance suite holds the two
 -- together. Evidence of another generation is ignored, and every transition begins a new one.
@@ -53,7 +54,7 @@ if ARGV[1] == 'beat' or ARGV[1] == 'leave' then
   return { replicas, version, epoch }
 end
 
-local circuit, evidence, probes, found = {}, {}, {}, false
+local circuit, evidence, words, probes, found = {}, {}, {}, {}, false
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
   local name, value = fields[i], fields[i + 1]
@@ -64,6 +65,8 @@ for i = 1, #fields, 2 do
       numbers[#numbers + 1] = tonumber(number)
     end
     evidence[string.sub(name, 9)] = numbers
+  elseif string.sub(name, 1, 5) == 'word:' then
+    words[string.sub(name, 6)] = tonumber(value)
   elseif string.sub(name, 1, 6) == 'probe:' then
     probes[string.sub(name, 7)] = tonumber(value)
   else
@@ -74,13 +77,38 @@ local generation = tonumber(circuit.generation) or 0
 local retry_at = tonumber(circuit.retry_at) or 0
 local changed = false
 
+local function holder(token)
+  return string.match(token, '^(.*)/[^/]*/[^/]*$')
+end
+
+-- The replica that asks.
+local replica
+if ARGV[1] == 'report' then
+  replica = ARGV[2]
+elseif ARGV[1] == 'lease' or ARGV[1] == 'settle' then
+  replica = holder(ARGV[2])
+end
+
+local function note(id, numbers)
+  local packed = {}
+  for i, number in ipairs(numbers) do
+    packed[i] = (i == 1 or i >= 5) and instant(number) or tostring(number)
+  end
+  evidence[id] = numbers
+  redis.call('HSET', key, 'replica:' .. id, table.concat(packed, ' '))
+end
+
 local function enter(state, cause, until_, failures, opened_at)
   generation = generation > 0 and generation + 1 or math.floor(now * 1000)
-  retry_at, evidence, probes, changed = until_, {}, {}, true
+  retry_at, words, probes, changed = until_, {}, {}, true
   circuit = { state = state, cause = cause, failures = tostring(failures) }
   redis.call('DEL', key)
   redis.call('HSET', key, 'state', state, 'failures', failures, 'opened_at', instant(opened_at), 'retry_at',
     instant(until_), 'generation', string.format('%.0f', generation), 'cause', cause)
+  -- Who is there remains: the first to report in the new generation is not alone for that.
+  for id, numbers in pairs(evidence) do
+    note(id, { numbers[1], 0, 0, 0, 0, 0 })
+  end
 end
 
 local function set(name, value)
@@ -97,8 +125,55 @@ local function unset(name)
   end
 end
 
-local function answer(granted)
+local function say(id, until_)
+  words[id] = until_
+  redis.call('HSET', key, 'word:' .. id, instant(until_))
+end
+
+local function unsay(still)
+  for id, until_ in pairs(words) do
+    if until_ <= still then
+      words[id] = nil
+      redis.call('HDEL', key, 'word:' .. id)
+    end
+  end
+end
+
+local function drop_dead()
+  local gone = {}
+  for id, numbers in pairs(evidence) do
+    if numbers[1] <= now - LIVE then
+      gone[id] = true
+      evidence[id] = nil
+      redis.call('HDEL', key, 'replica:' .. id)
+      if numbers[5] > (tonumber(circuit.success_at) or 0) then
+        set('success_at', instant(numbers[5]))
+      end
+    end
+  end
+  return gone
+end
+
+-- A half-open circuit hears that a replica got no connection.
+local function cut_off(id, reset_timeout)
+  unsay(now)
+  say(id, now + reset_timeout)
+  for other in pairs(evidence) do
+    if not words[other] then
+      return
+    end
+  end
+  enter('open', 'a probe failed', now + reset_timeout, (tonumber(circuit.failures) or 0) + 1, now)
+end
+
+local function cut_off_until()
+  return circuit.state == 'half_open' and replica and words[replica] or 0
+end
+
+-- said: 1 when a probe is granted, or the replica asked for its word; 2 when its failures are denied.
+local function answer(said)
   local wait = math.max(0, retry_at - now)
+  local state, cause = circuit.state or 'closed', circuit.cause or ''
   if circuit.state == 'closed' then
     wait = circuit.suspected_at and math.max(0.01, tonumber(circuit.suspected_at) + CONFIRM - now) or 0
   elseif circuit.state == 'half_open' then
@@ -110,15 +185,18 @@ local function answer(granted)
     if out >= (tonumber(circuit.max_probes) or 1) then
       wait = math.max(0, first - now)
     end
+    if cut_off_until() > now then
+      state, wait, cause = 'open', cut_off_until() - now, 'no connection from this replica'
+    end
   end
   return {
-    found and 1 or 0, circuit.state or 'closed', string.format('%.0f', generation), tonumber(circuit.failures) or 0,
-    instant(wait), circuit.cause or '', changed and 1 or 0, granted and 1 or 0,
+    found and 1 or 0, state, string.format('%.0f', generation), tonumber(circuit.failures) or 0, instant(wait), cause,
+    changed and 1 or 0, said,
   }
 end
 
 local function keep(seconds)
-  redis.call('EXPIRE', key, math.ceil(math.max(seconds, retry_at - now + KEEP)))
+  redis.call('EXPIRE', key, math.ceil(math.max(seconds, KEEP, retry_at - now + KEEP)))
 end
 
 -- What the clock has brought about.
@@ -128,8 +206,9 @@ if circuit.state == 'open' and now >= retry_at then
 elseif (circuit.state == 'forced_open' or circuit.state == 'forced_closed') and now >= retry_at then
   enter('closed', 'force expired', 0, 0, 0)
 end
+local gone = found and circuit.state ~= 'closed' and drop_dead() or {}
 for token, lapses in pairs(probes) do
-  if lapses <= now then
+  if lapses <= now or gone[holder(token) or ''] then
     probes[token] = nil
     redis.call('HDEL', key, 'probe:' .. token)
   end
@@ -137,7 +216,7 @@ end
 
 if ARGV[1] == 'reset' then
   redis.call('DEL', key)
-  return answer(false)
+  return answer(0)
 end
 
 if ARGV[1] == 'force' then
@@ -150,34 +229,34 @@ if ARGV[1] == 'force' then
     enter('closed', 'force released', 0, 0, 0)
     keep(0)
   end
-  return answer(false)
+  return answer(0)
 end
 
 if ARGV[1] == 'lease' then
   -- ARGV: token, seconds, max_probes, keep
   local token, seconds, max_probes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
   if circuit.state ~= 'half_open' then
-    return answer(false)
+    return answer(0)
   end
   set('max_probes', ARGV[4])
   local out = 0
   for _ in pairs(probes) do
     out = out + 1
   end
-  local granted = out < max_probes
+  local granted = out < max_probes and cut_off_until() <= now
   if granted then
     probes[token] = now + seconds
     redis.call('HSET', key, 'probe:' .. token, instant(now + seconds))
   end
   keep(tonumber(ARGV[5]))
-  return answer(granted)
+  return answer(granted and 1 or 0)
 end
 
 if ARGV[1] == 'settle' then
-  -- ARGV: token, generation (0: whichever), outcome, success_threshold, reset_timeout, keep
+  -- ARGV: token, generation (0: whichever), outcome, success_threshold, reset_timeout, keep, 0 if it got no connection
   local token, of, outcome = ARGV[2], tonumber(ARGV[3]), ARGV[4]
   if circuit.state ~= 'half_open' or (of ~= 0 and of ~= generation) or not probes[token] then
-    return answer(false)
+    return answer(0)
   end
   probes[token] = nil
   redis.call('HDEL', key, 'probe:' .. token)
@@ -188,83 +267,125 @@ if ARGV[1] == 'settle' then
     else
       set('successes', tostring(successes))
     end
+  elseif outcome == 'failure' and ARGV[8] == '0' then
+    cut_off(replica, tonumber(ARGV[6]))
   elseif outcome == 'failure' then
     enter('open', 'a probe failed', now + tonumber(ARGV[6]), (tonumber(circuit.failures) or 0) + 1, now)
   end
   keep(tonumber(ARGV[7]))
-  return answer(false)
+  return answer(0)
 end
 
 -- report. ARGV: replica, generation, keep, settings (failure_threshold, failure_rate_threshold, slow-call rule on,
 -- slow_call_rate_threshold, minimum_calls, reset_timeout), then evidence (calls, failures, slow_calls, success_age or
--- -1, 1 if all of its failures were answers, failure_age...)
-local replica = ARGV[2]
+-- -1, 1 if all of its failures were answers, unreached_age or -1, its word or -1, failure_age...)
 local threshold, minimum, reset_timeout = tonumber(ARGV[5]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local failure_rate, slow_on, slow_rate = tonumber(ARGV[6]), ARGV[7] == '1', tonumber(ARGV[8])
+local word = ARGV[17]
 
 if not found then
   enter('closed', '', 0, 0, 0)
 end
 
-if circuit.state == 'closed' then
+local current = tonumber(ARGV[3]) == generation
+if circuit.state == 'closed' or not evidence[replica] or evidence[replica][1] <= now - BEAT then
   -- About another generation it has nothing to say, but it is there to be asked.
-  local own = { now, 0, 0, 0, 0 }
-  if tonumber(ARGV[3]) == generation then
-    local age = tonumber(ARGV[14])
-    own = { now, tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), age >= 0 and now - age or 0 }
-    for i = 16, #ARGV do
+  local own = { now, 0, 0, 0, 0, 0 }
+  if current and circuit.state == 'closed' then
+    local success_age, unreached_age = tonumber(ARGV[14]), tonumber(ARGV[16])
+    own = {
+      now, tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), success_age >= 0 and now - success_age or 0,
+      unreached_age >= 0 and now - unreached_age or 0,
+    }
+    for i = 18, #ARGV do
       own[#own + 1] = now - tonumber(ARGV[i])
     end
   end
-  evidence[replica] = own
-  local packed = {}
-  for i, number in ipairs(own) do
-    packed[i] = (i == 1 or i >= 5) and instant(number) or tostring(number)
+  note(replica, own)
+end
+
+if current and word ~= '-1' then
+  if circuit.state == 'half_open' and word == '0' then
+    cut_off(replica, reset_timeout)
+  elseif circuit.state == 'half_open' then
+    say(replica, 0)
+  elseif circuit.state == 'closed' then
+    say(replica, word == '0' and now + reset_timeout or 0)
+    if word == '1' then
+      set('reached_at', instant(now))
+    end
   end
-  redis.call('HSET', key, 'replica:' .. replica, table.concat(packed, ' '))
+end
+
+local said = 0
+if circuit.state == 'half_open' and not words[replica] then
+  for _, until_ in pairs(words) do
+    if until_ > now then said = 1 end
+  end
 end
 
 if circuit.state == 'closed' then
-  local totals = { calls = 0, failures = 0, slow = 0 }
-  for id, numbers in pairs(evidence) do
-    if numbers[1] <= now - LIVE then
-      evidence[id] = nil
-      redis.call('HDEL', key, 'replica:' .. id)
-      if numbers[5] > (tonumber(circuit.success_at) or 0) then
-        set('success_at', instant(numbers[5]))
-      end
-    else
-      totals.calls = totals.calls + numbers[2]
-      totals.failures = totals.failures + numbers[3]
-      totals.slow = totals.slow + numbers[4]
-    end
-  end
+  drop_dead()
+  local reached_at = tonumber(circuit.reached_at) or 0
 
-  -- A replica's failures are later than its own success by construction; against those of others, instants decide.
-  local consecutive, newest, own_consecutive = 0, 0, 0
-  for id, numbers in pairs(evidence) do
+  local function success_elsewhere(id)
     local success_at = tonumber(circuit.success_at) or 0
     for other, theirs in pairs(evidence) do
       if other ~= id then
         success_at = math.max(success_at, theirs[5])
       end
     end
-    for i = 6, #numbers do
+    return success_at
+  end
+
+  -- A replica's failures are later than its own success by construction; against those of others, instants decide.
+  -- Doubtful is whose failures had no connection; if there is but one, it takes a witness.
+  local consecutive, newest, own_consecutive, firm = 0, 0, 0, 0
+  local doubtful, doubts = {}, 0
+  for id, numbers in pairs(evidence) do
+    local success_at = success_elsewhere(id)
+    local run, last = 0, 0
+    for i = 7, #numbers do
       if numbers[i] > success_at then
-        consecutive, newest = consecutive + 1, math.max(newest, numbers[i])
-        if id == replica then own_consecutive = own_consecutive + 1 end
+        run, last = run + 1, math.max(last, numbers[i])
       end
+    end
+    if run > 0 then
+      local firmly = numbers[6] < numbers[#numbers]
+      if not firmly then
+        doubtful[id], doubts = true, doubts + 1
+      end
+      if firmly or numbers[7] > reached_at then
+        consecutive, newest = consecutive + run, math.max(newest, last)
+      end
+      if firmly then firm = firm + run end
+      if id == replica then own_consecutive = run end
     end
   end
 
+  -- What counts for a rate: everything but what is denied, or, `certainly`, but what is doubtful.
+  local function totals(certainly)
+    local total, counted = { 0, 0, 0, 0 }, {}
+    for _, numbers in pairs(evidence) do
+      if numbers[6] == 0 or (not certainly and numbers[6] > reached_at) then
+        counted[#counted + 1] = numbers
+        for i = 2, 4 do
+          total[i] = total[i] + numbers[i]
+        end
+      end
+    end
+    return total, counted
+  end
+
   -- A rate holds unless all replicas but one have calls enough between them to say that it does not.
-  local function rate_holds(which, total, limit)
-    if totals.calls < minimum or total / totals.calls < limit then
+  local function rate_holds(which, limit, certainly)
+    local total, counted = totals(certainly)
+    if total[2] < minimum or total[which] / total[2] < limit then
       return false
     end
-    for _, numbers in pairs(evidence) do
-      local calls = totals.calls - numbers[2]
-      if calls >= minimum and (total - numbers[which]) / calls < limit then
+    for _, numbers in ipairs(counted) do
+      local calls = total[2] - numbers[2]
+      if calls >= minimum and (total[which] - numbers[which]) / calls < limit then
         return false
       end
     end
@@ -274,14 +395,28 @@ if circuit.state == 'closed' then
   local cause, failures, since = nil, 0, now
   if consecutive >= threshold then
     cause, failures, since = threshold .. ' consecutive failures', consecutive, newest
-  elseif rate_holds(3, totals.failures, failure_rate) then
-    cause, failures = totals.failures .. ' of the last ' .. totals.calls .. ' calls failed', totals.failures
-  elseif slow_on and rate_holds(4, totals.slow, slow_rate) then
-    cause, failures = totals.slow .. ' of the last ' .. totals.calls .. ' calls were slow', totals.failures
+    firm = firm >= threshold
+  else
+    doubtful, doubts = {}, 0
+    for id, numbers in pairs(evidence) do
+      if numbers[6] > 0 then
+        doubtful[id], doubts = true, doubts + 1
+      end
+    end
+    local total = totals(false)
+    failures = total[3]
+    if rate_holds(3, failure_rate, false) then
+      cause = total[3] .. ' of the last ' .. total[2] .. ' calls failed'
+      firm = rate_holds(3, failure_rate, true)
+    elseif slow_on and rate_holds(4, slow_rate, false) then
+      cause = total[4] .. ' of the last ' .. total[2] .. ' calls were slow'
+      firm = rate_holds(4, slow_rate, true)
+    end
   end
 
   if not cause then
     unset('suspected_at')
+    unsay(math.huge)
     set('failures', tostring(consecutive))
   else
     local suspected_at = tonumber(circuit.suspected_at)
@@ -292,15 +427,33 @@ if circuit.state == 'closed' then
     end
     local waited = suspected_at and now - suspected_at or 0
     local certain = ARGV[15] == '1' and own_consecutive >= threshold
-    if alone or certain or waited >= CONFIRM_AT_MOST or (heard and waited >= CONFIRM) then
-      enter('open', cause, since + reset_timeout, failures, since)
-    elseif not suspected_at then
-      set('failures', tostring(failures))
-      set('suspected_at', instant(now))
-      changed = true
+    local lone = doubts == 1 and not firm
+    local witnessed = not lone
+    for id, until_ in pairs(words) do
+      witnessed = witnessed or (until_ > now and not doubtful[id])
     end
+    local confirmed = waited >= CONFIRM_AT_MOST or (heard and waited >= CONFIRM)
+    if alone or certain or (witnessed and confirmed) then
+      enter('open', cause, since + reset_timeout, failures, since)
+    else
+      if not suspected_at then
+        set('failures', tostring(failures))
+        set('suspected_at', instant(now))
+        unsay(math.huge)
+        changed = true
+      end
+      if lone and not doubtful[replica] and not words[replica] then
+        said = 1
+      end
+    end
+  end
+
+  local own = evidence[replica]
+  if own and circuit.state == 'closed' and #own > 6 and own[6] >= own[#own]
+    and own[6] <= math.max(reached_at, success_elsewhere(replica)) then
+    said = 2
   end
 end
 
 keep(tonumber(ARGV[4]))
-return answer(false)
+return answer(said)
