@@ -7,12 +7,10 @@ Each step of the stop is bounded; a second signal skips the waiting.
 """
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
 import random
-import resource
 import signal
 import socket
 import sys
@@ -37,6 +35,7 @@ from gateway.fleet.limiter import EmbeddedLimiter, SharedLimiter
 from gateway.fleet.link import Link
 from gateway.fleet.sync import FleetSync
 from gateway.live_view import FleetCommands, LiveView, alert_facts
+from gateway.open_files import connections_that_fit
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.admission import Gate, LimitGate, RateLimitGate, Shedding, bulkhead_gate
@@ -68,8 +67,6 @@ log = logging.getLogger("gateway")
 # A connection that has been idle for this long while the gateway stops is not about to carry a request.
 _QUIET = 1.0
 _STOP_POLL = 0.02
-# What is open besides the connections of clients and to upstreams.
-_OTHER_FILES = 256
 # For the last answers to leave.
 _FAREWELL = 0.1
 
@@ -283,7 +280,7 @@ class Gateway:
     async def start(self) -> None:
         """Raises OSError, with the address as its `filename`, when a port cannot be had."""
         server, admin = self.config.server, self.config.admin
-        self._server.max_connections = _connections_that_fit(server.max_connections)
+        self._server.max_connections = connections_that_fit(server.max_connections, _outgoing(self.config))
         sockets = _listening(server.host, server.port)
         admin_sockets = _listening(admin.host, admin.port) if admin.port is not None else []
         tls = server_tls(server.tls.cert_file, server.tls.key_file) if server.tls is not None else None
@@ -435,33 +432,10 @@ def _checks(upstreams: Iterable[Upstream]) -> Iterator[EndpointCheck]:
                 )
 
 
-def _connections_that_fit(max_connections: int) -> int:
-    """How many client connections the limit of open files has room for, at most `max_connections`.
-
-    Each may need one to an upstream as well; Redis, logs and connections that are turned away need some files too.
-    """
-    limit = _open_files(2 * max_connections + _OTHER_FILES)
-    fitting = min(max_connections, max(1, (limit - min(_OTHER_FILES, limit // 2)) // 2))
-    if fitting < max_connections:
-        log.info(
-            "at most %d client connections, as no more than %d files may be open (ulimit -n); MAX_CONNECTIONS is %d",
-            *(fitting, limit, max_connections),
-        )
-    return fitting
-
-
-def _open_files(wanted: int) -> int:
-    """The limit of open files, raised as far as may be: at least `wanted`, or all there is."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return wanted
-    # "Unlimited" may be refused, and then mean no more than OPEN_MAX (macOS).
-    for limit in (wanted, 10_240) if hard == resource.RLIM_INFINITY else (hard,):
-        if limit > soft:
-            with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-                return limit
-    return soft
+def _outgoing(config: GatewayConfig) -> int:
+    """The most connections to upstreams, tunnels included."""
+    pooled = sum(upstream.max_connections * len(upstream.endpoints) for upstream in config.upstreams.values())
+    return pooled + sum(route.max_tunnels for route in config.routes if route.websocket)
 
 
 async def _until(condition: Callable[[], bool], seconds: float, hurry: asyncio.Event) -> bool:

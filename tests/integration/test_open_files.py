@@ -56,6 +56,13 @@ def test_the_soft_limit_is_raised_without_a_word(stack: ExitStack, tmp_path: Pat
     assert SAYS not in gateway.output
 
 
+def test_what_upstreams_cannot_need_is_left_to_clients(stack: ExitStack, tmp_path: Path) -> None:
+    limits = {"MAX_CONNECTIONS": "4000", "UPSTREAM_MAX_CONNECTIONS": "30", "MAX_WEBSOCKET_CONNECTIONS": "10"}
+    gateway = stack.enter_context(LimitedGateway(256, 1296, tmp_path, **limits))
+    gateway.wait_for_line("listening on")
+    assert f"at most 1000 {SAYS} 1296 files" in gateway.output
+
+
 def test_a_hard_limit_lowers_the_maximum_and_says_so_once(stack: ExitStack, tmp_path: Path) -> None:
     gateway = stack.enter_context(LimitedGateway(64, 64, tmp_path))
     gateway.wait_for_line("listening on")

@@ -57,6 +57,7 @@ LAYERS = {
         "gateway.telemetry",
         "gateway.wire",
     ),
+    "gateway.open_files": layer(),
     "gateway.cli": layer("gateway.app", "gateway.config", "uvloop"),
     "gateway.__main__": layer("gateway.cli"),
     "upstream_stub": layer("aiohttp", "uvloop"),
