@@ -95,7 +95,8 @@ class RedisCircuits:
         return _snapshot(lease.upstream, answer)
 
     async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
-        answer = await self._ask(upstream, "force", "" if state is None else state.value, duration, cause)
+        word = "" if state is None else state.value
+        answer = await self._ask(upstream, "force", word, duration, cause, self._replica)
         return _snapshot(upstream, answer)
 
     async def reset(self, upstream: str) -> None:

@@ -574,6 +574,11 @@ class TestProbesWithoutConnection:
         assert (await b.settle(await granted(b), Outcome.SUCCESS)).state is CLOSED
         assert (await a.say()).state is CLOSED
 
+    async def test_a_cut_off_prober_that_releases_a_force_sees_its_own_view(self, replica: Replicas) -> None:
+        a, _ = await half_open(replica, "a", "b")
+        await a.settle(await granted(a), Outcome.FAILURE, reached=False)
+        assert (await a.store.force(a.upstream, None, 0.0, "")).state is OPEN
+
     async def test_may_be_tried_again_after_the_reset_timeout(self, replica: Replicas) -> None:
         a, b = await half_open(replica, "a", "b")
         generation = (await a.settle(await granted(a), Outcome.FAILURE, reached=False)).generation

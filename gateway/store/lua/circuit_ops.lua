@@ -87,6 +87,8 @@ if ARGV[1] == 'report' then
   replica = ARGV[2]
 elseif ARGV[1] == 'lease' or ARGV[1] == 'settle' then
   replica = holder(ARGV[2])
+elseif ARGV[1] == 'force' then
+  replica = ARGV[5]
 end
 
 local function note(id, numbers)
@@ -220,7 +222,7 @@ if ARGV[1] == 'reset' then
 end
 
 if ARGV[1] == 'force' then
-  -- ARGV: state or '' to release, seconds, cause
+  -- ARGV: state or '' to release, seconds, cause, replica
   local state, seconds, cause = ARGV[2], tonumber(ARGV[3]), ARGV[4]
   if state ~= '' then
     enter(state, cause, now + seconds, tonumber(circuit.failures) or 0, state == 'forced_open' and now or 0)
