@@ -72,8 +72,7 @@ FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSE
 SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitOpen:
+class CircuitOpen(NamedTuple):
     """A refusal. `retry_after` seconds (> 0) until it is worth trying again; `cause` says why the circuit is open."""
 
     retry_after: float

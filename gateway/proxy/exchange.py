@@ -11,6 +11,7 @@ This object is also the record that metrics and the access log are made of, when
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gateway.fleet.circuits import CircuitOpen
@@ -423,6 +424,16 @@ def said(decision: Decision | None) -> Mapping[str, str]:
     if decision is None:
         return _NOTHING
     return _ALLOWED if decision.allowed else _LIMITED
+
+
+@lru_cache(maxsize=64)
+def _left_alone(limited: str | None, cause: str) -> Mapping[str, str]:
+    return {"circuit": cause} if limited is None else {"rate_limit": limited, "circuit": cause}
+
+
+def said_of_open(decision: Decision | None, cause: str) -> Mapping[str, str]:
+    """The same with what an open circuit decided after it."""
+    return _left_alone(said(decision).get("rate_limit"), cause)
 
 
 def connection_line(keep_alive: bool) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gateway.fleet.circuits import CircuitOpen
 from gateway.policy.token_bucket import Decision
 from gateway.proxy.admission import Gate, Shedding, pass_gates
-from gateway.proxy.exchange import Exchange, connection_line, said
+from gateway.proxy.exchange import Exchange, connection_line, said, said_of_open
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.ids import Ids
 from gateway.proxy.plan import Plan, objection
@@ -109,7 +109,7 @@ class Front:
                         exchange.wait(index)
                     return None if exchange.finished else exchange
                 refusal = route.upstream.left_alone(answer)
-                noted = {**said(decision), "circuit": answer.cause}
+                noted = said_of_open(decision, answer.cause)
         for gate in entered:
             gate.release(now)
         noted = said(decision) if noted is None else noted

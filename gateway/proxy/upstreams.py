@@ -81,6 +81,7 @@ class Upstream:
         rng: random.Random,
     ) -> None:
         self.name = config.name
+        self._left_alone = f"the circuit of upstream {config.name} is open"
         self.config = config
         self.circuit = circuit
         self.bulkhead = bulkhead
@@ -106,8 +107,7 @@ class Upstream:
 
     def left_alone(self, answer: CircuitOpen) -> Refusal:
         """What its open circuit means to a client."""
-        detail = f"the circuit of upstream {self.name} is open"
-        return Refusal(503, "circuit_open", detail, retry_after=answer.retry_after)
+        return Refusal(503, "circuit_open", self._left_alone, answer.retry_after)
 
     def pick(self, now: float, tried: Collection[Endpoint]) -> Endpoint:
         """The endpoint for the next attempt, if possible one that was not tried."""
