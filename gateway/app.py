@@ -17,6 +17,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import uvloop
 
@@ -30,6 +31,7 @@ from gateway.control.history import CircuitHistory
 from gateway.control.paths import is_control_path, is_health_path
 from gateway.control.scrape import Scrape
 from gateway.fleet.circuits import Circuits
+from gateway.fleet.dial import reachable
 from gateway.fleet.figures import FleetFigures
 from gateway.fleet.limiter import EmbeddedLimiter, SharedLimiter
 from gateway.fleet.link import Link
@@ -152,6 +154,9 @@ class Gateway:
 
         self._history = CircuitHistory(config.upstreams)
 
+        dns_ttl = min((upstream.dns_ttl for upstream in config.upstreams.values()), default=5.0)
+        resolver = Resolver(dns_ttl, clock)
+
         # What is shared with the fleet.
         self._link = Link(clock)
         self._store: RedisStore | None = None
@@ -166,7 +171,12 @@ class Gateway:
             replica = uuid.uuid4().hex[:12]
             self._store = RedisStore(config.redis, replica, metrics.redis_command)
             self._circuits = Circuits(
-                config.upstreams.values(), self._store, self._link, clock, on_transition=self._transitioned
+                config.upstreams.values(),
+                self._store,
+                self._link,
+                clock,
+                self._transitioned,
+                partial(reachable, resolver.resolve),
             )
             self._sync = FleetSync(self._store, self._link, self._circuits, clock)
             self._limiter = SharedLimiter(self._store, self._link, config.rate_limits.on_redis_failure, clock)
@@ -190,8 +200,6 @@ class Gateway:
         _register_alerts(metrics, self.alerts, self._webhook)
 
         # The way of a request.
-        dns_ttl = min((upstream.dns_ttl for upstream in config.upstreams.values()), default=5.0)
-        resolver = Resolver(dns_ttl, clock)
         self._upstreams = {
             name: Upstream(
                 upstream, self._circuits[name], ConcurrencyLimit(upstream.bulkhead), loop, resolver, clock, rng

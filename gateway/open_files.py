@@ -13,9 +13,10 @@ log = logging.getLogger("gateway")
 def connections_that_fit(max_connections: int, outgoing: int) -> int:
     """How many client connections there is room for, at most `max_connections`. Raises the limit as far as it goes.
 
-    A client connection has at most one to an upstream at a time, and there are at most `outgoing` of those in all.
+    There are at most `outgoing` connections to upstreams, idle ones included. Clients get what those leave, or half of
+    the room if that is more: then a connection may find no file (`gateway.wire.pool.ConnectFailure.NO_FILES`).
     """
-    limit = _raised(max_connections + min(max_connections, outgoing) + _OTHER_FILES)
+    limit = _raised(max_connections + outgoing + _OTHER_FILES)
     room = limit - min(_OTHER_FILES, limit // 2)
     fitting = min(max_connections, max(1, room - outgoing, room // 2))
     if fitting < max_connections:

@@ -8,7 +8,6 @@ from typing import Any
 
 from gateway.config.model import EndpointConfig, UpstreamConfig
 from gateway.fleet.circuit import Circuit, Clock, LocalCircuit, TransitionHook, unnoticed
-from gateway.fleet.dial import reachable
 from gateway.fleet.link import Link
 from gateway.fleet.shared_circuit import CircuitStore, SharedCircuit
 from gateway.policy.breaker import CircuitOpen, CircuitState, Permit
@@ -22,9 +21,13 @@ MARGIN = 1.0
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
 
 
+async def _nowhere(_endpoints: Sequence[EndpointConfig]) -> bool:
+    return False
+
+
 class Circuits(Mapping[str, Circuit]):
     """Every upstream's circuit by name: shared through `store` when there is one (then `link` is needed too). `dial`
-    says whether one of the endpoints can be reached from here.
+    says whether one of the endpoints can be reached from here; without it none can.
 
     Must be made and used on one event loop; `close` ends what is under way.
     """
@@ -36,7 +39,7 @@ class Circuits(Mapping[str, Circuit]):
         link: Link | None = None,
         clock: Clock = time.monotonic,
         on_transition: TransitionHook = unnoticed,
-        dial: Callable[[Sequence[EndpointConfig]], Awaitable[bool]] = reachable,
+        dial: Callable[[Sequence[EndpointConfig]], Awaitable[bool]] = _nowhere,
     ) -> None:
         self._store = store
         self._link = link or Link(clock)

@@ -1,23 +1,27 @@
 """Whether this replica can connect to an upstream, asked when another one says that it cannot.
 
-Every address of every endpoint is tried at once, TCP only; the first connection is the answer, and is closed. Within
+Every address of every endpoint is tried at once, TCP only; the first connection is the answer, and is closed. The
+addresses are those that requests use, old ones of a name server that is down among them. Within
 `DIAL_TIME` seconds, because a trip is to be acted on everywhere within 250 ms, 60 of which may pass until the question
 arrives. An upstream that takes longer to reach, or to resolve, counts as out of reach: the replica that asks had no
 connection either, with far more patience.
 """
 
 import asyncio
-import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from gateway.config.model import EndpointConfig
 
 DIAL_TIME = 0.1
 
+Resolve = Callable[[str, int], Awaitable[Sequence[tuple[Any, ...]]]]
+"""Host and port to the socket addresses to try. Raises OSError."""
 
-async def reachable(endpoints: Sequence[EndpointConfig], within: float = DIAL_TIME) -> bool:
+
+async def reachable(resolve: Resolve, endpoints: Sequence[EndpointConfig], within: float = DIAL_TIME) -> bool:
     """Whether a connection to any of them comes about. Raises nothing."""
-    tries = [asyncio.create_task(_connects(endpoint.host, endpoint.port)) for endpoint in endpoints]
+    tries = [asyncio.create_task(_connects(resolve, endpoint.host, endpoint.port)) for endpoint in endpoints]
     try:
         async with asyncio.timeout(within):
             return await _any(tries)
@@ -37,13 +41,12 @@ async def _any(tries: Sequence[asyncio.Task[bool]]) -> bool:
         await asyncio.gather(*tries, return_exceptions=True)
 
 
-async def _connects(host: str, port: int) -> bool:
-    loop = asyncio.get_running_loop()
+async def _connects(resolve: Resolve, host: str, port: int) -> bool:
     try:
-        addresses = {found[4][:2] for found in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        addresses = await resolve(host, port)
     except OSError:
         return False
-    return await _any([asyncio.create_task(_connects_to(str(host), int(port))) for host, port in addresses])
+    return await _any([asyncio.create_task(_connects_to(address[0], address[1])) for address in addresses])
 
 
 async def _connects_to(host: str, port: int) -> bool:

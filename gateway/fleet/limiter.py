@@ -6,7 +6,7 @@ the store fails, everything that waits is decided without it at once, and so is 
 again:
 
     local    this replica's share: capacity / replicas and refill_rate / replicas, beginning with its share of what was
-             last known to remain; the store is told afterwards what was spent, so that an outage is no second helping
+             last known to remain; with the client's next ask the store is told what was spent, down to an empty bucket
     open     allowed
     closed   refused
 

@@ -245,6 +245,8 @@ class SharedCircuit(LocalCircuit):
         breaker = self._breaker
         if not self._governed:
             breaker.current_state(now)
+        if self._word is not None and self._word[0] != self._generation:
+            self._word = None  # the circuit changed while it was found out
         if not (
             everything
             or breaker.last_failure != self._reported_failure
@@ -268,7 +270,8 @@ class SharedCircuit(LocalCircuit):
             seen.success_age,
             seen.answered,
             seen.unreached_age,
-            self._word[1] if self._word is not None and self._word[0] == self._generation else None,
+            seen.unreached,
+            self._word[1] if self._word is not None else None,
         )
 
     def apply(self, report: CircuitReport, snapshot: CircuitSnapshot, epoch: int, now: float) -> None:

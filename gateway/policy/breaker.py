@@ -136,7 +136,8 @@ class _ClosedPermit(Permit):
                 breaker.judge(now)
         elif outcome is FAILURE:
             breaker.note_failure(now, answered, reached)
-            breaker.window.record(now, True, elapsed >= breaker.slow_after)
+            # Of what never got there nothing is known but that.
+            breaker.window.record(now, True, reached and elapsed >= breaker.slow_after, not reached)
             breaker.judge(now)
 
 
@@ -160,7 +161,8 @@ class Evidence:
     """What this breaker has seen itself, as ages in seconds: `failure_ages` of the failures since its last success,
     newest first and at most `failure_threshold` of them; `success_age` of that success, None when there was none;
     `answered` when each of those failures was an answer of the upstream itself; `unreached_age` of the last failure
-    without a connection, None when neither they nor the window can hold one."""
+    without a connection, None when neither they nor the window can hold one; `unreached` of the window's `failures` had
+    none."""
 
     calls: int
     failures: int
@@ -169,6 +171,7 @@ class Evidence:
     success_age: float | None
     answered: bool
     unreached_age: float | None
+    unreached: int
 
 
 class Counts(NamedTuple):
@@ -369,6 +372,7 @@ class CircuitBreaker:
             None if self.last_success is None else max(0.0, now - self.last_success),
             bool(self.failure_times) and self.last_silence < self.failure_times[0],
             max(0.0, now - self.last_unreached) if self._may_matter(self.last_unreached, now) else None,
+            self.window.unreached,
         )
 
     def _may_matter(self, failed_at: float, now: float) -> bool:

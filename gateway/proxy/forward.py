@@ -59,6 +59,7 @@ class Forward:
         "_paused",
         "_permit",
         "_probe",
+        "_reached",
         "_replayable",
         "_request_sent",
         "_sent_at",
@@ -100,7 +101,7 @@ class Forward:
         self._connection: UpstreamConnection | None = None
         self._waiter: Waiter | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._request_sent = False
+        self._request_sent = self._reached = False
         self._unsent = 0
         self._sent_at = 0.0
         self._head_at = 0.0
@@ -156,7 +157,7 @@ class Forward:
         self.attempt += 1
         self._permit = permit
         self._probe = permit.probe
-        self._request_sent = False
+        self._request_sent = self._reached = False
         self._sent_at = now
         self._head_at = 0.0
         endpoint = upstream.pick(now, self._tried)
@@ -187,7 +188,12 @@ class Forward:
             self._send(result)
         elif result is ConnectFailure.TIMEOUT:
             self._failed("connect", "upstream_timeout", "no connection in time", result.value)
+        elif result is ConnectFailure.NO_FILES:
+            self._settle(Outcome.IGNORED, time.monotonic())
+            self._end()
+            self._exchange.refuse(self._no_connection("no more files may be open"))
         else:
+            self._reached = result.reached
             self._failed("connect", "upstream_unreachable", "no connection", result.value)
 
     def _send(self, connection: UpstreamConnection) -> None:
@@ -195,7 +201,7 @@ class Forward:
         self._connection = connection
         body_done = exchange.body_done
         request = exchange.request
-        self._request_sent = True
+        self._request_sent = self._reached = True
         connection.send(self, self._head, to_head=request.method == "HEAD", more=not body_done)
         if request.has_body:
             for data in exchange.held:
@@ -298,7 +304,7 @@ class Forward:
         elif self._waiter is not None and endpoint is not None and endpoint.pool.full:
             self._settle(Outcome.IGNORED, now)
             self._end()
-            self._exchange.refuse(self._pool_full())
+            self._exchange.refuse(self._no_connection("every connection it may have is busy"))
             return
         self._failed("timeout", "upstream_timeout", "no answer in time", None)
 
@@ -424,7 +430,7 @@ class Forward:
             return
         self._permit = None
         elapsed = (self._head_at or now) - self._sent_at
-        permit.release(outcome, elapsed, now, answered, self._request_sent)
+        permit.release(outcome, elapsed, now, answered, self._reached)
         endpoint = self._endpoint
         if endpoint is not None:
             endpoint.ended(outcome, now)
@@ -529,7 +535,8 @@ class Forward:
         self._exchange.note("truncated", detail)
         self._exchange.truncated(reason)
 
-    def _pool_full(self) -> Refusal:
+    def _no_connection(self, why: str) -> Refusal:
+        """For want of one here; the upstream is not to blame."""
         self._front.metrics.bulkhead_rejected(self._upstream.name)
-        detail = f"upstream {self._upstream.name}: every connection it may have is busy"
+        detail = f"upstream {self._upstream.name}: {why}"
         return Refusal(503, "bulkhead_full", detail, retry_after=jittered(1.0, self._front.rng))

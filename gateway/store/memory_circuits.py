@@ -17,7 +17,7 @@ A replica that got no connection may itself be what is cut off, and the silence 
 rule holds only by the failures of one such replica, it takes a witness besides: another that got none either, with its
 own failures or when it was asked to try (it learns that it is with its next report, 60 ms later at most, and a try is
 bounded: see gateway/fleet/dial.py). If one of them can connect, what happened without a connection until then counts
-for nothing, except to bear out another replica's own failures of that kind.
+for nothing, except to bear out another replica's own failures of that kind. What that replica was answered counts.
 
 Likewise a probe that got no connection does not reopen the circuit but cuts off its replica, which sees an open circuit
 for the reset timeout; the others are asked to try, and the circuit is open again when each is cut off.
@@ -35,7 +35,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
@@ -59,6 +59,7 @@ class _Evidence:
     calls: int = 0
     failures: int = 0
     slow_calls: int = 0
+    unreached: int = 0
     success_at: float = 0.0
     unreached_at: float = 0.0
     failures_at: tuple[float, ...] = ()
@@ -67,6 +68,10 @@ class _Evidence:
     def doubtful(self) -> bool:
         """Whether some of the consecutive failures had no connection."""
         return bool(self.failures_at) and self.unreached_at >= self.failures_at[-1]
+
+    def without_unreached(self) -> "_Evidence":
+        """Its window as if the calls without a connection had not been made."""
+        return replace(self, calls=self.calls - self.unreached, failures=self.failures - self.unreached, unreached=0)
 
 
 @dataclass(slots=True)
@@ -109,7 +114,11 @@ class _SharedCircuit:
 
     def retry_after(self, now: float) -> float:
         if self.state is CLOSED:
-            return 0.0 if self.suspected_at is None else max(0.01, self.suspected_at + CONFIRM - now)
+            if self.suspected_at is None:
+                return 0.0
+            # One that waits for a witness is not looked at all the time.
+            left = self.suspected_at + CONFIRM - now
+            return CONFIRM if left < CONFIRM - CONFIRM_AT_MOST else max(0.01, left)
         if self.state is HALF_OPEN:
             return min(self.probes.values())[0] - now if len(self.probes) >= self.max_probes else 0.0
         return max(0.0, self.retry_at - now)
@@ -174,9 +183,10 @@ class _SharedCircuit:
             failures, since = len(failures_at), max(failures_at)
             firm = sum(len(run) for name, run in failing.items() if name not in doubtful) >= settings.failure_threshold
         else:
-            doubtful = {name for name, e in evidence.items() if e.unreached_at}
-            counted = [e for e in evidence.values() if not 0.0 < e.unreached_at <= self.reached_at]
-            certain = [e for e in counted if not e.unreached_at]
+            doubtful = {name for name, e in evidence.items() if e.unreached}
+            # What is denied does not count, and what is doubtful not for certain.
+            counted = [e.without_unreached() if e.unreached_at <= self.reached_at else e for e in evidence.values()]
+            certain = [e.without_unreached() for e in evidence.values()]
             calls, failures = sum(e.calls for e in counted), sum(e.failures for e in counted)
             slow_rate = math.inf if settings.slow_call_threshold is None else settings.slow_call_rate_threshold
             if _rate_holds(counted, _failed, settings.failure_rate_threshold, settings.minimum_calls):
@@ -234,6 +244,7 @@ def _evidence(report: CircuitReport, now: float) -> _Evidence:
         report.calls,
         report.failures,
         report.slow_calls,
+        report.unreached,
         0.0 if report.success_age is None else now - report.success_age,
         0.0 if report.unreached_age is None else now - report.unreached_age,
         tuple(now - age for age in report.failure_ages),

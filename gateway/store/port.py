@@ -63,11 +63,11 @@ class CircuitReport:
     """One replica's own evidence about one upstream, a summary of its current window and not a delta.
 
     `failure_ages` are the seconds since each of its latest failures after its own last success, newest first, at most
-    `failure_threshold` of them; `success_age` is the seconds since that success (None: none in the window).
-    `answered` says that each of those failures was an answer of the upstream itself, so that this replica's network is
-    beyond suspicion. `unreached_age` is the seconds since its last failure without a connection (None: none that
-    matters). `reachable` is its word, once, after it was `asked` for it: whether a connection came about when it tried.
-    `generation` is the one all of that belongs to.
+    `failure_threshold` of them; `success_age` is the seconds since that success (None: none in the window). `answered`
+    says that each of those failures was an answer of the upstream itself, so that this replica's network is beyond
+    suspicion. `unreached_age` is the seconds since its last failure without a connection (None: none that matters),
+    `unreached` how many of `failures` had none. `reachable` is its word, once, after it was `asked` for it: whether a
+    connection came about when it tried. `generation` is the one all of that belongs to.
     """
 
     upstream: str
@@ -80,6 +80,7 @@ class CircuitReport:
     success_age: float | None
     answered: bool = False
     unreached_age: float | None = None
+    unreached: int = 0
     reachable: bool | None = None
 
 

@@ -135,6 +135,7 @@ class RedisCircuits:
             -1 if report.success_age is None else report.success_age,
             int(report.answered),
             -1 if report.unreached_age is None else report.unreached_age,
+            report.unreached,
             -1 if report.reachable is None else int(report.reachable),
             *report.failure_ages,
         )

@@ -9,6 +9,7 @@ The newest idle connection is taken first, which lets the oldest expire.
 """
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -35,6 +36,12 @@ class ConnectFailure(Enum):
     TLS = "tls_protocol_error"
     CERTIFICATE = "tls_certificate_error"
     UNREACHABLE = "destination_ip_unroutable"
+    NO_FILES = "connection_limit_reached"
+
+    @property
+    def reached(self) -> bool:
+        """Whether it was the upstream itself that would not: it took the connection, and TLS did not come about."""
+        return self is ConnectFailure.TLS or self is ConnectFailure.CERTIFICATE
 
 
 Resume = Callable[[UpstreamConnection | ConnectFailure], None]
@@ -209,7 +216,10 @@ class EndpointPool:
         except ConnectionError:
             failure = ConnectFailure.TLS if self._tls is not None else ConnectFailure.REFUSED
         except OSError as error:
-            failure = ConnectFailure.DNS if isinstance(error, socket.gaierror) else ConnectFailure.UNREACHABLE
+            if isinstance(error, socket.gaierror):
+                failure = ConnectFailure.DNS
+            elif error.errno in (errno.EMFILE, errno.ENFILE):
+                failure = ConnectFailure.NO_FILES
         finally:
             task = asyncio.current_task()
             if task is not None:

@@ -86,6 +86,7 @@ class Voice:
     ) -> CircuitSnapshot:
         generation = other.get("generation", self.generation)
         answered = other.get("answered", False)
+        unreached_age = other.get("unreached_age")
         report = CircuitReport(
             self.upstream,
             self.settings,
@@ -96,7 +97,8 @@ class Voice:
             ages,
             success_age,
             answered,
-            other.get("unreached_age"),
+            unreached_age,
+            other.get("unreached", 0 if unreached_age is None else failures),
             other.get("reachable"),
         )
         answer = await self.store.sync([report])
@@ -411,6 +413,34 @@ class TestNoConnection:
         await asyncio.sleep(0.15)
         assert (await b.say(calls=1, reachable=False)).state is OPEN
 
+    async def test_a_denied_call_takes_no_others_with_it(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=RATE)
+        first = time.monotonic()
+        await a.say(calls=100, failures=61, unreached_age=0.0, unreached=1)
+        await b.say(calls=1)
+        await b.say(calls=1, reachable=True)
+
+        async def a_reports() -> CircuitSnapshot:
+            age = time.monotonic() - first
+            return await a.say(calls=100, failures=61, unreached_age=age, unreached=1)
+
+        async def b_reports() -> CircuitSnapshot:
+            await b.say(calls=1)
+            return await a_reports()
+
+        opened = await until(b_reports, OPEN)
+        assert opened.cause == "60 of the last 100 calls failed"
+
+    async def test_a_denied_calls_replica_still_bears_out_the_upstream(self, replica: Replicas) -> None:
+        a, b = await voices(replica, "a", "b", settings=RATE)
+        await b.say(calls=1, reachable=True)
+        await a.say(calls=100, failures=1, unreached_age=1.0, unreached=1)
+
+        async def b_reports() -> CircuitSnapshot:
+            return await b.say(calls=20, failures=10)
+
+        await held(b_reports, CLOSED, 0.3)
+
 
 RATE = replace(LONG, failure_threshold=1000, slow_call_threshold=1.0)
 
@@ -723,9 +753,14 @@ class TestFleet:
         assert (await a.sync([])).epoch == (await b.sync([])).epoch
 
 
-async def test_what_redis_holds(redis: RedisServer) -> None:
+@pytest.fixture
+async def circuits(redis: RedisServer) -> AsyncIterator[RedisCircuits]:
     client = RedisClient(RedisConfig("single", ((redis.host, redis.port),), timeout=2.0))
-    circuits = RedisCircuits(client, "api-gateway", "a")
+    yield RedisCircuits(client, "api-gateway", "a")
+    await client.close()
+
+
+async def test_what_redis_holds(redis: RedisServer, circuits: RedisCircuits) -> None:
     a = Voice(circuits, LONG)
     await a.say()
     assert redis.execute("HGET", "api-gateway:circuit-breaker", "state") == "closed"
@@ -736,10 +771,17 @@ async def test_what_redis_holds(redis: RedisServer) -> None:
     assert int(held["generation"]) == a.generation
     assert abs(float(held["opened_at"]) - time.time()) < 5.0
     # Who is there, and nothing of what it had seen.
-    assert held["replica:a"].split()[1:4] == ["0", "0", "0"]
-    assert len(held["replica:a"].split()) == 6
+    assert held["replica:a"].split()[1:5] == ["0", "0", "0", "0"]
+    assert len(held["replica:a"].split()) == 7
     assert redis.execute("TTL", "api-gateway:circuit-breaker") > 60
     assert redis.execute("TTL", "api-gateway:replicas") > 2
     await Voice(circuits, upstream="orders").say()
     assert redis.execute("HGET", "api-gateway:circuit-breaker:orders", "state") == "closed"
-    await client.close()
+
+
+async def test_evidence_of_another_version_is_nobodys(redis: RedisServer, circuits: RedisCircuits) -> None:
+    a = Voice(circuits, LONG)
+    await a.say()
+    redis.execute("HSET", "api-gateway:circuit-breaker", "replica:b", f"{time.time():.6f} 100 0 0 {time.time():.6f}")
+    await a.say(failures=2, calls=2, ages=(0.0, 0.1))
+    assert (await a.fails()).state is OPEN

@@ -137,6 +137,20 @@ async def test_a_dead_upstream_is_open_in_an_idle_replica_within_250_ms(
         await pair.until_both_share()
 
 
+async def test_an_upstream_without_tls_is_to_blame_itself(
+    redis: RedisServer, stub: StubProcess, start_gateway: StartGateway, session: aiohttp.ClientSession
+) -> None:
+    url = stub.url.replace("http://", "https://")
+    env = {"REDIS_URL": redis.url, "UPSTREAM_URL": url, **SETTINGS, "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS": "30"}
+    pair = Pair(session, redis, start_gateway(env), start_gateway(env))
+    await pair.until_both_share()
+    for _ in range(5):
+        assert await pair.status(pair.cut_off) == 502
+    while redis.execute("HGET", KEY, "state") != "open":
+        await asyncio.sleep(0.01)
+    assert (await pair.circuit(pair.cut_off))["cause"] == "5 consecutive failures"
+
+
 async def test_the_one_cut_off_cannot_spoil_half_open(
     redis: RedisServer, stub: StubProcess, start_gateway: StartGateway, session: aiohttp.ClientSession
 ) -> None:

@@ -1,11 +1,13 @@
 """The limit of open files (`ulimit -n`) and what it leaves of `MAX_CONNECTIONS`."""
 
+import json
 import resource
 import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import pytest
 from tests.support.gateway_process import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.processes import ChildProcess, clean_environment
+from tests.support.raw_http import RawClient
+from tests.support.stub_process import StubProcess
 
 SAYS = "client connections, as no more than"
 HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -77,3 +81,33 @@ def test_a_hard_limit_lowers_the_maximum_and_says_so_once(stack: ExitStack, tmp_
     assert clients[16].recv(12) == b"HTTP/1.1 429"
     clients[0].sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
     assert clients[0].recv(12) == b"HTTP/1.1 200"
+
+
+def test_an_upstream_is_not_to_blame_for_files_that_others_hold(
+    stack: ExitStack, tmp_path: Path, stub: StubProcess
+) -> None:
+    names = [f"u{i}" for i in range(4)]
+    config = {
+        "upstreams": {name: {"endpoints": [stub.url]} for name in names},
+        "routes": [{"name": name, "prefix": f"/{name}", "strip_prefix": True, "upstream": name} for name in names],
+    }
+    path = tmp_path / "gateway.yaml"
+    path.write_text(json.dumps(config))
+    settings = {"GATEWAY_CONFIG": str(path), "RATE_LIMIT_ENABLED": "false"}
+    gateway = stack.enter_context(LimitedGateway(80, 80, tmp_path, **settings))
+    # Twenty clients fit, and each of four upstreams keeps as many connections.
+    clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(20)]
+    statuses = Counter(
+        client.read_response().status
+        for name in names
+        for client in sent(clients, f"GET /{name}/slow?seconds=0.3 HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    )
+    assert set(statuses) == {200, 503}
+    breakers = json.loads(clients[0].request(b"GET /status/breakers HTTP/1.1\r\nHost: a\r\n\r\n").body)
+    assert {breakers[name]["state"] for name in names} == {"closed"}
+
+
+def sent(clients: Sequence[RawClient], request: bytes) -> Sequence[RawClient]:
+    for client in clients:
+        client.send(request)
+    return clients

@@ -118,6 +118,7 @@ def report_of(step: tuple[Any, ...], generation: int) -> CircuitReport:
         None if success_age is None else oldest + success_age,
         kind == "answered" and run > 0,
         unreached.get(kind) if run else None,
+        {"unreached": run, "partly": 1}.get(kind, 0) if run else 0,
         word,
     )
 

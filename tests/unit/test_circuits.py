@@ -93,6 +93,7 @@ class Replica:
         self.causes: list[str] = []
         self.reachable = True
         self.dials = 0
+        self.dial_pace: asyncio.Event | None = None
         self.circuits = Circuits(
             upstreams or (upstream(),),
             self.store,
@@ -105,6 +106,8 @@ class Replica:
     async def _dial(self, endpoints: Sequence[EndpointConfig]) -> bool:
         assert endpoints
         self.dials += 1
+        if self.dial_pace is not None:
+            await self.dial_pace.wait()
         return self.reachable
 
     def _transitioned(self, name: str, old: CircuitState, new: CircuitState, cause: str) -> None:
@@ -438,6 +441,21 @@ class TestCutOff:
         await exchanges(a, b)
         assert (a.state, b.state, b.circuit.cause) == (OPEN, OPEN, "3 consecutive failures")
         assert a.causes == ["3 consecutive failures"]
+
+    async def test_a_word_that_comes_too_late_is_asked_for_again(self, replica: Callable[[str], Replica]) -> None:
+        a, b = await self.both(replica)
+        b.dial_pace = asyncio.Event()
+        a.fail(reached=False)
+        await exchanges(a, b)
+        await a.circuits.reset("default")
+        await exchanges(a, b)
+        b.dial_pace.set()
+        await settled()
+        a.clock.now += 0.1
+        a.fail(reached=False)
+        await exchanges(a, b)
+        assert (a.state, b.state, b.dials) == (OPEN, CLOSED, 2)
+        assert a.circuit.cause == HERE_ONLY
 
     async def test_a_success_elsewhere_says_so_too(self, replica: Callable[[str], Replica]) -> None:
         a, b = await self.both(replica)

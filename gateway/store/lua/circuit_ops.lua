@@ -2,13 +2,14 @@
 --
 -- A circuit is a hash: state, failures, opened_at, retry_at (end of the open time or of the force), generation, cause,
 -- successes (half-open), suspected_at, success_at (latest of the replicas that are gone), reached_at (when a replica that
--- was asked could last connect), replica:{id} (that replica's evidence: seen calls failures slow_calls success_at
--- unreached_at failure_at...), word:{id} (until when that replica counts as cut off, 0: it is not), probe:{token} (when
+-- was asked could last connect), replica:{id} (that replica's evidence: seen calls failures slow_calls
+-- unreached success_at unreached_at failure_at...), word:{id} (until when that replica counts as cut off, 0: it is not), probe:{token} (when
 -- the lease lapses; a token is {id}/{life}/{number}). Instants are seconds of this server's clock.
 --
 -- The rules are those of gateway/store/memory_circuits.py, which explains them; one conformance suite holds the two
 -- together. Evidence of another generation is ignored, and every transition begins a new one.
 
+local FIELDS, UNREACHED, SUCCESS_AT, UNREACHED_AT, FIRST_FAILURE = 7, 5, 6, 7, 8
 local LIVE, CONFIRM, CONFIRM_AT_MOST, KEEP, BEAT = 2.0, 0.07, 0.12, 60, 0.25
 
 local key = KEYS[1]
@@ -64,7 +65,10 @@ for i = 1, #fields, 2 do
     for number in string.gmatch(value, '%S+') do
       numbers[#numbers + 1] = tonumber(number)
     end
-    evidence[string.sub(name, 9)] = numbers
+    -- Of another version of this script with less in it: its replica is as if it were not there.
+    if #numbers >= FIELDS then
+      evidence[string.sub(name, 9)] = numbers
+    end
   elseif string.sub(name, 1, 5) == 'word:' then
     words[string.sub(name, 6)] = tonumber(value)
   elseif string.sub(name, 1, 6) == 'probe:' then
@@ -94,7 +98,7 @@ end
 local function note(id, numbers)
   local packed = {}
   for i, number in ipairs(numbers) do
-    packed[i] = (i == 1 or i >= 5) and instant(number) or tostring(number)
+    packed[i] = (i == 1 or i >= SUCCESS_AT) and instant(number) or tostring(number)
   end
   evidence[id] = numbers
   redis.call('HSET', key, 'replica:' .. id, table.concat(packed, ' '))
@@ -109,7 +113,7 @@ local function enter(state, cause, until_, failures, opened_at)
     instant(until_), 'generation', string.format('%.0f', generation), 'cause', cause)
   -- Who is there remains: the first to report in the new generation is not alone for that.
   for id, numbers in pairs(evidence) do
-    note(id, { numbers[1], 0, 0, 0, 0, 0 })
+    note(id, { numbers[1], 0, 0, 0, 0, 0, 0 })
   end
 end
 
@@ -148,8 +152,8 @@ local function drop_dead()
       gone[id] = true
       evidence[id] = nil
       redis.call('HDEL', key, 'replica:' .. id)
-      if numbers[5] > (tonumber(circuit.success_at) or 0) then
-        set('success_at', instant(numbers[5]))
+      if numbers[SUCCESS_AT] > (tonumber(circuit.success_at) or 0) then
+        set('success_at', instant(numbers[SUCCESS_AT]))
       end
     end
   end
@@ -177,7 +181,11 @@ local function answer(said)
   local wait = math.max(0, retry_at - now)
   local state, cause = circuit.state or 'closed', circuit.cause or ''
   if circuit.state == 'closed' then
-    wait = circuit.suspected_at and math.max(0.01, tonumber(circuit.suspected_at) + CONFIRM - now) or 0
+    wait = 0
+    if circuit.suspected_at then
+      local left = tonumber(circuit.suspected_at) + CONFIRM - now
+      wait = left < CONFIRM - CONFIRM_AT_MOST and CONFIRM or math.max(0.01, left)
+    end
   elseif circuit.state == 'half_open' then
     wait = 0
     local out, first = 0, math.huge
@@ -280,10 +288,10 @@ end
 
 -- report. ARGV: replica, generation, keep, settings (failure_threshold, failure_rate_threshold, slow-call rule on,
 -- slow_call_rate_threshold, minimum_calls, reset_timeout), then evidence (calls, failures, slow_calls, success_age or
--- -1, 1 if all of its failures were answers, unreached_age or -1, its word or -1, failure_age...)
+-- -1, 1 if all of its failures were answers, unreached_age or -1, unreached, its word or -1, failure_age...)
 local threshold, minimum, reset_timeout = tonumber(ARGV[5]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local failure_rate, slow_on, slow_rate = tonumber(ARGV[6]), ARGV[7] == '1', tonumber(ARGV[8])
-local word = ARGV[17]
+local word = ARGV[18]
 
 if not found then
   enter('closed', '', 0, 0, 0)
@@ -292,14 +300,14 @@ end
 local current = tonumber(ARGV[3]) == generation
 if circuit.state == 'closed' or not evidence[replica] or evidence[replica][1] <= now - BEAT then
   -- About another generation it has nothing to say, but it is there to be asked.
-  local own = { now, 0, 0, 0, 0, 0 }
+  local own = { now, 0, 0, 0, 0, 0, 0 }
   if current and circuit.state == 'closed' then
     local success_age, unreached_age = tonumber(ARGV[14]), tonumber(ARGV[16])
     own = {
-      now, tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), success_age >= 0 and now - success_age or 0,
-      unreached_age >= 0 and now - unreached_age or 0,
+      now, tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[17]),
+      success_age >= 0 and now - success_age or 0, unreached_age >= 0 and now - unreached_age or 0,
     }
-    for i = 18, #ARGV do
+    for i = 19, #ARGV do
       own[#own + 1] = now - tonumber(ARGV[i])
     end
   end
@@ -334,7 +342,7 @@ if circuit.state == 'closed' then
     local success_at = tonumber(circuit.success_at) or 0
     for other, theirs in pairs(evidence) do
       if other ~= id then
-        success_at = math.max(success_at, theirs[5])
+        success_at = math.max(success_at, theirs[SUCCESS_AT])
       end
     end
     return success_at
@@ -347,17 +355,17 @@ if circuit.state == 'closed' then
   for id, numbers in pairs(evidence) do
     local success_at = success_elsewhere(id)
     local run, last = 0, 0
-    for i = 7, #numbers do
+    for i = FIRST_FAILURE, #numbers do
       if numbers[i] > success_at then
         run, last = run + 1, math.max(last, numbers[i])
       end
     end
     if run > 0 then
-      local firmly = numbers[6] < numbers[#numbers]
+      local firmly = numbers[UNREACHED_AT] < numbers[#numbers]
       if not firmly then
         doubtful[id], doubts = true, doubts + 1
       end
-      if firmly or numbers[7] > reached_at then
+      if firmly or numbers[FIRST_FAILURE] > reached_at then
         consecutive, newest = consecutive + run, math.max(newest, last)
       end
       if firmly then firm = firm + run end
@@ -369,11 +377,11 @@ if circuit.state == 'closed' then
   local function totals(certainly)
     local total, counted = { 0, 0, 0, 0 }, {}
     for _, numbers in pairs(evidence) do
-      if numbers[6] == 0 or (not certainly and numbers[6] > reached_at) then
-        counted[#counted + 1] = numbers
-        for i = 2, 4 do
-          total[i] = total[i] + numbers[i]
-        end
+      local out = (certainly or numbers[UNREACHED_AT] <= reached_at) and numbers[UNREACHED] or 0
+      local own = { 0, numbers[2] - out, numbers[3] - out, numbers[4] }
+      counted[#counted + 1] = own
+      for i = 2, 4 do
+        total[i] = total[i] + own[i]
       end
     end
     return total, counted
@@ -401,7 +409,7 @@ if circuit.state == 'closed' then
   else
     doubtful, doubts = {}, 0
     for id, numbers in pairs(evidence) do
-      if numbers[6] > 0 then
+      if numbers[UNREACHED] > 0 then
         doubtful[id], doubts = true, doubts + 1
       end
     end
@@ -451,8 +459,8 @@ if circuit.state == 'closed' then
   end
 
   local own = evidence[replica]
-  if own and circuit.state == 'closed' and #own > 6 and own[6] >= own[#own]
-    and own[6] <= math.max(reached_at, success_elsewhere(replica)) then
+  if own and circuit.state == 'closed' and #own >= FIRST_FAILURE and own[UNREACHED_AT] >= own[#own]
+    and own[UNREACHED_AT] <= math.max(reached_at, success_elsewhere(replica)) then
     said = 2
   end
 end
