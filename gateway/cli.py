@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
 def _configuration(arguments: argparse.Namespace) -> GatewayConfig:
     environ = dict(os.environ)
     if arguments.config is not None:
+        if arguments.config and not Path(arguments.config).is_file():
+            raise ConfigError([Problem("--config", shown(arguments.config), "an existing file")])
         environ["GATEWAY_CONFIG"] = arguments.config
     if arguments.env_file is None:
         return load(environ)

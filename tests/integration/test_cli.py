@@ -94,6 +94,11 @@ def test_options_override_the_environment(gateway: Gateway, tmp_path: Path) -> N
     assert "4 upstreams" in gateway("check", "--config", EXAMPLE, GATEWAY_CONFIG="nix.yaml").stdout
 
 
+def test_a_configuration_file_that_was_asked_for_must_exist(gateway: Gateway) -> None:
+    result = gateway("check", "--config", "nix.yaml")
+    assert (result.returncode, result.stdout) == (1, '--config: "nix.yaml"; allowed: an existing file\n')
+
+
 def test_an_env_file_that_was_asked_for_must_exist(gateway: Gateway) -> None:
     result = gateway("check", "--env-file", "nix.env")
     assert (result.returncode, result.stdout) == (1, '--env-file: "nix.env"; allowed: an existing file\n')
