@@ -90,6 +90,11 @@ def read(path: Path) -> dict[str, Figure]:
     return {name: Figure(figure["value"], figure["spread"]) for name, figure in figures.items()}
 
 
-def write(path: Path, figures: Mapping[str, Figure], facts: Mapping[str, object]) -> None:
-    content = {**facts, "figures": {name: asdict(figure) for name, figure in figures.items()}}
+def facts(path: Path) -> dict[str, object]:
+    """What the figures were measured with: "python" and "cpu". Raises OSError, ValueError."""
+    return {key: value for key, value in json.loads(path.read_text()).items() if key != "figures"}
+
+
+def write(path: Path, figures: Mapping[str, Figure], made_with: Mapping[str, object]) -> None:
+    content = {**made_with, "figures": {name: asdict(figure) for name, figure in figures.items()}}
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -7,7 +7,7 @@ first measurement is measured once more before it is called so. `--accept` write
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import baseline, host
@@ -41,11 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"compare: there is no {PATH}; --accept writes one", file=sys.stderr)
         return 2
     try:
+        machine = host.describe()
+        facts = {"python": machine["python"], "cpu": machine["cpu"]}
         old = {} if arguments.accept else _existing()
+        if old and baseline.facts(PATH) != facts:
+            print(f"note: the baseline is of {_named(baseline.facts(PATH))}, this is {_named(facts)}")
         new = _measure(micro_only=arguments.micro)
         if arguments.accept:
-            machine = host.describe()
-            facts = {"python": machine["python"], "cpu": machine["cpu"]}
             kept = {name: figure for name, figure in _existing().items() if not name.startswith("micro/")}
             baseline.write(PATH, (kept if arguments.micro else {}) | new, facts)
             print(f"{len(new)} figures written to {PATH}")
@@ -91,6 +93,10 @@ def _better_of(first: dict[str, Figure], second: dict[str, Figure]) -> dict[str,
         for name in first | second
         if (figures := [run[name] for run in (first, second) if name in run])
     }
+
+
+def _named(facts: Mapping[str, object]) -> str:
+    return f"Python {facts.get('python')} on {facts.get('cpu')}"
 
 
 def _existing() -> dict[str, Figure]:
