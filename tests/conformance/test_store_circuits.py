@@ -251,7 +251,7 @@ class TestConsecutiveFailures:
             return await a.fails(age=time.monotonic() - failed_at)
 
         await a_keeps_reporting()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
         await b.say(calls=1, success_age=0.0)
         await held(a_keeps_reporting, CLOSED, 0.4)
         assert (await a_keeps_reporting()).retry_after == 0.0
@@ -264,7 +264,7 @@ class TestConsecutiveFailures:
             return await a.fails(age=time.monotonic() - failed_at)
 
         await a_keeps_reporting()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
         await b.say(calls=1, success_age=0.0)
         await held(a_keeps_reporting, CLOSED, 2.5)
 
@@ -320,7 +320,7 @@ class TestNoConnection:
         first = time.monotonic()
         await a.is_cut_off()
         assert (await b.say()).asked
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.15)
         said = await b.say(reachable=True)
         assert (said.state, said.asked, said.retry_after) == (CLOSED, False, 0.0)
 
@@ -356,7 +356,7 @@ class TestNoConnection:
         first = time.monotonic()
         await a.is_cut_off()
         await b.say()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.15)
         await b.say(reachable=True)
         await a.is_cut_off(time.monotonic() - first)
         await asyncio.sleep(0.01)
