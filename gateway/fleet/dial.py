@@ -1,10 +1,10 @@
 """Whether this replica can connect to an upstream, asked when another one says that it cannot.
 
 Every address of every endpoint is tried at once, TCP only; the first connection is the answer, and is closed. The
-addresses are those that requests use, old ones of a name server that is down among them. Within
-`DIAL_TIME` seconds, because a trip is to be acted on everywhere within 250 ms, 60 of which may pass until the question
-arrives. An upstream that takes longer to reach, or to resolve, counts as out of reach: the replica that asks had no
-connection either, with far more patience.
+addresses are those that requests use, old ones of a name server that is down among them. Within `DIAL_TIME` seconds,
+because a trip is to be acted on everywhere within 250 ms, 60 of which may pass until the question arrives. An upstream
+that takes longer to reach, or to resolve, counts as out of reach: the replica that asks had no connection either, with
+far more patience.
 """
 
 import asyncio

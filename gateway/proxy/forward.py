@@ -189,9 +189,7 @@ class Forward:
         elif result is ConnectFailure.TIMEOUT:
             self._failed("connect", "upstream_timeout", "no connection in time", result.value)
         elif result is ConnectFailure.NO_FILES:
-            self._settle(Outcome.IGNORED, time.monotonic())
-            self._end()
-            self._exchange.refuse(self._no_connection("no more files may be open"))
+            self._no_connection("no more files may be open", time.monotonic())
         else:
             self._reached = result.reached
             self._failed("connect", "upstream_unreachable", "no connection", result.value)
@@ -302,9 +300,7 @@ class Forward:
                 return
             connection.abort()
         elif self._waiter is not None and endpoint is not None and endpoint.pool.full:
-            self._settle(Outcome.IGNORED, now)
-            self._end()
-            self._exchange.refuse(self._no_connection("every connection it may have is busy"))
+            self._no_connection("every connection it may have is busy", now)
             return
         self._failed("timeout", "upstream_timeout", "no answer in time", None)
 
@@ -535,8 +531,10 @@ class Forward:
         self._exchange.note("truncated", detail)
         self._exchange.truncated(reason)
 
-    def _no_connection(self, why: str) -> Refusal:
-        """For want of one here; the upstream is not to blame."""
+    def _no_connection(self, why: str, now: float) -> None:
+        """There is none to be had here, and the upstream is not to blame."""
+        self._settle(Outcome.IGNORED, now)
+        self._end()
         self._front.metrics.bulkhead_rejected(self._upstream.name)
         detail = f"upstream {self._upstream.name}: {why}"
-        return Refusal(503, "bulkhead_full", detail, retry_after=jittered(1.0, self._front.rng))
+        self._exchange.refuse(Refusal(503, "bulkhead_full", detail, retry_after=jittered(1.0, self._front.rng)))

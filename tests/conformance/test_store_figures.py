@@ -13,7 +13,7 @@ from gateway.config.model import RedisConfig
 from gateway.store.memory_figures import FigureTable, MemoryFigures
 from gateway.store.port import FIGURES_CELL, FIGURES_KEPT, FigureDelta, FigureStore, StoreUnavailable
 from gateway.store.redis_figures import RedisFigures
-from tests.support.redis_server import RedisServer, redis_is_installed
+from tests.support.redis_server import RedisServer
 
 PREFIX = "api-gateway"
 
@@ -80,9 +80,7 @@ class RedisFleet:
 
 
 @pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    if not redis_is_installed():
-        pytest.skip("redis-server is not installed")
+def redis_server(redis_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
@@ -232,9 +230,7 @@ async def test_what_is_kept_is_bounded_and_expires(redis_server: RedisServer) ->
     await fleet.close()
 
 
-async def test_a_store_that_does_not_answer_says_so(tmp_path: Path) -> None:
-    if not redis_is_installed():
-        pytest.skip("redis-server is not installed")
+async def test_a_store_that_does_not_answer_says_so(redis_installed: None, tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         fleet = RedisFleet(server)
         store = fleet.replica("one")

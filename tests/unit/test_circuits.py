@@ -416,6 +416,15 @@ class TestCutOff:
         found[0].clock.now += 0.1
         return found
 
+    async def probes_in_vain(self, a: Replica, b: Replica) -> None:
+        """The circuit of both half-open, and a's probe without a connection."""
+        a.clock.now += 30.0
+        await exchanges(a, b)
+        probe = await a.ask()
+        assert isinstance(probe, Permit)
+        probe.release(FAILURE, 0.001, a.clock(), reached=False)
+        await settled()
+
     async def test_a_replica_that_can_connect_keeps_its_circuit_closed(self, replica: Callable[[str], Replica]) -> None:
         a, b = await self.both(replica)
         a.fail(reached=False)
@@ -477,12 +486,7 @@ class TestCutOff:
 
     async def test_its_failed_probe_bars_only_itself(self, replica: Callable[[str], Replica], clock: Time) -> None:
         a, b = await tripped(replica, "a", "b")
-        clock.now += 30.0
-        await exchanges(a, b)
-        probe = await a.ask()
-        assert isinstance(probe, Permit)
-        probe.release(FAILURE, 0.001, clock(), reached=False)
-        await settled()
+        await self.probes_in_vain(a, b)
         assert a.state is OPEN
         refusal = a.circuit.try_acquire(clock())
         assert isinstance(refusal, CircuitOpen)
@@ -502,12 +506,7 @@ class TestCutOff:
     ) -> None:
         a, b = await tripped(replica, "a", "b")
         b.reachable = False
-        clock.now += 30.0
-        await exchanges(a, b)
-        probe = await a.ask()
-        assert isinstance(probe, Permit)
-        probe.release(FAILURE, 0.001, clock(), reached=False)
-        await settled()
+        await self.probes_in_vain(a, b)
         await exchanges(a, b)
         assert (a.state, b.state, b.circuit.cause) == (OPEN, OPEN, "a probe failed")
 
