@@ -40,7 +40,7 @@ from gateway.live_view import FleetCommands, LiveView, alert_facts
 from gateway.open_files import connections_that_fit
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.proxy.admission import Gate, LimitGate, RateLimitGate, Shedding, bulkhead_gate
+from gateway.proxy.admission import Gates, LimitGate, RateLimitGate, Shedding, bulkhead_gate
 from gateway.proxy.explain import Explain
 from gateway.proxy.front import Front
 from gateway.proxy.health_check import EndpointCheck, HealthChecker
@@ -209,7 +209,7 @@ class Gateway:
         shedding = Shedding(config.shedding, metrics, rng)
         self._in_flight = ConcurrencyLimit(config.shedding.limit)
         policies = config.rate_limits.policies
-        first_gate = LimitGate(self._in_flight, shedding.refuse, loop)
+        in_flight = LimitGate(self._in_flight, shedding.refuse, loop)
         rate_limits = {name: RateLimitGate(self._limiter, policy, metrics) for name, policy in policies.items()}
         bulkheads = {
             name: bulkhead_gate(name, upstream.bulkhead, metrics, rng, loop)
@@ -218,12 +218,12 @@ class Gateway:
 
         def live(route: RouteConfig) -> Route:
             limit = route.rate_limit
-            gates: tuple[Gate | None, ...] = (first_gate, rate_limits.get(limit or ""), bulkheads[route.upstream])
             return Route(
                 route,
                 self._upstreams[route.upstream],
                 policies[limit] if limit is not None else None,
-                tuple(gate for gate in gates if gate is not None),
+                Gates(in_flight, rate_limits.get(limit or ""), bulkheads[route.upstream]),
+                metrics.route(route.name),
                 legacy_headers=config.rate_limits.legacy_headers,
             )
 

@@ -10,6 +10,7 @@ from gateway.config.model import EndpointConfig, RouteConfig, UpstreamConfig
 from gateway.fleet.circuit import LocalCircuit
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
+from gateway.proxy.admission import Gates, bulkhead_gate
 from gateway.proxy.identity import Identification
 from gateway.proxy.ids import Ids
 from gateway.proxy.plan import Plan
@@ -22,7 +23,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.wire import request as requests
 from gateway.wire import response as responses
 from gateway.wire.chunked import ChunkedDecoder, encode_chunk
-from gateway.wire.problem import render
+from gateway.wire.problem import Problem
 from gateway.wire.resolver import Resolver
 
 _REQUEST_LINE = b"GET /proxy/ok HTTP/1.1"
@@ -41,6 +42,7 @@ _RESPONSE_FIELDS = (
 _CHUNKED = b"105\r\n" + b"x" * 261 + b"\r\n0\r\n\r\n"
 _REQUEST_ID = b"0af7651916cd43dd8448eb211c80319c"
 _PEER = "203.0.113.7"
+_NOW = 1_700_000_000.0
 
 
 class _Routed:
@@ -65,6 +67,7 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "metric cell: histogram", lambda: histogram.observe(0.0042)
     yield "metrics of one exchange", _metrics()
     yield "access log line", _access_log()
+    yield "access log line: refused", _refusal_log()
 
 
 def _request(block: bytes) -> Case:
@@ -101,17 +104,18 @@ def _rate_limit_fields() -> Case:
 
 def _problem() -> Case:
     detail = "the client has used up its 50 requests, 20 come back a second"
-    request_id = b"0af7651916cd43dd8448eb211c80319c"
-    return lambda: render("gateway", 429, "rate_limited", detail, request_id, retry_after=1.2)
+    problem = Problem("gateway", 429, "rate_limited", detail, retry_after=2)
+    return lambda: problem.render(_REQUEST_ID, b"", _NOW)
 
 
 def _metrics() -> Case:
     metrics = Metrics("gateway", ["proxy"], ["default"], "0", policies=["default"])
+    decided, cells = metrics.rate_limit("default"), metrics.route("proxy")
 
     def count() -> None:
-        metrics.rate_limited("default", "allowed")
+        decided[True] += 1
         metrics.attempt("default", 0.0041)
-        metrics.exchange("proxy", "GET", 200, 0.0042)
+        cells.exchange("GET", 200, 0.0042)
 
     return count
 
@@ -126,7 +130,22 @@ def _access_log() -> Case:
     decisions = {"rate_limit": "allowed"}
 
     def write() -> None:
-        log.exchange(prepared, _REQUEST_ID, _REQUEST_ID, endpoint, 200, 0, 261, 0.0012, 0.0011, 1, decisions, "")
+        log.exchange(prepared, _REQUEST_ID, _REQUEST_ID, endpoint, 200, 0, 261, 0.0012, 0.0011, 1, decisions, "", _NOW)
+        lines.clear()
+
+    return write
+
+
+def _refusal_log() -> Case:
+    lines: list[bytes] = []
+    log = AccessLog(lines.append)
+    known = log.prepare(
+        {"client": _PEER, "method": "GET", "target": "/proxy/ok", "route": "proxy", "upstream": "default"}
+    )
+    prepared = log.prepare_refusal(known, 429, {"rate_limit": "limited"}, "rate_limited")
+
+    def write() -> None:
+        log.refusal(prepared, _REQUEST_ID, _REQUEST_ID, 0.000012, _NOW)
         lines.clear()
 
     return write
@@ -152,8 +171,15 @@ def _plan() -> Case:
     )
     loop.close()
     policy = RateLimitPolicy("default", 50, 20.0)
+    metrics = Metrics("gateway", ["proxy"], ["default"], "0")
+    gate = bulkhead_gate("default", upstream.bulkhead, metrics, random.Random(1), loop)
     route = Route(
-        RouteConfig("proxy", "/proxy/", "default", strip_prefix=True), upstream, policy, (), legacy_headers=True
+        RouteConfig("proxy", "/proxy/", "default", strip_prefix=True),
+        upstream,
+        policy,
+        Gates(gate, None, gate),
+        metrics.route("proxy"),
+        legacy_headers=True,
     )
     origin = Identification((), "gateway").direct(_PEER, "http")
     request = requests.Request("GET", b"/proxy/ok", 1, requests.parse_fields(_REQUEST_FIELDS, requests.Limits()))

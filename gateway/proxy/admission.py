@@ -1,67 +1,28 @@
-"""The gates in front of the upstream, in the order of docs/behaviour.md.
+"""The gates in front of the upstream, in the order of docs/behaviour.md: the cap on all in flight, the rate limit if a
+route has one, the bulkhead of the upstream.
 
-`try_acquire` answers at once: with the gate itself, which is to be released exactly once, with the decision of a rate
-limit, which is not, with a refusal, or with None for "cannot say without asking or waiting". Only then does `acquire`
-take the slow way and call `resume` once, later. What waits can be given up with `abandon`."""
+`Gates.look` goes through them as far as they answer at once, and takes a token on its way; places are taken only by
+`enter`, when nothing else is against the request, so that refusing has nothing to give back. A gate that cannot answer
+is waited for: `wait` calls `resume` once, later, and what waits can be given up with `abandon`.
+"""
 
 import asyncio
 import random
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from gateway.config.model import SheddingConfig
 from gateway.fleet.limiter import REFUSED_UNSEEN, Limiter
 from gateway.policy.limit import ConcurrencyLimit, Waiter
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
-from gateway.proxy.refusal import Refusal, jittered
+from gateway.proxy.refusal import Refusal, Refusals, jittered
 from gateway.telemetry.metrics import Metrics
 
+IN_FLIGHT, RATE_LIMIT, BULKHEAD, PASSED = range(4)
+"""Where a request is: at one of the gates, or behind the last."""
 
-class Gate(Protocol):
-    """A gate that lets a request in for as long as it lasts answers with itself: `release` is due then."""
-
-    def try_acquire(self, client: str, now: float) -> "Answer | None": ...
-
-    def acquire(self, client: str, resume: "Resume") -> object: ...
-
-    def abandon(self, waiting: object) -> None: ...
-
-    def release(self, now: float) -> None: ...
-
-    def refusal(self, decision: Decision) -> Refusal:
-        """What a decision of this gate against a request means to its client."""
-        ...
-
-
-Answer = Gate | Decision | Refusal
-Resume = Callable[[Answer], None]
-
-
-def pass_gates(
-    gates: tuple[Gate, ...], index: int, client: str, now: float, entered: list[Gate]
-) -> tuple[int, Decision | None, Refusal | None]:
-    """Through the gates from `index` on, as far as it goes at once, adding to `entered`. HOT.
-
-    Returns where it ended (at a gate that has to be waited for, or behind the last one), what a rate limit decided on
-    the way, and the refusal that ended it, if any.
-    """
-    decision = None
-    for gate in gates[index:] if index else gates:
-        answer = gate.try_acquire(client, now)
-        if answer is gate:
-            entered.append(gate)
-        elif answer is None:
-            break
-        elif isinstance(answer, Decision):
-            decision = answer
-            if not decision.allowed:
-                return index, decision, gate.refusal(decision)
-        elif isinstance(answer, Refusal):
-            return index, decision, answer
-        index += 1
-    return index, decision, None
+Resume = Callable[["Answer"], None]
 
 
 class LimitGate:
@@ -74,47 +35,42 @@ class LimitGate:
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limit = limit
+        self.limit = limit
         self._refuse = refuse
         self._loop = loop
         self._clock = clock
         self._queues = limit.settings.max_queue > 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def try_acquire(self, client: str, now: float) -> Gate | Refusal | None:
-        if self._limit.try_acquire():
-            return self
+    def full(self) -> Refusal | None:
+        """What that means to a request that has come; None: it may wait. HOT."""
         return None if self._queues else self._refuse("in_flight")
 
-    def acquire(self, client: str, resume: Resume) -> Waiter | None:
-        waiter = self._limit.enqueue(resume, self._clock())
+    def acquire(self, resume: Resume) -> Waiter | None:
+        """Wait for a place, right after the limit was found full: `resume` is called with this gate, whose place is to
+        be released then, or with a refusal."""
+        waiter = self.limit.enqueue(resume, self._clock())
         if waiter is None:
             self._loop.call_soon(resume, self._refuse("queue_full"))
         else:
             self._arm()
         return waiter
 
-    def abandon(self, waiting: object) -> None:
-        if isinstance(waiting, Waiter):
-            self._limit.abandon(waiting)
-
-    def refusal(self, decision: Decision) -> Refusal:
-        raise TypeError("a concurrency limit decides nothing that is to be told")
-
     def release(self, now: float) -> None:
-        waiter = self._limit.release(now)
+        """HOT."""
+        waiter = self.limit.release(now)
         if waiter is not None:
             # In a turn of its own: a queue of exchanges must not become a stack.
             self._loop.call_soon(waiter.payload, self)
 
     def _arm(self) -> None:
-        deadline = self._limit.next_deadline
+        deadline = self.limit.next_deadline
         if deadline is not None and self._timer is None:
             self._timer = self._loop.call_later(max(0.0, deadline - self._clock()), self._expire)
 
     def _expire(self) -> None:
         self._timer = None
-        for waiter in self._limit.expire(self._clock()):
+        for waiter in self.limit.expire(self._clock()):
             waiter.payload(self._refuse("queue_timeout"))
         self._arm()
 
@@ -123,15 +79,18 @@ class Shedding:
     """The refusal beyond the global in-flight cap."""
 
     def __init__(self, config: SheddingConfig, metrics: Metrics, rng: random.Random) -> None:
-        self._config = config
+        self._retry_after = config.retry_after
         self._metrics = metrics
         self._rng = rng
+        self._refusals = {
+            cause: Refusals(partial(Refusal, config.status, "overloaded", detail))
+            for cause, detail in _SHED_DETAILS.items()
+        }
 
     def refuse(self, cause: str) -> Refusal:
+        """HOT."""
         self._metrics.shed(cause)
-        config = self._config
-        retry_after = jittered(config.retry_after, self._rng)
-        return Refusal(config.status, "overloaded", _SHED_DETAILS[cause], retry_after=retry_after)
+        return self._refusals[cause].after(jittered(self._retry_after, self._rng))
 
 
 _BULKHEAD_DETAILS = {
@@ -150,10 +109,14 @@ _SHED_DETAILS = {
 def bulkhead_gate(
     upstream: str, limit: ConcurrencyLimit, metrics: Metrics, rng: random.Random, loop: asyncio.AbstractEventLoop
 ) -> LimitGate:
+    refusals = {
+        cause: Refusals(partial(Refusal, 503, "bulkhead_full", f"upstream {upstream}: {detail}"))
+        for cause, detail in _BULKHEAD_DETAILS.items()
+    }
+
     def refuse(cause: str) -> Refusal:
         metrics.bulkhead_rejected(upstream)
-        detail = f"upstream {upstream}: {_BULKHEAD_DETAILS[cause]}"
-        return Refusal(503, "bulkhead_full", detail, retry_after=jittered(1.0, rng))
+        return refusals[cause].after(jittered(1.0, rng))
 
     return LimitGate(limit, refuse, loop)
 
@@ -167,30 +130,102 @@ class RateLimitGate:
     def __init__(self, limiter: Limiter, policy: RateLimitPolicy, metrics: Metrics) -> None:
         self._limiter = limiter
         self._policy = policy
-        self._metrics = metrics
-        self._detail = (
-            f"the client has used up its {policy.capacity} requests, {policy.refill_rate:g} come back a second"
-        )
+        self._decided = metrics.rate_limit(policy.name)
+        detail = f"the client has used up its {policy.capacity} requests, {policy.refill_rate:g} come back a second"
+        self._limited = Refusals(partial(Refusal, 429, "rate_limited", detail))
+        self._unseen = Refusals(partial(Refusal, 429, "rate_limited", _UNSEEN_DETAIL))
 
     def try_acquire(self, client: str, now: float) -> Decision | None:
+        """Take a token; None: it cannot be said without asking. HOT."""
         decision = self._limiter.try_take(self._policy, client, now)
         if decision is not None:
-            self._metrics.rate_limited(self._policy.name, "allowed" if decision.allowed else "limited")
+            self._decided[decision.allowed] += 1
         return decision
 
     def acquire(self, client: str, resume: Resume) -> None:
+        """Take a token that has to be asked for: it is spent from now on, whoever is still there for the answer."""
         self._limiter.take(self._policy, client, partial(self._answered, resume))
 
-    def abandon(self, waiting: object) -> None:
-        """The token is spent, or will be: it was asked for."""
-
-    def release(self, now: float) -> None:
-        """A token that was taken does not come back with the end of the request."""
-
     def refusal(self, decision: Decision) -> Refusal:
-        detail = _UNSEEN_DETAIL if decision is REFUSED_UNSEEN else self._detail
-        return Refusal(429, "rate_limited", detail, decision.retry_after)
+        """What a decision against a request means to its client. HOT."""
+        refusals = self._unseen if decision is REFUSED_UNSEEN else self._limited
+        return refusals.after(decision.retry_after)
 
     def _answered(self, resume: Resume, decision: Decision) -> None:
-        self._metrics.rate_limited(self._policy.name, "allowed" if decision.allowed else "limited")
+        self._decided[decision.allowed] += 1
         resume(decision)
+
+
+Answer = LimitGate | Decision | Refusal
+"""What a gate says to one that has waited for it: a place in it, what the rate limit has decided, or no."""
+
+
+class Gates:
+    """The gates of one route."""
+
+    __slots__ = ("_bulkhead", "_in_flight", "_rate_limit")
+
+    def __init__(self, in_flight: LimitGate, rate_limit: RateLimitGate | None, bulkhead: LimitGate) -> None:
+        self._in_flight = in_flight
+        self._rate_limit = rate_limit
+        self._bulkhead = bulkhead
+
+    def look(self, client: str, now: float, start: int = IN_FLIGHT) -> tuple[int, Decision | None, Refusal | None]:
+        """How far a request comes at once, from the gate `start` on. HOT.
+
+        Returns where it is then, what a rate limit decided on the way, and the refusal that ended it, if any. Without
+        one it has `PASSED`, or the gate where it is has to be waited for.
+        """
+        if start == IN_FLIGHT:
+            limit = self._in_flight.limit
+            if limit.in_flight >= limit.limit:
+                return IN_FLIGHT, None, self._in_flight.full()
+        decision = None
+        if start <= RATE_LIMIT:
+            gate = self._rate_limit
+            if gate is not None:
+                decision = gate.try_acquire(client, now)
+                if decision is None:
+                    return RATE_LIMIT, None, None
+                if not decision.allowed:
+                    return RATE_LIMIT, decision, gate.refusal(decision)
+        if start <= BULKHEAD:
+            limit = self._bulkhead.limit
+            if limit.in_flight >= limit.limit:
+                return BULKHEAD, decision, self._bulkhead.full()
+        return PASSED, decision, None
+
+    def enter(self, start: int, end: int) -> None:
+        """Take the places between, right after `look` has found them free (nothing may be awaited in between). HOT."""
+        # ConcurrencyLimit.try_acquire, in place.
+        if start == IN_FLIGHT < end:
+            self._in_flight.limit.in_flight += 1
+        if start <= BULKHEAD < end:
+            self._bulkhead.limit.in_flight += 1
+
+    def leave(self, end: int, now: float) -> None:
+        """Give back the places of a request that has come to `end`. HOT."""
+        if end > IN_FLIGHT:
+            self._in_flight.release(now)
+        if end > BULKHEAD:
+            self._bulkhead.release(now)
+
+    def wait(self, at: int, client: str, resume: Resume) -> object:
+        """Returns what `abandon` takes, None if there is nothing to give up."""
+        if at == RATE_LIMIT:
+            assert self._rate_limit is not None  # noqa: S101 - only a gate that is there is waited for
+            self._rate_limit.acquire(client, resume)
+            return None
+        return self._limit(at).acquire(resume)
+
+    def refusal(self, decision: Decision) -> Refusal:
+        """What a decision against a request that has waited for it means to its client."""
+        assert self._rate_limit is not None  # noqa: S101 - who else has decided?
+        return self._rate_limit.refusal(decision)
+
+    def abandon(self, at: int, waiting: object) -> None:
+        if isinstance(waiting, Waiter):
+            self._limit(at).limit.abandon(waiting)
+
+    def _limit(self, at: int) -> LimitGate:
+        return self._in_flight if at == IN_FLIGHT else self._bulkhead

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from gateway.fleet.circuits import CircuitOpen
 from gateway.fleet.circuits import Permit as CircuitPermit
 from gateway.policy.token_bucket import Decision
-from gateway.proxy.admission import Answer, Gate, pass_gates
+from gateway.proxy.admission import IN_FLIGHT, PASSED, Answer, LimitGate
 from gateway.proxy.forward import Forward
 from gateway.proxy.plan import Plan, body_too_large
-from gateway.proxy.refusal import Refusal
+from gateway.proxy.refusal import STOPPING, Refusal
+from gateway.proxy.refuse import connection_line
 from gateway.wire.chunked import LAST_CHUNK, encode_chunk
 from gateway.wire.problem import date_line
 from gateway.wire.request import Request, RequestError
@@ -51,9 +52,8 @@ class _Stream:
 
 class Exchange:
     __slots__ = (
-        "_entered",
+        "_at",
         "_front",
-        "_gate",
         "_stream",
         "_waiting",
         "attempts",
@@ -87,7 +87,7 @@ class Exchange:
         connection: ServerConnection,
         request: Request,
         plan: Plan,
-        entered: list[Gate],
+        at: int,
         decision: Decision | None,
         now: float,
     ) -> None:
@@ -105,9 +105,8 @@ class Exchange:
         self.held: list[bytes] = []
         self.body_done = not request.has_body
         self.bytes_in = 0
-        # Admission.
-        self._entered = entered
-        self._gate = 0
+        # Admission. The places before the gate are held.
+        self._at = at
         self._waiting: object = None
         self.rate_decision = decision
         self.forward: Forward | None = None
@@ -133,11 +132,10 @@ class Exchange:
 
     # Admission.
 
-    def wait(self, index: int) -> None:
+    def wait(self) -> None:
         """For the gate that could not answer at once."""
-        self._gate = index
         self.hold_body()
-        self._waiting = self.route.gates[index].acquire(self.plan.client, self._admitted)
+        self._waiting = self.route.gates.wait(self._at, self.plan.client, self._admitted)
 
     def go(self, answer: CircuitPermit | CircuitOpen | None, now: float) -> None:
         """Every gate is passed; `answer` is the circuit's."""
@@ -148,29 +146,28 @@ class Exchange:
         """The gate has answered."""
         self._waiting = None
         now = time.monotonic()
-        gates = self.route.gates
-        decision: Decision | None = None
-        refusal: Refusal | None = None
-        if isinstance(answer, Decision):
-            decision = answer
-            refusal = None if answer.allowed else gates[self._gate].refusal(answer)
-        elif isinstance(answer, Refusal):
-            refusal = answer
-        elif self.finished:
-            answer.release(now)
-        else:
-            self._entered.append(answer)
         if self.finished:
+            if isinstance(answer, LimitGate):
+                answer.release(now)
             return
+        gates = self.route.gates
+        if isinstance(answer, Refusal):
+            self.refuse(answer)
+            return
+        if isinstance(answer, Decision):
+            self._decided(answer)
+            if not answer.allowed:
+                self.refuse(gates.refusal(answer))
+                return
+        passed = self._at + 1
+        at, decision, refusal = gates.look(self.plan.client, now, passed)
         self._decided(decision)
-        index = self._gate + 1
-        if refusal is None:
-            index, decision, refusal = pass_gates(gates, index, self.plan.client, now, self._entered)
-            self._decided(decision)
+        gates.enter(passed, at)
+        self._at = at
         if refusal is not None:
             self.refuse(refusal)
-        elif index < len(gates):
-            self.wait(index)
+        elif at < PASSED:
+            self.wait()
         else:
             self.go(self.route.upstream.circuit.try_acquire(now), now)
 
@@ -231,7 +228,7 @@ class Exchange:
         if self.responded:
             self._break_off("draining", 0)
         else:
-            self.refuse(Refusal(503, "draining", "the gateway is stopping", retry_after=1.0, close=True))
+            self.refuse(STOPPING)
 
     def client_blocked(self) -> None:
         if self.forward is not None:
@@ -272,7 +269,7 @@ class Exchange:
         if not keep_alive or not request.minor:
             more += connection_line(keep_alive)
         if not response.fields.dated:
-            more += date_line()
+            more += date_line(time.time())
         more += self._rate_lines() or response.fields.rate_limit
         stream.pending = b"%bX-Request-ID: %b\r\n%b\r\n" % (response.head, self.request_id, more)
 
@@ -320,14 +317,14 @@ class Exchange:
         if not keep_alive or not self.request.minor:
             more += connection_line(keep_alive)
         if not response.fields.dated:
-            more += date_line()
-        connection.write(b"%bX-Request-ID: %b\r\n%b\r\n%b" % (response.head, self.request_id, more, body))
+            more += date_line(time.time())
         self._finish(now)
-        connection.finish(now, keep_alive=keep_alive)
+        whole = b"".join((response.head, b"X-Request-ID: ", self.request_id, b"\r\n", more, b"\r\n", body))
+        connection.answer(whole, now, keep_alive=keep_alive)
 
     def truncated(self, reason: str) -> None:
         """The upstream failed within the body: the client must not take what it got for the whole."""
-        self._front.metrics.refused(reason)
+        self._front.metrics.refusals[reason] += 1
         self._break_off(reason, self.status)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -338,19 +335,14 @@ class Exchange:
         # Before the answer: who reads it may look at the counters at once.
         now = time.monotonic()
         front = self._front
-        front.errors.refused(
-            self.route.upstream.name if self.route.name else "",
-            refusal.reason,
-            refusal.status,
-            self.request_id,
-            self.correlation_id,
-            refusal.detail,
-            now,
-        )
+        kind = front.errors.kind(self.route.service, refusal.reason, refusal.status)
+        front.errors.refused(kind, self.request_id, self.correlation_id, refusal.detail, now, time.time())
         self._finish(now)
         # A client that waits for 100 may send its body or not: only closing tells both sides the same.
         unsure = self.request.expect_continue and not self.body_done
-        front.answer(self.connection, self.request, refusal, self.request_id, self._rate_lines(), now, close=unsure)
+        front.refuse.exchange(
+            self.connection, self.request, refusal, self.request_id, self._rate_lines(), now, close=unsure
+        )
 
     def open_tunnel(self, response: Response, upstream: UpstreamConnection, early: bytes) -> None:
         """The upstream has switched protocols: from here on bytes are passed on, not messages."""
@@ -387,9 +379,8 @@ class Exchange:
         self.connection.break_off(reset=self._stream is not None and self._stream.until_close)
 
     def _release(self, now: float) -> None:
-        entered, self._entered = self._entered, []
-        for gate in entered:
-            gate.release(now)
+        at, self._at = self._at, IN_FLIGHT
+        self.route.gates.leave(at, now)
 
     def _finish(self, now: float) -> None:
         if self.finished:
@@ -400,9 +391,8 @@ class Exchange:
             self.route.tunnels -= 1
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            self.route.gates[self._gate].abandon(waiting)
-        if self._entered:
-            self._release(now)
+            self.route.gates.abandon(self._at, waiting)
+        self._release(now)
         self.held.clear()
         self._front.exchange_over(self, now)
 
@@ -427,14 +417,6 @@ def said(decision: Decision | None) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=64)
-def _left_alone(limited: str | None, cause: str) -> Mapping[str, str]:
-    return {"circuit": cause} if limited is None else {"rate_limit": limited, "circuit": cause}
-
-
-def said_of_open(decision: Decision | None, cause: str) -> Mapping[str, str]:
-    """The same with what an open circuit decided after it."""
-    return _left_alone(said(decision).get("rate_limit"), cause)
-
-
-def connection_line(keep_alive: bool) -> bytes:
-    return b"Connection: keep-alive\r\n" if keep_alive else b"Connection: close\r\n"
+def said_of_open(cause: str, *, limited: bool) -> Mapping[str, str]:
+    """What an open circuit decided, after the rate limit had allowed the request if it is `limited`."""
+    return {**(_ALLOWED if limited else _NOTHING), "circuit": cause}

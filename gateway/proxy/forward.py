@@ -14,6 +14,7 @@ beyond that it streams."""
 
 import asyncio
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gateway.fleet.circuits import CircuitOpen
@@ -507,8 +508,7 @@ class Forward:
             self._again(retry)
             return
         self._end()
-        status = 504 if reason == "upstream_timeout" else 502
-        exchange.refuse(Refusal(status, reason, f"upstream {self._upstream.name}: {detail}", error=error))
+        exchange.refuse(_refusal(reason, f"upstream {self._upstream.name}: {detail}", error))
 
     def _again(self, retry: Retry) -> None:
         if self._waiter is not None:
@@ -538,3 +538,9 @@ class Forward:
         self._front.metrics.bulkhead_rejected(self._upstream.name)
         detail = f"upstream {self._upstream.name}: {why}"
         self._exchange.refuse(Refusal(503, "bulkhead_full", detail, retry_after=jittered(1.0, self._front.rng)))
+
+
+@lru_cache(maxsize=1024)
+def _refusal(reason: str, detail: str, error: str | None) -> Refusal:
+    """In place of an answer. The same few come while an upstream is failing."""
+    return Refusal(504 if reason == "upstream_timeout" else 502, reason, detail, error=error)

@@ -4,20 +4,39 @@ A plan is a pure function of the head's bytes, the peer and the configuration. C
 object for the same bytes (gateway.wire.server_connection), and the plan stays with it.
 """
 
+from typing import TYPE_CHECKING
+
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.refusal import Refusal
 from gateway.proxy.upstreams import Route
+from gateway.telemetry.access_log import AccessLog, Known
 from gateway.wire.request import Request, RequestError
+
+if TYPE_CHECKING:
+    from gateway.proxy.refuse import Reply
 
 
 class Plan:
     """`head` is the request head for the upstream up to the ids, `objection` what speaks against the request whatever
-    the state of the gateway. `tunnel` says that it asks for a WebSocket where the route has them. `target` and
-    `known` are for the access log.
+    the state of the gateway. `tunnel` says that it asks for a WebSocket where the route has them; with one or the other
+    the request is `unusual`. `replies` is for whoever refuses.
     """
 
-    __slots__ = ("client", "head", "idempotent", "known", "objection", "origin", "route", "target", "tunnel")
+    __slots__ = (
+        "_known",
+        "client",
+        "head",
+        "idempotent",
+        "method",
+        "objection",
+        "origin",
+        "replies",
+        "route",
+        "target",
+        "tunnel",
+        "unusual",
+    )
 
     def __init__(self, request: Request, route: Route, origin: Origin, objection: Refusal | None) -> None:
         self.route = route
@@ -26,12 +45,31 @@ class Plan:
         self.objection = objection
         self.target = request.target.decode("utf-8", "backslashreplace")
         self.idempotent = request.method in IDEMPOTENT_METHODS or request.fields.idempotency_key is not None
-        self.known: dict[str, object] | bytes | None = None
+        self.method = request.method
+        self.replies: dict[Refusal, Reply] = {}
+        self._known: Known | bytes | None = None
         self.tunnel = False
         self.head = b""
         if objection is None:
             self.tunnel = request.fields.upgrade is not None and route.config.websocket and request.wants_websocket
             self.head = self._upstream_head(request)
+        self.unusual = objection is not None or self.tunnel
+
+    def known(self, log: AccessLog) -> Known | bytes:
+        """The part of the log line that follows from the head."""
+        known = self._known
+        if known is None:
+            route = self.route
+            known = self._known = log.prepare(
+                {
+                    "client": self.client,
+                    "method": self.method,
+                    "target": self.target,
+                    "route": route.name or None,
+                    "upstream": route.service or None,
+                }
+            )
+        return known
 
     def _upstream_head(self, request: Request) -> bytes:
         """End-to-end fields as they came, and what a proxy adds (RFC 9110 section 7.6)."""

@@ -12,21 +12,23 @@ from gateway.policy.token_bucket import Decision, RateLimitPolicy
 class RateLimitFields:
     def __init__(self, policy: RateLimitPolicy, *, legacy: bool) -> None:
         window = max(1, math.ceil(policy.capacity / policy.refill_rate))
-        self._policy = f'RateLimit-Policy: "{policy.name}";q={policy.capacity};w={window}\r\n'.encode()
-        self._name = policy.name.encode()
-        self._limit = b"X-RateLimit-Limit: %d\r\n" % policy.capacity if legacy else b""
+        name = policy.name
+        self._start = f'RateLimit-Policy: "{name}";q={policy.capacity};w={window}\r\nRateLimit: "{name}";r='.encode()
+        self._limit = b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: " % policy.capacity if legacy else b""
+        # What follows from the reset alone: it stays the same for a second, or for many requests.
+        self._reset = -1
+        self._middle = b""
+        self._end = b""
 
     def lines(self, decision: Decision) -> bytes:
-        remaining = int(decision.remaining) if decision.remaining > 0 else 0
-        reset = math.ceil(decision.reset_after)
+        """HOT."""
+        _, left, _, reset_after = decision
+        remaining = b"%d" % left if left > 0 else b"0"
+        reset = math.ceil(reset_after)
+        if reset != self._reset:
+            self._reset = reset
+            self._middle = b";t=%d\r\n%b" % (reset, self._limit)
+            self._end = b"\r\nX-RateLimit-Reset: %d\r\n" % reset
         if self._limit:
-            return b'%bRateLimit: "%b";r=%d;t=%d\r\n%bX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n' % (
-                self._policy,
-                self._name,
-                remaining,
-                reset,
-                self._limit,
-                remaining,
-                reset,
-            )
-        return b'%bRateLimit: "%b";r=%d;t=%d\r\n' % (self._policy, self._name, remaining, reset)
+            return b"".join((self._start, remaining, self._middle, remaining, self._end))
+        return b"".join((self._start, remaining, self._middle))

@@ -2,20 +2,81 @@
 
 import math
 import random
-from typing import NamedTuple
+from collections.abc import Callable
+
+from gateway.wire.problem import Problem
+
+_KEPT = 128
 
 
-class Refusal(NamedTuple):
-    """`reason` is the stable word of docs/behaviour.md. `retry_after` in seconds, jitter included. `error` is an RFC
-    9209 error type where the reason's usual one would be less than the truth. `extra` are complete header lines."""
+class Refusal:
+    """`reason` is the stable word of docs/behaviour.md. `retry_after` in whole seconds, at least 1, jitter included.
+    `error` is an RFC 9209 error type where the reason's usual one would be less than the truth. `extra` are complete
+    header lines. Never changed: who refuses often keeps what it refuses with, and so does `problem`.
+    """
 
-    status: int
-    reason: str
-    detail: str
-    retry_after: float | None = None
-    error: str | None = None
-    extra: bytes = b""
-    close: bool = False
+    __slots__ = ("_problem", "close", "detail", "error", "extra", "reason", "retry_after", "status")
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        detail: str,
+        retry_after: int | None = None,
+        error: str | None = None,
+        extra: bytes = b"",
+        *,
+        close: bool = False,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+        self.retry_after = retry_after
+        self.error = error
+        self.extra = extra
+        self.close = close
+        self._problem: Problem | None = None
+
+    def __repr__(self) -> str:
+        return f"<Refusal {self.status} {self.reason}: {self.detail}>"
+
+    def problem(self, proxy: str) -> Problem:
+        """How the one proxy of this process says it. HOT."""
+        problem = self._problem
+        if problem is None:
+            problem = self._problem = Problem(
+                proxy,
+                self.status,
+                self.reason,
+                self.detail,
+                retry_after=self.retry_after,
+                error=self.error,
+                extra=self.extra,
+            )
+        return problem
+
+
+STOPPING = Refusal(503, "draining", "the gateway is stopping", 1, close=True)
+
+
+class Refusals:
+    """Refusals that differ only in when to come back; the latest of them are kept."""
+
+    __slots__ = ("_kept", "_make")
+
+    def __init__(self, make: Callable[[int], Refusal]) -> None:
+        self._make = make
+        self._kept: dict[int, Refusal] = {}
+
+    def after(self, seconds: float) -> Refusal:
+        """The one whose client may come back after `seconds`, rounded up (RFC 9110 section 10.2.3), at least 1. HOT."""
+        whole = math.ceil(seconds) or 1
+        refusal = self._kept.get(whole)
+        if refusal is None:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            refusal = self._kept[whole] = self._make(whole)
+        return refusal
 
 
 def jittered(seconds: float, rng: random.Random) -> int:

@@ -7,6 +7,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable, Collection
+from functools import partial
 
 from gateway.config.model import EndpointConfig, RouteConfig, UpstreamConfig, UpstreamTls
 from gateway.fleet.circuits import Circuit, CircuitOpen
@@ -16,9 +17,10 @@ from gateway.policy.ejection import Ejection
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import Outcome
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
-from gateway.proxy.admission import Gate
+from gateway.proxy.admission import Gates
 from gateway.proxy.rate_limit_fields import RateLimitFields
-from gateway.proxy.refusal import Refusal
+from gateway.proxy.refusal import Refusal, Refusals
+from gateway.telemetry.metrics import RouteCells
 from gateway.wire.pool import EndpointPool
 from gateway.wire.resolver import Resolver
 
@@ -81,7 +83,8 @@ class Upstream:
         rng: random.Random,
     ) -> None:
         self.name = config.name
-        self._left_alone = f"the circuit of upstream {config.name} is open"
+        detail = f"the circuit of upstream {config.name} is open"
+        self._left_alone = Refusals(partial(Refusal, 503, "circuit_open", detail))
         self.config = config
         self.circuit = circuit
         self.bulkhead = bulkhead
@@ -106,8 +109,8 @@ class Upstream:
         return f"<Upstream {self.name} {self.circuit.state.value} in_flight={self.bulkhead.in_flight}>"
 
     def left_alone(self, answer: CircuitOpen) -> Refusal:
-        """What its open circuit means to a client."""
-        return Refusal(503, "circuit_open", self._left_alone, answer.retry_after)
+        """What its open circuit means to a client. HOT."""
+        return self._left_alone.after(answer.retry_after)
 
     def pick(self, now: float, tried: Collection[Endpoint]) -> Endpoint:
         """The endpoint for the next attempt, if possible one that was not tried."""
@@ -145,10 +148,14 @@ class Upstream:
 
 
 class Route:
-    """A route with its upstream, and its rate limit if it has one. Requests pass `gates` in this order."""
+    """A route with its upstream, and its rate limit if it has one.
+
+    `service` is the upstream's name, or nothing where there is none; `cells` are the route's in the metrics.
+    """
 
     __slots__ = (
         "_prefix_cut",
+        "cells",
         "config",
         "gates",
         "host",
@@ -158,7 +165,8 @@ class Route:
         "policy",
         "prefix",
         "preserve_host",
-        "rate_fields",
+        "rate_lines",
+        "service",
         "tunnels",
         "upstream",
     )
@@ -168,11 +176,13 @@ class Route:
         config: RouteConfig,
         upstream: Upstream,
         policy: RateLimitPolicy | None,
-        gates: tuple[Gate, ...],
+        gates: Gates,
+        cells: RouteCells,
         *,
         legacy_headers: bool,
     ) -> None:
         self.config = config
+        self.cells = cells
         self.gates = gates
         self.name = config.name
         self.host = (config.host or "").lower().encode()
@@ -181,8 +191,12 @@ class Route:
         self.preserve_host = config.preserve_host
         self.max_body_bytes = config.max_body_bytes
         self.upstream = upstream
+        self.service = upstream.name
         self.policy = policy
-        self.rate_fields = RateLimitFields(policy, legacy=legacy_headers) if policy is not None else None
+        # What a decision of the rate limit adds to an answer, as complete header lines; without a limit there is none.
+        self.rate_lines: Callable[[Decision], bytes] = _no_lines
+        if policy is not None:
+            self.rate_lines = RateLimitFields(policy, legacy=legacy_headers).lines
         self.tunnels = 0
         # "/proxy/" leaves the slash that "/ok" begins with.
         self._prefix_cut = len(self.prefix.rstrip(b"/")) if config.strip_prefix else 0
@@ -197,14 +211,14 @@ class Route:
         base = self.upstream.base_path
         return base + path if base else path
 
-    def rate_lines(self, decision: Decision) -> bytes:
-        """The rate limit's fields on an answer, as complete header lines."""
-        return self.rate_fields.lines(decision) if self.rate_fields is not None else b""
-
     @property
     def allow(self) -> str:
         """The Allow field's value; empty where every method is allowed."""
         return ", ".join(sorted(self.methods)) if self.methods is not None else ""
+
+
+def _no_lines(_decision: Decision) -> bytes:
+    return b""
 
 
 class NoRoute(Route):
@@ -212,11 +226,11 @@ class NoRoute(Route):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
-        self.name = ""
-        self.gates = ()
+    def __init__(self, cells: RouteCells) -> None:
+        self.name = self.service = ""
+        self.cells = cells
         self.policy = None
-        self.rate_fields = None
+        self.rate_lines = _no_lines
         self.max_body_bytes = None
 
 

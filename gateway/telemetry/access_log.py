@@ -8,7 +8,6 @@ The entry is a dict that the data plane makes; here it gets the time and a form.
 The time is that of the end of the request, RFC 3339 in UTC with milliseconds; its seconds are formatted once a second.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -21,6 +20,8 @@ _POSITIONAL = frozenset({"client", "method", "target", "status", "duration_ms", 
 
 
 Known = dict[str, object]
+LoggedRefusal = tuple[bytes, bytes] | tuple[Known, int, Mapping[str, str], str]
+"""What stands before the duration and behind it; or what the line is made of, for people."""
 
 
 class AccessLog:
@@ -29,18 +30,15 @@ class AccessLog:
     `log_format` "json" is for machines and is the fast one; "text" is for people.
     """
 
-    __slots__ = ("_clock", "_decisions", "_decisions_json", "_json", "_second", "_second_json", "_write_line")
+    __slots__ = ("_decisions", "_decisions_json", "_json", "_second", "_second_json", "_write_line")
 
     def __init__(
         self,
         write_line: Callable[[bytes], None],
         log_format: Literal["json", "text"] = "json",
-        *,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._write_line = write_line
         self._json = log_format == "json"
-        self._clock = clock
         self._second = -1
         self._second_json = b""
         # The last ones: most exchanges share the very same object.
@@ -65,9 +63,11 @@ class AccessLog:
         attempts: int,
         decisions: Mapping[str, str],
         reason: str,
+        now: float,
     ) -> None:
-        """HOT. The line of an exchange that is over; the ids are safe to be put between quotes as they are. JSON is put
-        together by hand: the parts that could need escaping are in `prepared` or go through orjson."""
+        """HOT. The line of an exchange that is over. The ids are safe to be put between quotes as they are, `now` is in
+        seconds since the epoch. JSON is put together by hand: the parts that could need escaping are in `prepared` or
+        go through orjson."""
         if isinstance(prepared, bytes):
             if decisions is not self._decisions:
                 self._decisions = decisions
@@ -76,7 +76,7 @@ class AccessLog:
                 b'%b"request_id":"%b","correlation_id":"%b",%b,"endpoint":"%b","status":%d,"bytes_in":%d,"bytes_out":%d,'
                 b'"duration_ms":%.3f,"upstream_ms":%.3f,"attempts":%d,"decisions":%b,"reason":%b}\n'
                 % (
-                    self._time(),
+                    self._time(now),
                     request_id,
                     correlation_id,
                     prepared,
@@ -106,20 +106,56 @@ class AccessLog:
                 "attempts": attempts,
                 "decisions": decisions,
                 "reason": reason or None,
-            }
+            },
+            now,
         )
 
-    def write(self, entry: dict[str, object]) -> None:
+    def prepare_refusal(
+        self, prepared: Known | bytes, status: int, decisions: Mapping[str, str], reason: str
+    ) -> "LoggedRefusal":
+        """The part of a line that the refusals of a request that comes again and again share, for `refusal`."""
+        if not isinstance(prepared, bytes):
+            return prepared, status, decisions, reason
+        return (
+            b'",%b,"endpoint":"","status":%d,"bytes_in":0,"bytes_out":0,"duration_ms":' % (prepared, status),
+            b',"upstream_ms":0.000,"attempts":0,"decisions":%b,"reason":"%b"}\n'
+            % (orjson.dumps(decisions), reason.encode()),
+        )
+
+    def refusal(
+        self, prepared: "LoggedRefusal", request_id: bytes, correlation_id: bytes, seconds: float, now: float
+    ) -> None:
+        """HOT. The line of a request that was refused before anything became of it."""
+        if len(prepared) == 4:
+            known, status, decisions, reason = prepared
+            self.exchange(known, request_id, correlation_id, "", status, 0, 0, seconds, 0.0, 0, decisions, reason, now)
+            return
+        before, behind = prepared
+        self._write_line(
+            b"".join(
+                (
+                    self._time(now),
+                    b'"request_id":"',
+                    request_id,
+                    b'","correlation_id":"',
+                    correlation_id,
+                    before,
+                    b"%.3f" % (seconds * 1000.0),
+                    behind,
+                )
+            )
+        )
+
+    def write(self, entry: dict[str, object], now: float) -> None:
         """A line about what never became an exchange. `entry` has at least one key and no `time`; it is neither changed
         nor kept. No value makes it raise."""
         if self._json:
-            self._write_line(self._time() + json_line(entry)[1:])
+            self._write_line(self._time(now) + json_line(entry)[1:])
         else:
-            line = f"{rfc3339(self._clock())} {text_line(entry)}\n"
+            line = f"{rfc3339(now)} {text_line(entry)}\n"
             self._write_line(line.encode("utf-8", "backslashreplace"))
 
-    def _time(self) -> bytes:
-        now = self._clock()
+    def _time(self, now: float) -> bytes:
         second = int(now)
         if second != self._second:
             self._second = second

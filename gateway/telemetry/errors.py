@@ -48,7 +48,17 @@ class ErrorLog:
     `on_record` is called with each one, at once, and must not wait (`log_files` has one that writes lines).
     """
 
-    __slots__ = ("_clock", "_monotonic", "_on_record", "_records", "cells", "recorded", "service", "upstreams")
+    __slots__ = (
+        "_clock",
+        "_kinds",
+        "_monotonic",
+        "_on_record",
+        "_records",
+        "cells",
+        "recorded",
+        "service",
+        "upstreams",
+    )
 
     def __init__(
         self,
@@ -67,6 +77,7 @@ class ErrorLog:
         """Of every service by name; the gateway's own comes last unless an upstream has the same name."""
         self.recorded = 0
         """Records so far, those that have left the ring included."""
+        self._kinds: dict[tuple[str, str, int], Kind] = {}
         # As they come, with the ids as bytes; an `ErrorRecord` is made of what is looked at.
         self._records: deque[_Raw] = deque(maxlen=capacity)
         self._on_record = on_record
@@ -93,39 +104,27 @@ class ErrorLog:
     ) -> None:
         """One attempt at the upstream `service` came to nothing, or was answered with a 5xx."""
         self.cells[service].error(self._monotonic(), category)
-        self._keep(
-            (self._clock(), request_id, correlation_id, service, category, reason, status, attempt, message, True)
-        )
+        told = (service, category, reason, status, attempt, True)
+        self._keep((self._clock(), request_id, correlation_id, message, told))
+
+    def kind(self, service: str, reason: str, status: int) -> "Kind":
+        """Of refusals in place of the upstream `service` ("": none), for `refused`."""
+        kind = self._kinds.get((service, reason, status))
+        if kind is None:
+            cells = self.cells[self.service if not service or reason in GATEWAY_REASONS else service]
+            kind = self._kinds[service, reason, status] = Kind(cells, reason, status)
+        return kind
 
     def refused(
-        self,
-        service: str,
-        reason: str,
-        status: int,
-        request_id: bytes,
-        correlation_id: bytes,
-        message: str,
-        now: float,
+        self, kind: "Kind", request_id: bytes, correlation_id: bytes, message: str, now: float, wall: float
     ) -> None:
-        """A request is over: the gateway answered it in place of the upstream `service` ("": none). Nothing is recorded
-        where a failed attempt was."""
-        if not service or reason in GATEWAY_REASONS:
-            service = self.service
-        cells = self.cells[service]
-        # A request that is not understood is its sender's failure, whatever the status says (501 among them).
-        counts = status >= 500 and reason != "bad_request"
-        if counts:
-            cells.failed_request(now)
-        else:
-            cells.request(now)
-        if reason in _OF_ATTEMPTS:
+        """A request is over: the gateway answered it itself. Nothing is recorded where a failed attempt was. `now` is
+        monotonic, `wall` in seconds since the epoch. HOT."""
+        if kind.told is None:
+            kind.cells.failed_request(now)
             return
-        category = category_of_reason(reason)
-        if counts:
-            cells.error(now, category)
-        else:
-            cells.refusal(now, category)
-        self._keep((self._clock(), request_id, correlation_id, service, category, reason, status, 0, message, counts))
+        kind.count(now, kind.category)
+        self._keep((wall, request_id, correlation_id, message, kind.told))
 
     def over(self, service: str, reason: str, status: int, now: float) -> None:
         """A request for `service` ("": none) is over that was not refused and did not simply end well: it has a
@@ -154,9 +153,38 @@ class ErrorLog:
             self._on_record(_record(raw))
 
 
-_Raw = tuple[float, bytes, bytes, str, str, str, int | None, int, str, bool]
+# From `ErrorRecord.service` on, but for the message.
+_Told = tuple[str, str, str, int | None, int, bool]
+_Raw = tuple[float, bytes, bytes, str, _Told]
+
+
+class Kind:
+    """What all refusals of a service with one reason and status have in common: how they are counted, and what their
+    records say; None where a failed attempt has said it."""
+
+    __slots__ = ("category", "cells", "count", "told")
+
+    def __init__(self, cells: ServiceCells, reason: str, status: int) -> None:
+        # A request that is not understood is its sender's failure, whatever the status says (501 among them).
+        failed = status >= 500 and reason != "bad_request"
+        category = category_of_reason(reason)
+        self.cells = cells
+        self.category = category
+        self.count = cells.failed_refusal if failed else cells.refusal
+        self.told = None if reason in _OF_ATTEMPTS else (cells.name, category, reason, status, 0, failed)
 
 
 def _record(raw: _Raw) -> ErrorRecord:
-    request_id, correlation_id = (part.decode("ascii", "backslashreplace") for part in raw[1:3])
-    return ErrorRecord(raw[0], request_id, correlation_id, *raw[3:])
+    time, request_id, correlation_id, message, (service, category, reason, status, attempt, counts) = raw
+    return ErrorRecord(
+        time,
+        request_id.decode("ascii", "backslashreplace"),
+        correlation_id.decode("ascii", "backslashreplace"),
+        service,
+        category,
+        reason,
+        status,
+        attempt,
+        message,
+        counts,
+    )

@@ -203,9 +203,9 @@ class BothAccessLogs(AccessLog):
         super().__init__(write_text, "text")
         self._files = AccessLog(write_json, "json")
 
-    def write(self, entry: dict[str, object]) -> None:
-        super().write(entry)
-        self._files.write(entry)
+    def write(self, entry: dict[str, object], now: float) -> None:
+        super().write(entry, now)
+        self._files.write(entry, now)
 
 
 def error_line(record: ErrorRecord) -> bytes:

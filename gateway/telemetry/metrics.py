@@ -18,7 +18,6 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
-from typing import Literal
 
 from prometheus_client import CollectorRegistry
 
@@ -36,7 +35,7 @@ Read = Callable[[], Iterable[tuple[Labels, float]]]
 Counts = defaultdict[Labels, int]
 
 
-class _Route:
+class RouteCells:
     """What is counted for one route, by method and status; a status below 10 is a class of unregistered ones."""
 
     __slots__ = ("counts", "duration")
@@ -44,6 +43,18 @@ class _Route:
     def __init__(self) -> None:
         self.counts: dict[tuple[str, int], int] = {("GET", 200): 0}
         self.duration = Histogram(LATENCY_BOUNDS)
+
+    def exchange(self, method: str, status: int, seconds: float) -> None:
+        """HOT. One finished exchange, refused ones included; `seconds` from the request head to the end."""
+        try:
+            self.counts[method, status] += 1
+        except KeyError:
+            key = _bounded(method, status)
+            self.counts[key] = self.counts.get(key, 0) + 1
+        # Histogram.observe, in place: one call less for each request.
+        duration = self.duration
+        duration.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
+        duration.total += seconds
 
 
 class Metrics:
@@ -58,17 +69,16 @@ class Metrics:
         "_bulkhead_rejections",
         "_client_closed",
         "_downstream_errors",
-        "_exposed",
         "_exposition",
-        "_rate_limit_decisions",
+        "_rate_limits",
         "_redis",
-        "_refusals",
         "_retries",
         "_retry_budget_exhausted",
         "_routes",
         "_service",
         "_shed",
         "_transitions",
+        "refusals",
         "registry",
     )
 
@@ -83,16 +93,14 @@ class Metrics:
     ) -> None:
         upstreams = tuple(upstreams)
         self._service = service
-        self._exposed = {route or "none": _Route() for route in (*routes, "")}
-        self._routes = {**self._exposed, "": self._exposed["none"]}
+        self._routes = {route or "none": RouteCells() for route in (*routes, "")}
         self._attempts = {upstream: Histogram(LATENCY_BOUNDS) for upstream in upstreams}
         self._redis: dict[str, Histogram] = {}
         self._shed = _counts(("in_flight",), ("queue_full",), ("queue_timeout",), ("connections",))
-        self._refusals = _counts(*((reason,) for reason in REASONS))
+        self.refusals: defaultdict[str, int] = defaultdict(int, dict.fromkeys(REASONS, 0))
+        """Generated errors by the stable word in their bodies, and answers that the upstream broke off. HOT."""
         self._bulkhead_rejections = _counts(*((upstream,) for upstream in upstreams))
-        self._rate_limit_decisions = _counts(
-            *((policy, said) for policy in policies for said in ("allowed", "limited"))
-        )
+        self._rate_limits = {policy: [0, 0] for policy in policies}
         self._retries = _counts(*((upstream,) for upstream in upstreams))
         self._retry_budget_exhausted = _counts(*((upstream,) for upstream in upstreams))
         self._downstream_errors = _counts(*((upstream, category) for upstream in upstreams for category in CATEGORIES))
@@ -106,20 +114,9 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(CellCollector(lambda: self._exposition.families))
 
-    def exchange(self, route: str, method: str, status: int, seconds: float) -> None:
-        """HOT. One finished exchange, refused ones included; `seconds` from the request head to the end."""
-        cells = self._routes.get(route)
-        if cells is None:
-            cells = self._routes[route] = self._exposed[route] = _Route()
-        try:
-            cells.counts[method, status] += 1
-        except KeyError:
-            key = _bounded(method, status)
-            cells.counts[key] = cells.counts.get(key, 0) + 1
-        # Histogram.observe, in place: one call less for each request.
-        duration = cells.duration
-        duration.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
-        duration.total += seconds
+    def route(self, name: str) -> RouteCells:
+        """Where the exchanges of a route are counted; those of "" matched none."""
+        return self._routes.setdefault(name or "none", RouteCells())
 
     def attempt(self, upstream: str, seconds: float) -> None:
         """HOT. One attempt at an upstream, however it ended."""
@@ -129,17 +126,13 @@ class Metrics:
             self._attempts[upstream] = duration = Histogram(LATENCY_BOUNDS)
             duration.observe(seconds)
 
-    def rate_limited(self, policy: str, decision: Literal["allowed", "limited"]) -> None:
-        """HOT. One decision of a rate limit."""
-        self._rate_limit_decisions[policy, decision] += 1
+    def rate_limit(self, policy: str) -> list[int]:
+        """Where the decisions of a rate limit are counted: the limited ones, the allowed ones."""
+        return self._rate_limits.setdefault(policy, [0, 0])
 
     def shed(self, reason: str) -> None:
         """One request turned away by the global caps: `in_flight`, `queue_full`, `queue_timeout` or `connections`."""
         self._shed[(reason,)] += 1
-
-    def refused(self, reason: str) -> None:
-        """One generated error, by the stable word in its body, or an answer that the upstream broke off."""
-        self._refusals[(reason,)] += 1
 
     def bulkhead_rejected(self, upstream: str) -> None:
         self._bulkhead_rejections[(upstream,)] += 1
@@ -226,7 +219,7 @@ class Metrics:
             "http_request_duration_seconds",
             "From the request head to the last byte of the response, in seconds.",
             ("route",),
-            lambda: (((route,), cells.duration) for route, cells in self._exposed.items()),
+            lambda: (((route,), cells.duration) for route, cells in self._routes.items()),
         )
         yield HistogramFamily(
             "upstream_request_duration_seconds",
@@ -254,25 +247,27 @@ class Metrics:
             (),
             lambda: (((), self._client_closed),),
         )
+        yield Family(
+            "gateway_refusals_total",
+            "counter",
+            "Errors generated by the gateway, answers that broke off included.",
+            ("reason",),
+            lambda: (((reason,), count) for reason, count in self.refusals.items()),
+        )
+        yield Family(
+            "rate_limit_decisions_total",
+            "counter",
+            "Decisions of the rate limits.",
+            ("policy", "decision"),
+            self._rate_limit_decisions,
+        )
         plain: tuple[tuple[str, str, Labels, Counts], ...] = (
             ("load_shed_total", "Requests and connections turned away by the global caps.", ("reason",), self._shed),
-            (
-                "gateway_refusals_total",
-                "Errors generated by the gateway, answers that broke off included.",
-                ("reason",),
-                self._refusals,
-            ),
             (
                 "bulkhead_rejections_total",
                 "Requests refused because their upstream had its fill.",
                 ("downstream",),
                 self._bulkhead_rejections,
-            ),
-            (
-                "rate_limit_decisions_total",
-                "Decisions of the rate limits.",
-                ("policy", "decision"),
-                self._rate_limit_decisions,
             ),
             ("retry_attempts_total", "Attempts beyond the first.", ("upstream",), self._retries),
             (
@@ -297,14 +292,19 @@ class Metrics:
         for name, documentation, label_names, counts in plain:
             yield Family(name, "counter", documentation, label_names, counts.items)
 
+    def _rate_limit_decisions(self) -> Iterator[tuple[Labels, float]]:
+        for policy, (limited, allowed) in self._rate_limits.items():
+            yield (policy, "allowed"), allowed
+            yield (policy, "limited"), limited
+
     def _requests(self) -> Iterator[tuple[Labels, float]]:
         service = self._service
-        for route, cells in self._exposed.items():
+        for route, cells in self._routes.items():
             for (method, status), count in cells.counts.items():
                 yield (service, method, route, str(status) if status >= 10 else _CLASSES[status]), count
 
     def _requests_where(self, wanted: Callable[[int], bool]) -> Iterator[tuple[Labels, float]]:
-        for route, cells in self._exposed.items():
+        for route, cells in self._routes.items():
             count = sum(count for (_, status), count in cells.counts.items() if wanted(status))
             yield (self._service, route), count
 

@@ -49,6 +49,14 @@ were refusals. One without the last part, of an earlier version, is the same wit
 
 INDEX: Final[Mapping[str, int]] = {name: FIRST_CATEGORY + i for i, name in enumerate(CATEGORIES)}
 
+# What a cell counts: each event in one place, so that counting is one addition.
+_GOOD: Final = 0  # requests that ended well
+_BAD: Final = 1  # requests that failed, refused ones left aside
+_ERRORS: Final[Mapping[str, int]] = {name: 2 + i for i, name in enumerate(CATEGORIES)}
+_REFUSALS: Final[Mapping[str, int]] = {name: 2 + len(CATEGORIES) + i for i, name in enumerate(CATEGORIES)}
+_FAILED_REFUSALS: Final[Mapping[str, int]] = {name: 2 + 2 * len(CATEGORIES) + i for i, name in enumerate(CATEGORIES)}
+_EVENTS: Final = 2 + 3 * len(CATEGORIES)
+
 Scope = Literal["fleet", "process"]
 
 
@@ -118,13 +126,13 @@ class ServiceCells:
         self.name = name
         self.last_error_at: float | None = None
         self._cells: deque[tuple[int, list[int]]] = deque()  # those before the current one that have something in them
-        self._cell = [0] * WIDTH
+        self._cell = [0] * _EVENTS
         # The end of the current cell; 0 makes the next count come by `_roll`, which notes when it was.
         self._end = 0.0
         self._index = int(now // CELL)
         self._began = now
-        self._total = [0] * WIDTH  # of all closed cells, whether still kept or not
-        self._taken = [0] * WIDTH
+        self._total = [0] * _EVENTS  # of all closed cells, whether still kept or not
+        self._taken = [0] * _EVENTS
 
     def __repr__(self) -> str:
         return f"<ServiceCells {self.name} {len(self._cells)} cells>"
@@ -133,42 +141,43 @@ class ServiceCells:
         """HOT. One request that ended well, or by the client's doing."""
         if now >= self._end:
             self._roll(now)
-        self._cell[REQUESTS] += 1
+        self._cell[_GOOD] += 1
 
     def failed_request(self, now: float) -> None:
         """One request that failed."""
         if now >= self._end:
             self._roll(now)
-        cell = self._cell
-        cell[REQUESTS] += 1
-        cell[FAILED] += 1
+        self._cell[_BAD] += 1
 
     def error(self, now: float, category: str) -> None:
-        """One failed attempt, or a refusal with a 5xx status."""
+        """One failed attempt."""
         if now >= self._end:
             self._roll(now)
-        cell = self._cell
-        cell[ERRORS] += 1
-        cell[INDEX[category]] += 1
+        self._cell[_ERRORS[category]] += 1
         self.last_error_at = now
 
     def refusal(self, now: float, category: str) -> None:
-        """One refusal with a 4xx status."""
+        """HOT. One request that was refused with a 4xx status."""
         if now >= self._end:
             self._roll(now)
-        cell, index = self._cell, INDEX[category]
-        cell[index] += 1
-        cell[index + len(CATEGORIES)] += 1
+        self._cell[_REFUSALS[category]] += 1
+
+    def failed_refusal(self, now: float, category: str) -> None:
+        """HOT. One request that was refused with a 5xx status."""
+        if now >= self._end:
+            self._roll(now)
+        self._cell[_FAILED_REFUSALS[category]] += 1
+        self.last_error_at = now
 
     def counts(self, window: float, now: float) -> list[int]:
         """The count vector of the last `window` seconds, the cell in which they begin included as a whole."""
         first = int((now - min(window, HORIZON)) // CELL)
-        vectors = [self._cell] if self._index >= first else [[0] * WIDTH]
+        found = [self._cell] if self._index >= first else [[0] * _EVENTS]
         for index, cell in reversed(self._cells):
             if index < first:
                 break
-            vectors.append(cell)
-        return [sum(column) for column in zip(*vectors, strict=True)]
+            found.append(cell)
+        return _vector([sum(column) for column in zip(*found, strict=True)])
 
     def take(self) -> tuple[float, list[int]] | None:
         """What was counted since the last `take`, and the instant of the first of it; None for nothing."""
@@ -178,14 +187,14 @@ class ServiceCells:
         delta = [after - before for after, before in zip(counted, self._taken, strict=True)]
         self._taken = counted
         self._end = 0.0
-        return self._began, delta
+        return self._began, _vector(delta)
 
     def reset(self) -> None:
         """Forget everything, what was not taken included."""
         self._cells.clear()
-        self._cell = [0] * WIDTH
-        self._total = [0] * WIDTH
-        self._taken = [0] * WIDTH
+        self._cell = [0] * _EVENTS
+        self._total = [0] * _EVENTS
+        self._taken = [0] * _EVENTS
         self._end = 0.0
         self.last_error_at = None
 
@@ -197,7 +206,7 @@ class ServiceCells:
             if any(cell):
                 self._cells.append((self._index, cell))
                 self._total = [total + count for total, count in zip(self._total, cell, strict=True)]
-                self._cell = [0] * WIDTH
+                self._cell = [0] * _EVENTS
             self._index = index
             oldest = int((now - HORIZON) // CELL)
             while self._cells and self._cells[0][0] < oldest:
@@ -207,3 +216,13 @@ class ServiceCells:
         if not self._end:
             self._began = now
         self._end = (index + 1) * CELL
+
+
+def _vector(events: Sequence[int]) -> list[int]:
+    """The count vector of what cells have counted."""
+    kinds = len(CATEGORIES)
+    errors, refusals, failed_refusals = (events[start : start + kinds] for start in (2, 2 + kinds, 2 + 2 * kinds))
+    failed = events[_BAD] + sum(failed_refusals)
+    by_category = [sum(each) for each in zip(errors, refusals, failed_refusals, strict=True)]
+    requests = events[_GOOD] + sum(refusals) + failed
+    return [requests, failed, sum(errors) + sum(failed_refusals), *by_category, *refusals]

@@ -5,10 +5,7 @@ failed. `Retry-After` in whole seconds, rounded up, at least 1 (RFC 9110 section
 """
 
 import json
-import math
-import time
 from email.utils import formatdate
-from functools import lru_cache
 
 from gateway.wire.response import phrase_of
 
@@ -36,7 +33,7 @@ _REASONS: dict[str, tuple[str, str | None]] = {
 }
 
 
-_BODY_END = b'"}'
+_ID_LENGTH = 32
 
 
 class Clock:
@@ -46,11 +43,12 @@ class Clock:
         self._second = 0
         self._line = b""
 
-    def date_line(self) -> bytes:
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            self._line = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode()
+    def date_line(self, now: float) -> bytes:
+        """`now` in seconds since the epoch. HOT."""
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._line = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
         return self._line
 
 
@@ -58,58 +56,62 @@ _clock = Clock()
 date_line = _clock.date_line
 
 
-def retry_after_seconds(retry_after: float) -> int:
-    return max(1, math.ceil(retry_after))
+class Problem:
+    """A refusal but for what differs from one answer to the next: the date, the request's id and fields besides.
 
-
-@lru_cache(maxsize=2048)
-def _template(
-    proxy: str, status: int, reason: str, detail: str, error: str | None, seconds: int | None, close: bool
-) -> tuple[bytes, bytes, bytes, int]:
-    """What all answers of a kind share: status line; fields; the body up to the request id; its length without it."""
-    title, usual = _REASONS[reason]
-    problem: dict[str, object] = {"type": f"urn:problem:gateway:{reason}", "title": title, "status": status}
-    problem |= {"detail": detail, "reason": reason}
-    fields = (
-        "Content-Type: application/problem+json\r\n"
-        f'Proxy-Status: {proxy}; error={error or usual}; details="{reason}"\r\n'
-    )
-    if seconds is not None:
-        problem["retry_after"] = seconds
-        fields += f"Retry-After: {seconds}\r\n"
-    if close:
-        fields += "Connection: close\r\n"
-    body = json.dumps({**problem, "request_id": ""}).encode()[: -len(_BODY_END)]
-    line = b"HTTP/1.1 %d %b\r\n" % (status, phrase_of(status))
-    return line, fields.encode(), body, len(body) + len(_BODY_END) + 1
-
-
-def render(
-    proxy: str,
-    status: int,
-    reason: str,
-    detail: str,
-    request_id: bytes,
-    *,
-    retry_after: float | None = None,
-    error: str | None = None,
-    extra: bytes = b"",
-    head_only: bool = False,
-    close: bool = False,
-) -> bytes:
-    """The whole response. `extra` are complete header lines; `error` replaces the reason's usual RFC 9209 type.
-
-    `proxy` is a token, `request_id` printable without quote and backslash. There are few different `detail`s.
+    `proxy` is a token, `retry_after` in whole seconds, at least 1. `error` replaces the reason's usual RFC 9209 type;
+    `extra` are complete header lines.
     """
-    seconds = None if retry_after is None else retry_after_seconds(retry_after)
-    line, fields, body, length = _template(proxy, status, reason, detail, error, seconds, close)
-    length += len(request_id)
-    head = b"%b%b%bContent-Length: %d\r\nX-Request-ID: %b\r\n%b\r\n" % (
-        line,
-        date_line(),
-        fields,
-        length,
-        request_id,
-        extra,
-    )
-    return head if head_only else b"%b%b%b%b\n" % (head, body, request_id, _BODY_END)
+
+    __slots__ = ("_body", "_fields", "_line", "_usual")
+
+    def __init__(
+        self,
+        proxy: str,
+        status: int,
+        reason: str,
+        detail: str,
+        *,
+        retry_after: int | None = None,
+        error: str | None = None,
+        extra: bytes = b"",
+    ) -> None:
+        title, usual = _REASONS[reason]
+        problem: dict[str, object] = {"type": f"urn:problem:gateway:{reason}", "title": title, "status": status}
+        problem |= {"detail": detail, "reason": reason}
+        fields = (
+            "Content-Type: application/problem+json\r\n"
+            f'Proxy-Status: {proxy}; error={error or usual}; details="{reason}"\r\n'
+        )
+        if retry_after is not None:
+            problem["retry_after"] = retry_after
+            fields += f"Retry-After: {retry_after}\r\n"
+        self._line = b"HTTP/1.1 %d %b\r\n" % (status, phrase_of(status))
+        self._body = json.dumps({**problem, "request_id": ""}).encode().removesuffix(b'"}')
+        self._fields = fields.encode() + extra
+        self._usual = self._up_to_id(_ID_LENGTH)
+
+    def render(self, request_id: bytes, extra: bytes, now: float, *, head_only: bool = False) -> bytes:
+        """The whole response. `extra` are complete header lines, `request_id` is printable without quote and backslash,
+        `now` in seconds since the epoch. HOT."""
+        fields = self._usual if len(request_id) == _ID_LENGTH else self._up_to_id(len(request_id))
+        if head_only:
+            return b"".join((self._line, date_line(now), fields, request_id, b"\r\n", extra, b"\r\n"))
+        return b"".join(
+            (
+                self._line,
+                date_line(now),
+                fields,
+                request_id,
+                b"\r\n",
+                extra,
+                b"\r\n",
+                self._body,
+                request_id,
+                b'"}\n',
+            )
+        )
+
+    def _up_to_id(self, id_length: int) -> bytes:
+        length = len(self._body) + id_length + len(b'"}\n')
+        return b"%bContent-Length: %d\r\nX-Request-ID: " % (self._fields, length)

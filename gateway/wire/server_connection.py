@@ -52,12 +52,13 @@ class State(Enum):
     GONE = "gone"
 
 
-_CARRYING = (State.BODY, State.WAIT)
+# HOT: looking up a member of an enum costs as much as a dictionary.
+_HEAD, _BODY, _WAIT, _DRAIN, _LINGER, _GONE = State
+_CARRYING = (_BODY, _WAIT)
 
 
 class ServerConnection(asyncio.Protocol):
     __slots__ = (
-        "_count",
         "_current",
         "_decoder",
         "_discarded",
@@ -88,11 +89,10 @@ class ServerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.peer = ""
         self.peer_port = 0
-        self.state = State.HEAD
+        self.state = _HEAD
         self.deadline = _NEVER
         self.write_blocked = False
         self._reader = HeadReader(server.limits)
-        self._count = 0
         self._idle_since = 0.0
         # Reading stops while the exchange does not want the body, or more is held for later than may be.
         self._reading = True
@@ -111,7 +111,7 @@ class ServerConnection(asyncio.Protocol):
         self._discarded = 0
 
     def __repr__(self) -> str:
-        return f"<ServerConnection {self.peer} {self.state.value} requests={self._count}>"
+        return f"<ServerConnection {self.peer} {self.state.value}>"
 
     # The transport's side.
 
@@ -137,15 +137,23 @@ class ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self.state
-        if state is State.HEAD:
-            self._head(data)
-        elif state is State.BODY:
+        if state is _HEAD:
+            if self._held or self.write_blocked:
+                # Not before what came first; and nothing is begun for a client that does not take what it asked for.
+                self._hold(data)
+                return
+            request = self._reader.again(data)
+            if request is None:
+                self._head(data)
+            else:
+                self._begin(request, data, len(data))
+        elif state is _BODY:
             self._body(data)
-        elif state is State.WAIT:
+        elif state is _WAIT:
             self._hold(data)
-        elif state is State.DRAIN:
+        elif state is _DRAIN:
             self._drain(data)
-        elif state is State.LINGER:
+        elif state is _LINGER:
             self._discarded += len(data)
             if self._discarded > _LINGER_BYTES:
                 self.abort()
@@ -180,7 +188,7 @@ class ServerConnection(asyncio.Protocol):
         state = self.state
         if not self._reading and peer_left(self._transport):
             self.abort()
-        elif self.write_blocked or (state is State.LINGER and self._transport.get_write_buffer_size()):
+        elif self.write_blocked or (state is _LINGER and self._transport.get_write_buffer_size()):
             # The buffer here may stand still for long while the kernel's is being emptied by a slow reader.
             left = unsent(self._transport)
             if left >= 0 and left != self._outq:
@@ -188,7 +196,7 @@ class ServerConnection(asyncio.Protocol):
                 self.deadline = now + self._server.client_idle_timeout
                 return
             self.abort()
-        elif state is State.HEAD:
+        elif state is _HEAD:
             if self._reader.begun:
                 self._server.front.reject(
                     self, RequestError(408, "request_timeout", "the request head did not arrive in time")
@@ -197,9 +205,9 @@ class ServerConnection(asyncio.Protocol):
                 self._close()
         elif state in _CARRYING and not self._reading:
             self.deadline = now + _LOOK_INTERVAL
-        elif state is State.BODY:
+        elif state is _BODY:
             self._body_error(RequestError(408, "request_timeout", "the request body did not arrive in time"))
-        elif state is State.WAIT:
+        elif state is _WAIT:
             self.deadline = _NEVER
         else:
             self.abort()
@@ -215,38 +223,47 @@ class ServerConnection(asyncio.Protocol):
         """Whether the connection can carry another request after this response, as far as is known at its head."""
         if not self._keep_alive or self._server.draining:
             return False
-        if self.state is State.WAIT:
+        if self.state is _WAIT:
             return True
-        return self.state is State.BODY and self._decoder is None and self._remaining <= _DRAIN_BYTES
+        return self.state is _BODY and self._decoder is None and self._remaining <= _DRAIN_BYTES
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
 
     def pause_reading(self) -> None:
         """Backpressure: the request body is not wanted for now."""
-        if not self._unwanted and self.state is not State.GONE:
+        if not self._unwanted and self.state is not _GONE:
             self._unwanted = True
             self._read_or_not()
 
     def resume_reading(self) -> None:
-        if self._unwanted and self.state is not State.GONE:
+        if self._unwanted and self.state is not _GONE:
             self._unwanted = False
-            if self.state is State.BODY:
+            if self.state is _BODY:
                 self._touch()
             self._read_or_not()
+
+    def answer(self, response: bytes, now: float, *, keep_alive: bool) -> None:
+        """Write a whole response and finish the request. HOT."""
+        self._transport.write(response)
+        if keep_alive and self.state is _WAIT:
+            self.exchange = None
+            self._ready(now)
+        else:
+            self.finish(now, keep_alive=keep_alive)
 
     def finish(self, now: float, *, keep_alive: bool) -> None:
         """The response is written to its end. `keep_alive` is what its head promised."""
         self.exchange = None
-        if self.state is State.GONE:
+        if self.state is _GONE:
             return
         if not keep_alive:
-            if self.state is State.WAIT and not self._held:
+            if self.state is _WAIT and not self._held:
                 self._close()
             else:
                 self._linger(now)
-        elif self.state is State.BODY:
-            self.state = State.DRAIN
+        elif self.state is _BODY:
+            self.state = _DRAIN
             self.deadline = now + _LINGER_TIME
             self.resume_reading()
         else:
@@ -268,7 +285,7 @@ class ServerConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once."""
-        if self.state is not State.GONE:
+        if self.state is not _GONE:
             exchange, self.exchange = self.exchange, None
             self._leave()
             self._transport.abort()
@@ -292,7 +309,7 @@ class ServerConnection(asyncio.Protocol):
         return self._transport, held
 
     def close_if_idle(self, since: float) -> None:
-        if self.state is State.HEAD and not self._reader.begun and not self._held and self._idle_since <= since:
+        if self.state is _HEAD and not self._reader.begun and not self._held and self._idle_since <= since:
             self._close()
 
     # Reading requests.
@@ -315,15 +332,7 @@ class ServerConnection(asyncio.Protocol):
             self.deadline = time.monotonic() + self._server.client_idle_timeout
 
     def _head(self, data: bytes) -> None:
-        if self._held or self.write_blocked:
-            # Not before what came first; and nothing is begun for a client that does not take what it has asked for.
-            self._hold(data)
-            return
         reader = self._reader
-        request = reader.again(data)
-        if request is not None:
-            self._begin(request, data, len(data))
-            return
         begun = reader.begun
         try:
             found = reader.feed(data)
@@ -340,28 +349,26 @@ class ServerConnection(asyncio.Protocol):
 
     def _begin(self, request: Request, data: bytes, end: int) -> None:
         """A complete request head, which ends at `end` of `data`."""
-        server = self._server
-        self._count += 1
         self._keep_alive = request.keep_alive
         if not request.has_body:
-            self.state = State.WAIT
+            self.state = _WAIT
             self.deadline = _NEVER
         else:
-            self.state = State.BODY
-            self.deadline = time.monotonic() + server.client_idle_timeout
+            self.state = _BODY
+            self.deadline = time.monotonic() + self._server.client_idle_timeout
             if request.fields.chunked:
                 self._decoder = ChunkedDecoder()
             else:
                 self._decoder = None
                 self._remaining = request.fields.length or 0
         self._current = data
-        exchange = server.front.begin(self, request)
+        exchange = self._server.front.begin(self, request)
         self._current = b""
         if exchange is not None and self.state in _CARRYING:
             self.exchange = exchange
         if len(data) > end:
             rest = data[end:]
-            if self.state is State.HEAD:
+            if self.state is _HEAD:
                 self._hold(rest)
                 self._schedule()
             else:
@@ -389,7 +396,7 @@ class ServerConnection(asyncio.Protocol):
                 return
             done = decoder.done
         if done:
-            self.state = State.WAIT
+            self.state = _WAIT
             if not self.write_blocked:
                 self.deadline = _NEVER
             if rest:
@@ -425,7 +432,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _ready(self, now: float) -> None:
         """For the next request."""
-        self.state = State.HEAD
+        self.state = _HEAD
         self._idle_since = now
         self.deadline = now + self._server.keepalive_timeout
         if self._unwanted:
@@ -435,7 +442,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _relieve(self) -> None:
         """Read on when what is held is no longer too much."""
-        if self._overfull and len(self._held) <= _PIPELINE_BYTES and self.state is not State.GONE:
+        if self._overfull and len(self._held) <= _PIPELINE_BYTES and self.state is not _GONE:
             self._overfull = False
             self._read_or_not()
 
@@ -444,7 +451,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Parse what was held."""
-        if self.state is State.HEAD and self._held and not self.write_blocked:
+        if self.state is _HEAD and self._held and not self.write_blocked:
             held, self._held = self._held, b""
             self._head(held)
             self._relieve()
@@ -457,7 +464,7 @@ class ServerConnection(asyncio.Protocol):
         if not transport.can_write_eof():
             self._close()
             return
-        self.state = State.LINGER
+        self.state = _LINGER
         self.deadline = now + _LINGER_TIME
         self._held = b""
         self._unwanted = self._overfull = False
@@ -466,9 +473,9 @@ class ServerConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close after what is buffered has been written, within the client's time to take it."""
-        if self.state is State.GONE:
+        if self.state is _GONE:
             return
-        self.state = State.LINGER
+        self.state = _LINGER
         self.deadline = time.monotonic() + self._server.client_idle_timeout
         self._transport.close()
 
@@ -480,7 +487,7 @@ class ServerConnection(asyncio.Protocol):
         self.abort()
 
     def _leave(self) -> None:
-        self.state = State.GONE
+        self.state = _GONE
         self._server.connections.discard(self)
         self._server.turned_away.discard(self)
         self._server.deadlines.discard(self)

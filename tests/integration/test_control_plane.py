@@ -262,7 +262,7 @@ async def test_breakers_are_keyed_by_upstream() -> None:
 async def test_metrics_in_both_formats_with_the_gauges_of_the_view() -> None:
     view = View(redis=RedisView(True, NOW, None, 2), circuits=[circuit("default", "forced_open"), circuit("payments")])
     async with serving(view) as gateway:
-        gateway.metrics.exchange("default", "GET", 200, 0.01)
+        gateway.metrics.route("default").exchange("GET", 200, 0.01)
         status, headers, body = await gateway.get("/metrics")
         assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
         values = {

@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.proxy.refusal import jittered
-from gateway.wire.problem import retry_after_seconds
 
 
 @given(st.floats(1.0, 3600.0), st.randoms(use_true_random=False))
 def test_never_less_than_configured_and_a_fifth_or_a_second_more_at_most(seconds: float, rng: random.Random) -> None:
-    sent = retry_after_seconds(jittered(seconds, rng))
+    sent = jittered(seconds, rng)
     least = math.ceil(seconds)
     assert seconds <= least <= sent <= max(least + 1, least * 1.2)
 
@@ -23,6 +22,6 @@ def test_never_less_than_configured_and_a_fifth_or_a_second_more_at_most(seconds
 )
 def test_every_whole_second_of_the_spread_is_sent_about_as_often(seconds: float, sent: range) -> None:
     rng = random.Random(1)
-    seen = [retry_after_seconds(jittered(seconds, rng)) for _ in range(1000 * len(sent))]
+    seen = [jittered(seconds, rng) for _ in range(1000 * len(sent))]
     assert set(seen) == set(sent)
     assert all(800 < seen.count(each) < 1200 for each in sent)

@@ -10,18 +10,20 @@ START = 50_000.0
 
 gaps = st.one_of(st.floats(0.0, 1.0), st.floats(0.0, 30.0), st.floats(0.0, 2000.0))
 events = st.tuples(
-    gaps, st.sampled_from(["request", "failed", "error", "refusal", "take"]), st.sampled_from(CATEGORIES)
+    gaps,
+    st.sampled_from(["request", "failed", "error", "refusal", "failed refusal", "take"]),
+    st.sampled_from(CATEGORIES),
 )
 
 
 def vector(kind: str, category: str) -> list[int]:
     found = [0] * WIDTH
-    if kind in {"request", "failed"}:
+    if kind != "error":
         found[REQUESTS] = 1
-        found[FAILED] = kind == "failed"
-    if kind in {"error", "refusal"}:
+        found[FAILED] = kind in {"failed", "failed refusal"}
+    if kind in {"error", "refusal", "failed refusal"}:
         found[INDEX[category]] = 1
-        found[ERRORS] = kind == "error"
+        found[ERRORS] = kind != "refusal"
         found[FIRST_REFUSED + CATEGORIES.index(category)] = kind == "refusal"
     return found
 
@@ -50,8 +52,10 @@ def test_a_window_counts_what_a_scan_counts(
             cells.failed_request(now)
         elif kind == "error":
             cells.error(now, category)
-        else:
+        elif kind == "refusal":
             cells.refusal(now, category)
+        else:
+            cells.failed_refusal(now, category)
 
     now += later
     first = (now - window) // CELL * CELL

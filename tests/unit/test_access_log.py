@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,7 @@ ENTRY: dict[str, object] = {
 
 def rendered(entry: dict[str, object], log_format: str = "json", now: float = 1_700_000_000.5) -> bytes:
     lines: list[bytes] = []
-    AccessLog(lines.append, "text" if log_format == "text" else "json", clock=lambda: now).write(entry)
+    AccessLog(lines.append, "text" if log_format == "text" else "json").write(entry, now)
     (line,) = lines
     return line
 
@@ -62,11 +63,10 @@ def test_the_entry_is_left_as_it_was() -> None:
 
 @given(st.lists(st.floats(0, 4_000_000_000), min_size=1, max_size=5))
 def test_the_time_is_right_whatever_second_was_formatted_before(instants: list[float]) -> None:
-    clock = iter(instants)
     lines: list[bytes] = []
-    log = AccessLog(lines.append, clock=lambda: next(clock))
-    for _ in instants:
-        log.write({"status": 200})
+    log = AccessLog(lines.append)
+    for instant in instants:
+        log.write({"status": 200}, instant)
     assert [json.loads(line)["time"] for line in lines] == [rfc3339(instant) for instant in instants]
 
 
@@ -86,6 +86,19 @@ def test_undecodable_text_and_huge_numbers_are_kept_readable() -> None:
         "client": "\\xff",
         "decisions": {"1": ["a", ["b"]]},
     }
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_request_refused_at_once_has_the_line_of_any_other(log_format: Literal["json", "text"]) -> None:
+    lines: list[bytes] = []
+    log = AccessLog(lines.append, log_format)
+    known = log.prepare({"client": "192.0.2.1", "method": "GET", "target": '/"', "route": "a", "upstream": "b"})
+    decisions = {"rate_limit": "allowed", "circuit": 'it "failed"'}
+    log.exchange(known, b"r", b"c", "", 503, 0, 0, 0.0060874, 0.0, 0, decisions, "circuit_open", 1_700_000_000.5)
+    log.refusal(log.prepare_refusal(known, 503, decisions, "circuit_open"), b"r", b"c", 0.0060874, 1_700_000_000.5)
+    assert lines[0] == lines[1]
+    assert b"6.087" in lines[0]
+    assert b"circuit_open" in lines[0]
 
 
 def test_a_text_line_reads_from_left_to_right() -> None:

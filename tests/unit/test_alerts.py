@@ -61,7 +61,7 @@ def test_error_rates(figures_: Rate, expected: dict[str, bool]) -> None:
 
 def test_refusals_are_not_what_an_alert_blames() -> None:
     cells = ServiceCells("orders", 1000.0)
-    for _ in range(91):
+    for _ in range(52):
         cells.request(1000.0)
     for _ in range(7):
         cells.failed_request(1000.0)

@@ -49,7 +49,7 @@ def test_a_service(rate_: Rate, standing_: Standing, status: str, word: str | No
 
 def test_refusals_are_not_what_a_service_is_blamed_for() -> None:
     cells = ServiceCells("a", 1000.0)
-    for _ in range(84):
+    for _ in range(45):
         cells.request(1000.0)
     for _ in range(7):
         cells.failed_request(1000.0)

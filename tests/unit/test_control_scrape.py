@@ -18,7 +18,7 @@ def busy_metrics() -> Metrics:
     for route in ROUTES:
         for method in ("GET", "POST", "PUT"):
             for status in (200, 201, 404, 429, 500, 502, 503):
-                metrics.exchange(route, method, status, 0.01)
+                metrics.route(route).exchange(method, status, 0.01)
     return metrics
 
 
@@ -53,8 +53,8 @@ def test_what_happens_between_the_pieces_is_in_none_of_them() -> None:
     pieces, _ = metrics.pieces(None)
     made = [next(pieces)]
     for route in ROUTES:
-        metrics.exchange(route, "GET", 500, 0.01)
-        metrics.exchange(route, "DELETE", 204, 0.01)
+        metrics.route(route).exchange("GET", 500, 0.01)
+        metrics.route(route).exchange("DELETE", 204, 0.01)
     found = samples(b"".join([*made, *pieces]))
     for route in ROUTES:
         labels = f'service="gateway",method="{{}}",route="{route}",status="{{}}"'
@@ -106,7 +106,7 @@ async def test_without_allowance_the_last_one_must_do() -> None:
     scrape = Scrape(metrics, allowance)
     first, _ = await scrape.text("")
     allowance.spend(1.0)
-    metrics.exchange("a", "GET", 200, 0.1)
+    metrics.route("a").exchange("GET", 200, 0.1)
     assert (await scrape.text(""))[0] == first
     now = 21.0
     assert samples((await scrape.text(""))[0])['http_request_duration_seconds_count{route="a"}'] == "1"

@@ -80,9 +80,10 @@ async def test_a_refusal_belongs_to_whom_it_concerns(
     category: str,
     counts: bool,
 ) -> None:
-    errors.refused(service, reason, status, b"r", b"c", "why", 1000.0)
+    errors.refused(errors.kind(service, reason, status), b"r", b"c", "why", 1000.0, 1.5)
     (record,) = errors.recent(1)
     assert (record.service, record.category, record.attempt, record.counts) == (belongs_to, category, 0, counts)
+    assert (record.time, record.reason, record.status, record.message) == (1.5, reason, status, "why")
     found = await figures.rate(belongs_to)
     assert (found.requests, found.failed_requests) == (1, int(counts))
     assert (found.errors, found.refused) == (int(counts), int(not counts))
@@ -90,7 +91,8 @@ async def test_a_refusal_belongs_to_whom_it_concerns(
 
 def test_a_refusal_that_a_failed_attempt_led_to_is_no_second_record(errors: ErrorLog) -> None:
     fail(errors)
-    errors.refused("orders", "upstream_timeout", 504, b"r1", b"c1", "no answer in time", 1000.0)
+    kind = errors.kind("orders", "upstream_timeout", 504)
+    errors.refused(kind, b"r1", b"c1", "no answer in time", 1000.0, 1.5)
     assert errors.recorded == 1
 
 

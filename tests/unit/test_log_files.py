@@ -181,8 +181,8 @@ def test_both_files_get_what_is_theirs(tmp_path: Path) -> None:
     files.record(RECORD)
     access = files.access_log(out.append, "text")
     entry: dict[str, object] = {"request_id": "r-9", "client": "10.0.0.1", "status": 400, "attempts": 0}
-    access.write(entry)
-    files.access_log(out.append, "json").write(entry)
+    access.write(entry, NOON)
+    files.access_log(out.append, "json").write(entry, NOON)
     files.close()
     assert files.dropped == 0
     everything = [json.loads(line) for line in (tmp_path / "gateway-20260310.log").read_bytes().splitlines()]
@@ -205,7 +205,7 @@ def test_durations_are_rounded_alike_whatever_standard_output_gets() -> None:
     only: list[bytes] = []
     for log in (BothAccessLogs(text.append, file.append), AccessLog(only.append)):
         prepared = log.prepare({"client": "192.0.2.1", "method": "GET", "target": "/", "route": "a", "upstream": "a"})
-        log.exchange(prepared, b"r", b"r", "", 200, 0, 2, 0.0060874080008943565, 0.0012345678, 1, {}, "")
+        log.exchange(prepared, b"r", b"r", "", 200, 0, 2, 0.0060874080008943565, 0.0012345678, 1, {}, "", 0.5)
     for (line,) in (file, only):
         record = json.loads(line)
         assert (record["duration_ms"], record["upstream_ms"]) == (6.087, 1.235)

@@ -49,13 +49,13 @@ def exercised() -> Metrics:
     metrics = make()
     for route in ("default", "api", ""):
         for status in (200, 404, 429, 500, 503, 777, 599, 99):
-            metrics.exchange(route, "GET", status, status / 1000)
-    metrics.exchange("default", "BREW", 200, 100.0)
+            metrics.route(route).exchange("GET", status, status / 1000)
+    metrics.route("default").exchange("BREW", 200, 100.0)
     metrics.attempt("payments", 0.2)
     metrics.redis_command("evalsha", 0.0004)
-    metrics.rate_limited("default", "limited")
+    metrics.rate_limit("default")[False] += 1
     metrics.shed("in_flight")
-    metrics.refused("circuit_open")
+    metrics.refusals["circuit_open"] += 1
     metrics.bulkhead_rejected("payments")
     metrics.retried("payments")
     metrics.retry_budget_exhausted("payments")
@@ -138,24 +138,24 @@ def test_the_totals_of_5xx_and_429_are_those_of_the_requests() -> None:
 def test_any_method_and_status_make_a_bounded_number_of_series() -> None:
     metrics = make()
     for number in range(3000):
-        metrics.exchange("api", f"M{number}", number, 0.0)
+        metrics.route("api").exchange(f"M{number}", number, 0.0)
     for method in METHODS:
         for number in range(1000):
-            metrics.exchange("api", method, number, 0.0)
+            metrics.route("api").exchange(method, number, 0.0)
     series = [key for key in samples(metrics) if key[0] == "http_requests_total"]
     assert len(series) <= (len(METHODS) + 1) * (len(HTTPStatus) + 7) + 2
 
 
 def test_the_route_of_nothing_shares_its_series_with_a_route_called_none() -> None:
     metrics = Metrics("gateway", ["none"], [], "1")
-    metrics.exchange("", "GET", 404, 0.0)
-    metrics.exchange("none", "GET", 404, 0.0)
+    metrics.route("").exchange("GET", 404, 0.0)
+    metrics.route("none").exchange("GET", 404, 0.0)
     assert value(metrics, "http_requests_total", service="gateway", method="GET", route="none", status="404") == 2
 
 
 def test_names_that_were_not_configured_get_their_series_when_first_seen() -> None:
     metrics = make()
-    metrics.exchange("new", "GET", 200, 0.01)
+    metrics.route("new").exchange("GET", 200, 0.01)
     metrics.attempt("new", 0.01)
     metrics.attempt("new", 0.01)
     assert value(metrics, "http_request_duration_seconds_count", route="new") == 1

@@ -1,13 +1,8 @@
 import json
 
-import pytest
+from gateway.wire.problem import Problem
 
-from gateway.wire.problem import render, retry_after_seconds
-
-
-@pytest.mark.parametrize(("seconds", "whole"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.01, 2), (29.5, 30)])
-def test_retry_after_is_whole_rounded_up_and_at_least_one(seconds: float, whole: int) -> None:
-    assert retry_after_seconds(seconds) == whole
+NOW = 1_700_000_000.9
 
 
 def split(raw: bytes) -> tuple[bytes, list[bytes], bytes]:
@@ -17,9 +12,8 @@ def split(raw: bytes) -> tuple[bytes, list[bytes], bytes]:
 
 
 def test_one_fact_in_every_place() -> None:
-    extra = b"X: y\r\n"
-    raw = render("gw", 503, "circuit_open", "the circuit is open", b"r1", retry_after=2.2, extra=extra, close=True)
-    line, fields, body = split(raw)
+    refusal = Problem("gw", 503, "circuit_open", "the circuit is open", retry_after=3, extra=b"X: y\r\n")
+    line, fields, body = split(refusal.render(b"r1", b"Connection: close\r\n", NOW))
     assert line == b"HTTP/1.1 503 Service Unavailable"
     assert body.endswith(b"}\n")
     assert body.count(b"\n") == 1
@@ -34,16 +28,26 @@ def test_one_fact_in_every_place() -> None:
     assert b"X-Request-ID: r1" in fields
     assert b"X: y" in fields
     assert b"Connection: close" in fields
+    assert b"Date: Tue, 14 Nov 2023 22:13:20 GMT" in fields
     assert b'Proxy-Status: gw; error=destination_unavailable; details="circuit_open"' in fields
 
 
+def test_the_length_is_that_of_the_body_whatever_the_id() -> None:
+    refusal = Problem("gw", 404, "not_found", "no route")
+    for length in (1, 31, 32, 33, 128):
+        _, fields, body = split(refusal.render(b"i" * length, b"", NOW))
+        assert b"Content-Length: %d" % len(body) in fields
+        assert json.loads(body)["request_id"] == "i" * length
+
+
 def test_head_has_the_fields_and_no_body() -> None:
-    _, fields, body = split(render("gw", 404, "not_found", "no route", b"r1", head_only=True))
+    refusal = Problem("gw", 404, "not_found", "no route")
+    _, fields, body = split(refusal.render(b"r1", b"", NOW, head_only=True))
     assert body == b""
-    assert any(field.startswith(b"Content-Length: ") and field != b"Content-Length: 0" for field in fields)
+    assert fields == split(refusal.render(b"r1", b"", NOW))[1]
     assert not any(field.startswith((b"Retry-After", b"Connection")) for field in fields)
 
 
 def test_a_more_precise_error_type() -> None:
-    raw = render("gw", 502, "upstream_unreachable", "x", b"r1", error="dns_error")
+    raw = Problem("gw", 502, "upstream_unreachable", "x", error="dns_error").render(b"r1", b"", NOW)
     assert b'error=dns_error; details="upstream_unreachable"' in raw

@@ -30,17 +30,18 @@ def test_every_kind_of_event_has_its_counts() -> None:
     service.error(START, "Timeout")
     service.error(START, "Timeout")
     service.refusal(START, "RateLimit")
+    service.failed_refusal(START, "Dependency")
     counts = service.counts(60.0, START)
     expected = [0] * WIDTH
-    expected[REQUESTS], expected[FAILED], expected[ERRORS] = 2, 1, 2
-    expected[INDEX["Timeout"]], expected[INDEX["RateLimit"]] = 2, 1
+    expected[REQUESTS], expected[FAILED], expected[ERRORS] = 4, 2, 3
+    expected[INDEX["Timeout"]], expected[INDEX["RateLimit"]], expected[INDEX["Dependency"]] = 2, 1, 1
     expected[FIRST_REFUSED + CATEGORIES.index("RateLimit")] = 1
     assert counts == expected
 
 
 def test_a_rate_puts_the_counts_into_words() -> None:
     service = cells()
-    for _ in range(30):
+    for _ in range(29):
         service.request(START)
     for _ in range(10):
         service.failed_request(START)
