@@ -153,7 +153,7 @@ class SharedCircuit(LocalCircuit):
 
     @property
     def state(self) -> CircuitState:
-        return self._breaker.state if self._governed else self._breaker.current_state()
+        return self._breaker.state if self._governed() else self._breaker.current_state()
 
     @property
     def generation(self) -> int:
@@ -162,19 +162,18 @@ class SharedCircuit(LocalCircuit):
 
     @property
     def failures(self) -> int:
-        return self._failures if self._governed else max(self._failures, self._breaker.failures)
+        return self._failures if self._governed() else max(self._failures, self._breaker.failures)
 
     def retry_after(self, now: float) -> float:
-        if not self._governed:
+        if not self._governed():
             return super().retry_after(now)
         return 0.0 if self._fleet is FORCED_CLOSED else self._mirrored_wait(now)
 
     def forced_for(self, now: float) -> float:
-        if not self._governed:
+        if not self._governed():
             return super().forced_for(now)
         return self._mirrored_wait(now) if self._fleet in FORCED else 0.0
 
-    @property
     def _governed(self) -> bool:
         """Whether the fleet decides. Then its clock does too: no time transition of the mirroring breaker is resolved
         here, or the two would contradict each other for the milliseconds they differ."""
@@ -182,12 +181,13 @@ class SharedCircuit(LocalCircuit):
         return self._fleet is not CLOSED and (link.up or self._clock() - link.since < GRACE)
 
     def _mirrored_wait(self, now: float) -> float:
-        wait = max(0.0, self._breaker.until - now)
+        wait = self._breaker.until - now
+        wait = max(0.0, wait)
         return probe_wait(wait, self._probe_time) if self._fleet is HALF_OPEN else wait
 
     def _try_unclosed(self, now: float) -> Permit | CircuitOpen | None:
         breaker = self._breaker
-        if not self._governed:
+        if not self._governed():
             return breaker.try_acquire(now)
         if self._fleet is FORCED_CLOSED:
             return UNCOUNTED
@@ -246,7 +246,7 @@ class SharedCircuit(LocalCircuit):
     def report(self, now: float, everything: bool) -> CircuitReport | None:
         """What this replica has to say, or to ask; None when there is nothing yet."""
         breaker = self._breaker
-        if not self._governed:
+        if not self._governed():
             breaker.current_state(now)
         if self._word is not None and self._word[0] != self._generation:
             self._word = None  # the circuit changed while it was found out

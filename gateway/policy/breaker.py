@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from gateway.policy.outcome import Outcome
+from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS, Outcome
 from gateway.policy.window import OutcomeWindow
 
 PROBE_PATIENCE = 1.0
@@ -69,7 +69,6 @@ class CircuitState(Enum):
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
-SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
 
 
 class CircuitOpen(NamedTuple):

@@ -15,7 +15,7 @@ whole is failing is the circuit breaker's question.
 
 from dataclasses import dataclass
 
-from gateway.policy.outcome import Outcome
+from gateway.policy.outcome import IGNORED, SUCCESS, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class Ejection:
         standing = self.standings[index]
         if standing.ejected_until > now:
             return False
-        if outcome is Outcome.SUCCESS:
+        if outcome is SUCCESS:
             standing.failures = 0
             standing.last_success = now
             return False
-        if outcome is Outcome.IGNORED:
+        if outcome is IGNORED:
             return False
         standing.failures += 1
         if standing.failures < self._settings.consecutive_failures or not self._may_eject(standing, now):

@@ -66,7 +66,7 @@ class State(IntEnum):
 
 
 _IDLE = State.IDLE
-_PARKED = State.PARKED  # HOT: looking up a member of an enum costs as much as a dictionary
+_PARKED = State.PARKED  # HOT: looking up a member of an enum costs as much as a call
 
 
 class Grant(Protocol):

@@ -125,26 +125,19 @@ _UNSEEN_DETAIL = "the limit of the client cannot be checked now, and requests ar
 
 
 class RateLimitGate:
-    """The buckets of one policy as a gate."""
+    """The buckets of one policy as a gate. `decided` counts what they said: no, yes."""
 
     def __init__(self, limiter: Limiter, policy: RateLimitPolicy, metrics: Metrics) -> None:
-        self._limiter = limiter
-        self._policy = policy
-        self._decided = metrics.rate_limit(policy.name)
+        self.limiter = limiter
+        self.policy = policy
+        self.decided = metrics.rate_limit(policy.name)
         detail = f"the client has used up its {policy.capacity} requests, {policy.refill_rate:g} come back a second"
         self._limited = Refusals(partial(Refusal, 429, "rate_limited", detail))
         self._unseen = Refusals(partial(Refusal, 429, "rate_limited", _UNSEEN_DETAIL))
 
-    def try_acquire(self, client: str, now: float) -> Decision | None:
-        """Take a token; None: it cannot be said without asking. HOT."""
-        decision = self._limiter.try_take(self._policy, client, now)
-        if decision is not None:
-            self._decided[decision.allowed] += 1
-        return decision
-
     def acquire(self, client: str, resume: Resume) -> None:
         """Take a token that has to be asked for: it is spent from now on, whoever is still there for the answer."""
-        self._limiter.take(self._policy, client, partial(self._answered, resume))
+        self.limiter.take(self.policy, client, partial(self._answered, resume))
 
     def refusal(self, decision: Decision) -> Refusal:
         """What a decision against a request means to its client. HOT."""
@@ -152,7 +145,7 @@ class RateLimitGate:
         return refusals.after(decision.retry_after)
 
     def _answered(self, resume: Resume, decision: Decision) -> None:
-        self._decided[decision.allowed] += 1
+        self.decided[decision.allowed] += 1
         resume(decision)
 
 
@@ -184,9 +177,10 @@ class Gates:
         if start <= RATE_LIMIT:
             gate = self._rate_limit
             if gate is not None:
-                decision = gate.try_acquire(client, now)
+                decision = gate.limiter.try_take(gate.policy, client, now)
                 if decision is None:
                     return RATE_LIMIT, None, None
+                gate.decided[decision.allowed] += 1
                 if not decision.allowed:
                     return RATE_LIMIT, decision, gate.refusal(decision)
         if start <= BULKHEAD:

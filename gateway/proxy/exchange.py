@@ -393,7 +393,8 @@ class Exchange:
             waiting, self._waiting = self._waiting, None
             self.route.gates.abandon(self._at, waiting)
         self._release(now)
-        self.held.clear()
+        if self.held:
+            self.held.clear()
         self._front.exchange_over(self, now)
 
     # Own header lines.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from gateway.fleet.circuits import CircuitOpen
 from gateway.fleet.circuits import Permit as CircuitPermit
-from gateway.policy.outcome import Outcome
+from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS, Outcome
 from gateway.policy.retry import Facts, Failure, Retry, next_delay, parse_retry_after
 from gateway.proxy.refusal import Refusal, jittered
 from gateway.proxy.upstreams import Endpoint, Upstream
@@ -145,11 +145,11 @@ class Forward:
             if not self._ended:
                 self._end()
                 self._exchange.note("circuit", answer.cause)
-                self._exchange.refuse(self._upstream.left_alone(answer))
+                self._exchange.refuse(self._upstream.left_alone.after(answer.retry_after))
             return
         now = time.monotonic()
         if self._ended:
-            answer.release(Outcome.IGNORED, 0.0, now)
+            answer.release(IGNORED, 0.0, now)
         else:
             self._begin(answer, now)
 
@@ -279,7 +279,7 @@ class Forward:
         if self._ended:
             return
         connection = self._connection
-        self._settle(Outcome.IGNORED, time.monotonic())
+        self._settle(IGNORED, time.monotonic())
         self._end()
         if connection is not None:
             connection.abort()
@@ -320,10 +320,10 @@ class Forward:
             return
         if status >= 500:
             self._answered_badly(status)
-            self._settle(Outcome.FAILURE, now, answered=True)
+            self._settle(FAILURE, now, answered=True)
         elif self._probe:
             # A probe has told what it was sent for; its lease does not wait for a long body.
-            self._settle(Outcome.SUCCESS, now)
+            self._settle(SUCCESS, now)
         self.streaming = True
         if status >= 400 and not exchange.body_done:
             self._stop_body()
@@ -350,14 +350,14 @@ class Forward:
             return
         if status >= 500:
             self._answered_badly(status)
-            self._settle(Outcome.FAILURE, now, answered=True)
+            self._settle(FAILURE, now, answered=True)
         else:
-            self._settle(Outcome.SUCCESS, now)
+            self._settle(SUCCESS, now)
         self._end()
         self._exchange.respond_whole(response, body, now)
 
     def response_end(self) -> None:
-        self._settle(Outcome.SUCCESS, time.monotonic())
+        self._settle(SUCCESS, time.monotonic())
         self._end()
         self._exchange.respond_end()
 
@@ -370,7 +370,7 @@ class Forward:
                 connection.abort()
             self._failed("protocol", "upstream_protocol_error", "a switch of protocols that was not asked for", None)
             return
-        self._settle(Outcome.SUCCESS, now)
+        self._settle(SUCCESS, now)
         self._end()
         self._exchange.open_tunnel(response, connection, early)
 
@@ -431,7 +431,7 @@ class Forward:
         endpoint = self._endpoint
         if endpoint is not None:
             endpoint.ended(outcome, now)
-        if outcome is not Outcome.IGNORED:
+        if outcome is not IGNORED:
             self._front.metrics.attempt(self._upstream.name, elapsed)
         self._exchange.upstream_seconds += now - self._sent_at
 
@@ -484,7 +484,7 @@ class Forward:
             return False
         self._answered_badly(response.status)
         connection = self._connection
-        self._settle(Outcome.FAILURE, now, answered=True)
+        self._settle(FAILURE, now, answered=True)
         if connection is not None:
             connection.discard()
         self._again(retry)
@@ -498,12 +498,12 @@ class Forward:
         if retry is not None and retry.free:
             # The connection had died of old age: the endpoint has done nothing wrong.
             self._free_retry_used = True
-            self._settle(Outcome.IGNORED, now)
+            self._settle(IGNORED, now)
             self.attempt -= 1
         else:
             self._record(category_of_reason(reason), reason, None, detail)
             # A connection that had died of old age says nothing about the upstream, repeated or not.
-            self._settle(Outcome.IGNORED if stale else Outcome.FAILURE, now)
+            self._settle(IGNORED if stale else FAILURE, now)
         if retry is not None:
             self._again(retry)
             return
@@ -526,14 +526,14 @@ class Forward:
     def _truncated(self, detail: str) -> None:
         reason = "upstream_truncated"
         self._record(category_of_reason(reason), reason, self._exchange.status, detail)
-        self._settle(Outcome.FAILURE, time.monotonic())
+        self._settle(FAILURE, time.monotonic())
         self._end()
         self._exchange.note("truncated", detail)
         self._exchange.truncated(reason)
 
     def _no_connection(self, why: str, now: float) -> None:
         """There is none to be had here, and the upstream is not to blame."""
-        self._settle(Outcome.IGNORED, now)
+        self._settle(IGNORED, now)
         self._end()
         self._front.metrics.bulkhead_rejected(self._upstream.name)
         detail = f"upstream {self._upstream.name}: {why}"

@@ -105,7 +105,7 @@ class Front:
                 else:
                     exchange.wait()
                 return None if exchange.finished else exchange
-            refusal = route.upstream.left_alone(answer)
+            refusal = route.upstream.left_alone.after(answer.retry_after)
             noted = said_of_open(answer.cause, limited=decision is not None)
         else:
             noted = said(decision)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from gateway.config.model import EndpointConfig, RouteConfig, UpstreamConfig, UpstreamTls
-from gateway.fleet.circuits import Circuit, CircuitOpen
+from gateway.fleet.circuits import Circuit
 from gateway.policy.balancer import Balancer, LeastInFlight, RoundRobin
 from gateway.policy.budget import RetryBudget
 from gateway.policy.ejection import Ejection
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.policy.outcome import Outcome
+from gateway.policy.outcome import IGNORED, Outcome
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
 from gateway.proxy.admission import Gates
 from gateway.proxy.rate_limit_fields import RateLimitFields
@@ -65,7 +65,7 @@ class Endpoint:
     def ended(self, outcome: Outcome, now: float) -> None:
         """One attempt that had picked this endpoint is over."""
         self.in_flight -= 1
-        if outcome is not Outcome.IGNORED:
+        if outcome is not IGNORED:
             self._ejection.record(self._index, outcome, now)
 
 
@@ -84,7 +84,8 @@ class Upstream:
     ) -> None:
         self.name = config.name
         detail = f"the circuit of upstream {config.name} is open"
-        self._left_alone = Refusals(partial(Refusal, 503, "circuit_open", detail))
+        self.left_alone = Refusals(partial(Refusal, 503, "circuit_open", detail))
+        """What its open circuit means to a client, by the time until it is worth trying again."""
         self.config = config
         self.circuit = circuit
         self.bulkhead = bulkhead
@@ -107,10 +108,6 @@ class Upstream:
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name} {self.circuit.state.value} in_flight={self.bulkhead.in_flight}>"
-
-    def left_alone(self, answer: CircuitOpen) -> Refusal:
-        """What its open circuit means to a client. HOT."""
-        return self._left_alone.after(answer.retry_after)
 
     def pick(self, now: float, tried: Collection[Endpoint]) -> Endpoint:
         """The endpoint for the next attempt, if possible one that was not tried."""

@@ -20,7 +20,7 @@ _POSITIONAL = frozenset({"client", "method", "target", "status", "duration_ms", 
 
 
 Known = dict[str, object]
-LoggedRefusal = tuple[bytes, bytes] | tuple[Known, int, Mapping[str, str], str]
+LoggedRefusal = tuple[bytes, bytes, None] | tuple[Known, int, tuple[Mapping[str, str], str]]
 """What stands before the duration and behind it; or what the line is made of, for people."""
 
 
@@ -115,22 +115,23 @@ class AccessLog:
     ) -> "LoggedRefusal":
         """The part of a line that the refusals of a request that comes again and again share, for `refusal`."""
         if not isinstance(prepared, bytes):
-            return prepared, status, decisions, reason
+            return prepared, status, (decisions, reason)
         return (
             b'",%b,"endpoint":"","status":%d,"bytes_in":0,"bytes_out":0,"duration_ms":' % (prepared, status),
             b',"upstream_ms":0.000,"attempts":0,"decisions":%b,"reason":"%b"}\n'
             % (orjson.dumps(decisions), reason.encode()),
+            None,
         )
 
     def refusal(
         self, prepared: "LoggedRefusal", request_id: bytes, correlation_id: bytes, seconds: float, now: float
     ) -> None:
         """HOT. The line of a request that was refused before anything became of it."""
-        if len(prepared) == 4:
-            known, status, decisions, reason = prepared
+        if prepared[2] is not None:
+            known, status, (decisions, reason) = prepared
             self.exchange(known, request_id, correlation_id, "", status, 0, 0, seconds, 0.0, 0, decisions, reason, now)
             return
-        before, behind = prepared
+        before, behind, _ = prepared
         self._write_line(
             b"".join(
                 (

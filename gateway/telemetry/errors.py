@@ -124,7 +124,12 @@ class ErrorLog:
             kind.cells.failed_request(now)
             return
         kind.count(now, kind.category)
-        self._keep((wall, request_id, correlation_id, message, kind.told))
+        # `_keep`, in place: one call less for each refusal.
+        raw = wall, request_id, correlation_id, message, kind.told
+        self.recorded += 1
+        self._records.append(raw)
+        if self._on_record is not None:
+            self._on_record(_record(raw))
 
     def over(self, service: str, reason: str, status: int, now: float) -> None:
         """A request for `service` ("": none) is over that was not refused and did not simply end well: it has a

@@ -52,7 +52,7 @@ class State(Enum):
     GONE = "gone"
 
 
-# HOT: looking up a member of an enum costs as much as a dictionary.
+# HOT: looking up a member of an enum costs as much as a call.
 _HEAD, _BODY, _WAIT, _DRAIN, _LINGER, _GONE = State
 _CARRYING = (_BODY, _WAIT)
 

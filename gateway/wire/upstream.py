@@ -32,6 +32,8 @@ _DISCARD_BYTES = 65_536
 _DISCARD_TIME = 1.0
 _MAX_INFORMATIONAL = 16
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
+# HOT: looking up a member of an enum costs as much as a call.
+_NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
 
 
 class Loss(Enum):
@@ -124,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._request_open = False
         self._in_body = False
         self._partial = b""
-        self._framing = Framing.NONE
+        self._framing = _NONE
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._keep_alive = False
@@ -246,7 +248,7 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is None:
             return
         if self._in_body:
-            if self._framing is Framing.CLOSE and exc is None:
+            if self._framing is _CLOSE and exc is None:
                 self._sink = None
                 self._in_body = False
                 sink.response_end()
@@ -315,21 +317,21 @@ class UpstreamConnection(asyncio.Protocol):
         framing = response.framing
         self._keep_alive = response.keep_alive
         self._framing = framing
-        if len(data) == response.length and (framing is Framing.LENGTH or framing is Framing.NONE):
+        if len(data) == response.length and (framing is _LENGTH or framing is _NONE):
             self._done(b"")
             sink.response_whole(response, data)
             return
         self._in_body = True
-        if framing is Framing.LENGTH:
+        if framing is _LENGTH:
             self._remaining = response.length
-        elif framing is Framing.CHUNKED:
+        elif framing is _CHUNKED:
             self._decoder = ChunkedDecoder()
         sink.response_head(response)
         # The sink may have discarded or closed the connection; who reads on is whoever it left.
         after = self._sink
         if after is None:
             return
-        if framing is Framing.NONE:
+        if framing is _NONE:
             self._done(data)
             after.response_end()
         elif data:
@@ -359,14 +361,14 @@ class UpstreamConnection(asyncio.Protocol):
             if self._discard_left < 0:
                 self.abort()
                 return
-        if framing is Framing.LENGTH:
+        if framing is _LENGTH:
             remaining = self._remaining - len(data)
             if remaining <= 0:
                 done = True
                 if remaining < 0:
                     data, rest = data[:remaining], data[remaining:]
             self._remaining = remaining
-        elif framing is Framing.CHUNKED:
+        elif framing is _CHUNKED:
             decoder = self._decoder
             assert decoder is not None  # noqa: S101 - set with the framing
             data, rest = decoder.feed(data)
