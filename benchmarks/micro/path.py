@@ -105,7 +105,7 @@ def _rate_limit_fields() -> Case:
 def _problem() -> Case:
     detail = "the client has used up its 50 requests, 20 come back a second"
     problem = Problem("gateway", 429, "rate_limited", detail, retry_after=2)
-    return lambda: problem.render(_REQUEST_ID, b"", _NOW)
+    return lambda: problem.render(_REQUEST_ID, b"", _NOW, False)
 
 
 def _metrics() -> Case:
@@ -145,7 +145,7 @@ def _refusal_log() -> Case:
     prepared = log.prepare_refusal(known, 429, {"rate_limit": "limited"}, "rate_limited")
 
     def write() -> None:
-        log.refusal(prepared, _REQUEST_ID, _REQUEST_ID, 0.000012, _NOW)
+        log.refusal(prepared, _REQUEST_ID, _REQUEST_ID, _NOW)
         lines.clear()
 
     return write

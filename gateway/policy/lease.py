@@ -364,7 +364,7 @@ class LeaseTable(Generic[W]):
         granted = grant.granted
         while waiting and granted:
             granted -= 1
-            decided.append((waiting.popleft(), Decision(True, pool, 0.0, grant.reset_after)))
+            decided.append((waiting.popleft(), _new(Decision, (True, pool, 0.0, grant.reset_after))))
         while waiting and account.tokens and now < account.lease_end:
             account.tokens -= 1
             decided.append((waiting.popleft(), Decision(True, pool + account.tokens, 0.0, grant.reset_after)))
@@ -453,7 +453,9 @@ class LeaseTable(Generic[W]):
 
 def _forgettable(account: Account[W], now: float) -> bool:
     return (
-        now >= max(account.since + MEMORY, account.lease_end, account.ask_at)
+        now >= account.since + MEMORY
+        and now >= account.lease_end
+        and now >= account.ask_at
         and not account.lease_id
         and account.book.level(account, now) >= account.policy.capacity
     )

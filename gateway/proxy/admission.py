@@ -137,16 +137,12 @@ class RateLimitGate:
 
     def acquire(self, client: str, resume: Resume) -> None:
         """Take a token that has to be asked for: it is spent from now on, whoever is still there for the answer."""
-        self.limiter.take(self.policy, client, partial(self._answered, resume))
+        self.limiter.take(self.policy, client, resume)
 
     def refusal(self, decision: Decision) -> Refusal:
         """What a decision against a request means to its client. HOT."""
         refusals = self._unseen if decision is REFUSED_UNSEEN else self._limited
         return refusals.after(decision.retry_after)
-
-    def _answered(self, resume: Resume, decision: Decision) -> None:
-        self.decided[decision.allowed] += 1
-        resume(decision)
 
 
 Answer = LimitGate | Decision | Refusal
@@ -212,10 +208,12 @@ class Gates:
             return None
         return self._limit(at).acquire(resume)
 
-    def refusal(self, decision: Decision) -> Refusal:
-        """What a decision against a request that has waited for it means to its client."""
-        assert self._rate_limit is not None  # noqa: S101 - who else has decided?
-        return self._rate_limit.refusal(decision)
+    def decided(self, decision: Decision) -> Refusal | None:
+        """The rate limit has answered one that has waited for it. Returns what that means if it is a no."""
+        gate = self._rate_limit
+        assert gate is not None  # noqa: S101 - who else has decided?
+        gate.decided[decision.allowed] += 1
+        return None if decision.allowed else gate.refusal(decision)
 
     def abandon(self, at: int, waiting: object) -> None:
         if isinstance(waiting, Waiter):

@@ -146,19 +146,18 @@ class Exchange:
         """The gate has answered."""
         self._waiting = None
         now = time.monotonic()
+        gates = self.route.gates
+        refusal = answer if isinstance(answer, Refusal) else None
+        if isinstance(answer, Decision):
+            refusal = gates.decided(answer)
+            self._decided(answer)
         if self.finished:
             if isinstance(answer, LimitGate):
                 answer.release(now)
             return
-        gates = self.route.gates
-        if isinstance(answer, Refusal):
-            self.refuse(answer)
+        if refusal is not None:
+            self.refuse(refusal)
             return
-        if isinstance(answer, Decision):
-            self._decided(answer)
-            if not answer.allowed:
-                self.refuse(gates.refusal(answer))
-                return
         passed = self._at + 1
         at, decision, refusal = gates.look(self.plan.client, now, passed)
         self._decided(decision)
@@ -320,7 +319,7 @@ class Exchange:
             more += date_line(time.time())
         self._finish(now)
         whole = b"".join((response.head, b"X-Request-ID: ", self.request_id, b"\r\n", more, b"\r\n", body))
-        connection.answer(whole, now, keep_alive=keep_alive)
+        connection.answer(whole, now, keep_alive)
 
     def truncated(self, reason: str) -> None:
         """The upstream failed within the body: the client must not take what it got for the whole."""

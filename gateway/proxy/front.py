@@ -1,7 +1,6 @@
 """The front: what a listener's connections hand their requests to (`gateway.wire.front.Front`).
 
-It knows every route and gate, makes an exchange of each request, writes the heads that go upstream and the refusals
-that come back, and keeps the account of what is in flight."""
+It plans each request, has it refused at once or makes an exchange of it, and keeps the account of what is in flight."""
 
 import asyncio
 import random

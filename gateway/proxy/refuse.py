@@ -67,25 +67,29 @@ class Refuser:
         refusal: Refusal,
         decision: Decision | None,
         decisions: Mapping[str, str],
-        started: float,
+        now: float,
     ) -> None:
-        """A request that never becomes an exchange. HOT."""
-        now, wall = time.monotonic(), time.time()
+        """A request that never becomes an exchange, which counts as having taken no time. HOT."""
+        wall = time.time()
         reply = plan.replies.get(refusal)
         if reply is None or reply.decisions is not decisions:
             reply = self._reply(plan, refusal, decisions)
         fields = request.fields
         request_id = fields.request_id or self._ids.new()
         correlation_id = fields.correlation_id or request_id
-        seconds = now - started
         route = plan.route
-        route.cells.exchange(request.method, refusal.status, seconds)
+        route.cells.refused_at_once(request.method, refusal.status)
         self._errors.refused(reply.kind, request_id, correlation_id, refusal.detail, now, wall)
         if self._log is not None and reply.logged is not None:
-            self._log.refusal(reply.logged, request_id, correlation_id, seconds, wall)
+            self._log.refusal(reply.logged, request_id, correlation_id, wall)
+        # From here on as in `exchange`.
+        self._refusals[refusal.reason] += 1
         lines = b"" if decision is None else route.rate_lines(decision)
-        close = refusal.close or request.expect_continue
-        self._answer(connection, request, refusal.reason, reply.problem, request_id, lines, now, wall, close)
+        keep_alive = connection.reusable and not (refusal.close or request.expect_continue)
+        if not keep_alive or not request.minor:
+            lines += connection_line(keep_alive)
+        response = reply.problem.render(request_id, lines, wall, request.method == "HEAD")
+        connection.answer(response, now, keep_alive)
 
     def exchange(
         self,
@@ -98,11 +102,14 @@ class Refuser:
         *,
         close: bool,
     ) -> None:
-        """An exchange that is over, and recorded but for what only refusals are recorded by. `lines` are header lines
+        """An exchange that is over, and recorded but for what only refusals are counted in. `lines` are header lines
         besides those of the refusal."""
-        problem = refusal.problem(self._via_name)
-        close = close or refusal.close
-        self._answer(connection, request, refusal.reason, problem, request_id, lines, now, time.time(), close)
+        self._refusals[refusal.reason] += 1
+        keep_alive = connection.reusable and not (refusal.close or close)
+        if not keep_alive or not request.minor:
+            lines += connection_line(keep_alive)
+        response = refusal.problem(self._via_name).render(request_id, lines, time.time(), request.method == "HEAD")
+        connection.answer(response, now, keep_alive)
 
     def connection(self, connection: ServerConnection, refusal: Refusal) -> None:
         """What never became a request: there is nothing to name but who sent it and what was wrong. It closes."""
@@ -116,8 +123,8 @@ class Refuser:
             entry = {"request_id": request_id.decode(), "client": connection.peer, "status": status, "attempts": 0}
             self._log.write({**entry, "reason": reason}, wall)
         self._refusals[reason] += 1
-        response = refusal.problem(self._via_name).render(request_id, _CLOSE, wall)
-        connection.answer(response, now, keep_alive=False)
+        response = refusal.problem(self._via_name).render(request_id, _CLOSE, wall, False)
+        connection.answer(response, now, False)
 
     def _reply(self, plan: Plan, refusal: Refusal, decisions: Mapping[str, str]) -> Reply:
         status, reason = refusal.status, refusal.reason
@@ -128,25 +135,3 @@ class Refuser:
             plan.replies.clear()
         reply = plan.replies[refusal] = Reply(kind, refusal.problem(self._via_name), logged, decisions)
         return reply
-
-    def _answer(
-        self,
-        connection: ServerConnection,
-        request: Request,
-        reason: str,
-        problem: Problem,
-        request_id: bytes,
-        lines: bytes,
-        now: float,
-        wall: float,
-        close: bool,
-    ) -> None:
-        """HOT."""
-        self._refusals[reason] += 1
-        keep_alive = connection.reusable and not close
-        if not keep_alive:
-            lines += _CLOSE
-        elif not request.minor:
-            lines += _KEEP_ALIVE
-        response = problem.render(request_id, lines, wall, head_only=request.method == "HEAD")
-        connection.answer(response, now, keep_alive=keep_alive)

@@ -5,13 +5,14 @@ A bucket is the hash `{prefix}:rate-limit:{client}` for the policy named "defaul
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.policy.lease import GRACE, LEASE_SHARE, LEASE_TIME
 from gateway.store.port import Ask, Grant, StoreUnavailable
 from gateway.store.redis_client import Arg, RedisClient, script
 
 FIELDS = 8
+_new: Callable[[type[Grant], tuple[int | float, ...]], Grant] = tuple.__new__  # half of what Grant's own costs
 
 
 class RedisBuckets:
@@ -21,7 +22,7 @@ class RedisBuckets:
         if not replica or set(replica) & set(":,"):
             raise ValueError(f"not a replica's name: {replica!r}")
         self._client = client
-        self._prefix = f"{prefix}:rate-limit:"
+        self._prefix = f"{prefix}:rate-limit:".encode()
         self._script = script("take")
         self._head: tuple[Arg, ...] = (
             replica,
@@ -43,9 +44,10 @@ class RedisBuckets:
             raise StoreUnavailable("Redis answered something else than asked")
         return [_grant(answer[i : i + FIELDS]) for i in range(0, len(answer), FIELDS)]
 
-    def _key(self, ask: Ask) -> str:
+    def _key(self, ask: Ask) -> bytes:
+        # Bytes: what is none yet costs redis-py a microsecond to encode.
         name = ask.policy.name
-        return self._prefix + (ask.client if name == "default" else f"{name}:{ask.client}")
+        return self._prefix + (ask.client if name == "default" else f"{name}:{ask.client}").encode()
 
 
 def _packed(asks: Sequence[Ask]) -> bytes:
@@ -58,14 +60,17 @@ def _packed(asks: Sequence[Ask]) -> bytes:
 
 def _grant(fields: Sequence[int]) -> Grant:
     granted, leased, lease_id, remaining, retry_after, reset_after, held, held_time = fields
-    return Grant(
-        granted,
-        leased,
-        lease_id,
-        LEASE_TIME,
-        remaining / 1e6,
-        retry_after / 1e6,
-        reset_after / 1e6,
-        held,
-        held_time / 1e6,
+    return _new(
+        Grant,
+        (
+            granted,
+            leased,
+            lease_id,
+            LEASE_TIME,
+            remaining / 1e6,
+            retry_after / 1e6,
+            reset_after / 1e6,
+            held,
+            held_time / 1e6,
+        ),
     )

@@ -39,6 +39,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from gateway.config.model import RedisConfig
 from gateway.store.port import StoreUnavailable
 
+Key = bytes | str
 Arg = bytes | str | int | float
 T = TypeVar("T")
 
@@ -97,7 +98,7 @@ class RedisClient:
         """Whether the keys of one call must share a slot."""
         return self._config.mode == "cluster"
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Any:
+    async def run(self, script: Script, keys: Sequence[Key], args: Sequence[Arg]) -> Any:
         """Run a script (EVALSHA, EVAL once where the server does not know it). Raises only `StoreUnavailable`.
 
         On a cluster the keys must share a slot. A call that ended in `StoreUnavailable` may or may not have run, now or
@@ -112,7 +113,7 @@ class RedisClient:
 
         return await self._bounded(script.name, call)
 
-    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Arg]]]) -> list[Any]:
+    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[Key], Sequence[Arg]]]) -> list[Any]:
         """Run a script for several sets of keys in one round trip (a pipeline; on a cluster one for each node).
 
         Answers in order. One that fails fails them all, though the others may have run. Raises only `StoreUnavailable`.

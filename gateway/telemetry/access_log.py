@@ -20,8 +20,8 @@ _POSITIONAL = frozenset({"client", "method", "target", "status", "duration_ms", 
 
 
 Known = dict[str, object]
-LoggedRefusal = tuple[bytes, bytes, None] | tuple[Known, int, tuple[Mapping[str, str], str]]
-"""What stands before the duration and behind it; or what the line is made of, for people."""
+LoggedRefusal = bytes | tuple[Known, int, Mapping[str, str], str]
+"""What stands behind the ids; or what the line is made of, for people."""
 
 
 class AccessLog:
@@ -115,37 +115,24 @@ class AccessLog:
     ) -> "LoggedRefusal":
         """The part of a line that the refusals of a request that comes again and again share, for `refusal`."""
         if not isinstance(prepared, bytes):
-            return prepared, status, (decisions, reason)
+            return prepared, status, decisions, reason
         return (
-            b'",%b,"endpoint":"","status":%d,"bytes_in":0,"bytes_out":0,"duration_ms":' % (prepared, status),
-            b',"upstream_ms":0.000,"attempts":0,"decisions":%b,"reason":"%b"}\n'
-            % (orjson.dumps(decisions), reason.encode()),
-            None,
+            b'",%b,"endpoint":"","status":%d,"bytes_in":0,"bytes_out":0,"duration_ms":0.000,"upstream_ms":0.000,'
+            b'"attempts":0,"decisions":%b,"reason":"%b"}\n'
+            % (prepared, status, orjson.dumps(decisions), reason.encode())
         )
 
-    def refusal(
-        self, prepared: "LoggedRefusal", request_id: bytes, correlation_id: bytes, seconds: float, now: float
-    ) -> None:
-        """HOT. The line of a request that was refused before anything became of it."""
-        if prepared[2] is not None:
-            known, status, (decisions, reason) = prepared
-            self.exchange(known, request_id, correlation_id, "", status, 0, 0, seconds, 0.0, 0, decisions, reason, now)
-            return
-        before, behind, _ = prepared
-        self._write_line(
-            b"".join(
-                (
-                    self._time(now),
-                    b'"request_id":"',
-                    request_id,
-                    b'","correlation_id":"',
-                    correlation_id,
-                    before,
-                    b"%.3f" % (seconds * 1000.0),
-                    behind,
+    def refusal(self, prepared: "LoggedRefusal", request_id: bytes, correlation_id: bytes, now: float) -> None:
+        """HOT. The line of a request that was refused before anything became of it, so it took no time."""
+        if isinstance(prepared, bytes):
+            self._write_line(
+                b"".join(
+                    (self._time(now), b'"request_id":"', request_id, b'","correlation_id":"', correlation_id, prepared)
                 )
             )
-        )
+            return
+        known, status, decisions, reason = prepared
+        self.exchange(known, request_id, correlation_id, "", status, 0, 0, 0.0, 0.0, 0, decisions, reason, now)
 
     def write(self, entry: dict[str, object], now: float) -> None:
         """A line about what never became an exchange. `entry` has at least one key and no `time`; it is neither changed

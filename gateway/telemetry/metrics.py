@@ -56,6 +56,15 @@ class RouteCells:
         duration.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
         duration.total += seconds
 
+    def refused_at_once(self, method: str, status: int) -> None:
+        """HOT. One request that was refused as soon as it had come: it took no time."""
+        try:
+            self.counts[method, status] += 1
+        except KeyError:
+            key = _bounded(method, status)
+            self.counts[key] = self.counts.get(key, 0) + 1
+        self.duration.buckets[0] += 1
+
 
 class Metrics:
     """One per process. Methods marked HOT run for each request and neither allocate nor raise.

@@ -91,7 +91,7 @@ class Problem:
         self._fields = fields.encode() + extra
         self._usual = self._up_to_id(_ID_LENGTH)
 
-    def render(self, request_id: bytes, extra: bytes, now: float, *, head_only: bool = False) -> bytes:
+    def render(self, request_id: bytes, extra: bytes, now: float, head_only: bool) -> bytes:
         """The whole response. `extra` are complete header lines, `request_id` is printable without quote and backslash,
         `now` in seconds since the epoch. HOT."""
         fields = self._usual if len(request_id) == _ID_LENGTH else self._up_to_id(len(request_id))

@@ -243,7 +243,7 @@ class ServerConnection(asyncio.Protocol):
                 self._touch()
             self._read_or_not()
 
-    def answer(self, response: bytes, now: float, *, keep_alive: bool) -> None:
+    def answer(self, response: bytes, now: float, keep_alive: bool) -> None:
         """Write a whole response and finish the request. HOT."""
         self._transport.write(response)
         if keep_alive and self.state is _WAIT:

@@ -153,6 +153,22 @@ def test_the_route_of_nothing_shares_its_series_with_a_route_called_none() -> No
     assert value(metrics, "http_requests_total", service="gateway", method="GET", route="none", status="404") == 2
 
 
+def test_a_request_refused_at_once_is_counted_like_any_other_and_took_no_time() -> None:
+    metrics = make()
+    for status in (429, 429, 777):
+        metrics.route("api").refused_at_once("GET", status)
+    found = samples(metrics)
+    by_status = {
+        dict(labels)["status"]: count
+        for (name, labels), count in found.items()
+        if name == "http_requests_total" and ("route", "api") in labels
+    }
+    assert by_status == {"200": 0, "429": 2, "other": 1}
+    assert value(metrics, "http_request_duration_seconds_count", route="api") == 3
+    assert value(metrics, "http_request_duration_seconds_bucket", route="api", le="0.001") == 3
+    assert value(metrics, "http_request_duration_seconds_sum", route="api") == 0
+
+
 def test_names_that_were_not_configured_get_their_series_when_first_seen() -> None:
     metrics = make()
     metrics.route("new").exchange("GET", 200, 0.01)
