@@ -140,8 +140,14 @@ class SharedCircuit(LocalCircuit):
         self.look_at = float("inf")
 
     def try_acquire(self, now: float) -> Permit | CircuitOpen | None:  # HOT
-        permit = self._breaker.permit
-        return permit if permit is not None else self._try_unclosed(now)
+        breaker = self._breaker
+        permit = breaker.permit
+        if permit is not None:
+            return permit
+        if self._fleet is OPEN and self._link.up and now < breaker.until:
+            # As below, for the state that refuses most.
+            return _new(CircuitOpen, (breaker.until - now, breaker.cause))
+        return self._try_unclosed(now)
 
     def acquire(self, resume: Callable[[Permit | CircuitOpen], None]) -> None:
         verdict = self.try_acquire(self._clock())
@@ -181,8 +187,7 @@ class SharedCircuit(LocalCircuit):
         return self._fleet is not CLOSED and (link.up or self._clock() - link.since < GRACE)
 
     def _mirrored_wait(self, now: float) -> float:
-        wait = self._breaker.until - now
-        wait = max(0.0, wait)
+        wait = max(0.0, self._breaker.until - now)
         return probe_wait(wait, self._probe_time) if self._fleet is HALF_OPEN else wait
 
     def _try_unclosed(self, now: float) -> Permit | CircuitOpen | None:
@@ -193,7 +198,7 @@ class SharedCircuit(LocalCircuit):
             return UNCOUNTED
         wait = self._mirrored_wait(now)
         if wait > 0.0:
-            return _new(CircuitOpen, (wait, breaker.cause))
+            return CircuitOpen(wait, breaker.cause)
         if self._leasing or self._fleet is FORCED_OPEN or not self._link.up:
             return CircuitOpen(PROBE_PATIENCE, breaker.cause)
         return None

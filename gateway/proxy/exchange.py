@@ -417,6 +417,6 @@ def said(decision: Decision | None) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=64)
-def said_of_open(cause: str, *, limited: bool) -> Mapping[str, str]:
+def said_of_open(cause: str, limited: bool) -> Mapping[str, str]:
     """What an open circuit decided, after the rate limit had allowed the request if it is `limited`."""
     return {**(_ALLOWED if limited else _NOTHING), "circuit": cause}

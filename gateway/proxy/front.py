@@ -104,8 +104,9 @@ class Front:
                 else:
                     exchange.wait()
                 return None if exchange.finished else exchange
-            refusal = route.upstream.left_alone.after(answer.retry_after)
-            noted = said_of_open(answer.cause, limited=decision is not None)
+            retry_after, cause = answer
+            refusal = route.upstream.left_alone.after(retry_after)
+            noted = said_of_open(cause, decision is not None)
         else:
             noted = said(decision)
         self.refuse.at_once(connection, request, plan, refusal, decision, noted, now)
