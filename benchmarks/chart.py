@@ -44,17 +44,21 @@ def write_png(path: Path, sections: Sequence[Section]) -> bool:
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.5), layout="constrained")
     names = [name for name, _, _ in costs][::-1]
     own = [cpu for _, cpu, _ in costs][::-1]
+    in_redis = [redis for _, _, redis in costs][::-1]
     left.barh(names, own, color=[_OURS if name == "gateway" else _OTHERS for name in names])
-    left.barh(names, [redis for _, _, redis in costs][::-1], left=own, color=_REDIS, label="Redis")
+    behind = left.barh(names, in_redis, left=own, color=_REDIS, label="Redis")
+    said = [
+        f"{cpu:.1f}" if redis < 1.0 else f"{cpu:.1f} + {redis:.1f}" for cpu, redis in zip(own, in_redis, strict=True)
+    ]
+    left.bar_label(behind, labels=said, padding=3)
     left.set_xlabel("CPU µs per request, one hot client")
     left.legend(loc="lower right", frameon=False)
-    right.barh([name for name, _ in ratios][::-1], [ratio for _, ratio in ratios][::-1], color=_OURS)
+    ours = right.barh([name for name, _ in ratios][::-1], [ratio for _, ratio in ratios][::-1], color=_OURS)
+    right.bar_label(ours, fmt="%.1f", padding=3)
     right.axvline(1.0, color=_OTHERS, linewidth=1)
     right.set_xlabel("gateway: CPU per request as a multiple of nginx, same round")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-        for bars in axes.containers[:1]:
-            axes.bar_label(bars, fmt="%.1f", padding=3)
     figure.savefig(path, dpi=120)
     plt.close(figure)
     return True

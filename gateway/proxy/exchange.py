@@ -135,7 +135,10 @@ class Exchange:
     def wait(self) -> None:
         """For the gate that could not answer at once."""
         self.hold_body()
-        self._waiting = self.route.gates.wait(self._at, self.plan.client, self._admitted)
+        waiting = self.route.gates.wait(self._at, self.plan.client, self._admitted)
+        if waiting is not None:
+            # Not unless: the gate may have answered meanwhile, and the next one be waited for.
+            self._waiting = waiting
 
     def go(self, answer: CircuitPermit | CircuitOpen | None, now: float) -> None:
         """Every gate is passed; `answer` is the circuit's."""
