@@ -142,10 +142,10 @@ def _refusal_log() -> Case:
     known = log.prepare(
         {"client": _PEER, "method": "GET", "target": "/proxy/ok", "route": "proxy", "upstream": "default"}
     )
-    prepared = log.prepare_refusal(known, 429, {"rate_limit": "limited"}, "rate_limited")
+    refusal = log.prepare_refusal(429, {"rate_limit": "limited"}, "rate_limited")
 
     def write() -> None:
-        log.refusal(prepared, _REQUEST_ID, _REQUEST_ID, _NOW)
+        log.refusal(known, refusal, _REQUEST_ID, _REQUEST_ID, _NOW)
         lines.clear()
 
     return write

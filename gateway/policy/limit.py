@@ -53,6 +53,12 @@ class ConcurrencyLimit:
         return len(self._queue)
 
     @property
+    def queue_full(self) -> bool:
+        """Whether `enqueue` would say no."""
+        settings = self.settings
+        return len(self._queue) >= settings.max_queue or settings.queue_timeout <= 0.0
+
+    @property
     def next_deadline(self) -> float | None:
         """When `expire` is next worth calling; it may lie in the past."""
         if self._overdue:
@@ -84,7 +90,7 @@ class ConcurrencyLimit:
         if self.in_flight < self.limit:
             raise RuntimeError("a slot is free")
         settings = self.settings
-        if len(self._queue) >= settings.max_queue or settings.queue_timeout <= 0.0:
+        if self.queue_full:
             return None
         waiter = Waiter(payload, now + settings.queue_timeout)
         self._queue[waiter] = None

@@ -3,7 +3,7 @@ route has one, the bulkhead of the upstream.
 
 `Gates.look` goes through them as far as they answer at once, and takes a token on its way; places are taken only by
 `enter`, when nothing else is against the request, so that refusing has nothing to give back. A gate that cannot answer
-is waited for: `wait` calls `resume` once, later, and what waits can be given up with `abandon`.
+is waited for: `wait` calls `resume` once, perhaps at once, and what waits can be given up with `abandon`.
 """
 
 import asyncio
@@ -39,21 +39,20 @@ class LimitGate:
         self._refuse = refuse
         self._loop = loop
         self._clock = clock
-        self._queues = limit.settings.max_queue > 0
+        self._beyond = "queue_full" if limit.settings.max_queue > 0 else "in_flight"
         self._timer: asyncio.TimerHandle | None = None
 
     def full(self) -> Refusal | None:
         """What that means to a request that has come; None: it may wait. HOT."""
-        return None if self._queues else self._refuse("in_flight")
+        return self._refuse(self._beyond) if self.limit.queue_full else None
 
-    def acquire(self, resume: Resume) -> Waiter | None:
-        """Wait for a place, right after the limit was found full: `resume` is called with this gate, whose place is to
-        be released then, or with a refusal."""
+    def acquire(self, resume: Resume) -> Waiter:
+        """Wait for a place, right after `full` has said that this is possible (nothing may be awaited in between):
+        `resume` is called with this gate, whose place is to be released then, or with a refusal."""
         waiter = self.limit.enqueue(resume, self._clock())
         if waiter is None:
-            self._loop.call_soon(resume, self._refuse("queue_full"))
-        else:
-            self._arm()
+            raise RuntimeError("the queue is full")
+        self._arm()
         return waiter
 
     def release(self, now: float) -> None:
@@ -187,11 +186,10 @@ class Gates:
 
     def enter(self, start: int, end: int) -> None:
         """Take the places between, right after `look` has found them free (nothing may be awaited in between). HOT."""
-        # ConcurrencyLimit.try_acquire, in place.
         if start == IN_FLIGHT < end:
-            self._in_flight.limit.in_flight += 1
+            self._in_flight.limit.try_acquire()
         if start <= BULKHEAD < end:
-            self._bulkhead.limit.in_flight += 1
+            self._bulkhead.limit.try_acquire()
 
     def leave(self, end: int, now: float) -> None:
         """Give back the places of a request that has come to `end`. HOT."""

@@ -420,6 +420,6 @@ def said(decision: Decision | None) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=64)
-def said_of_open(cause: str, limited: bool) -> Mapping[str, str]:
-    """What an open circuit decided, after the rate limit had allowed the request if it is `limited`."""
-    return {**(_ALLOWED if limited else _NOTHING), "circuit": cause}
+def said_of_open(cause: str, allowed: bool) -> Mapping[str, str]:
+    """What an open circuit decided, after a rate limit, if there is one, had `allowed` the request."""
+    return {**(_ALLOWED if allowed else _NOTHING), "circuit": cause}

@@ -4,8 +4,6 @@ A plan is a pure function of the head's bytes, the peer and the configuration. C
 object for the same bytes (gateway.wire.server_connection), and the plan stays with it.
 """
 
-from typing import TYPE_CHECKING
-
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.refusal import Refusal
@@ -13,14 +11,13 @@ from gateway.proxy.upstreams import Route
 from gateway.telemetry.access_log import AccessLog, Known
 from gateway.wire.request import Request, RequestError
 
-if TYPE_CHECKING:
-    from gateway.proxy.refuse import Reply
+_NOT_FOUND = Refusal(404, "not_found", "no route matches this host and path")
 
 
 class Plan:
     """`head` is the request head for the upstream up to the ids, `objection` what speaks against the request whatever
     the state of the gateway. `tunnel` says that it asks for a WebSocket where the route has them; with one or the other
-    the request is `unusual`. `replies` is for whoever refuses.
+    the request is `unusual`.
     """
 
     __slots__ = (
@@ -31,7 +28,6 @@ class Plan:
         "method",
         "objection",
         "origin",
-        "replies",
         "route",
         "target",
         "tunnel",
@@ -46,7 +42,6 @@ class Plan:
         self.target = request.target.decode("utf-8", "backslashreplace")
         self.idempotent = request.method in IDEMPOTENT_METHODS or request.fields.idempotency_key is not None
         self.method = request.method
-        self.replies: dict[Refusal, Reply] = {}
         self._known: Known | bytes | None = None
         self.tunnel = False
         self.head = b""
@@ -99,7 +94,7 @@ class Plan:
 def objection(route: Route | None, request: Request, identification: Identification, via_name: str) -> Refusal | None:
     """What speaks against a request from its head alone."""
     if route is None:
-        return Refusal(404, "not_found", "no route matches this host and path")
+        return _NOT_FOUND
     if route.methods is not None and request.method not in route.methods:
         allow = f"Allow: {route.allow}\r\n".encode()
         return Refusal(405, "method_not_allowed", f"the route {route.name} takes {route.allow}", extra=allow)

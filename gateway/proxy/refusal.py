@@ -4,18 +4,17 @@ import math
 import random
 from collections.abc import Callable
 
-from gateway.wire.problem import Problem
-
-_KEPT = 128
+# The jitter of the longest `Retry-After` that can be configured makes 721.
+_KEPT = 1024
 
 
 class Refusal:
     """`reason` is the stable word of docs/behaviour.md. `retry_after` in whole seconds, at least 1, jitter included.
     `error` is an RFC 9209 error type where the reason's usual one would be less than the truth. `extra` are complete
-    header lines. Never changed: who refuses often keeps what it refuses with, and so does `problem`.
+    header lines. Never changed: who refuses often keeps what it refuses with; `manner` is for whoever says it.
     """
 
-    __slots__ = ("_problem", "close", "detail", "error", "extra", "reason", "retry_after", "status")
+    __slots__ = ("close", "detail", "error", "extra", "manner", "reason", "retry_after", "status")
 
     def __init__(
         self,
@@ -35,25 +34,10 @@ class Refusal:
         self.error = error
         self.extra = extra
         self.close = close
-        self._problem: Problem | None = None
+        self.manner: object = None
 
     def __repr__(self) -> str:
         return f"<Refusal {self.status} {self.reason}: {self.detail}>"
-
-    def problem(self, proxy: str) -> Problem:
-        """How the one proxy of this process says it. HOT."""
-        problem = self._problem
-        if problem is None:
-            problem = self._problem = Problem(
-                proxy,
-                self.status,
-                self.reason,
-                self.detail,
-                retry_after=self.retry_after,
-                error=self.error,
-                extra=self.extra,
-            )
-        return problem
 
 
 STOPPING = Refusal(503, "draining", "the gateway is stopping", 1, close=True)
@@ -70,7 +54,8 @@ class Refusals:
 
     def after(self, seconds: float) -> Refusal:
         """The one whose client may come back after `seconds`, rounded up (RFC 9110 section 10.2.3), at least 1. HOT."""
-        whole = math.ceil(seconds) or 1
+        whole = math.ceil(seconds)
+        whole = max(whole, 1)
         refusal = self._kept.get(whole)
         if refusal is None:
             if len(self._kept) >= _KEPT:

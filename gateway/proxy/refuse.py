@@ -1,8 +1,8 @@
 """Refusing: how it is counted, logged and answered.
 
 The client that is refused is often the one that hurries, so a refusal has to be much cheaper than what it refuses. A
-request that is refused at once never becomes an exchange, and what the answers of one refusal to the same request head
-have in common is made once (`Reply`).
+request that is refused at once never becomes an exchange, and what all answers of one refusal have in common is made
+once (`Manner`).
 """
 
 import time
@@ -19,9 +19,6 @@ from gateway.wire.problem import Problem
 from gateway.wire.request import Request
 from gateway.wire.server_connection import ServerConnection
 
-# Of one request head: as many as the jitter of `Retry-After` makes, and what the gates say after one another.
-_KEPT = 8
-
 _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 
@@ -30,18 +27,18 @@ def connection_line(keep_alive: bool) -> bytes:
     return _KEEP_ALIVE if keep_alive else _CLOSE
 
 
-class Reply:
-    """What all answers of one refusal to one request head have in common while the gates decide the same."""
+class Manner:
+    """How one refusal is said and recorded by `refuser`: what its answers and their records have in common. `logged`
+    goes with the `decisions` it was last made for, `kinds` are by service."""
 
-    __slots__ = ("decisions", "kind", "logged", "problem")
+    __slots__ = ("decisions", "kinds", "logged", "problem", "refuser")
 
-    def __init__(
-        self, kind: Kind, problem: Problem, logged: LoggedRefusal | None, decisions: Mapping[str, str]
-    ) -> None:
-        self.kind = kind
+    def __init__(self, refuser: "Refuser", problem: Problem) -> None:
+        self.refuser = refuser
         self.problem = problem
-        self.logged = logged
-        self.decisions = decisions
+        self.kinds: dict[str, Kind] = {}
+        self.decisions: Mapping[str, str] | None = None
+        self.logged: LoggedRefusal = b""
 
 
 class Refuser:
@@ -71,24 +68,29 @@ class Refuser:
     ) -> None:
         """A request that never becomes an exchange, which counts as having taken no time. HOT."""
         wall = time.time()
-        reply = plan.replies.get(refusal)
-        if reply is None or reply.decisions is not decisions:
-            reply = self._reply(plan, refusal, decisions)
+        manner = refusal.manner
+        if type(manner) is not Manner or manner.refuser is not self:
+            manner = self._manner(refusal)
         fields = request.fields
         request_id = fields.request_id or self._ids.new()
         correlation_id = fields.correlation_id or request_id
         route = plan.route
         route.cells.refused_at_once(request.method, refusal.status)
-        self._errors.refused(reply.kind, request_id, correlation_id, refusal.detail, now, wall)
-        if self._log is not None and reply.logged is not None:
-            self._log.refusal(reply.logged, request_id, correlation_id, wall)
+        kind = manner.kinds.get(route.service) or self._kind(manner, refusal, route.service)
+        self._errors.refused(kind, request_id, correlation_id, refusal.detail, now, wall)
+        log = self._log
+        if log is not None:
+            if manner.decisions is not decisions:
+                manner.decisions = decisions
+                manner.logged = log.prepare_refusal(refusal.status, decisions, refusal.reason)
+            log.refusal(plan.known(log), manner.logged, request_id, correlation_id, wall)
         # From here on as in `exchange`.
         self._refusals[refusal.reason] += 1
         lines = b"" if decision is None else route.rate_lines(decision)
         keep_alive = connection.reusable and not (refusal.close or request.expect_continue)
         if not keep_alive or not request.minor:
             lines += connection_line(keep_alive)
-        response = reply.problem.render(request_id, lines, wall, request.method == "HEAD")
+        response = manner.problem.render(request_id, lines, wall, request.method == "HEAD")
         connection.answer(response, now, keep_alive)
 
     def exchange(
@@ -108,7 +110,8 @@ class Refuser:
         keep_alive = connection.reusable and not (refusal.close or close)
         if not keep_alive or not request.minor:
             lines += connection_line(keep_alive)
-        response = refusal.problem(self._via_name).render(request_id, lines, time.time(), request.method == "HEAD")
+        problem = self._manner(refusal).problem
+        response = problem.render(request_id, lines, time.time(), request.method == "HEAD")
         connection.answer(response, now, keep_alive)
 
     def connection(self, connection: ServerConnection, refusal: Refusal) -> None:
@@ -123,15 +126,24 @@ class Refuser:
             entry = {"request_id": request_id.decode(), "client": connection.peer, "status": status, "attempts": 0}
             self._log.write({**entry, "reason": reason}, wall)
         self._refusals[reason] += 1
-        response = refusal.problem(self._via_name).render(request_id, _CLOSE, wall, False)
+        response = self._manner(refusal).problem.render(request_id, _CLOSE, wall, False)
         connection.answer(response, now, False)
 
-    def _reply(self, plan: Plan, refusal: Refusal, decisions: Mapping[str, str]) -> Reply:
-        status, reason = refusal.status, refusal.reason
-        kind = self._errors.kind(plan.route.service, reason, status)
-        log = self._log
-        logged = log.prepare_refusal(plan.known(log), status, decisions, reason) if log is not None else None
-        if len(plan.replies) >= _KEPT:
-            plan.replies.clear()
-        reply = plan.replies[refusal] = Reply(kind, refusal.problem(self._via_name), logged, decisions)
-        return reply
+    def _manner(self, refusal: Refusal) -> Manner:
+        manner = refusal.manner
+        if type(manner) is not Manner or manner.refuser is not self:
+            problem = Problem(
+                self._via_name,
+                refusal.status,
+                refusal.reason,
+                refusal.detail,
+                retry_after=refusal.retry_after,
+                error=refusal.error,
+                extra=refusal.extra,
+            )
+            manner = refusal.manner = Manner(self, problem)
+        return manner
+
+    def _kind(self, manner: Manner, refusal: Refusal, service: str) -> Kind:
+        kind = manner.kinds[service] = self._errors.kind(service, refusal.reason, refusal.status)
+        return kind

@@ -20,8 +20,8 @@ _POSITIONAL = frozenset({"client", "method", "target", "status", "duration_ms", 
 
 
 Known = dict[str, object]
-LoggedRefusal = bytes | tuple[Known, int, Mapping[str, str], str]
-"""What stands behind the ids; or what the line is made of, for people."""
+LoggedRefusal = bytes | tuple[int, Mapping[str, str], str]
+"""The end of a line; or what it is made of, for people."""
 
 
 class AccessLog:
@@ -30,7 +30,7 @@ class AccessLog:
     `log_format` "json" is for machines and is the fast one; "text" is for people.
     """
 
-    __slots__ = ("_decisions", "_decisions_json", "_json", "_second", "_second_json", "_write_line")
+    __slots__ = ("_decisions", "_decisions_json", "_endpoints", "_json", "_second", "_second_json", "_write_line")
 
     def __init__(
         self,
@@ -41,6 +41,8 @@ class AccessLog:
         self._json = log_format == "json"
         self._second = -1
         self._second_json = b""
+        # As JSON, of every endpoint that there is.
+        self._endpoints = {"": b"null"}
         # The last ones: most exchanges share the very same object.
         self._decisions: Mapping[str, str] | None = None
         self._decisions_json = b""
@@ -73,14 +75,14 @@ class AccessLog:
                 self._decisions = decisions
                 self._decisions_json = orjson.dumps(decisions)
             self._write_line(
-                b'%b"request_id":"%b","correlation_id":"%b",%b,"endpoint":"%b","status":%d,"bytes_in":%d,"bytes_out":%d,'
+                b'%b"request_id":"%b","correlation_id":"%b",%b,"endpoint":%b,"status":%d,"bytes_in":%d,"bytes_out":%d,'
                 b'"duration_ms":%.3f,"upstream_ms":%.3f,"attempts":%d,"decisions":%b,"reason":%b}\n'
                 % (
                     self._time(now),
                     request_id,
                     correlation_id,
                     prepared,
-                    endpoint.encode(),
+                    self._endpoints.get(endpoint) or self._endpoint(endpoint),
                     status,
                     bytes_in,
                     bytes_out,
@@ -110,29 +112,42 @@ class AccessLog:
             now,
         )
 
-    def prepare_refusal(
-        self, prepared: Known | bytes, status: int, decisions: Mapping[str, str], reason: str
-    ) -> "LoggedRefusal":
-        """The part of a line that the refusals of a request that comes again and again share, for `refusal`."""
-        if not isinstance(prepared, bytes):
-            return prepared, status, decisions, reason
+    def prepare_refusal(self, status: int, decisions: Mapping[str, str], reason: str) -> LoggedRefusal:
+        """The part of a line that all refusals of a kind share, for `refusal`."""
+        if not self._json:
+            return status, decisions, reason
         return (
-            b'",%b,"endpoint":"","status":%d,"bytes_in":0,"bytes_out":0,"duration_ms":0.000,"upstream_ms":0.000,'
-            b'"attempts":0,"decisions":%b,"reason":"%b"}\n'
-            % (prepared, status, orjson.dumps(decisions), reason.encode())
+            b',"endpoint":null,"status":%d,"bytes_in":0,"bytes_out":0,"duration_ms":0.000,"upstream_ms":0.000,'
+            b'"attempts":0,"decisions":%b,"reason":"%b"}\n' % (status, orjson.dumps(decisions), reason.encode())
         )
 
-    def refusal(self, prepared: "LoggedRefusal", request_id: bytes, correlation_id: bytes, now: float) -> None:
+    def refusal(
+        self,
+        prepared: Known | bytes,
+        refusal: LoggedRefusal,
+        request_id: bytes,
+        correlation_id: bytes,
+        now: float,
+    ) -> None:
         """HOT. The line of a request that was refused before anything became of it, so it took no time."""
-        if isinstance(prepared, bytes):
+        if isinstance(prepared, bytes) and isinstance(refusal, bytes):
             self._write_line(
                 b"".join(
-                    (self._time(now), b'"request_id":"', request_id, b'","correlation_id":"', correlation_id, prepared)
+                    (
+                        self._time(now),
+                        b'"request_id":"',
+                        request_id,
+                        b'","correlation_id":"',
+                        correlation_id,
+                        b'",',
+                        prepared,
+                        refusal,
+                    )
                 )
             )
-            return
-        known, status, decisions, reason = prepared
-        self.exchange(known, request_id, correlation_id, "", status, 0, 0, 0.0, 0.0, 0, decisions, reason, now)
+        elif not isinstance(refusal, bytes):
+            status, decisions, reason = refusal
+            self.exchange(prepared, request_id, correlation_id, "", status, 0, 0, 0.0, 0.0, 0, decisions, reason, now)
 
     def write(self, entry: dict[str, object], now: float) -> None:
         """A line about what never became an exchange. `entry` has at least one key and no `time`; it is neither changed
@@ -142,6 +157,10 @@ class AccessLog:
         else:
             line = f"{rfc3339(now)} {text_line(entry)}\n"
             self._write_line(line.encode("utf-8", "backslashreplace"))
+
+    def _endpoint(self, endpoint: str) -> bytes:
+        known = self._endpoints[endpoint] = orjson.dumps(endpoint)
+        return known
 
     def _time(self, now: float) -> bytes:
         second = int(now)

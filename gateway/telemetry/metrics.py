@@ -49,8 +49,7 @@ class RouteCells:
         try:
             self.counts[method, status] += 1
         except KeyError:
-            key = _bounded(method, status)
-            self.counts[key] = self.counts.get(key, 0) + 1
+            self._count_anew(method, status)
         # Histogram.observe, in place: one call less for each request.
         duration = self.duration
         duration.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
@@ -61,9 +60,13 @@ class RouteCells:
         try:
             self.counts[method, status] += 1
         except KeyError:
-            key = _bounded(method, status)
-            self.counts[key] = self.counts.get(key, 0) + 1
+            self._count_anew(method, status)
         self.duration.buckets[0] += 1
+
+    def _count_anew(self, method: str, status: int) -> None:
+        """Under a method and status that have no count of their own yet, or get none."""
+        key = _bounded(method, status)
+        self.counts[key] = self.counts.get(key, 0) + 1
 
 
 class Metrics:

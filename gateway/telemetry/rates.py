@@ -47,15 +47,14 @@ WIDTH: Final = FIRST_REFUSED + len(CATEGORIES)
 """A count vector is requests, failed requests, errors, then one count for each of `CATEGORIES`, then how many of these
 were refusals. One without the last part, of an earlier version, is the same with nothing in it."""
 
-INDEX: Final[Mapping[str, int]] = {name: FIRST_CATEGORY + i for i, name in enumerate(CATEGORIES)}
-
 # What a cell counts: each event in one place, so that counting is one addition.
+_KINDS: Final = len(CATEGORIES)
 _GOOD: Final = 0  # requests that ended well
 _BAD: Final = 1  # requests that failed, refused ones left aside
-_ERRORS: Final[Mapping[str, int]] = {name: 2 + i for i, name in enumerate(CATEGORIES)}
-_REFUSALS: Final[Mapping[str, int]] = {name: 2 + len(CATEGORIES) + i for i, name in enumerate(CATEGORIES)}
-_FAILED_REFUSALS: Final[Mapping[str, int]] = {name: 2 + 2 * len(CATEGORIES) + i for i, name in enumerate(CATEGORIES)}
-_EVENTS: Final = 2 + 3 * len(CATEGORIES)
+_ERRORS_AT, _REFUSALS_AT, _FAILED_REFUSALS_AT, _EVENTS = (2 + part * _KINDS for part in range(4))
+_ERRORS: Final[Mapping[str, int]] = {name: _ERRORS_AT + i for i, name in enumerate(CATEGORIES)}
+_REFUSALS: Final[Mapping[str, int]] = {name: _REFUSALS_AT + i for i, name in enumerate(CATEGORIES)}
+_FAILED_REFUSALS: Final[Mapping[str, int]] = {name: _FAILED_REFUSALS_AT + i for i, name in enumerate(CATEGORIES)}
 
 Scope = Literal["fleet", "process"]
 
@@ -220,8 +219,9 @@ class ServiceCells:
 
 def _vector(events: Sequence[int]) -> list[int]:
     """The count vector of what cells have counted."""
-    kinds = len(CATEGORIES)
-    errors, refusals, failed_refusals = (events[start : start + kinds] for start in (2, 2 + kinds, 2 + 2 * kinds))
+    errors = events[_ERRORS_AT:_REFUSALS_AT]
+    refusals = events[_REFUSALS_AT:_FAILED_REFUSALS_AT]
+    failed_refusals = events[_FAILED_REFUSALS_AT:]
     failed = events[_BAD] + sum(failed_refusals)
     by_category = [sum(each) for each in zip(errors, refusals, failed_refusals, strict=True)]
     requests = events[_GOOD] + sum(refusals) + failed

@@ -4,7 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.telemetry.categories import CATEGORIES
-from gateway.telemetry.rates import CELL, ERRORS, FAILED, FIRST_REFUSED, HORIZON, INDEX, REQUESTS, WIDTH, ServiceCells
+from gateway.telemetry.rates import (
+    CELL,
+    ERRORS,
+    FAILED,
+    FIRST_CATEGORY,
+    FIRST_REFUSED,
+    HORIZON,
+    REQUESTS,
+    WIDTH,
+    ServiceCells,
+)
 
 START = 50_000.0
 
@@ -22,7 +32,7 @@ def vector(kind: str, category: str) -> list[int]:
         found[REQUESTS] = 1
         found[FAILED] = kind in {"failed", "failed refusal"}
     if kind in {"error", "refusal", "failed refusal"}:
-        found[INDEX[category]] = 1
+        found[FIRST_CATEGORY + CATEGORIES.index(category)] = 1
         found[ERRORS] = kind != "refusal"
         found[FIRST_REFUSED + CATEGORIES.index(category)] = kind == "refusal"
     return found

@@ -7,9 +7,9 @@ from gateway.telemetry.rates import (
     CELL,
     ERRORS,
     FAILED,
+    FIRST_CATEGORY,
     FIRST_REFUSED,
     HORIZON,
-    INDEX,
     REQUESTS,
     WIDTH,
     ServiceCells,
@@ -34,7 +34,11 @@ def test_every_kind_of_event_has_its_counts() -> None:
     counts = service.counts(60.0, START)
     expected = [0] * WIDTH
     expected[REQUESTS], expected[FAILED], expected[ERRORS] = 4, 2, 3
-    expected[INDEX["Timeout"]], expected[INDEX["RateLimit"]], expected[INDEX["Dependency"]] = 2, 1, 1
+    (
+        expected[FIRST_CATEGORY + CATEGORIES.index("Timeout")],
+        expected[FIRST_CATEGORY + CATEGORIES.index("RateLimit")],
+        expected[FIRST_CATEGORY + CATEGORIES.index("Dependency")],
+    ) = 2, 1, 1
     expected[FIRST_REFUSED + CATEGORIES.index("RateLimit")] = 1
     assert counts == expected
 
