@@ -184,7 +184,7 @@ class Front:
         log = self._access_log
         if log is not None:
             log.exchange(
-                plan.known(log),
+                plan.known or plan.know(log),
                 exchange.request_id,
                 exchange.correlation_id,
                 exchange.endpoint,

@@ -17,14 +17,14 @@ _NOT_FOUND = Refusal(404, "not_found", "no route matches this host and path")
 class Plan:
     """`head` is the request head for the upstream up to the ids, `objection` what speaks against the request whatever
     the state of the gateway. `tunnel` says that it asks for a WebSocket where the route has them; with one or the other
-    the request is `unusual`.
+    the request is `unusual`. `known` is for the access log, once it has been asked for.
     """
 
     __slots__ = (
-        "_known",
         "client",
         "head",
         "idempotent",
+        "known",
         "method",
         "objection",
         "origin",
@@ -42,7 +42,7 @@ class Plan:
         self.target = request.target.decode("utf-8", "backslashreplace")
         self.idempotent = request.method in IDEMPOTENT_METHODS or request.fields.idempotency_key is not None
         self.method = request.method
-        self._known: Known | bytes | None = None
+        self.known: Known | bytes | None = None
         self.tunnel = False
         self.head = b""
         if objection is None:
@@ -50,20 +50,18 @@ class Plan:
             self.head = self._upstream_head(request)
         self.unusual = objection is not None or self.tunnel
 
-    def known(self, log: AccessLog) -> Known | bytes:
-        """The part of the log line that follows from the head."""
-        known = self._known
-        if known is None:
-            route = self.route
-            known = self._known = log.prepare(
-                {
-                    "client": self.client,
-                    "method": self.method,
-                    "target": self.target,
-                    "route": route.name or None,
-                    "upstream": route.service or None,
-                }
-            )
+    def know(self, log: AccessLog) -> Known | bytes:
+        """Make the part of the log line that follows from the head."""
+        route = self.route
+        known = self.known = log.prepare(
+            {
+                "client": self.client,
+                "method": self.method,
+                "target": self.target,
+                "route": route.name or None,
+                "upstream": route.service or None,
+            }
+        )
         return known
 
     def _upstream_head(self, request: Request) -> bytes:

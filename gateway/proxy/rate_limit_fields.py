@@ -24,9 +24,8 @@ class RateLimitFields:
         """HOT."""
         _, left, _, reset_after = decision
         remaining = b"%d" % left if left > 0 else b"0"
-        reset = math.ceil(reset_after)
-        if reset != self._reset:
-            self._reset = reset
+        if not self._reset - 1 < reset_after <= self._reset:
+            self._reset = reset = math.ceil(reset_after)
             self._middle = b";t=%d\r\n%b" % (reset, self._limit)
             self._end = b"\r\nX-RateLimit-Reset: %d\r\n" % reset
         if self._limit:

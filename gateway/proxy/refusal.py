@@ -46,22 +46,26 @@ STOPPING = Refusal(503, "draining", "the gateway is stopping", 1, close=True)
 class Refusals:
     """Refusals that differ only in when to come back; the latest of them are kept."""
 
-    __slots__ = ("_kept", "_make")
+    __slots__ = ("_kept", "_last", "_make", "_seconds")
 
     def __init__(self, make: Callable[[int], Refusal]) -> None:
         self._make = make
         self._kept: dict[int, Refusal] = {}
+        # The one given last: for a second at least it is the next one too, most often.
+        self._seconds = 1
+        self._last = make(1)
 
     def after(self, seconds: float) -> Refusal:
         """The one whose client may come back after `seconds`, rounded up (RFC 9110 section 10.2.3), at least 1. HOT."""
-        whole = math.ceil(seconds)
-        whole = max(whole, 1)
-        refusal = self._kept.get(whole)
-        if refusal is None:
-            if len(self._kept) >= _KEPT:
-                self._kept.clear()
-            refusal = self._kept[whole] = self._make(whole)
-        return refusal
+        if not self._seconds - 1 < seconds <= self._seconds:
+            self._seconds = whole = max(1, math.ceil(seconds))
+            refusal = self._kept.get(whole)
+            if refusal is None:
+                if len(self._kept) >= _KEPT:
+                    self._kept.clear()
+                refusal = self._kept[whole] = self._make(whole)
+            self._last = refusal
+        return self._last
 
 
 def jittered(seconds: float, rng: random.Random) -> int:

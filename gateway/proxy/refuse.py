@@ -83,7 +83,7 @@ class Refuser:
             if manner.decisions is not decisions:
                 manner.decisions = decisions
                 manner.logged = log.prepare_refusal(refusal.status, decisions, refusal.reason)
-            log.refusal(plan.known(log), manner.logged, request_id, correlation_id, wall)
+            log.refusal(plan.known or plan.know(log), manner.logged, request_id, correlation_id, wall)
         # From here on as in `exchange`.
         self._refusals[refusal.reason] += 1
         lines = b"" if decision is None else route.rate_lines(decision)

@@ -8,6 +8,7 @@ The entry is a dict that the data plane makes; here it gets the time and a form.
 The time is that of the end of the request, RFC 3339 in UTC with milliseconds; its seconds are formatted once a second.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -30,7 +31,18 @@ class AccessLog:
     `log_format` "json" is for machines and is the fast one; "text" is for people.
     """
 
-    __slots__ = ("_decisions", "_decisions_json", "_endpoints", "_json", "_second", "_second_json", "_write_line")
+    __slots__ = (
+        "_decisions",
+        "_decisions_json",
+        "_endpoints",
+        "_json",
+        "_second",
+        "_second_json",
+        "_since",
+        "_time_json",
+        "_until",
+        "_write_line",
+    )
 
     def __init__(
         self,
@@ -39,6 +51,9 @@ class AccessLog:
     ) -> None:
         self._write_line = write_line
         self._json = log_format == "json"
+        # The time as it was last written, and for how long that is right.
+        self._since = self._until = 0.0
+        self._time_json = b""
         self._second = -1
         self._second_json = b""
         # As JSON, of every endpoint that there is.
@@ -163,11 +178,15 @@ class AccessLog:
         return known
 
     def _time(self, now: float) -> bytes:
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._second_json = f'{{"time":"{rfc3339(second)[:-5]}'.encode()
-        return self._second_json + _MILLISECONDS[int((now - second) * 1000)]
+        if not self._since <= now < self._until:
+            second = math.floor(now)
+            millisecond = int((now - second) * 1000)
+            self._since, self._until = now, second + (millisecond + 1) / 1000.0
+            if second != self._second:
+                self._second = second
+                self._second_json = f'{{"time":"{rfc3339(second)[:-5]}'.encode()
+            self._time_json = self._second_json + _MILLISECONDS[millisecond]
+        return self._time_json
 
 
 def text_line(entry: dict[str, object]) -> str:

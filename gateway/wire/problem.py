@@ -40,15 +40,15 @@ class Clock:
     """The Date field, encoded once a second."""
 
     def __init__(self) -> None:
-        self._second = 0
+        self._second = self._next = 0
         self._line = b""
 
     def date_line(self, now: float) -> bytes:
         """`now` in seconds since the epoch. HOT."""
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._line = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        if not self._second <= now < self._next:
+            self._second = int(now)
+            self._next = self._second + 1
+            self._line = b"Date: %b\r\n" % formatdate(self._second, usegmt=True).encode()
         return self._line
 
 
