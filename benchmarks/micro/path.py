@@ -120,12 +120,22 @@ def _metrics() -> Case:
     return count
 
 
+def _log(lines: list[bytes]) -> tuple[AccessLog, dict[str, object] | bytes]:
+    """A log that writes to `lines`, and what many of its lines share."""
+    log = AccessLog(lines.append)
+    known: dict[str, object] = {
+        "client": _PEER,
+        "method": "GET",
+        "target": "/proxy/ok",
+        "route": "proxy",
+        "upstream": "default",
+    }
+    return log, log.prepare(known)
+
+
 def _access_log() -> Case:
     lines: list[bytes] = []
-    log = AccessLog(lines.append)
-    prepared = log.prepare(
-        {"client": _PEER, "method": "GET", "target": "/proxy/ok", "route": "proxy", "upstream": "default"}
-    )
+    log, prepared = _log(lines)
     endpoint = "127.0.0.1:5001"
     decisions = {"rate_limit": "allowed"}
 
@@ -138,14 +148,11 @@ def _access_log() -> Case:
 
 def _refusal_log() -> Case:
     lines: list[bytes] = []
-    log = AccessLog(lines.append)
-    known = log.prepare(
-        {"client": _PEER, "method": "GET", "target": "/proxy/ok", "route": "proxy", "upstream": "default"}
-    )
+    log, prepared = _log(lines)
     refusal = log.prepare_refusal(429, {"rate_limit": "limited"}, "rate_limited")
 
     def write() -> None:
-        log.refusal(known, refusal, _REQUEST_ID, _REQUEST_ID, _NOW)
+        log.refusal(prepared, refusal, _REQUEST_ID, _REQUEST_ID, _NOW)
         lines.clear()
 
     return write

@@ -50,10 +50,10 @@ class Refusals:
 
     def __init__(self, make: Callable[[int], Refusal]) -> None:
         self._make = make
-        self._kept: dict[int, Refusal] = {}
         # The one given last: for a second at least it is the next one too, most often.
         self._seconds = 1
         self._last = make(1)
+        self._kept = {1: self._last}
 
     def after(self, seconds: float) -> Refusal:
         """The one whose client may come back after `seconds`, rounded up (RFC 9110 section 10.2.3), at least 1. HOT."""

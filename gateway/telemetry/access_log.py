@@ -145,24 +145,25 @@ class AccessLog:
         now: float,
     ) -> None:
         """HOT. The line of a request that was refused before anything became of it, so it took no time."""
-        if isinstance(prepared, bytes) and isinstance(refusal, bytes):
-            self._write_line(
-                b"".join(
-                    (
-                        self._time(now),
-                        b'"request_id":"',
-                        request_id,
-                        b'","correlation_id":"',
-                        correlation_id,
-                        b'",',
-                        prepared,
-                        refusal,
-                    )
-                )
-            )
-        elif not isinstance(refusal, bytes):
+        if not isinstance(refusal, bytes):
             status, decisions, reason = refusal
             self.exchange(prepared, request_id, correlation_id, "", status, 0, 0, 0.0, 0.0, 0, decisions, reason, now)
+            return
+        assert isinstance(prepared, bytes)  # noqa: S101 - both were prepared here, in the one format
+        self._write_line(
+            b"".join(
+                (
+                    self._time(now),
+                    b'"request_id":"',
+                    request_id,
+                    b'","correlation_id":"',
+                    correlation_id,
+                    b'",',
+                    prepared,
+                    refusal,
+                )
+            )
+        )
 
     def write(self, entry: dict[str, object], now: float) -> None:
         """A line about what never became an exchange. `entry` has at least one key and no `time`; it is neither changed
