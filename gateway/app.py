@@ -22,6 +22,7 @@ from functools import partial
 import uvloop
 
 from gateway import __version__
+from gateway.config import Notice
 from gateway.config.model import ErrorsConfig, GatewayConfig, LogConfig, RouteConfig
 from gateway.control import api
 from gateway.control.access import Access
@@ -73,13 +74,15 @@ _STOP_POLL = 0.02
 _FAREWELL = 0.1
 
 
-def run(config: GatewayConfig) -> int:
-    """Serve until told to stop. Returns the exit status."""
+def run(config: GatewayConfig, notices: Iterable[Notice] = ()) -> int:
+    """Serve until told to stop. Returns the exit status. `notices` about the configuration go to the log, once."""
     writer = LineWriter(sys.stdout.fileno())
     files = _log_files(config.log)
     restore = app_log.configure(
         config.log.level, config.log.format, writer.write, files.handlers() if files is not None else ()
     )
+    for notice in notices:
+        log.warning("Configuration: %s", notice, extra={"event": "configuration_notice"})
     try:
         return uvloop.run(_serve(config, writer, files))
     finally:

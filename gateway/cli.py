@@ -2,18 +2,18 @@
 
 Exit codes: 0 all well, 1 the configuration is wrong or the start failed, 2 the command line is wrong. Problems are one
 line each and read the same in every command: on standard output for `check`, whose product they are, on standard error
-for the others.
+for the others. Notices (`warning: …`) are on standard error and change no exit code, unless `check --strict` is given;
+`run` writes them to its log instead.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from gateway import __version__
-from gateway.config import ConfigError, Problem, load, report
-from gateway.config.model import GatewayConfig
+from gateway.config import ConfigError, Loaded, Notice, Problem, read, report
 from gateway.config.problems import shown
 
 
@@ -39,53 +39,66 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[sources], help="serve until SIGTERM or SIGINT")
     run.set_defaults(command=_run)
     check = commands.add_parser("check", parents=[sources], help="validate the whole configuration")
+    check.add_argument("--strict", action="store_true", help="exit 1 for warnings too")
     check.set_defaults(command=_check)
     routes = commands.add_parser("routes", parents=[sources], help="print the effective routes and policies")
-    routes.add_argument("--json", action="store_true", help="the whole effective configuration as JSON, secrets masked")
+    routes.add_argument(
+        "--json",
+        action="store_true",
+        help="the whole effective configuration as JSON, secrets masked, and where each setting comes from",
+    )
     routes.set_defaults(command=_routes)
     return parser
 
 
-def _configuration(arguments: argparse.Namespace) -> GatewayConfig:
+def _configuration(arguments: argparse.Namespace) -> Loaded:
     environ = dict(os.environ)
     if arguments.config is not None:
         if arguments.config and not Path(arguments.config).is_file():
             raise ConfigError([Problem("--config", shown(arguments.config), "an existing file")])
         environ["GATEWAY_CONFIG"] = arguments.config
     if arguments.env_file is None:
-        return load(environ)
+        return read(environ)
     if not arguments.env_file.is_file():
         # The default .env may be absent; one that was asked for may not.
         raise ConfigError([Problem("--env-file", shown(str(arguments.env_file)), "an existing file")])
-    return load(environ, arguments.env_file)
+    return read(environ, arguments.env_file)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     try:
-        config = _configuration(arguments)
+        loaded = _configuration(arguments)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     from gateway import app  # noqa: PLC0415 - the other commands need no event loop
 
-    return app.run(config)
+    return app.run(loaded.config, loaded.notices)
 
 
 def _check(arguments: argparse.Namespace) -> int:
     try:
-        config = _configuration(arguments)
+        loaded = _configuration(arguments)
     except ConfigError as error:
         sys.stdout.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"ok: {report.summary(config)}\n")
+    _warn(loaded.notices)
+    if arguments.strict and loaded.notices:
+        return 1
+    sys.stdout.write(f"ok: {report.summary(loaded.config)}\n")
     return 0
 
 
 def _routes(arguments: argparse.Namespace) -> int:
     try:
-        config = _configuration(arguments)
+        loaded = _configuration(arguments)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(report.as_json(config) if arguments.json else report.as_text(config))
+    _warn(loaded.notices)
+    sys.stdout.write(report.as_json(loaded) if arguments.json else report.as_text(loaded))
     return 0
+
+
+def _warn(notices: Iterable[Notice]) -> None:
+    sys.stderr.writelines(f"warning: {notice}\n" for notice in notices)

@@ -5,17 +5,19 @@ default. Where the file defines routes, the environment's `/proxy/` route and it
 `UPSTREAM_URL` is set: a gateway with routes of its own must not open one that nobody asked for.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
-from gateway.config import addresses, checks
+from gateway.config import addresses, checks, near_misses
 from gateway.config.checks import Place
 from gateway.config.field_types import Name
-from gateway.config.file import File, FileEndpoint, FileRoute, FileUpstream, overlaid
+from gateway.config.file import NO_LIMIT, File, FileEndpoint, FileRoute, FileUpstream, overlaid
 from gateway.config.model import (
     AdminConfig,
     EndpointConfig,
@@ -31,12 +33,13 @@ from gateway.config.model import (
     UpstreamConfig,
     UpstreamTls,
 )
-from gateway.config.problems import Problem, nearest, shown
+from gateway.config.notices import literal_stars, unused
+from gateway.config.problems import UNKNOWN, Notice, Problem, nearest, shown
 from gateway.config.redis_settings import redis_config
 from gateway.config.schema import problem
 from gateway.config.settings import RateLimit, Server, Settings, Shedding
 from gateway.config.upstream_settings import Upstream
-from gateway.config.variables import Variables
+from gateway.config.variables import VARIABLES, Variables
 from gateway.config.yaml_tree import Location, Tree, dotted
 from gateway.policy.breaker import BreakerSettings
 from gateway.policy.budget import BudgetSettings
@@ -61,6 +64,9 @@ class Assembly:
     broken: frozenset[str]
     tree: Tree
     problems: list[Problem] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    given_way: dict[str, tuple[object, str]] = field(default_factory=dict)
+    """Defaults that gave way to another setting: what they are called, their new value, and what that setting is."""
 
     def config(self) -> GatewayConfig:
         file = self._file()
@@ -82,6 +88,8 @@ class Assembly:
             route.name == "proxy" or (route.prefix == PROXY_PREFIX and route.host is None) for route in routes
         ):
             routes.append(self._proxy_route(settings))
+        self.notices += literal_stars(self.tree, ((index, route.prefix) for index, route in file_routes))
+        self.notices += unused(self.tree, routes, limited=settings.rate_limit.enabled)
         return GatewayConfig(
             service=settings.process.service_name,
             environment=settings.process.environment,
@@ -102,7 +110,21 @@ class Assembly:
         )
 
     def _place(self, *settings: str, location: Location = ()) -> Place:
-        return Place(self.variables, self.problems, settings, self.tree if location else None, location, self.broken)
+        tree = self.tree if location else None
+        return Place(self.variables, self.problems, settings, tree, location, self.broken, self.given_way)
+
+    def _report(self, model: type[BaseModel], detail: ErrorDetails, part: str, entry: tuple[Any, ...]) -> None:
+        """One error about a value of the file, unless it was reported already."""
+        location = (*entry, *detail["loc"])
+        if location in self.tree.broken:
+            return
+        found = problem(model, detail, self.tree.source(location))
+        if found.value == UNKNOWN:
+            hint = near_misses.key(part, detail["loc"], found.allowed.split(", "), VARIABLES)
+            found = dataclasses.replace(found, suggestion=hint)
+        elif location in self.tree.written:
+            found = dataclasses.replace(found, value=shown(self.tree.written[location]))
+        self.problems.append(found)
 
     # The file
 
@@ -120,7 +142,7 @@ class Assembly:
             return File.model_validate(present, strict=True)
         except ValidationError as error:
             for detail in error.errors():
-                self.problems.append(problem(File, detail, self.tree.source(detail["loc"])))
+                self._report(File, detail, "", ())
                 present.pop(detail["loc"][0], None)
             return File.model_validate(present, strict=True)
 
@@ -133,8 +155,7 @@ class Assembly:
                 yield key, model.model_validate(overlaid(defaults, entry), strict=True)
             except ValidationError as error:
                 for detail in error.errors():
-                    source = self.tree.source((part, key, *detail["loc"]))
-                    self.problems.append(problem(model, detail, source))
+                    self._report(model, detail, part, (part, key))
 
     def _named(self, entries: dict[str, object], part: str) -> Iterable[tuple[str, object]]:
         for name, entry in entries.items():
@@ -150,11 +171,16 @@ class Assembly:
     def _policies(self, file: File) -> dict[str, RateLimitPolicy]:
         own = self.settings.rate_limit
         defaults = {key: getattr(own, key) for key in RateLimit.model_fields}
-        entries = dict(self._entries(RateLimit, self._named(file.rate_limits, "rate_limits"), "rate_limits", defaults))
+        named = self._named(file.rate_limits, "rate_limits")
+        entries = {
+            name: checks.bucket_lifetime(entry, self._place("rate_limit", location=("rate_limits", name)))
+            for name, entry in self._entries(RateLimit, named, "rate_limits", defaults)
+        }
         if DEFAULT not in file.rate_limits:
-            checks.bucket_lifetime(own, self._place("rate_limit"))
-        for name, entry in entries.items():
-            checks.bucket_lifetime(entry, self._place("rate_limit", location=("rate_limits", name)))
+            own = checks.bucket_lifetime(own, self._place("rate_limit"))
+        if NO_LIMIT in file.rate_limits:
+            source = self.tree.source(("rate_limits", NO_LIMIT))
+            self.problems.append(Problem(source, shown(NO_LIMIT), "another name: on a route it means no limit"))
         return {
             name: RateLimitPolicy(name, entry.capacity, entry.refill_rate, entry.ttl)
             for name, entry in ({DEFAULT: own} | entries).items()

@@ -1,10 +1,11 @@
 """What no single setting can tell: relations between settings, and files that must be there.
 
-For a pair (lower, upper) the invariant is lower ≤ upper. A default gives way: `CIRCUIT_BREAKER_WINDOW_SIZE=10` alone
-lowers the minimum of calls from its default of 20 to 10. A lower one that was set on purpose and is too high is a
-problem, since it would never take effect.
+For a pair (lower, upper) the invariant is lower ≤ upper. A default gives way, whichever of the two it is:
+`CIRCUIT_BREAKER_WINDOW_SIZE=10` alone lowers the minimum of calls from its default of 20 to 10, `UPSTREAM_TIMEOUT=60`
+alone raises the total from its default of 30 to 60. Two that were set and contradict each other are a problem.
 """
 
+import math
 import ssl
 import tempfile
 from collections.abc import Iterable
@@ -16,11 +17,13 @@ from pydantic import BaseModel
 
 from gateway.config.problems import Problem, number, shown
 from gateway.config.schema import Unit
+from gateway.config.settings import RateLimit
 from gateway.config.variables import NAMES, VARIABLES, Variables
 from gateway.config.yaml_tree import Location, Tree, dotted
 
 Steps = tuple[str, ...]
 Model = TypeVar("Model", bound=BaseModel)
+Bucket = TypeVar("Bucket", bound=RateLimit)
 
 UPSTREAM_PAIRS: tuple[tuple[Steps, Steps], ...] = (
     (("timeouts", "attempt"), ("timeouts", "total")),
@@ -56,6 +59,8 @@ class Place:
     location: Location = ()
     broken: frozenset[str] = field(default_factory=frozenset)
     """Variables whose value was refused already; nothing more is said about them."""
+    given_way: dict[str, tuple[object, str]] = field(default_factory=dict)
+    """Defaults that gave way, by what the setting is called: their new value, and to what."""
 
     def _in_file(self, path: Steps) -> bool:
         return self.tree is not None and self.tree.holds((*self.location, *path))
@@ -83,19 +88,30 @@ class Place:
         text = shown(given.written if given else value, secret=secret)
         self.problems.append(Problem(self.source(path), text, allowed, suggestion))
 
+    def gave_way(self, path: Steps, value: object, other: Steps) -> None:
+        name = self.variable(path) if self.tree is None else dotted((*self.location, *path))
+        self.given_way[name] = (value, self.name(other))
+
+    def refused(self, path: Steps) -> bool:
+        return not self._in_file(path) and self.variable(path) in self.broken
+
     def unit(self, path: Steps) -> str:
         unit = _UNITS[(*self.settings, *path)]
         return f" {unit}" if unit else ""
 
 
 def settled(model: Model, pairs: Iterable[tuple[Steps, Steps]], place: Place) -> Model:
-    """`model` with every pair in order: defaults lowered, anything else reported."""
+    """`model` with every pair in order: defaults give way, anything else is reported."""
     for lower, upper in pairs:
         low, high = _get(model, lower), _get(model, upper)
         if low <= high:
             continue
         if not place.given(lower):
             model = _replaced(model, lower, high)
+            place.gave_way(lower, high, upper)
+        elif not place.given(upper) and not place.refused(upper):
+            model = _replaced(model, upper, low)
+            place.gave_way(upper, low, lower)
         elif place.name(upper) not in place.broken:
             place.report(lower, low, f"at most {place.name(upper)}, which is {number(high)}{place.unit(upper)}")
     return model
@@ -113,19 +129,26 @@ def queue(section: Any, path: Steps, place: Place) -> None:
             )
 
 
-def bucket_lifetime(section: Any, place: Place) -> None:
-    """A bucket forgotten before it is full would come back full: more than the limit allows."""
+def bucket_lifetime(section: Bucket, place: Place) -> Bucket:
+    """A bucket that is forgotten before it is full would come back full: more than the limit allows. The default
+    lifetime gives way, as far as its own range goes."""
     refill = section.capacity / section.refill_rate
     if refill <= section.ttl:
-        return
+        return section
     capacity, refill_rate, ttl = ("capacity",), ("refill_rate",), ("ttl",)
     full = f"{place.name(capacity)} / {place.name(refill_rate)}, which is {refill:g} seconds"
+    _, longest = VARIABLES[place.variable(ttl)].bounds or (0, 0)
     if place.given(ttl):
         place.report(ttl, section.ttl, f"at least {full}")
+    elif refill <= longest and not place.refused(ttl):
+        longer = float(math.ceil(refill))
+        place.gave_way(ttl, longer, capacity)
+        return section.model_copy(update={"ttl": longer})
     else:
         culprit = capacity if place.given(capacity) else refill_rate
         value = section.capacity if place.given(capacity) else section.refill_rate
-        place.report(culprit, value, f"such that {full}, is at most {place.name(ttl)} ({number(section.ttl)})")
+        place.report(culprit, value, f"such that {full}, is at most {number(longest)}, the most that a bucket is kept")
+    return section
 
 
 def certificate(cert: tuple[str | None, Steps], key: tuple[str | None, Steps], place: Place) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 from annotated_types import Interval
-from pydantic import AfterValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from gateway.config import addresses
 from gateway.config.model import Network
@@ -16,12 +16,30 @@ _PATH_ALLOWED = "a path that begins with '/', without '//', query, fragment or d
 _KEY_PREFIX_ALLOWED = "1 to 64 letters, digits, '_', '.', ':' or '-'"
 _ADDRESS_ALLOWED = "host or host:port; IPv6 addresses in brackets"
 _BEARER_ALLOWED = "16 to 256 characters of a bearer token (RFC 6750): letters, digits and -._~+/, then any '='"
+_STATUSES_ALLOWED = "statuses from 400 to 599"
+_STATUS_RANGE = re.compile(r"([0-9]{3})-([0-9]{3})|([0-9])xx", re.ASCII | re.IGNORECASE)
 _VIA_ALLOWED = "1 to 64 characters of an HTTP token (RFC 9110 section 5.6.2), such as gateway-1"
 
 
 def _matching(pattern: str, allowed: str) -> AfterValidator:
     compiled = re.compile(pattern, re.ASCII)
     return AfterValidator(lambda text: text if compiled.fullmatch(text) else addresses.reject(allowed))
+
+
+def _each_status(value: object) -> object:
+    """The statuses of a list in which `500-504` and `5xx` stand for many; what is neither is left to the validator."""
+    if not isinstance(value, list):
+        return value
+    each: list[object] = []
+    for item in value:
+        found = _STATUS_RANGE.fullmatch(item) if isinstance(item, str) else None
+        if found is None:
+            each.append(item)
+            continue
+        first, last = (int(found[3] + "00"), int(found[3] + "99")) if found[3] else (int(found[1]), int(found[2]))
+        # A range that is empty or leaves what is allowed is refused as it was written.
+        each += range(first, last + 1) if 400 <= first <= last <= 599 else [item]
+    return list(dict.fromkeys(each)) if all(isinstance(one, str | int) for one in each) else each
 
 
 def _parsed_by(parse: Callable[[str], object]) -> AfterValidator:
@@ -52,5 +70,6 @@ FileName = Annotated[str, Field(min_length=1), Allowed("the path of a readable f
 Port = Annotated[int, Interval(ge=1, le=65535)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 Share = Annotated[float, Interval(ge=0.01, le=1)]
-Status = Annotated[int, Interval(ge=400, le=599), Allowed("statuses from 400 to 599")]
+Status = Annotated[int, Interval(ge=400, le=599), Allowed(_STATUSES_ALLOWED)]
+Statuses = Annotated[list[Status], BeforeValidator(_each_status)]
 ProxyNetwork = Annotated[Network, PlainValidator(addresses.network), Allowed("IP addresses or CIDR networks")]

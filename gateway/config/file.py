@@ -32,6 +32,9 @@ CONTROL_PREFIXES = (
     "/chaos",
 )
 
+NO_LIMIT = "none"
+"""What a route may say instead of null for no rate limit."""
+
 # CONNECT asks for a tunnel to anywhere and is refused before routing. The rest is WebDAV and what caches take.
 _METHODS = frozenset(HTTPMethod) - {HTTPMethod.CONNECT} | {
     *("ACL", "BIND", "CHECKOUT", "COPY", "LINK", "LOCK", "M-SEARCH", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL"),
@@ -81,6 +84,10 @@ def _endpoint(value: object) -> object:
     return {"host": name, "port": port, "scheme": scheme}
 
 
+def _limit_name(value: object) -> object:
+    return None if value == NO_LIMIT else value
+
+
 class FileEndpoint(Section):
     host: Host
     port: Port
@@ -113,7 +120,9 @@ class FileRoute(RouteDefaults):
     ] = None
     strip_prefix: bool = False
     preserve_host: bool = False
-    rate_limit: Annotated[str | None, Allowed("the name of a rate limit, or null for none")] = "default"
+    rate_limit: Annotated[
+        str | None, BeforeValidator(_limit_name), Allowed("the name of a rate limit, or null for none")
+    ] = "default"
     websocket: bool = False
 
 

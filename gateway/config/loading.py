@@ -3,35 +3,54 @@
 import dataclasses
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from gateway.config import variables, yaml_tree
+from gateway.config import notices, origins, variables, yaml_tree
 from gateway.config.assemble import Assembly
 from gateway.config.model import GatewayConfig
-from gateway.config.problems import ConfigError, Problem, nearest, shown
+from gateway.config.origins import Origin
+from gateway.config.problems import ConfigError, Notice, Problem, in_order, nearest, shown
 from gateway.config.schema import nest, problem
 from gateway.config.settings import Settings
 from gateway.config.variables import NAMES, VARIABLES, Variables
 from gateway.config.yaml_tree import Tree
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The effective configuration, what is worth a look in it, and where each setting comes from."""
+
+    config: GatewayConfig
+    notices: tuple[Notice, ...]
+    origins: tuple[Origin, ...]
+
+
 def load(environ: Mapping[str, str] = os.environ, env_file: Path | None = Path(".env")) -> GatewayConfig:
-    """The effective configuration.
+    """The effective configuration alone: see `read`."""
+    return read(environ, env_file).config
+
+
+def read(environ: Mapping[str, str] = os.environ, env_file: Path | None = Path(".env")) -> Loaded:
+    """The effective configuration, with notices and origins.
 
     `env_file` may be absent; `environ` wins over it. Files are named relative to the working directory. Raises
-    `ConfigError` with everything that is wrong; no message contains a secret.
+    `ConfigError` with everything that is wrong, in the order of the lines; no message contains a secret.
     """
     given = variables.read(environ, env_file)
     problems = list(given.problems)
     settings, broken = _settings(given, problems)
     tree = _tree(settings.process.config_file, given, problems)
+    given.referred_to(tree.references)
+    problems += given.strangers.values()
     assembly = Assembly(settings, given, broken, tree, problems)
     config = assembly.config()
     if problems:
-        raise ConfigError(dict.fromkeys(problems))
-    return config
+        raise ConfigError(in_order(problems))
+    found = [*given.notices, *notices.nothing_said(given, tree), *assembly.notices]
+    return Loaded(config, tuple(in_order(found)), tuple(origins.of(assembly)))
 
 
 def _settings(given: Variables, problems: list[Problem]) -> tuple[Settings, frozenset[str]]:
@@ -70,6 +89,6 @@ def _tree(config_file: str | None, given: Variables, problems: list[Problem]) ->
         source = given.source("GATEWAY_CONFIG")
         problems.append(Problem(source, shown(config_file), "the path of a readable YAML file in UTF-8", suggestion))
         return Tree(config_file)
-    tree = yaml_tree.parse(text, config_file)
+    tree = yaml_tree.parse(text, config_file, given.texts.get, variables.is_secret)
     problems += tree.problems
     return tree

@@ -10,11 +10,13 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 MISSING = "missing"
 UNKNOWN = "unknown name"
 MASK = "***"
 
+_LINE = re.compile(r"(.*?):([0-9]+)(?::? |$)", re.DOTALL)
 _LONGEST_VALUE = 80
 _URL_CREDENTIALS = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*:(?://)?)?.*@", re.DOTALL)
 
@@ -33,6 +35,17 @@ class Problem:
         return f"{self.source}: {self.value}; allowed: {self.allowed}{hint}"
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A reason to look again, and none not to start."""
+
+    source: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.text}"
+
+
 class ConfigError(Exception):
     """Everything that is wrong, not only the first thing; `str()` is one line per problem."""
 
@@ -44,12 +57,26 @@ class ConfigError(Exception):
         return "\n".join(str(problem) for problem in self.problems)
 
 
-def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name that `name` was probably meant to be, ignoring case, or None."""
+_Found = TypeVar("_Found", Problem, Notice)
+
+
+def in_order(found: Iterable[_Found]) -> list[_Found]:
+    """Each once: what has no line first, then each file, in the order in which they first occur, from top to bottom."""
+    files: dict[str, int] = {}
+
+    def place(one: _Found) -> tuple[int, int]:
+        at = _LINE.match(one.source)
+        return (files.setdefault(at[1], len(files) + 1), int(at[2])) if at else (0, 0)
+
+    return sorted(dict.fromkeys(found), key=place)
+
+
+def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that `name` was probably meant to be, ignoring case, or None. `cutoff` is difflib's."""
     if not isinstance(name, str):
         return None
     by_fold = {candidate.casefold(): candidate for candidate in known}
-    matches = difflib.get_close_matches(name.casefold(), by_fold, n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(name.casefold(), by_fold, n=1, cutoff=cutoff)
     return by_fold[matches[0]] if matches else None
 
 

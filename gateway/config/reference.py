@@ -26,7 +26,7 @@ EXAMPLE: dict[str, tuple[str, str]] = {
     "CIRCUIT_BREAKER_FAILURE_THRESHOLD": ("3", "a handful of failing requests trips the breaker"),
 }
 
-_FILE_ONLY = {
+FILE_ONLY = {
     "endpoints": 'The addresses: `"host:port"`, `"http://host:port"` or `{host, port, weight}`; weight from 1 to 1000',
     "scheme": "`http` or `https`; what the endpoints' URLs say, else `http`",
     "base_path": "Put in front of the forwarded path, byte for byte; nothing",
@@ -38,7 +38,7 @@ _FILE_ONLY = {
     "methods": "Only these methods; any",
     "strip_prefix": "Take the prefix off before forwarding",
     "preserve_host": "Forward the client's `Host` instead of the upstream's authority",
-    "rate_limit": "Which rate limit; `null` for none",
+    "rate_limit": "Which rate limit; `null` or `none` for none",
     "websocket": "Let WebSocket tunnels through",
 }
 
@@ -48,6 +48,7 @@ def env_example() -> str:
     lines = [
         "# Every setting of the gateway. Copy to .env and change what you need. Commented out: the default.",
         "# Variables of the process environment win over this file. An empty value counts as not set.",
+        "# Times may have a unit (500ms, 5s, 2m), sizes too (64KiB, 1MB); ${NAME} and ${NAME:-default} are expanded.",
         "# `gateway check` says what is wrong; docs/configuration.md says more.",
     ]
     group: type[BaseModel] | None = None
@@ -104,7 +105,7 @@ def _file_rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, 
         if env is not None:
             left_out, meaning = f"`{env.name}`", env.meaning
         else:
-            meaning = _FILE_ONLY[name]
+            meaning = FILE_ONLY[name]
             default = field.get_default(call_default_factory=True)
             left_out = "required" if default is PydanticUndefined else "" if default in {None, ""} else _code(default)
             if left_out == "" and ";" in meaning:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.config.addresses import host_and_port
+from gateway.config.loading import Loaded
 from gateway.config.model import GatewayConfig, RedisConfig, RouteConfig, UpstreamConfig
+from gateway.config.origins import Origin
 from gateway.config.problems import MASK, number
 
 _SECRETS = frozenset({"password", "sentinel_password", "token", "webhook_url", "webhook_secret"})
@@ -22,11 +24,14 @@ def summary(config: GatewayConfig) -> str:
     return f"{', '.join(counted)}; {_listener(config)}; {_store(config.redis)}"
 
 
-def as_json(config: GatewayConfig) -> str:
-    return json.dumps(_plain(config), indent=2) + "\n"
+def as_json(loaded: Loaded) -> str:
+    """The configuration, and in `origins` where each setting comes from, in the order of the settings."""
+    origins = {each.setting: {"value": each.value, "source": each.source} for each in loaded.origins}
+    return json.dumps(_plain(loaded.config) | {"origins": origins}, indent=2) + "\n"
 
 
-def as_text(config: GatewayConfig) -> str:
+def as_text(loaded: Loaded) -> str:
+    config = loaded.config
     upstreams = config.upstreams.values()
     sections = (
         ("Routes", [_route(route) for route in config.routes]),
@@ -35,6 +40,10 @@ def as_text(config: GatewayConfig) -> str:
         ("Circuit breakers", [_breaker(upstream) for upstream in upstreams]),
         ("Concurrency", [_concurrency(upstream) for upstream in upstreams]),
         ("Rate limits", [_rate_limit(config, name) for name in config.rate_limits.policies]),
+        (
+            "Not from the defaults (the rest is; --json lists all)",
+            [_origin(each) for each in loaded.origins if not each.is_default],
+        ),
     )
     limit = config.shedding.limit
     waiting = _queue(limit.max_queue, limit.queue_timeout)
@@ -119,6 +128,11 @@ def _concurrency(upstream: UpstreamConfig) -> dict[str, str]:
         "ejection": f"after {ejection.consecutive_failures}, {_s(ejection.base_time)} to {_s(ejection.max_time)}, "
         f"at most {ejection.max_fraction:.0%}",
     }
+
+
+def _origin(origin: Origin) -> dict[str, str]:
+    source = origin.source.removesuffix(f" {origin.setting}")
+    return {"setting": origin.setting, "value": origin.value, "from": source}
 
 
 def _rate_limit(config: GatewayConfig, name: str) -> dict[str, str]:

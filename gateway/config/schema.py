@@ -8,16 +8,18 @@ The same sections read the environment (text, converted) and the file (typed str
 messages, in `.env.example` and in the documentation are all derived from here.
 """
 
+import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, GroupedMetadata, Le
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from gateway.config import units
 from gateway.config.problems import MISSING, UNKNOWN, Problem, nearest, number, shown
 
 
@@ -43,8 +45,9 @@ class Env:
     secret: bool = False
 
 
-Seconds = Annotated[float, Unit("seconds")]
-Bytes = Annotated[int, Unit("bytes")]
+Seconds = Annotated[float, BeforeValidator(units.read_by(units.duration)), Unit("seconds")]
+Hours = Annotated[float, BeforeValidator(units.read_by(units.duration, units.TIMES["h"])), Unit("hours")]
+Bytes = Annotated[int, BeforeValidator(units.read_by(units.size)), Unit("bytes")]
 
 
 class Section(BaseModel):
@@ -132,7 +135,28 @@ def problem(root: type[BaseModel], error: ErrorDetails, source: str, *, secret: 
     if error["type"] == "rejected":
         return Problem(source, value, context["allowed"], context["suggestion"])
     options = [str(option) for option in get_args(_flat(kind, ())[0])] if "literal" in error["type"] else []
-    return Problem(source, value, allowed(kind, notes), nearest(error["input"], options))
+    return Problem(source, value, allowed(kind, notes) + _examples(error["input"], notes), _meant(error, kind, options))
+
+
+def _examples(value: object, notes: Iterable[Any]) -> str:
+    """How an amount is written, for one that was written in another way."""
+    unit = next((note.name for note in notes if isinstance(note, Unit)), "")
+    if not isinstance(value, str) or not unit or value.strip().lstrip("+-").replace(".", "", 1).isdigit():
+        return ""
+    parse, examples = (units.size, units.SIZE_EXAMPLES) if unit == "bytes" else (units.duration, units.TIME_EXAMPLES)
+    return "" if parse(value) is not None else f", {examples}"
+
+
+def _meant(error: ErrorDetails, kind: Any, options: list[str]) -> str | None:
+    """What was probably meant by a value of the wrong kind: a word for true or false, a number in quotes, an option."""
+    value, bare = error["input"], _flat(kind, ())[0]
+    if isinstance(value, str) and bare is bool:
+        word = value.casefold()
+        quoted = f"{word} without quotes" if word in {"true", "false"} else None
+        return {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(word, quoted)
+    if isinstance(value, str) and error["type"] in {"int_type", "float_type"}:
+        return f"{value} without quotes" if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) else None
+    return nearest(value, options)
 
 
 def nest(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from gateway.config.field_types import (
     ViaName,
     WebhookUrl,
 )
-from gateway.config.schema import Bytes, Env, Seconds, Section, Unit
+from gateway.config.schema import Bytes, Env, Hours, Seconds, Section
 from gateway.config.upstream_settings import Upstream
 
 
@@ -106,8 +106,7 @@ class Errors(Section):
         Env("ALERT_RESOLVE_AFTER_SECONDS", "An alert ends when nothing has spoken for it for so long"),
     ] = 30.0
     retention_hours: Annotated[
-        float,
-        Unit("hours"),
+        Hours,
         Interval(ge=0, le=8760),
         Env("ALERT_RETENTION_HOURS", "Time for which alerts that have ended are kept"),
     ] = 24.0

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 from pydantic import Field
 
-from gateway.config.field_types import FileName, Fraction, Host, Share, Status, UrlPath
+from gateway.config.field_types import FileName, Fraction, Host, Share, Statuses, UrlPath
 from gateway.config.schema import Env, Seconds, Section
 
 
@@ -57,7 +57,7 @@ class Retry(Section):
     strategy: Annotated[Literal["exponential_jitter", "constant"], Env("RETRY_STRATEGY", "How the pauses grow")] = (
         "exponential_jitter"
     )
-    statuses: Annotated[list[Status], Env("RETRY_STATUSES", "Upstream statuses worth another attempt")] = Field(
+    statuses: Annotated[Statuses, Env("RETRY_STATUSES", "Upstream statuses worth another attempt")] = Field(
         default_factory=lambda: [502, 503, 504]
     )
     budget_ratio: Annotated[

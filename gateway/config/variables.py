@@ -1,23 +1,21 @@
 """The environment and `.env`, merged name by name; the environment wins.
 
-An empty variable counts as not set. Values of `.env` are taken literally: no `${…}` expansion, the last of two lines
-with the same name counts. Every name in `.env` must be ours. The process environment belongs to others too: there only
-names that begin like ours, or are a hair's breadth from one of ours, are taken for mistakes.
+An empty variable counts as not set. Every name in `.env` must be ours, or be referred to by `${NAME}` in `.env` or in
+the YAML file. The process environment belongs to others too: there only names that begin like ours, or are a hair's
+breadth from one of ours, are taken for mistakes.
 
 What Kubernetes adds for a service called `redis` or `upstream` (`REDIS_PORT=tcp://…`, `REDIS_SERVICE_HOST`) and what
 Docker Compose keeps in `.env` (`COMPOSE_…`, `DOCKER_…`) is left alone.
 """
 
 import difflib
-import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dotenv.parser import parse_stream
-
-from gateway.config.problems import UNKNOWN, Problem, nearest, number, shown
+from gateway.config import env_file, near_misses, references, units
+from gateway.config.problems import UNKNOWN, Notice, Problem, number, shown
 from gateway.config.schema import Variable, variables
 from gateway.config.settings import Settings
 
@@ -47,6 +45,15 @@ class Alias:
     def convert(self, value: int) -> str:
         return number(value / self.divisor + self.offset)
 
+    def back(self, target: str) -> str | None:
+        """What the alias would have to say to mean the same as `target`; None where it cannot."""
+        stated = _number(target)
+        if stated is None:
+            return None
+        value = (stated - self.offset) * self.divisor
+        lowest, highest = self.bounds
+        return number(value) if lowest <= value <= highest and value.is_integer() else None
+
 
 ALIASES: Mapping[str, Alias] = {
     "TIMEOUT_THRESHOLD_MS": Alias("UPSTREAM_TIMEOUT", "in milliseconds", divisor=1000),
@@ -72,6 +79,7 @@ _OUR_PREFIXES = (
     "RETRY_",
     "UPSTREAM_",
 )
+_MILLISECONDS = 1000
 _MAX_CUTOFF = 0.8
 _STRANGER_CUTOFF = 0.9
 _COMPOSE_PREFIXES = ("COMPOSE_", "DOCKER_")
@@ -94,20 +102,34 @@ class Given:
 
 @dataclass(slots=True)
 class Variables:
-    """All variables that are set, under their own names, and what is wrong with the names."""
+    """All variables that are set, under their own names, and what is wrong with the names.
+
+    `texts` is what `${NAME}` may refer to: the environment, and `.env` below it. `strangers` are the names in `.env`
+    that are not ours; they are a problem unless something refers to them.
+    """
 
     given: dict[str, Given] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    strangers: dict[str, Problem] = field(default_factory=dict)
+    env_file: str = ""
+    """The file that was read, or is not there."""
+    env_file_absent: bool = False
 
     def source(self, name: str) -> str:
         given = self.given.get(name)
         return given.source if given else f"environment {name}"
 
+    def referred_to(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.strangers.pop(name, None)
 
-def read(environ: Mapping[str, str], env_file: Path | None) -> Variables:
-    result = Variables()
-    in_environment = _resolve(_from_environment(environ, result.problems), result.problems)
-    in_file = _resolve(_from_file(env_file, result.problems), result.problems) if env_file else {}
+
+def read(environ: Mapping[str, str], path: Path | None) -> Variables:
+    result = Variables(texts={name: text for name, text in environ.items() if text.strip()})
+    in_environment = _resolve(_from_environment(environ, result), result.problems)
+    in_file = _resolve(_from_file(path, environ, result), result.problems) if path else {}
     if any(name in in_environment for name in _REDIS_WHERE):
         for name in _REDIS_WHERE:
             in_file.pop(name, None)
@@ -115,75 +137,93 @@ def read(environ: Mapping[str, str], env_file: Path | None) -> Variables:
     return result
 
 
-def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> Iterator[tuple[str, str, str]]:
+def is_secret(name: str) -> bool:
+    return name in VARIABLES and VARIABLES[name].env.secret
+
+
+def _from_environment(environ: Mapping[str, str], result: Variables) -> Iterator[tuple[str, str, str, str]]:
     for name, text in environ.items():
         value = text.strip()
         if not value or _is_service_link(name, value):
             continue
+        source = f"environment {name}"
         if name in VARIABLES or name in ALIASES:
-            yield name, value, f"environment {name}"
+            yield name, value, value, source
         elif _looks_like_ours(name):
-            problems.append(Problem(f"environment {name}", UNKNOWN, _UNKNOWN_ALLOWED, nearest(name, KNOWN)))
+            result.problems.append(_unknown(name, source))
+        elif name in near_misses.TOGGLES:
+            result.notices.append(Notice(source, f"no effect here; {near_misses.TOGGLES[name]}"))
 
 
-def _from_file(path: Path, problems: list[Problem]) -> Iterator[tuple[str, str, str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        problems.append(Problem(str(path), shown(reason), "a readable text file"))
-        return
-    for binding in parse_stream(io.StringIO(text)):
-        source = f"{path}:{_first_line(binding.original.string, binding.original.line)}"
-        name, value = binding.key, binding.value
-        if binding.error or (name is not None and value is None):
-            problems.append(Problem(source, "a line that says nothing", "NAME=value, comments and empty lines"))
-        elif name is None or value is None:
-            continue
-        elif name in VARIABLES or name in ALIASES:
-            if value.strip():
-                yield name, value.strip(), f"{source} {name}"
+def _from_file(path: Path, environ: Mapping[str, str], result: Variables) -> Iterator[tuple[str, str, str, str]]:
+    read = env_file.read(path, environ, lambda name: name in VARIABLES or name in ALIASES)
+    result.env_file, result.env_file_absent = str(path), read.absent
+    result.problems += read.problems
+    result.notices += read.notices
+    lines = {line.name: line for line in read.lines}
+    for name, line in lines.items():
+        result.texts.setdefault(name, line.value)
+        if name in VARIABLES or name in ALIASES:
+            if line.value.strip():
+                yield name, line.value.strip(), line.written, line.source
         elif not name.startswith(_COMPOSE_PREFIXES):
-            problems.append(Problem(f"{source} {name}", UNKNOWN, _UNKNOWN_ALLOWED, nearest(name, KNOWN)))
+            result.strangers[name] = _unknown(name, line.source)
+    for line in read.lines:
+        result.referred_to(references.named(line.written))
 
 
-def _first_line(text: str, line: int) -> int:
-    # python-dotenv counts from the blank lines before a binding.
-    return line + text[: len(text) - len(text.lstrip())].count("\n")
+def _unknown(name: str, source: str) -> Problem:
+    return Problem(
+        source, UNKNOWN, near_misses.ABSENT.get(name.upper(), _UNKNOWN_ALLOWED), near_misses.variable(name, KNOWN)
+    )
 
 
-def _resolve(found: Iterator[tuple[str, str, str]], problems: list[Problem]) -> dict[str, Given]:
+def _resolve(found: Iterator[tuple[str, str, str, str]], problems: list[Problem]) -> dict[str, Given]:
     """Put aliases in the place of their targets; name and alias together must mean the same."""
     given: dict[str, Given] = {}
-    for name, value, source in found:
-        given[name] = Given(value, source, value)
+    for name, value, written, source in found:
+        given[name] = Given(value, source, written)
     for name, alias in ALIASES.items():
         used = given.pop(name, None)
         if used is None:
             continue
-        if not (used.value.isascii() and used.value.isdigit() and len(used.value) <= 12):
-            problems.append(Problem(used.source, shown(used.value), alias.allowed))
+        amount = _in_own_unit(alias, used.value)
+        if amount is None:
+            problems.append(Problem(used.source, shown(used.written), alias.allowed))
             continue
-        converted = Given(alias.convert(int(used.value)), used.source, used.value, alias.allowed)
+        converted = Given(alias.convert(amount), used.source, used.written, alias.allowed)
         target = given.setdefault(alias.target, converted)
         if not _same_number(target.value, converted.value):
-            problems.append(
-                Problem(
-                    used.source,
-                    shown(used.value),
-                    f"not together with {target.source}, which says {shown(target.value)}; set one of them",
-                )
-            )
+            problems.append(_contradiction(alias, used, target))
     return given
 
 
+def _in_own_unit(alias: Alias, text: str) -> int | None:
+    """What an alias says, in its own unit; a time with a unit of its own is converted."""
+    if text.isascii() and text.isdigit() and len(text) <= 12:
+        return int(text)
+    seconds = units.duration(text) if alias.divisor == _MILLISECONDS else None
+    return round(seconds * _MILLISECONDS) if seconds is not None else None
+
+
+def _contradiction(alias: Alias, used: Given, target: Given) -> Problem:
+    other = f"{target.source}, which says {shown(target.written)}"
+    back = alias.back(target.value)
+    if back is None:
+        return Problem(used.source, shown(used.written), f"not together with {other}; set one of them")
+    allowed = f"{back} beside {other}, because this one is {alias.meaning}; or set one of them"
+    return Problem(used.source, shown(used.written), allowed)
+
+
 def _same_number(one: str, other: str) -> bool:
+    return _number(one) is not None and _number(one) == _number(other)
+
+
+def _number(text: str) -> float | None:
     try:
-        return float(one) == float(other)
+        return units.duration(text) or float(text)
     except ValueError:
-        return False
+        return None
 
 
 def _is_service_link(name: str, value: str) -> bool:

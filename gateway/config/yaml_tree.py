@@ -2,16 +2,19 @@
 
 The types are those of YAML 1.2's core schema: only `true` and `false` are booleans (not `yes`, `no`, `on`), `12:30` is
 text, `010` is ten. Duplicate keys, keys that are not text, tags, and aliases of a node inside itself are problems.
-Merge keys (`<<`) are not supported: what the file leaves out comes from the environment.
+Merge keys (`<<`) are not supported: what the file leaves out comes from the environment. `${NAME}` in a value is
+replaced (`gateway.config.references`); keys are taken as they are.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from gateway.config.problems import Problem, shown
+from gateway.config.references import Lookup, ReferenceProblem, expanded, named
 
 Location = tuple[int | str, ...]
 
@@ -36,6 +39,18 @@ _CoreLoader.add_implicit_resolver(
 _CoreLoader.add_implicit_resolver(_NULL, re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 
 
+_RESOLVER = _CoreLoader("")
+
+
+def unset(_name: str) -> str | None:
+    """Nothing is set."""
+    return None
+
+
+def no_secret(_name: str) -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Tree:
     """`root` is None for an empty document. `lines` knows every location that is in the file."""
@@ -44,6 +59,14 @@ class Tree:
     root: Any = None
     lines: dict[Location, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    lookup: Lookup = unset
+    secret: Callable[[str], bool] = no_secret
+    references: set[str] = field(default_factory=set)
+    """The names that values refer to."""
+    written: dict[Location, str] = field(default_factory=dict)
+    """Values that refer to something, as they stand in the file."""
+    broken: set[Location] = field(default_factory=set)
+    """Values whose references could not be replaced; nothing more is said about them."""
 
     def source(self, location: Location) -> str:
         """`gateway.yaml:12 routes[2].upstream`; what is not in the file is at the line of what would hold it."""
@@ -66,8 +89,10 @@ def dotted(location: Location) -> str:
     return shown(text)[1:-1]
 
 
-def parse(text: str, file: str) -> Tree:
-    tree = Tree(file)
+def parse(text: str, file: str, lookup: Lookup = unset, secret: Callable[[str], bool] = no_secret) -> Tree:
+    """`lookup` says what `${NAME}` in a value means; those that are `secret` may not be referred to, because the file's
+    values are shown."""
+    tree = Tree(file, lookup=lookup, secret=secret)
     try:
         loader = _CoreLoader(text)
         try:
@@ -103,6 +128,8 @@ def _value(tree: Tree, node: yaml.Node, location: Location, around: tuple[yaml.N
             items.append(_value(tree, item, (*location, index), inside))
         return items
     if isinstance(node, yaml.ScalarNode):
+        if node.tag == _STR and "${" in node.value:
+            node = _expanded(tree, node, location)
         match node.tag:
             case "tag:yaml.org,2002:str":
                 return node.value
@@ -116,6 +143,32 @@ def _value(tree: Tree, node: yaml.Node, location: Location, around: tuple[yaml.N
                 return None
     tree.problems.append(Problem(tree.source(location), f"the tag {shown(node.tag)}", "plain YAML without tags"))
     return None
+
+
+def _expanded(tree: Tree, node: yaml.ScalarNode, location: Location) -> yaml.ScalarNode:
+    """The value with its references replaced. It may become a number or a boolean, quoted or not: in `{a: "${N}"}` the
+    quotes are there for the braces alone."""
+    names = named(node.value)
+    tree.references |= names
+    tree.written[location] = node.value
+    hidden = sorted(filter(tree.secret, names))
+    text = node.value
+    try:
+        text = "" if hidden else expanded(text, tree.lookup)
+    except ReferenceProblem as problem:
+        tree.problems.append(Problem(tree.source(location), problem.what, problem.allowed))
+        tree.broken.add(location)
+    if hidden:
+        what = f"${{{hidden[0]}}} is a secret"
+        tree.problems.append(Problem(tree.source(location), what, "variables whose values may be shown"))
+        tree.broken.add(location)
+    tag = _plain_tag(text)
+    return yaml.ScalarNode(tag, text, node.start_mark, node.end_mark, node.style)
+
+
+def _plain_tag(text: str) -> str:
+    tag: str = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]  # of PyYAML
+    return tag
 
 
 def _mapping(tree: Tree, node: yaml.MappingNode, location: Location, inside: tuple[yaml.Node, ...]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def gateway(tmp_path: Path) -> Gateway:
 
 
 def test_check_says_ok(gateway: Gateway) -> None:
-    result = gateway("check")
+    result = gateway("check", SERVICE_NAME="edge")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == "ok: 1 route, 1 upstream, 1 rate limit; http on *:5000; embedded store (no Redis)\n"
 
@@ -50,9 +50,9 @@ def test_a_bad_configuration_is_refused_in_the_same_words(gateway: Gateway, tmp_
     (tmp_path / ".env").write_text("PORT=x\nRATE_LIMT_CAPACITY=1\n")
     (tmp_path / "gateway.yaml").write_text("routes:\n  - {name: r, prefix: r, upstream: u}\n")
     expected = (
+        '.env:1 PORT: "x"; allowed: an integer from 1 to 65535\n'
         ".env:2 RATE_LIMT_CAPACITY: unknown name; allowed: the names in .env.example; "
         "did you mean RATE_LIMIT_CAPACITY?\n"
-        '.env:1 PORT: "x"; allowed: an integer from 1 to 65535\n'
         "gateway.yaml:2 routes[0].prefix: \"r\"; allowed: a path that begins with '/', without '//', query, fragment "
         "or dot segments\n"
     )
@@ -61,6 +61,33 @@ def test_a_bad_configuration_is_refused_in_the_same_words(gateway: Gateway, tmp_
     for command in ("run", "routes"):
         refused = gateway(command, "--config", "gateway.yaml")
         assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", expected)
+
+
+def test_a_warning_changes_no_exit_code_unless_strict(gateway: Gateway, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SERVICE_NAME=a\nSERVICE_NAME=a\n")
+    warning = "warning: .env:2 SERVICE_NAME: the same as on line 1; one of the two is enough\n"
+    checked = gateway("check")
+    assert (checked.returncode, checked.stdout[:4], checked.stderr) == (0, "ok: ", warning)
+    strict = gateway("check", "--strict")
+    assert (strict.returncode, strict.stdout, strict.stderr) == (1, "", warning)
+    shown = gateway("routes")
+    assert (shown.returncode, shown.stderr) == (0, warning)
+
+
+def test_routes_say_where_each_setting_comes_from(gateway: Gateway, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("RATE_LIMIT_CAPACITY=60\n")
+    (tmp_path / "g.yaml").write_text(
+        "upstreams:\n  a:\n    endpoints: ['h:1']\n    timeouts: {attempt: 500ms}\n"
+        "routes:\n  - {name: r, prefix: /r, upstream: a}\n"
+    )
+    lines = gateway("routes", "--config", "g.yaml", LOG_LEVEL="debug").stdout.splitlines()
+    rows = [line.split() for line in lines]
+    assert ["RATE_LIMIT_CAPACITY", '"60"', ".env:1"] in rows
+    assert ["LOG_LEVEL", '"debug"', "environment"] in rows
+    assert ["upstreams.a.timeouts.attempt", '"500ms"', "g.yaml:4"] in rows
+    assert not any(row[0] == "BULKHEAD_LIMIT" for row in rows if row)
+    origins = json.loads(gateway("routes", "--json").stdout)["origins"]
+    assert origins["BULKHEAD_LIMIT"] == {"value": "1000", "source": "default"}
 
 
 def test_routes(gateway: Gateway) -> None:

@@ -260,23 +260,22 @@ class TestEnvFile:
         config = load({"PORT": "2", "SERVICE_NAME": ""}, path)
         assert (config.server.port, config.service, config.log.format) == (2, "a", "text")
 
-    def test_values_are_literal_and_the_last_line_counts(self, write: Callable[[str], Path]) -> None:
-        config = load({"X": "y"}, write("REDIS_HOST=h\nREDIS_PASSWORD='a${X}b'\nPORT=1\nPORT=2\n"))
+    def test_single_quotes_are_literal(self, write: Callable[[str], Path]) -> None:
+        config = load({"X": "y"}, write("REDIS_HOST=h\nREDIS_PASSWORD='a${X}b'\n"))
         assert config.redis is not None
         assert config.redis.password == "a${X}b"
-        assert config.server.port == 2
 
     def test_problems_name_the_line(self, write: Callable[[str], Path]) -> None:
         path = write("# c\n\nPORT=x\nRATE_LIMT_CAPACITY=5\ngarbage\nCOMPOSE_PROJECT_NAME=p\n\n\nport=1\nZZZ=1\n")
         assert problems({}, path) == [
+            f'{path}:3 PORT: "x"; allowed: an integer from 1 to 65535',
             (
                 f"{path}:4 RATE_LIMT_CAPACITY: unknown name; allowed: the names in .env.example; "
                 "did you mean RATE_LIMIT_CAPACITY?"
             ),
-            f"{path}:5: a line that says nothing; allowed: NAME=value, comments and empty lines",
+            f"{path}:5: garbage without = and a value; allowed: NAME=value, comments and empty lines",
             f"{path}:9 port: unknown name; allowed: the names in .env.example; did you mean PORT?",
             f"{path}:10 ZZZ: unknown name; allowed: the names in .env.example",
-            f'{path}:3 PORT: "x"; allowed: an integer from 1 to 65535',
         ]
 
     def test_not_text(self, tmp_path: Path) -> None:
@@ -318,9 +317,8 @@ class TestAliases:
     def test_contradiction(self) -> None:
         assert problems({"MAX_RETRIES": "3", "RETRY_MAX_ATTEMPTS": "3"}) == [
             (
-                'environment MAX_RETRIES: "3"; allowed: not together with environment RETRY_MAX_ATTEMPTS, which '
-                'says "3"; '
-                "set one of them"
+                'environment MAX_RETRIES: "3"; allowed: 2 beside environment RETRY_MAX_ATTEMPTS, which says "3", '
+                "because this one is counted without the first attempt; or set one of them"
             )
         ]
 
@@ -467,18 +465,18 @@ class TestRelations:
         ("environ", "line"),
         [
             (
-                {"UPSTREAM_TIMEOUT": "60"},
+                {"UPSTREAM_TIMEOUT": "60", "UPSTREAM_TOTAL_TIMEOUT": "30"},
                 'environment UPSTREAM_TIMEOUT: "60"; allowed: at most UPSTREAM_TOTAL_TIMEOUT, which is 30 seconds',
             ),
             (
-                {"TIMEOUT_THRESHOLD_MS": "60000"},
+                {"TIMEOUT_THRESHOLD_MS": "60000", "UPSTREAM_TOTAL_TIMEOUT": "30s"},
                 (
                     'environment TIMEOUT_THRESHOLD_MS: "60000"; allowed: at most UPSTREAM_TOTAL_TIMEOUT, which is 30 '
                     "seconds"
                 ),
             ),
             (
-                {"CIRCUIT_BREAKER_MINIMUM_CALLS": "200"},
+                {"CIRCUIT_BREAKER_MINIMUM_CALLS": "200", "CIRCUIT_BREAKER_WINDOW_SIZE": "100"},
                 (
                     'environment CIRCUIT_BREAKER_MINIMUM_CALLS: "200"; allowed: at most CIRCUIT_BREAKER_WINDOW_SIZE, '
                     "which is 100"
@@ -526,6 +524,15 @@ class TestRelations:
         )
         upstream = config.upstreams["default"]
         assert (upstream.attempt_timeout, upstream.breaker.minimum_calls, config.routes[0].max_tunnels) == (5, 10, 7)
+
+    def test_whichever_of_a_pair_is_the_default_gives_way(self) -> None:
+        config = load({"TIMEOUT_THRESHOLD_MS": "60000", "CIRCUIT_BREAKER_MINIMUM_CALLS": "200"}, None)
+        upstream = config.upstreams["default"]
+        assert (upstream.attempt_timeout, upstream.total_timeout, upstream.breaker.window_size) == (60, 60, 200)
+
+    def test_the_lifetime_of_a_bucket_gives_way(self) -> None:
+        policy = load({"RATE_LIMIT_CAPACITY": "100000", "RATE_LIMIT_REFILL_RATE": "3"}, None).rate_limits.policies
+        assert policy["default"].max_ttl == 33_334
 
     def test_nothing_follows_from_a_value_that_was_refused(self) -> None:
         assert len(problems({"UPSTREAM_TIMEOUT": "60", "UPSTREAM_TOTAL_TIMEOUT": "x"})) == 1

@@ -188,12 +188,15 @@ class TestPrecedence:
             "gateway.yaml:4 upstreams.a.retry.max_attempts: 2; allowed: an integer from 1 to 20",
         ),
         (
-            upstream("timeouts: {connect: 500ms}"),
-            'gateway.yaml:4 upstreams.a.timeouts.connect: "500ms"; allowed: a number from 0.001 to 300, in seconds',
+            upstream("timeouts: {connect: 10m}"),
+            'gateway.yaml:4 upstreams.a.timeouts.connect: "10m"; allowed: a number from 0.001 to 300, in seconds',
         ),
         (
             upstream("timeouts: {connect: '1'}"),
-            'gateway.yaml:4 upstreams.a.timeouts.connect: "1"; allowed: a number from 0.001 to 300, in seconds',
+            (
+                'gateway.yaml:4 upstreams.a.timeouts.connect: "1"; allowed: a number from 0.001 to 300, in seconds; '
+                "did you mean 1 without quotes?"
+            ),
         ),
         (
             upstream("scheme: htps"),
@@ -205,17 +208,17 @@ class TestPrecedence:
         ),
         (
             upstream("scheme: https\n    tls: {verify: no}"),
-            'gateway.yaml:5 upstreams.a.tls.verify: "no"; allowed: true or false',
+            'gateway.yaml:5 upstreams.a.tls.verify: "no"; allowed: true or false; did you mean false?',
         ),
         (
             upstream("retry: {statuses: [200]}"),
             "gateway.yaml:4 upstreams.a.retry.statuses[0]: 200; allowed: statuses from 400 to 599",
         ),
         (
-            upstream("timeouts: {attempt: 31}"),
+            upstream("timeouts: {attempt: 31, total: 30s}"),
             (
-                "gateway.yaml:4 upstreams.a.timeouts.attempt: 31; allowed: at most UPSTREAM_TOTAL_TIMEOUT, which is "
-                "30 seconds"
+                "gateway.yaml:4 upstreams.a.timeouts.attempt: 31; allowed: at most upstreams.a.timeouts.total, which "
+                "is 30 seconds"
             ),
         ),
         (
@@ -227,10 +230,10 @@ class TestPrecedence:
             ),
         ),
         (
-            "rate_limits:\n  x: {capacity: 10000, refill_rate: 1}\n",
+            "rate_limits:\n  x: {capacity: 1000000, refill_rate: 1}\n",
             (
-                "gateway.yaml:2 rate_limits.x.capacity: 10000; allowed: such that rate_limits.x.capacity / "
-                "rate_limits.x.refill_rate, which is 10000 seconds, is at most RATE_LIMIT_TTL (3600)"
+                "gateway.yaml:2 rate_limits.x.capacity: 1000000; allowed: such that rate_limits.x.capacity / "
+                "rate_limits.x.refill_rate, which is 1e+06 seconds, is at most 604800, the most that a bucket is kept"
             ),
         ),
         (
@@ -290,7 +293,6 @@ routes:
     lines = refused(text, {"PORT": "x"})
     assert [line.split(": ")[0] for line in lines] == [
         "environment PORT",
-        "gateway.yaml:9 routes[2].prefix",
         "gateway.yaml:3 upstreams.orders.endpoints[2].host",
         "gateway.yaml:3 upstreams.orders.endpoints[2].port",
         "gateway.yaml:4 upstreams.orders.bulkhed",
@@ -298,9 +300,10 @@ routes:
         "gateway.yaml:7 routes[0].upstream",
         "gateway.yaml:8 routes[1].name",
         "gateway.yaml:8 routes[1].prefix",
+        "gateway.yaml:9 routes[2].prefix",
     ]
-    assert lines[4].endswith("; did you mean bulkhead?")
-    assert lines[6].endswith("; did you mean orders?")
+    assert lines[3].endswith("; did you mean bulkhead?")
+    assert lines[5].endswith("; did you mean orders?")
 
 
 @pytest.mark.parametrize("endpoint", ["h", "h:0", "h:x", "u@h:1", "http://h/x", "ftp://h:1", "::1:80", "h:1/x", "[h:1"])

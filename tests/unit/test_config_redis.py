@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.config import ConfigError, load, report
+from gateway.config import ConfigError, load, read, report
 from gateway.config.model import RedisConfig
 
 
@@ -108,9 +108,10 @@ def test_problems_show_no_secret(environ: dict[str, str]) -> None:
 
 def test_reports_show_no_secret() -> None:
     environ = {"REDIS_SENTINELS": "s", "REDIS_SENTINEL_MASTER": "m", "REDIS_PASSWORD": "hunter2"}
-    config = load(environ | {"REDIS_SENTINEL_PASSWORD": "hunter2"}, None)
+    loaded = read(environ | {"REDIS_SENTINEL_PASSWORD": "hunter2"}, None)
+    config = loaded.config
     assert config.redis is not None
     assert config.redis.password == config.redis.sentinel_password == "hunter2"
-    shown = f"{config!r} {report.as_text(config)} {report.as_json(config)} {report.summary(config)}"
+    shown = f"{config!r} {report.as_text(loaded)} {report.as_json(loaded)} {report.summary(config)}"
     assert "hunter2" not in shown
     assert '"password": "***"' in shown

@@ -1,0 +1,133 @@
+"""The JSON Schema (2020-12) of the YAML file, for editors: made from the models that read it.
+
+    python -m gateway.config.json_schema > gateway.schema.json
+
+`gateway check` is stricter: it knows what must agree, and what a reference or a unit means. The schema lets through
+what only it can judge: text with a unit, and `${NAME}` wherever there is a value.
+"""
+
+import json
+import sys
+from typing import Any
+
+from annotated_types import Len
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from gateway.config import reference
+from gateway.config.file import FileEndpoint, FileRoute, FileUpstream
+from gateway.config.schema import Env, Unit
+from gateway.config.settings import RateLimit
+
+_REF = "#/$defs/{model}"
+_REFERENCE = {"type": "string", "pattern": r"\$\{"}
+_AMOUNTS = {
+    "seconds": r"^[0-9]*\.?[0-9]+ ?(ms|s|m|min|h|d)$",
+    "bytes": r"^[0-9]*\.?[0-9]+ ?([kKmMgGtT]i?)?[bB]$",
+}
+# What pydantic calls the bounds of a field that is read by a function first.
+_BOUNDS = {"ge": "minimum", "le": "maximum"}
+_STATUSES = {"type": "string", "pattern": "^([0-9]{3}-[0-9]{3}|[45][xX]{2})$"}
+
+
+def document() -> dict[str, Any]:
+    """The schema as plain values."""
+    models = (FileUpstream, FileRoute, RateLimit)
+    _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    definitions: dict[str, Any] = found["$defs"]
+    for name, definition in definitions.items():
+        model = _MODELS[name]
+        definition.pop("title", None)
+        definition["description"] = definition.get("description", "").strip() or name
+        for key, rules in definition.get("properties", {}).items():
+            definition["properties"][key] = _property(model, key, rules)
+    upstream = definitions["FileUpstream"]
+    endpoint = {"anyOf": [{"type": "string", "description": "host:port or http://host:port"}, _ref("FileEndpoint")]}
+    upstream["properties"]["endpoints"] |= {"items": endpoint, "minItems": _fewest(FileUpstream, "endpoints")}
+    # `default` may leave its address to UPSTREAM_URL.
+    definitions["DefaultUpstream"] = {key: value for key, value in upstream.items() if key != "required"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Upstreams, rate limits and routes of the gateway (GATEWAY_CONFIG)",
+        "type": ["object", "null"],
+        "additionalProperties": False,
+        "properties": {
+            "upstreams": _named("Upstreams by name", "FileUpstream", {"default": _ref("DefaultUpstream")}),
+            "rate_limits": _named("Rate limits by name", "RateLimit", {}),
+            "routes": {
+                "description": "Longest prefix wins",
+                "type": ["array", "null"],
+                "items": _ref("FileRoute"),
+            },
+        },
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def text() -> str:
+    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _property(model: type[BaseModel], key: str, rules: dict[str, Any]) -> dict[str, Any]:
+    notes = model.model_fields[key].metadata
+    meaning = next((note.meaning for note in notes if isinstance(note, Env)), reference.FILE_ONLY.get(key, ""))
+    variable = next((f" Left out: {note.name}." for note in notes if isinstance(note, Env)), "")
+    rules = {_BOUNDS.get(name, name): value for name, value in rules.items() if name not in {"title", "default"}}
+    unit = next((note.name for note in _notes(model, key) if isinstance(note, Unit)), "")
+    if "$ref" in rules or rules.get("type") == "string":
+        shape = rules
+    elif rules.get("type") == "array":
+        more = [_STATUSES] if key == "statuses" else []
+        shape = rules | {"items": {"anyOf": [rules["items"], *more, _REFERENCE]}}
+    else:
+        amounts = [{"type": "string", "pattern": _AMOUNTS[unit]}] if unit in _AMOUNTS else []
+        options = [
+            {_BOUNDS.get(name, name): value for name, value in option.items()}
+            for option in rules.pop("anyOf", None) or [rules]
+        ]
+        shape = {"anyOf": [*options, *amounts, _REFERENCE]}
+    return {"description": f"{meaning}.{variable}", **shape} if meaning else shape
+
+
+def _notes(model: type[BaseModel], key: str) -> list[Any]:
+    """What is noted of a field, inside an optional too."""
+    field = model.model_fields[key]
+    inner = [getattr(option, "__metadata__", ()) for option in getattr(field.annotation, "__args__", ())]
+    return [*field.metadata, *(note for notes in inner for note in notes)]
+
+
+def _fewest(model: type[BaseModel], key: str) -> int:
+    return next(note.min_length for note in model.model_fields[key].metadata if isinstance(note, Len))
+
+
+def _named(description: str, definition: str, special: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "description": description,
+        "type": ["object", "null"],
+        "propertyNames": {"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"},
+        "properties": special,
+        "additionalProperties": _ref(definition),
+    }
+
+
+def _ref(definition: str) -> dict[str, Any]:
+    return {"$ref": _REF.format(model=definition)}
+
+
+def _all(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    found = {model.__name__: model}
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= _all(field.annotation)
+    return found
+
+
+_MODELS: dict[str, type[BaseModel]] = {
+    "FileEndpoint": FileEndpoint,
+    **_all(FileUpstream),
+    **_all(FileRoute),
+    **_all(RateLimit),
+}
+
+if __name__ == "__main__":
+    sys.stdout.write(text())

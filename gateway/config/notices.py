@@ -1,0 +1,43 @@
+"""What is no reason not to start, but probably not what was meant: a file that says nothing, an entry nobody uses."""
+
+from collections.abc import Iterable, Iterator
+
+from gateway.config.model import RouteConfig
+from gateway.config.problems import Notice
+from gateway.config.variables import Variables
+from gateway.config.yaml_tree import Tree
+
+_ALWAYS_THERE = "default"
+
+
+def nothing_said(variables: Variables, tree: Tree) -> Iterator[Notice]:
+    """No setting at all, and a file without any."""
+    if variables.env_file_absent and not variables.given:
+        yield Notice(variables.env_file, "not there, and the environment sets nothing: every setting has its default")
+    if tree.file and not any((tree.root or {}).values()):
+        yield Notice(tree.source(()), "sets nothing: no upstreams, no rate limits, no routes")
+
+
+def literal_stars(tree: Tree, routes: Iterable[tuple[int, str]]) -> Iterator[Notice]:
+    """Prefixes, by the index of their route, that look like patterns and are none."""
+    for index, prefix in routes:
+        if "*" in prefix:
+            text = "the * is an ordinary character; a prefix takes all that is below it anyway"
+            yield Notice(tree.source(("routes", index, "prefix")), text)
+
+
+def unused(tree: Tree, routes: Iterable[RouteConfig], *, limited: bool) -> Iterator[Notice]:
+    """Entries of the file that no route leads to. The upstream and the rate limit `default` are there anyway; without
+    `limited` no route has a rate limit, whatever it says."""
+    routes = list(routes)
+    used: dict[str, set[str | None]] = {
+        "upstreams": {route.upstream for route in routes},
+        "rate_limits": {route.rate_limit for route in routes},
+    }
+    for part, names in used.items():
+        if part == "rate_limits" and not limited:
+            continue
+        entries = tree.root.get(part) if isinstance(tree.root, dict) else None
+        for name in entries if isinstance(entries, dict) else ():
+            if name not in names and name != _ALWAYS_THERE:
+                yield Notice(tree.source((part, name)), "no route uses it")

@@ -1,0 +1,60 @@
+"""`${NAME}` in a value of `.env` or of the YAML file.
+
+    ${NAME}            what the environment says, else what `.env` says; a problem when neither does
+    ${NAME:-default}   the default when NAME is not set or empty
+    $${                a literal `${`
+
+There is nothing else: a `$` that no brace follows is an ordinary character, so that passwords may have it, and a
+default is not looked into. Values in single quotes in `.env` are left as they are, as shells and Compose do.
+"""
+
+import re
+from collections.abc import Callable
+
+_REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)(\}?)")
+_INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.ASCII | re.DOTALL)
+
+ALLOWED = "${NAME} or ${NAME:-default}; $${ for a literal ${"
+
+Lookup = Callable[[str], str | None]
+
+
+class ReferenceProblem(Exception):
+    """`what` is wrong with a reference, and what is `allowed`; no value is in either."""
+
+    def __init__(self, what: str, allowed: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.allowed = allowed
+
+
+def named(text: str) -> set[str]:
+    """The names that `text` refers to."""
+    found = set()
+    for escaped, inside, _ in _REFERENCE.findall(text):
+        understood = _INSIDE.fullmatch(inside)
+        if not escaped and understood:
+            found.add(understood[1])
+    return found
+
+
+def expanded(text: str, lookup: Lookup) -> str:
+    """`text` with every reference replaced. Raises `ReferenceProblem`."""
+
+    def value(found: re.Match[str]) -> str:
+        if found[1]:
+            return found[0][1:]
+        inside = _INSIDE.fullmatch(found[2])
+        if inside is None or not found[3]:
+            raise ReferenceProblem("a ${ that is not understood", ALLOWED)
+        name, default = inside[1], inside[2]
+        known = lookup(name)
+        if known:
+            return known
+        if default is None:
+            raise ReferenceProblem(
+                f"${{{name}}} is not set", f"a variable that the environment or .env sets, or ${{{name}:-default}}"
+            )
+        return default
+
+    return _REFERENCE.sub(value, text) if "${" in text else text
