@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deploy check format lock clean
+.PHONY: help run test unit coverage test-deploy check format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,8 +14,17 @@ help: ## List the targets
 run: $(VENV)/.runtime .env ## Start the stub on 5001 and the gateway on 5000 (PORT=, STUB_PORT=); Ctrl-C stops both
 	@$(BIN)/python scripts/run_local.py
 
-test: $(VENV)/.dev ## Run every test; ARGS= goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+# Most of a test's time is waiting, so there are more workers than cores. JOBS=0 runs the tests one by one, in one process.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4 * len(os.sched_getaffinity(0)), 16))' 2>/dev/null || echo 4)
+
+test: $(VENV)/.dev ## Run every test; ARGS= goes to pytest, JOBS= says how many at once
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+unit: $(VENV)/.dev ## Run the unit tests, in seconds; ARGS= goes to pytest
+	$(BIN)/python -m pytest -n $(shell nproc 2>/dev/null || echo 2) tests/unit $(ARGS)
+
+coverage: $(VENV)/.dev ## Run every test and say what none of them runs; fails below the least coverage of pyproject.toml
+	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered --cov-fail-under=0 $(ARGS)
 
 test-deploy: $(VENV)/.dev ## Build the images and try the whole deployment, where Docker runs; ARGS= goes to pytest
 	TEST_DEPLOY=1 $(BIN)/python -m pytest tests/deploy/docker $(ARGS)

@@ -3,7 +3,7 @@
 Redis has its own clock: time passes by moving what is written into the past, a whole number of cells at a time.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
@@ -77,12 +77,6 @@ class RedisFleet:
     async def close(self) -> None:
         for store in self.stores:
             await store.close()
-
-
-@pytest.fixture(scope="module")
-def redis_server(redis_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture(params=["memory", "redis"])
