@@ -60,7 +60,10 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.rates import WIDTH
 from gateway.telemetry.render import counted
 from gateway.telemetry.webhook import Webhook
-from gateway.wire.listener import listen, server_tls
+from gateway.wire.accept import Factory, FewHandshakes, Handshakes, Listener
+from gateway.wire.certificate import Certificate
+from gateway.wire.listener import listen
+from gateway.wire.places import Places
 from gateway.wire.request import Limits
 from gateway.wire.resolver import Resolver
 from gateway.wire.server import Server
@@ -112,6 +115,10 @@ async def _serve(config: GatewayConfig, writer: LineWriter, files: LogFiles | No
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, told, signum.name)
+    loop.add_signal_handler(signal.SIGHUP, gateway.read_again)
+    for signum in (signal.SIGUSR1, signal.SIGUSR2):
+        # Other servers reopen their logs for it. Ours notices by itself that a file was moved.
+        loop.add_signal_handler(signum, log.info, "%s received; it means nothing here", signum.name)
     try:
         await gateway.start()
     except OSError as error:
@@ -266,6 +273,7 @@ class Gateway:
             metrics,
             _access_log(config.log, writer, files),
             is_control_path=is_control_path if shared_port else is_health_path,
+            is_probe=is_health_path,
             control_protocol=self._control.protocol if shared_port else self._control.health_protocol,
             via_name=server.via_name,
             retry_buffer_bytes=config.retry_buffer_bytes,
@@ -273,28 +281,42 @@ class Gateway:
             rng=rng,
             errors=self._errors,
         )
+        self._places = Places(
+            server.max_connections, elsewhere=(lambda: self._control.connections) if shared_port else lambda: 0
+        )
+        metrics.counter(
+            "gateway_connections_evicted_total",
+            "Client connections closed while quiet, to make room at MAX_CONNECTIONS.",
+            (),
+            lambda: (((), self._places.evicted),),
+        )
         self._server = Server(
             loop,
             self._front,
             limits=Limits(server.max_request_line_bytes, server.max_header_bytes, server.max_header_count),
             scheme="https" if server.tls is not None else "http",
-            max_connections=server.max_connections,
+            places=self._places,
             header_timeout=server.header_timeout,
             keepalive_timeout=server.keepalive_timeout,
             client_idle_timeout=server.client_idle_timeout,
         )
         view.watch(self._in_flight, self._server, self._control, self._front, self._upstreams, self._routes)
         self._health = HealthChecker(_checks(self._upstreams.values()), rng)
-        self._listeners: list[asyncio.Server] = []
-        self._admin_listeners: list[asyncio.Server] = []
+        self._certificate: Certificate | None = None
+        self._listeners: list[Listener] = []
+        self._admin_listeners: list[Listener] = []
 
     async def start(self) -> None:
         """Raises OSError, with the address as its `filename`, when a port cannot be had."""
         server, admin = self.config.server, self.config.admin
-        self._server.max_connections = connections_that_fit(server.max_connections, _outgoing(self.config))
+        places = self._places
+        places.limit, places.reserve_limit = connections_that_fit(server.max_connections, _outgoing(self.config))
         sockets = _listening(server.host, server.port)
         admin_sockets = _listening(admin.host, admin.port) if admin.port is not None else []
-        tls = server_tls(server.tls.cert_file, server.tls.key_file) if server.tls is not None else None
+        if server.tls is not None:
+            self._certificate = Certificate(server.tls.cert_file, server.tls.key_file)
+            self._certificate.start()
+            self._view.listener_certificate = self._certificate
         await self._control.start()
         self._health.start()
         if self._sync is not None:
@@ -305,9 +327,11 @@ class Gateway:
             self._webhook.start()
         self._alert_check.start()
         for sock in sockets:
-            self._listeners.append(await self._loop.create_server(self._server, sock=sock, ssl=tls))
+            self._listeners.append(self._listener(sock, self._server, places))
         for sock in admin_sockets:
-            self._admin_listeners.append(await self._loop.create_server(self._control.protocol, sock=sock, ssl=tls))
+            self._admin_listeners.append(self._listener(sock, self._control.protocol, FewHandshakes()))
+        for listener in (*self._listeners, *self._admin_listeners):
+            await listener.start()
         self._view.starting = False
         # What exists now lives as long as the process: the collector need not look at it again, nor so often.
         gc.collect()
@@ -322,6 +346,17 @@ class Gateway:
             "the embedded store" if self._store is None else f"Redis ({self.config.redis.mode})",  # type: ignore[union-attr]
             extra={"version": __version__, "environment": self.config.environment},
         )
+
+    def _listener(self, sock: socket.socket, factory: Factory, handshakes: Handshakes) -> Listener:
+        certificate = self._certificate.context if self._certificate is not None else None
+        timeout = self.config.server.header_timeout
+        return Listener(self._loop, sock, factory, handshakes, certificate, timeout)
+
+    def read_again(self) -> None:
+        """SIGHUP: what can be renewed while the process runs, which is the certificate."""
+        log.info("SIGHUP received: the certificate is read again, settings are not")
+        if self._certificate is not None:
+            self._certificate.load()
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Stop taking work and let what is in flight finish, within the configured times."""
@@ -340,7 +375,9 @@ class Gateway:
 
         def quiet() -> bool:
             self._server.close_idle(_QUIET)
-            return not self._server.connections and not self._front.tunnels and not self._control.connections
+            pending = any(listener.pending for listener in self._listeners)
+            busy = pending or self._front.tunnels or self._control.connections
+            return self._server.empty and not busy
 
         if not await _until(quiet, server.drain_timeout, hurry):
             log.warning("gave up on %s that did not finish in time", counted(self._front.exchanges, "exchange"))
@@ -353,6 +390,8 @@ class Gateway:
         for listener in (*self._listeners, *self._admin_listeners):
             listener.close()
         self._server.abort()
+        if self._certificate is not None:
+            await self._certificate.stop()
         await self._control.stop()
         await self._health.stop()
         for upstream in self._upstreams.values():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
-from gateway.control.view import CircuitView, EndpointView, RedisView
+from gateway.control.view import CertificateView, CircuitView, EndpointView, RedisView
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.link import Link
 from gateway.policy.breaker import CircuitState
@@ -17,6 +17,7 @@ from gateway.proxy.upstreams import Route, Upstream
 from gateway.telemetry.alerts import CircuitFact, Facts
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.rates import Rate
+from gateway.wire.certificate import Certificate
 from gateway.wire.server import Server
 
 # For so long Redis may be away before that is an alert: the first connection takes its time too.
@@ -44,6 +45,7 @@ class LiveView:
         self.started_at = time.time()
         self.starting = True
         self.draining = False
+        self.listener_certificate: Certificate | None = None
         self._circuits = circuits
         self._link = link
 
@@ -74,7 +76,8 @@ class LiveView:
 
     @property
     def connections(self) -> int:
-        return len(self._server.connections) + self._control.connections + len(self._front.tunnels)
+        places = self._server.places
+        return len(places.connections) + len(places.handshakes) + self._control.connections + len(self._front.tunnels)
 
     @property
     def upstream_connections(self) -> int:
@@ -86,6 +89,11 @@ class LiveView:
         if link is None:
             return None
         return RedisView(link.up, time.time() - (time.monotonic() - link.since), link.last_error, link.replicas)
+
+    @property
+    def certificate(self) -> CertificateView | None:
+        certificate = self.listener_certificate
+        return CertificateView(certificate.not_after, certificate.problem) if certificate is not None else None
 
     @property
     def circuits(self) -> Iterator[CircuitView]:

@@ -4,27 +4,29 @@ import contextlib
 import logging
 import resource
 
-# What is open besides the connections of clients and to upstreams: Redis, logs, connections that are turned away.
+# What is open besides the connections of clients and to upstreams: Redis, logs, connections that wait for a place.
 _OTHER_FILES = 256
 
 log = logging.getLogger("gateway")
 
 
-def connections_that_fit(max_connections: int, outgoing: int) -> int:
-    """How many client connections there is room for, at most `max_connections`. Raises the limit as far as it goes.
+def connections_that_fit(max_connections: int, outgoing: int) -> tuple[int, int]:
+    """How many client connections there is room for, at most `max_connections`, and how many more may wait for a place.
+    Raises the limit as far as it goes.
 
     There are at most `outgoing` connections to upstreams, idle ones included. Clients get what those leave, or half of
     the room if that is more: then a connection may find no file (`gateway.wire.pool.ConnectFailure.NO_FILES`).
     """
     limit = _raised(max_connections + outgoing + _OTHER_FILES)
-    room = limit - min(_OTHER_FILES, limit // 2)
+    other = min(_OTHER_FILES, limit // 2)
+    room = limit - other
     fitting = min(max_connections, max(1, room - outgoing, room // 2))
     if fitting < max_connections:
         log.info(
             "at most %d client connections, as no more than %d files may be open (ulimit -n); MAX_CONNECTIONS is %d",
             *(fitting, limit, max_connections),
         )
-    return fitting
+    return fitting, max(1, other // 2)
 
 
 def _raised(wanted: int) -> int:

@@ -36,7 +36,9 @@ BURST = 10
 TRY_EVERY = 6.0
 MAX_PEERS = 4096
 
-_BY_PROXIES = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"})
+_BY_PROXIES = frozenset(
+    {"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "cdn-loop"}
+)
 _PROXY_PREFIX = "x-forwarded"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="gateway control plane"'}
 
@@ -151,7 +153,8 @@ def _by_place(peer: str, headers: Mapping[str, str], version: tuple[int, int]) -
     if not _is_loopback(peer):
         raise _forbidden("Without an ADMIN_TOKEN only requests from the gateway's own machine may change anything.")
     for name in headers:
-        lower = name.lower()
+        # To servers like CGI `X_Forwarded_For` is the same name, and some proxies write it so.
+        lower = name.lower().replace("_", "-")
         if lower in _BY_PROXIES or lower.startswith(_PROXY_PREFIX):
             raise _forbidden(f"The request came through a proxy ({name}): set an ADMIN_TOKEN for that.")
     if version < (1, 1):

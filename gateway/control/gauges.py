@@ -1,6 +1,7 @@
 """The gauges that are read off the gateway's view at each scrape.
 
-`redis_up` has no series when no Redis is configured, so that an alert on `redis_up == 0` means a loss. The two breaker
+`redis_up` has no series when no Redis is configured, so that an alert on `redis_up == 0` means a loss, and those of the
+certificate have none without TLS. The two breaker
 gauges say the same in two numberings because two sets of dashboards exist; a forced state counts as what it amounts to.
 """
 
@@ -26,6 +27,16 @@ def register(metrics: Metrics, view: GatewayView) -> None:
         state = view.redis
         if state is not None:
             yield (), int(state.up)
+
+    def certificate() -> Series:
+        served = view.certificate
+        if served is not None and served.not_after is not None:
+            yield (), served.not_after
+
+    def certificate_stale() -> Series:
+        served = view.certificate
+        if served is not None:
+            yield (), int(served.problem is not None)
 
     def replicas() -> Series:
         state = view.redis
@@ -59,6 +70,18 @@ def register(metrics: Metrics, view: GatewayView) -> None:
     )
     metrics.gauge("breaker_state", "0 closed, 1 open, 2 half-open.", ("downstream",), lambda: circuits(BREAKER_STATE))
     metrics.gauge("redis_up", "1 while Redis answers.", (), redis)
+    metrics.gauge(
+        "gateway_tls_certificate_expiry_timestamp_seconds",
+        "When the certificate of the listener expires, in seconds since the epoch.",
+        (),
+        certificate,
+    )
+    metrics.gauge(
+        "gateway_tls_certificate_reload_failed",
+        "1 while the files of the certificate cannot be used and an earlier one is served.",
+        (),
+        certificate_stale,
+    )
     metrics.gauge("gateway_replicas", "Live replicas last seen, this one included.", (), replicas)
     metrics.gauge(
         "gateway_endpoint_in_flight",

@@ -77,6 +77,7 @@ def report(view: GatewayView, now: float) -> dict[str, object]:
         "circuits": _circuits(view, reasons),
         "endpoints": _endpoints(view, reasons),
         "capacity": _capacity(view, reasons),
+        "certificate": _certificate(view, now, reasons),
     }
     worst = max((str(check["status"]) for check in checks.values()), key=lambda word: _ORDER.get(word, 0))
     return {
@@ -194,3 +195,20 @@ def _capacity(view: GatewayView, reasons: list[str]) -> dict[str, object]:
             f"{in_flight} of {limit} requests are in flight: further ones are shed. Scale out, or raise MAX_INFLIGHT."
         )
     return {"status": "degraded" if full else "healthy", "in_flight": in_flight, "max_in_flight": limit}
+
+
+def _certificate(view: GatewayView, now: float, reasons: list[str]) -> dict[str, object]:
+    certificate = view.certificate
+    if certificate is None:
+        return {"status": "disabled"}
+    not_after, problem = certificate
+    if problem is not None:
+        reasons.append(f"A renewed certificate is not served: {problem}. The one loaded before stays.")
+    expired = not_after is not None and not_after <= now
+    if expired:
+        reasons.append("The certificate of the listener has expired: renew it, the files are read again by themselves.")
+    return {
+        "status": "degraded" if expired or problem is not None else "healthy",
+        "not_after": rfc3339(not_after) if not_after is not None else None,
+        "problem": problem,
+    }

@@ -36,6 +36,14 @@ class CircuitView(NamedTuple):
     forced_for: float = 0.0
 
 
+class CertificateView(NamedTuple):
+    """The listener's certificate. `not_after` is when it expires, None where that is not known; `problem` says why the
+    files, as they are now, could not be taken, None while what they hold is served."""
+
+    not_after: float | None
+    problem: str | None
+
+
 class EndpointView(NamedTuple):
     """One address of an upstream. `healthy` is the active check's opinion (True without one)."""
 
@@ -48,7 +56,8 @@ class EndpointView(NamedTuple):
 
 class GatewayView(Protocol):
     """`redis` None means that none is configured. `connections` are those of clients, `upstream_connections` those to
-    upstreams, idle ones included in both. `tunnels` yields each WebSocket route with its open tunnels."""
+    upstreams, idle ones included in both. `tunnels` yields each WebSocket route with its open tunnels.
+    `certificate` None means a listener without TLS."""
 
     @property
     def service(self) -> str: ...
@@ -70,6 +79,8 @@ class GatewayView(Protocol):
     def upstream_connections(self) -> int: ...
     @property
     def redis(self) -> RedisView | None: ...
+    @property
+    def certificate(self) -> CertificateView | None: ...
     @property
     def circuits(self) -> Iterable[CircuitView]: ...
     @property

@@ -42,6 +42,7 @@ class Front:
         access_log: AccessLog | None,
         *,
         is_control_path: Callable[[bytes], bool],
+        is_probe: Callable[[bytes], bool],
         control_protocol: Callable[[], asyncio.Protocol],
         via_name: str,
         retry_buffer_bytes: int,
@@ -65,6 +66,7 @@ class Front:
         self._shedding = shedding
         self._access_log = access_log
         self._is_control_path = is_control_path
+        self._is_probe = is_probe
         self._control_protocol = control_protocol
         self._via_name = via_name
         self.ids = Ids(rng, trace_sample_ratio)
@@ -137,8 +139,12 @@ class Front:
     def reject(self, connection: ServerConnection, error: RequestError) -> None:
         self.refuse.connection(connection, Refusal(error.status, error.reason, error.detail))
 
-    def overflow(self, connection: ServerConnection) -> None:
-        self.refuse.connection(connection, self._shedding.refuse("connections"))
+    def overflow(self, connection: ServerConnection, request: Request) -> None:
+        """A probe is answered nevertheless: an orchestrator would take a busy gateway for a dead one."""
+        if not request.has_body and self._is_probe(request.path.partition(b"?")[0]):
+            self._hand_over(connection)
+        else:
+            self.refuse.connection(connection, self._shedding.refuse("connections"))
 
     def _origin(self, connection: ServerConnection, request: Request) -> Origin:
         """Kept with the connection, unless a trusted proxy multiplexes many clients over it."""

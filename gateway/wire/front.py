@@ -45,6 +45,6 @@ class Front(Protocol):
         """Answer a request whose head cannot be understood; the connection closes after it."""
         ...
 
-    def overflow(self, connection: "ServerConnection") -> None:
-        """Answer a connection beyond the maximum; it closes after it."""
+    def overflow(self, connection: "ServerConnection", request: Request) -> None:
+        """Answer the request of a connection beyond the maximum; it closes after it."""
         ...

@@ -1,8 +1,11 @@
 """What the kernel knows of a connection and the event loop does not tell."""
 
 import asyncio
+import contextlib
+import ctypes
 import fcntl
 import select
+import socket
 import struct
 import termios
 
@@ -30,3 +33,37 @@ def peer_left(transport: asyncio.Transport) -> bool:
     except (OSError, AttributeError, ValueError):
         return False
     return bool(poll.poll(0))
+
+
+def unread(transport: asyncio.BaseTransport) -> bool:
+    """Whether bytes have arrived that the loop has not read. Linux: FIONREAD, tcp(7)."""
+    sock = transport.get_extra_info("socket")
+    try:
+        return fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0") != b"\0\0\0\0"
+    except (OSError, AttributeError):
+        return False
+
+
+# SO_ATTACH_FILTER of Linux, and a classic BPF program of five instructions (code, if true, if false, operand): load the
+# byte of the flags from the TCP header, keep SYN and ACK, and drop the packet where only SYN is set.
+_SO_ATTACH_FILTER = 26
+_DROP_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),
+        (0x54, 0, 0, 0x12),
+        (0x15, 0, 1, 0x02),
+        (0x06, 0, 0, 0),
+        (0x06, 0, 0, 0xFFFFFFFF),
+    )
+)
+
+
+def refuse_new_connections(listener: socket.socket) -> None:
+    """Let no further connection into the accept queue of a listening socket, so that it can be emptied before it is
+    closed. A client that tries meanwhile hears nothing, repeats its SYN after a second and is refused then. Where the
+    kernel has no such filter the queue stays open."""
+    program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
+    with contextlib.suppress(OSError):
+        description = struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, description)

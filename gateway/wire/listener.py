@@ -1,9 +1,8 @@
 """Listening sockets: one port, IPv4 and IPv6, and an accept queue that is long enough for a burst."""
 
 import socket
-import ssl
 
-_BACKLOG = 4096
+BACKLOG = 4096
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -32,18 +31,9 @@ def _bind(family: int, address: tuple[str, int], *, dual: bool = False) -> socke
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
         sock.bind(address)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError:
         sock.close()
         raise
     return sock
-
-
-def server_tls(cert_file: str, key_file: str) -> ssl.SSLContext:
-    """TLS as a server, 1.2 and newer, HTTP/1.1 only."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(cert_file, key_file)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

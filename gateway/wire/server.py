@@ -5,6 +5,7 @@ import time
 
 from gateway.wire.deadlines import Deadlines
 from gateway.wire.front import Front
+from gateway.wire.places import Occupant, Places
 from gateway.wire.request import Limits
 from gateway.wire.server_connection import ServerConnection
 
@@ -19,7 +20,7 @@ class Server:
         *,
         limits: Limits,
         scheme: str = "http",
-        max_connections: int = 20_000,
+        places: Places | None = None,
         header_timeout: float = 10.0,
         keepalive_timeout: float = 75.0,
         client_idle_timeout: float = 60.0,
@@ -28,12 +29,10 @@ class Server:
         self.front = front
         self.limits = limits
         self.scheme = scheme
-        self.max_connections = max_connections
+        self.places = Places(20_000) if places is None else places
         self.header_timeout = header_timeout
         self.keepalive_timeout = keepalive_timeout
         self.client_idle_timeout = client_idle_timeout
-        self.connections: set[ServerConnection] = set()
-        self.turned_away: set[ServerConnection] = set()
         # Seconds, not milliseconds: see gateway.wire.deadlines.
         self.deadlines = Deadlines(loop, min(1.0, header_timeout / 4, keepalive_timeout / 4))
         self.draining = False
@@ -44,13 +43,26 @@ class Server:
     def close_idle(self, idle_for: float) -> None:
         """Close the connections that have been without a request for that many seconds."""
         since = time.monotonic() - idle_for
-        for connection in list(self.connections):
+        places = self.places
+        for connection in list(places.connections):
             connection.close_if_idle(since)
+        for occupant in [*places.handshakes, *places.reserve]:
+            quiet_since = occupant.quiet_since
+            if quiet_since is not None and quiet_since <= since and not occupant.unread:
+                occupant.abort()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no connection is left, those included that have no place."""
+        places = self.places
+        return not (places.connections or places.handshakes or places.reserve)
 
     def give_up(self) -> None:
-        for connection in list(self.connections):
+        for connection in list(self.places.connections):
             connection.give_up()
 
     def abort(self) -> None:
-        for connection in [*self.connections, *self.turned_away]:
-            connection.abort()
+        places = self.places
+        everybody: list[Occupant] = [*places.connections, *places.handshakes, *places.reserve]
+        for occupant in everybody:
+            occupant.abort()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, cast
 from gateway.wire.chunked import ChunkedDecoder, ChunkedError
 from gateway.wire.front import Exchange
 from gateway.wire.head_reader import HeadReader
-from gateway.wire.kernel import peer_left, unsent
+from gateway.wire.kernel import peer_left, unread, unsent
 from gateway.wire.request import Request, RequestError
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ _DRAIN_BYTES = 65_536
 _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_TIME = 2.0
 _LOOK_INTERVAL = 1.0
-# Connections beyond the maximum that are being told so; more than that are closed without a word.
-_MAX_TURNED_AWAY = 256
 
 
 class State(Enum):
@@ -65,6 +63,7 @@ class ServerConnection(asyncio.Protocol):
         "_held",
         "_idle_since",
         "_keep_alive",
+        "_opened_at",
         "_outq",
         "_overfull",
         "_reader",
@@ -93,7 +92,7 @@ class ServerConnection(asyncio.Protocol):
         self.deadline = _NEVER
         self.write_blocked = False
         self._reader = HeadReader(server.limits)
-        self._idle_since = 0.0
+        self._opened_at = self._idle_since = 0.0
         # Reading stops while the exchange does not want the body, or more is held for later than may be.
         self._reading = True
         self._unwanted = False
@@ -122,18 +121,11 @@ class ServerConnection(asyncio.Protocol):
         if peer:
             host, self.peer_port = peer[0], peer[1]
             self.peer = host[7:] if host.startswith("::ffff:") and "." in host else host
-        self._idle_since = now = time.monotonic()
+        self._opened_at = self._idle_since = now = time.monotonic()
         # A connection has to say something in the time of a head, not of a keep-alive pause.
         self.deadline = now + server.header_timeout
         server.deadlines.add(self)
-        if len(server.connections) < server.max_connections:
-            server.connections.add(self)
-        elif len(server.turned_away) < _MAX_TURNED_AWAY:
-            # Not one of the connections: those that are told so must not keep others out.
-            server.turned_away.add(self)
-            server.front.overflow(self)
-        else:
-            self.abort()
+        server.places.enter(self)
 
     def data_received(self, data: bytes) -> None:
         state = self.state
@@ -308,8 +300,25 @@ class ServerConnection(asyncio.Protocol):
         self._read_or_not()
         return self._transport, held
 
+    # What the places ask (gateway.wire.places).
+
+    @property
+    def quiet_since(self) -> float | None:
+        if self.state is _HEAD and not self._reader.begun and not self._held:
+            return self._idle_since
+        return None
+
+    @property
+    def spoken(self) -> bool:
+        return self._idle_since != self._opened_at
+
+    @property
+    def unread(self) -> bool:
+        return unread(self._transport)
+
     def close_if_idle(self, since: float) -> None:
-        if self.state is _HEAD and not self._reader.begun and not self._held and self._idle_since <= since:
+        quiet_since = self.quiet_since
+        if quiet_since is not None and quiet_since <= since and not self.unread:
             self._close()
 
     # Reading requests.
@@ -344,6 +353,13 @@ class ServerConnection(asyncio.Protocol):
             request = reader.parse(data[:end])
         except RequestError as error:
             self._server.front.reject(self, error)
+            return
+        places = self._server.places
+        if self in places.reserve and not places.promote(self):
+            self._keep_alive = False
+            self.state = _WAIT
+            self._current = data
+            self._server.front.overflow(self, request)
             return
         self._begin(request, data, end)
 
@@ -488,6 +504,5 @@ class ServerConnection(asyncio.Protocol):
 
     def _leave(self) -> None:
         self.state = _GONE
-        self._server.connections.discard(self)
-        self._server.turned_away.discard(self)
+        self._server.places.leave(self)
         self._server.deadlines.discard(self)

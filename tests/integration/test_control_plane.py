@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from gateway.control.app import ControlPlane
 from gateway.control.health import report
 from gateway.control.paths import is_control_path
-from gateway.control.view import CircuitView, EndpointView, RedisView
+from gateway.control.view import CertificateView, CircuitView, EndpointView, RedisView
 from gateway.telemetry.metrics import Metrics
 
 NOW = 1_700_000_100.0
@@ -34,6 +34,7 @@ class View:
     connections: int = 3
     upstream_connections: int = 2
     redis: RedisView | None = None
+    certificate: CertificateView | None = None
     circuits: list[CircuitView] = field(default_factory=lambda: [circuit("default"), circuit("payments")])
     endpoints: list[EndpointView] = field(
         default_factory=lambda: [EndpointView("default", "127.0.0.1:5001", True, False, 1)]

@@ -152,47 +152,6 @@ def test_a_large_expected_body_is_refused_before_it_is_sent(hasty: GatewayProces
         assert (response.status, response.interim) == (413, [])
 
 
-def test_more_connections_than_allowed(start_gateway: Start, upstream: ProgrammedUpstream) -> None:
-    gateway = start_gateway(plain(upstream.url, MAX_CONNECTIONS="3"))
-    kept = [RawClient(gateway.port) for _ in range(3)]
-    try:
-        for client in kept:
-            assert client.request(GET.format(fresh()).encode()).status == 200
-        with RawClient(gateway.port) as late:
-            response = late.read_response()
-            problem = check_refusal(response, 429, "overloaded", gateway)
-            assert 5 <= problem["retry_after"] <= 6
-            assert late.fate(3.0) == "closed"
-        assert kept[0].request(GET.format(fresh()).encode()).status == 200
-        kept.pop().close()
-        time.sleep(0.1)
-        with RawClient(gateway.port) as again:
-            assert again.request(GET.format(fresh()).encode()).status == 200
-    finally:
-        for client in kept:
-            client.close()
-
-
-def test_a_churn_of_refused_connections_leaves_room(start_gateway: Start, upstream: ProgrammedUpstream) -> None:
-    """Those beyond the limit, who do not even close, must not keep the places that become free."""
-    gateway = start_gateway(plain(upstream.url, MAX_CONNECTIONS="3"))
-    kept = [RawClient(gateway.port) for _ in range(3)]
-    for client in kept:
-        assert client.request(GET.format(fresh()).encode()).status == 200
-    beyond = [RawClient(gateway.port) for _ in range(10)]
-    for client in beyond:
-        assert client.read_response().status == 429
-    for client in kept:
-        client.close()
-    time.sleep(0.1)
-    try:
-        with RawClient(gateway.port) as client:
-            assert client.request(GET.format(fresh()).encode()).status == 200
-    finally:
-        for client in beyond:
-            client.close()
-
-
 @pytest.mark.parametrize("status", [429, 503])
 def test_shedding(status: int, start_gateway: Start, upstream: ProgrammedUpstream) -> None:
     release = threading.Event()

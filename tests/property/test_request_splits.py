@@ -89,7 +89,7 @@ class RecordingFront:
         self.told.append(("rejected", error.status))
         connection.finish(0.0, keep_alive=False)
 
-    def overflow(self, connection: ServerConnection) -> None:
+    def overflow(self, connection: ServerConnection, request: Request) -> None:
         raise AssertionError("one connection is no overflow")
 
 

@@ -68,7 +68,8 @@ def test_without_a_token_nobody_else_may(peer: str) -> None:
     "name",
     [
         "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-FORWARDED", "Forwarded",
-        "Via", "X-Real-IP", "X-Client-IP", "True-Client-IP", "cf-connecting-ip",
+        "Via", "X-Real-IP", "X-Client-IP", "True-Client-IP", "cf-connecting-ip", "CDN-Loop",
+        "X_Forwarded_For", "x_real-ip", "CF_Connecting_IP", "CDN_Loop",
     ],
 )  # fmt: skip
 def test_what_came_through_a_proxy_may_not(name: str) -> None:

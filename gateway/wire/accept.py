@@ -1,0 +1,192 @@
+"""Accepting connections: counted from the first moment, and none left behind when the listener closes.
+
+Without TLS the event loop accepts, which costs least. With TLS the event loop would tell of a connection only when its
+handshake is over, so that silent connections could take every open file uncounted. There this module accepts: each
+handshake has a place from the start (`gateway.wire.places`), ends with the time limit of a handshake, and becomes a
+connection by handing its transport to the protocol that the factory makes. The certificate is looked up for each
+handshake, so that a renewed one is served at once.
+
+`close` first takes what the kernel has accepted and nobody has read (the accept queue): the clients of these
+connections have been told that they are connected, may have sent a request, and would see a reset.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.wire.kernel import refuse_new_connections
+from gateway.wire.listener import BACKLOG
+
+log = logging.getLogger("gateway")
+
+# Handshakes are begun in batches, so that a burst of them does not hold up the connections that exist.
+_AT_ONCE = 16
+# No more files may be open, or no memory is left: accepting is tried again after this.
+_BREATHER = 0.1
+_LOGGED_EVERY = 10.0
+Factory = Callable[[], asyncio.Protocol]
+
+
+class Handshakes(Protocol):
+    """Who keeps account of the handshakes of a listener."""
+
+    def enter_handshake(self, handshake: "Handshake") -> None:
+        """One begins. It may be aborted at any time from here on, this call included."""
+        ...
+
+    def leave_handshake(self, handshake: "Handshake") -> None:
+        """It is over, one way or the other."""
+        ...
+
+
+class Handshake(asyncio.Protocol):
+    """One TLS handshake, as the server. Afterwards the transport belongs to the protocol of the factory."""
+
+    __slots__ = ("_factory", "_handshakes", "_sock", "quiet_since", "task")
+
+    spoken = False
+
+    def __init__(self, sock: socket.socket, handshakes: Handshakes, factory: Factory, now: float) -> None:
+        self._sock = sock
+        self._handshakes = handshakes
+        self._factory = factory
+        self.quiet_since = now
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def unread(self) -> bool:
+        return False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake is complete."""
+        self._handshakes.leave_handshake(self)
+        protocol = self._factory()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+    def abort(self) -> None:
+        self._handshakes.leave_handshake(self)
+        if self.task is not None:
+            self.task.cancel()
+
+    def over(self, task: asyncio.Task[None]) -> None:
+        """The task has ended: the handshake is complete, has failed or was aborted."""
+        self._handshakes.leave_handshake(self)
+        if task.cancelled() or task.exception() is not None:
+            # What never got a transport has nobody else who closes it.
+            self._sock.close()
+
+
+class FewHandshakes:
+    """Keeps account of the handshakes of a listener that few people use: when there are too many, the oldest ends."""
+
+    def __init__(self, limit: int = 64) -> None:
+        self._limit = limit
+        self._open: dict[Handshake, None] = {}
+
+    def enter_handshake(self, handshake: Handshake) -> None:
+        if len(self._open) >= self._limit:
+            next(iter(self._open)).abort()
+        self._open[handshake] = None
+
+    def leave_handshake(self, handshake: Handshake) -> None:
+        self._open.pop(handshake, None)
+
+
+class Listener:
+    """A listening socket and what it accepts. `certificate` None means plain connections."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        factory: Factory,
+        handshakes: Handshakes,
+        certificate: Callable[[], ssl.SSLContext] | None,
+        handshake_timeout: float,
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._factory = factory
+        self._handshakes = handshakes
+        self._certificate = certificate
+        self._handshake_timeout = handshake_timeout
+        self._server: asyncio.Server | None = None
+        self._breather: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._logged_at = -_LOGGED_EVERY
+        self.closed = False
+
+    @property
+    def pending(self) -> int:
+        """Accepted, and not yet with the protocol of the factory."""
+        return len(self._tasks)
+
+    async def start(self) -> None:
+        if self._certificate is None:
+            # The event loop closes the socket that it is given; ours stays open for `close`.
+            self._server = await self._loop.create_server(self._factory, sock=self._sock.dup(), backlog=BACKLOG)
+        else:
+            self._loop.add_reader(self._sock, self._accept)
+
+    def close(self) -> None:
+        """Take what is in the accept queue, then close. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._breather is not None:
+            self._breather.cancel()
+        if self._server is not None:
+            self._server.close()
+        elif self._certificate is not None:
+            self._loop.remove_reader(self._sock)
+        refuse_new_connections(self._sock)
+        with contextlib.suppress(OSError):
+            while True:
+                self._begin(self._sock.accept()[0])
+        self._sock.close()
+
+    def _accept(self) -> None:
+        try:
+            for _ in range(_AT_ONCE):
+                self._begin(self._sock.accept()[0])
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            self._rest(error)
+
+    def _rest(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now - self._logged_at >= _LOGGED_EVERY:
+            self._logged_at = now
+            log.warning("cannot accept connections: %s", error.strerror)
+        self._loop.remove_reader(self._sock)
+        self._breather = self._loop.call_later(_BREATHER, self._loop.add_reader, self._sock, self._accept)
+
+    def _begin(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        if self._certificate is None:
+            task = self._loop.create_task(self._connect(sock))
+        else:
+            handshake = Handshake(sock, self._handshakes, self._factory, time.monotonic())
+            handshake.task = task = self._loop.create_task(self._shake(sock, handshake, self._certificate()))
+            task.add_done_callback(handshake.over)
+            self._handshakes.enter_handshake(handshake)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            await self._loop.connect_accepted_socket(self._factory, sock)
+
+    async def _shake(self, sock: socket.socket, handshake: Handshake, context: ssl.SSLContext) -> None:
+        # Whatever a peer sends instead of a handshake is its own affair.
+        with contextlib.suppress(OSError):
+            await self._loop.connect_accepted_socket(
+                lambda: handshake, sock, ssl=context, ssl_handshake_timeout=self._handshake_timeout
+            )
