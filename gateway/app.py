@@ -23,6 +23,7 @@ import uvloop
 
 from gateway import __version__
 from gateway.config import Notice
+from gateway.config.addresses import host_and_port
 from gateway.config.model import ErrorsConfig, GatewayConfig, LogConfig, RouteConfig
 from gateway.control import api
 from gateway.control.access import Access
@@ -33,11 +34,12 @@ from gateway.control.paths import is_control_path, is_health_path
 from gateway.control.scrape import Scrape
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.dial import reachable
+from gateway.fleet.endpoints import EndpointsOut
 from gateway.fleet.figures import FleetFigures
 from gateway.fleet.limiter import EmbeddedLimiter, SharedLimiter
 from gateway.fleet.link import Link
 from gateway.fleet.sync import FleetSync
-from gateway.live_view import FleetCommands, LiveView, alert_facts
+from gateway.live_view import FleetCommands, FleetEndpointCommands, LiveView, alert_facts
 from gateway.open_files import connections_that_fit
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
@@ -174,7 +176,12 @@ class Gateway:
         self._fleet_figures: FleetFigures | None = None
         self._figure_store: RedisFigures | None = None
         self._limiter: EmbeddedLimiter | SharedLimiter
+        labels = {
+            name: [host_and_port(each.host, each.port) for each in upstream.endpoints]
+            for name, upstream in config.upstreams.items()
+        }
         if config.redis is None:
+            self._out = EndpointsOut(labels, clock=clock)
             self._circuits = Circuits(config.upstreams.values(), clock=clock, on_transition=self._transitioned)
             self._limiter = EmbeddedLimiter(clock)
         else:
@@ -188,7 +195,8 @@ class Gateway:
                 self._transitioned,
                 partial(reachable, resolver.resolve),
             )
-            self._sync = FleetSync(self._store, self._link, self._circuits, clock)
+            self._out = EndpointsOut(labels, self._store, self._link, clock)
+            self._sync = FleetSync(self._store, self._link, self._circuits, clock, followed=self._out)
             self._limiter = SharedLimiter(self._store, self._link, config.rate_limits.on_redis_failure, clock)
             self._figure_store = RedisFigures(config.redis, replica, metrics.redis_command)
             self._fleet_figures = FleetFigures(
@@ -216,6 +224,7 @@ class Gateway:
             )
             for name, upstream in config.upstreams.items()
         }
+        self._out.on_change = lambda name, out: self._upstreams[name].take_out(out)
         shedding = Shedding(config.shedding, metrics, rng)
         self._in_flight = ConcurrencyLimit(config.shedding.limit)
         policies = config.rate_limits.policies
@@ -239,7 +248,7 @@ class Gateway:
 
         self._routes = [live(route) for route in config.routes]
         self._view = view = LiveView(
-            config.service, __version__, self._circuits, self._link if self._store is not None else None
+            config.service, __version__, self._circuits, self._link if self._store is not None else None, self._out
         )
         commands = FleetCommands(self._circuits, alone=self._store is None)
         scrape = Scrape(metrics)
@@ -249,6 +258,7 @@ class Gateway:
             alerts=self.alerts,
             history=self._history,
             commands=commands,
+            endpoint_commands=FleetEndpointCommands(self._out, alone=self._store is None),
             breakers={name: upstream.breaker for name, upstream in config.upstreams.items()},
             explainer=Explain(
                 self._routes,
@@ -405,6 +415,7 @@ class Gateway:
         await self._circuits.close()
         if self._sync is not None:
             await self._sync.stop()
+        self._out.close()
         if self._store is not None:
             await self._store.close()
         if self._figure_store is not None:

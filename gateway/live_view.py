@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from gateway.control.view import CertificateView, CircuitView, EndpointView, RedisView
 from gateway.fleet.circuits import Circuits
+from gateway.fleet.endpoints import EndpointsOut, Mode
 from gateway.fleet.link import Link
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
@@ -39,7 +40,7 @@ class LiveView:
     _upstreams: Mapping[str, Upstream]
     _routes: Sequence[Route]
 
-    def __init__(self, service: str, version: str, circuits: Circuits, link: Link | None) -> None:
+    def __init__(self, service: str, version: str, circuits: Circuits, link: Link | None, out: EndpointsOut) -> None:
         self.service = service
         self.version = version
         self.started_at = time.time()
@@ -48,6 +49,7 @@ class LiveView:
         self.listener_certificate: Certificate | None = None
         self._circuits = circuits
         self._link = link
+        self._out = out
 
     def watch(
         self,
@@ -118,10 +120,14 @@ class LiveView:
     def endpoints(self) -> Iterator[EndpointView]:
         now = time.monotonic()
         for upstream in self._upstreams.values():
+            out = self._out.of(upstream.name)
             for endpoint in upstream.endpoints:
-                yield EndpointView(
-                    upstream.name, endpoint.label, endpoint.healthy, endpoint.ejected(now), endpoint.in_flight
-                )
+                seen = upstream.name, endpoint.label, endpoint.healthy, endpoint.ejected(now), endpoint.in_flight
+                stands = out.get(endpoint.label)
+                if stands is None:
+                    yield EndpointView(*seen)
+                else:
+                    yield EndpointView(*seen, stands.mode, max(0.0, stands.until - now), stands.reason)
 
     @property
     def tunnels(self) -> Iterator[tuple[str, int]]:
@@ -142,6 +148,20 @@ class FleetCommands:
 
     async def release(self, upstream: str) -> bool:
         return await self._circuits.release(upstream) or self._alone
+
+
+class FleetEndpointCommands:
+    """Orders about endpoints; True when they hold everywhere. `alone`: this replica is the fleet."""
+
+    def __init__(self, out: EndpointsOut, *, alone: bool) -> None:
+        self._out = out
+        self._alone = alone
+
+    async def take_out(self, upstream: str, endpoint: str, mode: Mode, duration: float, reason: str) -> bool:
+        return await self._out.take_out(upstream, endpoint, mode, duration, reason) or self._alone
+
+    async def bring_back(self, upstream: str, endpoint: str) -> bool:
+        return await self._out.bring_back(upstream, endpoint) or self._alone
 
 
 def alert_facts(view: LiveView, rates: Mapping[str, Rate], metrics: Metrics) -> Facts:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gateway.control.explaining import Explainer
 from gateway.control.history import CircuitHistory
 from gateway.control.scrape import Scrape
-from gateway.control.view import CircuitCommands, CircuitView, GatewayView
+from gateway.control.view import CircuitCommands, CircuitView, EndpointCommands, GatewayView
 from gateway.telemetry.alerts import Alerts, AlertSettings
 from gateway.telemetry.figures import Figures
 
@@ -30,6 +30,7 @@ class Facts:
     alerts: Alerts
     history: CircuitHistory
     commands: CircuitCommands
+    endpoint_commands: EndpointCommands
     breakers: Mapping[str, object]
     explainer: Explainer
     scrape: Scrape
@@ -39,7 +40,7 @@ class Facts:
         """All circuits and endpoints, looked at once."""
         usable: dict[str, bool] = {}
         for each in self.view.endpoints:
-            usable[each.upstream] = usable.get(each.upstream, False) or (each.healthy and not each.ejected)
+            usable[each.upstream] = usable.get(each.upstream, False) or each.available
         return Standing(
             {circuit.upstream: circuit for circuit in self.view.circuits},
             frozenset(upstream for upstream, any_left in usable.items() if not any_left),

@@ -50,7 +50,7 @@ def register(metrics: Metrics, view: GatewayView) -> None:
         return (((each.upstream, each.endpoint), each.in_flight) for each in view.endpoints)
 
     def endpoints_available() -> Series:
-        return (((each.upstream, each.endpoint), int(each.healthy and not each.ejected)) for each in view.endpoints)
+        return (((each.upstream, each.endpoint), int(each.available)) for each in view.endpoints)
 
     metrics.gauge("http_requests_in_flight", "Requests in flight.", (), lambda: (((), view.in_flight),))
     metrics.gauge("gateway_max_in_flight", "Requests allowed in flight.", (), lambda: (((), view.max_in_flight),))

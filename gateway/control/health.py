@@ -107,7 +107,7 @@ def circuit_reason(circuit: CircuitView) -> str:
 
 
 def exhausted_reason(upstream: str) -> str:
-    return f"No endpoint of {upstream} is available: all are ejected or fail their check."
+    return f"No endpoint of {upstream} is available: each is ejected, fails its check, or is taken out by an operator."
 
 
 def json_response(body: object) -> web.Response:
@@ -172,11 +172,13 @@ def _circuits(view: GatewayView, reasons: list[str]) -> dict[str, object]:
 
 def _endpoints(view: GatewayView, reasons: list[str]) -> dict[str, object]:
     available: dict[str, int] = {}
+    out: dict[str, list[str]] = {}
     total = 0
     for endpoint in view.endpoints:
         total += 1
-        usable = endpoint.healthy and not endpoint.ejected
-        available[endpoint.upstream] = available.get(endpoint.upstream, 0) + usable
+        available[endpoint.upstream] = available.get(endpoint.upstream, 0) + endpoint.available
+        if endpoint.out:
+            out.setdefault(endpoint.out, []).append(f"{endpoint.upstream} {endpoint.endpoint}")
     empty = sorted(upstream for upstream, count in available.items() if not count)
     reasons += [exhausted_reason(upstream) for upstream in empty]
     return {
@@ -184,6 +186,7 @@ def _endpoints(view: GatewayView, reasons: list[str]) -> dict[str, object]:
         "total": total,
         "available": sum(available.values()),
         "exhausted": empty,
+        **out,
     }
 
 

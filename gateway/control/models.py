@@ -207,6 +207,47 @@ class Release(Input):
     reason: Annotated[str | None, REASON] = None
 
 
+class Endpoint(Answer):
+    """One address of an upstream, as this replica sees it."""
+
+    upstream: str
+    endpoint: str
+    state: Annotated[
+        Literal["enabled", "drained", "disabled"],
+        Field(description="drained, disabled: no new requests, by an operator; disabled: no health checks either"),
+    ]
+    available: Annotated[bool, Field(description="Enabled, not ejected, and well by its health check")]
+    healthy: bool
+    ejected: bool
+    in_flight: Count
+    until: Annotated[Instant | None, Field(description="When it is enabled again by itself; null: it is")]
+    reason: Annotated[str, Field(description="Why it was taken out; empty: it was not")]
+
+
+class Endpoints(Answer):
+    """Every endpoint, in the order of the configuration."""
+
+    total: Count
+    out: Annotated[Count, Field(description="How many an operator has taken out")]
+    scope: Scope
+    endpoints: list[Endpoint]
+
+
+class TakeOut(Input):
+    """`duration` in seconds; then the endpoint is enabled again by itself."""
+
+    duration: Annotated[float, Field(ge=1, le=604_800, description="Seconds; at most a week")]
+    reason: Annotated[str, REASON]
+
+
+class EndpointCommand(Answer):
+    """What was done."""
+
+    action: Literal["drain", "disable", "enable"]
+    scope: Annotated[Scope, Field(description="fleet: every replica follows; process: Redis is away, only this one")]
+    endpoint: Endpoint
+
+
 class Reset(Answer):
     """What was forgotten, and where."""
 
@@ -308,6 +349,7 @@ class ExplainedEndpoint(Answer):
     endpoint: str
     healthy: bool
     ejected: bool
+    out: Annotated[Literal["drained", "disabled"] | None, Field(description="What an operator has done to it")]
     in_flight: Count
     weight: Count
 

@@ -86,11 +86,21 @@ def _operation(
         refusals.add(404)
         parameters.append(
             {
-                "name": "service",
+                "name": each.names_by,
                 "in": "path",
                 "required": True,
-                "description": "Name of a service, in any case",
+                "description": f"Name of a {'service' if each.names_by == 'service' else 'upstream'}, in any case",
                 "schema": {"type": "string", "minLength": 1, "examples": list(services[:1])},
+            }
+        )
+    if "{endpoint}" in each.path:
+        parameters.append(
+            {
+                "name": "endpoint",
+                "in": "path",
+                "required": True,
+                "description": "host:port as listed, in brackets for IPv6",
+                "schema": {"type": "string", "minLength": 3},
             }
         )
     # Any request may have a parameter that is unknown here, and is told so.

@@ -45,13 +45,21 @@ class CertificateView(NamedTuple):
 
 
 class EndpointView(NamedTuple):
-    """One address of an upstream. `healthy` is the active check's opinion (True without one)."""
+    """One address of an upstream. `healthy` is the active check's opinion (True without one). `out` is `drained` or
+    `disabled` while an operator has taken it out, for another `out_for` seconds because of `out_reason`."""
 
     upstream: str
     endpoint: str
     healthy: bool
     ejected: bool
     in_flight: int
+    out: Literal["", "drained", "disabled"] = ""
+    out_for: float = 0.0
+    out_reason: str = ""
+
+    @property
+    def available(self) -> bool:
+        return self.healthy and not self.ejected and not self.out
 
 
 class GatewayView(Protocol):
@@ -101,6 +109,18 @@ class CircuitCommands(Protocol):
     async def release(self, upstream: str) -> bool:
         """End a forced state, if there is one."""
         ...
+
+
+class EndpointCommands(Protocol):
+    """What an operator may do to an endpoint. True: in the whole fleet; False: only here, because Redis is away."""
+
+    async def take_out(
+        self, upstream: str, endpoint: str, mode: Literal["drained", "disabled"], duration: float, reason: str
+    ) -> bool:
+        """No new requests for `duration` seconds."""
+        ...
+
+    async def bring_back(self, upstream: str, endpoint: str) -> bool: ...
 
 
 PASSING = frozenset({"closed", "forced_closed"})

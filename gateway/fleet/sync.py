@@ -44,6 +44,17 @@ class Synced(Protocol):
         ...
 
 
+class Followed(Protocol):
+    """What else the fleet shares: read when the version has changed, and every `interval` seconds unless None."""
+
+    @property
+    def interval(self) -> float | None: ...
+
+    async def refresh(self) -> None:
+        """Raises `StoreUnavailable`."""
+        ...
+
+
 class FleetSync:
     """`start` and `stop` belong to the same event loop. After `stop` the link says nothing new."""
 
@@ -54,7 +65,10 @@ class FleetSync:
         circuits: Synced,
         clock: Callable[[], float] = time.monotonic,
         interval: float = 0.06,
+        followed: Followed | None = None,
     ) -> None:
+        self._followed = followed
+        self._followed_at = 0.0
         self._store = store
         self._link = link
         self._circuits = circuits
@@ -89,6 +103,12 @@ class FleetSync:
             timer.cancel()
             self._wake.clear()
 
+    async def _follow(self, followed: Followed, now: float, *, changed: bool) -> None:
+        interval = followed.interval
+        if changed or (interval is not None and now - self._followed_at >= interval):
+            await followed.refresh()
+            self._followed_at = now
+
     async def _exchange(self) -> float:
         """One exchange; seconds to the next."""
         link, circuits = self._link, self._circuits
@@ -98,6 +118,8 @@ class FleetSync:
             now = self._clock()
             for report, snapshot in zip(reports, answer.circuits, strict=True):
                 circuits.apply(report, snapshot, answer.epoch, now)
+            if self._followed is not None:
+                await self._follow(self._followed, now, changed=answer.version != self._version or not link.up)
         except StoreUnavailable as exc:
             link.lost(exc)
             return RECONNECT

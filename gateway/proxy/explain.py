@@ -76,6 +76,7 @@ class Explain:
                 "endpoint": endpoint.label,
                 "healthy": endpoint.healthy,
                 "ejected": endpoint.ejected(now),
+                "out": endpoint.out or None,
                 "in_flight": endpoint.in_flight,
                 "weight": endpoint.weight,
             }
@@ -185,10 +186,17 @@ def _circuit(upstream: Upstream, now: float) -> Step:
     return _step("circuit", "refuse", f"The circuit is {what}{why}.", 503, "circuit_open", retry_after, figures)
 
 
+_ALL_OUT = "An operator has taken out every one."
+
+
 def _endpoints(upstream: Upstream, now: float) -> Step:
-    usable = sum(endpoint.available(now) for endpoint in upstream.endpoints)
+    left = [endpoint for endpoint in upstream.endpoints if not endpoint.out]
+    usable = sum(endpoint.available(now) for endpoint in left)
     total = len(upstream.endpoints)
     detail = f"{usable} of {total} endpoints are available."
+    if not left:
+        figures = {"available": 0, "total": total}
+        return _step("endpoints", "refuse", f"{detail} {_ALL_OUT}", 503, "endpoints_out", 5.0, figures)
     if not usable:
         # The balancer then takes them all for available: a guess is better than a certain refusal.
         detail += " One of them is tried all the same."

@@ -155,13 +155,18 @@ class Forward:
 
     def _begin(self, permit: CircuitPermit, now: float) -> None:
         upstream = self._upstream
+        endpoint = upstream.pick(now, self._tried)
+        if endpoint is None:
+            permit.release(IGNORED, 0.0, now)
+            self._end()
+            self._exchange.refuse(upstream.all_out)
+            return
         self.attempt += 1
         self._permit = permit
         self._probe = permit.probe
         self._request_sent = self._reached = False
         self._sent_at = now
         self._head_at = 0.0
-        endpoint = upstream.pick(now, self._tried)
         self._endpoint = endpoint
         endpoint.in_flight += 1
         exchange = self._exchange

@@ -35,6 +35,11 @@ class CheckedEndpoint(Protocol):
     @property
     def port(self) -> int: ...
 
+    @property
+    def checked(self) -> bool:
+        """False while an operator has disabled it: it keeps its last verdict, and nobody asks."""
+        ...
+
     def set_healthy(self, healthy: bool) -> None:
         """Called on transitions only."""
         ...
@@ -113,8 +118,8 @@ class HealthChecker:
         verdict = Verdict(check.config)
         await asyncio.sleep(interval * self._rng.random())
         while True:
-            complaint = await _complaint(session, check)
-            if verdict.record(complaint is None):
+            complaint = await _complaint(session, check) if check.endpoint.checked else None
+            if check.endpoint.checked and verdict.record(complaint is None):
                 check.endpoint.set_healthy(verdict.healthy)
                 where = f"{check.endpoint.host}:{check.endpoint.port}"
                 if verdict.healthy:

@@ -6,11 +6,12 @@ Everything that can be computed once (authority, base path, header serialisers) 
 import asyncio
 import random
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from gateway.config.model import EndpointConfig, RouteConfig, UpstreamConfig, UpstreamTls
 from gateway.fleet.circuits import Circuit
+from gateway.fleet.endpoints import Out
 from gateway.policy.balancer import Balancer, LeastInFlight, RoundRobin
 from gateway.policy.budget import RetryBudget
 from gateway.policy.ejection import Ejection
@@ -28,12 +29,14 @@ from gateway.wire.resolver import Resolver
 class Endpoint:
     """One address of an upstream: its connections, its load, its health."""
 
-    __slots__ = ("_ejection", "_index", "_standing", "available", "in_flight", "label", "pool", "weight")
+    __slots__ = ("_ejection", "_index", "_standing", "available", "in_flight", "label", "out", "pool", "weight")
 
     def __init__(self, index: int, weight: int, pool: EndpointPool, ejection: Ejection) -> None:
         self.weight = weight
         self.pool = pool
         self.label = pool.label
+        self.out = ""
+        """`drained` or `disabled` while an operator has taken it out; then the balancer does not know it."""
         self.in_flight = 0
         self._index = index
         self._ejection = ejection
@@ -50,6 +53,11 @@ class Endpoint:
     @property
     def port(self) -> int:
         return self.pool.port
+
+    @property
+    def checked(self) -> bool:
+        """Whether the active checks ask it; what is disabled may be switched off."""
+        return self.out != "disabled"
 
     @property
     def healthy(self) -> bool:
@@ -102,19 +110,29 @@ class Upstream:
             Endpoint(index, endpoint.weight, self._pool(endpoint, loop, resolver), ejection)
             for index, endpoint in enumerate(config.endpoints)
         )
-        self._balancer: Balancer[Endpoint] = (
-            LeastInFlight(self.endpoints, rng) if config.balance == "least_in_flight" else RoundRobin(self.endpoints)
-        )
+        self._rng = rng
+        self._balancer = self._balanced(self.endpoints)
+        self.all_out = Refusal(503, "endpoints_out", f"an operator has taken out every endpoint of {config.name}", 5)
+        """What it means to a client that no endpoint is left."""
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name} {self.circuit.state.value} in_flight={self.bulkhead.in_flight}>"
 
-    def pick(self, now: float, tried: Collection[Endpoint]) -> Endpoint:
-        """The endpoint for the next attempt, if possible one that was not tried."""
-        endpoint = self._balancer.pick(now, tried)
-        if endpoint is None:
-            raise RuntimeError(f"upstream {self.name} has no endpoints")
-        return endpoint
+    def pick(self, now: float, tried: Collection[Endpoint]) -> Endpoint | None:
+        """The endpoint for the next attempt, if possible one that was not tried; None when all are taken out."""
+        return self._balancer.pick(now, tried)
+
+    def take_out(self, out: Mapping[str, Out]) -> None:
+        """From now on the endpoints in `out`, and only these, get no new requests. What is under way goes on."""
+        for endpoint in self.endpoints:
+            stands = out.get(endpoint.label)
+            endpoint.out = stands.mode if stands is not None else ""
+        self._balancer = self._balanced([endpoint for endpoint in self.endpoints if not endpoint.out])
+
+    def _balanced(self, endpoints: Sequence[Endpoint]) -> Balancer[Endpoint]:
+        if self.config.balance == "least_in_flight":
+            return LeastInFlight(endpoints, self._rng)
+        return RoundRobin(endpoints)
 
     def _pool(
         self,

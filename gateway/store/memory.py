@@ -12,7 +12,8 @@ from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
 from gateway.store.memory_buckets import MemoryBuckets
 from gateway.store.memory_circuits import CircuitTable, MemoryCircuits
-from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, Grant, ProbeLease, SyncAnswer
+from gateway.store.memory_endpoints import OutTable
+from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, EndpointOut, Grant, ProbeLease, SyncAnswer
 
 
 class SharedMemory:
@@ -21,6 +22,7 @@ class SharedMemory:
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self.buckets = MemoryBuckets(clock or time.monotonic)
         self.circuits = CircuitTable(clock or time.time)
+        self.endpoints = OutTable(clock or time.time)
 
 
 class MemoryStore:
@@ -29,6 +31,7 @@ class MemoryStore:
     def __init__(self, shared: SharedMemory | None = None, replica: str = "one") -> None:
         shared = shared or SharedMemory()
         self._replica = replica
+        self._shared = shared
         self._buckets = shared.buckets
         self._circuits = MemoryCircuits(shared.circuits, replica)
 
@@ -53,6 +56,17 @@ class MemoryStore:
 
     async def reset(self, upstream: str) -> None:
         await self._circuits.reset(upstream)
+
+    async def take_out(self, out: EndpointOut) -> None:
+        self._shared.endpoints.put(out)
+        self._shared.circuits.version += 1
+
+    async def bring_back(self, upstream: str, endpoint: str) -> bool:
+        self._shared.circuits.version += 1
+        return self._shared.endpoints.drop(upstream, endpoint)
+
+    async def endpoints_out(self) -> Sequence[EndpointOut]:
+        return self._shared.endpoints.listed()
 
     async def close(self) -> None:
         """Leave the fleet."""

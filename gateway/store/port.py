@@ -7,7 +7,7 @@ clocks differ agree. Amounts of time that cross the port are durations in second
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
@@ -128,7 +128,33 @@ class SyncAnswer:
     epoch: int = 0
 
 
-class Store(Protocol):
+class EndpointOut(NamedTuple):
+    """An endpoint that an operator has taken out, for another `left` seconds. Either way it gets no new requests and
+    what is under way ends by itself; a `disabled` one is not asked for its health either. `endpoint` is `host:port`."""
+
+    upstream: str
+    endpoint: str
+    mode: Literal["drained", "disabled"]
+    left: float
+    reason: str
+
+
+class EndpointStore(Protocol):
+    """What operators have done to endpoints, for the whole fleet. A change is announced with the version of the
+    circuits (`SyncAnswer.version`), so that nobody has to ask again and again."""
+
+    async def take_out(self, out: EndpointOut) -> None:
+        """Replaces what was said of that endpoint before."""
+        ...
+
+    async def bring_back(self, upstream: str, endpoint: str) -> bool:
+        """Whether it was out."""
+        ...
+
+    async def endpoints_out(self) -> Sequence[EndpointOut]: ...
+
+
+class Store(EndpointStore, Protocol):
     async def take(self, asks: Sequence[Ask]) -> Sequence[Grant]:
         """Serve many buckets in one exchange with the store."""
         ...

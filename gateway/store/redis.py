@@ -6,10 +6,20 @@ from collections.abc import Callable, Sequence
 from gateway.config.model import RedisConfig
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
-from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, Grant, ProbeLease, StoreUnavailable, SyncAnswer
+from gateway.store.port import (
+    Ask,
+    CircuitReport,
+    CircuitSnapshot,
+    EndpointOut,
+    Grant,
+    ProbeLease,
+    StoreUnavailable,
+    SyncAnswer,
+)
 from gateway.store.redis_buckets import RedisBuckets
 from gateway.store.redis_circuits import RedisCircuits
 from gateway.store.redis_client import RedisClient, ignore
+from gateway.store.redis_endpoints import RedisEndpoints
 
 
 class RedisStore:
@@ -22,6 +32,7 @@ class RedisStore:
         self._client = RedisClient(config, observe)
         self._buckets = RedisBuckets(self._client, config.key_prefix, replica)
         self._circuits = RedisCircuits(self._client, config.key_prefix, replica)
+        self._endpoints = RedisEndpoints(self._client, config.key_prefix)
 
     async def take(self, asks: Sequence[Ask]) -> Sequence[Grant]:
         return await self._buckets.take(asks)
@@ -44,6 +55,18 @@ class RedisStore:
 
     async def reset(self, upstream: str) -> None:
         await self._circuits.reset(upstream)
+
+    async def take_out(self, out: EndpointOut) -> None:
+        await self._endpoints.put(out)
+        await self._circuits.announce()
+
+    async def bring_back(self, upstream: str, endpoint: str) -> bool:
+        was_out = await self._endpoints.drop(upstream, endpoint)
+        await self._circuits.announce()
+        return was_out
+
+    async def endpoints_out(self) -> Sequence[EndpointOut]:
+        return await self._endpoints.listed()
 
     async def close(self) -> None:
         """Leave the fleet, as far as the store can be told so, and close every connection."""

@@ -103,6 +103,10 @@ class RedisCircuits:
         await self._client.run(self._script, (self.key(upstream),), ("reset",))
         await self._announce(True)
 
+    async def announce(self) -> None:
+        """Something changed that every replica is to look at."""
+        await self._announce(True)
+
     async def leave(self) -> None:
         """This replica stops: it no longer counts as alive."""
         await self._client.run(self._script, (self._replicas_key,), ("leave", self._replica))

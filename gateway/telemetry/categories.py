@@ -35,6 +35,7 @@ _BY_REASON = {
     # An upstream that answers in time never fills its bulkhead.
     "bulkhead_full": DEPENDENCY,
     "circuit_open": DEPENDENCY,
+    "endpoints_out": DEPENDENCY,
     "upstream_timeout": TIMEOUT,
     "upstream_unreachable": NETWORK,
     "upstream_truncated": NETWORK,

@@ -23,6 +23,7 @@ _REASONS: dict[str, tuple[str, str | None]] = {
     "overloaded": ("The gateway is at its limit", "connection_limit_reached"),
     "bulkhead_full": ("The upstream is at its limit", "connection_limit_reached"),
     "tunnel_limit": ("Too many tunnels are open", "connection_limit_reached"),
+    "endpoints_out": ("Every endpoint of the upstream is out of service", "destination_unavailable"),
     "circuit_open": ("The upstream is failing and is being left alone", "destination_unavailable"),
     "upstream_timeout": ("The upstream did not answer in time", "http_response_timeout"),
     "upstream_unreachable": ("The upstream cannot be reached", "connection_refused"),

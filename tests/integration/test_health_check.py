@@ -31,6 +31,7 @@ class Endpoint:
         self.host = host
         self.port = port
         self.changes: list[bool] = []
+        self.checked = True
 
     def set_healthy(self, healthy: bool) -> None:
         self.changes.append(healthy)

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from gateway.control import docs_page, openapi
 from gateway.control.access import Access
-from gateway.control.api import alerts, circuits, errors, explain, health, metrics
+from gateway.control.api import alerts, circuits, endpoints, errors, explain, health, metrics
 from gateway.control.api.operation import routes as serve
 from gateway.control.facts import Facts
 from gateway.control.services import Services
@@ -14,7 +14,7 @@ def routes(facts: Facts, access: Access) -> list[web.RouteDef]:
     """Everything below `/api`, with the document that describes it and the page to read that."""
     with_figures = Services(facts.figures.services)
     with_circuits = Services(circuit.upstream for circuit in facts.view.circuits)
-    about_circuits = circuits.operations(facts)
+    about_circuits = [*circuits.operations(facts), *endpoints.operations(facts)]
     about_the_rest = [
         *health.operations(facts),
         *metrics.operations(facts),

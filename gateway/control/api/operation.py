@@ -28,8 +28,8 @@ B = TypeVar("B", bound=Input)
 
 
 class Call(NamedTuple, Generic[Q, B]):
-    """One request, understood. `service` is the configured name, empty where the path has none; `actor` None where
-    nothing is changed."""
+    """One request, understood. `service` is the configured name of the service or upstream, empty where the path has
+    none; `actor` None where nothing is changed."""
 
     request: web.Request
     service: str
@@ -65,7 +65,12 @@ class Operation(Generic[Q, B]):
 
     @property
     def has_service(self) -> bool:
-        return "{service}" in self.path
+        return self.names_by != ""
+
+    @property
+    def names_by(self) -> str:
+        """The parameter of the path that names a service."""
+        return next((name for name in ("service", "upstream") if f"{{{name}}}" in self.path), "")
 
     @property
     def has_body(self) -> bool:
@@ -91,7 +96,7 @@ def _serve(
         actor = None
         if operation.changes:
             actor = access.admit(peer_of(request.remote), request.headers, request[REQUEST_ID], version=request.version)
-        service = services.named(request.match_info["service"]) if operation.has_service else ""
+        service = services.named(request.match_info[operation.names_by]) if operation.has_service else ""
         query = parsed_query(operation.query, request)
         body = await _parsed_body(operation, request)
         answer = await operation.run(Call(request, service, query, body, actor))

@@ -1,0 +1,121 @@
+"""The endpoints of the upstreams: which there are, and taking one out of service for a while.
+
+What is listed is this replica's view; a command goes to the whole fleet, which follows within a quarter of a second.
+"""
+
+from typing import Any, Literal
+
+from gateway.control import audit
+from gateway.control.api.circuits import scope
+from gateway.control.api.operation import Call, Operation, get
+from gateway.control.facts import Facts
+from gateway.control.models import Endpoint, EndpointCommand, Endpoints, Release, TakeOut
+from gateway.control.problem import RefusalError
+from gateway.control.shapes import Nothing
+from gateway.control.view import EndpointView
+from gateway.telemetry.render import rfc3339
+
+LIST = "/api/resilience/endpoints"
+PATH = "/api/resilience/upstreams/{upstream}/endpoints"
+
+
+def operations(facts: Facts) -> list[Operation[Any, Any]]:
+    async def listed(_: Call[Nothing, Nothing]) -> Endpoints:
+        return _listed(facts, list(facts.view.endpoints))
+
+    async def of_one(call: Call[Nothing, Nothing]) -> Endpoints:
+        return _listed(facts, [each for each in facts.view.endpoints if each.upstream == call.service])
+
+    def taking_out(mode: Literal["drained", "disabled"], action: Literal["drain", "disable"]) -> Any:
+        async def take_out(call: Call[Nothing, TakeOut]) -> EndpointCommand:
+            before = _found(facts, call)
+            body = call.body
+            everywhere = await facts.endpoint_commands.take_out(
+                call.service, before.endpoint, mode, body.duration, body.reason
+            )
+            return _done(facts, call, action, before, everywhere, body.reason, body.duration)
+
+        return take_out
+
+    async def enable(call: Call[Nothing, Release]) -> EndpointCommand:
+        before = _found(facts, call)
+        everywhere = await facts.endpoint_commands.bring_back(call.service, before.endpoint)
+        return _done(facts, call, "enable", before, everywhere, call.body.reason, None)
+
+    one = f"{PATH}/{{endpoint}}"
+    drain = "No new requests to an endpoint; what is under way ends by itself"
+    disable = "The same, and no health checks: the server may be switched off"
+    fixed: dict[str, Any] = {"query": Nothing, "answer": EndpointCommand, "changes": True, "refusals": (404,)}
+    return [
+        get(LIST, "listEndpoints", "Every endpoint of every upstream", Endpoints, listed),
+        get(PATH, "listEndpointsOf", "The endpoints of one upstream", Endpoints, of_one),
+        Operation(
+            "POST", f"{one}/drain", "drainEndpoint", drain,
+            run=taking_out("drained", "drain"), body=TakeOut, body_required=True, **fixed,
+        ),
+        Operation(
+            "POST", f"{one}/disable", "disableEndpoint", disable,
+            run=taking_out("disabled", "disable"), body=TakeOut, body_required=True, **fixed,
+        ),
+        Operation(
+            "POST", f"{one}/enable", "enableEndpoint", "Take it into service again; no effect on one that is in it",
+            run=enable, body=Release, **fixed,
+        ),
+    ]  # fmt: skip
+
+
+def _found(facts: Facts, call: Call[Any, Any]) -> EndpointView:
+    given = call.request.match_info["endpoint"].lower()
+    known = [each for each in facts.view.endpoints if each.upstream == call.service]
+    found = next((each for each in known if each.endpoint == given), None)
+    if found is None:
+        names = [each.endpoint for each in known]
+        detail = f"The upstream has no such endpoint. Known: {', '.join(names)}."
+        raise RefusalError(404, detail, reason="unknown_endpoint", members={"known": names})
+    return found
+
+
+def _listed(facts: Facts, found: list[EndpointView]) -> Endpoints:
+    return Endpoints(
+        total=len(found),
+        out=sum(bool(each.out) for each in found),
+        scope=scope(facts),
+        endpoints=[_endpoint(facts, each) for each in found],
+    )
+
+
+def _endpoint(facts: Facts, each: EndpointView) -> Endpoint:
+    return Endpoint(
+        upstream=each.upstream,
+        endpoint=each.endpoint,
+        state=each.out or "enabled",
+        available=each.available,
+        healthy=each.healthy,
+        ejected=each.ejected,
+        in_flight=each.in_flight,
+        until=rfc3339(facts.clock() + each.out_for) if each.out else None,
+        reason=each.out_reason,
+    )
+
+
+def _done(
+    facts: Facts,
+    call: Call[Any, Any],
+    action: Literal["drain", "disable", "enable"],
+    before: EndpointView,
+    everywhere: bool,
+    reason: str | None,
+    duration: float | None,
+) -> EndpointCommand:
+    after = _found(facts, call)
+    done = EndpointCommand(action=action, scope="fleet" if everywhere else "process", endpoint=_endpoint(facts, after))
+    audit.record(
+        f"{action} endpoint {after.endpoint}",
+        call,
+        reason=reason,
+        before=before.out or "enabled",
+        after=after.out or "enabled",
+        scope=done.scope,
+        duration=duration,
+    )
+    return done

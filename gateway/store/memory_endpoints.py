@@ -1,0 +1,26 @@
+"""Endpoints that an operator has taken out: the reference for `lua/endpoints.lua`."""
+
+from collections.abc import Callable, Sequence
+
+from gateway.store.port import EndpointOut
+
+
+class OutTable:
+    """What several replicas share, as they share a Redis. Instants are of `clock`, in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._out: dict[tuple[str, str], tuple[EndpointOut, float]] = {}
+
+    def put(self, out: EndpointOut) -> None:
+        self._out[out.upstream, out.endpoint] = (out, self._clock() + out.left)
+
+    def drop(self, upstream: str, endpoint: str) -> bool:
+        known = {(out.upstream, out.endpoint) for out in self.listed()}
+        self._out.pop((upstream, endpoint), None)
+        return (upstream, endpoint) in known
+
+    def listed(self) -> Sequence[EndpointOut]:
+        now = self._clock()
+        self._out = {key: (out, until) for key, (out, until) in self._out.items() if until > now}
+        return [out._replace(left=until - now) for out, until in self._out.values()]
