@@ -230,6 +230,7 @@ class Gateway:
         policies = config.rate_limits.policies
         in_flight = LimitGate(self._in_flight, shedding.refuse, loop)
         rate_limits = {name: RateLimitGate(self._limiter, policy, metrics) for name, policy in policies.items()}
+        exempt = {name: RateLimitGate(self._limiter, policy, metrics, exempt=True) for name, policy in policies.items()}
         bulkheads = {
             name: bulkhead_gate(name, upstream.bulkhead, metrics, rng, loop)
             for name, upstream in self._upstreams.items()
@@ -244,12 +245,15 @@ class Gateway:
                 Gates(in_flight, rate_limits.get(limit or ""), bulkheads[route.upstream]),
                 metrics.route(route.name),
                 legacy_headers=config.rate_limits.legacy_headers,
+                unlimited=Gates(in_flight, exempt.get(limit or ""), bulkheads[route.upstream]),
             )
 
         self._routes = [live(route) for route in config.routes]
         self._view = view = LiveView(
             config.service, __version__, self._circuits, self._link if self._store is not None else None, self._out
         )
+        server = config.server
+        identification = Identification(server.trusted_proxies, server.via_name, config.rate_limits.exempt)
         commands = FleetCommands(self._circuits, alone=self._store is None)
         scrape = Scrape(metrics)
         facts = ControlFacts(
@@ -268,17 +272,17 @@ class Gateway:
                 is_control_path=is_control_path if config.admin.port is None else is_health_path,
                 stopping=lambda: self._front.refusing,
                 clock=clock,
+                is_exempt=identification.is_exempt,
             ),
             scrape=scrape,
         )
         access = Access(config.admin.token, clock, production=config.environment.lower() == "production")
         self._control = ControlPlane(view, metrics, scrape=scrape, more=api.routes(facts, access))
         shared_port = config.admin.port is None
-        server = config.server
         self._front = Front(
             loop,
             self._routes,
-            Identification(server.trusted_proxies, server.via_name),
+            identification,
             shedding,
             metrics,
             _access_log(config.log, writer, files),
@@ -303,7 +307,12 @@ class Gateway:
         self._server = Server(
             loop,
             self._front,
-            limits=Limits(server.max_request_line_bytes, server.max_header_bytes, server.max_header_count),
+            limits=Limits(
+                server.max_request_line_bytes,
+                server.max_header_bytes,
+                server.max_header_count,
+                underscores=server.underscores == "pass",
+            ),
             scheme="https" if server.tls is not None else "http",
             places=self._places,
             header_timeout=server.header_timeout,

@@ -6,21 +6,21 @@ lower case; an IPv6 address is bare in `host` and bracketed wherever it is writt
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic_core import PydanticCustomError
 
-from gateway.config.model import Network
-
-DEFAULT_PORTS = {"http": 80, "https": 443}
+from gateway import names
+from gateway.names import DEFAULT_PORTS, Network
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOSTNAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?", re.ASCII)
 # RFC 3986 pchar, and slashes between the segments.
 _PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*", re.ASCII)
 _DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 _LOOPBACK: dict[int, IPv4Address | IPv6Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
 
 HOST_ALLOWED = "a host name, an IPv4 address or an IPv6 address"
@@ -29,6 +29,7 @@ URL_ALLOWED = (
     "commas, with the same scheme and path"
 )
 ENDPOINT_ALLOWED = '"host:port", "http://host:port" (no path) or {host, port, weight}; IPv6 addresses in brackets'
+ORIGIN_ALLOWED = "origins such as https://app.example or https://*.app.example, without path; or * alone"
 WEBHOOK_URL_ALLOWED = "http://host[:port][/path][?query] or https://…, without user and fragment"
 REDIS_URL_ALLOWED = "redis://[user:password@]host[:port][/db] or rediss://…; special characters percent-encoded"
 
@@ -51,6 +52,11 @@ def host(text: str, allowed: str = HOST_ALLOWED) -> str:
     return text.lower()
 
 
+def route_host(text: str, allowed: str) -> str:
+    """A host that requests are matched by, spelled as theirs will be (`gateway.names.host`)."""
+    return names.host(host(text, allowed)) or reject(allowed)
+
+
 def host_port(text: str, default_port: int | None, allowed: str) -> tuple[str, int]:
     """`host:port`, or `host` where there is a default port."""
     parts = _split(f"//{text}", allowed)
@@ -61,12 +67,8 @@ def host_port(text: str, default_port: int | None, allowed: str) -> tuple[str, i
 
 def written(name: str, port: int, scheme: str) -> str:
     """The authority as it stands in a `Host` field: the scheme's own port is left out (RFC 9110 section 4.2.3)."""
-    full = host_and_port(name, port)
+    full = names.written(name, port)
     return full.rpartition(":")[0] if port == DEFAULT_PORTS[scheme] else full
-
-
-def host_and_port(name: str, port: int) -> str:
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def reaches(destination: str, listener: str) -> bool:
@@ -95,6 +97,24 @@ def path(text: str, allowed: str) -> str:
     return text
 
 
+def origin(text: str) -> str:
+    """An origin as browsers write it (RFC 6454 section 6.2): lower case, without the scheme's own port. `*.` in front
+    of the host stands for any names before it; `*` is every origin."""
+    if text == "*":
+        return text
+    scheme, found, rest = text.lower().partition("://")
+    star = "*." if rest.startswith("*.") else ""
+    if not found or _SCHEME.fullmatch(scheme) is None:
+        reject(ORIGIN_ALLOWED)
+    if rest.endswith("/") and rest.count("/") == 1:
+        reject(ORIGIN_ALLOWED, text[:-1])
+    name, port = host_port(rest.removeprefix(star), DEFAULT_PORTS.get(scheme, 0), ORIGIN_ALLOWED)
+    if star and ":" in name:
+        reject(ORIGIN_ALLOWED)
+    shown = f"[{name}]" if ":" in name else name
+    return f"{scheme}://{star}{shown}" + ("" if port == DEFAULT_PORTS.get(scheme, 0) else f":{port}")
+
+
 def webhook_url(text: str) -> str:
     """An absolute URL to post to; its path and query stay as they are."""
     parts = _split(text, WEBHOOK_URL_ALLOWED)
@@ -108,11 +128,11 @@ def webhook_url(text: str) -> str:
 def network(text: str) -> Network:
     allowed = "IP addresses or networks in CIDR notation, such as 10.0.0.0/8, 192.0.2.7, ::1, fd00::/8"
     try:
-        return ip_network(text)
+        return names.network(text)
     except ValueError:
         pass
     try:
-        suggestion = str(ip_network(text, strict=False))
+        suggestion = str(names.network(text, strict=False))
     except ValueError:
         suggestion = None
     reject(allowed, suggestion)
@@ -190,11 +210,9 @@ def _meant(name: str) -> frozenset[IPv4Address | IPv6Address]:
     """The addresses to connect to, as far as the name itself says."""
     if name.rstrip(".").rpartition(".")[2] == "localhost":
         return frozenset(_LOOPBACK.values())
-    address = _ip(name)
+    address = names.address(name)
     if address is None:
         return frozenset()
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
     return frozenset({_LOOPBACK[address.version] if address.is_unspecified else address})
 
 

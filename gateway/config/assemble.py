@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway import names
 from gateway.config import addresses, checks, near_misses
 from gateway.config.checks import Place
 from gateway.config.field_types import Name
 from gateway.config.file import NO_LIMIT, File, FileEndpoint, FileRoute, FileUpstream, overlaid
 from gateway.config.model import (
     AdminConfig,
+    CorsConfig,
     EndpointConfig,
     ErrorsConfig,
     GatewayConfig,
@@ -36,6 +38,7 @@ from gateway.config.model import (
 from gateway.config.notices import literal_stars, unused
 from gateway.config.problems import UNKNOWN, Notice, Problem, nearest, shown
 from gateway.config.redis_settings import redis_config
+from gateway.config.route_settings import Cors
 from gateway.config.schema import problem
 from gateway.config.settings import RateLimit, Server, Settings, Shedding
 from gateway.config.upstream_settings import Upstream
@@ -83,7 +86,7 @@ class Assembly:
         for index, route in file_routes:
             self._check_references(index, route, list(known_upstreams), list(known_policies))
         self._check_duplicates(file_routes)
-        routes = [self._route(route) for _, route in file_routes]
+        routes = [self._route(index, route) for index, route in file_routes]
         if own_route and not any(
             route.name == "proxy" or (route.prefix == PROXY_PREFIX and route.host is None) for route in routes
         ):
@@ -99,6 +102,7 @@ class Assembly:
                 policies=MappingProxyType(policies),
                 on_redis_failure=settings.rate_limit.on_redis_failure,
                 legacy_headers=settings.rate_limit.legacy_headers,
+                exempt=tuple(settings.rate_limit.exempt),
             ),
             upstreams=MappingProxyType(upstreams),
             routes=tuple(routes),
@@ -283,7 +287,7 @@ class Assembly:
         # WEBSOCKET_ENABLED is about /proxy/ alone: a route of the file opens tunnels only if it says so.
         return self.settings.routes.model_dump(exclude={"websocket"})
 
-    def _route(self, route: FileRoute) -> RouteConfig:
+    def _route(self, index: int, route: FileRoute) -> RouteConfig:
         return RouteConfig(
             name=route.name,
             prefix=route.prefix,
@@ -297,6 +301,9 @@ class Assembly:
             max_tunnels=route.max_tunnels,
             tunnel_idle_timeout=route.tunnel_idle_timeout,
             max_body_bytes=route.max_body_bytes or None,
+            path_dots=route.path_dots,
+            rewrite_redirects=route.rewrite_redirects,
+            cors=self._cors(route.cors, ("routes", index, "cors")),
         )
 
     def _proxy_route(self, settings: Settings) -> RouteConfig:
@@ -310,6 +317,25 @@ class Assembly:
             max_tunnels=settings.routes.max_tunnels,
             tunnel_idle_timeout=settings.routes.tunnel_idle_timeout,
             max_body_bytes=settings.routes.max_body_bytes or None,
+            path_dots=settings.routes.path_dots,
+            rewrite_redirects=settings.routes.rewrite_redirects,
+            cors=self._cors(settings.routes.cors, ()),
+        )
+
+    def _cors(self, cors: Cors, location: Location) -> CorsConfig:
+        place = self._place("routes", "cors", location=location)
+        if "*" in cors.origins and len(cors.origins) > 1:
+            place.report(("origins",), ",".join(cors.origins), "* alone, or origins without it")
+        elif "*" in cors.origins and cors.credentials:
+            # Browsers ignore such an answer (the Fetch standard, section 3.2.5), and to name whoever asks instead would
+            # give every page the user's session.
+            place.report(("credentials",), cors.credentials, f"false, or {place.name(('origins',))} without *")
+        lists = {name: tuple(getattr(cors, name)) for name in ("origins", "methods", "headers", "expose")}
+        return CorsConfig(
+            **lists,
+            credentials=cors.credentials,
+            max_age=cors.max_age,
+            public_refusals=cors.public_refusals,
         )
 
     def _check_references(self, index: int, route: FileRoute, upstreams: list[str], policies: list[str]) -> None:
@@ -370,7 +396,7 @@ class Assembly:
 
 
 def _not_itself(host: str, port: int) -> str:
-    return f"servers other than the gateway itself, which listens on {addresses.host_and_port(host, port)}"
+    return f"servers other than the gateway itself, which listens on {names.written(host, port)}"
 
 
 def _upstream(

@@ -8,8 +8,8 @@ from annotated_types import Interval
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from gateway.config import addresses
-from gateway.config.model import Network
 from gateway.config.schema import Allowed
+from gateway.names import Network
 
 _NAME_ALLOWED = "up to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 _PATH_ALLOWED = "a path that begins with '/', without '//', query, fragment or dot segments"
@@ -19,6 +19,8 @@ _BEARER_ALLOWED = "16 to 256 characters of a bearer token (RFC 6750): letters, d
 _STATUSES_ALLOWED = "statuses from 400 to 599"
 _STATUS_RANGE = re.compile(r"([0-9]{3})-([0-9]{3})|([0-9])xx", re.ASCII | re.IGNORECASE)
 _VIA_ALLOWED = "1 to 64 characters of an HTTP token (RFC 9110 section 5.6.2), such as gateway-1"
+_METHOD_ALLOWED = "HTTP methods in capitals, such as GET, POST"
+_FIELD_NAME_ALLOWED = "names of header fields, such as Content-Type; no *"
 
 
 def _matching(pattern: str, allowed: str) -> AfterValidator:
@@ -56,6 +58,11 @@ Name = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", _NAME_ALLOWE
 # Braces would be Redis Cluster hash tags and pull every key into one slot.
 KeyPrefix = Annotated[str, _matching(r"[A-Za-z0-9_.:-]{1,64}", _KEY_PREFIX_ALLOWED), Allowed(_KEY_PREFIX_ALLOWED)]
 ViaName = Annotated[str, _matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", _VIA_ALLOWED), Allowed(_VIA_ALLOWED)]
+Origin = Annotated[str, AfterValidator(addresses.origin), Allowed(addresses.ORIGIN_ALLOWED)]
+Method = Annotated[str, _matching(r"[A-Z][A-Z-]{0,31}", _METHOD_ALLOWED), Allowed(_METHOD_ALLOWED)]
+FieldName = Annotated[
+    str, _matching(r"[A-Za-z0-9!#$%&'+.^_`|~-]{1,64}", _FIELD_NAME_ALLOWED), Allowed(_FIELD_NAME_ALLOWED)
+]
 Host = Annotated[str, AfterValidator(addresses.host), Allowed(addresses.HOST_ALLOWED)]
 Address = Annotated[
     str, _parsed_by(lambda text: addresses.host_port(text, 1, _ADDRESS_ALLOWED)), Allowed(_ADDRESS_ALLOWED)

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from gateway.config import addresses
 from gateway.config.field_types import Host, Name, Port
 from gateway.config.problems import nearest
+from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Allowed, Section
-from gateway.config.settings import RouteDefaults
 from gateway.config.upstream_settings import Upstream
 
 CONTROL_PREFIXES = (
@@ -111,7 +111,7 @@ class FileRoute(RouteDefaults):
     prefix: Annotated[str, AfterValidator(_prefix), Allowed(_PATH_ALLOWED)]
     upstream: Annotated[str, Allowed("the name of an upstream")]
     host: Annotated[
-        Annotated[str, AfterValidator(lambda text: addresses.host(text, _ROUTE_HOST_ALLOWED))] | None,
+        Annotated[str, AfterValidator(lambda text: addresses.route_host(text, _ROUTE_HOST_ALLOWED))] | None,
         Allowed(_ROUTE_HOST_ALLOWED),
     ] = None
     methods: Annotated[

@@ -6,17 +6,15 @@ suffix; any other unit has one. Nothing here reads a file or the environment.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
+from gateway.names import Network
 from gateway.policy.breaker import BreakerSettings
 from gateway.policy.budget import BudgetSettings
 from gateway.policy.ejection import EjectionSettings
 from gateway.policy.limit import LimitSettings
 from gateway.policy.retry import RetrySettings
 from gateway.policy.token_bucket import RateLimitPolicy
-
-Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +80,34 @@ class UpstreamConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CorsConfig:
+    """Which pages of other origins may call a route. Without `origins` that is the upstream's business, but for the
+    gateway's own refusals: with `public_refusals` any page may read them, without credentials.
+
+    `origins` are as browsers write them, `*` alone is all of them, and `https://*.a.example` all below a name. Empty
+    `methods` and `headers` allow what is asked for. `expose` comes on top of the gateway's own fields. `max_age` in
+    seconds is how long a preflight's answer may be kept.
+    """
+
+    origins: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    expose: tuple[str, ...] = ()
+    credentials: bool = False
+    max_age: float = 600.0
+    public_refusals: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class RouteConfig:
     """Which requests go to which upstream.
 
     A route matches on host (None: any) and on the longest path prefix, whole segments only: `/api` matches `/api`
     and `/api/x`, not `/apix`; `/api/` matches only what is below it. `strip_prefix` removes the prefix (the rest
     begins with a slash) before the upstream's `base_path` is put in front. `methods` None means all.
-    `max_body_bytes` None means unlimited. `max_tunnels` caps the open WebSocket tunnels of this route.
+    `max_body_bytes` None means unlimited. `max_tunnels` caps the open WebSocket tunnels of this route. `path_dots` says
+    what becomes of paths with dot segments (gateway.proxy.dots), `rewrite_redirects` whether redirects to the address
+    of the upstream are translated (gateway.proxy.redirects).
     """
 
     name: str
@@ -103,6 +122,9 @@ class RouteConfig:
     max_tunnels: int = 1000
     tunnel_idle_timeout: float = 300.0
     max_body_bytes: int | None = None
+    path_dots: Literal["refuse", "pass"] = "refuse"
+    rewrite_redirects: bool = True
+    cors: CorsConfig = field(default_factory=CorsConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +155,7 @@ class ServerConfig:
     drain_delay: float = 0.0
     drain_timeout: float = 30.0
     trusted_proxies: tuple[Network, ...] = ()
+    underscores: Literal["pass", "drop"] = "pass"
     via_name: str = "gateway"
     trace_sample_ratio: float = 1.0
 
@@ -148,11 +171,13 @@ class SheddingConfig:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitConfig:
-    """Named token buckets and how their state is shared. `legacy_headers` adds the `X-RateLimit-*` trio."""
+    """Named token buckets and how their state is shared. `legacy_headers` adds the `X-RateLimit-*` trio. Clients of the
+    networks in `exempt` are not limited by any."""
 
     policies: Mapping[str, RateLimitPolicy]
     on_redis_failure: Literal["local", "open", "closed"] = "local"
     legacy_headers: bool = True
+    exempt: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gateway.config.addresses import host_and_port
+from gateway import names
 from gateway.config.loading import Loaded
 from gateway.config.model import GatewayConfig, RedisConfig, RouteConfig, UpstreamConfig
 from gateway.config.origins import Origin
@@ -69,6 +69,8 @@ def _route(route: RouteConfig) -> dict[str, str]:
         "client's host": _yes(route.preserve_host),
         "rate limit": route.rate_limit or "none",
         "body bytes": str(route.max_body_bytes or "unlimited"),
+        "dots": route.path_dots,
+        "pages of": ",".join(route.cors.origins) or "the upstream's choice",
         "websocket": f"{route.max_tunnels}, idle {_s(route.tunnel_idle_timeout)}" if route.websocket else "no",
     }
 
@@ -148,7 +150,7 @@ def _rate_limit(config: GatewayConfig, name: str) -> dict[str, str]:
 
 def _listener(config: GatewayConfig) -> str:
     server = config.server
-    return f"{'https' if server.tls else 'http'} on {host_and_port(server.host or '*', server.port)}"
+    return f"{'https' if server.tls else 'http'} on {names.written(server.host or '*', server.port)}"
 
 
 def _store(redis: RedisConfig | None) -> str:
@@ -159,7 +161,7 @@ def _store(redis: RedisConfig | None) -> str:
 
 
 def _endpoint(host: str, port: int, weight: int = 1) -> str:
-    address = host_and_port(host, port)
+    address = names.written(host, port)
     return address if weight == 1 else f"{address}*{weight}"
 
 

@@ -28,6 +28,7 @@ from gateway.config.field_types import (
     ViaName,
     WebhookUrl,
 )
+from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Bytes, Env, Hours, Seconds, Section
 from gateway.config.upstream_settings import Upstream
 
@@ -166,6 +167,13 @@ class Server(Section):
         list[ProxyNetwork],
         Env("TRUSTED_PROXIES", "Peers whose X-Forwarded-For counts", "nobody is trusted"),
     ] = Field(default_factory=list)
+    underscores: Annotated[
+        Literal["pass", "drop"],
+        Env(
+            "HEADERS_WITH_UNDERSCORES",
+            "Fields with _ in their name; those that could be taken for the gateway's own are always dropped",
+        ),
+    ] = "pass"
     via_name: Annotated[
         ViaName,
         Env("VIA_NAME", "Our name in Via; seeing it again is 508"),
@@ -192,25 +200,6 @@ class Admin(Section):
         Env("ADMIN_PORT", "TCP port of the control plane; /health, /livez and /readyz are on both", "the same as PORT"),
     ] = None
     host: Annotated[Host, Env("ADMIN_HOST", "Address to listen on with ADMIN_PORT")] = "127.0.0.1"
-
-
-class RouteDefaults(Section):
-    """Requests and WebSocket tunnels"""
-
-    max_body_bytes: Annotated[
-        Bytes,
-        Interval(ge=0, le=1_099_511_627_776),
-        Env("MAX_BODY_BYTES", "Largest request body; beyond it 413; 0 is unlimited"),
-    ] = 0
-    websocket: Annotated[bool, Env("WEBSOCKET_ENABLED", "Whether /proxy/ lets WebSocket tunnels through")] = True
-    max_tunnels: Annotated[
-        int, Interval(ge=1, le=1_000_000), Env("MAX_WEBSOCKET_CONNECTIONS", "Open tunnels of one route")
-    ] = 1000
-    tunnel_idle_timeout: Annotated[
-        Seconds,
-        Interval(ge=0.1, le=86_400),
-        Env("WEBSOCKET_IDLE_TIMEOUT_SECONDS", "A tunnel silent in both directions closes after it"),
-    ] = 300.0
 
 
 class Shedding(Section):
@@ -255,6 +244,9 @@ class RateLimits(RateLimit):
         Literal["local", "open", "closed"],
         Env("RATE_LIMIT_ON_REDIS_FAILURE", "Without Redis: limit locally, let all through, or refuse all"),
     ] = "local"
+    exempt: Annotated[
+        list[ProxyNetwork], Env("RATE_LIMIT_EXEMPT", "Clients that no rate limit is for", "nobody is exempt")
+    ] = Field(default_factory=list)
     legacy_headers: Annotated[
         bool, Env("RATE_LIMIT_LEGACY_HEADERS", "Send X-RateLimit-Limit, -Remaining and -Reset too")
     ] = True

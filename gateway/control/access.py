@@ -21,13 +21,13 @@ Left out: roles, and protection of what only reads. What must not be read by eve
 
 import hmac
 import logging
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
+from gateway import names
 from gateway.control.problem import RefusalError, reason_of
 
 _log = logging.getLogger("gateway.audit")
@@ -37,9 +37,12 @@ TRY_EVERY = 6.0
 MAX_PEERS = 4096
 
 _BY_PROXIES = frozenset(
-    {"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "cdn-loop"}
+    {"forwarded", "via", "cdn-loop", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "client-ip"}
+    | {"cf-connecting-ip", "fastly-client-ip", "front-end-https", "x-original-host", "x-envoy-external-address"}
 )
 _PROXY_PREFIX = "x-forwarded"
+# Whatever stands for the hyphen, the name may be taken for the proxy's further on (RFC 3875 section 4.1.18).
+_ODD = re.compile(r"[^a-z0-9-]")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="gateway control plane"'}
 
 
@@ -82,7 +85,7 @@ class Access:
                 raise _forbidden("With ENVIRONMENT=production nothing can be changed without an ADMIN_TOKEN: set one.")
             return _by_place(peer, headers, version)
         except RefusalError as refused:
-            key = _key(peer)
+            key = names.client_key(peer)
             now = self._clock()
             tries = self._tries_left(key, now)
             if tries >= 1.0:
@@ -128,9 +131,8 @@ class Access:
 
 
 def peer_of(remote: str | None) -> str:
-    """The peer's address; on a socket of both families an IPv4 one is not to look like IPv6. Empty: unknown."""
-    address = remote or ""
-    return address[7:] if address.startswith("::ffff:") and "." in address else address
+    """The peer's address in its one spelling. Empty: unknown."""
+    return names.peer(remote or "")
 
 
 def _log_refused(refused: RefusalError, peer: str, request_id: str, *, last: bool) -> None:
@@ -150,12 +152,11 @@ def _log_refused(refused: RefusalError, peer: str, request_id: str, *, last: boo
 
 
 def _by_place(peer: str, headers: Mapping[str, str], version: tuple[int, int]) -> Actor:
-    if not _is_loopback(peer):
+    if not names.is_loopback(peer):
         raise _forbidden("Without an ADMIN_TOKEN only requests from the gateway's own machine may change anything.")
     for name in headers:
-        # To servers like CGI `X_Forwarded_For` is the same name, and some proxies write it so.
-        lower = name.lower().replace("_", "-")
-        if lower in _BY_PROXIES or lower.startswith(_PROXY_PREFIX):
+        plain = _ODD.sub("-", name.lower())
+        if plain in _BY_PROXIES or plain.startswith(_PROXY_PREFIX):
             raise _forbidden(f"The request came through a proxy ({name}): set an ADMIN_TOKEN for that.")
     if version < (1, 1):
         raise _forbidden("The request is HTTP/1.0, as if through a proxy: use HTTP/1.1, or set an ADMIN_TOKEN.")
@@ -174,33 +175,10 @@ def _forbidden(detail: str) -> RefusalError:
 
 
 def _same_origin(origin: str, host: str) -> bool:
-    return origin.lower() in {f"http://{host.lower()}", f"https://{host.lower()}"}
+    scheme, found, authority = origin.lower().partition("://")
+    return bool(found) and scheme in names.DEFAULT_PORTS and names.same_authority(authority, host, scheme)
 
 
 def _is_loopback_name(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
-    return name == "localhost" or _is_loopback(name)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-        return parsed.ipv4_mapped.is_loopback
-    return parsed.is_loopback
-
-
-def _key(peer: str) -> str:
-    """One host has 2^64 addresses of IPv6 to try from."""
-    try:
-        parsed = ip_address(peer.partition("%")[0])
-    except ValueError:
-        return peer
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ip_network((parsed, 64), strict=False))
-    return str(parsed)
+    name = names.host(host) or ""
+    return name == "localhost" or names.is_loopback(name)

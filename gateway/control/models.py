@@ -325,10 +325,11 @@ class Step(Answer):
     """What one policy would say now. `figures` depend on the policy."""
 
     policy: Literal[
-        "route", "method", "draining", "in_flight", "rate_limit", "bulkhead", "circuit", "endpoints", "retry"
+        "route", "path", "method", "draining", "in_flight", "rate_limit", "bulkhead", "circuit", "endpoints", "retry"
     ]
     decision: Annotated[
-        Literal["allow", "wait", "refuse", "none"], Field(description="wait: in a queue; none: it does not apply")
+        Literal["allow", "wait", "refuse", "exempt", "none"],
+        Field(description="wait: in a queue; exempt: not for this client; none: it does not apply"),
     ]
     detail: str
     status: Annotated[int | None, Field(description="Of the refusal")]

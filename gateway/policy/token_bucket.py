@@ -43,6 +43,9 @@ class Decision(NamedTuple):
     reset_after: float
 
 
+EXEMPT = Decision(True, 0.0, 0.0, 0.0)
+"""What is decided, always this object, about a client that no limit is for. It has no figures."""
+
 # Decision's own constructor costs twice as much, and every request makes one.
 _new: Callable[[type[Decision], tuple[bool, float, float, float]], Decision] = tuple.__new__
 

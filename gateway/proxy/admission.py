@@ -15,7 +15,7 @@ from functools import partial
 from gateway.config.model import SheddingConfig
 from gateway.fleet.limiter import REFUSED_UNSEEN, Limiter
 from gateway.policy.limit import ConcurrencyLimit, Waiter
-from gateway.policy.token_bucket import Decision, RateLimitPolicy
+from gateway.policy.token_bucket import EXEMPT, Decision, RateLimitPolicy
 from gateway.proxy.refusal import Refusal, Refusals, jittered
 from gateway.telemetry.metrics import Metrics
 
@@ -124,12 +124,13 @@ _UNSEEN_DETAIL = "the limit of the client cannot be checked now, and requests ar
 
 
 class RateLimitGate:
-    """The buckets of one policy as a gate. `decided` counts what they said: no, yes."""
+    """The buckets of one policy as a gate. `decided` counts what they said: no, yes. `exempt` is the same gate for
+    clients that no limit is for: it has no buckets and says yes."""
 
-    def __init__(self, limiter: Limiter, policy: RateLimitPolicy, metrics: Metrics) -> None:
-        self.limiter = limiter
+    def __init__(self, limiter: Limiter, policy: RateLimitPolicy, metrics: Metrics, *, exempt: bool = False) -> None:
+        self.limiter = _Unlimited() if exempt else limiter
         self.policy = policy
-        self.decided = metrics.rate_limit(policy.name)
+        self.decided = metrics.exempt(policy.name) if exempt else metrics.rate_limit(policy.name)
         detail = f"the client has used up its {policy.capacity} requests, {policy.refill_rate:g} come back a second"
         self._limited = Refusals(partial(Refusal, 429, "rate_limited", detail))
         self._unseen = Refusals(partial(Refusal, 429, "rate_limited", _UNSEEN_DETAIL))
@@ -142,6 +143,22 @@ class RateLimitGate:
         """What a decision against a request means to its client. HOT."""
         refusals = self._unseen if decision is REFUSED_UNSEEN else self._limited
         return refusals.after(decision.retry_after)
+
+
+class _Unlimited:
+    """The limiter of clients that no limit is for."""
+
+    def try_take(self, policy: RateLimitPolicy, client: str, now: float) -> Decision:
+        return EXEMPT
+
+    def take(self, policy: RateLimitPolicy, client: str, resume: Resume) -> None:
+        resume(EXEMPT)
+
+    async def peek(self, policy: RateLimitPolicy, client: str) -> Decision:
+        return EXEMPT
+
+    async def close(self) -> None:
+        """There is nothing to close."""
 
 
 Answer = LimitGate | Decision | Refusal

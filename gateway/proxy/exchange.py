@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gateway.fleet.circuits import CircuitOpen
 from gateway.fleet.circuits import Permit as CircuitPermit
-from gateway.policy.token_bucket import Decision
+from gateway.policy.token_bucket import EXEMPT, Decision
 from gateway.proxy.admission import IN_FLIGHT, PASSED, Answer, LimitGate
 from gateway.proxy.forward import Forward
 from gateway.proxy.plan import Plan, body_too_large
@@ -135,7 +135,7 @@ class Exchange:
     def wait(self) -> None:
         """For the gate that could not answer at once."""
         self.hold_body()
-        waiting = self.route.gates.wait(self._at, self.plan.client, self._admitted)
+        waiting = self.plan.gates.wait(self._at, self.plan.client, self._admitted)
         if waiting is not None:
             # Not unless: the gate may have answered meanwhile, and the next one be waited for.
             self._waiting = waiting
@@ -149,7 +149,7 @@ class Exchange:
         """The gate has answered."""
         self._waiting = None
         now = time.monotonic()
-        gates = self.route.gates
+        gates = self.plan.gates
         refusal = answer if isinstance(answer, Refusal) else None
         if isinstance(answer, Decision):
             refusal = gates.decided(answer)
@@ -273,7 +273,10 @@ class Exchange:
         if not response.fields.dated:
             more += date_line(time.time())
         more += self._rate_lines() or response.fields.rate_limit
-        stream.pending = b"%bX-Request-ID: %b\r\n%b\r\n" % (response.head, self.request_id, more)
+        if self.plan.cors and not response.fields.allows_origin:
+            more += self.plan.cors
+        head = self._redirected(response) if response.fields.redirects else response.head
+        stream.pending = b"%bX-Request-ID: %b\r\n%b\r\n" % (head, self.request_id, more)
 
     def respond_body(self, data: bytes) -> None:
         stream = self._stream
@@ -320,8 +323,11 @@ class Exchange:
             more += connection_line(keep_alive)
         if not response.fields.dated:
             more += date_line(time.time())
+        if self.plan.cors and not response.fields.allows_origin:
+            more += self.plan.cors
+        head = self._redirected(response) if response.fields.redirects else response.head
         self._finish(now)
-        whole = b"".join((response.head, b"X-Request-ID: ", self.request_id, b"\r\n", more, b"\r\n", body))
+        whole = b"".join((head, b"X-Request-ID: ", self.request_id, b"\r\n", more, b"\r\n", body))
         connection.answer(whole, now, keep_alive)
 
     def truncated(self, reason: str) -> None:
@@ -343,7 +349,13 @@ class Exchange:
         # A client that waits for 100 may send its body or not: only closing tells both sides the same.
         unsure = self.request.expect_continue and not self.body_done
         front.refuse.exchange(
-            self.connection, self.request, refusal, self.request_id, self._rate_lines(), now, close=unsure
+            self.connection,
+            self.request,
+            refusal,
+            self.request_id,
+            self._rate_lines() + self.plan.cors_refused,
+            now,
+            close=unsure,
         )
 
     def open_tunnel(self, response: Response, upstream: UpstreamConnection, early: bytes) -> None:
@@ -382,7 +394,7 @@ class Exchange:
 
     def _release(self, now: float) -> None:
         at, self._at = self._at, IN_FLIGHT
-        self.route.gates.leave(at, now)
+        self.plan.gates.leave(at, now)
 
     def _finish(self, now: float) -> None:
         if self.finished:
@@ -393,7 +405,7 @@ class Exchange:
             self.route.tunnels -= 1
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            self.route.gates.abandon(self._at, waiting)
+            self.plan.gates.abandon(self._at, waiting)
         self._release(now)
         if self.held:
             self.held.clear()
@@ -405,18 +417,30 @@ class Exchange:
         decision = self.rate_decision
         return self.route.rate_lines(decision) if decision is not None else b""
 
+    def _redirected(self, response: Response) -> bytes:
+        """The head of an answer that names a URL, as the client is to see it."""
+        redirects = self.route.redirects
+        if redirects is None:
+            return response.head
+        origin = self.plan.origin
+        asked = origin.host.partition(b",")[0].strip(b" \t") or self.request.authority
+        return redirects.head(response.head, origin.scheme, asked)
+
 
 # The same objects each time: the access log renders what it has just seen but once.
 _NOTHING: Mapping[str, str] = {}
 _ALLOWED: Mapping[str, str] = {"rate_limit": "allowed"}
 _LIMITED: Mapping[str, str] = {"rate_limit": "limited"}
+_EXEMPT: Mapping[str, str] = {"rate_limit": "exempt"}
 
 
 def said(decision: Decision | None) -> Mapping[str, str]:
     """What a rate limit decided, for the access log."""
     if decision is None:
         return _NOTHING
-    return _ALLOWED if decision.allowed else _LIMITED
+    if decision.allowed:
+        return _EXEMPT if decision is EXEMPT else _ALLOWED
+    return _LIMITED
 
 
 @lru_cache(maxsize=64)

@@ -9,12 +9,13 @@ Not looked at: the body, header fields other than the host, and whether the requ
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gateway import names
 from gateway.config.model import SheddingConfig
 from gateway.fleet.limiter import REFUSED_UNSEEN, Limiter
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.retry import IDEMPOTENT_METHODS
-from gateway.proxy.identity import client_key
+from gateway.proxy.dots import has_dot_segment
 from gateway.proxy.router import Router
 from gateway.proxy.upstreams import Route, Upstream
 from gateway.telemetry.render import counted
@@ -36,6 +37,7 @@ class Explain:
         is_control_path: Callable[[bytes], bool],
         stopping: Callable[[], bool],
         clock: Callable[[], float],
+        is_exempt: Callable[[str], bool] = lambda _client: False,
     ) -> None:
         self._routes = routes
         self._router = Router(routes)
@@ -45,14 +47,15 @@ class Explain:
         self._is_control_path = is_control_path
         self._stopping = stopping
         self._clock = clock
+        self._is_exempt = is_exempt
 
     async def explain(self, method: str, host: str, path: str, client: str) -> dict[str, Any]:
-        """`host` in lower case without port, `path` as in the request line, `client` an address.
+        """`host` as `gateway.names.host` spells it, `path` as in the request line, `client` an address.
 
         The answer has `client`, `outcome` (control_plane, refused, waits or forwarded), `refusal` (the first refusing
         step, or None), `route`, `forwarded`, `candidates`, `steps` in the order of the policies, and `endpoints`.
         """
-        key = client_key(client)
+        key = names.client_key(client)
         answer: dict[str, Any] = {"client": key, "refusal": None, "route": None, "forwarded": None}
         answer |= {"steps": [], "endpoints": []}
         bare = path.partition("?")[0].encode()
@@ -69,7 +72,7 @@ class Explain:
             "path": route.forward_path(path.encode()).decode("latin-1"),
             "host": host if route.preserve_host else route.upstream.authority.decode(),
         }
-        answer["steps"] = steps = await self._steps(route, method, key)
+        answer["steps"] = steps = await self._steps(route, method, path, key, exempt=self._is_exempt(client))
         now = self._clock()
         answer["endpoints"] = [
             {
@@ -89,9 +92,12 @@ class Explain:
         )
         return answer
 
-    async def _steps(self, route: Route, method: str, client: str) -> list[Step]:
+    async def _steps(self, route: Route, method: str, path: str, client: str, *, exempt: bool) -> list[Step]:
         upstream = route.upstream
         steps = []
+        if route.config.path_dots == "refuse" and has_dot_segment(path.encode()):
+            detail = "The path has a dot segment or a NUL byte, and the route takes none."
+            steps.append(_step("path", "refuse", detail, 400, "bad_request"))
         if route.methods is not None and method not in route.methods:
             steps.append(_step("method", "refuse", f"The route takes {route.allow}.", 405, "method_not_allowed"))
         if self._stopping():
@@ -100,7 +106,11 @@ class Explain:
         steps.append(
             _limit("in_flight", self._in_flight, shedding.status, "overloaded", shedding.retry_after, "the gateway")
         )
-        steps.append(await self._rate_limit(route, client))
+        if exempt and route.policy is not None:
+            detail = f"{client} is exempt from rate limits (RATE_LIMIT_EXEMPT)."
+            steps.append(_step("rate_limit", "exempt", detail, figures={"name": route.policy.name}))
+        else:
+            steps.append(await self._rate_limit(route, client))
         steps.append(_limit("bulkhead", upstream.bulkhead, 503, "bulkhead_full", 1.0, f"upstream {upstream.name}"))
         now = self._clock()
         steps += [_circuit(upstream, now), _endpoints(upstream, now), _retry(upstream, method, now)]

@@ -12,9 +12,10 @@ from gateway.proxy.admission import IN_FLIGHT, PASSED, Shedding
 from gateway.proxy.exchange import Exchange, said, said_of_open
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.ids import Ids
+from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.plan import Plan, objection
 from gateway.proxy.refusal import STOPPING, Refusal, jittered
-from gateway.proxy.refuse import Refuser
+from gateway.proxy.refuse import Refuser, connection_line
 from gateway.proxy.router import Router
 from gateway.proxy.upstreams import NoRoute, Route
 from gateway.telemetry.access_log import AccessLog
@@ -85,12 +86,15 @@ class Front:
             plan = request.plan = self._plan(connection, request)
         now = time.monotonic()
         if self.refusing or plan.unusual:
+            if plan.own_answer is not None and not self.refusing:
+                self._answer(connection, request, plan, plan.own_answer, now)
+                return None
             refusal = plan.objection or self._present_objection(plan)
             if refusal is not None:
                 self.refuse.at_once(connection, request, plan, refusal, None, said(None), now)
                 return None
         route = plan.route
-        gates = route.gates
+        gates = plan.gates
         at, decision, refusal = gates.look(plan.client, now)
         if refusal is None:
             answer = route.upstream.circuit.try_acquire(now) if at == PASSED else None
@@ -113,6 +117,28 @@ class Front:
             noted = said(decision)
         self.refuse.at_once(connection, request, plan, refusal, decision, noted, now)
         return None
+
+    def _answer(
+        self, connection: ServerConnection, request: Request, plan: Plan, answer: OwnAnswer, now: float
+    ) -> None:
+        """An answer that is the gateway's own, at once and whatever the limits say: it costs next to nothing."""
+        wall = time.time()
+        request_id = request.fields.request_id or self.ids.new()
+        route = plan.route
+        route.cells.exchange(request.method, answer.status, 0.0)
+        self.errors.cells[route.service].request(now)
+        log = self._access_log
+        if log is not None:
+            correlation_id = request.fields.correlation_id or request_id
+            known = plan.known or plan.know(log)
+            policy, decision = answer.decision
+            decisions = {policy: decision}
+            log.exchange(known, request_id, correlation_id, "", answer.status, 0, 0, 0.0, 0.0, 0, decisions, "", wall)
+        keep_alive = connection.reusable and not request.expect_continue
+        extra = plan.cors if answer.status != 204 else b""
+        if not keep_alive or not request.minor:
+            extra += connection_line(keep_alive)
+        connection.answer(answer.render(request_id, extra, wall), now, keep_alive)
 
     def _hand_over(self, connection: ServerConnection) -> None:
         transport, received = connection.hand_over()

@@ -1,42 +1,60 @@
 """Who a client is, and what the upstream is told about the way its request came.
 
 The client is the peer, unless the peer is a trusted proxy: then it is the rightmost hop of `X-Forwarded-For` that is
-not one itself. What an untrusted peer says about its origin is discarded, so nobody chooses his own rate limit. IPv6
-clients are taken by their /64, because a single host has 2^64 addresses to rotate through."""
+not one itself. Where only `Forwarded` (RFC 7239) came, its `for` parameters are read in the same way. What an untrusted
+peer says about its origin is discarded, so nobody chooses his own rate limit. IPv6 clients are taken by their /64,
+because a single host has 2^64 addresses to rotate through. All addresses are read by `gateway.names`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from gateway import names
+from gateway.names import Network
 from gateway.wire.fields import Fields
 
 # An IPv6 address in brackets with a zone and a port is shorter; the table of addresses is not for anything else.
 _LONGEST_HOP = 80
 
-Network = IPv4Network | IPv6Network
-Address = IPv4Address | IPv6Address
-
 
 class Origin:
     """Where requests of a connection come from.
 
-    `client` is the identity for limits and logs. `lines` are the forwarding fields for the upstream but for
-    X-Forwarded-Host, which depends on the request; empty `host` leaves that to the request's own authority.
+    `client` is the identity for limits and logs, `exempt` says that no rate limit is for it. `lines` are the forwarding
+    fields for the upstream but for those that depend on the request: of these `host`, `port` and `prefix` are what a
+    trusted proxy said, empty without one. `scheme` is `http` or `https`, as the client began.
     """
 
-    __slots__ = ("client", "host", "lines")
+    __slots__ = ("client", "exempt", "host", "lines", "port", "prefix", "scheme")
 
-    def __init__(self, client: str, lines: bytes, host: bytes) -> None:
+    def __init__(self, client: str, lines: bytes, scheme: str, *, exempt: bool = False) -> None:
         self.client = client
+        self.exempt = exempt
         self.lines = lines
-        self.host = host
+        self.scheme = scheme
+        self.host = b""
+        self.port = b""
+        self.prefix = b""
+
+
+class _Hop:
+    """One address on the way, as it was read."""
+
+    __slots__ = ("client", "exempt", "text", "trusted")
+
+    def __init__(self, address: names.Address, trusted: tuple[Network, ...], exempt: tuple[Network, ...]) -> None:
+        self.text = str(address)
+        self.client = names.key_of(address)
+        self.trusted = names.is_within(address, trusted)
+        self.exempt = names.is_within(address, exempt)
 
 
 class Identification:
-    """Answers about addresses seen before come from a table of the last few thousand."""
+    """`trusted` are the proxies that are believed, `exempt` the clients that no rate limit is for. Answers about
+    addresses seen before come from a table of the last few thousand."""
 
-    def __init__(self, trusted: Sequence[Network], via_name: str) -> None:
+    def __init__(self, trusted: Sequence[Network], via_name: str, exempt: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted)
+        self._exempt = tuple(exempt)
         self._via_line = f"Via: 1.1 {via_name}\r\n".encode()
         self._via_name = via_name.lower().encode()
         self._hop = lru_cache(maxsize=16_384)(self._read_hop)
@@ -45,50 +63,54 @@ class Identification:
         if not self._trusted:
             return False
         hop = self._hop(peer.encode())
-        return hop is not None and hop[1]
+        return hop is not None and hop.trusted
+
+    def is_exempt(self, client: str) -> bool:
+        """Whether no rate limit is for the client with this address."""
+        return names.is_within(names.address(client), self._exempt)
 
     def direct(self, peer: str, scheme: str) -> Origin:
         """The origin of everything on the connection of an untrusted peer."""
-        lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b" % (
-            peer.encode(),
+        shown = peer.encode()
+        lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b%b" % (
+            shown,
             scheme.encode(),
+            b"X-Real-IP: %b\r\n" % shown if shown else b"",
             self._via_line,
         )
-        return Origin(client_key(peer), lines, b"")
+        return Origin(names.client_key(peer), lines, scheme, exempt=self.is_exempt(peer))
 
     def forwarded(self, peer: str, scheme: str, fields: Fields) -> Origin:
         """The origin of one request that a trusted proxy passed on."""
-        chain = b""
-        proto = scheme.encode()
-        host = b""
-        lines = b""
+        chain = elements = lines = b""
+        told: dict[bytes, bytes] = {}
         for name, value in fields.forwarded:
-            if name == b"x-forwarded-for":
+            low = name.lower()
+            if low == b"x-forwarded-for":
                 chain += value + b", " if value else b""
-            elif name == b"x-forwarded-proto":
-                proto = value
-            elif name == b"x-forwarded-host":
-                host = value
+            elif low in _SET:
+                told[low] = value
             else:
-                lines += b"Forwarded: %b\r\n" % value
-        client = ""
-        for element in reversed(chain.split(b",")):
-            hop = element.strip(b" \t")
-            if not hop:
-                continue
-            known = self._hop(hop) if len(hop) <= _LONGEST_HOP else None
-            if known is None:
-                break
-            client, trusted = known
-            if not trusted:
-                break
-        lines += b"X-Forwarded-For: %b%b\r\nX-Forwarded-Proto: %b\r\n%b" % (
+                lines += b"%b: %b\r\n" % (name, value)
+                if low == b"forwarded":
+                    elements += value + b","
+        hop = self._client(chain.split(b",") if chain else _named_by(elements)) or self._read_hop(peer.encode())
+        proto = told.get(b"x-forwarded-proto", scheme.encode())
+        real = told.get(b"x-real-ip") or (hop.text if hop is not None else peer).encode()
+        lines += b"X-Forwarded-For: %b%b\r\nX-Forwarded-Proto: %b\r\nX-Real-IP: %b\r\n%b" % (
             chain,
             peer.encode(),
             proto,
+            real,
             self._via_line,
         )
-        return Origin(client or client_key(peer), lines, host)
+        first = proto.partition(b",")[0].strip(b" \t").lower().decode("latin-1")
+        client, exempt = (hop.client, hop.exempt) if hop is not None else (names.client_key(peer), False)
+        origin = Origin(client, lines, first if first in names.DEFAULT_PORTS else scheme, exempt=exempt)
+        origin.host = told.get(b"x-forwarded-host", b"")
+        origin.port = told.get(b"x-forwarded-port", b"")
+        origin.prefix = told.get(b"x-forwarded-prefix", b"")
+        return origin
 
     def is_loop(self, via: Sequence[bytes]) -> bool:
         """Whether our own name is among the intermediaries (RFC 9110 section 7.6.3)."""
@@ -100,37 +122,41 @@ class Identification:
                     return True
         return False
 
-    def _read_hop(self, hop: bytes) -> tuple[str, bool] | None:
-        """Of one X-Forwarded-For element (an address: bare, with a port, or IPv6 in brackets), the client that it is
-        and whether it is a trusted proxy; None when it is no address."""
-        text = hop.decode("latin-1")
-        if text.startswith("["):
-            text = text[1:].partition("]")[0]
-        elif text.count(":") == 1:
-            text = text.partition(":")[0]
-        try:
-            address = _unmapped(ip_address(text))
-        except ValueError:
-            return None
-        return _key(address), any(address in network for network in self._trusted)
+    def _client(self, elements: Sequence[bytes]) -> _Hop | None:
+        """The rightmost hop that is no trusted proxy, or the last one before something that is no address."""
+        found = None
+        for element in reversed(elements):
+            text = element.strip(b" \t")
+            if not text:
+                continue
+            hop = self._hop(text) if len(text) <= _LONGEST_HOP else None
+            if hop is None:
+                break
+            found = hop
+            if not hop.trusted:
+                break
+        return found
+
+    def _read_hop(self, text: bytes) -> _Hop | None:
+        """None when it is no address."""
+        address = names.hop(text.decode("latin-1"))
+        return None if address is None else _Hop(address, self._trusted, self._exempt)
 
 
-@lru_cache(maxsize=16_384)
-def client_key(address: str) -> str:
-    """The address for IPv4, the /64 network for IPv6, the text itself for what is neither."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address or "unknown"
-    return _key(_unmapped(parsed))
+# What the gateway writes itself, for one value of a trusted proxy.
+_SET = frozenset((b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix", b"x-real-ip"))
 
 
-def _unmapped(address: Address) -> Address:
-    """IPv4 where it is written as IPv6."""
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+def _named_by(forwarded: bytes) -> list[bytes]:
+    """The `for` of each element of `Forwarded`; `unknown` where an element has not exactly one."""
+    return [element if element is not None else b"unknown" for element in _each_for(forwarded)]
 
 
-def _key(address: Address) -> str:
-    if isinstance(address, IPv4Address):
-        return str(address)
-    return str(ip_network((int(address), 64), strict=False))
+def _each_for(forwarded: bytes) -> Iterator[bytes | None]:
+    # Commas within quotes make elements without a readable `for`, where the reading from the right ends.
+    for element in forwarded.split(b","):
+        if not element.strip(b" \t"):
+            continue
+        pairs = [pair.strip(b" \t") for pair in element.split(b";")]
+        found = [pair[4:] for pair in pairs if pair[:4].lower() == b"for="]
+        yield found[0] if len(found) == 1 else None

@@ -4,30 +4,44 @@ A plan is a pure function of the head's bytes, the peer and the configuration. C
 object for the same bytes (gateway.wire.server_connection), and the plan stays with it.
 """
 
+from functools import lru_cache
+
+from gateway import names
 from gateway.policy.retry import IDEMPOTENT_METHODS
+from gateway.proxy.cors import PUBLIC_REFUSAL
+from gateway.proxy.dots import has_dot_segment
 from gateway.proxy.identity import Identification, Origin
+from gateway.proxy.own_answer import OwnAnswer, forwards_left, last_stop, with_forwards
 from gateway.proxy.refusal import Refusal
 from gateway.proxy.upstreams import Route
 from gateway.telemetry.access_log import AccessLog, Known
 from gateway.wire.request import Request, RequestError
 
 _NOT_FOUND = Refusal(404, "not_found", "no route matches this host and path")
+_DOTS = Refusal(400, "bad_request", "the path has a dot segment or a NUL byte, and the route takes none")
+_FORWARDS = Refusal(400, "bad_request", "Max-Forwards is not one number")
 
 
 class Plan:
     """`head` is the request head for the upstream up to the ids, `objection` what speaks against the request whatever
-    the state of the gateway. `tunnel` says that it asks for a WebSocket where the route has them; with one or the other
-    the request is `unusual`. `known` is for the access log, once it has been asked for.
+    the state of the gateway, `own_answer` what the gateway answers in place of the upstream though nothing does.
+    `cors` are header lines for a page of another origin, on answers; `cors_refused` the same on refusals. `tunnel` says
+    that it asks for a WebSocket where the route has them; with one of these the request is `unusual`. `known` is for
+    the access log, once it has been asked for.
     """
 
     __slots__ = (
         "client",
+        "cors",
+        "cors_refused",
+        "gates",
         "head",
         "idempotent",
         "known",
         "method",
         "objection",
         "origin",
+        "own_answer",
         "route",
         "target",
         "tunnel",
@@ -45,10 +59,18 @@ class Plan:
         self.known: Known | bytes | None = None
         self.tunnel = False
         self.head = b""
+        page = request.fields.origin
+        self.cors = route.cors.lines(page) if route.cors is not None else b""
+        self.cors_refused = self.cors
+        if route.cors is None and page is not None and route.public_refusals:
+            self.cors_refused = PUBLIC_REFUSAL
+        self.own_answer: OwnAnswer | None = None
         if objection is None:
+            self.gates = route.unlimited if origin.exempt else route.gates
+            self.own_answer = own_answer(request, route)
             self.tunnel = request.fields.upgrade is not None and route.config.websocket and request.wants_websocket
             self.head = self._upstream_head(request)
-        self.unusual = objection is not None or self.tunnel
+        self.unusual = objection is not None or self.own_answer is not None or self.tunnel
 
     def know(self, log: AccessLog) -> Known | bytes:
         """Make the part of the log line that follows from the head."""
@@ -78,12 +100,20 @@ class Plan:
             extra += b"tracestate: %b\r\n" % b",".join(request.fields.tracestate)
         host = origin.host or request.authority
         if host:
-            extra += b"X-Forwarded-Host: %b\r\n" % host
+            port = origin.port or port_of(host, origin.scheme)
+            extra += b"X-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n" % (host, port)
+        prefix = origin.prefix.rstrip(b"/") + route.stripped
+        if prefix:
+            extra += b"X-Forwarded-Prefix: %b\r\n" % prefix
+        lines = request.fields.lines
+        left = forwards_left(request) if request.fields.max_forwards is not None else None
+        if left:
+            lines = with_forwards(lines, left - 1)
         return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b" % (
             request.method.encode(),
             route.forward_path(request.path),
             (route.preserve_host and request.authority) or route.upstream.authority,
-            request.fields.lines,
+            lines,
             extra,
             origin.lines,
         )
@@ -93,10 +123,19 @@ def objection(route: Route | None, request: Request, identification: Identificat
     """What speaks against a request from its head alone."""
     if route is None:
         return _NOT_FOUND
+    if route.config.path_dots == "refuse" and has_dot_segment(request.path):
+        return _DOTS
+    if route.cors is not None and route.cors.preflight(request) is not None:
+        return None
     if route.methods is not None and request.method not in route.methods:
         allow = f"Allow: {route.allow}\r\n".encode()
         return Refusal(405, "method_not_allowed", f"the route {route.name} takes {route.allow}", extra=allow)
     fields = request.fields
+    if fields.max_forwards is not None:
+        try:
+            forwards_left(request)
+        except ValueError:
+            return _FORWARDS
     limit = route.max_body_bytes
     if limit is not None and fields.length is not None and fields.length > limit:
         error = body_too_large(limit)
@@ -104,6 +143,24 @@ def objection(route: Route | None, request: Request, identification: Identificat
     if fields.via and identification.is_loop(fields.via):
         return Refusal(508, "loop_detected", f"the request has already passed {via_name}")
     return None
+
+
+def own_answer(request: Request, route: Route) -> OwnAnswer | None:
+    """What the gateway answers itself: a preflight, and what may go no further. Nothing speaks against the request."""
+    if route.cors is not None:
+        answer = route.cors.preflight(request)
+        if answer is not None:
+            return answer
+    if request.fields.max_forwards is not None and forwards_left(request) == 0:
+        return last_stop(request, route.allow)
+    return None
+
+
+@lru_cache(maxsize=1024)
+def port_of(authority: bytes, scheme: str) -> bytes:
+    """The port that a client has used who asked for `authority`, or for the first of several."""
+    found = names.with_port(authority.partition(b",")[0].strip(b" \t").decode("latin-1"), scheme)
+    return b"%d" % (found[1] if found is not None else names.DEFAULT_PORTS[scheme])
 
 
 def body_too_large(limit: int) -> RequestError:

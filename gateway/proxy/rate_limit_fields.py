@@ -1,12 +1,13 @@
 """Rate limit fields on answers: the one place that knows their syntax, which is still moving.
 
 `RateLimit-Policy` and `RateLimit` follow draft-ietf-httpapi-ratelimit-headers-10: quota, window and name of the
-policy; tokens left and seconds until the quota is full again. The `X-RateLimit-*` trio is what most clients read
-today; its reset is in seconds from now."""
+policy; tokens left (`r`) and seconds until there are more (`t`), which is as long as a client has to wait for its next
+request, and never longer than `Retry-After` says. The `X-RateLimit-*` trio is what most clients read today; its reset
+is in seconds from now until the bucket is full. All seconds are whole ones, rounded up."""
 
 import math
 
-from gateway.policy.token_bucket import Decision, RateLimitPolicy
+from gateway.policy.token_bucket import EXEMPT, Decision, RateLimitPolicy
 
 
 class RateLimitFields:
@@ -15,18 +16,27 @@ class RateLimitFields:
         name = policy.name
         self._start = f'RateLimit-Policy: "{name}";q={policy.capacity};w={window}\r\nRateLimit: "{name}";r='.encode()
         self._limit = b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: " % policy.capacity if legacy else b""
-        # What follows from the reset alone: it stays the same for a second, or for many requests.
-        self._reset = -1
+        self._rate = policy.refill_rate
+        # What follows from one of the times alone: it stays the same for a second, or for many requests.
+        self._more = self._reset = -1
         self._middle = b""
         self._end = b""
 
     def lines(self, decision: Decision) -> bytes:
         """HOT."""
-        _, left, _, reset_after = decision
+        if decision is EXEMPT:
+            return b""
+        _, left, retry_after, reset_after = decision
+        # To the next whole token; the bucket may be forgotten, and so be full, before.
+        more_after = retry_after or (1.0 - left % 1.0) / self._rate
+        if more_after > reset_after:
+            more_after = retry_after or reset_after
         remaining = b"%d" % left if left > 0 else b"0"
+        if not self._more - 1 < more_after <= self._more:
+            self._more = more = math.ceil(more_after)
+            self._middle = b";t=%d\r\n%b" % (more, self._limit)
         if not self._reset - 1 < reset_after <= self._reset:
             self._reset = reset = math.ceil(reset_after)
-            self._middle = b";t=%d\r\n%b" % (reset, self._limit)
             self._end = b"\r\nX-RateLimit-Reset: %d\r\n" % reset
         if self._limit:
             return b"".join((self._start, remaining, self._middle, remaining, self._end))

@@ -86,7 +86,7 @@ class Refuser:
             log.refusal(plan.known or plan.know(log), manner.logged, request_id, correlation_id, wall)
         # From here on as in `exchange`.
         self._refusals[refusal.reason] += 1
-        lines = b"" if decision is None else route.rate_lines(decision)
+        lines = plan.cors_refused if decision is None else route.rate_lines(decision) + plan.cors_refused
         keep_alive = connection.reusable and not (refusal.close or request.expect_continue)
         if not keep_alive or not request.minor:
             lines += connection_line(keep_alive)

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Routed(Protocol):
-    """`host` in lower case without port, empty for any."""
+    """`host` as `gateway.names.host` spells it, empty for any."""
 
     @property
     def host(self) -> bytes: ...
@@ -32,7 +32,7 @@ class Router(Generic[R]):
         self._any = self._hosts.pop(b"", {})
 
     def match(self, host: bytes, path: bytes) -> R | None:
-        """`path` is the origin-form target, query included; `host` in lower case without port."""
+        """`path` is the origin-form target, query included; `host` as `gateway.names.host` spells it."""
         query = path.find(b"?")
         if query >= 0:
             path = path[:query]

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
+from gateway import names
 from gateway.config.model import EndpointConfig, RouteConfig, UpstreamConfig, UpstreamTls
 from gateway.fleet.circuits import Circuit
 from gateway.fleet.endpoints import Out
@@ -19,7 +20,9 @@ from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import IGNORED, Outcome
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
 from gateway.proxy.admission import Gates
+from gateway.proxy.cors import Cors
 from gateway.proxy.rate_limit_fields import RateLimitFields
+from gateway.proxy.redirects import Redirects
 from gateway.proxy.refusal import Refusal, Refusals
 from gateway.telemetry.metrics import RouteCells
 from gateway.wire.pool import EndpointPool
@@ -104,6 +107,12 @@ class Upstream:
         self.idle_timeout = config.idle_timeout
         self.authority = config.authority.encode()
         self.base_path = config.base_path.encode()
+        self.scheme = "https" if config.tls is not None else "http"
+        self.authorities = (
+            config.authority,
+            *(names.written(each.host, each.port) for each in config.endpoints),
+        )
+        """Its own, as a URL of it may have them."""
         ejection = Ejection(config.ejection, len(config.endpoints))
         self.tls = tls_context(config.tls) if config.tls is not None else None
         self.endpoints = tuple(
@@ -166,12 +175,15 @@ class Route:
     """A route with its upstream, and its rate limit if it has one.
 
     `service` is the upstream's name, or nothing where there is none; `cells` are the route's in the metrics.
+    `unlimited` are the gates for clients that are exempt from rate limits. `stripped` is the prefix that is taken off,
+    without a slash at its end. `cors` and `redirects` are there where the route has something to do for them.
     """
 
     __slots__ = (
         "_prefix_cut",
         "cells",
         "config",
+        "cors",
         "gates",
         "host",
         "max_body_bytes",
@@ -180,9 +192,13 @@ class Route:
         "policy",
         "prefix",
         "preserve_host",
+        "public_refusals",
         "rate_lines",
+        "redirects",
         "service",
+        "stripped",
         "tunnels",
+        "unlimited",
         "upstream",
     )
 
@@ -195,12 +211,14 @@ class Route:
         cells: RouteCells,
         *,
         legacy_headers: bool,
+        unlimited: Gates | None = None,
     ) -> None:
         self.config = config
         self.cells = cells
         self.gates = gates
+        self.unlimited = unlimited or gates
         self.name = config.name
-        self.host = (config.host or "").lower().encode()
+        self.host = (names.host(config.host or "") or "").encode()
         self.prefix = config.prefix.encode()
         self.methods = config.methods
         self.preserve_host = config.preserve_host
@@ -214,7 +232,13 @@ class Route:
             self.rate_lines = RateLimitFields(policy, legacy=legacy_headers).lines
         self.tunnels = 0
         # "/proxy/" leaves the slash that "/ok" begins with.
-        self._prefix_cut = len(self.prefix.rstrip(b"/")) if config.strip_prefix else 0
+        self.stripped = self.prefix.rstrip(b"/") if config.strip_prefix else b""
+        self._prefix_cut = len(self.stripped)
+        self.cors = Cors(config.cors, config.methods) if config.cors.origins else None
+        self.public_refusals = config.cors.public_refusals
+        self.redirects = None
+        if config.rewrite_redirects:
+            self.redirects = Redirects(upstream.authorities, upstream.scheme, upstream.base_path, self.stripped)
 
     def forward_path(self, path: bytes) -> bytes:
         """The request target for the upstream."""
@@ -247,6 +271,10 @@ class NoRoute(Route):
         self.policy = None
         self.rate_lines = _no_lines
         self.max_body_bytes = None
+        self.methods = None
+        self.cors = None
+        # No route has said anything about pages.
+        self.public_refusals = True
 
 
 def tls_context(tls: UpstreamTls) -> ssl.SSLContext:

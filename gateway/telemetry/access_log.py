@@ -88,7 +88,7 @@ class AccessLog:
         if isinstance(prepared, bytes):
             if decisions is not self._decisions:
                 self._decisions = decisions
-                self._decisions_json = orjson.dumps(decisions)
+                self._decisions_json = json_line(dict(decisions))[:-1]
             self._write_line(
                 b'%b"request_id":"%b","correlation_id":"%b",%b,"endpoint":%b,"status":%d,"bytes_in":%d,"bytes_out":%d,'
                 b'"duration_ms":%.3f,"upstream_ms":%.3f,"attempts":%d,"decisions":%b,"reason":%b}\n'
@@ -133,7 +133,7 @@ class AccessLog:
             return status, decisions, reason
         return (
             b',"endpoint":null,"status":%d,"bytes_in":0,"bytes_out":0,"duration_ms":0.000,"upstream_ms":0.000,'
-            b'"attempts":0,"decisions":%b,"reason":"%b"}\n' % (status, orjson.dumps(decisions), reason.encode())
+            b'"attempts":0,"decisions":%b,"reason":"%b"}\n' % (status, json_line(dict(decisions))[:-1], reason.encode())
         )
 
     def refusal(

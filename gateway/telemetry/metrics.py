@@ -81,6 +81,7 @@ class Metrics:
         "_bulkhead_rejections",
         "_client_closed",
         "_downstream_errors",
+        "_exempt",
         "_exposition",
         "_rate_limits",
         "_redis",
@@ -113,6 +114,7 @@ class Metrics:
         """Generated errors by the stable word in their bodies, and answers that the upstream broke off. HOT."""
         self._bulkhead_rejections = _counts(*((upstream,) for upstream in upstreams))
         self._rate_limits = {policy: [0, 0] for policy in policies}
+        self._exempt = {policy: [0, 0] for policy in policies}
         self._retries = _counts(*((upstream,) for upstream in upstreams))
         self._retry_budget_exhausted = _counts(*((upstream,) for upstream in upstreams))
         self._downstream_errors = _counts(*((upstream, category) for upstream in upstreams for category in CATEGORIES))
@@ -141,6 +143,10 @@ class Metrics:
     def rate_limit(self, policy: str) -> list[int]:
         """Where the decisions of a rate limit are counted: the limited ones, the allowed ones."""
         return self._rate_limits.setdefault(policy, [0, 0])
+
+    def exempt(self, policy: str) -> list[int]:
+        """Likewise of clients that the rate limit is not for: only the second of the two ever grows."""
+        return self._exempt.setdefault(policy, [0, 0])
 
     def shed(self, reason: str) -> None:
         """One request turned away by the global caps: `in_flight`, `queue_full`, `queue_timeout` or `connections`."""
@@ -308,6 +314,8 @@ class Metrics:
         for policy, (limited, allowed) in self._rate_limits.items():
             yield (policy, "allowed"), allowed
             yield (policy, "limited"), limited
+        for policy, (_, exempt) in self._exempt.items():
+            yield (policy, "exempt"), exempt
 
     def _requests(self) -> Iterator[tuple[Labels, float]]:
         service = self._service

@@ -1,11 +1,20 @@
 """Values as text that is safe in a log: one line for each record, whatever a client put into it."""
 
 import math
+import re
 import time
 
 import orjson
 
 _DEPTH = 8
+_DELETE = b"\x7f"
+# In UTF-8: DEL and the controls U+0080 to U+009F, which some terminals obey; U+2028, U+2029, which end lines in
+# JavaScript and in editors; what has no width or changes the direction of writing (U+00AD, U+061C, U+180E, U+200B to
+# U+200F, U+202A to U+202E, U+2060 to U+206F, U+FEFF, U+FFF9 to U+FFFB); tag characters (U+E0000 to U+E007F).
+_UNSEEN = re.compile(
+    rb"\x7f|\xc2[\x80-\x9f\xad]|\xd8\x9c|\xe1\xa0\x8e|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]"
+    rb"|\xef\xbb\xbf|\xef\xbf[\xb9-\xbb]|\xf3\xa0[\x80\x81][\x80-\xbf]"
+)
 
 
 def rfc3339(when: float) -> str:
@@ -16,12 +25,19 @@ def rfc3339(when: float) -> str:
 
 def json_line(record: dict[str, object]) -> bytes:
     """One JSON object and a newline. Never raises for what the record holds: undecodable text is escaped, and what
-    JSON has no word for becomes its `str`."""
+    JSON has no word for becomes its `str`. Characters that drive a terminal, end a line for some reader, or reorder or
+    hide what is beside them are escaped too, though JSON allows them beyond ASCII."""
     try:
-        return orjson.dumps(record, _plain, orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps(record, _plain, orjson.OPT_APPEND_NEWLINE)
     except TypeError:
         # Lone surrogates, integers beyond 64 bits, keys that are not text, nesting without end.
-        return orjson.dumps(_plain(record), None, orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps(_plain(record), None, orjson.OPT_APPEND_NEWLINE)
+    return line if line.isascii() and _DELETE not in line else _UNSEEN.sub(_escaped, line)
+
+
+def _escaped(match: re.Match[bytes]) -> bytes:
+    units = match[0].decode().encode("utf-16-be")
+    return b"".join(b"\\u%b" % units[at : at + 2].hex().encode() for at in range(0, len(units), 2))
 
 
 def bare(text: str) -> str:

@@ -40,7 +40,29 @@ _HOP_BY_HOP = (b"keep-alive", b"proxy-connection", b"te", b"trailer", b"proxy-au
     _RETRY_AFTER,
     _DATE,
     _RATE_LIMIT,
-) = range(17)
+    _MAX_FORWARDS,
+    _ORIGIN,
+    _REDIRECT,
+    _ALLOW_ORIGIN,
+) = range(21)
+
+# What tells an upstream where a request came from, or what its target was before somebody rewrote it. From whom it does
+# not trust, the gateway takes none of it; `x-forwarded-` followed by anything belongs to it too.
+_PROVENANCE = (
+    *(b"forwarded", b"x-real-ip", b"x-client-ip", b"client-ip", b"true-client-ip", b"x-true-client-ip"),
+    *(b"x-cluster-client-ip", b"x-remote-ip", b"x-remote-addr", b"x-originating-ip", b"x-original-forwarded-for"),
+    *(b"proxy-client-ip", b"wl-proxy-client-ip", b"x-proxyuser-ip", b"cf-connecting-ip", b"cf-connecting-ipv6"),
+    *(b"cf-pseudo-ipv4", b"cf-visitor", b"fastly-client-ip", b"fly-client-ip", b"x-appengine-user-ip"),
+    *(b"x-azure-clientip", b"x-azure-socketip", b"x-envoy-external-address", b"x-envoy-original-path"),
+    *(b"front-end-https", b"x-url-scheme", b"x-scheme", b"x-original-host", b"x-http-host-override", b"x-host"),
+    *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-script-name"),
+)
+_FORWARDED_PREFIX = b"x-forwarded-"
+
+# Names in lower case. In those of requests everything but letters and digits is a hyphen besides: that is how upstreams
+# behind CGI and its heirs read them (RFC 3875 section 4.1.18; lighttpd and PHP map more than the underscore).
+_LOWER = bytes(range(256)).lower()
+_AS_CGI = bytes(octet if chr(octet).isalnum() and octet < 128 else 0x2D for octet in _LOWER)
 
 _COMMON = dict.fromkeys(_HOP_BY_HOP, _DROP) | {
     b"connection": _CONNECTION,
@@ -54,19 +76,22 @@ _COMMON = dict.fromkeys(_HOP_BY_HOP, _DROP) | {
 _REQUEST = _COMMON | {
     b"host": _HOST,
     b"expect": _EXPECT,
-    b"forwarded": _FORWARDED,
-    b"x-forwarded-for": _FORWARDED,
-    b"x-forwarded-proto": _FORWARDED,
-    b"x-forwarded-host": _FORWARDED,
     b"traceparent": _TRACEPARENT,
     b"tracestate": _TRACESTATE,
     b"idempotency-key": _IDEMPOTENCY_KEY,
+    b"max-forwards": _MAX_FORWARDS,
+    b"origin": _ORIGIN,
+    # No field of HTTP, but HTTP_PROXY to what a CGI-like upstream starts (CVE-2016-5385).
+    b"proxy": _DROP,
+    **dict.fromkeys(_PROVENANCE, _FORWARDED),
 }
 _RESPONSE = (
     _COMMON
     | {b"retry-after": _RETRY_AFTER, b"date": _DATE}
     | dict.fromkeys((b"ratelimit", b"ratelimit-policy"), _RATE_LIMIT)
     | dict.fromkeys((b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"), _RATE_LIMIT)
+    | dict.fromkeys((b"location", b"content-location", b"refresh"), _REDIRECT)
+    | {b"access-control-allow-origin": _ALLOW_ORIGIN}
 )
 
 # What identifies a request is echoed into logs and JSON: printable ASCII without quotes and backslash.
@@ -87,9 +112,12 @@ class Fields:
 
     `lines` are the end-to-end fields, each with its line end, without those that have an attribute here (Content-Length
     is in `lines` nonetheless: it is end-to-end). `length` is None without Content-Length. Values are stripped.
+    `forwarded` are the fields that only a trusted proxy may send, with their names as they were written. `redirects`
+    and `allows_origin` say that an answer has a field with a URL, or one that lets pages of another origin read it.
     """
 
     __slots__ = (
+        "allows_origin",
         "chunked",
         "close",
         "correlation_id",
@@ -101,7 +129,10 @@ class Fields:
         "keep_alive",
         "length",
         "lines",
+        "max_forwards",
+        "origin",
         "rate_limit",
+        "redirects",
         "request_id",
         "retry_after",
         "traceparent",
@@ -132,6 +163,10 @@ class Fields:
         self.idempotency_key: bytes | None = None
         self.retry_after: bytes | None = None
         self.dated = False
+        self.max_forwards: bytes | None = None
+        self.origin: bytes | None = None
+        self.redirects = False
+        self.allows_origin = False
         # Complete lines: they go on where the gateway has no rate limit of its own to tell of.
         self.rate_limit = b""
 
@@ -172,39 +207,49 @@ class _Tokenizer:
 _tokenizer = _Tokenizer()
 
 
-def parse_request_fields(block: bytes, max_count: int) -> Fields:
-    """`block` is everything after the request line up to and including the empty line. Raises `FieldError`."""
-    return _parse(block, max_count, _REQUEST)
+def parse_request_fields(block: bytes, max_count: int, *, underscores: bool = True) -> Fields:
+    """`block` is everything after the request line up to and including the empty line. Raises `FieldError`.
+
+    A field that has a name with a meaning here, but for `_` or the like instead of `-`, is dropped. Without
+    `underscores` every name with one is."""
+    headers = _tokenizer.tokenize(block)
+    if not underscores:
+        headers = [header for header in headers if b"_" not in header[0]]
+    return _parse(headers, max_count, _REQUEST, _AS_CGI)
 
 
 def parse_response_fields(block: bytes, max_count: int) -> Fields:
     """`block` is everything after the status line up to and including the empty line. Raises `FieldError`."""
-    return _parse(block, max_count, _RESPONSE)
+    return _parse(_tokenizer.tokenize(block), max_count, _RESPONSE, _LOWER)
 
 
-def _parse(block: bytes, max_count: int, special: dict[bytes, int]) -> Fields:
-    headers = _tokenizer.tokenize(block)
+def _parse(
+    headers: Sequence[tuple[bytes, bytes]], max_count: int, special: dict[bytes, int], spelling: bytes
+) -> Fields:
+    """`spelling` is the table by which names are compared."""
+    of_request = special is _REQUEST
     if len(headers) > max_count:
         raise TooManyFieldsError(f"more than {max_count} header fields")
     fields = Fields()
     lines: list[bytes] = []
     tokens: list[bytes] = []
     for name, value in headers:
-        low = name.lower()
-        code = special.get(low)
+        key = name.translate(spelling)
+        code = special.get(key)
         if code is None:
-            lines += (name, b": ", value, b"\r\n")
-        else:
-            _take(fields, code, name, low, value.strip(b" \t"), lines, tokens)
+            if not of_request or key[:12] != _FORWARDED_PREFIX:
+                lines += (name, b": ", value, b"\r\n")
+                continue
+            code = _FORWARDED
+        if not of_request or key == name.lower():
+            _take(fields, code, name, value.strip(b" \t"), lines, tokens)
     if tokens:
-        _apply_connection(fields, tokens, headers, lines, special)
+        _apply_connection(fields, tokens, lines, special)
     fields.lines = b"".join(lines)
     return fields
 
 
-def _take(
-    fields: Fields, code: int, name: bytes, low: bytes, value: bytes, lines: list[bytes], tokens: list[bytes]
-) -> None:
+def _take(fields: Fields, code: int, name: bytes, value: bytes, lines: list[bytes], tokens: list[bytes]) -> None:
     if code == _CONNECTION:
         tokens += [token.strip(b" \t").lower() for token in value.split(b",")]
     elif code == _CONTENT_LENGTH:
@@ -222,7 +267,7 @@ def _take(
     elif code == _UPGRADE:
         fields.upgrade = value.lower()
     elif code == _FORWARDED:
-        fields.forwarded.append((low, value))
+        fields.forwarded.append((name, value))
     elif code == _VIA:
         fields.via.append(value)
         lines += (name, b": ", value, b"\r\n")
@@ -245,15 +290,21 @@ def _take(
         fields.traceparent = value if _TRACEPARENT_FORM.fullmatch(value) else None
     elif code == _TRACESTATE:
         fields.tracestate.append(value)
+    elif code == _MAX_FORWARDS:
+        fields.max_forwards = value if fields.max_forwards is None else fields.max_forwards + b"," + value
+        lines += (name, b": ", value, b"\r\n")
+    elif code == _ORIGIN:
+        fields.origin = value if fields.origin is None else b""
+        lines += (name, b": ", value, b"\r\n")
+    elif code == _REDIRECT:
+        fields.redirects = True
+        lines += (name, b": ", value, b"\r\n")
+    elif code == _ALLOW_ORIGIN:
+        fields.allows_origin = True
+        lines += (name, b": ", value, b"\r\n")
 
 
-def _apply_connection(
-    fields: Fields,
-    tokens: Sequence[bytes],
-    headers: Sequence[tuple[bytes, bytes]],
-    lines: list[bytes],
-    special: dict[bytes, int],
-) -> None:
+def _apply_connection(fields: Fields, tokens: Sequence[bytes], lines: list[bytes], special: dict[bytes, int]) -> None:
     """Connection's options, and away with the fields it names. Those that frame the message or that the gateway reads
     itself cannot be named away: a client could otherwise strip what later hops rely on."""
     named = set(tokens)
@@ -263,10 +314,8 @@ def _apply_connection(
     named = {name for name in named if name and name not in special}
     if not named or named <= {b"close", b"keep-alive"}:
         return
-    lines.clear()
-    kept = {_CONTENT_LENGTH, _VIA, _RETRY_AFTER, _DATE, _IDEMPOTENCY_KEY}
-    for name, value in headers:
-        low = name.lower()
-        code = special.get(low)
-        if (code is None and low not in named) or code in kept:
-            lines += (name, b": ", value.strip(b" \t"), b"\r\n")
+    kept: list[bytes] = []
+    for at in range(0, len(lines), 4):
+        if lines[at].lower() not in named:
+            kept += lines[at : at + 4]
+    lines[:] = kept

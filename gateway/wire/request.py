@@ -9,14 +9,12 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from gateway import names
 from gateway.wire.fields import FieldError, Fields, TooManyFieldsError, parse_request_fields
 
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 # Every byte but controls, space and '#'. Bytes above 0x7f are not in RFC 3986 yet harmless and in use: they pass.
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
-_HOST = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2}){0,255})(?::[0-9]{0,5})?"
-)
 _ABSOLUTE = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE)
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 
@@ -26,11 +24,13 @@ _KNOWN = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may send before a request is refused; sizes in bytes."""
+    """What a client may send before a request is refused; sizes in bytes. Without `underscores` the fields that have
+    one in their name are dropped."""
 
     request_line_bytes: int = 8192
     header_bytes: int = 32_768
     header_count: int = 100
+    underscores: bool = True
 
 
 class RequestError(Exception):
@@ -47,8 +47,8 @@ class Request:
     """One request's head, valid.
 
     `target` is as received, `path` is the origin-form that is matched and forwarded; `host` is the authority that the
-    client meant, in lower case without port; `authority` the same as it was written. `plan` is the front's, for what it
-    derives from the head: a connection that receives the same head again uses the same object again.
+    client meant, as `gateway.names.host` spells it; `authority` the same as it was written. `plan` is the front's, for
+    what it derives from the head: a connection that receives the same head again uses the same object again.
     """
 
     __slots__ = (
@@ -120,7 +120,7 @@ def parse_request_line(line: bytes) -> tuple[str, bytes, int]:
 def parse_fields(block: bytes, limits: Limits) -> Fields:
     """The field block of a request, with this module's errors."""
     try:
-        return parse_request_fields(block, limits.header_count)
+        return parse_request_fields(block, limits.header_count, underscores=limits.underscores)
     except TooManyFieldsError as error:
         raise RequestError(431, "headers_too_large", str(error)) from None
     except FieldError as error:
@@ -181,8 +181,6 @@ def _other_form(request: Request, authority: bytes, host: bytes) -> tuple[bytes,
 
 @lru_cache(maxsize=1024)
 def _host_of(authority: bytes) -> bytes | None:
-    """In lower case, without port; None when it is not valid. The same few come all the time."""
-    if not _HOST.fullmatch(authority):
-        return None
-    host = authority[: authority.index(b"]") + 1] if authority.startswith(b"[") else authority.partition(b":")[0]
-    return host.lower()
+    """The host of an authority in its one spelling; None when it is not valid. The same few come all the time."""
+    parsed = names.authority(authority.decode("latin-1"))
+    return None if parsed is None else parsed[0].encode()

@@ -23,6 +23,7 @@ import time
 from enum import Enum
 from typing import TYPE_CHECKING, cast
 
+from gateway import names
 from gateway.wire.chunked import ChunkedDecoder, ChunkedError
 from gateway.wire.front import Exchange
 from gateway.wire.head_reader import HeadReader
@@ -120,7 +121,7 @@ class ServerConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if peer:
             host, self.peer_port = peer[0], peer[1]
-            self.peer = host[7:] if host.startswith("::ffff:") and "." in host else host
+            self.peer = names.peer(host)
         self._opened_at = self._idle_since = now = time.monotonic()
         # A connection has to say something in the time of a head, not of a keep-alive pause.
         self.deadline = now + server.header_timeout

@@ -101,6 +101,22 @@ def test_a_request_refused_at_once_has_the_line_of_any_other(log_format: Literal
     assert b"circuit_open" in lines[0]
 
 
+@pytest.mark.parametrize(
+    "character", "\x7f\x80\x85\x9b\x9f\u00ad\u061c\u200b\u200f\u2028\u2029\u202e\u2066\ufeff\U000e0041"
+)
+def test_what_is_not_seen_is_escaped_in_json(character: str) -> None:
+    lines: list[bytes] = []
+    log = AccessLog(lines.append)
+    target = f"/proxy/a{character}b\u00e4\u20ac\U0001f600"
+    log.write({**ENTRY, "target": target, "reason": character}, 0.0)
+    known = log.prepare({"client": "c", "target": target})
+    log.exchange(known, b"i", b"i", "", 200, 0, 0, 0.0, 0.0, 1, {"circuit": character}, "", 0.0)
+    for line in lines:
+        assert character not in line.decode()
+        assert "b\u00e4\u20ac\U0001f600" in line.decode()
+        assert json.loads(line)["target"] == target
+
+
 def test_a_text_line_reads_from_left_to_right() -> None:
     assert rendered(ENTRY, "text").decode() == (
         '2023-11-14T22:13:20.500Z 203.0.113.9 GET "/proxy/ok?x=%2F" 200 1.234ms route=default upstream=default'

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.control.allowance import Allowance
-from gateway.control.api.explain import Asked, without_port
+from gateway.control.api.explain import Asked
 from gateway.control.api.metrics import prefers_text
 from gateway.control.api.operation import allowed
 from gateway.control.history import KEPT, CircuitHistory
@@ -88,14 +88,6 @@ def test_a_slow_poll_is_always_allowed() -> None:
 )
 def test_who_asks_for_the_text_of_prometheus(accept: str, text: bool) -> None:
     assert prefers_text(accept) is text
-
-
-@pytest.mark.parametrize(
-    ("host", "name"),
-    [("a.example", "a.example"), ("a.example:80", "a.example"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("", "")],
-)
-def test_a_host_without_its_port(host: str, name: str) -> None:
-    assert without_port(host) == name
 
 
 def test_only_health_stays_when_the_control_plane_moves() -> None:

@@ -2,7 +2,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.proxy.identity import Identification, client_key
+from gateway.names import client_key
+from gateway.proxy.identity import Identification
 from gateway.wire.fields import parse_request_fields
 
 WHO = Identification([ip_network("10.0.0.0/8"), ip_network("fd00::/8")], "edge")
@@ -40,7 +41,8 @@ def test_several_fields_are_one_list() -> None:
 
 def test_the_upstream_hears_of_every_hop() -> None:
     _, lines, host = forwarded("X-Forwarded-For: 1.1.1.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: a.b")
-    assert lines == b"X-Forwarded-For: 1.1.1.1, 10.0.0.1\r\nX-Forwarded-Proto: https\r\nVia: 1.1 edge\r\n"
+    told = b"X-Forwarded-For: 1.1.1.1, 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 1.1.1.1\r\n"
+    assert lines == told + b"Via: 1.1 edge\r\n"
     assert host == b"a.b"
 
 
@@ -56,7 +58,8 @@ def test_trust() -> None:
 def test_direct() -> None:
     origin = WHO.direct("192.0.2.7", "https")
     assert origin.client == "192.0.2.7"
-    assert origin.lines == b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nVia: 1.1 edge\r\n"
+    told = b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 192.0.2.7\r\n"
+    assert origin.lines == told + b"Via: 1.1 edge\r\n"
 
 
 @pytest.mark.parametrize(

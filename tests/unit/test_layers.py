@@ -32,22 +32,29 @@ def layer(*allows: str, bans: tuple[str, ...] = ()) -> Layer:
 
 
 LAYERS = {
+    "gateway.names": layer(bans=("asyncio", "http", "socket", "ssl")),
     "gateway.policy": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
     "gateway.store": layer("gateway.policy", "gateway.config.model", "redis", "hiredis", "orjson"),
     "gateway.fleet": layer("gateway.policy", "gateway.store", "gateway.config.model"),
-    "gateway.wire": layer("uvloop", "httptools"),
+    "gateway.wire": layer("gateway.names", "uvloop", "httptools"),
     # It waits on somebody else's server, in a task of its own.
     "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
     "gateway.telemetry": layer("orjson", "prometheus_client"),
     "gateway.proxy": layer(
-        "gateway.wire", "gateway.policy", "gateway.fleet", "gateway.telemetry", "gateway.config.model", "orjson"
+        "gateway.wire",
+        "gateway.policy",
+        "gateway.fleet",
+        "gateway.telemetry",
+        "gateway.config.model",
+        "gateway.names",
+        "orjson",
     ),
     # The one place of the data plane that may be slow: it asks an endpoint now and then, outside any request.
     "gateway.proxy.health_check": layer("gateway.proxy", "gateway.config.model", "aiohttp", "yarl"),
     "gateway.control": layer(
-        "gateway.telemetry", "aiohttp", "orjson", "prometheus_client", "pydantic", "annotated_types"
+        "gateway.names", "gateway.telemetry", "aiohttp", "orjson", "prometheus_client", "pydantic", "annotated_types"
     ),
-    "gateway.config": layer("gateway.policy", "yaml", *PYDANTIC),
+    "gateway.config": layer("gateway.names", "gateway.policy", "yaml", *PYDANTIC),
     "gateway.app": layer("gateway", *THEIRS),
     "gateway.live_view": layer(
         "gateway.control.view",

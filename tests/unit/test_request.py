@@ -43,7 +43,8 @@ def test_malformed_request_lines(line: bytes) -> None:
         (b"http://X.example:8/a?b", b"/a?b", b"X.example:8", b"x.example"),
         (b"HTTPS://x", b"/", b"x", b"x"),
         (b"http://x?q", b"/?q", b"x", b"x"),
-        (b"http://[2001:DB8::1]:80/", b"/", b"[2001:DB8::1]:80", b"[2001:db8::1]"),
+        (b"http://[2001:DB8::1]:80/", b"/", b"[2001:DB8::1]:80", b"2001:db8::1"),
+        (b"http://X.example./", b"/", b"X.example.", b"x.example"),
     ],
 )
 def test_target_and_authority(target: bytes, path: bytes, authority: bytes, host: bytes) -> None:
@@ -60,6 +61,11 @@ def test_target_and_authority(target: bytes, path: bytes, authority: bytes, host
         (b"GET / HTTP/1.1", b"Host: a b\r\n\r\n", 400),
         (b"GET http://a/ HTTP/1.1", b"Host: a b\r\n\r\n", 400),
         (b"GET http://u@a/ HTTP/1.1", b"Host: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1", b"Host: u@a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1", b"Host: %61dmin.test\r\n\r\n", 400),
+        (b"GET / HTTP/1.1", b"Host: [fe80::1%25eth0]\r\n\r\n", 400),
+        (b"GET / HTTP/1.1", b"Host: [:::]\r\n\r\n", 400),
+        (b"GET / HTTP/1.1", b"Host: a:65536\r\n\r\n", 400),
         (b"GET * HTTP/1.1", b"Host: a\r\n\r\n", 400),
         (b"CONNECT a:1 HTTP/1.1", b"Host: a\r\n\r\n", 501),
         (b"CONNECT /a HTTP/1.1", b"Host: a\r\n\r\n", 501),

@@ -1,22 +1,23 @@
 """`/api/resilience/explain`: what would become of a request, without sending it."""
 
-from ipaddress import ip_address
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from gateway import names
 from gateway.control.access import peer_of
 from gateway.control.api.operation import Call, Operation
 from gateway.control.facts import Facts
 from gateway.control.models import Explanation
+from gateway.control.problem import RefusalError
 from gateway.control.shapes import Input, Nothing
 
 _ADDRESSES = ({"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"})
 
 
 def _address(text: str | None) -> str | None:
-    if text is not None:
-        ip_address(text)
+    if text is not None and names.address(text) is None:
+        raise ValueError("no IP address")
     return text
 
 
@@ -61,7 +62,9 @@ def operations(facts: Facts) -> list[Operation[Any, Any]]:
     async def explain(call: Call[Asked, Nothing]) -> Explanation:
         asked = call.query
         method = asked.method.upper()
-        host = without_port((asked.host if asked.host is not None else call.request.host).lower())
+        host = names.host(asked.host if asked.host is not None else call.request.host)
+        if host is None:
+            raise RefusalError(400, "The parameter host is no host.", members={"parameter": "host"})
         client = asked.client or peer_of(call.request.remote) or "127.0.0.1"
         found = dict(await facts.explainer.explain(method, host, asked.path, client))
         request = {"method": method, "host": host, "path": asked.path, "client": found.pop("client")}
@@ -73,10 +76,3 @@ def operations(facts: Facts) -> list[Operation[Any, Any]]:
             Explanation, explain, Asked, Nothing,
         )
     ]  # fmt: skip
-
-
-def without_port(host: str) -> str:
-    name, bracket, _ = host.rpartition("]")
-    if bracket:
-        return f"{name}]"
-    return host.partition(":")[0]

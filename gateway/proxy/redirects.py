@@ -1,0 +1,67 @@
+"""Redirects that name the upstream's own address become the client's again.
+
+An upstream makes absolute URLs of the `Host` that it got. That is its own authority, unless the route preserves the
+client's, so a `Location` may point to where no client gets. Apache's ProxyPassReverse and nginx's proxy_redirect
+translate such a URL back, and so does this, for Location, Content-Location and Refresh:
+
+    http://10.0.0.5:8080/v2/login   →   https://shop.test/api/login      base_path /v2, prefix /api stripped
+
+Translated is a URL whose host and port are those of one of the upstream's endpoints or of its authority, and whose path
+is below `base_path`; nothing else has a place in the client's view. Left alone are URLs of any other authority, those
+that are the client's already, relative ones, and what stands in bodies and in cookies.
+"""
+
+import re
+from collections.abc import Iterable
+
+from gateway import names
+
+_FIELD = re.compile(rb"^((?:content-)?location|refresh)(: *)([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_REFRESH_URL = re.compile(rb"(.*?;\s*url\s*=\s*[\"']?)(.*)", re.IGNORECASE | re.DOTALL)
+_URL = re.compile(rb"(?:(https?):)?//([^/?#\\]*)(/[^?#]*)?((?:[?#].*)?)", re.IGNORECASE | re.DOTALL)
+
+
+class Redirects:
+    """How a route's redirects are translated. `authorities` are those of the upstream, `scheme` is the upstream's,
+    `base_path` and `prefix` have no slash at their end; `prefix` is what the route strips."""
+
+    __slots__ = ("_base_path", "_prefix", "_scheme", "_theirs")
+
+    def __init__(self, authorities: Iterable[str], scheme: str, base_path: bytes, prefix: bytes) -> None:
+        self._scheme = scheme
+        self._theirs = frozenset(names.with_port(authority, scheme) for authority in authorities) - {None}
+        self._base_path = base_path
+        self._prefix = prefix
+
+    def head(self, head: bytes, scheme: str, authority: bytes) -> bytes:
+        """The head of an answer with its redirects translated for a client that asked for `authority` by `scheme`. An
+        empty authority (HTTP/1.0 without Host) makes them relative."""
+
+        def translated(match: re.Match[bytes]) -> bytes:
+            name, colon, value = match[1], match[2], match[3]
+            start = b""
+            if name.lower() == b"refresh":
+                refresh = _REFRESH_URL.fullmatch(value)
+                if refresh is None:
+                    return match[0]
+                start, value = refresh[1], refresh[2]
+            return b"%b%b%b%b" % (name, colon, start, self._url(value, scheme, authority))
+
+        return _FIELD.sub(translated, head)
+
+    def _url(self, url: bytes, scheme: str, authority: bytes) -> bytes:
+        match = _URL.fullmatch(url)
+        if match is None:
+            return url
+        own_scheme = (match[1] or self._scheme.encode()).decode("ascii").lower()
+        theirs = names.with_port(match[2].decode("latin-1"), own_scheme)
+        if theirs not in self._theirs or theirs == names.with_port(authority.decode("latin-1"), scheme):
+            return url
+        path = match[3] or b"/"
+        base = self._base_path
+        if base:
+            if path != base and not path.startswith(base + b"/"):
+                return url
+            path = path[len(base) :] or b"/"
+        origin = b"%b://%b" % (scheme.encode(), authority) if authority else b""
+        return b"%b%b%b%b" % (origin, self._prefix, path, match[4])

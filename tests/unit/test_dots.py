@@ -1,0 +1,37 @@
+"""Which paths have a dot segment for some upstream."""
+
+import pytest
+
+from gateway.proxy.dots import has_dot_segment
+
+ROOT = b"/a/b"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(b"/..", b"/.", b"/../x", b"/./x", b"/x/../../admin", b"/x/.."),
+        *(b"/%2e%2e/x", b"/%2E%2e/x", b"/.%2e/x", b"/%2e./x", b"/%2e", b"/%2e/x"),
+        *(b"/..%2fx", b"/x%2f..%2fy", b"/x%2F%2e%2e", b"/..%5cx", b"/..\\x", b"/x\\..\\y", b"/x%5c.."),
+        *(b"/..;/x", b"/..;x=1/x", b"/.;/x", b"/%2e%2e;/x", b"/..%3b/x", b"/..%3Bx=1/"),
+        *(b"/%252e%252e/x", b"/%25252e%2e/x", b"/..%252fx", b"/..%255cx", b"/..%253b/x"),
+        *(b"/%c0%ae%c0%ae/x", b"/..%c0%afx", b"/%25c0%25ae/", b"/%e0%80%ae/x", b"/\xc0\xae/x", b"/..\xc0\xafx"),
+        *(b"/..%00", b"/..%00.png", b"/x%00", b"/x%2500", b"/..%23", b"/..%3fx", b"//..//x"),
+    ],
+)
+def test_dot_segments(path: bytes) -> None:
+    assert has_dot_segment(ROOT + path)
+    assert has_dot_segment(ROOT + path + b"?a=1")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(b"", b"/", b"/x", b"/...", b"/..x", b"/x..", b"/.x", b"/x.", b"/.well-known/x", b"/x.y/z", b"/..."),
+        *(b"/.../x", b"/%2e%2e%2e/x", b"/%2ehidden", b"/a%2fb", b"/a%5cb", b"/a\\b", b"/;..", b"/a;..;b/c"),
+        *(b"/%20..", b"/..%20", b"/100%", b"/%zz", b"/\xc3\xa4", b"/%c3%a4", b"/%2525", b"/v1.2;x=1.5"),
+        *(b"?x=/../y", b"?x=..%2f..%2fetc", b"/x?file=..%2fy", b"/x?/..", b"/x?%00"),
+    ],
+)
+def test_names(path: bytes) -> None:
+    assert not has_dot_segment(ROOT + path)
