@@ -94,9 +94,11 @@ class Identification:
                 lines += b"%b: %b\r\n" % (name, value)
                 if low == b"forwarded":
                     elements += value + b","
-        hop = self._client(chain.split(b",") if chain else _named_by(elements)) or self._read_hop(peer.encode())
+        named = self._client(chain.split(b",") if chain else _named_by(elements))
+        hop = named or self._read_hop(peer.encode())
         proto = told.get(b"x-forwarded-proto", scheme.encode())
-        real = told.get(b"x-real-ip") or (hop.text if hop is not None else peer).encode()
+        # Some proxies pass on what a client says: what they say themselves of the hops goes before.
+        real = named.text.encode() if named is not None else told.get(b"x-real-ip") or peer.encode()
         lines += b"X-Forwarded-For: %b%b\r\nX-Forwarded-Proto: %b\r\nX-Real-IP: %b\r\n%b" % (
             chain,
             peer.encode(),
