@@ -21,9 +21,8 @@ from functools import partial
 
 import uvloop
 
-from gateway import __version__
+from gateway import __version__, names
 from gateway.config import Notice
-from gateway.config.addresses import host_and_port
 from gateway.config.model import ErrorsConfig, GatewayConfig, LogConfig, RouteConfig
 from gateway.control import api
 from gateway.control.access import Access
@@ -177,7 +176,7 @@ class Gateway:
         self._figure_store: RedisFigures | None = None
         self._limiter: EmbeddedLimiter | SharedLimiter
         labels = {
-            name: [host_and_port(each.host, each.port) for each in upstream.endpoints]
+            name: [names.written(each.host, each.port) for each in upstream.endpoints]
             for name, upstream in config.upstreams.items()
         }
         if config.redis is None:
