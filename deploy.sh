@@ -13,10 +13,13 @@ caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=scripts/compose.sh
 . scripts/compose.sh
+# shellcheck source=scripts/gateways.sh
+. scripts/gateways.sh
 
 READY_SECONDS=${READY_SECONDS:-60}
 PULL=missing
 BUILD=yes
+RESTART=no
 phase=checking
 trial=
 env_replaced=no
@@ -31,9 +34,11 @@ bash deploy.sh COMMAND [OPTION]...
   prod             deploy for production
   status           what runs, and how it is
   logs [SERVICE]   the last log lines, and what follows on a terminal
+  restart          what is deployed, with the settings of .env and config/ as they are now; several gateways one by one
   stop             stop and remove the containers; images and data stay
   backup           Redis and the settings, into redis-backups/
   restore FILE     a Redis backup back into Redis
+  monitoring [...] start Prometheus, Alertmanager and Grafana; with arguments: Compose for them (ps, logs, down, ...)
   update           the same as dev or prod, whichever runs, with newer base images
   rollback         the image and the .env of the deployment before this one
   help             this text
@@ -176,6 +181,14 @@ fingerprint() { find .env config -type f -exec sha256sum {} + | sort | sha256sum
 check_compose() {
   local problem
   problem=$(compose config -q 2>&1) || die "The compose files and .env do not fit together:" "$problem" "What runs was not touched."
+  problem=$(setting DOCKER_PUBLISH)
+  if scaled && [[ $problem != *: ]]; then
+    die "docker-compose.scale.yml needs DOCKER_PUBLISH=127.0.0.1: in .env (it is '$problem'): several gateways cannot have one port." \
+      "What runs was not touched."
+  elif ! scaled && [[ $problem == *: ]]; then
+    die "DOCKER_PUBLISH=$problem in .env is for docker-compose.scale.yml: a single gateway needs a port." \
+      "For instance DOCKER_PUBLISH=5000. What runs was not touched."
+  fi
 }
 
 check_settings() {
@@ -205,7 +218,7 @@ published() {
 }
 
 entrance() {
-  if [[ $(setting COMPOSE_FILE) == *scale* ]]; then published DOCKER_NGINX_PUBLISH:5000; else published DOCKER_PUBLISH:5000; fi
+  if scaled; then published DOCKER_NGINX_PUBLISH:5000; else published DOCKER_PUBLISH:5000; fi
 }
 
 listens() {
@@ -213,10 +226,11 @@ listens() {
   (exec 3<>"/dev/tcp/${address//[][]/}/${1##*:}") 2>/dev/null
 }
 
+# Before anything is stopped. What this project publishes itself is no stranger's, whatever COMPOSE_FILE says now.
 check_ports() {
   local name place port id own='' wanted=(DOCKER_PUBLISH:5000)
-  for id in $(compose ps -q 2>/dev/null); do own+=" $(docker port "$id" 2>/dev/null || true)"; done
-  if [[ $(setting COMPOSE_FILE) == *scale* ]]; then wanted=(DOCKER_NGINX_PUBLISH:5000); fi
+  for id in $(members running); do own+=" $(docker port "$id" 2>/dev/null || true)"; done
+  if scaled; then wanted=(DOCKER_NGINX_PUBLISH:5000); fi
   if [[ $mode == dev ]]; then wanted+=(DOCKER_STUB_PUBLISH:5001); fi
   for name in "${wanted[@]}"; do
     place=$(published "$name")
@@ -227,18 +241,6 @@ check_ports() {
         "What runs was not touched."
     fi
   done
-}
-
-# Ready: it answers 200 on /readyz from inside. Hopeless (2): it has ended, or keeps being restarted.
-gateway_ready() {
-  local state
-  state=$(docker inspect --format '{{.State.Status}} {{.RestartCount}}' "$1" 2>/dev/null) || return 2
-  case $state in
-    exited* | dead*) return 2 ;;
-    *" 0" | *" 1" | *" 2") ;;
-    *) return 2 ;;
-  esac
-  docker exec "$1" curl -fsS -m 2 -o /dev/null http://127.0.0.1:5000/readyz >/dev/null 2>&1
 }
 
 try_out() {
@@ -281,45 +283,6 @@ drop_candidates() {
   for image in $(names); do
     if image_id "$image:candidate" >/dev/null; then docker rmi "$image:candidate" >/dev/null 2>&1 || true; fi
   done
-}
-
-up() {
-  local id kept restart=$1
-  kept=$(compose ps -q proxy-service)
-  compose up -d || return 1
-  # A gateway that `up` did not replace still has the old settings. One after the other: several never stop together.
-  for id in $kept; do
-    if [[ $restart == yes ]] && docker inspect "$id" >/dev/null 2>&1; then
-      docker restart -t 45 "$id" >/dev/null || return 1
-      wait_for "$READY_SECONDS" gateway_ready "$id" || return 1
-    fi
-  done
-  all_ready
-}
-
-all_ready() {
-  local id ids place
-  ids=$(containers proxy-service)
-  [[ -n $ids ]] || return 1
-  for id in $ids; do wait_for "$READY_SECONDS" gateway_ready "$id" || return 1; done
-  wait_for 30 redis_answers || return 1
-  for place in $(entrance); do wait_for 10 answers "$place" || return 1; done
-}
-
-redis_answers() {
-  local services
-  services=$(compose config --services)
-  if [[ $'\n'$services$'\n' != *$'\nredis\n'* ]]; then return 0; fi
-  [[ $(compose exec -T redis redis-cli ping </dev/null 2>/dev/null) == *PONG* ]]
-}
-
-# Through the published port, from this host. Without curl: something must listen there.
-answers() {
-  if command -v curl >/dev/null; then
-    curl -fsS -m 2 -o /dev/null "http://$1/readyz" 2>/dev/null
-  else
-    listens "$1"
-  fi
 }
 
 show_failure() {
@@ -402,7 +365,7 @@ switch_over() {
   local restart=no
   check_settings
   try_out
-  if [[ ! -f $STATE/settings ]] || [[ $(fingerprint) != "$(cat "$STATE/settings")" ]]; then restart=yes; fi
+  if [[ $RESTART == yes || ! -f $STATE/settings ]] || [[ $(fingerprint) != "$(cat "$STATE/settings")" ]]; then restart=yes; fi
   phase=switching
   name_images
   say "starting"
@@ -426,6 +389,7 @@ record() {
     umask 077
     cp .env "$STATE/env.deployed"
     fingerprint >"$STATE/settings.deployed"
+    shape >"$STATE/shape.deployed"
   )
   trap '' INT TERM HUP
   phase=deployed
@@ -438,6 +402,7 @@ record() {
   fi
   mv "$STATE/env.deployed" "$STATE/env"
   mv "$STATE/settings.deployed" "$STATE/settings"
+  mv "$STATE/shape.deployed" "$STATE/shape"
   env_replaced=no
   rm -f "$STATE/env.undo"
   obey_signals
@@ -465,6 +430,7 @@ deploy() {
   prepare_env
   check_compose
   look_at_what_runs
+  if [[ $RESTART == yes ]] && ((${#before[@]} == 0)); then die "No gateway runs." "Start with: bash deploy.sh $mode"; fi
   check_ports
   obtain_images
   switch_over
@@ -478,9 +444,9 @@ roll_back() {
   found=$(current_mode)
   set_mode "$found"
   found=no
+  [[ -f $STATE/env ]] || die "Nothing was deployed from this directory: there is nothing to go back to." "First: bash deploy.sh $mode"
   require_docker
   begin
-  check_compose
   look_at_what_runs
   for image in $(names); do
     if image_id "$image:$previous" >/dev/null; then
@@ -501,6 +467,8 @@ roll_back() {
     found=yes
   fi
   [[ $found == yes ]] || die "There is no deployment before this one to go back to."
+  check_compose
+  check_ports
   say "going back to the deployment before this one"
   switch_over
   status
@@ -537,9 +505,24 @@ show_logs() {
   compose logs --tail=100 "${follow[@]}" "$@"
 }
 
+# Under docker-compose 1.29 in a project of its own, which no command for the gateway takes for orphans. Compose v2 reads
+# COMPOSE_IGNORE_ORPHANS from .env, and would look for the gateway's network under the other project's name.
+monitoring() {
+  local own=()
+  require_docker
+  if (($# == 0)); then set -- up -d; fi
+  if [[ $(compose version --short) == 1.* ]]; then own=(-p "$(project)-monitoring"); fi
+  COMPOSE_PROJECT_NAME=$(project) compose "${own[@]}" -f docker-compose.monitoring.yml "$@"
+}
+
 main() {
   local command=${1:-help} arguments=() found
   shift || true
+  # Everything else on the line is for Compose.
+  if [[ $command == monitoring ]]; then
+    monitoring "$@"
+    return
+  fi
   while (($#)); do
     case $1 in
       --no-pull) PULL=never ;;
@@ -559,6 +542,11 @@ main() {
       deploy "$found"
       ;;
     rollback) roll_back ;;
+    restart)
+      found=$(current_mode)
+      RESTART=yes BUILD=no PULL=never
+      deploy "$found"
+      ;;
     status)
       require_docker
       status

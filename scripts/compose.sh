@@ -37,7 +37,9 @@ require_docker() {
   fi
 }
 
-compose() { "${compose_command[@]}" "$@"; }
+# docker-compose 1.29 reads COMPOSE_IGNORE_ORPHANS from the environment only, and otherwise advises with every command to
+# remove what docker-compose.monitoring.yml has started.
+compose() { COMPOSE_IGNORE_ORPHANS=true "${compose_command[@]}" "$@"; }
 
 # The value that Compose sees: the environment wins over .env.
 setting() {

@@ -21,9 +21,12 @@ from gateway.config.variables import ALIASES, VARIABLES
 # Chosen for the drills of the operations runbook: they must show what they promise within seconds.
 EXAMPLE: dict[str, tuple[str, str]] = {
     "UPSTREAM_URL": ("http://127.0.0.1:5001", "the stub upstream"),
-    "RATE_LIMIT_CAPACITY": ("50", "100 quick requests meet some 429s; raise it for production"),
-    "RATE_LIMIT_REFILL_RATE": ("20", "few enough that the bucket above empties under them"),
-    "CIRCUIT_BREAKER_FAILURE_THRESHOLD": ("3", "a handful of failing requests trips the breaker"),
+    "RATE_LIMIT_CAPACITY": ("20", "100 quick requests meet some 429s; raise it for production"),
+    "RATE_LIMIT_REFILL_RATE": (
+        "10",
+        "they empty the bucket even where each takes 75 ms; it is full again after 2 s",
+    ),
+    "CIRCUIT_BREAKER_FAILURE_THRESHOLD": ("2", "a few failing requests trip the breaker, also right after those above"),
 }
 
 FILE_ONLY = {

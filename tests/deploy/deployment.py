@@ -18,6 +18,7 @@ class Deployment:
         self.clone = checkout(directory / "clone")
         self.docker = FakeDocker(directory / "docker")
         self.port = free_port()
+        self.single = ""
         self.variables = {
             "DOCKER_PUBLISH": str(self.port),
             "DOCKER_STUB_PUBLISH": str(free_port()),

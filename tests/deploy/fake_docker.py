@@ -1,9 +1,12 @@
 """A `docker` that starts nothing: it keeps image tags and containers in files, and notes every call.
 
-The directory holds `calls` (one line each), `images/{name}` (an id each) and `containers/{id}` (`SERVICE IMAGE_ID`).
-What goes wrong is a file in `faults/`: `daemon`, `compose` (the plugin is missing), `build`, `check` (its text is the
-answer of `gateway check`), `trial` (the trial gateway is never ready), `up` (the gateway from the new image never is),
-`settings` (no gateway is while .env matches its text) and `pull`. `slow-up` makes `up` long enough to be interrupted.
+The directory holds `calls` (one line each), `images/{name}` (an id each), `containers/{id}` (service, image,
+Compose files, status), `ports/{id}` (what `docker port` says) and `version` (of Compose). Gateways are
+`gw-{image}`, with a number each where COMPOSE_FILE names the scale file. What goes wrong is a file in `faults/`:
+`daemon`, `compose` (the plugin is missing), `build`, `check` (its text is the answer of `gateway check`), `trial`
+(the trial gateway is never ready), `up` (the gateway from the new image never is), `settings` (no gateway is while
+.env matches its text), `start` (no created container starts) and `pull`. `slow-up` makes `up` long enough to be
+interrupted.
 """
 
 import os
@@ -19,15 +22,38 @@ printf '%s\n' "${DOCKER_IMAGE_TAG:+[$DOCKER_IMAGE_TAG] }$*" >>"$state/calls"
 images=(resilient-api-gateway resilient-api-gateway-stub)
 if [[ $(cat .env 2>/dev/null) == *COMPOSE_FILE=docker-compose.prod.yml* ]]; then tag=latest; else tag=dev; fi
 
+# Of a container: `SERVICE IMAGE FILES STATUS`.
+scaled() { [[ ${COMPOSE_FILE:-$(sed -n 's/^COMPOSE_FILE=//p' .env | tail -n 1)} == *scale* ]]; }
+if scaled; then
+  files=docker-compose.prod.yml,docker-compose.scale.yml want=3
+else
+  files=docker-compose.prod.yml want=1
+fi
+services() { printf 'proxy-service\nredis\n'; if scaled; then echo nginx; fi; }
+field() { cut -d ' ' -f "$2" "$state/containers/$1"; }
+create() { echo "$2 $3 $files ${4:-running}" >"$state/containers/$1"; }
+gateways() { for each in "$state"/containers/gw-*; do if [[ -e $each ]]; then basename "$each"; fi; done; }
+more_gateways() {
+  local number=1 have
+  have=$(gateways | wc -l)
+  while ((have < $1)); do
+    id=gw-$new$(if scaled; then echo "-$number"; fi)
+    if [[ ! -e $state/containers/$id ]]; then create "$id" proxy-service "$new" "$2"; have=$((have + 1)); fi
+    number=$((number + 1))
+  done
+}
+
 compose() {
   local arguments=("$@")
   case $1 in
-    version) ! fault compose ;;
+    version) if fault compose; then return 1; fi; cat "$state/version" ;;
     config)
       case ${2:-} in
         -q) ;;
-        --services) printf 'proxy-service\nredis\n' ;;
-        *) printf '    image: redis:7.4-alpine\n    image: %s:%s\n' "${images[0]}" "$tag" ;;
+        --services) services ;;
+        *)
+          printf '    image: redis:7.4-alpine\n    image: %s:%s\n' "${images[0]}" "$tag"
+          if scaled; then printf '      replicas: 3\n'; fi ;;
       esac ;;
     build)
       if fault build; then exit 1; fi
@@ -38,26 +64,34 @@ compose() {
         echo "ok: fine"
       else
         for ((i = 0; i < $#; i++)); do
-          if [[ ${arguments[i]} == --name ]]; then echo trial >"$state/containers/${arguments[i + 1]}"; fi
+          if [[ ${arguments[i]} == --name ]]; then create "${arguments[i + 1]}" trial trial; fi
         done
       fi ;;
     up)
-      # A container with another image is replaced.
       if fault slow-up; then sleep 3; fi
       new=$(id_of "${images[0]}:$tag")
-      for old in "$state"/containers/gw-*; do
-        if [[ -e $old && $(cat "$old") != "gw $new" ]]; then rm "$old"; fi
+      if [[ $* == *--no-start* ]]; then
+        words=$*
+        more_gateways "${words##*proxy-service=}" created
+        if scaled && [[ ! -e $state/containers/nginx ]]; then create nginx nginx nginx created; fi
+        return
+      fi
+      # A container with another image, or from other files, is replaced; so many stay as are wanted.
+      for old in $(gateways); do
+        if [[ $(field "$old" 2) != "$new" || $(field "$old" 3) != "$files" ]]; then
+          echo "replaced $old" >>"$state/calls"
+          rm "$state/containers/$old"
+        fi
       done
-      echo "gw $new" >"$state/containers/gw-$new" ;;
+      more_gateways "$want" running
+      for old in $(gateways | tail -n "+$((want + 1))"); do rm "$state/containers/$old"; done
+      if scaled; then create nginx nginx nginx; fi ;;
     ps)
-      if [[ ${2:-} == -q ]]; then
-        for each in "$state"/containers/gw-*; do if [[ -e $each ]]; then basename "$each"; fi; done
-      else
-        echo "the containers"
-      fi ;;
-    rm) rm -f "$state"/containers/gw-* ;;
+      if [[ ${2:-} == -q ]]; then gateways; else echo "the containers"; fi ;;
+    rm) rm -f "$state"/containers/gw-* "$state/containers/nginx" ;;
     exec) echo PONG ;;
     logs) echo "the log lines that matter" ;;
+    -p | -f) ;;
   esac
 }
 
@@ -68,18 +102,33 @@ case $1 in
   tag) from=$(id_of "$2" || true); tag "$3" "${from:-$2}" ;;
   rmi) rm -f "$state/images/$2" ;;
   pull) if fault pull; then exit 1; fi; tag "$2" pulled ;;
-  port | restart) ;;
-  stop | rm) if [[ ${*: -1} == gateway-trial-* ]]; then rm -f "$state/containers/${*: -1}"; fi ;;
+  ps)
+    for each in "$state"/containers/*; do
+      id=$(basename "$each")
+      if [[ ! -e $each || $id == gateway-trial-* ]]; then continue; fi
+      if [[ $* == *service=* && $* != *"service=$(field "$id" 1)"* ]]; then continue; fi
+      if [[ " $* " == *" -a "* || $(field "$id" 4) == running ]]; then echo "$id"; fi
+    done ;;
+  port) cat "$state/ports/$2" 2>/dev/null || true ;;
+  restart) ;;
+  start) if fault start; then exit 1; fi; sed -i 's/created$/running/' "$state/containers/$2" ;;
+  stop) if [[ -e $state/containers/${*: -1} ]]; then sed -i 's/running$/exited/' "$state/containers/${*: -1}"; fi ;;
+  rm) for id in "${@:2}"; do rm -f "$state/containers/$id"; done ;;
   logs) echo "the log lines of the trial" ;;
   inspect)
-    [[ -e $state/containers/${*: -1} ]] || exit 1
+    id=${*: -1}
+    [[ -e $state/containers/$id ]] || exit 1
     case $* in
-      *Running*) echo true ;;
-      *Status*) if [[ ${*: -1} == gateway-trial-* ]] && fault trial; then echo "exited 0"; else echo "running 0"; fi ;;
+      *Running*) if [[ $(field "$id" 4) == running ]]; then echo true; else echo false; fi ;;
+      *RestartCount*) if [[ $id == gateway-trial-* ]] && fault trial; then echo "exited 0"; else echo "running 0"; fi ;;
+      *config_files*) field "$id" 3 ;;
+      *compose.service*) field "$id" 1 ;;
+      *'{{.Image}}'*) field "$id" 2 ;;
+      *Status*) field "$id" 4 ;;
       *) echo "/gateway" ;;
     esac ;;
   exec)
-    if [[ $* == *readyz* && -e $state/faults/up && $2 == "gw-$(cat "$state/source")" ]]; then exit 22; fi
+    if [[ $* == *readyz* && -e $state/faults/up && $2 == "gw-$(cat "$state/source")"* ]]; then exit 22; fi
     if [[ $* == *readyz* && -e $state/faults/settings ]] && grep -qf "$state/faults/settings" .env; then
       [[ $2 == gateway-trial-* ]] || exit 22
     fi ;;
@@ -92,7 +141,7 @@ class FakeDocker:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        for name in ("bin", "images", "containers", "faults"):
+        for name in ("bin", "images", "containers", "faults", "ports"):
             (directory / name).mkdir(parents=True)
         program = directory / "bin/docker"
         program.write_text(SCRIPT, encoding="utf-8")
@@ -102,6 +151,7 @@ class FakeDocker:
         curl.write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
         curl.chmod(0o755)
         (directory / "calls").touch()
+        (directory / "version").write_text("2.26.1\n", encoding="utf-8")
         self.tag("python:3.12.12-slim-bookworm", "base")
         self.tag("redis:7.4-alpine", "redis")
         self.source("one")
@@ -140,5 +190,9 @@ class FakeDocker:
 
     def touched(self) -> list[str]:
         """The calls since the last time that change what runs."""
-        changing = ("compose up", "compose rm", "restart ", "tag ")
-        return [call for call in self.calls() if call.startswith(changing) and not call.endswith(":candidate")]
+        changing = ("compose up", "compose rm", "restart ", "stop ", "start ", "tag ")
+        return [
+            call
+            for call in self.calls()
+            if call.startswith(changing) and not call.endswith(":candidate") and "gateway-trial-" not in call
+        ]

@@ -148,10 +148,34 @@ def test_redis_keeps_what_must_last() -> None:
     assert "ports" not in redis
 
 
-def test_redis_without_a_password_answers_the_gateway() -> None:
-    redis = services("docker-compose.yml")["redis"]
-    assert options(redis)["protected-mode"] == "no"
-    assert "ports" not in redis
+def test_development_has_a_password_that_everybody_knows() -> None:
+    """With none, `redis-cli` prints a failed AUTH for each command, and Redis answers nobody but itself."""
+    file = services("docker-compose.yml")
+    password = file["redis"]["environment"]["REDISCLI_AUTH"]
+    assert password == "${REDIS_PASSWORD:-development}"
+    assert file["proxy-service"]["environment"]["REDIS_PASSWORD"] == password
+    assert services("docker-compose.monitoring.yml")["redis-exporter"]["environment"]["REDIS_PASSWORD"] == password
+    assert "ports" not in file["redis"]
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.prod.yml"])
+def test_a_second_gateway_without_the_scale_file_fails_on_its_name(name: str) -> None:
+    """Before it is made: with the same fixed port it could only stay behind, dead."""
+    assert services(name)["proxy-service"]["container_name"].endswith("-proxy-service")
+    assert services("docker-compose.scale.yml")["proxy-service"]["container_name"] == ""
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.prod.yml"])
+def test_log_files_have_a_volume(name: str) -> None:
+    assert "logs:/app/logs" in services(name)["proxy-service"]["volumes"]
+    assert "logs" in document(name)["volumes"]
+    assert "install -d -m 1777 /app/logs" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_a_clean_clone_mounts_nothing_that_it_lacks() -> None:
+    binds = [each for each in services("docker-compose.yml")["proxy-service"]["volumes"] if isinstance(each, dict)]
+    tracked = {".", "./config"}
+    assert {each["source"] for each in binds} == tracked
 
 
 @pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.prod.yml"])

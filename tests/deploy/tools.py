@@ -17,6 +17,7 @@ SHELL_SCRIPTS = (
     "scripts/backup.sh",
     "scripts/restore.sh",
     "scripts/compose.sh",
+    "scripts/gateways.sh",
     ".ci/run",
 )
 
@@ -63,6 +64,7 @@ def checkout(directory: Path) -> Path:
         "nginx.conf",
         "scripts/backup.sh",
         "scripts/compose.sh",
+        "scripts/gateways.sh",
         "scripts/restore.sh",
         "test-endpoints.sh",
     ):

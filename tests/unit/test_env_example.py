@@ -52,12 +52,21 @@ def test_aliases(name: str) -> None:
 def test_only_the_values_for_the_drills_are_set() -> None:
     assert {name: found[3] for name, found in ASSIGNED.items() if not found[1]} == {
         "UPSTREAM_URL": "http://127.0.0.1:5001",
-        "RATE_LIMIT_CAPACITY": "50",
-        "RATE_LIMIT_REFILL_RATE": "20",
-        "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3",
+        "RATE_LIMIT_CAPACITY": "20",
+        "RATE_LIMIT_REFILL_RATE": "10",
+        "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "2",
     }
     config = load({}, REPOSITORY / ".env.example")
-    assert config.upstreams["default"].breaker.failure_threshold == 3
+    assert config.upstreams["default"].breaker.failure_threshold == 2
+
+
+def test_the_drills_show_what_they_promise_on_fast_and_on_slow_machines() -> None:
+    """100 requests of a shell loop meet the limit where each takes 75 ms. Where each takes 10 ms, the 20 failing ones
+    that follow at once still find enough tokens to trip the breaker."""
+    config = load({}, REPOSITORY / ".env.example")
+    limit = config.rate_limits.policies["default"]
+    assert limit.capacity + 100 * 0.075 * limit.refill_rate < 100
+    assert 20 * 0.010 * limit.refill_rate >= config.upstreams["default"].breaker.failure_threshold
 
 
 def test_with_every_default_written_out_nothing_changes(tmp_path: Path) -> None:

@@ -1,0 +1,179 @@
+# shellcheck shell=bash
+# For deploy.sh, which sources it: how the gateways that run are replaced by others or restarted.
+#
+# Several gateways (docker-compose.scale.yml) publish ports that Docker chooses, so new ones can run beside old ones:
+# the new ones start and become ready, then the old ones stop. `docker-compose up` alone would replace all at once.
+# A single gateway publishes a fixed port, which no second one can have meanwhile: `docker-compose up` replaces it.
+# From the one to the other the port changes hands between two containers, and Docker gives a port to one at a time:
+# connections are refused from the moment the old owner has ended until the new one listens, about a second or two.
+# What was accepted before that is finished first.
+
+scaled() { [[ $(setting COMPOSE_FILE) == *scale* ]]; }
+
+# has LINES WORD: whether the word is one of the lines.
+has() { [[ $'\n'$1$'\n' == *$'\n'$2$'\n'* ]]; }
+
+# The project's name, as both versions of Compose find it.
+project() {
+  local name
+  name=$(setting COMPOSE_PROJECT_NAME)
+  if [[ -z $name ]]; then name=$(basename "$PWD"); fi
+  printf '%s\n' "${name,,}" | tr -cd 'a-z0-9_-'
+}
+
+# members all|running [SERVICE]: ids of the project's containers, one a line; not those of `compose run`.
+members() {
+  local options=(-q --no-trunc --filter "label=com.docker.compose.project=$(project)" --filter label=com.docker.compose.oneoff=False)
+  if [[ $1 == all ]]; then options+=(-a); fi
+  if (($# > 1)); then options+=(--filter "label=com.docker.compose.service=$2"); fi
+  docker ps "${options[@]}"
+}
+
+# What Compose noted on a container: `label ID service`, or `label ID project.config_files`.
+label() { docker inspect --format "{{index .Config.Labels \"com.docker.compose.$2\"}}" "$1" 2>/dev/null; }
+
+# The containers of services that have left COMPOSE_FILE. They were started together with the main file: what another
+# file started by itself (docker-compose.monitoring.yml) is none of them.
+leavers() {
+  local id services service files
+  services=$(compose config --services)
+  for id in $(members running); do
+    service=$(label "$id" service)
+    files=$(label "$id" project.config_files)
+    if [[ $files == *docker-compose.prod.yml* || $files == *docker-compose.yml* ]] && ! has "$services" "$service"; then
+      printf '%s\n' "$id"
+    fi
+  done
+}
+
+stop_leavers() {
+  local id
+  for id in $(leavers); do
+    say "stopping $(label "$id" service), which has left COMPOSE_FILE"
+    docker stop "$id" >/dev/null || return 1
+    docker rm "$id" >/dev/null || return 1
+  done
+}
+
+# What Compose makes of its files and .env. Containers stay as they are while it and their image do.
+shape() { compose config | sha256sum; }
+
+# Whether `up` would replace the gateways that run.
+# shellcheck disable=SC2153,SC2154  # deploy.sh sets the tag, compose.sh STATE
+would_replace() {
+  local id image
+  image=$(names)
+  image=$(image_id "${image%%$'\n'*}:$tag" || true)
+  if [[ ! -f $STATE/shape || $(shape) != "$(cat "$STATE/shape")" ]]; then return 0; fi
+  for id in "$@"; do
+    if [[ $(docker inspect --format '{{.Image}}' "$id") != "$image" ]]; then return 0; fi
+  done
+  return 1
+}
+
+# Start new gateways beside those that run, and stop the old ones when the new ones are ready. Nothing to do where
+# nothing runs, where nothing changes, and from a single gateway to a single one.
+replace_beside() {
+  local id old want
+  local new=()
+  old=$(members running proxy-service)
+  if [[ -z $old ]]; then return 0; fi
+  if ! scaled && [[ $(label "${old%%$'\n'*}" project.config_files) != *scale* ]]; then return 0; fi
+  # shellcheck disable=SC2086  # one word for each id
+  if ! would_replace $old; then return 0; fi
+  # Containers that have ended would be counted by --scale.
+  for id in $(members all proxy-service); do
+    if ! has "$old" "$id"; then docker rm "$id" >/dev/null || return 1; fi
+  done
+  want=$(compose config | sed -n 's/^ *replicas: *//p' | head -n 1)
+  want=${want:-1}
+  compose up --no-start --no-recreate --scale "proxy-service=$(($(wc -l <<<"$old") + want))" || return 1
+  for id in $(members all proxy-service); do
+    if ! has "$old" "$id"; then new+=("$id"); fi
+  done
+  if start_new "${new[@]}" && stop_old "$old"; then return 0; fi
+  # Whoever goes back to the old ones must not find these.
+  docker rm -f "${new[@]}" >/dev/null 2>&1
+  return 1
+}
+
+start_new() {
+  local id
+  # A single one needs the port that nginx has had.
+  if ! scaled; then stop_leavers || return 1; fi
+  for id in "$@"; do docker start "$id" >/dev/null || return 1; done
+  for id in "$@"; do wait_for "$READY_SECONDS" gateway_ready "$id" || return 1; done
+}
+
+stop_old() {
+  local id
+  for id in $1; do
+    docker stop -t 45 "$id" >/dev/null || return 1
+    # Where nginx was created and waits for this one's port.
+    start_created || return 1
+    docker rm "$id" >/dev/null || return 1
+  done
+}
+
+# Services that `up --no-start` has made anew.
+start_created() {
+  local id
+  for id in $(members all); do
+    if [[ $(docker inspect --format '{{.State.Status}}' "$id" 2>/dev/null) == created ]]; then
+      docker start "$id" >/dev/null || return 1
+    fi
+  done
+}
+
+up() {
+  local id kept restart=$1
+  kept=$(containers proxy-service)
+  replace_beside || return 1
+  compose up -d || return 1
+  # A gateway that `up` did not replace still has the old settings. One after the other: several never stop together.
+  for id in $kept; do
+    if [[ $restart == yes ]] && docker inspect "$id" >/dev/null 2>&1; then
+      docker restart -t 45 "$id" >/dev/null || return 1
+      wait_for "$READY_SECONDS" gateway_ready "$id" || return 1
+    fi
+  done
+  all_ready || return 1
+  stop_leavers
+}
+
+# Ready: it answers 200 on /readyz from inside. Hopeless (2): it has ended, or keeps being restarted.
+gateway_ready() {
+  local state
+  state=$(docker inspect --format '{{.State.Status}} {{.RestartCount}}' "$1" 2>/dev/null) || return 2
+  case $state in
+    exited* | dead*) return 2 ;;
+    *" 0" | *" 1" | *" 2") ;;
+    *) return 2 ;;
+  esac
+  docker exec "$1" curl -fsS -m 2 -o /dev/null http://127.0.0.1:5000/readyz >/dev/null 2>&1
+}
+
+all_ready() {
+  local id ids place
+  ids=$(containers proxy-service)
+  [[ -n $ids ]] || return 1
+  for id in $ids; do wait_for "$READY_SECONDS" gateway_ready "$id" || return 1; done
+  wait_for 30 redis_answers || return 1
+  for place in $(entrance); do wait_for 10 answers "$place" || return 1; done
+}
+
+redis_answers() {
+  local services
+  services=$(compose config --services)
+  if ! has "$services" redis; then return 0; fi
+  [[ $(compose exec -T redis redis-cli ping </dev/null 2>/dev/null) == *PONG* ]]
+}
+
+# Through the published port, from this host. Without curl: something must listen there.
+answers() {
+  if command -v curl >/dev/null; then
+    curl -fsS -m 2 -o /dev/null "http://$1/readyz" 2>/dev/null
+  else
+    listens "$1"
+  fi
+}
