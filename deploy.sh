@@ -24,6 +24,7 @@ phase=checking
 trial=
 env_replaced=no
 before=()
+bridges=()
 mode=
 
 usage() {
@@ -335,6 +336,8 @@ finish() {
     go_back
     printf 'error: not deployed\n' >&2
   fi
+  # After going back, which goes on with them.
+  end_bridges
   drop_candidates
   exit "$status"
 }

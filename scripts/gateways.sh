@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # For deploy.sh, which sources it: how the gateways that run are replaced by others or restarted.
 #
-# Several gateways (docker-compose.scale.yml) publish ports that Docker chooses, so new ones can run beside old ones:
-# the new ones start and become ready, then the old ones stop. `docker-compose up` alone would replace all at once.
+# Several gateways (docker-compose.scale.yml): `docker-compose up` alone would replace all at once. So others carry the
+# traffic meanwhile.
 # A single gateway publishes a fixed port, which no second one can have meanwhile: `docker-compose up` replaces it.
 # From the one to the other the port changes hands between two containers, and Docker gives a port to one at a time:
 # connections are refused from the moment the old owner has ended until the new one listens, about a second or two.
@@ -46,9 +46,11 @@ leavers() {
   done
 }
 
+# stop_leavers [SERVICE]
 stop_leavers() {
   local id
   for id in $(leavers); do
+    if (($#)) && [[ $(label "$id" service) != "$1" ]]; then continue; fi
     say "stopping $(label "$id" service), which has left COMPOSE_FILE"
     docker stop "$id" >/dev/null || return 1
     docker rm "$id" >/dev/null || return 1
@@ -71,64 +73,74 @@ would_replace() {
   return 1
 }
 
-# Start new gateways beside those that run, and stop the old ones when the new ones are ready. Nothing to do where
-# nothing runs, where nothing changes, and from a single gateway to a single one.
+# One name for each checkout and number, so that what a crash left behind goes now.
+bridge_name() { printf 'gateway-bridge-%s-%s\n' "$(pwd | cksum | cut -d ' ' -f 1)" "$1"; }
+
+# Gateways that publish no port and are found by nginx under the service's name, one for each that runs now: they carry
+# the traffic while those of the service are replaced. Not containers of the service themselves, because those are
+# numbered on, and docker-compose 1.29 looks for number 1 with `exec` and `port`.
+start_bridges() {
+  local name
+  while ((${#bridges[@]} < $1)); do
+    name=$(bridge_name "${#bridges[@]}")
+    docker rm -f "$name" >/dev/null 2>&1 || true
+    bridges+=("$name")
+    compose run -d --no-deps --use-aliases --name "$name" proxy-service >/dev/null </dev/null || return 1
+  done
+  for name in "${bridges[@]}"; do wait_for "$READY_SECONDS" gateway_ready "$name" || return 1; done
+}
+
+end_bridges() {
+  local name
+  for name in "${bridges[@]}"; do
+    docker stop -t 45 "$name" >/dev/null 2>&1 || true
+    docker rm -f "$name" >/dev/null 2>&1 || true
+  done
+  bridges=()
+}
+
+# nginx asks for the addresses of its gateways every second.
+let_nginx_look() { sleep "${NGINX_SECONDS:-2}"; }
+
+# Replace the gateways without stopping all at once. Nothing to do where nothing runs, where nothing changes, and from a
+# single gateway to a single one.
 replace_beside() {
-  local id old want
-  local new=()
+  local id old
   old=$(members running proxy-service)
   if [[ -z $old ]]; then return 0; fi
   if ! scaled && [[ $(label "${old%%$'\n'*}" project.config_files) != *scale* ]]; then return 0; fi
   # shellcheck disable=SC2086  # one word for each id
   if ! would_replace $old; then return 0; fi
-  # Containers that have ended would be counted by --scale.
+  start_bridges "$(wc -l <<<"$old")" || return 1
+  if [[ -z $(members running nginx) ]]; then
+    compose up --no-start --no-deps nginx || return 1
+  fi
+  let_nginx_look
+  # Those that have ended too: what is made anew begins with number 1.
   for id in $(members all proxy-service); do
-    if ! has "$old" "$id"; then docker rm "$id" >/dev/null || return 1; fi
-  done
-  want=$(compose config | sed -n 's/^ *replicas: *//p' | head -n 1)
-  want=${want:-1}
-  compose up --no-start --no-recreate --scale "proxy-service=$(($(wc -l <<<"$old") + want))" || return 1
-  for id in $(members all proxy-service); do
-    if ! has "$old" "$id"; then new+=("$id"); fi
-  done
-  if start_new "${new[@]}" && stop_old "$old"; then return 0; fi
-  # Whoever goes back to the old ones must not find these.
-  docker rm -f "${new[@]}" >/dev/null 2>&1
-  return 1
-}
-
-start_new() {
-  local id
-  # A single one needs the port that nginx has had.
-  if ! scaled; then stop_leavers || return 1; fi
-  for id in "$@"; do docker start "$id" >/dev/null || return 1; done
-  for id in "$@"; do wait_for "$READY_SECONDS" gateway_ready "$id" || return 1; done
-}
-
-stop_old() {
-  local id
-  for id in $1; do
     docker stop -t 45 "$id" >/dev/null || return 1
-    # Where nginx was created and waits for this one's port.
-    start_created || return 1
     docker rm "$id" >/dev/null || return 1
   done
-}
-
-# Services that `up --no-start` has made anew.
-start_created() {
-  local id
-  for id in $(members all); do
-    if [[ $(docker inspect --format '{{.State.Status}}' "$id" 2>/dev/null) == created ]]; then
-      docker start "$id" >/dev/null || return 1
-    fi
-  done
+  if scaled; then
+    # Where there was a single gateway, nginx has waited for its port.
+    for id in $(members all nginx); do docker start "$id" >/dev/null || return 1; done
+    compose up -d --no-deps proxy-service || return 1
+  else
+    compose up --no-start --no-deps proxy-service || return 1
+    stop_leavers nginx || return 1
+    for id in $(members all proxy-service); do docker start "$id" >/dev/null || return 1; done
+  fi
+  for id in $(members running proxy-service); do wait_for "$READY_SECONDS" gateway_ready "$id" || return 1; done
+  let_nginx_look
+  end_bridges
 }
 
 up() {
   local id kept restart=$1
-  kept=$(containers proxy-service)
+  kept=$(members running proxy-service)
   replace_beside || return 1
+  # It has the port that a single gateway needs. Other services go when nobody asks them any more.
+  stop_leavers nginx || return 1
   compose up -d || return 1
   # A gateway that `up` did not replace still has the old settings. One after the other: several never stop together.
   for id in $kept; do
@@ -155,7 +167,7 @@ gateway_ready() {
 
 all_ready() {
   local id ids place
-  ids=$(containers proxy-service)
+  ids=$(members running proxy-service)
   [[ -n $ids ]] || return 1
   for id in $ids; do wait_for "$READY_SECONDS" gateway_ready "$id" || return 1; done
   wait_for 30 redis_answers || return 1

@@ -23,6 +23,7 @@ class Deployment:
             "DOCKER_PUBLISH": str(self.port),
             "DOCKER_STUB_PUBLISH": str(free_port()),
             "READY_SECONDS": "1",
+            "NGINX_SECONDS": "0",
         }
 
     def __call__(self, *arguments: str, **more: str) -> tuple[int, str]:

@@ -5,7 +5,8 @@ Compose files, status), `ports/{id}` (what `docker port` says) and `version` (of
 `gw-{image}`, with a number each where COMPOSE_FILE names the scale file. What goes wrong is a file in `faults/`:
 `daemon`, `compose` (the plugin is missing), `build`, `check` (its text is the answer of `gateway check`), `trial`
 (the trial gateway is never ready), `up` (the gateway from the new image never is), `settings` (no gateway is while
-.env matches its text), `start` (no created container starts) and `pull`. `slow-up` makes `up` long enough to be
+.env matches its text), `start` (no created container starts)
+and `pull`. `slow-up` makes `up` long enough to be
 interrupted.
 """
 
@@ -64,16 +65,15 @@ compose() {
         echo "ok: fine"
       else
         for ((i = 0; i < $#; i++)); do
-          if [[ ${arguments[i]} == --name ]]; then create "${arguments[i + 1]}" trial trial; fi
+          if [[ ${arguments[i]} == --name ]]; then create "${arguments[i + 1]}" one-off none; fi
         done
       fi ;;
     up)
       if fault slow-up; then sleep 3; fi
       new=$(id_of "${images[0]}:$tag")
       if [[ $* == *--no-start* ]]; then
-        words=$*
-        more_gateways "${words##*proxy-service=}" created
-        if scaled && [[ ! -e $state/containers/nginx ]]; then create nginx nginx nginx created; fi
+        if [[ ${*: -1} == proxy-service ]]; then more_gateways "$want" created; fi
+        if [[ ${*: -1} == nginx && ! -e $state/containers/nginx ]]; then create nginx nginx nginx created; fi
         return
       fi
       # A container with another image, or from other files, is replaced; so many stay as are wanted.
@@ -85,7 +85,7 @@ compose() {
       done
       more_gateways "$want" running
       for old in $(gateways | tail -n "+$((want + 1))"); do rm "$state/containers/$old"; done
-      if scaled; then create nginx nginx nginx; fi ;;
+      if scaled && [[ ${*: -1} == -d ]]; then create nginx nginx nginx; fi ;;
     ps)
       if [[ ${2:-} == -q ]]; then gateways; else echo "the containers"; fi ;;
     rm) rm -f "$state"/containers/gw-* "$state/containers/nginx" ;;
@@ -105,13 +105,13 @@ case $1 in
   ps)
     for each in "$state"/containers/*; do
       id=$(basename "$each")
-      if [[ ! -e $each || $id == gateway-trial-* ]]; then continue; fi
+      if [[ ! -e $each || $id == gateway-* ]]; then continue; fi
       if [[ $* == *service=* && $* != *"service=$(field "$id" 1)"* ]]; then continue; fi
       if [[ " $* " == *" -a "* || $(field "$id" 4) == running ]]; then echo "$id"; fi
     done ;;
   port) cat "$state/ports/$2" 2>/dev/null || true ;;
   restart) ;;
-  start) if fault start; then exit 1; fi; sed -i 's/created$/running/' "$state/containers/$2" ;;
+  start) if fault start; then exit 1; fi; sed -i 's/\(created\|exited\)$/running/' "$state/containers/$2" ;;
   stop) if [[ -e $state/containers/${*: -1} ]]; then sed -i 's/running$/exited/' "$state/containers/${*: -1}"; fi ;;
   rm) for id in "${@:2}"; do rm -f "$state/containers/$id"; done ;;
   logs) echo "the log lines of the trial" ;;

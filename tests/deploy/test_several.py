@@ -10,6 +10,7 @@ import pytest
 from tests.deploy.deployment import Deployment
 
 SCALE = "COMPOSE_FILE=docker-compose.prod.yml:docker-compose.scale.yml\nDOCKER_PUBLISH=127.0.0.1:\n"
+BRIDGES_END = "stop -t 45 gateway-bridge-"
 THREE = ["gw-one-1", "gw-one-2", "gw-one-3"]
 
 
@@ -45,9 +46,7 @@ def test_from_one_to_several_the_new_ones_are_ready_before_the_old_one_stops(dep
     scale(deployed)
     assert deployed("prod")[0] == 0
     calls = deployed.docker.calls()
-    steps = order(
-        calls, "start gw-one-1", "start gw-one-3", "exec gw-one-3", "stop -t 45 gw-one", "start nginx", "up -d"
-    )
+    steps = order(calls, "exec gateway-bridge-", "stop -t 45 gw-one", "start nginx", "exec gw-one-3", BRIDGES_END)
     assert steps == sorted(steps)
     assert not [call for call in calls if call.startswith("replaced")]
     assert deployed.docker.running() == [*THREE, "nginx"]
@@ -60,7 +59,9 @@ def test_from_several_to_one_nginx_gives_up_its_port_and_then_the_old_ones_stop(
     assert status == 0, output
     assert "stopping nginx, which has left COMPOSE_FILE" in output
     calls = several.docker.calls()
-    steps = order(calls, "stop nginx", "start gw-one", "exec gw-one ", "stop -t 45 gw-one-1", "stop -t 45 gw-one-3")
+    steps = order(
+        calls, "exec gateway-bridge-", "stop -t 45 gw-one-1", "stop nginx", "start gw-one", "exec gw-one ", BRIDGES_END
+    )
     assert steps == sorted(steps)
     assert several.docker.running() == ["gw-one"]
 
@@ -91,7 +92,9 @@ def test_a_new_image_never_stops_all(several: Deployment) -> None:
     assert several("prod")[0] == 0
     calls = several.docker.calls()
     assert not [call for call in calls if call.startswith("replaced")]
-    steps = order(calls, "start gw-two-1", "exec gw-two-3", "stop -t 45 gw-one-1", "stop -t 45 gw-one-3")
+    steps = order(
+        calls, "exec gateway-bridge-", "stop -t 45 gw-one-1", "stop -t 45 gw-one-3", "exec gw-two-3", BRIDGES_END
+    )
     assert steps == sorted(steps)
     assert several.docker.running() == ["gw-two-1", "gw-two-2", "gw-two-3", "nginx"]
 
@@ -101,15 +104,23 @@ def test_again_without_a_change_replaces_none(several: Deployment) -> None:
     assert [call for call in several.docker.touched() if not call.startswith("tag ")] == ["compose up -d"]
 
 
-@pytest.mark.parametrize("fault", ["up", "start"])
-def test_new_ones_that_do_not_serve_go_and_the_old_ones_stay(fault: str, several: Deployment) -> None:
+def test_new_ones_that_do_not_serve_go_and_the_old_ones_come_back(several: Deployment) -> None:
     several.docker.source("two")
-    several.docker.fault(fault)
+    several.docker.fault("up")
     status, output = several("prod")
     assert status == 1
     assert "what ran before runs again" in output
+    assert several.docker.running() == [*THREE, "nginx"], "and nothing else"
+
+
+def test_a_single_one_that_cannot_start_gives_the_port_back(several: Deployment) -> None:
+    later = several.env()
+    several.set_env(several.single)
+    several.docker.fault("start")
+    with socket.create_server(("127.0.0.1", several.port)):
+        assert several("prod")[0] == 1
     assert several.docker.running() == [*THREE, "nginx"]
-    assert not [call for call in several.docker.calls() if call.startswith(("stop -t 45", "replaced"))]
+    assert several.env() == later
 
 
 def test_containers_that_have_ended_are_removed_first(several: Deployment) -> None:
