@@ -9,11 +9,15 @@ whole body (an endless extension is a denial of service no body limit sees), no 
 whitespace is taken only where the grammar has BWS, around the ";" and "=" of an extension: never between the digits
 and the CRLF, where recipients are known to disagree.
 
+A peer may send chunks of one byte, tens of thousands of them in one read. Chunks of less than 16 bytes without
+extensions are therefore taken by two regular expressions, a whole run at a time, and cost some 100 ns each.
+
 Left out on purpose: the meaning of extensions and trailers (they are checked, bounded and dropped), and any limit on
 the payload.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -27,6 +31,25 @@ _TRAILER_LINE: Final = re.compile(_TOKEN + rb":" + _TEXT + rb"*\r\n")
 # What a line still without its LF may look like: a superset of every prefix of the two above.
 _SIZE_PREFIX: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*+(?:;" + _TEXT + rb"*+\r?)?|\r)")
 _TRAILER_PREFIX: Final = re.compile(rb"(?:" + _TOKEN + rb"(?::" + _TEXT + rb"*+\r?)?|\r)")
+
+
+def _small_chunks(size_line: bytes) -> Iterator[bytes]:
+    """The patterns of chunks whose size has one significant digit, the smallest first, without the last CRLF."""
+    for size in range(1, 16):
+        digit = b"%x" % size
+        if size > 9:
+            digit = b"[%b%b]" % (digit, digit.upper())
+        yield size_line % digit + b".{%d}" % size
+
+
+_SMALL: Final = 64  # After a chunk below this size a run is looked for.
+_ZEROS: Final = rb"0{0,15}+"
+# Possessive: a run is never given back, so no memory is spent on how it could be.
+_RUN: Final = re.compile(rb"(?:" + _ZEROS + rb"(?:" + b"|".join(_small_chunks(rb"%b\r\n")) + rb")\r\n)++", re.DOTALL)
+# Within a run, where one chunk begins at the end of the other: their payloads, as the only group.
+_PAYLOADS: Final = re.compile(
+    _ZEROS + rb"[1-9A-Fa-f]\r\n(" + b"|".join(_small_chunks(rb"(?<=%b\r\n)")) + rb")\r\n", re.DOTALL
+)
 
 _SIZE: Final = 0
 _PAYLOAD: Final = 1
@@ -135,6 +158,10 @@ class ChunkedDecoder:
                     if data.startswith(b"\r\n", stop):  # the whole chunk is here
                         pieces.append(data[pos:stop])
                         pos = stop + 2
+                        if remaining < _SMALL and (run := _RUN.match(data, pos)) is not None:
+                            # Where one is small the next ones may be.
+                            pieces += _PAYLOADS.findall(data, pos, run.end())
+                            pos = run.end()
                         remaining = 0
                         if data.startswith(LAST_CHUNK, pos):
                             pos += 5
@@ -176,6 +203,9 @@ class ChunkedDecoder:
         return line, newline + 1
 
     def _size(self, line: bytes) -> int:
+        if len(line) > self._max_extension_bytes + 18:
+            # Before the grammar is tried on it, which costs more than the counting.
+            raise self._refusal("chunk extensions too large")
         match = _SIZE_LINE.fullmatch(line)
         if match is None:
             raise self._refusal("invalid chunk size line")
@@ -193,11 +223,11 @@ class ChunkedDecoder:
             raise self._refusal("chunk extensions too large")
 
     def _check_trailer(self, line: bytes) -> None:
-        if _TRAILER_LINE.fullmatch(line) is None:
-            raise self._refusal("invalid trailer")
         self._trailer_bytes += len(line) - 2
         if self._trailer_bytes > self._max_trailer_bytes or self._trailer_count == self._max_trailer_count:
             raise self._refusal("trailers too large")
+        if _TRAILER_LINE.fullmatch(line) is None:
+            raise self._refusal("invalid trailer")
         self._trailer_count += 1
 
     def _check_trailer_prefix(self) -> None:

@@ -5,8 +5,12 @@ request line, too large a header section, a bare line feed. Each byte is looked 
 is dripped.
 
 A client that keeps its connection mostly repeats itself. The same head again is the same `Request` object again; a head
-whose field block is the same parses its request line alone.
+whose field block is the same parses its request line alone. What is kept for that is bounded: no head above a few KiB,
+and over all connections of a listener no more than `KeptHeads` has room for. A client whose head is not kept is served
+all the same, for the price of parsing it each time.
 """
+
+import re
 
 from gateway.wire.fields import Fields
 from gateway.wire.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
@@ -14,13 +18,30 @@ from gateway.wire.request import Limits, Request, RequestError, check, parse_fie
 # Tolerated before a request line; RFC 9112 section 2.2 asks for at least one.
 _MAX_EMPTY_LINES = 4
 _CR = 0x0D
+_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
+
+_MAX_KEPT_HEAD = 4096
+
+
+class KeptHeads:
+    """Room for the heads that the connections of a listener keep, in bytes of the heads as they were received.
+
+    What is kept with a head is derived from it (fields, the head for the upstream, a piece of the log line) and comes
+    to six times its size at most, besides 3 KB or so of objects. 8 MiB are 400 bytes for each of 20,000 connections.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, room: int = 8 * 1024 * 1024) -> None:
+        self.left = room
 
 
 class HeadReader:
-    __slots__ = ("_block", "_empty_lines", "_fields", "_last", "_last_head", "_limits", "_partial")
+    __slots__ = ("_block", "_empty_lines", "_fields", "_kept", "_last", "_last_head", "_limits", "_partial")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, kept: KeptHeads) -> None:
         self._limits = limits
+        self._kept = kept
         self._partial: bytearray | None = None
         self._empty_lines = 0
         self._block = b""
@@ -82,13 +103,27 @@ class HeadReader:
         fields = self._fields
         if fields is None or block != self._block:
             fields = parse_fields(block, limits)
+            # Kept with the head, or not.
             self._block = block
             self._fields = fields
         request = Request(method, target, minor, fields)
         check(request)
-        self._last = request
-        self._last_head = head
+        kept = self._kept
+        room = kept.left + len(self._last_head)
+        # What is not ASCII is written as escapes in the log line, which are many times as long.
+        if len(head) <= _MAX_KEPT_HEAD and len(head) <= room and target.isascii():
+            kept.left = room - len(head)
+            self._last = request
+            self._last_head = head
+        else:
+            self.forget()
         return request
+
+    def forget(self) -> None:
+        """Keep nothing of earlier heads."""
+        self._kept.left += len(self._last_head)
+        self._last_head = self._block = b""
+        self._last = self._fields = None
 
     def _complete(self, partial: bytearray, start: int) -> tuple[bytes, int] | None:
         end = partial.find(b"\r\n\r\n", start)
@@ -100,27 +135,26 @@ class HeadReader:
         return bytes(partial), end + 4
 
     def _skip_empty_lines(self, data: bytes) -> bytes:
-        while data.startswith(b"\r\n"):
-            data = data[2:]
+        start = 0
+        while data.startswith(b"\r\n", start):
+            start += 2
             self._empty_lines += 1
-        if self._empty_lines > _MAX_EMPTY_LINES:
-            raise RequestError(400, "bad_request", "empty lines instead of a request")
-        return data
+            if self._empty_lines > _MAX_EMPTY_LINES:
+                raise RequestError(400, "bad_request", "empty lines instead of a request")
+        return data[start:]
 
     def _check(self, partial: bytearray, start: int) -> None:
-        """What can be refused before the head is complete; `start` is where the new bytes begin, or a little before."""
+        """What can be refused before the head is complete; `start` is where the new bytes begin, or a little before.
+        Sizes first: they cost nothing."""
         limits = self._limits
-        at = partial.find(b"\n", start)
-        while at >= 0:
-            if at == 0 or partial[at - 1] != _CR:
-                raise RequestError(400, "bad_request", "a line feed without a carriage return in the request head")
-            at = partial.find(b"\n", at + 1)
         line_end = partial.find(b"\r\n", 0, limits.request_line_bytes + 2)
         if line_end < 0:
             if len(partial) > limits.request_line_bytes + 1:
                 raise _uri_too_long(limits)
         elif len(partial) - line_end - 2 > limits.header_bytes:
             raise _headers_too_large(limits)
+        if _BARE_LINE_FEED.search(partial, start) is not None:
+            raise RequestError(400, "bad_request", "a line feed without a carriage return in the request head")
 
 
 def _uri_too_long(limits: Limits) -> RequestError:

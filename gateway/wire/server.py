@@ -5,6 +5,7 @@ import time
 
 from gateway.wire.deadlines import Deadlines
 from gateway.wire.front import Front
+from gateway.wire.head_reader import KeptHeads
 from gateway.wire.places import Occupant, Places
 from gateway.wire.request import Limits
 from gateway.wire.server_connection import ServerConnection
@@ -33,6 +34,7 @@ class Server:
         self.header_timeout = header_timeout
         self.keepalive_timeout = keepalive_timeout
         self.client_idle_timeout = client_idle_timeout
+        self.kept_heads = KeptHeads()
         # Seconds, not milliseconds: see gateway.wire.deadlines.
         self.deadlines = Deadlines(loop, min(1.0, header_timeout / 4, keepalive_timeout / 4))
         self.draining = False

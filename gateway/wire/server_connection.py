@@ -28,6 +28,7 @@ from gateway.wire.chunked import ChunkedDecoder, ChunkedError
 from gateway.wire.front import Exchange
 from gateway.wire.head_reader import HeadReader
 from gateway.wire.kernel import peer_left, unread, unsent
+from gateway.wire.reading import Reading
 from gateway.wire.request import Request, RequestError
 
 if TYPE_CHECKING:
@@ -92,10 +93,10 @@ class ServerConnection(asyncio.Protocol):
         self.state = _HEAD
         self.deadline = _NEVER
         self.write_blocked = False
-        self._reader = HeadReader(server.limits)
+        self._reader = HeadReader(server.limits, server.kept_heads)
         self._opened_at = self._idle_since = 0.0
         # Reading stops while the exchange does not want the body, or more is held for later than may be.
-        self._reading = True
+        self._reading: Reading = cast(Reading, None)
         self._unwanted = False
         self._overfull = False
         self._outq = -1
@@ -118,6 +119,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         server = self._server
+        self._reading = Reading(self._transport, server.loop)
         peer = transport.get_extra_info("peername")
         if peer:
             host, self.peer_port = peer[0], peer[1]
@@ -130,19 +132,21 @@ class ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self.state
-        if state is _HEAD:
-            if self._held or self.write_blocked:
-                # Not before what came first; and nothing is begun for a client that does not take what it asked for.
-                self._hold(data)
-                return
+        if state is _HEAD and not self._held and not self.write_blocked:
             request = self._reader.again(data)
             if request is None:
                 self._head(data)
             else:
                 self._begin(request, data, len(data))
-        elif state is _BODY:
+            return
+        if state is _BODY:
             self._body(data)
-        elif state is _WAIT:
+            return
+        if len(data) >= self._reading.large:
+            self._reading.rest()
+        if state is _WAIT or state is _HEAD:
+            # In HEAD not before what came first; and nothing is begun for a client that does not take what it asked
+            # for.
             self._hold(data)
         elif state is _DRAIN:
             self._drain(data)
@@ -179,7 +183,7 @@ class ServerConnection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """The deadline has passed (gateway.wire.deadlines)."""
         state = self.state
-        if not self._reading and peer_left(self._transport):
+        if self._reading.stopped and peer_left(self._transport):
             self.abort()
         elif self.write_blocked or (state is _LINGER and self._transport.get_write_buffer_size()):
             # The buffer here may stand still for long while the kernel's is being emptied by a slow reader.
@@ -196,7 +200,7 @@ class ServerConnection(asyncio.Protocol):
                 )
             else:
                 self._close()
-        elif state in _CARRYING and not self._reading:
+        elif state in _CARRYING and self._reading.stopped:
             self.deadline = now + _LOOK_INTERVAL
         elif state is _BODY:
             self._body_error(RequestError(408, "request_timeout", "the request body did not arrive in time"))
@@ -290,6 +294,7 @@ class ServerConnection(asyncio.Protocol):
         `Front.begin`; the transport's next protocol reports nothing back here."""
         self.exchange = None
         self._leave()
+        self._reading.leave()
         return self._transport, self._current
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
@@ -297,8 +302,7 @@ class ServerConnection(asyncio.Protocol):
         self.exchange = None
         self._leave()
         held, self._held = self._held, b""
-        self._unwanted = self._overfull = False
-        self._read_or_not()
+        self._reading.leave()
         return self._transport, held
 
     # What the places ask (gateway.wire.places).
@@ -325,16 +329,14 @@ class ServerConnection(asyncio.Protocol):
     # Reading requests.
 
     def _read_or_not(self) -> None:
-        reading = not (self._unwanted or self._overfull)
-        if reading is not self._reading:
-            self._reading = reading
-            if reading:
-                self._transport.resume_reading()
-            else:
-                self._transport.pause_reading()
-                if not self.write_blocked:
-                    # Whose connection is not read leaves unnoticed: it is looked after now and then.
-                    self.deadline = time.monotonic() + _LOOK_INTERVAL
+        reading = self._reading
+        if not (self._unwanted or self._overfull):
+            reading.start()
+        elif not reading.stopped:
+            reading.stop()
+            if not self.write_blocked:
+                # While the connection is not read, nobody hears of its end: it is looked at now and then.
+                self.deadline = time.monotonic() + _LOOK_INTERVAL
 
     def _touch(self) -> None:
         """The client has moved; but while it takes nothing of the response, only its taking counts."""
@@ -349,6 +351,8 @@ class ServerConnection(asyncio.Protocol):
             if found is None:
                 if reader.begun and not begun:
                     self.deadline = time.monotonic() + self._server.header_timeout
+                if len(data) >= self._reading.large:
+                    self._reading.rest()
                 return
             data, end = found
             request = reader.parse(data[:end])
@@ -400,12 +404,16 @@ class ServerConnection(asyncio.Protocol):
         if decoder is None:
             rest = b""
             left = self._remaining - len(data)
-            if left < 0:
+            if left > 0 and len(data) >= self._reading.large:
+                self._reading.rest()
+            elif left < 0:
                 data, rest = data[:left], data[left:]
                 left = 0
             self._remaining = left
             done = left == 0
         else:
+            if len(data) >= self._reading.large:
+                self._reading.rest()
             try:
                 data, rest = decoder.feed(data)
             except ChunkedError as error:
@@ -505,5 +513,6 @@ class ServerConnection(asyncio.Protocol):
 
     def _leave(self) -> None:
         self.state = _GONE
+        self._reader.forget()
         self._server.places.leave(self)
         self._server.deadlines.discard(self)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from gateway.wire.reading import Reading
 from gateway.wire.websocket import FrameTracker, close_frame
 
 # How long both sides have to answer a Close before the connections are closed without.
@@ -36,8 +37,9 @@ class Tunnel:
         idle_timeout: float,
         closed: Callable[["Tunnel"], None],
     ) -> None:
-        self._client = _Side(self, client, upstream, masks=True)
-        self._upstream = _Side(self, upstream, client, masks=False)
+        from_client, from_upstream = (Reading(each, asyncio.get_running_loop()) for each in (client, upstream))
+        self._client = _Side(self, client, from_client, upstream, from_upstream, masks=True)
+        self._upstream = _Side(self, upstream, from_upstream, client, from_client, masks=False)
         self._idle_timeout = idle_timeout
         self._closed: Callable[[Tunnel], None] | None = closed
         self._closing = False
@@ -100,14 +102,35 @@ class Tunnel:
 
 
 class _Side(asyncio.Protocol):
-    """One end; `masks` says that what comes in here are a client's frames."""
+    """One end, which writes to the other; `masks` says that what comes in here are a client's frames."""
 
-    __slots__ = ("_masks", "_other", "_said_close", "_tracker", "_tunnel", "gone", "transport")
+    __slots__ = (
+        "_masks",
+        "_other",
+        "_other_reading",
+        "_reading",
+        "_said_close",
+        "_tracker",
+        "_tunnel",
+        "gone",
+        "transport",
+    )
 
-    def __init__(self, tunnel: Tunnel, transport: asyncio.Transport, other: asyncio.Transport, *, masks: bool) -> None:
+    def __init__(
+        self,
+        tunnel: Tunnel,
+        transport: asyncio.Transport,
+        reading: Reading,
+        other: asyncio.Transport,
+        other_reading: Reading,
+        *,
+        masks: bool,
+    ) -> None:
         self._tunnel = tunnel
         self.transport = transport
+        self._reading = reading
         self._other = other
+        self._other_reading = other_reading
         self._masks = masks
         self._tracker = FrameTracker()
         self._said_close = False
@@ -117,6 +140,8 @@ class _Side(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if len(data) >= self._reading.large:
+            self._reading.rest()
         if self._said_close:
             return
         self._tracker.feed(data)
@@ -139,7 +164,7 @@ class _Side(asyncio.Protocol):
         self._tunnel.lost(self)
 
     def pause_writing(self) -> None:
-        self._other.pause_reading()
+        self._other_reading.stop()
 
     def resume_writing(self) -> None:
-        self._other.resume_reading()
+        self._other_reading.start()

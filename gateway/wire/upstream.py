@@ -18,6 +18,7 @@ from typing import Protocol, cast
 from gateway.wire.chunked import ChunkedDecoder, ChunkedError
 from gateway.wire.fields import Fields
 from gateway.wire.kernel import unsent
+from gateway.wire.reading import Reading
 from gateway.wire.response import (
     MAX_HEAD_BYTES,
     Framing,
@@ -31,6 +32,8 @@ from gateway.wire.response import (
 _DISCARD_BYTES = 65_536
 _DISCARD_TIME = 1.0
 _MAX_INFORMATIONAL = 16
+# A larger head is not kept for the case that it comes again.
+_MAX_KEPT_HEAD = 4096
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 # HOT: looking up a member of an enum costs as much as a call.
 _NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
@@ -99,7 +102,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_last_head",
         "_owner",
         "_partial",
-        "_paused",
+        "_reading",
         "_remaining",
         "_request_open",
         "_sink",
@@ -132,7 +135,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive = False
         self._informational = 0
         self._discard_left = 0
-        self._paused = False
         self.received = False
         # The last head and field block, and what they said: see gateway.wire.fields.
         self._block = b""
@@ -174,14 +176,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Backpressure: the response body is not wanted for now."""
-        if not self._paused and not self.closed:
-            self._paused = True
-            self._transport.pause_reading()
+        if not self.closed:
+            self._reading.stop()
 
     def resume_reading(self) -> None:
-        if self._paused and not self.closed:
-            self._paused = False
-            self._transport.resume_reading()
+        if not self.closed:
+            self._reading.start()
 
     def discard(self) -> None:
         """The sink loses interest in the response whose head it got: read it to its end, or close."""
@@ -214,12 +214,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = None
         self.closed = True
         self._owner.forget(self)
+        self._reading.leave()
         return self._transport
 
     # What the transport does.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._reading = Reading(self._transport, asyncio.get_running_loop())
 
     def data_received(self, data: bytes) -> None:
         sink = self._sink
@@ -300,6 +302,8 @@ class UpstreamConnection(asyncio.Protocol):
                         # What ends its lines like this will never send the empty line that is waited for.
                         raise ResponseError("a line feed without a carriage return in the response head")
                     self._partial = data
+                    if len(data) >= self._reading.large:
+                        self._reading.rest()
                     return
                 response = self._parse(data[: end + 4])
                 data = data[end + 4 :]
@@ -348,8 +352,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._block = block
         response = Response(status, phrase, minor, fields)
         response.frame(self._to_head)
-        self._last = None if self._to_head else response
-        self._last_head = head
+        if len(head) <= _MAX_KEPT_HEAD:
+            self._last = None if self._to_head else response
+            self._last_head = head
+        else:
+            self._last = self._fields = None
+            self._last_head = self._block = b""
         return response
 
     def _body(self, sink: ResponseSink, data: bytes) -> None:
@@ -363,12 +371,17 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         if framing is _LENGTH:
             remaining = self._remaining - len(data)
-            if remaining <= 0:
+            if remaining > 0:
+                if len(data) >= self._reading.large:
+                    self._reading.rest()
+            else:
                 done = True
                 if remaining < 0:
                     data, rest = data[:remaining], data[remaining:]
             self._remaining = remaining
-        elif framing is _CHUNKED:
+        elif len(data) >= self._reading.large:
+            self._reading.rest()
+        if framing is _CHUNKED:
             decoder = self._decoder
             assert decoder is not None  # noqa: S101 - set with the framing
             data, rest = decoder.feed(data)
@@ -393,8 +406,7 @@ class UpstreamConnection(asyncio.Protocol):
         if rest or self._request_open or not self._keep_alive:
             self.close()
         else:
-            if self._paused:
-                self.resume_reading()
+            self._reading.start()
             self._owner.release(self)
 
 

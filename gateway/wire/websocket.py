@@ -2,11 +2,38 @@
 
 A Close frame may only be written between frames. The tracker follows the frame headers of one direction and skips the
 payloads; it neither unmasks nor checks them.
+
+A peer may send frames of two bytes, and hundreds of thousands of them in one read. Those that carry next to nothing
+are therefore skipped by one regular expression, a whole run at a time, and cost some 10 ns each.
 """
 
+import re
 import secrets
+from collections.abc import Iterator
+from typing import Final
 
-_GOING_AWAY = b"\x03\xe9"  # 1001, section 7.4.1
+_GOING_AWAY: Final = b"\x03\xe9"  # 1001, section 7.4.1
+_LONGEST_HEADER: Final = 14
+
+# Frames with payloads below these sizes are part of a run: in the short form of the length, and in the two longer
+# forms, which a small payload must not use (section 5.2) and a hostile peer may.
+_SMALL: Final = 32
+_SMALL_IN_LONG_FORM: Final = 8
+
+
+def _small_frames() -> Iterator[bytes]:
+    """The patterns of small frames from their second byte on: the most frequent first."""
+    short = [(bytes((size,)), size) for size in range(_SMALL)]
+    long = [(b"\x7e" + size.to_bytes(2), size) for size in range(_SMALL_IN_LONG_FORM)]
+    longest = [(b"\x7f" + size.to_bytes(8), size) for size in range(_SMALL_IN_LONG_FORM)]
+    for header, size in short + long + longest:
+        yield re.escape(header) + b".{%d}" % size
+        masked = bytes((header[0] | 0x80,)) + header[1:]
+        yield re.escape(masked) + b".{%d}" % (size + 4)
+
+
+# Possessive: a run is never given back, so no memory is spent on how it could be.
+_RUN: Final = re.compile(rb"(?:.(?:" + b"|".join(_small_frames()) + rb"))++", re.DOTALL)
 
 
 class FrameTracker:
@@ -29,15 +56,23 @@ class FrameTracker:
                 taken = min(self._payload, end - at)
                 self._payload -= taken
                 at += taken
-                continue
-            # A header is 2 to 14 bytes; only its length decides how many.
-            need = _header_length(self._header)
-            taken = min(need - len(self._header), end - at)
-            self._header += data[at : at + taken]
-            at += taken
-            if len(self._header) == _header_length(self._header):
-                self._payload = _payload_length(self._header)
-                self._header = b""
+            elif self._header or end - at < _LONGEST_HEADER:
+                at = self._piece(data, at)
+            elif (run := _RUN.match(data, at)) is not None:
+                at = run.end()
+            else:
+                header = data[at : at + _LONGEST_HEADER]
+                self._payload = _payload_length(header)
+                at += _header_length(header)
+
+    def _piece(self, data: bytes, at: int) -> int:
+        """Take of a header what is here of it; its end in `data`. Only its length decides how many bytes it has."""
+        taken = _header_length(self._header) - len(self._header)
+        header = self._header = self._header + data[at : at + taken]
+        if len(header) >= 2 and len(header) == _header_length(header):
+            self._payload = _payload_length(header)
+            self._header = b""
+        return min(at + taken, len(data))
 
 
 def _header_length(header: bytes) -> int:

@@ -1,6 +1,7 @@
 import pytest
 
 from gateway.wire.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, encode_chunk
+from tests.support.lines_run import lines_run
 
 
 def decode(body: bytes) -> tuple[bytes, bytes, ChunkedDecoder]:
@@ -170,3 +171,47 @@ def test_after_the_end_everything_is_rest() -> None:
 def test_encode_chunk() -> None:
     assert encode_chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
     assert encode_chunk(b"") == b"", "an empty chunk would end the body"
+
+
+# One read of the event loop at its largest.
+_READ = 256_000
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b"1\r\na\r\n",
+        b"0000000000000001\r\na\r\n",
+        b"2\r\n\r\n\r\n",
+        b"F\r\n0123456789\r\n12\r\r\n",
+        b"1\r\n1\r\n2\r\n0\r\r\n",
+    ],
+    ids=["one byte", "leading zeros", "CRLF as payload", "fifteen bytes", "two sizes, chunk-like payloads"],
+)
+def test_a_read_full_of_tiny_chunks_is_little_work(chunk: bytes) -> None:
+    times = _READ // len(chunk)
+    whole = ChunkedDecoder()
+    payload, rest = b"", b""
+
+    def feed() -> None:
+        nonlocal payload, rest
+        payload, rest = whole.feed(chunk * times + LAST_CHUNK)
+
+    assert lines_run(feed) < 200
+    piecemeal = ChunkedDecoder()
+    one_by_one = b"".join(piecemeal.feed(bytes([byte]))[0] for byte in chunk)
+    assert (payload, rest, whole.done) == (one_by_one * times, b"", True)
+
+
+def test_a_run_of_tiny_chunks_ends_where_the_grammar_breaks() -> None:
+    for broken in (b"1\r\nab\r\n", b"1\nb\r\n", b"g\r\nb\r\n", b"00000000000000001\r\na\r\n", b"\r\n1\r\na\r\n"):
+        with pytest.raises(ChunkedError):
+            ChunkedDecoder().feed(b"1\r\na\r\n" * 50 + broken + b"1\r\na\r\n" * 50)
+
+
+def test_an_endless_line_is_refused_before_its_grammar_is_tried() -> None:
+    # Neither matches the grammar: it would be called invalid had it been tried.
+    with pytest.raises(ChunkedError, match="extensions too large"):
+        ChunkedDecoder().feed(b"5" + b";a" * 100_000 + b"=\r\n")
+    with pytest.raises(ChunkedError, match="trailers too large"):
+        ChunkedDecoder().feed(b"0\r\n" + b"a" * 100_000 + b"\r\n\r\n")

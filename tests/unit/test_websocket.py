@@ -3,6 +3,7 @@ import random
 import pytest
 
 from gateway.wire.websocket import FrameTracker, close_frame
+from tests.support.lines_run import lines_run
 
 
 def frame(size: int, *, masked: bool) -> bytes:
@@ -38,3 +39,74 @@ def test_close_frames() -> None:
     made = close_frame(masked=True)
     assert made[:2] == b"\x88\x82"
     assert bytes(a ^ b for a, b in zip(made[6:], made[2:6], strict=False)) == b"\x03\xe9"
+
+
+def _boundaries(raw: bytes) -> list[int]:
+    """Where frames end, one byte at a time: the way without any run."""
+    tracker = FrameTracker()
+    ends = []
+    for at in range(len(raw)):
+        tracker.feed(raw[at : at + 1])
+        if tracker.between_frames:
+            ends.append(at + 1)
+    return ends
+
+
+# Lengths in a longer form than they need are wrong, and pass: the peers are to judge them.
+_LONG_FORMS = [
+    b"\x82\x7e\x00\x00",
+    b"\x82\xfe\x00\x05abcd12345",
+    b"\x82\x7f" + bytes(7) + b"\x03abc",
+    b"\x82\x7f" + bytes(8),
+]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"\x80\x00",
+        b"\x00\x80abcd",
+        b"\x81\x81abcd1",
+        b"\x89\x00\x8a\x00",
+        *_LONG_FORMS,
+    ],
+    ids=[
+        "empty",
+        "empty continuation, masked",
+        "one byte, masked",
+        "ping and pong",
+        "126",
+        "126 masked",
+        "127",
+        "127 empty",
+    ],
+)
+def test_a_read_full_of_tiny_frames_is_little_work(unit: bytes) -> None:
+    tracker = FrameTracker()
+    # Beginning within a header, ending within one.
+    raw = unit * (256_000 // len(unit)) + unit[:1]
+    tracker.feed(raw[:1])
+    assert lines_run(lambda: tracker.feed(raw[1:])) < 500
+    assert not tracker.between_frames
+    tracker.feed(unit[1:])
+    assert tracker.between_frames
+
+
+def test_runs_of_small_frames_change_no_boundary() -> None:
+    rng = random.Random(2)
+    for _ in range(40):
+        frames = [
+            rng.choice(_LONG_FORMS)
+            if rng.random() < 0.2
+            else frame(rng.choice([0, 1, 7, 31, 32, 40, 130]), masked=rng.random() < 0.5)
+            for _ in range(30)
+        ]
+        raw = b"".join(frames)
+        ends = _boundaries(raw)
+        assert ends[-1] == len(raw)
+        for cut in rng.sample(range(len(raw)), 20):
+            tracker = FrameTracker()
+            tracker.feed(raw[:cut])
+            assert tracker.between_frames == (cut in ends or cut == 0)
+            tracker.feed(raw[cut:])
+            assert tracker.between_frames

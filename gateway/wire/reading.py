@@ -1,0 +1,130 @@
+"""Reading connections in turns: peers that send much give way to everybody else after each large read.
+
+libuv reads one socket up to 32 times in a turn of the event loop, as long as each read fills its buffer, and uvloop's
+buffer holds 256,000 bytes. So a peer with a full receive buffer would have 8 MB of its bytes handled before anybody
+else is heard, which takes seconds when they are chunks or frames of one byte. A connection that is paused within
+`data_received` is not read again in that turn: after a large read it rests, and queues for a later one.
+
+How many of those that queue are read in a turn follows from what they cost: twice as many as in the turn before while
+a turn takes less than `_SHORT_TURN` of the processor's time, half as many when it takes more than `_LONG_TURN`. So a
+peer gains nothing from more connections, and large bodies that merely pass through are read at full speed.
+
+Under TLS a large read of the socket can be a few bytes of data, in thousands of records. So there every read counts as
+large; what the transport decrypts at once is bounded by its own buffer (256 KiB).
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+# Reads below uvloop's 256,000 bytes are the last ones of their turn anyway. This is less, because many connections
+# with a little less than this each are not to make a long turn either.
+_LARGE_READ = 16_384
+
+_SHORT_TURN = 0.002
+_LONG_TURN = 0.004
+_MOST_IN_A_TURN = 64
+
+
+class Turns:
+    """The queue of one event loop. `clock` is that of the processor's time."""
+
+    __slots__ = ("_clock", "_loop", "_queue", "_since", "_waiting", "width")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.thread_time) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._queue: deque[Reading] = deque()
+        self._waiting = False
+        self._since = 0.0
+        self.width = 1
+
+    def queue(self, reading: "Reading") -> None:
+        self._queue.append(reading)
+        if not self._waiting:
+            self._waiting = True
+            self._since = self._clock()
+            self._loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        """A turn of the loop has passed since the first one queued."""
+        queue = self._queue
+        now = self._clock()
+        spent, self._since = now - self._since, now
+        if spent > _LONG_TURN:
+            self.width = max(1, self.width // 2)
+        elif spent < _SHORT_TURN:
+            self.width = min(_MOST_IN_A_TURN, self.width * 2)
+        for _ in range(min(self.width, len(queue))):
+            queue.popleft().rested()
+        self._waiting = bool(queue)
+        if queue:
+            self._loop.call_soon(self._next)
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+
+
+def _turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = Turns(loop)
+    return turns
+
+
+class Reading:
+    """The reading of one transport.
+
+    `stop` and `start` are for who uses the bytes, `rest` is for the turn. `large` is the size of a read after which
+    `rest` is to be called, before the bytes are handled.
+    """
+
+    __slots__ = ("_resting", "_transport", "_turns", "large", "stopped")
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, turns: Turns | None = None
+    ) -> None:
+        self._transport = transport
+        self._turns = turns or _turns_of(loop)
+        self._resting = False
+        self.stopped = False
+        self.large = _LARGE_READ if transport.get_extra_info("sslcontext") is None else 0
+
+    def stop(self) -> None:
+        if not self.stopped:
+            self.stopped = True
+            if not self._resting:
+                self._transport.pause_reading()
+
+    def start(self) -> None:
+        if self.stopped:
+            self.stopped = False
+            if not self._resting:
+                self._resume()
+
+    def rest(self) -> None:
+        """Read no more in this turn of the loop."""
+        if not self._resting and not self._transport.is_closing():
+            self._resting = True
+            if not self.stopped:
+                self._transport.pause_reading()
+            self._turns.queue(self)
+
+    def rested(self) -> None:
+        """It is this one's turn again."""
+        if self._resting:
+            self._resting = False
+            if not self.stopped:
+                self._resume()
+
+    def leave(self) -> None:
+        """The transport goes to another protocol, which expects it to be read."""
+        if self.stopped or self._resting:
+            self.stopped = self._resting = False
+            self._resume()
+
+    def _resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()

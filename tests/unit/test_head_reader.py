@@ -1,0 +1,88 @@
+"""What is read before a head, and what is kept after it."""
+
+import pytest
+
+from gateway.wire.head_reader import HeadReader, KeptHeads
+from gateway.wire.request import Limits, RequestError
+from tests.support.lines_run import lines_run
+
+
+def reader(room: int = 100_000) -> tuple[HeadReader, KeptHeads]:
+    kept = KeptHeads(room)
+    return HeadReader(Limits(), kept), kept
+
+
+def head(size: int, target: bytes = b"/") -> bytes:
+    start = b"GET " + target + b" HTTP/1.1\r\nHost: a\r\nX: "
+    return start + b"x" * (size - len(start) - 4) + b"\r\n\r\n"
+
+
+def test_empty_lines_are_counted_before_anything_is_done_about_them() -> None:
+    reading, _ = reader()
+
+    def feed() -> None:
+        with pytest.raises(RequestError, match="empty lines"):
+            reading.feed(b"\r\n" * 200_000)
+
+    assert lines_run(feed) < 200
+
+
+def test_a_few_empty_lines_are_skipped_however_they_come() -> None:
+    whole = b"\r\n" * 4 + head(100)
+    for cut in range(1, len(whole)):
+        reading, _ = reader()
+        assert reading.feed(whole[:cut]) is None
+        assert reading.feed(whole[cut:]) == (head(100), 100)
+    for cut in range(1, 10):
+        reading, _ = reader()
+        early = (b"\r\n" * 5)[:cut]
+        assert reading.feed(early) is None
+        with pytest.raises(RequestError, match="empty lines"):
+            reading.feed((b"\r\n" * 5)[cut:])
+
+
+def test_a_large_read_of_tiny_lines_is_refused_by_its_size() -> None:
+    reading, _ = reader()
+
+    def feed() -> None:
+        with pytest.raises(RequestError) as refused:
+            reading.feed(b"GET / HTTP/1.1\r\n" + b"a:b\r\n" * 50_000)
+        assert refused.value.status == 431
+
+    assert lines_run(feed) < 200
+
+
+def test_a_small_head_is_kept_and_a_large_one_is_not() -> None:
+    reading, kept = reader()
+    small, large = head(300), head(5000)
+    first = reading.parse(small)
+    assert reading.again(small) is first
+    assert kept.left == 100_000 - 300
+    assert reading.parse(large).fields.lines
+    assert reading.again(large) is None
+    assert reading.again(small) is None
+    assert kept.left == 100_000
+
+
+def test_what_is_written_with_escapes_is_not_kept() -> None:
+    reading, kept = reader()
+    for target in (b"/\xc3\xa4", b"/\xff"):
+        assert reading.parse(head(100, target)).path == target
+        assert kept.left == 100_000
+
+
+def test_all_connections_share_the_room_and_give_it_back() -> None:
+    kept = KeptHeads(1000)
+    readers = [HeadReader(Limits(), kept) for _ in range(4)]
+    for each in readers:
+        each.parse(head(300))
+    assert [each.again(head(300)) is not None for each in readers] == [True, True, True, False]
+    assert kept.left == 100
+    # A head in the place of another one of the same connection.
+    readers[0].parse(head(400))
+    assert readers[0].again(head(400)) is not None
+    assert kept.left == 0
+    for each in readers:
+        each.forget()
+        each.forget()
+    assert kept.left == 1000
