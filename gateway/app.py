@@ -76,6 +76,8 @@ _QUIET = 1.0
 _STOP_POLL = 0.02
 # For the last answers to leave.
 _FAREWELL = 0.1
+# For the first exchange with Redis, before the gateway listens: until then it would give each client a full bucket.
+_FIRST_EXCHANGE = 2.0
 
 
 def run(config: GatewayConfig, notices: Iterable[Notice] = ()) -> int:
@@ -169,7 +171,7 @@ class Gateway:
         resolver = Resolver(dns_ttl, clock)
 
         # What is shared with the fleet.
-        self._link = Link(clock)
+        self._link = Link(clock, starting=config.redis is not None)
         self._store: RedisStore | None = None
         self._sync: FleetSync | None = None
         self._fleet_figures: FleetFigures | None = None
@@ -339,6 +341,9 @@ class Gateway:
         self._health.start()
         if self._sync is not None:
             self._sync.start()
+            began = time.monotonic()
+            await self._sync.joined(_FIRST_EXCHANGE)
+            self._link.started(time.monotonic() - began)
         if self._fleet_figures is not None:
             self._fleet_figures.start()
         if self._webhook is not None:

@@ -184,7 +184,8 @@ class RateLimitConfig:
 class RedisConfig:
     """Where the shared state lives. `addresses` are servers, sentinels or cluster nodes, according to `mode`.
 
-    `timeout` bounds connecting and every command, in seconds; it is what a request may lose once to a dead Redis.
+    A command may take `timeout` seconds, or more where Redis usually takes more, up to `timeout_max`; it is what a
+    request may lose once to a dead Redis.
     """
 
     mode: Literal["single", "sentinel", "cluster"]
@@ -199,6 +200,7 @@ class RedisConfig:
     sentinel_username: str | None = None
     sentinel_password: str | None = field(default=None, repr=False)
     timeout: float = 0.05
+    timeout_max: float = 0.25
     key_prefix: str = "api-gateway"
 
 

@@ -70,6 +70,7 @@ def redis_config(redis: Redis, place: Place) -> RedisConfig | None:
         sentinel_username=redis.sentinel_username,
         sentinel_password=redis.sentinel_password,
         timeout=redis.timeout,
+        timeout_max=max(redis.timeout, redis.timeout_max),
         key_prefix=redis.key_prefix,
     )
 

@@ -267,8 +267,15 @@ class Redis(Section):
         default=None, repr=False
     )
     timeout: Annotated[
-        Seconds, Interval(ge=0.001, le=5), Env("REDIS_TIMEOUT", "Bounds connecting and every command")
+        Seconds,
+        Interval(ge=0.001, le=5),
+        Env("REDIS_TIMEOUT", "Bounds every command to a Redis that is usually faster"),
     ] = 0.05
+    timeout_max: Annotated[
+        Seconds,
+        Interval(ge=0.001, le=5),
+        Env("REDIS_TIMEOUT_MAX", "Where Redis usually takes longer the bound follows it, up to this"),
+    ] = 0.25
     tls: Annotated[bool, Env("REDIS_TLS", "TLS towards Redis")] = False
     tls_verify: Annotated[bool, Env("REDIS_TLS_VERIFY", "Verify the certificate and host name of Redis")] = True
     tls_ca_file: Annotated[

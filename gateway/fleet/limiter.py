@@ -2,13 +2,12 @@
 
 `EmbeddedLimiter` knows every bucket there is. `SharedLimiter` does the I/O for a `LeaseTable`: one call at a time, with
 everything that has come up since the last one, so that batches grow with the load. No call belongs to a request. When
-the store fails, everything that waits is decided without it at once, and so is everything else until the link is up
-again:
+the store fails, or has not answered within its time limit, everything that waits is decided without it at once, and so
+is everything else until the link is up again (see `gateway.fleet.alone`). A call that is late goes on: its answer says
+what the store has done.
 
-    local    this replica's share: capacity / replicas and refill_rate / replicas, beginning with its share of what was
-             last known to remain; with the client's next ask the store is told what was spent, down to an empty bucket
-    open     allowed
-    closed   refused
+When the link is up again the store is told what was admitted meanwhile, in batches, without waiting for the clients to
+come again.
 
 Left out on purpose: noticing that the store is back (the sync loop does), and the header fields.
 """
@@ -16,18 +15,20 @@ Left out on purpose: noticing that the store is back (the sync loop does), and t
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, Protocol
 
+from gateway.fleet.alone import Alone
 from gateway.fleet.link import Link
 from gateway.policy.lease import Account, LeaseTable
 from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
+from gateway.store.alarm import Alarm
 from gateway.store.port import Ask, Store, StoreUnavailable
 
 Resume = Callable[[Decision], None]
 
 MAX_BATCH = 128  # Redis serves nobody else meanwhile: about half a millisecond
-REFUSED_UNSEEN = Decision(False, 0.0, 1.0, 1.0)
-"""What `closed` decides, always this object: of the bucket nothing is known. The store may be back in a second."""
+CLOSING = 1.0  # seconds to tell the store, at the end, what it does not know
 
 
 class Limiter(Protocol):
@@ -96,11 +97,13 @@ class SharedLimiter:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._leases: LeaseTable[Resume] = LeaseTable(self._notice, max_clients)
-        self._alone = _Alone(on_failure, link, self._leases, max_clients)
+        self._alone = Alone(on_failure, link, self._leases, max_clients)
         self._call: asyncio.Task[None] | None = None
+        self._late: set[asyncio.Task[None]] = set()
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        link.returned = self._returned
 
     def __repr__(self) -> str:
         return f"<SharedLimiter {self._link!r} {'asking' if self._call else 'idle'} {self._leases!r}>"
@@ -116,6 +119,7 @@ class SharedLimiter:
         if self._closed or not self._link.up:
             resume(self._alone.take(policy, client, now))
             return
+        self._alone.owe(policy, client, now)
         decision = self._leases.enter(policy, client, resume, now)
         if decision is not None:
             resume(decision)
@@ -123,32 +127,46 @@ class SharedLimiter:
     async def peek(self, policy: RateLimitPolicy, client: str) -> Decision:
         if self._link.up:
             try:
-                # An ask for nothing changes nothing (see `Ask`).
-                (grant,) = await self._store.take([Ask(policy, client, 0)])
+                async with asyncio.timeout(self._store.time_limit):
+                    # An ask for nothing changes nothing (see `Ask`).
+                    (grant,) = await self._store.take([Ask(policy, client, 0)])
+            except TimeoutError:
+                pass
             except StoreUnavailable as exc:
                 self._link.lost(exc)
             else:
                 tokens = grant.remaining + self._leases.held(policy, client, self._clock())
                 if tokens >= 1.0:
                     return Decision(True, tokens - 1.0, 0.0, grant.reset_after)
-                return Decision(False, tokens, grant.retry_after, grant.reset_after)
+                return Decision(False, max(0.0, tokens), grant.retry_after, grant.reset_after)
         return self._alone.peek(policy, client, self._clock())
 
     async def close(self) -> None:
-        """Decide what waits, and give back the leases, in about the store's own time limit."""
+        """Decide what waits, give back the leases and tell what is owed, in about a second at most."""
         self._closed = True
         self._cancel()
-        if self._call is not None:
-            await asyncio.wait([self._call])
-        await self._drain()
+        end = self._clock() + CLOSING
+        calls = [*self._late, *([self._call] if self._call is not None else [])]
+        if calls:
+            await asyncio.wait(calls, timeout=CLOSING)
+        await self._drain(end)
         self._abandon()
         self._leases.give_back()
-        await self._drain()
+        await self._drain(end)
         self._cancel()
 
-    async def _drain(self) -> None:
-        while self._link.up and (asks := self._leases.next_asks(self._clock(), MAX_BATCH)):
+    async def _drain(self, end: float) -> None:
+        while self._link.up and (now := self._clock()) < end:
+            self._alone.owe_some(MAX_BATCH, now)
+            asks = self._leases.next_asks(now, MAX_BATCH)
+            if not asks:
+                return
             await self._exchange(asks)
+
+    def _returned(self) -> None:
+        if not self._closed:
+            self._leases.remind()
+            self._notice()
 
     def _notice(self) -> None:
         # From the lease table: something to ask, or an earlier instant to wake at. Not now: more may come in this turn.
@@ -163,7 +181,10 @@ class SharedLimiter:
         if not self._link.up:
             # After the wake, which puts accounts in line: left there, they would wait for ever when the link is back.
             self._abandon()
-        while self._link.up and leases.in_line and self._call is None:
+        while self._link.up and self._call is None:
+            self._alone.owe_some(MAX_BATCH - leases.in_line, now)
+            if not leases.in_line:
+                break
             asks = leases.next_asks(now, MAX_BATCH)
             if asks:
                 self._call = self._loop.create_task(self._exchange(asks))
@@ -174,32 +195,48 @@ class SharedLimiter:
             self._timer = self._loop.call_later(max(0.0, wake - self._clock()), self._notice)
 
     def _called(self, call: "asyncio.Task[None]") -> None:
-        self._call = None
+        self._late.discard(call)
+        if self._call is call:
+            self._call = None
         if not call.cancelled():
             call.result()  # an error here is one of this program: let the loop report it
         self._notice()
 
     async def _exchange(self, accounts: list[Account[Resume]]) -> None:
         sent_at = self._clock()
-        debt = self._alone.debt
         asks = [
-            Ask(a.policy, a.client, a.want, a.lease, a.unspent, a.lease_id, debt(a.policy, a.client, sent_at))
-            for a in accounts
+            Ask(a.policy, a.client, a.want, a.lease, a.unspent, a.lease_id, a.debt_sent, a.debt_id) for a in accounts
         ]
         turns = [(account, account.turn) for account in accounts]
+        limit = self._store.time_limit
+        alarm = Alarm(self._loop, limit, partial(self._overdue, limit))
         try:
             grants = await self._store.take(asks)
         except StoreUnavailable as exc:
-            self._link.lost(exc)
-            self._abandon()
+            if not alarm.rang:
+                self._link.lost(exc)
+                self._abandon()
             return
         except Exception as exc:
             # A defect of the store is reported by the loop, but no request may wait for ever because of it.
             self._link.lost(StoreUnavailable(f"the store failed ({type(exc).__name__})"))
             self._abandon()
             raise
+        finally:
+            alarm.cancel()
+        if alarm.rang:
+            self._leases.settle_late(turns, grants, sent_at, self._clock())
+            return
         for resume, decision in self._leases.settle(turns, grants, sent_at, self._clock()):
             self._tell(resume, decision)
+
+    def _overdue(self, limit: float) -> None:
+        # The call goes on, for what it has to say; nobody waits for it.
+        if self._call is not None:
+            self._late.add(self._call)
+            self._call = None
+        self._link.lost(StoreUnavailable(f"Redis did not answer within {limit * 1000:.0f} ms"))
+        self._abandon()
 
     def _abandon(self) -> None:
         now = self._clock()
@@ -217,58 +254,3 @@ class SharedLimiter:
             if handle is not None:
                 handle.cancel()
         self._soon = self._timer = None
-
-
-class _Alone:
-    """Decisions without the store."""
-
-    def __init__(
-        self,
-        on_failure: Literal["local", "open", "closed"],
-        link: Link,
-        leases: LeaseTable[Resume],
-        max_clients: int,
-    ) -> None:
-        self._on_failure = on_failure
-        self._link = link
-        self._leases = leases
-        self._max_clients = max_clients
-        self._tables: dict[str, BucketTable] = {}
-        self._replicas = link.replicas
-
-    def take(self, policy: RateLimitPolicy, client: str, now: float) -> Decision:
-        if self._on_failure == "open":
-            return Decision(True, float(policy.capacity), 0.0, 0.0)
-        if self._on_failure == "closed":
-            return REFUSED_UNSEEN
-        table = self._table(policy)
-        if client not in table:
-            known = self._leases.surrender(policy, client, now)
-            if known is not None:
-                pool, own = known
-                table.start(client, pool / self._replicas + own, now)
-        return table.take(client, now)
-
-    def peek(self, policy: RateLimitPolicy, client: str, now: float) -> Decision:
-        """What `take` would decide; of a bucket that has not begun, as if it were full."""
-        if self._on_failure != "local":
-            return self.take(policy, client, now)
-        return self._table(policy).peek(client, now)
-
-    def debt(self, policy: RateLimitPolicy, client: str, now: float) -> int:
-        """What the client spent here without the store, told once; the bucket is forgotten with it."""
-        table = self._tables.get(policy.name)
-        return table.forget(client, now) if table else 0
-
-    def _table(self, policy: RateLimitPolicy) -> BucketTable:
-        table = self._tables.get(policy.name)
-        if table is None or table.policy is not policy or self._replicas != self._link.replicas:
-            table = self._begin(policy)
-        return table
-
-    def _begin(self, policy: RateLimitPolicy) -> BucketTable:
-        if self._replicas != self._link.replicas:
-            self._tables.clear()
-            self._replicas = self._link.replicas
-        table = self._tables[policy.name] = BucketTable(policy, 1.0 / self._replicas, self._max_clients)
-        return table

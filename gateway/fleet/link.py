@@ -1,7 +1,15 @@
 """Whether the store answers: one flag that everything on the request path reads instead of finding out by itself.
 
-Up means that the last exchange worked. Whoever meets `StoreUnavailable` says `lost`, and from then on nobody asks the
-store anything; only the sync loop tries to reach it, and says `back`. Each change is logged once.
+Up means that the last exchange worked. Whoever meets `StoreUnavailable`, or an answer that is late, says `lost`, and
+from then on nobody asks the store anything; only the sync loop tries to reach it, and says `back` for each good answer.
+Each change is logged once.
+
+A store that comes and goes several times a second would change the way of deciding as often. So a link that is lost
+within `STEADY` seconds of its return needs twice as many good answers in a row as the last time before it is up again,
+at most `MOST_ANSWERS`; one that was steady needs one.
+
+While the gateway starts it waits for the first answer instead of working without the store, so `lost` is no news until
+`started` is said.
 """
 
 import logging
@@ -12,6 +20,9 @@ from gateway.store.port import StoreUnavailable
 
 logger = logging.getLogger("gateway.fleet")
 
+STEADY = 5.0
+MOST_ANSWERS = 6  # one every 60 ms: the return is noticed well within a second
+
 
 def _nobody() -> None:
     """Nobody to wake."""
@@ -21,42 +32,82 @@ class Link:
     """`up` is False until the first exchange has worked. `replicas` (≥ 1) is the number of live ones last seen.
 
     `since` is the instant of `clock` at which `up` last changed, `last_error` the text of the last failure, and
-    `losses` counts how often the link went from up to down. `wake` makes the sync loop look at once; the loop sets it.
+    `losses` counts how often the link went from up to down. `wake` makes the sync loop look at once, which sets it;
+    `returned` is called when the link comes up, and the limiter sets it.
     """
 
-    __slots__ = ("_clock", "_told", "last_error", "losses", "replicas", "since", "up", "wake")
+    __slots__ = (
+        "_answers",
+        "_clock",
+        "_needed",
+        "_told",
+        "last_error",
+        "losses",
+        "replicas",
+        "returned",
+        "since",
+        "starting",
+        "up",
+        "wake",
+    )
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, starting: bool = False) -> None:
         self.up = False
         self.replicas = 1
         self.since = clock()
         self.last_error: str | None = None
         self.losses = 0
+        self.starting = starting
         self.wake: Callable[[], None] = _nobody
+        self.returned: Callable[[], None] = _nobody
         self._clock = clock
+        self._answers = 0
+        self._needed = 1
         self._told = False
 
     def __repr__(self) -> str:
         return f"Link(up={self.up}, replicas={self.replicas})"
 
+    @property
+    def joined(self) -> bool:
+        """Whether it was ever up."""
+        return self.up or self.losses > 0
+
+    def started(self, waited: float) -> None:
+        """The gateway begins to work now, after it has waited that many seconds for the store."""
+        self.starting = False
+        if not self.up:
+            self._tell(f"no answer within {waited:.1f} s of the start ({self.last_error or 'nothing was said'})")
+
     def lost(self, cause: StoreUnavailable) -> None:
-        """The store did not answer. May be said many times."""
+        """The store did not answer, or not in time. May be said many times."""
         self.last_error = str(cause)
+        self._answers = 0
         if self.up:
+            now = self._clock()
+            self._needed = min(2 * self._needed, MOST_ANSWERS) if now - self.since < STEADY and self.losses else 1
             self.up = False
             self.losses += 1
-            self.since = self._clock()
+            self.since = now
             self.wake()
-        if not self._told:
-            self._told = True
-            logger.warning("Redis lost: %s; every replica goes on by itself", cause, extra={"event": "redis_lost"})
+        if not self.starting:
+            self._tell(str(cause))
 
     def back(self, replicas: int) -> None:
-        """The store answers, and knows of that many replicas."""
+        """The store answers in time, and knows of that many replicas."""
         self.replicas = max(1, replicas)
         if not self.up:
+            self._answers += 1
+            if self._answers < self._needed:
+                return
             self.up = True
             self.since = self._clock()
+            self.returned()
         if self._told:
             self._told = False
             logger.info("Redis is back, %d live replicas", self.replicas, extra={"event": "redis_back"})
+
+    def _tell(self, cause: str) -> None:
+        if not self._told:
+            self._told = True
+            logger.warning("Redis lost: %s; every replica goes on by itself", cause, extra={"event": "redis_lost"})

@@ -6,7 +6,10 @@ circuits that have failures to tell, that are not closed, or that were not read 
 version has changed, another one follows at once that reads them all. So a trip is acted on elsewhere within the time to
 confirm it (see gateway/store/memory_circuits.py) or one interval, whichever is longer, plus a round trip or two.
 
-While the link is down there is one attempt every `RECONNECT` seconds.
+While the link is down there is one attempt every `RECONNECT` seconds, and one every `interval` as long as it succeeds.
+An answer that is late (see `Store.time_limit`) counts as none: the link is lost when it is due, nothing that it says is
+applied, and another exchange follows it at once. Only the very first answer may take as long as it wants: it has opened
+the connection.
 
 The loop must not die and must not run twice: an exchange that raises something unforeseen counts as a lost link and is
 logged with its traceback, once until it works again.
@@ -17,9 +20,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from gateway.fleet.link import Link
+from gateway.store.alarm import Alarm
 from gateway.store.port import CircuitReport, CircuitSnapshot, StoreUnavailable, SyncAnswer
 
 logger = logging.getLogger("gateway.fleet")
@@ -29,6 +34,9 @@ SHORTEST = 0.005
 
 
 class SyncStore(Protocol):
+    @property
+    def time_limit(self) -> float: ...
+
     async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer: ...
 
 
@@ -79,11 +87,18 @@ class FleetSync:
         self._version = -1
         self._everything = True
         self._bewildered = False
+        self._joined = asyncio.Event()
 
     def start(self) -> None:
         if self._task is None:
             self._link.wake = self._wake.set
             self._task = asyncio.get_running_loop().create_task(self._run(), name="fleet-sync")
+
+    async def joined(self, within: float) -> None:
+        """Wait for the first good answer, for that many seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._joined.wait()
 
     async def stop(self) -> None:
         """End the loop, an exchange under way included."""
@@ -112,10 +127,18 @@ class FleetSync:
     async def _exchange(self) -> float:
         """One exchange; seconds to the next."""
         link, circuits = self._link, self._circuits
+        sent_at = self._clock()
+        limit = self._store.time_limit
+        late = StoreUnavailable(f"Redis did not answer within {limit * 1000:.0f} ms")
+        alarm = Alarm(asyncio.get_running_loop(), limit, partial(link.lost, late)) if link.up else None
         try:
-            reports = circuits.reports(self._clock(), self._everything or not link.up)
+            reports = circuits.reports(sent_at, self._everything or not link.up)
             answer = await self._store.sync(reports)
             now = self._clock()
+            if alarm.rang if alarm is not None else link.joined and now - sent_at > limit:
+                link.lost(late)
+                self._everything = True
+                return SHORTEST
             for report, snapshot in zip(reports, answer.circuits, strict=True):
                 circuits.apply(report, snapshot, answer.epoch, now)
             if self._followed is not None:
@@ -130,10 +153,14 @@ class FleetSync:
                 logger.exception("The exchange with the fleet failed")
             link.lost(StoreUnavailable(f"the exchange failed ({type(exc).__name__})"))
             return RECONNECT
+        finally:
+            if alarm is not None:
+                alarm.cancel()
         self._bewildered = False
         self._everything = answer.version != self._version
         self._version = answer.version
         link.back(answer.replicas)
+        self._joined.set()
         if self._everything:
             return 0.0
         return max(SHORTEST, min(self._interval, circuits.next_look(now)))

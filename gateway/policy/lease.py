@@ -16,6 +16,11 @@ most capacity + refill_rate · t: a lease spent all at once is part of the Φ th
   ask without a new lease gives up the tokens before it is sent.
 - *The answer is lost after the store acted.* The new lease is booked and nobody knows: it lapses. The old tokens that
   were spent before the loss was noticed are covered by that booking; the rest is forfeited.
+- *The answer is late.* The requests were decided without it (`abandon`) and what was admitted is owed. `settle_late`
+  takes the tokens that the store had granted to them off that, and keeps the new lease until it ends.
+- *The store was away and this replica admitted requests by itself.* They are a debt (`owe`), told with the next ask and
+  kept until an answer confirms it. Debts have ids, so one that is told twice counts once. The store lets a bucket owe,
+  at most its capacity; nobody is admitted until that has been refilled.
 - *A message is delayed and overtaken*, for example in the buffer of a store that was stopped. Leases have ids; the
   store ends a lease only for an ask that names it, so an old message gives back nothing twice. What it takes is lost.
 - *Answers out of order.* There is at most one ask under way for a bucket; an answer to any other is ignored.
@@ -95,7 +100,10 @@ class Grant(Protocol):
 class Account(Generic[W]):
     """One client's bucket as this replica knows it, and the requests that wait for it.
 
-    `tokens` of lease `lease_id` may be spent until `lease_end`. `pool` is what the bucket held besides at `pool_at`.
+    `tokens` of lease `lease_id` may be spent until `lease_end`. `pool` is what the bucket held besides at `pool_at`,
+    and `owes` what it lacked to nothing. `debt` tokens were spent here without the store and are to be told;
+    `debt_sent`, with the id `debt_id`, were told and are not confirmed; `credit` were granted to requests that had been
+    decided already.
     Known to be empty until `ask_at`; the next token comes at `token_at`. `demand` requests arrived since `since`, and
     `steady` per LEASE_TIME before that.
     """
@@ -104,12 +112,17 @@ class Account(Generic[W]):
         "ask_at",
         "book",
         "client",
+        "credit",
+        "debt",
+        "debt_id",
+        "debt_sent",
         "demand",
         "holdable",
         "lease",
         "lease_end",
         "lease_id",
         "low",
+        "owes",
         "pool",
         "pool_at",
         "renew_at",
@@ -145,6 +158,8 @@ class Account(Generic[W]):
         self.holdable = 0
         self.turn = 0
         self.want = self.lease = self.unspent = self.reported = 0
+        self.owes = 0.0
+        self.debt = self.debt_sent = self.debt_id = self.credit = 0
 
     def __repr__(self) -> str:
         waiting = len(self.waiting or ())
@@ -175,7 +190,7 @@ class Book(Generic[W]):
         idle = now - account.pool_at
         if idle >= policy.max_ttl:
             return policy.capacity
-        return min(policy.capacity, account.pool + idle * policy.refill_rate)
+        return min(policy.capacity, account.pool - account.owes + idle * policy.refill_rate)
 
 
 class LeaseTable(Generic[W]):
@@ -193,6 +208,7 @@ class LeaseTable(Generic[W]):
         self._books: dict[str, Book[W]] = {}
         self._line: deque[Account[W]] = deque()
         self._busy: dict[Account[W], None] = {}
+        self._debtors: dict[Account[W], None] = {}
         self._timers: list[tuple[float, int, Account[W]]] = []
         self._turn = 0
 
@@ -260,7 +276,8 @@ class LeaseTable(Generic[W]):
         return None
 
     def next_asks(self, now: float, limit: int) -> list[Account[W]]:
-        """Take up to `limit` accounts out of the line; send for each its `want`, `lease`, `unspent`, `lease_id`.
+        """Take up to `limit` accounts out of the line; send for each its `want`, `lease`, `unspent`, `lease_id`, and
+        `debt_sent` with `debt_id`.
 
         Their answers go to `settle`, in one list with these and in the same order.
         """
@@ -274,7 +291,8 @@ class LeaseTable(Generic[W]):
             want = len(waiting) if waiting else 0
             live = account.tokens > 0 and now < account.lease_end
             lease = max(0, self._worth(account, now) - account.tokens) if want or live or now < account.lease_end else 0
-            if not (want or lease) and (live or not account.lease_id):
+            owing = account.debt or account.debt_sent
+            if not (want or lease or owing) and (live or not account.lease_id):
                 self._rest(account)
                 continue
             account.want, account.lease, account.unspent = want, lease, account.tokens
@@ -285,6 +303,8 @@ class LeaseTable(Generic[W]):
             account.state = State.ASKING
             self._turn += 1
             account.turn = self._turn
+            if owing and not account.debt_sent:
+                account.debt_sent, account.debt, account.debt_id = account.debt, 0, self._turn
             asks.append(account)
         return asks
 
@@ -301,6 +321,44 @@ class LeaseTable(Generic[W]):
                 self._settle(account, grant, sent_at, now, decided)
         return decided
 
+    def settle_late(
+        self, asks: Iterable[tuple[Account[W], int]], grants: Sequence[Grant], sent_at: float, now: float
+    ) -> None:
+        """Take answers that came after `abandon`: nobody waits for them, but the store has done what they say."""
+        for (account, turn), grant in zip(asks, grants, strict=True):
+            if account.debt_sent and turn >= account.debt_id:
+                self._told(account)
+            # What the requests that waited have got without the store need not be told as far as the store granted it.
+            covered = min(account.debt, grant.granted)
+            account.debt -= covered
+            account.credit += grant.granted - covered
+            if account.state is not _IDLE or account.turn != turn:
+                continue
+            account.pool, account.owes, account.pool_at = max(0.0, grant.remaining), max(0.0, -grant.remaining), now
+            if grant.leased:
+                account.tokens = max(0, grant.leased - account.reported)
+                account.lease_id = grant.lease_id
+                account.lease_end = sent_at + grant.lease_time
+                account.low, account.renew_at = -1, inf
+                self._at(max(now, account.lease_end), account)
+
+    def owe(self, policy: RateLimitPolicy, client: str, spent: int, now: float) -> None:
+        """That many requests of the client were admitted without the store, which is to be told."""
+        account = self._account(policy, client, now)
+        spent -= min(spent, account.credit)
+        account.credit = 0
+        if spent:
+            account.debt += spent
+            self._debtors[account] = None
+            if account.state is _IDLE:
+                self._queue(account)
+
+    def remind(self) -> None:
+        """The store is back: put in line who owes it something that it may not know of."""
+        for account in self._debtors:
+            if account.state is _IDLE:
+                self._queue(account)
+
     def wake(self, now: float) -> None:
         """Put in line what is due: requests that waited for other replicas' leases, and leases to give back."""
         timers = self._timers
@@ -316,6 +374,7 @@ class LeaseTable(Generic[W]):
         left: list[tuple[RateLimitPolicy, str, W]] = []
         for account in self._busy:
             if account.state is State.ASKING:
+                account.reported -= account.tokens  # what was spent meanwhile; `settle_late` wants to know
                 account.tokens = account.lease_id = 0
             left.extend((account.policy, account.client, waiter) for waiter in account.waiting or ())
             account.state = _IDLE
@@ -333,17 +392,17 @@ class LeaseTable(Generic[W]):
                 if account.lease_id and account.state is _IDLE:
                     self._queue(account)
 
-    def surrender(self, policy: RateLimitPolicy, client: str, now: float) -> tuple[float, int] | None:
-        """What this replica knows to be left of a bucket: in the pool, and in its own lease, which is void from now on.
-
-        None when it knows nothing.
+    def surrender(self, policy: RateLimitPolicy, client: str, now: float) -> tuple[float, int, int] | None:
+        """What this replica knows of a bucket: what is left in the pool (below zero: owed), and in its own lease, which
+        is void from now on; and what it owes the pool for certain or perhaps. None when it knows nothing.
         """
         book = self._books.get(policy.name)
         account = book.accounts.get(client) if book else None
         if book is None or account is None:
             return None
         tokens, account.tokens = account.tokens, 0
-        return max(0.0, book.level(account, now)), tokens if now < account.lease_end else 0
+        own = tokens if now < account.lease_end else 0
+        return book.level(account, now), own, account.debt + account.debt_sent
 
     def _settle(
         self, account: Account[W], grant: Grant, sent_at: float, now: float, decided: list[tuple[W, Decision]]
@@ -356,7 +415,11 @@ class LeaseTable(Generic[W]):
             account.low = grant.leased // 2
             account.renew_at = sent_at + RENEW_AT * grant.lease_time
             self._at(account.lease_end, account)
-        pool = account.pool = grant.remaining
+        if account.debt_sent:
+            self._told(account)
+        account.credit = 0
+        pool = account.pool = max(0.0, grant.remaining)
+        account.owes = max(0.0, -grant.remaining)
         account.pool_at = now
         account.ask_at = 0.0
 
@@ -423,6 +486,13 @@ class LeaseTable(Generic[W]):
         account.state = _IDLE
         account.waiting = None
         self._busy.pop(account, None)
+        if account.debt:
+            self._queue(account)
+
+    def _told(self, account: Account[W]) -> None:
+        account.debt_sent = 0
+        if not account.debt:
+            self._debtors.pop(account, None)
 
     def _at(self, when: float, account: Account[W]) -> None:
         self._turn += 1
@@ -457,5 +527,7 @@ def _forgettable(account: Account[W], now: float) -> bool:
         and now >= account.lease_end
         and now >= account.ask_at
         and not account.lease_id
+        and not account.debt
+        and not account.debt_sent
         and account.book.level(account, now) >= account.policy.capacity
     )

@@ -13,6 +13,7 @@ Left out on purpose: costs other than one token, and sharing between replicas (s
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from typing import NamedTuple
 
 
@@ -60,14 +61,15 @@ def time_to_gain(policy: RateLimitPolicy, tokens: float) -> float:
 
 
 class Bucket:
-    """`tokens` at the instant `at`; `spent` tokens were taken of it since it began."""
+    """`tokens` at the instant `at`; `spent` were taken of it since it `began`, beyond what was paid for already."""
 
-    __slots__ = ("at", "spent", "tokens")
+    __slots__ = ("at", "began", "spent", "tokens")
 
-    def __init__(self, tokens: float, at: float) -> None:
+    def __init__(self, tokens: float, at: float, paid: int = 0) -> None:
         self.tokens = tokens
         self.at = at
-        self.spent = 0
+        self.began = at
+        self.spent = -paid
 
 
 class BucketTable:
@@ -85,8 +87,7 @@ class BucketTable:
 
     def __init__(self, policy: RateLimitPolicy, share: float = 1.0, max_clients: int = 100_000) -> None:
         self.policy = policy
-        self._capacity = max(1.0, policy.capacity * share)
-        self._rate = policy.refill_rate * share
+        self.scale(share)
         self._ttl = policy.max_ttl
         self._max_clients = max(1, max_clients)
         # Not a plain dict: finding its first entry costs time in proportion to those removed before it.
@@ -97,6 +98,11 @@ class BucketTable:
 
     def __contains__(self, client: str) -> bool:
         return client in self._buckets
+
+    def scale(self, share: float) -> None:
+        """Change the share; buckets keep what is in them, up to what they hold now."""
+        self._capacity = max(1.0, self.policy.capacity * share)
+        self._rate = self.policy.refill_rate * share
 
     def take(self, client: str, now: float) -> Decision:
         """HOT. Take one token from the client's bucket; `now` never goes backwards."""
@@ -126,19 +132,28 @@ class BucketTable:
             tokens -= 1.0
         return Decision(allowed, tokens, 0.0 if allowed else self._wait(1.0 - tokens), self._wait(capacity - tokens))
 
-    def start(self, client: str, tokens: float, now: float) -> Bucket:
-        """Begin the client's bucket anew with `tokens`, at most its capacity."""
+    def start(self, client: str, tokens: float, now: float, paid: int = 0) -> Bucket:
+        """Begin the client's bucket anew with `tokens`, at most its capacity; `paid` of them are no debt when spent."""
         self._evict(now)
-        bucket = self._buckets[client] = Bucket(min(tokens, self._capacity), now)
+        bucket = self._buckets[client] = Bucket(min(tokens, self._capacity), now, paid)
         return bucket
 
     def forget(self, client: str, now: float) -> int:
-        """Drop the client's bucket. Returns how many tokens were taken of it since it began, unless that was so long
-        ago that no bucket of the policy can still feel it."""
+        """Drop the client's bucket, and return what the bucket that this is a share of has to be charged with: the
+        tokens taken since it began. If it began so long ago that a bucket has filled up since, what counts is what this
+        one still lacks: more than that has flowed in for this share meanwhile, and the whole did not have the room."""
         bucket = self._buckets.pop(client, None)
-        if bucket is None or now - bucket.at >= time_to_gain(self.policy, self.policy.capacity):
+        if bucket is None or bucket.spent <= 0:
             return 0
-        return bucket.spent
+        if now - bucket.began < time_to_gain(self.policy, self.policy.capacity):
+            return bucket.spent
+        idle = now - bucket.at
+        lacks = 0.0 if idle >= self._ttl else self._capacity - bucket.tokens - idle * self._rate
+        return max(0, min(bucket.spent, ceil(lacks)))
+
+    def first(self) -> str | None:
+        """The client not looked at for longest."""
+        return next(iter(self._buckets), None)
 
     def _wait(self, tokens: float) -> float:
         # time_to_gain, for this table's share of the policy

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.config.model import SheddingConfig
-from gateway.fleet.limiter import REFUSED_UNSEEN, Limiter
+from gateway.fleet.alone import REFUSED_UNSEEN
+from gateway.fleet.limiter import Limiter
 from gateway.policy.limit import ConcurrencyLimit, Waiter
 from gateway.policy.token_bucket import EXEMPT, Decision, RateLimitPolicy
 from gateway.proxy.refusal import Refusal, Refusals, jittered

@@ -11,7 +11,8 @@ from typing import Any
 
 from gateway import names
 from gateway.config.model import SheddingConfig
-from gateway.fleet.limiter import REFUSED_UNSEEN, Limiter
+from gateway.fleet.alone import REFUSED_UNSEEN
+from gateway.fleet.limiter import Limiter
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.retry import IDEMPOTENT_METHODS

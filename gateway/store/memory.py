@@ -35,6 +35,8 @@ class MemoryStore:
         self._buckets = shared.buckets
         self._circuits = MemoryCircuits(shared.circuits, replica)
 
+    time_limit = 0.05
+
     async def take(self, asks: Sequence[Ask]) -> Sequence[Grant]:
         return self._buckets.take(self._replica, asks)
 

@@ -1,7 +1,8 @@
 """Shared token buckets in this process: the reference for `lua/take.lua`, which does the same step by step.
 
 For each bucket, in this order: refill up to capacity less what is leased (a lease that lapsed since counts as spent,
-and as held until it lapsed); take off `debt`; end the asker's own lease and give back `unspent`; grant the waiting
+and as held until it lapsed); take off `debt`, unless it was told
+before; end the asker's own lease and give back `unspent`; grant the waiting
 requests; lease. The docstring of `gateway.policy.lease` says why this never admits too much. Refill comes before the
 giving back: otherwise a lease spent in its last instant would already have been refilled.
 """
@@ -29,11 +30,13 @@ class Lease:
 
 @dataclass(slots=True)
 class SharedBucket:
-    """`tokens` at the instant `at`, and the booked leases in the order of their booking."""
+    """`tokens` at the instant `at`, the booked leases in the order of their booking, and for each replica the id of the
+    last debt that it told."""
 
     tokens: float
     at: float
     leases: list[Lease] = field(default_factory=list)
+    told: dict[str, int] = field(default_factory=dict)
 
     def advance(self, policy: RateLimitPolicy, now: float) -> None:
         """Bring the bucket to `now`."""
@@ -80,12 +83,13 @@ class MemoryBuckets:
         self._forget(now)
         known = self._buckets.get((policy.name, ask.client))
         idle = known[1] if known else SharedBucket(policy.capacity, now)
-        bucket = SharedBucket(idle.tokens, idle.at, idle.leases[:])
+        bucket = SharedBucket(idle.tokens, idle.at, idle.leases[:], idle.told.copy())
         bucket.advance(policy, now)
 
         tokens = bucket.tokens
-        if ask.debt:
-            tokens = max(min(tokens, 0.0), tokens - ask.debt)
+        if ask.debt and bucket.told.get(replica, 0) < ask.debt_id:
+            tokens = max(min(tokens, -policy.capacity), tokens - ask.debt)
+            bucket.told[replica] = ask.debt_id
         own = next((lease for lease in bucket.leases if lease.replica == replica), None)
         back = 0
         if own is not None and own.id == ask.lease_id:
@@ -116,7 +120,7 @@ class MemoryBuckets:
             leased=leased,
             lease_id=lease_id,
             lease_time=LEASE_TIME,
-            remaining=max(0.0, tokens),
+            remaining=tokens,
             retry_after=time_to_gain(policy, 1.0 - tokens),
             reset_after=time_to_gain(policy, policy.capacity - tokens),
             held_elsewhere=sum(lease.amount for lease in held),

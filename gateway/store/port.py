@@ -1,8 +1,10 @@
 """The store port: what replicas share, in the words of the domain.
 
-Every method answers within the store's own time limit or raises `StoreUnavailable`; nothing else comes out. The store
-owns the clock of what it keeps (Redis `TIME`, or the injected clock of the memory store), so that replicas whose
-clocks differ agree. Amounts of time that cross the port are durations in seconds, never instants.
+Every method answers within the store's own time limit or raises `StoreUnavailable`; nothing else comes out. Only `take`
+and `sync` may answer late, up to about a second: who calls them goes on without the answer when `time_limit` has
+passed, and still wants to know what the store did. The store owns the clock of what it keeps (Redis `TIME`, or the
+injected clock of the memory store), so that replicas whose clocks differ agree. Amounts of time that cross the port are
+durations in seconds, never instants.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,8 @@ class Ask(NamedTuple):
     least `unspent` and at most `unspent + lease` tokens taken in its place. When the store knows another lease of this
     replica, the message was overtaken by a later one or an answer was lost: that lease stands, and nothing is given
     back or leased. `debt` tokens were spent by this replica on its own while the store was away; they are taken off
-    what the bucket holds, down to nothing.
+    what the bucket holds, which may leave it owing as much as its capacity. `debt_id` is greater for each debt of a
+    replica; one that was told already is not taken off again, so a debt whose answer was lost may be told again.
     """
 
     policy: RateLimitPolicy
@@ -36,15 +39,16 @@ class Ask(NamedTuple):
     unspent: int = 0
     lease_id: int = 0
     debt: int = 0
+    debt_id: int = 0
 
 
 class Grant(NamedTuple):
     """The answer to an `Ask`, in the same order.
 
-    `granted` of the `want` requests go through. `leased` tokens may be spent by this replica for the next
-    `lease_time` seconds, counted from before the ask was sent; `lease_id` names that lease (0: none). `remaining` is
-    what the bucket holds besides; `retry_after` and `reset_after` as in `Decision`. `held_elsewhere` tokens are leased
-    to other replicas, and what is unspent of them comes back within about `held_time` seconds.
+    `granted` of the `want` requests go through. `leased` tokens may be spent by this replica for the next `lease_time`
+    seconds, counted from before the ask was sent; `lease_id` names that lease (0: none). `remaining` is what the
+    bucket holds besides, below zero if it owes; `retry_after` and `reset_after` as in `Decision`. `held_elsewhere`
+    tokens are leased to other replicas, and what is unspent of them comes back within about `held_time` seconds.
     """
 
     granted: int
@@ -155,6 +159,11 @@ class EndpointStore(Protocol):
 
 
 class Store(EndpointStore, Protocol):
+    @property
+    def time_limit(self) -> float:
+        """Seconds after which an answer is late. Follows what the store usually takes."""
+        ...
+
     async def take(self, asks: Sequence[Ask]) -> Sequence[Grant]:
         """Serve many buckets in one exchange with the store."""
         ...

@@ -34,6 +34,10 @@ class RedisStore:
         self._circuits = RedisCircuits(self._client, config.key_prefix, replica)
         self._endpoints = RedisEndpoints(self._client, config.key_prefix)
 
+    @property
+    def time_limit(self) -> float:
+        return self._client.time_limit
+
     async def take(self, asks: Sequence[Ask]) -> Sequence[Grant]:
         return await self._buckets.take(asks)
 

@@ -35,10 +35,12 @@ class RedisBuckets:
         """See `Store.take`."""
         if self._client.clustered:
             calls = [((self._key(ask),), (*self._head, _packed((ask,)))) for ask in asks]
-            answer = [field for fields in await self._client.run_many(self._script, calls) for field in fields]
+            answer = [
+                field for fields in await self._client.run_many(self._script, calls, patient=True) for field in fields
+            ]
         else:
             answer = await self._client.run(
-                self._script, [self._key(ask) for ask in asks], (*self._head, _packed(asks))
+                self._script, [self._key(ask) for ask in asks], (*self._head, _packed(asks)), patient=True
             )
         if not isinstance(answer, list) or len(answer) != FIELDS * len(asks):
             raise StoreUnavailable("Redis answered something else than asked")
@@ -51,10 +53,10 @@ class RedisBuckets:
 
 
 def _packed(asks: Sequence[Ask]) -> bytes:
-    # One argument instead of eight for each ask: encoding each costs redis-py more than everything else done for it.
+    # One argument instead of nine for each ask: encoding each costs redis-py more than everything else done for it.
     numbers: list[float] = []
-    for policy, _, want, lease, unspent, lease_id, debt in asks:
-        numbers += (policy.capacity, policy.refill_rate, policy.max_ttl, want, lease, unspent, lease_id, debt)
+    for policy, _, want, lease, unspent, lease_id, debt, debt_id in asks:
+        numbers += (policy.capacity, policy.refill_rate, policy.max_ttl, want, lease, unspent, lease_id, debt, debt_id)
     return struct.pack(f">{len(numbers)}d", *numbers)
 
 

@@ -43,6 +43,11 @@ class RedisCircuits:
         name = f"{self._prefix}:circuit-breaker"
         return name if upstream == DEFAULT_UPSTREAM else f"{name}:{upstream}"
 
+    @property
+    def time_limit(self) -> float:
+        """See `Store.time_limit`."""
+        return self._client.time_limit
+
     async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer:
         calls: list[tuple[Sequence[str], Sequence[Arg]]] = [((self._replicas_key,), ("beat", self._replica, 0))]
         calls += [((self.key(report.upstream),), self._arguments(report)) for report in reports]
@@ -53,9 +58,9 @@ class RedisCircuits:
             calls.append(((self.key(upstream),), ("settle", token, 0, Outcome.IGNORED.value, 0, 0, 120)))
         if len(calls) == 1:
             # Most exchanges of an idle replica, and much cheaper than a pipeline of one.
-            replicas, version, epoch = await self._client.run(self._script, *calls[0])
+            replicas, version, epoch = await self._client.run(self._script, *calls[0], patient=True)
             return SyncAnswer(int(replicas), (), int(version), int(epoch))
-        (replicas, version, epoch), *answers = await self._client.run_many(self._script, calls)
+        (replicas, version, epoch), *answers = await self._client.run_many(self._script, calls, patient=True)
         del self._unanswered[: len(given_back)], answers[len(reports) :]
         await self._announce(any(answer[6] for answer in answers))
         snapshots = tuple(_snapshot(report.upstream, answer) for report, answer in zip(reports, answers, strict=True))

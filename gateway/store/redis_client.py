@@ -1,10 +1,13 @@
-"""Redis, bounded and translated: a call ends in about `config.timeout` seconds, with an answer or `StoreUnavailable`.
+"""Redis, bounded and translated: a call ends within its time limit, with an answer or `StoreUnavailable`.
 
-Two bounds, for two different things. A *call* (waiting for a connection, sending, the reply) has `config.timeout`.
-*Opening* (DNS, connecting, TLS, authentication, finding the master, reading the cluster's topology) may take longer
-than one call, so it is a task of its own: one at a time, up to `OPENING_TIMEOUT`; calls wait for it within their own
-bound and give up without ending it. Were opening part of the call, a server that needs 60 ms to come up would never be
-reached with a bound of 50 ms.
+Three bounds, for three different things. A *call* (waiting for a connection, sending, the reply) has `time_limit`,
+which follows what Redis usually takes, between `config.timeout` and `config.timeout_max` (see
+`gateway.policy.time_limit`). A *patient* call has `PATIENCE`: its caller goes on without the answer after `time_limit`,
+but what the answer says is worth having later, and ending the call would cost the connection. *Opening* (DNS,
+connecting, TLS, authentication, finding the master, reading the cluster's topology) may take longer than one call, so
+it is a task of its own: one at a time, up to `OPENING_TIMEOUT`; calls wait for it within their own bound and give up
+without ending it. Were opening part of the call, a server that needs 60 ms to come up would never be reached with a
+bound of 50 ms.
 
 After any failure the client is thrown away with all its connections and the next call opens a new one: a connection to
 a demoted master answers READONLY for ever, and redis-py's cluster pipelines never re-read the topology by themselves.
@@ -37,16 +40,18 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.config.model import RedisConfig
+from gateway.policy.time_limit import TimeLimit
+from gateway.store.alarm import Alarm
 from gateway.store.port import StoreUnavailable
 
 Key = bytes | str
 Arg = bytes | str | int | float
 T = TypeVar("T")
 
+PATIENCE = 1.0  # a store that has said nothing for so long is asked anew
 MAX_CONNECTIONS = 32  # calls beyond it wait for a connection, within their own bound
 OPENING_TIMEOUT = 1.0  # a server that comes back is noticed within a second
 CLOSING_TIMEOUT = 1.0
-STALL = 0.005  # a timer this late was held up by its own process
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class RedisClient:
     def __init__(self, config: RedisConfig, observe: Callable[[str, float], None] = ignore) -> None:
         self._config = config
         self._observe = observe
+        self._limit = TimeLimit(config.timeout, config.timeout_max)
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._sentinel: Sentinel | None = None
         self._redis: Redis | RedisCluster | None = None
@@ -98,7 +104,12 @@ class RedisClient:
         """Whether the keys of one call must share a slot."""
         return self._config.mode == "cluster"
 
-    async def run(self, script: Script, keys: Sequence[Key], args: Sequence[Arg]) -> Any:
+    @property
+    def time_limit(self) -> float:
+        """Seconds after which an answer is late."""
+        return self._limit.seconds
+
+    async def run(self, script: Script, keys: Sequence[Key], args: Sequence[Arg], *, patient: bool = False) -> Any:
         """Run a script (EVALSHA, EVAL once where the server does not know it). Raises only `StoreUnavailable`.
 
         On a cluster the keys must share a slot. A call that ended in `StoreUnavailable` may or may not have run, now or
@@ -111,9 +122,11 @@ class RedisClient:
             except NoScriptError:
                 return await redis.eval(script.text, len(keys), *keys, *args)
 
-        return await self._bounded(script.name, call)
+        return await self._bounded(script.name, call, patient)
 
-    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[Key], Sequence[Arg]]]) -> list[Any]:
+    async def run_many(
+        self, script: Script, calls: Sequence[tuple[Sequence[Key], Sequence[Arg]]], *, patient: bool = False
+    ) -> list[Any]:
         """Run a script for several sets of keys in one round trip (a pipeline; on a cluster one for each node).
 
         Answers in order. One that fails fails them all, though the others may have run. Raises only `StoreUnavailable`.
@@ -139,7 +152,7 @@ class RedisClient:
                     raise answer
             return answers
 
-        return await self._bounded(script.name, call)
+        return await self._bounded(script.name, call, patient)
 
     async def close(self) -> None:
         """Close every connection. Calls under way and later ones fail."""
@@ -151,22 +164,27 @@ class RedisClient:
         while self._closing:
             await asyncio.wait(self._closing)
 
-    async def _bounded(self, name: str, call: Callable[[Redis | RedisCluster], Awaitable[T]]) -> T:
+    async def _bounded(self, name: str, call: Callable[[Redis | RedisCluster], Awaitable[T]], patient: bool) -> T:
         if self._closed:
             raise StoreUnavailable("the connection to Redis is closed")
+        bound = max(PATIENCE, self._limit.seconds) if patient else self._limit.seconds
         started = time.monotonic()
         redis: Redis | RedisCluster | None = None
         try:
-            async with _Bound(self._config.timeout):
-                if not self._open:
+            async with _Bound(bound):
+                was_open = self._open
+                if not was_open:
                     await self._opened()
                 redis = self._redis
                 assert redis is not None  # noqa: S101 - for the type checker: `_opened` returned
                 async with self._slots:
-                    return await call(redis)
+                    answer = await call(redis)
+                if was_open:
+                    self._limit.record(time.monotonic() - started)
+                return answer
         except TimeoutError as exc:
             self._lost(redis)
-            raise StoreUnavailable(f"Redis did not answer within {self._config.timeout * 1000:.0f} ms") from exc
+            raise StoreUnavailable(f"Redis did not answer within {bound * 1000:.0f} ms") from exc
         except Exception as exc:
             self._lost(redis)
             raise StoreUnavailable(_explain(exc)) from exc
@@ -199,6 +217,10 @@ class RedisClient:
                     await self._redis.initialize()
                 else:
                     await self._redis.ping()
+                    # Once more, connected now: what a call takes is known before the first one has to be in time.
+                    asked_at = time.monotonic()
+                    await self._redis.ping()
+                    self._limit.record(time.monotonic() - asked_at)
             except BaseException:
                 if self._sentinel is not None:
                     # redis-py asks them in order and would begin with the same dead one each time.
@@ -264,35 +286,25 @@ class RedisClient:
 
 
 class _Bound:
-    """`asyncio.timeout`, except that a loop that stood still makes up for it, once.
+    """`asyncio.timeout` with an `Alarm` as its clock."""
 
-    Timers run before what has arrived meanwhile is read. A busy process would take its own stall for Redis's.
-    """
-
-    __slots__ = ("_due", "_late", "_loop", "_scope", "_seconds", "_timer")
+    __slots__ = ("_alarm", "_loop", "_scope", "_seconds")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
         self._scope = asyncio.timeout(None)
-        self._late = False
 
     async def __aenter__(self) -> None:
         await self._scope.__aenter__()
-        self._due = self._loop.time() + self._seconds
-        self._timer = self._loop.call_at(self._due, self._expire)
+        self._alarm = Alarm(self._loop, self._seconds, self._expire)
 
     async def __aexit__(self, kind: Any, error: Any, tb: Any) -> None:
-        self._timer.cancel()
+        self._alarm.cancel()
         await self._scope.__aexit__(kind, error, tb)
 
     def _expire(self) -> None:
-        now = self._loop.time()
-        if now - self._due > STALL and not self._late:
-            self._late = True
-            self._timer = self._loop.call_at(now + min(now - self._due, self._seconds), self._expire)
-        else:
-            self._scope.reschedule(now)
+        self._scope.reschedule(self._loop.time())
 
 
 async def _shut(redis: Redis | RedisCluster, sentinel: Sentinel | None) -> None:

@@ -172,16 +172,38 @@ async def test_a_lease_blocks_the_refill_until_it_lapsed_and_not_longer(stores: 
     assert 155 <= grant.remaining < 157.5  # 158 had it flowed all the time
 
 
-async def test_debt_is_taken_off_down_to_nothing(stores: Stores) -> None:
-    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1, debt=4))
+async def test_a_bucket_owes_as_much_as_its_capacity_at_most(stores: Stores) -> None:
+    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1, debt=4, debt_id=1))
     assert grant.granted == 1
     assert grant.remaining == pytest.approx(5, abs=SLACK)
-    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1, debt=400))
+    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1, debt=7, debt_id=2))
     assert grant.granted == 0
-    assert grant.remaining == pytest.approx(0, abs=SLACK)
+    assert grant.remaining == pytest.approx(-2, abs=SLACK)
+    assert grant.retry_after == pytest.approx(30, abs=SLACK * 10)
+    (grant,) = await stores.take("b", Ask(TEN, CLIENT, 1, debt=400, debt_id=1))
+    assert grant.remaining == pytest.approx(-10, abs=SLACK)
+    await stores.advance(105)
+    (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1))
+    assert grant.granted == 0
     await stores.advance(10)
     (grant,) = await stores.take("a", Ask(TEN, CLIENT, 1))
     assert grant.granted == 1
+
+
+async def test_a_debt_that_is_told_twice_counts_once_for_each_replica(stores: Stores) -> None:
+    for replica, remaining in (("a", 96), ("a", 96), ("b", 92), ("b", 92), ("a", 92)):
+        (grant,) = await stores.take(replica, Ask(HUNDRED, CLIENT, 0, debt=4, debt_id=7))
+        assert grant.remaining == pytest.approx(remaining, abs=SLACK)
+    (grant,) = await stores.take("a", Ask(HUNDRED, CLIENT, 2, lease=3, debt=1, debt_id=8))
+    assert (grant.granted, grant.leased) == (2, 3)
+    assert grant.remaining == pytest.approx(86, abs=SLACK)
+
+
+async def test_a_debt_is_remembered_beside_a_lease(stores: Stores) -> None:
+    (lease,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, lease=6, debt=10, debt_id=1))
+    assert lease.leased == 6
+    (grant,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, unspent=6, lease_id=lease.lease_id, debt=10, debt_id=1))
+    assert grant.remaining == pytest.approx(90, abs=SLACK)
 
 
 async def test_a_full_bucket_is_forgotten(stores: Stores) -> None:

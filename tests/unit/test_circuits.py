@@ -43,6 +43,8 @@ class Time:
 class Cable(MemoryCircuits):
     """The memory store at the end of a cable that can be pulled, or can answer late."""
 
+    time_limit = 2.0
+
     def __init__(self, table: CircuitTable, replica: str) -> None:
         super().__init__(table, replica)
         self.error: Exception | None = None
@@ -766,6 +768,50 @@ class TestLink:
             (logging.INFO, "Redis is back"),
         ]
 
+    def test_one_that_comes_and_goes_needs_more_good_answers_each_time(self, clock: Time) -> None:
+        link = Link(clock)
+        link.back(1)
+        needed = []
+        for _ in range(5):
+            clock.now += 1.0
+            link.lost(StoreUnavailable("no answer"))
+            answers = 0
+            while not link.up:
+                link.back(1)
+                answers += 1
+            needed.append(answers)
+        assert needed == [1, 2, 4, 6, 6]
+        link.lost(StoreUnavailable("no answer"))
+        for _ in range(5):
+            link.back(1)
+        link.lost(StoreUnavailable("late"))  # they count in a row
+        for _ in range(5):
+            link.back(1)
+        assert repr(link) == "Link(up=False, replicas=1)"
+        link.back(1)
+        assert repr(link) == "Link(up=True, replicas=1)"
+        clock.now += 10.0
+        link.lost(StoreUnavailable("no answer"))
+        link.back(1)
+        assert link.up
+
+    def test_while_the_gateway_starts_nothing_is_news(self, clock: Time, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "gateway.fleet")
+        link = Link(clock, starting=True)
+        link.lost(StoreUnavailable("not yet"))
+        link.back(2)
+        link.started(0.4)
+        assert (link.up, caplog.records) == (True, [])
+
+    def test_one_not_reached_at_the_start_is_told_once(self, clock: Time, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "gateway.fleet")
+        link = Link(clock, starting=True)
+        link.lost(StoreUnavailable("refused"))
+        link.started(2.0)
+        link.lost(StoreUnavailable("refused"))
+        (record,) = caplog.records
+        assert record.getMessage().startswith("Redis lost: no answer within 2.0 s of the start (refused)")
+
 
 class TestLoop:
     """The loop itself, in real time: how long it takes is tested with the faults, here only what it does."""
@@ -774,6 +820,32 @@ class TestLoop:
         async with asyncio.timeout(5.0):
             while not true():
                 await asyncio.sleep(0.001)
+
+    async def test_a_late_answer_is_as_good_as_none(self, replica: Callable[[str], Replica]) -> None:
+        a = replica("a")
+        a.store.time_limit = 0.03
+        loop = FleetSync(a.store, a.link, a.circuits, a.clock, interval=0.01)
+        loop.start()
+        await loop.joined(5.0)
+        assert a.link.up
+        a.store.pace = asyncio.Event()
+        await self.until(lambda: not a.link.up)
+        assert a.link.last_error == "Redis did not answer within 30 ms"
+        a.store.pace.set()
+        await self.until(lambda: a.link.up)
+        assert a.link.losses == 1
+        await loop.stop()
+
+    async def test_waits_for_the_first_answer_no_longer_than_it_is_told(
+        self, replica: Callable[[str], Replica]
+    ) -> None:
+        a = replica("a")
+        a.store.error = StoreUnavailable("gone")
+        loop = FleetSync(a.store, a.link, a.circuits, a.clock)
+        loop.start()
+        await loop.joined(0.05)
+        assert not a.link.up
+        await loop.stop()
 
     async def test_brings_the_link_up_and_carries_a_trip(self, replica: Callable[[str], Replica]) -> None:
         a, b = replica("a"), replica("b")

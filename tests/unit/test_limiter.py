@@ -363,6 +363,36 @@ async def test_what_a_paused_redis_was_told_is_not_counted_twice_in_the_clients_
     assert total <= 100
 
 
+async def test_what_the_store_did_late_is_not_charged_again(made: Keep) -> None:
+    """The requests of a call that is overdue are decided here; the answer that comes later says what it has taken."""
+    shared = SharedMemory()
+    store = Gated(shared)
+    limiter = made(SharedLimiter(store, link := up()))
+    store.gate.clear()
+    assert await allowed([decide(limiter, HUNDRED) for _ in range(10)]) == 10
+    assert not link.up
+    store.gate.set()
+    await asyncio.sleep(0.01)
+    link.back(1)
+    assert await allowed([decide(limiter, HUNDRED) for _ in range(5)]) == 5
+    await limiter.close()  # what is left of a lease comes back
+    (grant,) = shared.buckets.take("b", [Ask(HUNDRED, CLIENT, 0)])
+    assert grant.remaining == pytest.approx(85, abs=0.01)
+
+
+async def test_debts_of_many_clients_are_told_when_the_store_is_back(made: Keep) -> None:
+    shared = SharedMemory()
+    limiter = made(SharedLimiter(MemoryStore(shared, "a"), link := up(2)))
+    link.lost(StoreUnavailable("gone"))
+    clients = [f"client-{i}" for i in range(300)]
+    for client in clients:
+        assert await allowed([decide(limiter, HUNDRED, client) for _ in range(3)]) == 3
+    link.back(2)
+    await asyncio.sleep(0.05)
+    grants = shared.buckets.take("b", [Ask(HUNDRED, client, 0) for client in clients])
+    assert [grant.remaining for grant in grants] == pytest.approx([97] * 300, abs=0.01)
+
+
 async def test_a_killed_redis_is_noticed_at_once_and_used_again_when_it_is_back(fleet: OnRedis) -> None:
     limiter, link = fleet.limiters[0], fleet.links[0]
     assert (await decide(limiter, HUNDRED)).allowed

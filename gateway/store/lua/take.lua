@@ -1,11 +1,12 @@
 -- Take tokens from many buckets, exactly as gateway/store/memory_buckets.py does it, which says why.
 --
 -- KEYS    one bucket each: a hash of `tokens`, `ts` (of the Redis clock, in microseconds) and, while there are any,
---         `leases`: "replica:amount:id," for each, in the order of their booking; the id is the time of the booking.
--- ARGV    replica, lease time and hold time in microseconds, lease share, and eight big-endian doubles for each key:
---         capacity, refill rate (tokens per second), max ttl (seconds), want, lease, unspent, lease id, debt.
--- Answer  for each key: granted, leased, lease id, remaining (millionths), retry after, reset after,
---         held elsewhere, held time; times in microseconds.
+--         `leases`: "replica:amount:id," for each, in the order of their booking; the id is the time of the booking;
+--         `told:{replica}` is the id of the last debt that this replica told.
+-- ARGV    replica, lease time and hold time in microseconds, lease share, and nine big-endian doubles for each key:
+--         capacity, refill rate (tokens per second), max ttl (seconds), want, lease, unspent, lease id, debt, debt id.
+-- Answer  for each key: granted, leased, lease id, remaining (millionths, below zero if the bucket owes), retry after,
+--         reset after, held elsewhere, held time; times in microseconds.
 --
 -- A bucket that is refused is not written: the same refill follows from what is there. A key of another type is
 -- nobody's bucket and is removed, so that one such key cannot fail the calls of everybody else.
@@ -20,8 +21,8 @@ local answer = {}
 
 for k = 1, #KEYS do
   local key = KEYS[k]
-  local capacity, rate, max_ttl, want, lease, unspent, lease_id, debt =
-    struct.unpack('>dddddddd', ARGV[5], (k - 1) * 64 + 1)
+  local capacity, rate, max_ttl, want, lease, unspent, lease_id, debt, debt_id =
+    struct.unpack('>ddddddddd', ARGV[5], (k - 1) * 72 + 1)
   rate, max_ttl = rate / 1000000, max_ttl * 1000000
 
   local state = redis.pcall('HMGET', key, 'tokens', 'ts', 'leases')
@@ -62,9 +63,13 @@ for k = 1, #KEYS do
   end
   tokens = math.min(capacity - outstanding, tokens + (now - ts) * rate)
 
+  local told = nil
   if debt > 0 then
-    tokens = math.max(math.min(tokens, 0), tokens - debt)
-    write = true
+    told = 'told:' .. replica
+    if (tonumber(redis.call('HGET', key, told) or nil) or 0) < debt_id then
+      tokens = math.max(math.min(tokens, -capacity), tokens - debt)
+      write = true
+    end
   end
   local back, stands = 0, own ~= nil
   if own and own.id == lease_id then
@@ -110,6 +115,7 @@ for k = 1, #KEYS do
       redis.call('HSET', key, 'tokens', string.format('%.17g', tokens), 'ts', string.format('%.0f', now))
       if state[3] then redis.call('HDEL', key, 'leases') end
     end
+    if told and tokens < capacity then redis.call('HSET', key, told, string.format('%.0f', debt_id)) end
     if #list > 0 or tokens < capacity then
       redis.call('EXPIRE', key, string.format('%.0f', math.ceil(math.max(reset, last - now) / 1000000)))
     end
@@ -119,7 +125,7 @@ for k = 1, #KEYS do
   answer[n + 1] = granted
   answer[n + 2] = leased
   answer[n + 3] = leased > 0 and now or 0
-  answer[n + 4] = math.max(0, math.floor(tokens * 1000000))
+  answer[n + 4] = math.floor(tokens * 1000000)
   answer[n + 5] = tokens < 1 and math.ceil(math.min((1 - tokens) / rate, max_ttl)) or 0
   answer[n + 6] = math.max(0, math.ceil(reset))
   answer[n + 7] = held
