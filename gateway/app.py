@@ -53,6 +53,7 @@ from gateway.store.redis_figures import RedisFigures
 from gateway.telemetry import app_log
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alerts import AlertCheck, Alerts, AlertSettings, Facts
+from gateway.telemetry.error_lines import ErrorLines
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.figures import Figures, Records
 from gateway.telemetry.lines import LineWriter
@@ -164,6 +165,8 @@ class Gateway:
             capacity=config.errors.recent_max,
             on_record=files.record if files is not None else None,
         )
+
+        self._error_lines = ErrorLines(self._errors)
 
         self._history = CircuitHistory(config.upstreams)
 
@@ -349,6 +352,7 @@ class Gateway:
         if self._webhook is not None:
             self._webhook.start()
         self._alert_check.start()
+        self._error_lines.start()
         for sock in sockets:
             self._listeners.append(self._listener(sock, self._server, places))
         for sock in admin_sockets:
@@ -420,6 +424,7 @@ class Gateway:
         for upstream in self._upstreams.values():
             upstream.close()
         await self._alert_check.stop()
+        self._error_lines.stop()
         if self._webhook is not None:
             await self._webhook.stop()
         if self._fleet_figures is not None:

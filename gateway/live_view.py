@@ -83,7 +83,7 @@ class LiveView:
 
     @property
     def upstream_connections(self) -> int:
-        return sum(upstream.connections for upstream in self._upstreams.values())
+        return sum(upstream.connections for upstream in self._upstreams.values()) + len(self._front.tunnels)
 
     @property
     def redis(self) -> RedisView | None:

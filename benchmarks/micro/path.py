@@ -149,7 +149,7 @@ def _access_log() -> Case:
 def _refusal_log() -> Case:
     lines: list[bytes] = []
     log, prepared = _log(lines)
-    refusal = log.prepare_refusal(429, {"rate_limit": "limited"}, "rate_limited")
+    refusal = log.prepare_refusal(429, {"rate_limit": "limited"}, "rate_limited", 268)
 
     def write() -> None:
         log.refusal(prepared, refusal, _REQUEST_ID, _REQUEST_ID, _NOW)

@@ -345,6 +345,7 @@ class Exchange:
         front = self._front
         kind = front.errors.kind(self.route.service, refusal.reason, refusal.status)
         front.errors.refused(kind, self.request_id, self.correlation_id, refusal.detail, now, time.time())
+        self.bytes_out = front.refuse.size(refusal, self.request, self.request_id)
         self._finish(now)
         # A client that waits for 100 may send its body or not: only closing tells both sides the same.
         unsure = self.request.expect_continue and not self.body_done

@@ -29,9 +29,9 @@ def connection_line(keep_alive: bool) -> bytes:
 
 class Manner:
     """How one refusal is said and recorded by `refuser`: what its answers and their records have in common. `logged`
-    goes with the `decisions` it was last made for, `kinds` are by service."""
+    goes with the `decisions` and the bytes `sent` it was last made for, `kinds` are by service."""
 
-    __slots__ = ("decisions", "kinds", "logged", "problem", "refuser")
+    __slots__ = ("decisions", "kinds", "logged", "problem", "refuser", "sent")
 
     def __init__(self, refuser: "Refuser", problem: Problem) -> None:
         self.refuser = refuser
@@ -39,6 +39,7 @@ class Manner:
         self.kinds: dict[str, Kind] = {}
         self.decisions: Mapping[str, str] | None = None
         self.logged: LoggedRefusal = b""
+        self.sent = -1
 
 
 class Refuser:
@@ -80,9 +81,11 @@ class Refuser:
         self._errors.refused(kind, request_id, correlation_id, refusal.detail, now, wall)
         log = self._log
         if log is not None:
-            if manner.decisions is not decisions:
+            sent = 0 if request.method == "HEAD" else manner.problem.size + len(request_id)
+            if manner.decisions is not decisions or manner.sent != sent:
                 manner.decisions = decisions
-                manner.logged = log.prepare_refusal(refusal.status, decisions, refusal.reason)
+                manner.sent = sent
+                manner.logged = log.prepare_refusal(refusal.status, decisions, refusal.reason, sent)
             log.refusal(plan.known or plan.know(log), manner.logged, request_id, correlation_id, wall)
         # From here on as in `exchange`.
         self._refusals[refusal.reason] += 1
@@ -92,6 +95,10 @@ class Refuser:
             lines += connection_line(keep_alive)
         response = manner.problem.render(request_id, lines, wall, request.method == "HEAD")
         connection.answer(response, now, keep_alive)
+
+    def size(self, refusal: Refusal, request: Request, request_id: bytes) -> int:
+        """The bytes of the body that this refusal sends in answer to the request."""
+        return 0 if request.method == "HEAD" else self._manner(refusal).problem.size + len(request_id)
 
     def exchange(
         self,
@@ -122,11 +129,13 @@ class Refuser:
         self._nowhere.exchange("_OTHER", status, 0.0)
         kind = self._errors.kind("", reason, status)
         self._errors.refused(kind, request_id, request_id, refusal.detail, now, wall)
+        problem = self._manner(refusal).problem
         if self._log is not None:
-            entry = {"request_id": request_id.decode(), "client": connection.peer, "status": status, "attempts": 0}
-            self._log.write({**entry, "reason": reason}, wall)
+            entry = {"request_id": request_id.decode(), "client": connection.peer, "status": status}
+            counts = {"bytes_out": problem.size + len(request_id), "attempts": 0}
+            self._log.write({**entry, **counts, "reason": reason}, wall)
         self._refusals[reason] += 1
-        response = self._manner(refusal).problem.render(request_id, _CLOSE, wall, False)
+        response = problem.render(request_id, _CLOSE, wall, False)
         connection.answer(response, now, False)
 
     def _manner(self, refusal: Refusal) -> Manner:

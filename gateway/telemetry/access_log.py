@@ -2,7 +2,8 @@
 
 The entry is a dict that the data plane makes; here it gets the time and a form. Keys, in this order: `request_id`,
 `correlation_id`, `client`, `method`, `target`, `route`, `upstream`, `endpoint`, `status`, `bytes_in`, `bytes_out`,
-`duration_ms`, `upstream_ms`, `attempts`, `decisions` (policy decisions, a small dict), `reason`. Unknown ones are
+`duration_ms`, `upstream_ms`, `attempts`, `decisions` (policy decisions, a small dict), `reason`. Bytes are those of
+bodies: what a refusal sends counts too. Unknown ones are
 `null` in JSON and absent from text; more keys may follow. Milliseconds have three decimals at most.
 
 The time is that of the end of the request, RFC 3339 in UTC with milliseconds; its seconds are formatted once a second.
@@ -21,7 +22,7 @@ _POSITIONAL = frozenset({"client", "method", "target", "status", "duration_ms", 
 
 
 Known = dict[str, object]
-LoggedRefusal = bytes | tuple[int, Mapping[str, str], str]
+LoggedRefusal = bytes | tuple[int, Mapping[str, str], str, int]
 """The end of a line; or what it is made of, for people."""
 
 
@@ -127,13 +128,14 @@ class AccessLog:
             now,
         )
 
-    def prepare_refusal(self, status: int, decisions: Mapping[str, str], reason: str) -> LoggedRefusal:
+    def prepare_refusal(self, status: int, decisions: Mapping[str, str], reason: str, bytes_out: int) -> LoggedRefusal:
         """The part of a line that all refusals of a kind share, for `refusal`."""
         if not self._json:
-            return status, decisions, reason
+            return status, decisions, reason, bytes_out
         return (
-            b',"endpoint":null,"status":%d,"bytes_in":0,"bytes_out":0,"duration_ms":0.000,"upstream_ms":0.000,'
-            b'"attempts":0,"decisions":%b,"reason":"%b"}\n' % (status, json_line(dict(decisions))[:-1], reason.encode())
+            b',"endpoint":null,"status":%d,"bytes_in":0,"bytes_out":%d,"duration_ms":0.000,"upstream_ms":0.000,'
+            b'"attempts":0,"decisions":%b,"reason":"%b"}\n'
+            % (status, bytes_out, json_line(dict(decisions))[:-1], reason.encode())
         )
 
     def refusal(
@@ -146,8 +148,10 @@ class AccessLog:
     ) -> None:
         """HOT. The line of a request that was refused before anything became of it, so it took no time."""
         if not isinstance(refusal, bytes):
-            status, decisions, reason = refusal
-            self.exchange(prepared, request_id, correlation_id, "", status, 0, 0, 0.0, 0.0, 0, decisions, reason, now)
+            status, decisions, reason, sent = refusal
+            self.exchange(
+                prepared, request_id, correlation_id, "", status, 0, sent, 0.0, 0.0, 0, decisions, reason, now
+            )
             return
         assert isinstance(prepared, bytes)  # noqa: S101 - both were prepared here, in the one format
         self._write_line(

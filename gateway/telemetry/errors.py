@@ -11,7 +11,7 @@ Left out on purpose: paths, clients and bodies. The access log has the first two
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -50,6 +50,7 @@ class ErrorLog:
 
     __slots__ = (
         "_clock",
+        "_failures",
         "_kinds",
         "_monotonic",
         "_on_record",
@@ -78,6 +79,7 @@ class ErrorLog:
         self.recorded = 0
         """Records so far, those that have left the ring included."""
         self._kinds: dict[tuple[str, str, int], Kind] = {}
+        self._failures: dict[tuple[str, str, str], tuple[int, str]] = {}
         # As they come, with the ids as bytes; an `ErrorRecord` is made of what is looked at.
         self._records: deque[_Raw] = deque(maxlen=capacity)
         self._on_record = on_record
@@ -104,6 +106,9 @@ class ErrorLog:
     ) -> None:
         """One attempt at the upstream `service` came to nothing, or was answered with a 5xx."""
         self.cells[service].error(self._monotonic(), category)
+        kind = service, category, reason
+        known = self._failures.get(kind)
+        self._failures[kind] = (known[0] + 1 if known is not None else 1), message
         told = (service, category, reason, status, attempt, True)
         self._keep((self._clock(), request_id, correlation_id, message, told))
 
@@ -124,6 +129,7 @@ class ErrorLog:
             kind.cells.failed_request(now)
             return
         kind.count(now, kind.category)
+        kind.seen += 1
         # `_keep`, in place: one call less for each refusal.
         raw = wall, request_id, correlation_id, message, kind.told
         self.recorded += 1
@@ -139,6 +145,19 @@ class ErrorLog:
             cells.failed_request(now)
         else:
             cells.request(now)
+
+    def take_failures(self) -> dict[tuple[str, str, str], tuple[int, str]]:
+        """Of attempts since the last call: how many failed, by service, category and reason, and the last message."""
+        taken, self._failures = self._failures, {}
+        return taken
+
+    def take_refusals(self) -> Iterator[tuple[str, str, str, int]]:
+        """Service, category, reason and number of the refusals with a 5xx status since the last call."""
+        for kind in self._kinds.values():
+            new, kind.taken = kind.seen - kind.taken, kind.seen
+            if new and kind.told is not None and kind.told[5]:
+                service, category, reason = kind.told[:3]
+                yield service, category, reason, new
 
     def recent(self, count: int, service: str | None = None) -> list[ErrorRecord]:
         """At most `count` records, newest first; of one service only if it is named."""
@@ -165,9 +184,9 @@ _Raw = tuple[float, bytes, bytes, str, _Told]
 
 class Kind:
     """What all refusals of a service with one reason and status have in common: how they are counted, and what their
-    records say; None where a failed attempt has said it."""
+    records say; None where a failed attempt has said it. There were `seen` of them, `taken` told of already."""
 
-    __slots__ = ("category", "cells", "count", "told")
+    __slots__ = ("category", "cells", "count", "seen", "taken", "told")
 
     def __init__(self, cells: ServiceCells, reason: str, status: int) -> None:
         # A request that is not understood is its sender's failure, whatever the status says (501 among them).
@@ -175,6 +194,7 @@ class Kind:
         category = category_of_reason(reason)
         self.cells = cells
         self.category = category
+        self.seen = self.taken = 0
         self.count = cells.failed_refusal if failed else cells.refusal
         self.told = None if reason in _OF_ATTEMPTS else (cells.name, category, reason, status, 0, failed)
 

@@ -61,10 +61,10 @@ class Problem:
     """A refusal but for what differs from one answer to the next: the date, the request's id and fields besides.
 
     `proxy` is a token, `retry_after` in whole seconds, at least 1. `error` replaces the reason's usual RFC 9209 type;
-    `extra` are complete header lines.
+    `extra` are complete header lines. The body has `size` bytes and those of the request's id.
     """
 
-    __slots__ = ("_body", "_fields", "_line", "_usual")
+    __slots__ = ("_body", "_fields", "_line", "_usual", "size")
 
     def __init__(
         self,
@@ -89,6 +89,7 @@ class Problem:
             fields += f"Retry-After: {retry_after}\r\n"
         self._line = b"HTTP/1.1 %d %b\r\n" % (status, phrase_of(status))
         self._body = json.dumps({**problem, "request_id": ""}).encode().removesuffix(b'"}')
+        self.size = len(self._body) + len(b'"}\n')
         self._fields = fields.encode() + extra
         self._usual = self._up_to_id(_ID_LENGTH)
 
@@ -114,5 +115,4 @@ class Problem:
         )
 
     def _up_to_id(self, id_length: int) -> bytes:
-        length = len(self._body) + id_length + len(b'"}\n')
-        return b"%bContent-Length: %d\r\nX-Request-ID: " % (self._fields, length)
+        return b"%bContent-Length: %d\r\nX-Request-ID: " % (self._fields, self.size + id_length)

@@ -189,5 +189,5 @@ async def test_a_gateway_whose_redis_is_down_starts_and_joins_when_it_comes(
     own_redis.restart()
     await until_shared(gateway, session)
     assert await status_of(session, gateway) == 200
-    lost = [record for record in gateway.log_records() if "Redis lost" in str(record.get("message"))]
+    lost = [record for record in gateway.log_records() if record.get("event") == "redis_lost"]
     assert len(lost) == 1

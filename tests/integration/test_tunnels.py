@@ -238,6 +238,18 @@ async def test_a_stop_says_going_away(start_gateway: Callable[..., GatewayProces
     assert [record["decisions"]["tunnel"] for record in tunnels] == ["gateway"]
 
 
+async def test_an_open_tunnel_is_a_connection_on_both_sides(
+    start_gateway: Callable[..., GatewayProcess], stub: StubProcess
+) -> None:
+    gateway = start_gateway(plain(stub.url))
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"{gateway.url}/proxy/ws") as socket:
+        await socket.send_str("x")
+        assert await socket.receive_str(timeout=5) == "x"
+        lines = (await asyncio.to_thread(gateway.get, "/metrics")).body.decode().splitlines()
+    assert 'gateway_connections{side="upstream"} 1' in lines
+    assert 'websocket_connections_active{route="proxy"} 1' in lines
+
+
 def test_no_tunnel_where_they_are_not_allowed(
     start_gateway: Callable[..., GatewayProcess], upstream: ProgrammedUpstream
 ) -> None:

@@ -94,8 +94,8 @@ def test_a_request_refused_at_once_has_the_line_of_any_other(log_format: Literal
     log = AccessLog(lines.append, log_format)
     known = log.prepare({"client": "192.0.2.1", "method": "GET", "target": '/"', "route": "a", "upstream": "b"})
     decisions = {"rate_limit": "allowed", "circuit": 'it "failed"'}
-    log.exchange(known, b"r", b"c", "", 503, 0, 0, 0.0, 0.0, 0, decisions, "circuit_open", 1_700_000_000.5)
-    refusal = log.prepare_refusal(503, decisions, "circuit_open")
+    log.exchange(known, b"r", b"c", "", 503, 0, 268, 0.0, 0.0, 0, decisions, "circuit_open", 1_700_000_000.5)
+    refusal = log.prepare_refusal(503, decisions, "circuit_open", 268)
     log.refusal(known, refusal, b"r", b"c", 1_700_000_000.5)
     assert lines[0] == lines[1]
     assert b"circuit_open" in lines[0]

@@ -25,6 +25,8 @@ SLACK = 0.25  # for a busy machine
 class Gated(MemoryStore):
     """A memory store that answers when it is let: as slow, as absent or as broken as a test wants."""
 
+    time_limit = 5.0  # whatever the machine does
+
     def __init__(self, shared: SharedMemory | None = None, replica: str = "a") -> None:
         super().__init__(shared, replica)
         self.gate = asyncio.Event()
@@ -367,6 +369,7 @@ async def test_what_the_store_did_late_is_not_charged_again(made: Keep) -> None:
     """The requests of a call that is overdue are decided here; the answer that comes later says what it has taken."""
     shared = SharedMemory()
     store = Gated(shared)
+    store.time_limit = 0.05
     limiter = made(SharedLimiter(store, link := up()))
     store.gate.clear()
     assert await allowed([decide(limiter, HUNDRED) for _ in range(10)]) == 10

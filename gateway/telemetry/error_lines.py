@@ -1,0 +1,56 @@
+"""Failures in the application log: one line a second for each kind, with how many there were, however many.
+
+    ERROR     attempts at an upstream that failed, by upstream and reason
+    WARNING   requests that the gateway refused with a 5xx status, by service and reason
+
+So that `logs | grep -i error` shows that something is wrong, and a thousand failures a second do not fill the disk. The
+access log has a line for each request, and the error records tell them apart. Refusals with a 4xx status are answers to
+a client and not told here.
+"""
+
+import asyncio
+import logging
+
+from gateway.telemetry.errors import ErrorLog
+from gateway.telemetry.render import counted
+
+logger = logging.getLogger("gateway.errors")
+
+INTERVAL = 1.0
+
+
+class ErrorLines:
+    """Writes what `errors` has counted. `start` and `stop` belong to one event loop; `stop` writes the rest."""
+
+    def __init__(self, errors: ErrorLog) -> None:
+        self._errors = errors
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._tick)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.write()
+
+    def write(self) -> None:
+        """A line for each kind of failure since the last call."""
+        for (service, category, reason), (count, message) in self._errors.take_failures().items():
+            logger.error(
+                "Error of upstream %s: %s (%s), the last one: %s",
+                *(service, reason, counted(count, "time"), message),
+                extra={"event": "upstream_error", "upstream": service, "category": category, "reason": reason}
+                | {"count": count},
+            )
+        for service, category, reason, count in self._errors.take_refusals():
+            logger.warning(
+                "Requests for %s refused: %s (%s)",
+                *(service, reason, counted(count, "time")),
+                extra={"event": "refused", "service": service, "category": category, "reason": reason, "count": count},
+            )
+
+    def _tick(self) -> None:
+        self.start()
+        self.write()
