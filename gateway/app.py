@@ -63,6 +63,7 @@ from gateway.telemetry.rates import WIDTH
 from gateway.telemetry.render import counted
 from gateway.telemetry.webhook import Webhook
 from gateway.wire.accept import Factory, FewHandshakes, Handshakes, Listener
+from gateway.wire.body_rate import RateLimits
 from gateway.wire.certificate import Certificate
 from gateway.wire.listener import listen
 from gateway.wire.places import Places
@@ -322,6 +323,12 @@ class Gateway:
             header_timeout=server.header_timeout,
             keepalive_timeout=server.keepalive_timeout,
             client_idle_timeout=server.client_idle_timeout,
+            rates=RateLimits(
+                server.min_request_body_data_rate,
+                server.min_response_data_rate,
+                server.data_rate_grace,
+                server.request_body_timeout,
+            ),
         )
         view.watch(self._in_flight, self._server, self._control, self._front, self._upstreams, self._routes)
         self._health = HealthChecker(_checks(self._upstreams.values()), rng)

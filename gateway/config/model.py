@@ -138,8 +138,10 @@ class ServerConfig:
     """The listening side. `host` empty means every address, IPv4 and IPv6.
 
     `client_idle_timeout` bounds the silence of a client within a request body, and the time in which it takes
-    nothing of a response that waits for it. `drain_delay` is the pause between `/readyz` turning 503 and the
-    listener closing; `drain_timeout` is how long exchanges in flight then have.
+    nothing of a response that waits for it. The data rates are bytes a second on average, 0 for none; no body is
+    judged by its rate within `data_rate_grace`. `request_body_timeout` bounds a request body in all, 0 for never.
+    `drain_delay` is the pause between `/readyz` turning 503 and the listener closing; `drain_timeout` is how long
+    exchanges in flight then have.
     """
 
     host: str = ""
@@ -152,6 +154,10 @@ class ServerConfig:
     header_timeout: float = 10.0
     keepalive_timeout: float = 75.0
     client_idle_timeout: float = 60.0
+    min_request_body_data_rate: int = 240
+    min_response_data_rate: int = 240
+    data_rate_grace: float = 5.0
+    request_body_timeout: float = 0.0
     drain_delay: float = 0.0
     drain_timeout: float = 30.0
     trusted_proxies: tuple[Network, ...] = ()

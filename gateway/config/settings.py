@@ -29,7 +29,7 @@ from gateway.config.field_types import (
     WebhookUrl,
 )
 from gateway.config.route_settings import RouteDefaults
-from gateway.config.schema import Bytes, Env, Hours, Seconds, Section
+from gateway.config.schema import Bytes, Env, Hours, Seconds, Section, Unit
 from gateway.config.upstream_settings import Upstream
 
 
@@ -157,6 +157,28 @@ class Server(Section):
         Interval(ge=0.1, le=3600),
         Env("CLIENT_IDLE_TIMEOUT_SECONDS", "Longest silence of a client within a body, either way"),
     ] = 60.0
+    min_request_body_data_rate: Annotated[
+        int,
+        Interval(ge=0, le=1_000_000_000),
+        Unit("bytes a second"),
+        Env("MIN_REQUEST_BODY_DATA_RATE", "Least rate of a request body on average; below it 408; 0 is none"),
+    ] = 240
+    min_response_data_rate: Annotated[
+        int,
+        Interval(ge=0, le=1_000_000_000),
+        Unit("bytes a second"),
+        Env("MIN_RESPONSE_DATA_RATE", "Least rate at which a client takes a response that waits for it; 0 is none"),
+    ] = 240
+    data_rate_grace: Annotated[
+        Seconds,
+        Interval(ge=0.1, le=3600),
+        Env("DATA_RATE_GRACE_SECONDS", "Time before a body is judged by its rate"),
+    ] = 5.0
+    request_body_timeout: Annotated[
+        Seconds,
+        Interval(ge=0, le=86_400),
+        Env("REQUEST_BODY_TIMEOUT_SECONDS", "Longest time for a request body in all; then 408; 0 is no limit"),
+    ] = 0.0
     drain_delay: Annotated[
         Seconds, Interval(ge=0, le=600), Env("DRAIN_DELAY_SECONDS", "From /readyz turning 503 to the listener closing")
     ] = 0.0

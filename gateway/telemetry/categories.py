@@ -46,6 +46,7 @@ _BY_REASON = {
     "headers_too_large": VALIDATION,
     "body_too_large": VALIDATION,
     "request_timeout": TIMEOUT,
+    "response_timeout": TIMEOUT,
     "not_found": VALIDATION,
     "method_not_allowed": VALIDATION,
     "tunnel_limit": RATE_LIMIT,

@@ -16,7 +16,7 @@ class Exchange(Protocol):
     def body_end(self) -> None: ...
 
     def body_failed(self, error: RequestError) -> None:
-        """The request body is malformed or stalls; no more of it will come."""
+        """The request body is malformed, or one of the bodies moves too slowly; no more will come."""
         ...
 
     def client_gone(self) -> None:

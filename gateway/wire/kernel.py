@@ -7,6 +7,7 @@ import fcntl
 import select
 import socket
 import struct
+import sys
 import termios
 
 
@@ -42,6 +43,20 @@ def unread(transport: asyncio.BaseTransport) -> bool:
         return fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0") != b"\0\0\0\0"
     except (OSError, AttributeError):
         return False
+
+
+# Of struct tcp_info: tcpi_bytes_acked, an unsigned number of 64 bits (linux/tcp.h, since 4.1).
+_TCP_INFO = getattr(socket, "TCP_INFO", None)
+_BYTES_ACKED = slice(120, 128)
+
+
+def acknowledged(transport: asyncio.Transport) -> int:
+    """Bytes that the other side's kernel has confirmed so far; 0 when that is not to be known."""
+    sock = transport.get_extra_info("socket")
+    try:
+        return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 128)[_BYTES_ACKED], sys.byteorder)
+    except (OSError, AttributeError, TypeError):
+        return 0
 
 
 # SO_ATTACH_FILTER of Linux, and a classic BPF program of five instructions (code, if true, if false, operand): load the

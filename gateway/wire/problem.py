@@ -16,6 +16,7 @@ _REASONS: dict[str, tuple[str, str | None]] = {
     "headers_too_large": ("The header section is too large", "http_request_error"),
     "body_too_large": ("The request body is too large", "http_request_error"),
     "request_timeout": ("The request did not arrive in time", "http_request_error"),
+    "response_timeout": ("The response was taken too slowly", "http_request_error"),
     "not_found": ("No route matches", "destination_not_found"),
     "method_not_allowed": ("The method is not allowed here", "http_request_denied"),
     "loop_detected": ("The request has been here before", "proxy_loop_detected"),

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from gateway.wire.body_rate import BodyRate, RateLimits
 from gateway.wire.deadlines import Deadlines
 from gateway.wire.front import Front
 from gateway.wire.head_reader import KeptHeads
@@ -25,6 +26,7 @@ class Server:
         header_timeout: float = 10.0,
         keepalive_timeout: float = 75.0,
         client_idle_timeout: float = 60.0,
+        rates: RateLimits | None = None,
     ) -> None:
         self.loop = loop
         self.front = front
@@ -35,12 +37,26 @@ class Server:
         self.keepalive_timeout = keepalive_timeout
         self.client_idle_timeout = client_idle_timeout
         self.kept_heads = KeptHeads()
+        self.rates = rates or RateLimits()
         # Seconds, not milliseconds: see gateway.wire.deadlines.
         self.deadlines = Deadlines(loop, min(1.0, header_timeout / 4, keepalive_timeout / 4))
         self.draining = False
 
     def __call__(self) -> "ServerConnection":
         return ServerConnection(self)
+
+    def upload(self, now: float) -> BodyRate:
+        """For a request body that begins."""
+        rates = self.rates
+        return BodyRate(
+            rates.request_rate, self.client_idle_timeout, now, balance=rates.grace, timeout=rates.body_timeout
+        )
+
+    def download(self, now: float) -> BodyRate:
+        """For a response that its client does not take as fast as it comes. Until then the client's kernel has taken
+        what it could, so that it begins with all that it could have earned."""
+        balance = max(self.rates.grace, self.client_idle_timeout)
+        return BodyRate(self.rates.response_rate, self.client_idle_timeout, now, balance=balance)
 
     def close_idle(self, idle_for: float) -> None:
         """Close the connections that have been without a request for that many seconds."""

@@ -24,10 +24,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 from gateway import names
+from gateway.wire.body_rate import BodyRate
 from gateway.wire.chunked import ChunkedDecoder, ChunkedError
 from gateway.wire.front import Exchange
 from gateway.wire.head_reader import HeadReader
-from gateway.wire.kernel import peer_left, unread, unsent
+from gateway.wire.kernel import acknowledged, peer_left, unread
 from gateway.wire.reading import Reading
 from gateway.wire.request import Request, RequestError
 
@@ -40,6 +41,7 @@ _PIPELINE_BYTES = 65_536
 _DRAIN_BYTES = 65_536
 _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_TIME = 2.0
+_DRAIN_TIME = 5.0
 _LOOK_INTERVAL = 1.0
 
 
@@ -59,14 +61,15 @@ _CARRYING = (_BODY, _WAIT)
 
 class ServerConnection(asyncio.Protocol):
     __slots__ = (
+        "_acknowledged",
         "_current",
         "_decoder",
         "_discarded",
+        "_download",
         "_held",
         "_idle_since",
         "_keep_alive",
         "_opened_at",
-        "_outq",
         "_overfull",
         "_reader",
         "_reading",
@@ -74,6 +77,7 @@ class ServerConnection(asyncio.Protocol):
         "_server",
         "_transport",
         "_unwanted",
+        "_upload",
         "deadline",
         "exchange",
         "peer",
@@ -99,7 +103,9 @@ class ServerConnection(asyncio.Protocol):
         self._reading: Reading = cast(Reading, None)
         self._unwanted = False
         self._overfull = False
-        self._outq = -1
+        # How fast the response goes out, while it is not taken as fast as it comes.
+        self._download: BodyRate | None = None
+        self._acknowledged = 0
         # The front's, for what it keeps per connection (the client's identity).
         self.scratch: object = None
         # For the life of a request.
@@ -109,6 +115,7 @@ class ServerConnection(asyncio.Protocol):
         self._keep_alive = False
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
+        self._upload: BodyRate | None = None
         self._discarded = 0
 
     def __repr__(self) -> str:
@@ -166,13 +173,13 @@ class ServerConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.write_blocked = True
-        self._outq = -1
-        self.deadline = time.monotonic() + self._server.client_idle_timeout
+        self._measure(time.monotonic())
         if self.exchange is not None:
             self.exchange.client_blocked()
 
     def resume_writing(self) -> None:
         self.write_blocked = False
+        self._download = None
         if self.state in _CARRYING:
             self._touch()
         if self.exchange is not None:
@@ -186,13 +193,7 @@ class ServerConnection(asyncio.Protocol):
         if self._reading.stopped and peer_left(self._transport):
             self.abort()
         elif self.write_blocked or (state is _LINGER and self._transport.get_write_buffer_size()):
-            # The buffer here may stand still for long while the kernel's is being emptied by a slow reader.
-            left = unsent(self._transport)
-            if left >= 0 and left != self._outq:
-                self._outq = left
-                self.deadline = now + self._server.client_idle_timeout
-                return
-            self.abort()
+            self._taken_slowly(now)
         elif state is _HEAD:
             if self._reader.begun:
                 self._server.front.reject(
@@ -203,7 +204,7 @@ class ServerConnection(asyncio.Protocol):
         elif state in _CARRYING and self._reading.stopped:
             self.deadline = now + _LOOK_INTERVAL
         elif state is _BODY:
-            self._body_error(RequestError(408, "request_timeout", "the request body did not arrive in time"))
+            self._sent_slowly(now)
         elif state is _WAIT:
             self.deadline = _NEVER
         else:
@@ -260,8 +261,9 @@ class ServerConnection(asyncio.Protocol):
             else:
                 self._linger(now)
         elif self.state is _BODY:
+            self._upload = None
             self.state = _DRAIN
-            self.deadline = now + _LINGER_TIME
+            self.deadline = now + _DRAIN_TIME
             self.resume_reading()
         else:
             self._ready(now)
@@ -330,18 +332,64 @@ class ServerConnection(asyncio.Protocol):
 
     def _read_or_not(self) -> None:
         reading = self._reading
+        upload = self._upload
         if not (self._unwanted or self._overfull):
             reading.start()
+            if upload is not None:
+                upload.go(time.monotonic())
         elif not reading.stopped:
             reading.stop()
+            now = time.monotonic()
+            if upload is not None:
+                upload.stop(now)
             if not self.write_blocked:
                 # While the connection is not read, nobody hears of its end: it is looked at now and then.
-                self.deadline = time.monotonic() + _LOOK_INTERVAL
+                self.deadline = now + _LOOK_INTERVAL
 
     def _touch(self) -> None:
         """The client has moved; but while it takes nothing of the response, only its taking counts."""
         if not self.write_blocked:
-            self.deadline = time.monotonic() + self._server.client_idle_timeout
+            upload = self._upload
+            if upload is None:
+                self.deadline = time.monotonic() + self._server.client_idle_timeout
+            else:
+                upload.last = time.monotonic()
+                self.deadline = upload.deadline()
+
+    def _sent_slowly(self, now: float) -> None:
+        """The request body is looked at."""
+        upload = self._upload
+        wrong = upload.look(now) if upload is not None else None
+        if upload is not None and wrong is None:
+            self.deadline = upload.deadline()
+        else:
+            self._body_error(RequestError(408, "request_timeout", f"the request body {wrong or 'stands still'}"))
+
+    def _measure(self, now: float) -> None:
+        """From now on the client's taking of the response is what counts."""
+        self._download = download = self._server.download(now)
+        self._acknowledged = acknowledged(self._transport)
+        self.deadline = download.deadline()
+
+    def _taken_slowly(self, now: float) -> None:
+        """The response is looked at. The buffer here may stand still for long while the kernel's is being emptied by a
+        slow reader, so what counts is what the client's kernel has confirmed."""
+        download = self._download
+        if download is None:
+            self._measure(now)
+            return
+        taken = acknowledged(self._transport)
+        if taken != self._acknowledged:
+            download.moved = taken - self._acknowledged
+            download.last = now
+            self._acknowledged = taken
+        wrong = download.look(now)
+        if wrong is None:
+            self.deadline = download.deadline()
+            return
+        if self.exchange is not None:
+            self.exchange.body_failed(RequestError(408, "response_timeout", f"the response {wrong}"))
+        self.abort()
 
     def _head(self, data: bytes) -> None:
         reader = self._reader
@@ -376,12 +424,16 @@ class ServerConnection(asyncio.Protocol):
             self.deadline = _NEVER
         else:
             self.state = _BODY
-            self.deadline = time.monotonic() + self._server.client_idle_timeout
             if request.fields.chunked:
                 self._decoder = ChunkedDecoder()
+                whole = False
             else:
                 self._decoder = None
                 self._remaining = request.fields.length or 0
+                whole = len(data) - end >= self._remaining
+            if not whole:
+                self._upload = upload = self._server.upload(time.monotonic())
+                self.deadline = upload.deadline()
         self._current = data
         exchange = self._server.front.begin(self, request)
         self._current = b""
@@ -399,6 +451,9 @@ class ServerConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return
+        upload = self._upload
+        if upload is not None:
+            upload.moved += len(data)
         self._touch()
         decoder = self._decoder
         if decoder is None:
@@ -421,6 +476,7 @@ class ServerConnection(asyncio.Protocol):
                 return
             done = decoder.done
         if done:
+            self._upload = None
             self.state = _WAIT
             if not self.write_blocked:
                 self.deadline = _NEVER
@@ -449,7 +505,6 @@ class ServerConnection(asyncio.Protocol):
     def _drain(self, data: bytes) -> None:
         left = self._remaining - len(data)
         self._remaining = max(0, left)
-        self.deadline = time.monotonic() + _LINGER_TIME
         if left <= 0:
             if left < 0:
                 self._held = data[left:]
