@@ -32,7 +32,6 @@ from gateway.control.history import CircuitHistory
 from gateway.control.paths import is_control_path, is_health_path
 from gateway.control.scrape import Scrape
 from gateway.fleet.circuits import Circuits
-from gateway.fleet.dial import reachable
 from gateway.fleet.endpoints import EndpointsOut
 from gateway.fleet.figures import FleetFigures
 from gateway.fleet.limiter import EmbeddedLimiter, SharedLimiter
@@ -65,6 +64,7 @@ from gateway.telemetry.webhook import Webhook
 from gateway.wire.accept import Factory, FewHandshakes, Handshakes, Listener
 from gateway.wire.body_rate import RateLimits
 from gateway.wire.certificate import Certificate
+from gateway.wire.dial import reachable
 from gateway.wire.listener import listen
 from gateway.wire.places import Places
 from gateway.wire.request import Limits
@@ -171,8 +171,8 @@ class Gateway:
 
         self._history = CircuitHistory(config.upstreams)
 
-        dns_ttl = min((upstream.dns_ttl for upstream in config.upstreams.values()), default=5.0)
-        resolver = Resolver(dns_ttl, clock)
+        resolver = Resolver(clock=clock)
+        _register_names(metrics, resolver)
 
         # What is shared with the fleet.
         self._link = Link(clock, starting=config.redis is not None)
@@ -331,7 +331,7 @@ class Gateway:
             ),
         )
         view.watch(self._in_flight, self._server, self._control, self._front, self._upstreams, self._routes)
-        self._health = HealthChecker(_checks(self._upstreams.values()), rng)
+        self._health = HealthChecker(_checks(self._upstreams.values()), rng, resolver)
         self._certificate: Certificate | None = None
         self._listeners: list[Listener] = []
         self._admin_listeners: list[Listener] = []
@@ -494,6 +494,23 @@ def _register_alerts(metrics: Metrics, alerts: Alerts, webhook: Webhook | None) 
             ("outcome",),
             lambda: ((("sent",), webhook.sent), (("failed",), webhook.failed), (("retried",), webhook.retried)),
         )
+
+
+def _register_names(metrics: Metrics, resolver: Resolver) -> None:
+    def lookups() -> Iterator[tuple[tuple[str, str], float]]:
+        for name in resolver.names():
+            yield (name.host, "answered"), name.answered
+            yield (name.host, "failed"), name.failed
+
+    metrics.counter(
+        "gateway_dns_lookups_total", "Look-ups of upstreams' names, by what came of them.", ("host", "outcome"), lookups
+    )
+    metrics.gauge(
+        "gateway_dns_stale_seconds",
+        "For how long a name's old addresses have been used because the name server does not answer; 0: it does.",
+        ("host",),
+        lambda: (((name.host,), name.stale_for) for name in resolver.names()),
+    )
 
 
 def _listening(host: str, port: int) -> list[socket.socket]:

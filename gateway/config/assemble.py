@@ -417,6 +417,7 @@ def _upstream(
         max_connections=own.max_connections,
         keepalive_timeout=own.keepalive_timeout,
         dns_ttl=own.dns_ttl,
+        dns_stale=own.dns_stale,
         retry=RetrySettings(
             retry.max_attempts, retry.base_delay, retry.max_delay, retry.strategy, frozenset(retry.statuses)
         ),

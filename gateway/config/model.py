@@ -71,6 +71,7 @@ class UpstreamConfig:
     max_connections: int = 1024
     keepalive_timeout: float = 30.0
     dns_ttl: float = 5.0
+    dns_stale: float = 86_400.0
     retry: RetrySettings = field(default_factory=RetrySettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)

@@ -182,6 +182,11 @@ class Upstream(Section):
     dns_ttl: Annotated[
         Seconds, Interval(ge=0, le=86_400), Env("UPSTREAM_DNS_TTL_SECONDS", "How long a resolved name is believed")
     ] = 5.0
+    dns_stale: Annotated[
+        Seconds,
+        Interval(ge=0, le=604_800),
+        Env("UPSTREAM_DNS_STALE_SECONDS", "How long the last addresses are used while the name server is away"),
+    ] = 86_400.0
     timeouts: Timeouts = Timeouts()
     tls: Tls = Tls()
     retry: Retry = Retry()

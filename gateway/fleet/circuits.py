@@ -21,13 +21,13 @@ MARGIN = 1.0
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
 
 
-async def _nowhere(_endpoints: Sequence[EndpointConfig]) -> bool:
+async def _nowhere(_endpoints: Sequence[EndpointConfig]) -> bool | None:
     return False
 
 
 class Circuits(Mapping[str, Circuit]):
     """Every upstream's circuit by name: shared through `store` when there is one (then `link` is needed too). `dial`
-    says whether one of the endpoints can be reached from here; without it none can.
+    says whether one of the endpoints can be reached from here, or None if that cannot be said; without it none can.
 
     Must be made and used on one event loop; `close` ends what is under way.
     """
@@ -39,7 +39,7 @@ class Circuits(Mapping[str, Circuit]):
         link: Link | None = None,
         clock: Clock = time.monotonic,
         on_transition: TransitionHook = unnoticed,
-        dial: Callable[[Sequence[EndpointConfig]], Awaitable[bool]] = _nowhere,
+        dial: Callable[[Sequence[EndpointConfig]], Awaitable[bool | None]] = _nowhere,
     ) -> None:
         self._store = store
         self._link = link or Link(clock)

@@ -114,7 +114,7 @@ class SharedCircuit(LocalCircuit):
         *,
         store: CircuitStore,
         link: Link,
-        dial: Callable[[], Awaitable[bool]],
+        dial: Callable[[], Awaitable[bool | None]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         clock: Clock = time.monotonic,
         probe_time: float = 60.0,
@@ -309,12 +309,15 @@ class SharedCircuit(LocalCircuit):
             breaker.cause = HERE_ONLY
 
     async def _ask_upstream(self, generation: int) -> None:
-        """Find out whether the upstream can be reached from here, for the fleet to know."""
+        """Find out whether the upstream can be reached from here, for the fleet to know. Who cannot even try says
+        nothing, and is asked again with the next report."""
         try:
-            self._word = generation, await self._dial()
+            reachable = await self._dial()
         finally:
             self._dialling = False
-        self._link.wake()
+        if reachable is not None:
+            self._word = generation, reachable
+            self._link.wake()
 
     def follow(self, snapshot: CircuitSnapshot) -> None:
         """Follow the fleet, unless the answer is older than what is known. Generation 0: the store knows nothing."""

@@ -194,8 +194,8 @@ class Forward:
             self._send(result)
         elif result is ConnectFailure.TIMEOUT:
             self._failed("connect", "upstream_timeout", "no connection in time", result.value)
-        elif result is ConnectFailure.NO_FILES:
-            self._no_connection("no more files may be open", time.monotonic())
+        elif result is ConnectFailure.LOCAL:
+            self._lacking()
         else:
             self._reached = result.reached
             self._failed("connect", "upstream_unreachable", "no connection", result.value)
@@ -535,6 +535,18 @@ class Forward:
         self._end()
         self._exchange.note("truncated", detail)
         self._exchange.truncated(reason)
+
+    def _lacking(self) -> None:
+        """This host could not even try. Another endpoint, or the same one a moment later, may do: a connection that
+        comes back needs nothing new."""
+        endpoint = self._endpoint
+        now = time.monotonic()
+        retry = self._decide(self._facts(now, None, "connect", None, stale=False), now)
+        if retry is not None:
+            self._settle(IGNORED, now)
+            self._again(retry)
+        elif endpoint is not None:
+            self._no_connection(endpoint.pool.lacking, now)
 
     def _no_connection(self, why: str, now: float) -> None:
         """There is none to be had here, and the upstream is not to blame."""

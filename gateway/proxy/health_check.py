@@ -2,7 +2,9 @@
 
 An endpoint starts healthy; `unhealthy_threshold` failed checks in a row make it unhealthy, `healthy_threshold`
 successful ones make it healthy again. A check succeeds when the head of a 2xx or 3xx response to `GET path` arrives
-within `timeout`, over a connection of its own, so that accepting connections is part of what is checked.
+within `timeout`, over a connection of its own, so that accepting connections is part of what is checked. It is opened
+and read as those of requests are: the same addresses, the same TLS, the same idea of what is HTTP. What this host lacks
+(files, ports, memory) is no result: such a check speaks neither for the endpoint nor against it.
 
 One task per endpoint. The first check comes at a random moment of the first interval, and every pause is up to a tenth
 shorter or longer, so that neither endpoints nor replicas fall into step.
@@ -18,10 +20,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import aiohttp
-from yarl import URL
-
 from gateway.config.model import HealthCheckConfig
+from gateway.wire.connect import SocketAddress, attempt_delay, connect
+from gateway.wire.fault import Fault, fault_of
+from gateway.wire.resolver import Resolver
+from gateway.wire.response import Response
+from gateway.wire.upstream import Loss, UpstreamConnection
 
 log = logging.getLogger("gateway.health_check")
 
@@ -86,22 +90,18 @@ class Verdict:
 
 
 class HealthChecker:
-    def __init__(self, checks: Iterable[EndpointCheck], rng: random.Random | None = None) -> None:
+    def __init__(
+        self, checks: Iterable[EndpointCheck], rng: random.Random | None = None, resolver: Resolver | None = None
+    ) -> None:
         self._checks = tuple(checks)
         self._rng = rng or random.Random()
-        self._session: aiohttp.ClientSession | None = None
+        self._resolver = resolver or Resolver()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin checking, on the running loop. Without checks nothing is opened."""
-        if not self._checks or self._session is not None:
-            return
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "gateway-health-check"},
-        )
-        self._tasks = [asyncio.create_task(self._watch(self._session, check)) for check in self._checks]
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._watch(check)) for check in self._checks]
 
     async def stop(self) -> None:
         """Stop checking; endpoints keep the last verdict."""
@@ -109,45 +109,130 @@ class HealthChecker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
-    async def _watch(self, session: aiohttp.ClientSession, check: EndpointCheck) -> None:
+    async def _watch(self, check: EndpointCheck) -> None:
         interval = check.config.interval
         verdict = Verdict(check.config)
+        unable = False
         await asyncio.sleep(interval * self._rng.random())
         while True:
-            complaint = await _complaint(session, check) if check.endpoint.checked else None
-            if check.endpoint.checked and verdict.record(complaint is None):
-                check.endpoint.set_healthy(verdict.healthy)
-                where = f"{check.endpoint.host}:{check.endpoint.port}"
-                if verdict.healthy:
-                    log.info("endpoint %s of upstream %s is healthy again", where, check.upstream)
-                else:
-                    log.warning("endpoint %s of upstream %s is unhealthy: %s", where, check.upstream, complaint)
+            if check.endpoint.checked:
+                unable = await self._check(check, verdict, unable)
             await asyncio.sleep(interval * self._rng.uniform(1.0 - _JITTER, 1.0 + _JITTER))
 
+    async def _check(self, check: EndpointCheck, verdict: Verdict, unable: bool) -> bool:
+        """One check. Whether it could not be made; `unable` says the same of the one before."""
+        where = f"endpoint {check.endpoint.host}:{check.endpoint.port} of upstream {check.upstream}"
+        try:
+            complaint = await _complaint(check, self._resolver)
+        except _Unable as error:
+            if not unable:
+                log.warning("%s cannot be checked from here: %s", where, error)
+            return True
+        if check.endpoint.checked and verdict.record(complaint is None):
+            check.endpoint.set_healthy(verdict.healthy)
+            if verdict.healthy:
+                log.info("%s is healthy again", where)
+            else:
+                log.warning("%s is unhealthy: %s", where, complaint)
+        return False
 
-async def _complaint(session: aiohttp.ClientSession, check: EndpointCheck) -> str | None:
-    """What is wrong with the endpoint, in words for the log; None if it is well."""
-    endpoint = check.endpoint
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    url = URL(f"{'http' if check.tls is None else 'https'}://{host}:{endpoint.port}{check.config.path}", encoded=True)
+
+class _Unable(Exception):
+    """The check could not be made, for a fault of this host."""
+
+
+async def _complaint(check: EndpointCheck, resolver: Resolver) -> str | None:
+    """What is wrong with the endpoint, in words for the log; None if it is well. Raises _Unable."""
+    config = check.config
     try:
-        async with (
-            asyncio.timeout(check.config.timeout),
-            session.get(
-                url,
-                allow_redirects=False,
-                ssl=check.tls if check.tls is not None else True,
-                server_hostname=check.server_name if check.tls is not None else None,
-                headers={"Host": check.authority} if check.authority is not None else None,
-                timeout=aiohttp.ClientTimeout(total=None),
-            ) as response,
-        ):
-            return None if 200 <= response.status < 400 else f"status {response.status}"
+        async with asyncio.timeout(config.timeout):
+            answer = await _ask(check, resolver)
     except TimeoutError:
-        return f"no answer within {check.config.timeout:g} s"
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return f"no answer within {config.timeout:g} s"
+    except (OSError, MemoryError) as error:
+        if fault_of(error) is Fault.LOCAL:
+            raise _Unable(str(error) or type(error).__name__) from error
         return str(error) or type(error).__name__
+    if isinstance(answer, str):
+        return answer
+    return None if 200 <= answer < 400 else f"status {answer}"
+
+
+async def _ask(check: EndpointCheck, resolver: Resolver) -> int | str:
+    """The status of the answer, or why there is none. Raises OSError when no connection comes about."""
+    endpoint = check.endpoint
+    tls = check.tls
+    addresses = await resolver.resolve(endpoint.host, endpoint.port)
+    connection = await connect(
+        addresses,
+        _connection,
+        delay=attempt_delay(len(addresses), check.config.timeout),
+        tls=tls,
+        server_name=(check.server_name or endpoint.host) if tls is not None else None,
+        note=resolver.note,
+    )
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    head = (
+        f"GET {check.config.path} HTTP/1.1\r\nHost: {check.authority or f'{host}:{endpoint.port}'}\r\n"
+        "User-Agent: gateway-health-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    )
+    answer = _Answer(asyncio.get_running_loop().create_future())
+    try:
+        if connection.closed:
+            return "the connection closed at once"
+        connection.send(answer, head.encode(), to_head=False, more=False)
+        return await answer.status
+    finally:
+        connection.abort()
+
+
+class _NoPool:
+    """Nobody keeps the connection of a check."""
+
+    def release(self, connection: UpstreamConnection) -> None:
+        connection.close()
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        pass
+
+
+_NO_POOL: Final = _NoPool()
+
+
+def _connection(address: SocketAddress) -> UpstreamConnection:
+    return UpstreamConnection(_NO_POOL, address[0])
+
+
+class _Answer:
+    """Waits for the head of an answer; what follows is not wanted (gateway.wire.upstream.ResponseSink)."""
+
+    def __init__(self, status: "asyncio.Future[int | str]") -> None:
+        self.status = status
+
+    def _tell(self, what: int | str) -> None:
+        if not self.status.done():
+            self.status.set_result(what)
+
+    def informational(self, response: Response) -> None:
+        pass
+
+    def response_head(self, response: Response) -> None:
+        self._tell(response.status)
+
+    def response_whole(self, response: Response, body: bytes) -> None:
+        self._tell(response.status)
+
+    def switched(self, response: Response, early: bytes) -> None:
+        self._tell(response.status)
+
+    def upstream_lost(self, loss: Loss, detail: str) -> None:
+        self._tell(detail)
+
+    def response_body(self, data: bytes) -> None:
+        pass
+
+    def response_end(self) -> None:
+        pass
+
+    response_pause = request_blocked = request_ready = response_end

@@ -150,6 +150,7 @@ class Upstream:
         resolver: Resolver,
     ) -> EndpointPool:
         config = self.config
+        resolver.expect(endpoint.host, endpoint.port, config.dns_ttl, config.dns_stale)
         return EndpointPool(
             loop,
             resolver,

@@ -16,7 +16,7 @@ is what other replicas must act on within 250 ms: 70 ms for it, one interval of 
 A replica that got no connection may itself be what is cut off, and the silence of a quiet one is no consent. Where a
 rule holds only by the failures of one such replica, it takes a witness besides: another that got none either, with its
 own failures or when it was asked to try (it learns that it is with its next report, 60 ms later at most, and a try is
-bounded: see gateway/fleet/dial.py). If one of them can connect, what happened without a connection until then counts
+bounded: see gateway/wire/dial.py). If one of them can connect, what happened without a connection until then counts
 for nothing, except to bear out another replica's own failures of that kind. What that replica was answered counts.
 
 Likewise a probe that got no connection does not reopen the circuit but cuts off its replica, which sees an open circuit

@@ -9,7 +9,6 @@ The newest idle connection is taken first, which lets the oldest expire.
 """
 
 import asyncio
-import errno
 import logging
 import socket
 import ssl
@@ -17,8 +16,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any
 
+from gateway.wire.connect import SocketAddress, attempt_delay, connect
+from gateway.wire.fault import Fault, fault_of, why_not
 from gateway.wire.resolver import Resolver
 from gateway.wire.upstream import UpstreamConnection
 
@@ -36,7 +36,8 @@ class ConnectFailure(Enum):
     TLS = "tls_protocol_error"
     CERTIFICATE = "tls_certificate_error"
     UNREACHABLE = "destination_ip_unroutable"
-    NO_FILES = "connection_limit_reached"
+    LOCAL = "connection_limit_reached"
+    """This host lacks something, or forbids the connection: nobody else is to blame (gateway.wire.fault)."""
 
     @property
     def reached(self) -> bool:
@@ -103,6 +104,8 @@ class EndpointPool:
         self._addresses: frozenset[str] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._closed = False
+        self.lacking = ""
+        """What this host lacked, or forbade, when the last connection failed for its own fault; for the answer."""
 
     def __repr__(self) -> str:
         return (
@@ -204,22 +207,8 @@ class EndpointPool:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 connection = await self._open()
-        except TimeoutError:
-            failure = ConnectFailure.TIMEOUT
-        except ssl.SSLCertVerificationError as error:
-            failure = ConnectFailure.CERTIFICATE
-            log.warning("certificate of %s refused: %s", self.label, error.verify_message)
-        except ssl.SSLError:
-            failure = ConnectFailure.TLS
-        except ConnectionRefusedError:
-            failure = ConnectFailure.REFUSED
-        except ConnectionError:
-            failure = ConnectFailure.TLS if self._tls is not None else ConnectFailure.REFUSED
-        except OSError as error:
-            if isinstance(error, socket.gaierror):
-                failure = ConnectFailure.DNS
-            elif error.errno in (errno.EMFILE, errno.ENFILE):
-                failure = ConnectFailure.NO_FILES
+        except (OSError, MemoryError) as error:
+            failure = self._failure(error)
         finally:
             task = asyncio.current_task()
             if task is not None:
@@ -243,30 +232,38 @@ class EndpointPool:
         else:
             self.release(connection)
 
+    def _failure(self, error: OSError | MemoryError) -> ConnectFailure:
+        if fault_of(error) is Fault.LOCAL:
+            self.lacking = why_not(error)
+            return ConnectFailure.LOCAL
+        if isinstance(error, ssl.SSLCertVerificationError):
+            log.warning("certificate of %s refused: %s", self.label, error.verify_message)
+            return ConnectFailure.CERTIFICATE
+        if isinstance(error, ssl.SSLError):
+            return ConnectFailure.TLS
+        if isinstance(error, TimeoutError):
+            return ConnectFailure.TIMEOUT
+        if isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError):
+            return ConnectFailure.TLS if self._tls is not None else ConnectFailure.REFUSED
+        if isinstance(error, ConnectionError):
+            return ConnectFailure.REFUSED
+        return ConnectFailure.DNS if isinstance(error, socket.gaierror) else ConnectFailure.UNREACHABLE
+
     async def _open(self) -> UpstreamConnection:
-        """The first address that answers, in the resolver's order (RFC 8305 without the race).
-
-        The failure is that of the address that got furthest: `localhost` is often ::1 as well, on a host without it.
-        """
         addresses = await self._resolve()
-        last: OSError | None = None
-        for address in addresses:
-            try:
-                _, connection = await self._loop.create_connection(
-                    lambda address=address: UpstreamConnection(self, address[0]),
-                    address[0],
-                    address[1],
-                    ssl=self._tls,
-                    server_hostname=self._server_name,
-                )
-            except OSError as error:
-                if last is None or _got_as_far(error) >= _got_as_far(last):
-                    last = error
-            else:
-                return connection
-        raise last or OSError("the name has no address")
+        return await connect(
+            addresses,
+            self._protocol,
+            delay=attempt_delay(len(addresses), self._connect_timeout),
+            tls=self._tls,
+            server_name=self._server_name,
+            note=self._resolver.note,
+        )
 
-    async def _resolve(self) -> Sequence[tuple[Any, ...]]:
+    def _protocol(self, address: SocketAddress) -> UpstreamConnection:
+        return UpstreamConnection(self, address[0])
+
+    async def _resolve(self) -> Sequence[SocketAddress]:
         addresses = await self._resolver.resolve(self.host, self.port)
         self._addresses = frozenset(address[0] for address in addresses)
         return addresses
@@ -293,10 +290,3 @@ class EndpointPool:
             self._refreshing = self._loop.create_task(self._refresh())
         if self._idle:
             self._sweep_timer = self._loop.call_later(_SWEEP_INTERVAL, self._sweep)
-
-
-def _got_as_far(error: OSError) -> int:
-    """0: no way there; 1: refused; 2: connected, and lost before TLS came about."""
-    if isinstance(error, ConnectionRefusedError):
-        return 1
-    return 2 if isinstance(error, ssl.SSLError | ConnectionError) else 0

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import logging
 import random
 import socket
@@ -7,12 +8,14 @@ import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from gateway.config.model import HealthCheckConfig
 from gateway.proxy.health_check import EndpointCheck, HealthChecker, Verdict
+from gateway.wire.resolver import Resolver
 
 CONFIG = HealthCheckConfig("/health", interval=0.02, timeout=0.2, healthy_threshold=2, unhealthy_threshold=3)
 
@@ -210,6 +213,24 @@ async def test_certificates_are_verified_as_for_requests(
         assert named.changes == []
         assert unverified.changes == []
     assert caplog.text.count("is unhealthy") == 2
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS])
+async def test_what_this_host_lacks_is_no_result(number: int, caplog: pytest.LogCaptureFixture) -> None:
+    asked = 0
+
+    async def lacking(host: str, port: int, *, type: int) -> list[tuple[Any, ...]]:  # noqa: A002 - as getaddrinfo has it
+        nonlocal asked
+        asked += 1
+        raise OSError(number, "lacking")
+
+    endpoint = Endpoint(80, host="orders")
+    checker = HealthChecker([EndpointCheck("a", CONFIG, endpoint)], resolver=Resolver(0.0, getaddrinfo=lacking))
+    checker.start()
+    await until(lambda: asked > 6)
+    await checker.stop()
+    assert endpoint.changes == []
+    assert caplog.text.count("cannot be checked from here") == 1
 
 
 async def test_stop_ends_checks_in_flight_and_may_be_called_twice() -> None:

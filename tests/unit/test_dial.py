@@ -1,6 +1,8 @@
 """Whether an upstream can be reached from here: over real sockets, with the addresses that requests use."""
 
 import asyncio
+import contextlib
+import errno
 import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.config.model import EndpointConfig
-from gateway.fleet.dial import Resolve, reachable
+from gateway.wire.dial import Resolve, reachable
 from tests.support.ports import free_port
 
 
@@ -58,3 +60,19 @@ async def test_an_answer_that_does_not_come_is_no() -> None:
         return []
 
     assert not await reachable(resolve, ORDERS, within=0.01)
+
+
+async def test_the_connection_is_closed_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        assert await reachable(to(listening.getsockname()), ORDERS)
+        accepted, _ = listening.accept()
+        with accepted, contextlib.suppress(ConnectionResetError):
+            accepted.settimeout(5.0)
+            assert await asyncio.to_thread(accepted.recv, 1) == b""
+
+
+async def test_who_cannot_even_try_says_nothing() -> None:
+    async def resolve(host: str, port: int) -> Sequence[tuple[Any, ...]]:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    assert await reachable(resolve, ORDERS) is None

@@ -49,8 +49,6 @@ LAYERS = {
         "gateway.names",
         "orjson",
     ),
-    # The one place of the data plane that may be slow: it asks an endpoint now and then, outside any request.
-    "gateway.proxy.health_check": layer("gateway.proxy", "gateway.config.model", "aiohttp", "yarl"),
     "gateway.control": layer(
         "gateway.names", "gateway.telemetry", "aiohttp", "orjson", "prometheus_client", "pydantic", "annotated_types"
     ),

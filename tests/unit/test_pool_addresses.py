@@ -1,6 +1,7 @@
 """A name with several addresses, none of which makes a connection: whose failure is told."""
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -52,3 +53,16 @@ async def test_a_failure_of_tls_says_more_than_no_connection(
         port = server.sockets[0].getsockname()[1]
         addresses = ("127.0.0.1", other) if first else (other, "127.0.0.1")
         assert await failure(port, *addresses, tls=ssl.create_default_context()) is ConnectFailure.TLS
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EADDRNOTAVAIL, errno.ENOMEM])
+async def test_a_lack_of_this_host_is_nobody_elses_fault(number: int) -> None:
+    async def lacking(host: str, port: int, *, type: int) -> list[tuple[Any, ...]]:  # noqa: A002
+        raise OSError(number, "lacking")
+
+    loop = asyncio.get_running_loop()
+    pool = EndpointPool(loop, Resolver(5.0, getaddrinfo=lacking), "a", 80)
+    told: asyncio.Future[object] = loop.create_future()
+    pool.request(told.set_result)
+    assert await asyncio.wait_for(told, 10.0) is ConnectFailure.LOCAL
+    assert pool.lacking

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.wire.resolver import PATIENCE, STALE_TTLS, ResolveError, Resolver
+from gateway.wire.resolver import DEAD_TIME, GONE_TTLS, PATIENCE, ResolveError, Resolver
 
 
 class Clock:
@@ -105,7 +105,7 @@ async def test_many_wait_for_one_lookup_and_a_cancelled_one_spoils_nothing() -> 
 
 async def test_an_old_answer_serves_while_the_name_server_fails() -> None:
     server, clock = NameServer("10.0.0.1"), Clock()
-    resolver = Resolver(5.0, clock, server)
+    resolver = Resolver(5.0, clock, server, stale=3600.0)
     begun = clock.now
     await resolver.resolve("a", 80)
     server.answer = socket.gaierror(socket.EAI_AGAIN, "no")
@@ -116,9 +116,9 @@ async def test_an_old_answer_serves_while_the_name_server_fails() -> None:
     clock.now += 1.0
     await resolver.resolve("a", 80)
     assert server.asked == 3
-    clock.now = begun + 5.0 * STALE_TTLS - 0.01
+    clock.now = begun + 3600.0 - 0.01
     assert await resolver.resolve("a", 80) == (("10.0.0.1", 80),)
-    clock.now = begun + 5.0 * STALE_TTLS + 1.0
+    clock.now = begun + 3600.0 + 1.0
     with pytest.raises(ResolveError):
         await resolver.resolve("a", 80)
     server.answer = ["10.0.0.2"]
@@ -187,14 +187,95 @@ async def test_connections_spread_over_the_addresses_of_a_name() -> None:
     assert await first_hosts(resolver, 6) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"] * 2
 
 
-async def test_ttl_zero_asks_every_time_and_uses_nothing_old() -> None:
+async def test_ttl_zero_asks_every_time() -> None:
     server = NameServer("10.0.0.1")
     resolver = Resolver(0.0, Clock(), server)
     assert await first_hosts(resolver, 3) == ["10.0.0.1"] * 3
     assert server.asked == 3
     server.answer = OSError("down")
+    assert await first_hosts(resolver, 1) == ["10.0.0.1"], "the last answer is old, and there is no better one"
+
+
+async def test_without_stale_nothing_old_is_used() -> None:
+    server = NameServer("10.0.0.1")
+    resolver = Resolver(0.0, Clock(), server, stale=0.0)
+    await resolver.resolve("a", 80)
+    server.answer = OSError("down")
     with pytest.raises(ResolveError):
         await resolver.resolve("a", 80)
+
+
+@pytest.mark.parametrize("answer", [socket.gaierror(socket.EAI_NONAME, "unknown name"), []])
+async def test_a_name_that_is_gone_is_believed_for_a_shorter_time(answer: Any) -> None:
+    server, clock = NameServer("10.0.0.1"), Clock()
+    resolver = Resolver(5.0, clock, server, stale=3600.0)
+    await resolver.resolve("a", 80)
+    server.answer = answer
+    clock.now += 6.0
+    assert await resolver.resolve("a", 80) == (("10.0.0.1", 80),), "a platform may have none for a moment"
+    clock.now += 5.0 * GONE_TTLS
+    with pytest.raises(ResolveError):
+        await resolver.resolve("a", 80)
+
+
+async def test_two_who_use_a_name_get_what_the_stricter_wants() -> None:
+    server, clock = NameServer("10.0.0.1"), Clock()
+    resolver = Resolver(5.0, clock, server)
+    resolver.expect("a", 80, ttl=100.0, stale=3600.0)
+    await resolver.resolve("a", 80)
+    clock.now += 50.0
+    assert resolver.cached("a", 80) is not None
+    resolver.expect("a", 80, ttl=2.0, stale=7200.0)
+    clock.now += 60.0
+    await resolver.resolve("a", 80)
+    clock.now += 3.0
+    assert resolver.cached("a", 80) is None
+
+
+async def test_observers_are_told_of_old_addresses_in_use(caplog: pytest.LogCaptureFixture) -> None:
+    server, clock = NameServer("10.0.0.1"), Clock()
+    caplog.set_level("INFO", "gateway.resolver")
+    resolver = Resolver(5.0, clock, server)
+    resolver.cached("10.0.0.9", 80)
+    await resolver.resolve("a", 80)
+    assert list(resolver.names()) == [("a", 0.0, 1, 0)]
+    server.answer = socket.gaierror(socket.EAI_AGAIN, "no")
+    clock.now += 15.0
+    await resolver.resolve("a", 80)
+    assert list(resolver.names()) == [("a", 10.0, 1, 1)]
+    clock.now += 15.0
+    await resolver.resolve("a", 80)
+    server.answer = ["10.0.0.2"]
+    clock.now += 1.0
+    await resolver.resolve("a", 80)
+    assert list(resolver.names()) == [("a", 0.0, 2, 2)]
+    (away, back) = (record.getMessage() for record in caplog.records)
+    assert away.startswith("a cannot be looked up")
+    assert "its last addresses go on being used" in away
+    assert back == "a can be looked up again"
+
+
+async def test_a_dead_address_is_tried_last_for_a_while() -> None:
+    clock = Clock()
+    resolver = Resolver(3600.0, clock, NameServer("fd00::1", "10.0.0.1", "10.0.0.2"))
+    await resolver.resolve("a", 80)
+    dead = ("fd00::1", 80, 0, 0)
+    resolver.note(dead, False)
+    assert {(await resolver.resolve("a", 80))[-1] for _ in range(3)} == {dead}
+    clock.now += DEAD_TIME
+    assert (await resolver.resolve("a", 80))[0] == dead
+    resolver.note(dead, False)
+    clock.now += DEAD_TIME
+    assert (await resolver.resolve("a", 80))[-1] == dead, "twice as long the second time"
+    resolver.note(dead, True)
+    assert (await resolver.resolve("a", 80))[0] == dead
+
+
+async def test_where_all_are_dead_all_are_tried() -> None:
+    resolver = Resolver(3600.0, Clock(), NameServer("10.0.0.1", "10.0.0.2"))
+    for address in await resolver.resolve("a", 80):
+        resolver.note(address, False)
+    assert await first_hosts(resolver, 4) == ["10.0.0.2", "10.0.0.1"] * 2
 
 
 async def test_the_system_s_own_resolver() -> None:
