@@ -418,6 +418,8 @@ def _upstream(
         keepalive_timeout=own.keepalive_timeout,
         dns_ttl=own.dns_ttl,
         dns_stale=own.dns_stale,
+        failure_statuses=frozenset(own.failure_statuses),
+        honours_idempotency_key=own.honours_idempotency_key,
         retry=RetrySettings(
             retry.max_attempts, retry.base_delay, retry.max_delay, retry.strategy, frozenset(retry.statuses)
         ),

@@ -13,6 +13,7 @@ from gateway.policy.breaker import BreakerSettings
 from gateway.policy.budget import BudgetSettings
 from gateway.policy.ejection import EjectionSettings
 from gateway.policy.limit import LimitSettings
+from gateway.policy.outcome import FAILURE_STATUSES
 from gateway.policy.retry import RetrySettings
 from gateway.policy.token_bucket import RateLimitPolicy
 
@@ -55,6 +56,8 @@ class UpstreamConfig:
     `attempt_timeout` bounds one attempt up to the response head (connecting included); `total_timeout` bounds all
     attempts and the delays between them up to the response head; `idle_timeout` bounds the silence within a body.
     `base_path` is put in front of the forwarded path, byte for byte, and does not end in a slash.
+    `failure_statuses` are the answers that count as failures of the upstream: for its circuit, its endpoints and the
+    error figures. `honours_idempotency_key` says that it processes requests with the same `Idempotency-Key` once.
     `authority` is what `Host` says to the upstream unless a route preserves the client's.
     """
 
@@ -70,6 +73,8 @@ class UpstreamConfig:
     idle_timeout: float = 60.0
     max_connections: int = 1024
     keepalive_timeout: float = 30.0
+    failure_statuses: frozenset[int] = FAILURE_STATUSES
+    honours_idempotency_key: bool = False
     dns_ttl: float = 5.0
     dns_stale: float = 86_400.0
     retry: RetrySettings = field(default_factory=RetrySettings)

@@ -81,7 +81,7 @@ class Variable:
         """The default as one would write it in the environment; empty when unset."""
         default = self.field.get_default(call_default_factory=True)
         if isinstance(default, list):
-            return ",".join(str(item) for item in default)
+            return ",".join(_in_ranges(default))
         if isinstance(default, bool):
             return "true" if default else "false"
         return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
@@ -186,6 +186,21 @@ def _flat(annotation: Any, metadata: Iterable[Any]) -> tuple[Any, tuple[Any, ...
             annotation = next(option for option in get_args(annotation) if option is not type(None))
         else:
             return annotation, notes
+
+
+def _in_ranges(items: list[Any]) -> Iterator[str]:
+    """The items as text; four or more consecutive numbers as one range."""
+    index = 0
+    while index < len(items):
+        end = index
+        while isinstance(items[end], int) and end + 1 < len(items) and items[end + 1] == items[end] + 1:
+            end += 1
+        if end - index >= 3:
+            yield f"{items[index]}-{items[end]}"
+            index = end + 1
+        else:
+            yield str(items[index])
+            index += 1
 
 
 def _bounds(notes: Iterable[Any]) -> tuple[float, float] | None:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from gateway.config.field_types import FileName, Fraction, Host, Share, Statuses, UrlPath
 from gateway.config.schema import Env, Seconds, Section
+from gateway.policy.outcome import FAILURE_STATUSES
 
 
 class Timeouts(Section):
@@ -187,6 +188,17 @@ class Upstream(Section):
         Interval(ge=0, le=604_800),
         Env("UPSTREAM_DNS_STALE_SECONDS", "How long the last addresses are used while the name server is away"),
     ] = 86_400.0
+    failure_statuses: Annotated[
+        Statuses,
+        Env("UPSTREAM_FAILURE_STATUSES", "Answers that count as failures: for circuit, ejection and error figures"),
+    ] = Field(default_factory=lambda: sorted(FAILURE_STATUSES))
+    honours_idempotency_key: Annotated[
+        bool,
+        Env(
+            "UPSTREAM_HONOURS_IDEMPOTENCY_KEY",
+            "The upstream processes requests with one Idempotency-Key once, so that a POST with a key may be repeated",
+        ),
+    ] = False
     timeouts: Timeouts = Timeouts()
     tls: Tls = Tls()
     retry: Retry = Retry()

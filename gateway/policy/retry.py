@@ -55,7 +55,7 @@ class Facts(NamedTuple):
     """What is known when an attempt has ended without anything sent on to the client.
 
     attempt               the one that just ended, from 1; free retries are not counted
-    idempotent            method in IDEMPOTENT_METHODS, or the request has an Idempotency-Key
+    idempotent            method in IDEMPOTENT_METHODS, or the request has an Idempotency-Key that the upstream honours
     replayable            the request has no body, or it is held in full, or none of it was taken from the client yet
     request_sent          a byte of the request was written to a connection, in this attempt
     remaining             seconds left of the total deadline

@@ -56,6 +56,7 @@ class Exchange:
         "_front",
         "_stream",
         "_waiting",
+        "answered_badly",
         "attempts",
         "body_done",
         "bytes_in",
@@ -121,6 +122,7 @@ class Exchange:
         # Told by the forwarder, for the record.
         self.endpoint = ""
         self.attempts = 0
+        self.answered_badly = 0
         self.upstream_seconds = 0.0
         self.decisions = said(decision)
 

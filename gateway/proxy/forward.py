@@ -323,7 +323,7 @@ class Forward:
         exchange = self._exchange
         if status in upstream.retry.statuses and self._retry_status(response, now):
             return
-        if status >= 500:
+        if status >= 400 and status in upstream.failure_statuses:
             self._answered_badly(status)
             self._settle(FAILURE, now, answered=True)
         elif self._probe:
@@ -353,7 +353,7 @@ class Forward:
         upstream = self._upstream
         if status in upstream.retry.statuses and self._retry_status(response, now):
             return
-        if status >= 500:
+        if status >= 400 and status in upstream.failure_statuses:
             self._answered_badly(status)
             self._settle(FAILURE, now, answered=True)
         else:
@@ -407,6 +407,7 @@ class Forward:
     # Endings of an attempt.
 
     def _answered_badly(self, status: int) -> None:
+        self._exchange.answered_badly = status
         self._record(category_of_status(status), "upstream_status", status, f"answered {status}")
 
     def _record(self, category: str, reason: str, status: int | None, detail: str) -> None:
@@ -487,9 +488,13 @@ class Forward:
         retry = self._decide(self._facts(now, response.status, None, floor, stale=False), now)
         if retry is None:
             return False
-        self._answered_badly(response.status)
         connection = self._connection
-        self._settle(FAILURE, now, answered=True)
+        if response.status in self._upstream.failure_statuses:
+            self._answered_badly(response.status)
+            self._settle(FAILURE, now, answered=True)
+        else:
+            # Worth another attempt, but no failure of the upstream: 429, for one.
+            self._settle(SUCCESS, now)
         if connection is not None:
             connection.discard()
         self._again(retry)

@@ -209,8 +209,10 @@ class Front:
         route.cells.exchange(exchange.request.method, exchange.status, seconds)
         if exchange.refused:
             pass  # counted with its refusal
-        elif exchange.reason or exchange.status >= 500:
-            self.errors.over(route.service, exchange.reason, exchange.status, now)
+        elif exchange.reason or exchange.answered_badly:
+            # A failure that the client got too: that of an earlier attempt has been made good.
+            failed = exchange.status == exchange.answered_badly
+            self.errors.over(route.service, exchange.reason, failed, now)
         else:
             self.errors.cells[route.service].request(now)
         log = self._access_log

@@ -54,7 +54,7 @@ class Plan:
         self.client = origin.client
         self.objection = objection
         self.target = request.target.decode("utf-8", "backslashreplace")
-        self.idempotent = request.method in IDEMPOTENT_METHODS or request.fields.idempotency_key is not None
+        self.idempotent = request.method in IDEMPOTENT_METHODS
         self.method = request.method
         self.known: Known | bytes | None = None
         self.tunnel = False
@@ -70,6 +70,8 @@ class Plan:
             self.own_answer = own_answer(request, route)
             self.tunnel = request.fields.upgrade is not None and route.config.websocket and request.wants_websocket
             self.head = self._upstream_head(request)
+            if route.upstream.config.honours_idempotency_key and _tells_apart(request.fields.idempotency_key):
+                self.idempotent = True
         self.unusual = objection is not None or self.own_answer is not None or self.tunnel
 
     def know(self, log: AccessLog) -> Known | bytes:
@@ -117,6 +119,12 @@ class Plan:
             extra,
             origin.lines,
         )
+
+
+def _tells_apart(key: bytes | None) -> bool:
+    """Whether an `Idempotency-Key` is more than an empty one, such as clients send whose variable is unset. The draft
+    has a quoted string (draft-ietf-httpapi-idempotency-key-header section 2.1), and many send a bare one."""
+    return key is not None and bool(key.strip(b' \t"'))
 
 
 def objection(route: Route | None, request: Request, identification: Identification, via_name: str) -> Refusal | None:

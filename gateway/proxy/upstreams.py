@@ -102,6 +102,7 @@ class Upstream:
         self.bulkhead = bulkhead
         self.budget = RetryBudget(config.budget, clock)
         self.retry = config.retry
+        self.failure_statuses = config.failure_statuses
         self.attempt_timeout = config.attempt_timeout
         self.total_timeout = config.total_timeout
         self.idle_timeout = config.idle_timeout

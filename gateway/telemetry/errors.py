@@ -137,11 +137,12 @@ class ErrorLog:
         if self._on_record is not None:
             self._on_record(_record(raw))
 
-    def over(self, service: str, reason: str, status: int, now: float) -> None:
+    def over(self, service: str, reason: str, failed: bool, now: float) -> None:
         """A request for `service` ("": none) is over that was not refused and did not simply end well: it has a
-        `reason` (`upstream_truncated`, `client_closed`, ...) or a 5xx status. Others go to `cells[service].request`."""
+        `reason` (`upstream_truncated`, `client_closed`, ...), or `failed` with an answer that counts as a failure of
+        the upstream. Others go to `cells[service].request`."""
         cells = self.cells[self.service if not service or reason in GATEWAY_REASONS else service]
-        if reason not in _OF_CLIENTS and (status >= 500 or reason == "upstream_truncated"):
+        if reason not in _OF_CLIENTS and (failed or reason == "upstream_truncated"):
             cells.failed_request(now)
         else:
             cells.request(now)

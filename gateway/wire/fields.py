@@ -280,7 +280,8 @@ def _take(fields: Fields, code: int, name: bytes, value: bytes, lines: list[byte
     elif code == _RATE_LIMIT:
         fields.rate_limit += b"%b: %b\r\n" % (name, value)
     elif code == _IDEMPOTENCY_KEY:
-        fields.idempotency_key = value
+        # Two of them tell nothing apart: none is as good as an empty one.
+        fields.idempotency_key = value if fields.idempotency_key is None else b""
         lines += (name, b": ", value, b"\r\n")
     elif code == _REQUEST_ID:
         fields.request_id = value if _SAFE_ID.fullmatch(value) else None

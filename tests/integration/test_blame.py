@@ -4,6 +4,8 @@ import json
 import threading
 import time
 
+import pytest
+
 from tests.conformance.wire.clients import plain
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, ok
 from tests.conftest import StartGateway
@@ -50,6 +52,45 @@ def test_a_post_on_a_dead_connection_is_not_repeated_and_not_counted(start_gatew
         for _ in range(5):
             assert gateway.request("POST", "/proxy/x", b"").status == 502
         assert gateway.get("/status/breakers").json()["default"]["state"] == "closed"
+
+
+@pytest.mark.parametrize("status", [501, 505, 507, 508, 511])
+def test_a_status_about_the_request_is_no_failure(start_gateway: StartGateway, status: int) -> None:
+    with ProgrammedUpstream() as upstream:
+        upstream.on("/odd", b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+        gateway = start_gateway(plain(upstream.url, **_CIRCUIT))
+        assert [gateway.get("/proxy/odd").status for _ in range(6)] == [status] * 6
+        circuit = gateway.get("/status/breakers").json()["default"]
+        assert (circuit["state"], circuit["failures"]) == ("closed", 0)
+        figures = gateway.get("/api/resilience/metrics/default").json()
+        assert figures["errorRate"] == 0.0
+        assert (
+            'downstream_errors_total{to_service="default",category="Dependency"} 0'
+            in gateway.get("/metrics").body.decode()
+        )
+
+
+@pytest.mark.parametrize("status", [500, 503, 509, 520, 599])
+def test_any_other_5xx_is_one(start_gateway: StartGateway, status: int) -> None:
+    with ProgrammedUpstream() as upstream:
+        upstream.on("/bad", b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+        gateway = start_gateway(plain(upstream.url, **_CIRCUIT, RETRY_MAX_ATTEMPTS="1"))
+        for _ in range(3):
+            gateway.get("/proxy/bad")
+        assert gateway.get("/status/breakers").json()["default"]["state"] == "open"
+
+
+def test_which_statuses_are_failures_can_be_set(start_gateway: StartGateway) -> None:
+    with ProgrammedUpstream() as upstream:
+        upstream.on("/busy", b"HTTP/1.1 429 X\r\nContent-Length: 0\r\n\r\n")
+        upstream.on("/bad", b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n")
+        gateway = start_gateway(plain(upstream.url, **_CIRCUIT, UPSTREAM_FAILURE_STATUSES="429,502-504"))
+        for _ in range(5):
+            gateway.get("/proxy/bad")
+        assert gateway.get("/status/breakers").json()["default"]["state"] == "closed"
+        for _ in range(3):
+            gateway.get("/proxy/busy")
+        assert gateway.get("/status/breakers").json()["default"]["state"] == "open"
 
 
 def test_waiting_for_our_own_pool_is_not_the_upstreams_failure(start_gateway: StartGateway, stub: StubProcess) -> None:

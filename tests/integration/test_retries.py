@@ -90,12 +90,46 @@ def test_other_methods_are_not_repeated(
     assert len(upstream.requests(path)) == 1
 
 
-def test_post_with_an_idempotency_key_is_repeated(gateway: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+def test_a_post_with_a_key_is_sent_once_to_who_may_ignore_it(
+    gateway: GatewayProcess, upstream: ProgrammedUpstream
+) -> None:
     upstream.on(path := fresh(), UNAVAILABLE, ok(b"good"))
-    answer = gateway.request("POST", f"/proxy{path}", b"body", {"Idempotency-Key": "k"})
+    assert gateway.request("POST", f"/proxy{path}", b"body", {"Idempotency-Key": "k"}).status == 503
+    assert [seen.get("Idempotency-Key") for seen in upstream.requests(path)] == ["k"]
+
+
+@pytest.fixture(scope="module")
+def honouring(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Before an upstream that honours idempotency keys."""
+    env = plain(upstream.url, **RETRYING, UPSTREAM_HONOURS_IDEMPOTENCY_KEY="true")
+    with GatewayProcess(env, tmp_path_factory.mktemp("gateway")) as process:
+        yield process
+
+
+@pytest.mark.parametrize("key", ["k", '"8e03978e"'])
+def test_a_post_with_a_key_is_repeated_for_who_honours_it(
+    key: str, honouring: GatewayProcess, upstream: ProgrammedUpstream
+) -> None:
+    upstream.on(path := fresh(), UNAVAILABLE, ok(b"good"))
+    answer = honouring.request("POST", f"/proxy{path}", b"body", {"Idempotency-Key": key})
     assert (answer.status, answer.body) == (200, b"good")
     assert [seen.body for seen in upstream.requests(path)] == [b"body"] * 2
-    assert [seen.get("Idempotency-Key") for seen in upstream.requests(path)] == ["k"] * 2
+    assert [seen.get("Idempotency-Key") for seen in upstream.requests(path)] == [key] * 2
+
+
+@pytest.mark.parametrize("key", ["", '""', '" "', '"'])
+def test_an_empty_key_is_none(key: str, honouring: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+    upstream.on(path := fresh(), UNAVAILABLE, ok(b"good"))
+    assert honouring.request("POST", f"/proxy{path}", b"body", {"Idempotency-Key": key}).status == 503
+    assert len(upstream.requests(path)) == 1
+
+
+def test_two_keys_are_none(honouring: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+    upstream.on(path := fresh(), UNAVAILABLE, ok(b"good"))
+    with RawClient(honouring.port) as client:
+        lines = b"Host: a\r\nContent-Length: 1\r\nIdempotency-Key: a\r\nIdempotency-Key: b\r\n\r\nx"
+        assert client.request(b"POST /proxy%b HTTP/1.1\r\n%b" % (path.encode(), lines)).status == 503
+    assert len(upstream.requests(path)) == 1
 
 
 @pytest.mark.parametrize("chunked", [False, True])

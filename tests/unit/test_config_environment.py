@@ -97,6 +97,7 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "UPSTREAM_TIMEOUT": ("11", {}),
     "RETRY_STRATEGY": ("constant", {}),
     "RETRY_STATUSES": ("500, 503", {}),
+    "UPSTREAM_FAILURE_STATUSES": ("500-504", {}),
     "RETRY_BASE_DELAY_SECONDS": ("0.2", {}),
     "CIRCUIT_BREAKER_MINIMUM_CALLS": ("21", {}),
     "CIRCUIT_BREAKER_SLOW_CALL_THRESHOLD_SECONDS": ("1", {}),

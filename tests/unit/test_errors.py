@@ -97,13 +97,13 @@ def test_a_refusal_that_a_failed_attempt_led_to_is_no_second_record(errors: Erro
 
 
 @pytest.mark.parametrize(
-    ("reason", "status", "failed"),
-    [("", 500, 1), ("upstream_truncated", 200, 1), ("client_closed", 499, 0), ("client_closed", 502, 0)],
+    ("reason", "answered_badly", "failed"),
+    [("", True, 1), ("upstream_truncated", False, 1), ("client_closed", False, 0), ("client_closed", True, 0)],
 )
 async def test_a_client_that_leaves_is_no_failed_request(
-    errors: ErrorLog, figures: Figures, reason: str, status: int, failed: int
+    errors: ErrorLog, figures: Figures, reason: str, answered_badly: bool, failed: int
 ) -> None:
-    errors.over("orders", reason, status, 1000.0)
+    errors.over("orders", reason, answered_badly, 1000.0)
     found = await figures.rate("orders")
     assert (found.requests, found.failed_requests) == (1, failed)
 
