@@ -1,4 +1,4 @@
-"""The command line: `gateway run`, `gateway check`, `gateway routes`.
+"""The command line: `gateway run`, `check` and `routes`, and an operator's commands (`gateway.operator`).
 
 Exit codes: 0 all well, 1 the configuration is wrong or the start failed, 2 the command line is wrong. Problems are one
 line each and read the same in every command: on standard output for `check`, whose product they are, on standard error
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from gateway import __version__
+from gateway import __version__, operator
 from gateway.config import ConfigError, Loaded, Notice, Problem, read, report
 from gateway.config.problems import shown
 
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     sources = argparse.ArgumentParser(add_help=False)
     sources.add_argument("--env-file", type=Path, metavar="FILE", help="read this file instead of .env")
     sources.add_argument("--config", metavar="FILE", help="YAML file, instead of the one GATEWAY_CONFIG names")
-    commands = parser.add_subparsers(title="commands", metavar="{run,check,routes}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     run = commands.add_parser("run", parents=[sources], help="serve until SIGTERM or SIGINT")
     run.set_defaults(command=_run)
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the whole effective configuration as JSON, secrets masked, and where each setting comes from",
     )
     routes.set_defaults(command=_routes)
+    operator.add_commands(commands)
     return parser
 
 

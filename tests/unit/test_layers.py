@@ -63,7 +63,9 @@ LAYERS = {
         "gateway.wire",
     ),
     "gateway.open_files": layer(),
-    "gateway.cli": layer("gateway.app", "gateway.config", "uvloop"),
+    # It is a client of the control plane, and knows no more of the gateway than how a time is written.
+    "gateway.operator": layer("gateway.config.units"),
+    "gateway.cli": layer("gateway.app", "gateway.config", "gateway.operator", "uvloop"),
     "gateway.__main__": layer("gateway.cli"),
     "upstream_stub": layer("aiohttp", "uvloop"),
 }

@@ -1,0 +1,14 @@
+"""An operator's commands over the control plane of a running gateway: one file for each.
+
+Nothing here knows the gateway's inside: a command asks the HTTP API that docs/control-plane.md describes, prints what
+it answers, and ends with a code that a script can act on:
+
+    0  as it should be: healthy, done, would be forwarded
+    1  not so: not healthy, would be refused, or the gateway refused the order
+    2  the command line is wrong
+    3  no answer: nothing listens there, or it is no gateway
+"""
+
+from gateway.operator.arguments import add_commands
+
+__all__ = ["add_commands"]

@@ -1,0 +1,134 @@
+"""The arguments of the operator's commands, and what ends one of them.
+
+Where the gateway is: `--url`, else `GATEWAY_URL`, else this machine, on `ADMIN_PORT`, `PORT` (environment) or 5000.
+The token is `ADMIN_TOKEN` of the environment and never an argument, which everybody on the machine could see.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.config.units import duration
+from gateway.operator import circuit, endpoint, errors, explain, status
+from gateway.operator.client import Client, NoAnswerError, RefusedError
+
+Command = Callable[[Client, argparse.Namespace], int]
+
+NO_ANSWER = 3
+
+
+def add_commands(commands: Any) -> None:
+    """Add them to the subparsers of a command line. Each sets `command`, which takes the parsed arguments."""
+    common = _common()
+    ordered = argparse.ArgumentParser(add_help=False, parents=[common])
+    ordered.add_argument("--reason", help="why, for the audit log and for whoever looks at it")
+
+    _command(commands, "status", common, status.run, "how the gateway and its upstreams are; exit 1 unless Healthy")
+
+    asked = _command(commands, "explain", common, explain.run, "what would become of a request; exit 1 if refused")
+    asked.add_argument("path", help="as in the request line, such as /proxy/ok")
+    asked.add_argument("--method", default="GET")
+    asked.add_argument("--client", metavar="ADDRESS", help="the client's address")
+    asked.add_argument("--host", metavar="NAME", help="what its Host says")
+
+    recent = _command(commands, "errors", common, errors.run, "the latest errors and refusals, newest first")
+    recent.add_argument("--count", type=int, default=20, help="at most so many (20)")
+    recent.add_argument("--service", metavar="NAME", help="those of one upstream")
+
+    held = commands.add_parser("circuit", help="hold a circuit open or closed, or let it go")
+    actions = held.add_subparsers(required=True, metavar="{open,close,release}")
+    for action, does in (
+        ("open", "every request to the upstream is refused"),
+        ("close", "every request goes through, whatever fails"),
+        ("release", "end a forced state"),
+    ):
+        one = _command(actions, action, ordered, circuit.run, does)
+        one.set_defaults(action=action)
+        one.add_argument("upstream", nargs="?", default="default")
+        if action != "release":
+            _for(one, "5m", "a day")
+
+    forgotten = _command(commands, "reset", common, circuit.reset, "forget an upstream's figures and close its circuit")
+    forgotten.add_argument("upstream", nargs="?", default="default")
+
+    places = commands.add_parser("endpoint", help="take one endpoint of an upstream out of service, and back")
+    moves = places.add_subparsers(required=True, metavar="{list,drain,disable,enable}")
+    _command(moves, "list", common, endpoint.listed, "every endpoint")
+    for action, does in (
+        ("drain", "no new requests; what is under way ends by itself"),
+        ("disable", "the same, and no health checks"),
+        ("enable", "take it into service again"),
+    ):
+        one = _command(moves, action, ordered, endpoint.run, does)
+        one.set_defaults(action=action)
+        one.add_argument("upstream")
+        one.add_argument("endpoint", help="host:port, as `gateway endpoint list` says it")
+        if action != "enable":
+            _for(one, "1h", "a week")
+
+
+def default_url(environ: Mapping[str, str]) -> str:
+    given = environ.get("GATEWAY_URL", "").strip()
+    if given:
+        return given
+    port = environ.get("ADMIN_PORT", "").strip() or environ.get("PORT", "").strip() or "5000"
+    scheme = "https" if environ.get("TLS_CERT_FILE", "").strip() and not environ.get("ADMIN_PORT") else "http"
+    return f"{scheme}://127.0.0.1:{port}"
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--url", help="http(s)://host:port of the control plane (GATEWAY_URL, else this machine)")
+    common.add_argument("--json", action="store_true", help="what the gateway answers, as JSON")
+    common.add_argument("--ca-file", metavar="FILE", help="authorities for https, PEM, instead of the system's")
+    common.add_argument("--insecure", action="store_true", help="trust any certificate")
+    return common
+
+
+def _command(commands: Any, name: str, parent: argparse.ArgumentParser, run: Command, does: str) -> Any:
+    parser = commands.add_parser(name, parents=[parent], help=does, description=does)
+    parser.set_defaults(command=lambda arguments: _ended(run, arguments))
+    return parser
+
+
+def _for(parser: Any, default: str, most: str) -> None:
+    help_text = f"how long, such as 90s, 10m, 2h ({default}; at most {most})"
+    parser.add_argument("--for", dest="duration", type=_seconds, default=default, metavar="TIME", help=help_text)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text) if text.isdecimal() and text.isascii() else duration(text)
+    if seconds is None:
+        raise argparse.ArgumentTypeError("a time such as 90s, 10m or 2h")
+    return seconds
+
+
+def _ended(run: Command, arguments: argparse.Namespace) -> int:
+    """Run the command; 3 when nobody answers, 1 when the gateway refuses, 2 when the arguments cannot be right."""
+    environ = os.environ
+    if getattr(arguments, "duration", None) is not None and not arguments.reason:
+        return _failed("--reason is needed: it goes to the audit log", 2)
+    try:
+        client = Client(
+            arguments.url or default_url(environ),
+            environ.get("ADMIN_TOKEN", "").strip() or None,
+            environ.get("USER") or None,
+            ca_file=arguments.ca_file,
+            insecure=arguments.insecure,
+        )
+    except (ValueError, OSError) as error:
+        return _failed(f"--url, --ca-file: {error}", 2)
+    try:
+        return run(client, arguments)
+    except NoAnswerError as error:
+        return _failed(str(error), NO_ANSWER)
+    except RefusedError as refused:
+        hint = "; set ADMIN_TOKEN in the environment" if refused.status == 401 and "ADMIN_TOKEN" not in environ else ""
+        return _failed(f"{refused}{hint}", 1)
+
+
+def _failed(why: str, code: int) -> int:
+    sys.stderr.write(f"gateway: {''.join(each if each.isprintable() else '?' for each in why)}\n")
+    return code

@@ -1,0 +1,113 @@
+"""Asks the control plane, over HTTP/1.1 with the standard library.
+
+The token goes out with orders only, never with a question, and no redirection is followed. A proxy from the environment
+is not used: the control plane is asked directly.
+"""
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+_TIMEOUT = 15.0
+_MOST_BYTES = 16 * 1024 * 1024
+
+
+class NoAnswerError(Exception):
+    """The gateway did not answer, or what answered is no gateway."""
+
+
+class RefusedError(Exception):
+    """The gateway answered with a problem (RFC 9457). `str()` is one line for people."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(f"{status} {problem.get('reason', '')}: {problem.get('detail', '')}")
+        self.status = status
+
+
+class Client:
+    """`url` is http(s)://host[:port]. `ca_file` replaces the system's authorities, `insecure` trusts any certificate.
+    Raises ValueError for another kind of URL."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        operator: str | None = None,
+        *,
+        ca_file: str | None = None,
+        insecure: bool = False,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
+            raise ValueError("http://host[:port] or https://host[:port]")
+        self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        self._base = parts.path.rstrip("/")
+        self._host, self._port = parts.hostname, parts.port
+        self._tls = _tls(ca_file, insecure=insecure) if parts.scheme == "https" else None
+        self._token = token
+        self._operator = operator
+
+    def get(self, path: str, /, **query: str | int | None) -> Any:
+        """The JSON of the answer. Query parameters that are None are left out."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._ask("GET", f"{path}?{urlencode(given)}" if given else path, None, {})
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Give an order."""
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        if self._operator:
+            headers["X-Operator"] = self._operator
+        if body:
+            headers["Content-Type"] = "application/json"
+        return self._ask("POST", path, json.dumps(body).encode() if body else None, headers)
+
+    def _ask(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Any:
+        connection = (
+            http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT)
+            if self._tls is None
+            else http.client.HTTPSConnection(self._host, self._port, timeout=_TIMEOUT, context=self._tls)
+        )
+        try:
+            connection.request(method, self._base + target, body, {"Accept": "application/json", **headers})
+            response = connection.getresponse()
+            raw = response.read(_MOST_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswerError(f"no answer from {self.url}: {_why(error)}") from error
+        finally:
+            connection.close()
+        return self._understood(response.status, raw)
+
+    def _understood(self, status: int, raw: bytes) -> Any:
+        try:
+            answer = json.loads(raw)
+        except ValueError:
+            answer = None
+        if status == http.HTTPStatus.OK and answer is not None:
+            return answer
+        if status >= http.HTTPStatus.BAD_REQUEST and isinstance(answer, dict) and "reason" in answer:
+            raise RefusedError(status, answer)
+        raise NoAnswerError(f"{self.url} answers, but not as the control plane of a gateway does (status {status})")
+
+
+def _tls(ca_file: str | None, *, insecure: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"nothing within {_TIMEOUT:g} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message}); see --ca-file"
+    if isinstance(error, socket.gaierror):
+        return "no such host"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return type(error).__name__

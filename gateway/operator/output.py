@@ -1,0 +1,36 @@
+"""What a command prints: JSON as the gateway gave it, or text for people.
+
+Text of the gateway may quote what clients and upstreams sent: it is printed without control characters, so that none of
+them reaches the terminal.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def write_json(answer: Any) -> None:
+    sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{_clean(line).rstrip()}\n" for line in lines)
+
+
+def table(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    """Aligned columns under their names; nothing for no rows."""
+    texts = [{name: _clean(str(cell)) for name, cell in row.items()} for row in rows]
+    if not texts:
+        return []
+    cells = [[name.upper() for name in texts[0]], *(list(row.values()) for row in texts)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)) for row in cells]
+
+
+def percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _clean(text: str) -> str:
+    return "".join(each if each.isprintable() else "�" for each in text)
