@@ -24,12 +24,12 @@ import uvloop
 from gateway import __version__, names
 from gateway.config import Notice
 from gateway.config.model import ErrorsConfig, GatewayConfig, LogConfig, RouteConfig
-from gateway.control import api
+from gateway.control import api, root_page
 from gateway.control.access import Access
 from gateway.control.app import ControlPlane
 from gateway.control.facts import Facts as ControlFacts
 from gateway.control.history import CircuitHistory
-from gateway.control.paths import is_control_path, is_health_path
+from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
 from gateway.control.scrape import Scrape
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.endpoints import EndpointsOut
@@ -261,6 +261,11 @@ class Gateway:
         identification = Identification(server.trusted_proxies, server.via_name, config.rate_limits.exempt)
         commands = FleetCommands(self._circuits, alone=self._store is None)
         scrape = Scrape(metrics)
+        # Where a route takes `/`, for whichever host, it is the route's.
+        root_is_ours = all(route.prefix != "/" for route in config.routes)
+        ours = is_health_path
+        if config.admin.port is None:
+            ours = is_control_path_or_root if root_is_ours else is_control_path
         facts = ControlFacts(
             view=view,
             figures=self.figures,
@@ -274,7 +279,7 @@ class Gateway:
                 self._in_flight,
                 config.shedding,
                 self._limiter,
-                is_control_path=is_control_path if config.admin.port is None else is_health_path,
+                is_control_path=ours,
                 stopping=lambda: self._front.refusing,
                 clock=clock,
                 is_exempt=identification.is_exempt,
@@ -282,7 +287,9 @@ class Gateway:
             scrape=scrape,
         )
         access = Access(config.admin.token, clock, production=config.environment.lower() == "production")
-        self._control = ControlPlane(view, metrics, scrape=scrape, more=api.routes(facts, access))
+        prefixes = [route.prefix for route in config.routes if route.host is None]
+        more = [*api.routes(facts, access), *root_page.routes(config.service, prefixes)]
+        self._control = ControlPlane(view, metrics, scrape=scrape, more=more)
         shared_port = config.admin.port is None
         self._front = Front(
             loop,
@@ -291,7 +298,7 @@ class Gateway:
             shedding,
             metrics,
             _access_log(config.log, writer, files),
-            is_control_path=is_control_path if shared_port else is_health_path,
+            is_control_path=ours,
             is_probe=is_health_path,
             control_protocol=self._control.protocol if shared_port else self._control.health_protocol,
             via_name=server.via_name,

@@ -53,6 +53,9 @@ def document(
     ):
         paths[path] = {"get": _described(name, summary, _json(references[model]), _refusals({*_ANY, *refusals}))}
     paths["/metrics"] = {"get": _described("metrics", "The Prometheus exposition", _text(), _refusals(_ANY))}
+    for path, methods in paths.items():
+        sample = {"lang": "Shell", "label": "curl", "source": f'curl -s "$GATEWAY_URL{path}"'}
+        methods["get"]["x-codeSamples"] = [sample]
     for each in operations:
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, references, services, needs_token)
     return {
@@ -73,6 +76,37 @@ def routes(document: dict[str, Any]) -> list[web.RouteDef]:
         return web.Response(body=body, content_type="application/json")
 
     return [web.get(PATH, openapi)]
+
+
+def _sample(each: Operation[Any, Any], services: Sequence[str], *, needs_token: bool) -> dict[str, str]:
+    """How to ask for it on a command line, in the form that documentation tools know (`x-codeSamples` of Redocly).
+
+    `GATEWAY_URL` and `ADMIN_TOKEN` are variables of the shell. A header with the token is read from standard input: an
+    argument could be seen by everybody on the machine.
+    """
+    path = each.path.replace(f"{{{each.names_by}}}", services[0] if services else "default")
+    required = [f"{name}={_example(rules)}" for name, rules in _required(each.query)]
+    url = f'"$GATEWAY_URL{path.replace("{endpoint}", "$ENDPOINT")}{"?" if required else ""}{"&".join(required)}"'
+    lines = [f"curl -s {url}" if each.method == "GET" else f"curl -s -X {each.method} {url}"]
+    if each.changes and needs_token:
+        lines = [
+            """printf 'header = "Authorization: Bearer %s"\\n' "$ADMIN_TOKEN" |""",
+            f"  curl -s --config - -X {each.method} {url}",
+        ]
+    if each.has_body and each.body_required:
+        body = {name: _example(rules) for name, rules in _required(each.body)}
+        lines[-1] += " \\"
+        lines.append(f"    -H 'Content-Type: application/json' -d '{orjson.dumps(body).decode()}'")
+    return {"lang": "Shell", "label": "curl", "source": "\n".join(lines)}
+
+
+def _required(model: type[BaseModel]) -> list[tuple[str, dict[str, Any]]]:
+    schema = model.model_json_schema(by_alias=True)
+    return [(name, schema["properties"][name]) for name in schema.get("required", ())]
+
+
+def _example(rules: dict[str, Any]) -> str | int:
+    return "maintenance" if rules.get("type") == "string" else max(60, int(rules.get("minimum", 0)))
 
 
 def _operation(
@@ -119,6 +153,7 @@ def _operation(
     if parameters:
         described["parameters"] = parameters
     described["responses"].update(_refusals(refusals))
+    described["x-codeSamples"] = [_sample(each, services, needs_token=needs_token)]
     return described
 
 

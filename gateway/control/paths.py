@@ -16,12 +16,18 @@ _EXACT = _HEALTH | frozenset(
         b"/chaos",
     }
 )
+_EXACT_AND_ROOT = _EXACT | {b"/"}
 _BELOW = (b"/status/", b"/api/resilience/", b"/api/admin/", b"/api/test/", b"/chaos/")
 
 
 def is_control_path(path: bytes) -> bool:
     """HOT. `path` is the target's path in origin form, without the query."""
     return path in _EXACT or path.startswith(_BELOW)
+
+
+def is_control_path_or_root(path: bytes) -> bool:
+    """HOT. The same where no route takes `/`, so that the control plane says there what is where."""
+    return path in _EXACT_AND_ROOT or path.startswith(_BELOW)
 
 
 def is_health_path(path: bytes) -> bool:

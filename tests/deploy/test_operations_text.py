@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from gateway.config import near_misses
 from gateway.config.variables import ALIASES, VARIABLES
 from tests.support.processes import ROOT
 
@@ -26,8 +27,35 @@ def test_files(path: str) -> None:
     assert path == ".env.rejected" or (ROOT / path).exists()
 
 
+TABLE = [
+    [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+    for line in TEXT.partition("## Names of the runbooks")[2].splitlines()
+    if line.startswith("| ") and not line.startswith(("| runbook", "| ---"))
+]
+"""The runbook, its name, and ours."""
+
+
+def test_the_table_of_the_runbooks_names() -> None:
+    assert {row[0] for row in TABLE} == {
+        "operations", "resilience", "resilience summary", "failure recovery", "platform"
+    }  # fmt: skip
+    theirs = " ".join(row[1] for row in TABLE)
+    # Every toggle of the platform runbook, and what the parser knows as a name of theirs.
+    for name in (*ALIASES, *near_misses.ABSENT, *near_misses.TOGGLES):
+        assert f"`{name}`" in theirs, name
+    queries = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "monitoring/rules").glob("*.yml"))
+    rules = set(re.findall(r"(?:record|alert): (\S+)", queries))
+    for rule in set(
+        re.findall(r"`((?:job|route|upstream|policy|instance):[a-z0-9_:]+)", " ".join(r[2] for r in TABLE))
+    ):
+        assert rule in rules, rule
+    for alert in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", next(r[1] for r in TABLE if "`ServiceDown`" in r[1])):
+        assert alert in rules, alert
+
+
 def test_settings() -> None:
-    assigned = set(re.findall(r"\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?==|`)", TEXT))
+    named_here = TEXT.partition("## Names of the runbooks")[0] + " ".join(row[2] for row in TABLE)
+    assigned = set(re.findall(r"\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?==|`)", named_here))
     known = {*VARIABLES, *ALIASES, *OF_SCRIPTS}
     compose = "".join(
         (ROOT / name).read_text(encoding="utf-8") for name in ("docker-compose.prod.yml", "docker-compose.scale.yml")

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from gateway.control.app import ControlPlane
 from gateway.control.health import report
-from gateway.control.paths import is_control_path
+from gateway.control.paths import is_control_path, is_control_path_or_root
 from gateway.control.view import CertificateView, CircuitView, EndpointView, RedisView
 from gateway.telemetry.metrics import Metrics
 
@@ -483,6 +483,14 @@ def test_the_word_of_health_and_its_reason(changes: dict[str, object], status: s
 )  # fmt: skip
 def test_control_paths(path: bytes) -> None:
     assert is_control_path(path)
+    assert is_control_path_or_root(path)
+
+
+def test_the_root_is_ours_only_where_no_route_has_it() -> None:
+    assert is_control_path_or_root(b"/")
+    assert not is_control_path(b"/")
+    assert not is_control_path_or_root(b"//")
+    assert not is_control_path_or_root(b"")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""`/`: what is where, for somebody who has just started the gateway. A page for browsers, JSON for anybody else.
+
+It is here only while no route takes the path; what it names are paths of the control plane and the prefixes of routes
+for any host, which a client may know anyway.
+"""
+
+from collections.abc import Iterable
+from html import escape
+
+import orjson
+from aiohttp import web
+
+PATH = "/"
+_LINKS = {
+    "health": ("/health", "how the gateway is"),
+    "metrics": ("/metrics", "figures for Prometheus"),
+    "breakers": ("/status/breakers", "every circuit"),
+    "resilience": ("/api/resilience/health", "how each upstream is, and why"),
+    "documentation": ("/api/docs", "every operation of the control plane, with an example"),
+    "openapi": ("/api/openapi.json", "the same for programs"),
+}
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{service}</title>
+<h1>{service}</h1>
+<p>This is an API gateway.</p>
+<ul>
+{links}
+</ul>
+<p>Requests below these paths are forwarded: {routes}</p>
+</html>
+"""
+
+
+def routes(service: str, prefixes: Iterable[str]) -> list[web.RouteDef]:
+    prefixes = list(dict.fromkeys(prefixes))
+    links = {name: path for name, (path, _) in _LINKS.items()}
+    known = {"service": service, "links": links, "routes": prefixes}
+    body = orjson.dumps(known, option=orjson.OPT_APPEND_NEWLINE)
+    items = (f'<li><a href="{path}">{path}</a>: {meaning}</li>' for path, meaning in _LINKS.values())
+    forwarded = ", ".join(f"<code>{escape(prefix)}</code>" for prefix in prefixes) or "none"
+    page = _PAGE.format(service=escape(service), links="\n".join(items), routes=forwarded)
+    headers = {"Vary": "Accept", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"}
+
+    async def root(request: web.Request) -> web.Response:
+        if "text/html" in request.headers.get("Accept", ""):
+            return web.Response(text=page, content_type="text/html", headers=headers)
+        return web.Response(body=body, content_type="application/json", headers=headers)
+
+    return [web.get(PATH, root)]
