@@ -61,7 +61,9 @@ class Front:
         self.exchanges = 0
         self.tunnels: set[Tunnel] = set()
         self._tunnel_deadlines = Deadlines(loop, _TUNNEL_SWEEP)
-        self._no_route = NoRoute(metrics.route(""))
+        # Nothing is known of what it would have been: where one route says no, so does this.
+        public_refusals = all(route.public_refusals for route in routes)
+        self._no_route = NoRoute(metrics.route(""), public_refusals=public_refusals)
         self._router = Router(routes)
         self._identification = identification
         self._shedding = shedding

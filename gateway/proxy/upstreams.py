@@ -267,7 +267,7 @@ class NoRoute(Route):
 
     __slots__ = ()
 
-    def __init__(self, cells: RouteCells) -> None:
+    def __init__(self, cells: RouteCells, *, public_refusals: bool = True) -> None:
         self.name = self.service = ""
         self.cells = cells
         self.policy = None
@@ -275,8 +275,7 @@ class NoRoute(Route):
         self.max_body_bytes = None
         self.methods = None
         self.cors = None
-        # No route has said anything about pages.
-        self.public_refusals = True
+        self.public_refusals = public_refusals
 
 
 def tls_context(tls: UpstreamTls) -> ssl.SSLContext:

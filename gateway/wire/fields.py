@@ -44,7 +44,8 @@ _HOP_BY_HOP = (b"keep-alive", b"proxy-connection", b"te", b"trailer", b"proxy-au
     _ORIGIN,
     _REDIRECT,
     _ALLOW_ORIGIN,
-) = range(21)
+    _END_TO_END,
+) = range(22)
 
 # What tells an upstream where a request came from, or what its target was before somebody rewrote it. From whom it does
 # not trust, the gateway takes none of it; `x-forwarded-` followed by anything belongs to it too.
@@ -59,10 +60,9 @@ _PROVENANCE = (
 )
 _FORWARDED_PREFIX = b"x-forwarded-"
 
-# Names in lower case. In those of requests everything but letters and digits is a hyphen besides: that is how upstreams
+# Lower case, and a hyphen for everything but letters and digits: that is how upstreams
 # behind CGI and its heirs read them (RFC 3875 section 4.1.18; lighttpd and PHP map more than the underscore).
-_LOWER = bytes(range(256)).lower()
-_AS_CGI = bytes(octet if chr(octet).isalnum() and octet < 128 else 0x2D for octet in _LOWER)
+_AS_CGI = bytes(octet if octet < 128 and chr(octet).isalnum() else 0x2D for octet in bytes(range(256)).lower())
 
 _COMMON = dict.fromkeys(_HOP_BY_HOP, _DROP) | {
     b"connection": _CONNECTION,
@@ -215,36 +215,64 @@ def parse_request_fields(block: bytes, max_count: int, *, underscores: bool = Tr
     headers = _tokenizer.tokenize(block)
     if not underscores:
         headers = [header for header in headers if b"_" not in header[0]]
-    return _parse(headers, max_count, _REQUEST, _AS_CGI)
+    return _parse(headers, max_count, _request_names)
 
 
 def parse_response_fields(block: bytes, max_count: int) -> Fields:
     """`block` is everything after the status line up to and including the empty line. Raises `FieldError`."""
-    return _parse(_tokenizer.tokenize(block), max_count, _RESPONSE, _LOWER)
+    return _parse(_tokenizer.tokenize(block), max_count, _response_names)
 
 
-def _parse(
-    headers: Sequence[tuple[bytes, bytes]], max_count: int, special: dict[bytes, int], spelling: bytes
-) -> Fields:
-    """`spelling` is the table by which names are compared."""
-    of_request = special is _REQUEST
+class _Names:
+    """What the names of fields mean, by the spellings that came so far. There are few, and `get` is the whole cost of
+    one that is known; those beyond the bound pay for being looked at each time."""
+
+    __slots__ = ("_codes", "_of_request", "get", "special")
+
+    def __init__(self, special: dict[bytes, int], *, of_request: bool) -> None:
+        self.special = special
+        self._of_request = of_request
+        self._codes: dict[bytes, int] = {}
+        self.get = self._codes.get
+
+    def learn(self, name: bytes) -> int:
+        code = self._code(name)
+        if len(self._codes) < _MOST_SPELLINGS and len(name) <= _LONGEST_SPELLING:
+            self._codes[name] = code
+        return code
+
+    def _code(self, name: bytes) -> int:
+        low = name.lower()
+        if not self._of_request:
+            return self.special.get(low, _END_TO_END)
+        key = name.translate(_AS_CGI)
+        code = _FORWARDED if key.startswith(_FORWARDED_PREFIX) else self.special.get(key, _END_TO_END)
+        return code if key == low or code == _END_TO_END else _DROP
+
+
+_MOST_SPELLINGS = 2048
+_LONGEST_SPELLING = 64
+_request_names = _Names(_REQUEST, of_request=True)
+_response_names = _Names(_RESPONSE, of_request=False)
+
+
+def _parse(headers: Sequence[tuple[bytes, bytes]], max_count: int, names: _Names) -> Fields:
     if len(headers) > max_count:
         raise TooManyFieldsError(f"more than {max_count} header fields")
     fields = Fields()
     lines: list[bytes] = []
     tokens: list[bytes] = []
+    known = names.get
     for name, value in headers:
-        key = name.translate(spelling)
-        code = special.get(key)
+        code = known(name)
         if code is None:
-            if not of_request or key[:12] != _FORWARDED_PREFIX:
-                lines += (name, b": ", value, b"\r\n")
-                continue
-            code = _FORWARDED
-        if not of_request or key == name.lower():
+            code = names.learn(name)
+        if code == _END_TO_END:
+            lines += (name, b": ", value, b"\r\n")
+        else:
             _take(fields, code, name, value.strip(b" \t"), lines, tokens)
     if tokens:
-        _apply_connection(fields, tokens, lines, special)
+        _apply_connection(fields, tokens, lines, names.special)
     fields.lines = b"".join(lines)
     return fields
 

@@ -171,6 +171,8 @@ def test_refusals_of_a_route_that_says_nothing_of_pages(tmp_path: Path, public: 
         assert (refused.status, refused.get("Access-Control-Allow-Origin")) == (502, allowed)
         assert refused.get("Access-Control-Allow-Credentials") is None
         assert ask(gateway, "/proxy/x").get("Access-Control-Allow-Origin") is None
+        nowhere = ask(gateway, "/nowhere", "Origin: https://app.example")
+        assert (nowhere.status, nowhere.get("Access-Control-Allow-Origin")) == (404, allowed)
 
 
 @pytest.mark.parametrize("rewrite", [True, False])

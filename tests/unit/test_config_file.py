@@ -457,3 +457,46 @@ class TestFiles:
         ]
         (line,) = refused("a: [\n")
         assert line.startswith("gateway.yaml:2: ")
+
+
+UPSTREAM_ALONE = 'upstreams: {a: {endpoints: ["h:1"]}}\n'
+
+
+def test_one_host_in_two_spellings_is_one_host(refused: Refused) -> None:
+    routes = "".join(
+        f"  - {{name: r{index}, host: {host!r}, prefix: /x, upstream: a}}\n"
+        for index, host in enumerate(("shop.test", "SHOP.test.", "::1", "0:0:0:0:0:0:0:1"))
+    )
+    lines = refused(UPSTREAM_ALONE + f"routes:\n{routes}")
+    assert ["routes[0] has the same" in lines[0], "routes[2] has the same" in lines[1]] == [True, True]
+
+
+def test_pages_of_any_origin_may_not_come_with_credentials(refused: Refused) -> None:
+    rest = "{name: r, prefix: /x, upstream: a, cors: {origins: ['*'], credentials: true}}"
+    (line,) = refused(UPSTREAM_ALONE + f"routes:\n  - {rest}\n")
+    assert "routes[0].cors.credentials" in line
+    assert "routes[0].cors.origins without *" in line
+    (line,) = refused(upstream(""), {"CORS_ORIGINS": "*,https://a.example"})
+    assert "CORS_ORIGINS" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://App.example:443", "https://app.example"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("https://*.app.example", "https://*.app.example"),
+        ("http://[0:0::1]:80", "http://[::1]"),
+        ("capacitor://localhost", "capacitor://localhost"),
+    ],
+)
+def test_origins_are_spelled_as_browsers_do(loaded: Load, text: str, origin: str) -> None:
+    assert loaded("", {"CORS_ORIGINS": text, "UPSTREAM_URL": "http://a:1"}).routes[0].cors.origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "text", ["app.example", "null", "https://a.example/x", "https://", "https://u@a.example", "https://a*"]
+)
+def test_what_is_no_origin(refused: Refused, text: str) -> None:
+    (line,) = refused(upstream(""), {"CORS_ORIGINS": text})
+    assert "origins such as https://app.example" in line

@@ -103,3 +103,40 @@ def test_a_response_keeps_what_a_request_loses() -> None:
     made = parse_response_fields(b"Host: x\r\nExpect: y\r\nRetry-After: 3\r\nVia: 1.1 z\r\n\r\n", 100)
     assert made.lines == b"Host: x\r\nExpect: y\r\nRetry-After: 3\r\nVia: 1.1 z\r\n"
     assert made.retry_after == b"3"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        (b"X_Forwarded_For", False),
+        (b"x-forwarded_for", False),
+        (b"X.Request.ID", False),
+        (b"Content_Length", False),
+        (b"Idempotency_Key", False),
+        (b"X_Forwarded_User", False),
+        (b"Max_Forwards", False),
+        (b"Proxy", False),
+        (b"My_Field", True),
+        (b"X_Forwarded", True),
+        (b"X-Request", True),
+    ],
+)
+def test_twins_of_what_has_a_meaning_are_dropped(name: bytes, kept: bool) -> None:
+    for _ in range(2):  # learned, then known
+        fields = parse_request_fields(b"%b: 1\r\n\r\n" % name, 100)
+        assert fields.lines == (b"%b: 1\r\n" % name if kept else b"")
+        assert fields.forwarded == []
+        assert fields.length is None
+    assert parse_response_fields(b"%b: 1\r\n\r\n" % name, 100).lines == b"%b: 1\r\n" % name
+
+
+def test_more_spellings_than_are_remembered_mean_the_same() -> None:
+    for number in range(3000):
+        parse_request_fields(b"X-%d: 1\r\n\r\n" % number, 100)
+    assert parse_request_fields(b"x-FORWARDED-for: 1\r\n\r\n", 100).forwarded == [(b"x-FORWARDED-for", b"1")]
+    assert parse_request_fields(b"X_fORWARDED-for: 1\r\n\r\n", 100).lines == b""
+
+
+def test_without_underscores_no_name_has_one() -> None:
+    block = b"My_Field: 1\r\nMy-Field: 2\r\n\r\n"
+    assert parse_request_fields(block, 100, underscores=False).lines == b"My-Field: 2\r\n"
