@@ -4,8 +4,10 @@ Both are children in process groups of their own, so that Ctrl-C in the terminal
 stops the gateway before its upstream. Exit status 0 after SIGINT, SIGTERM or SIGHUP when both ended cleanly; 1 when a
 port is taken, a child dies or does not answer; then the other one is stopped too. A second signal ends both at once.
 
-The gateway is configured by the environment and `.env`, as ever; only `UPSTREAM_URL` is supplied when neither has it.
-`STUB_PORT` moves the stub. An empty variable counts as not set, as it does for the gateway. Standard library only.
+The gateway is configured by the environment and `.env`, as ever; only `UPSTREAM_URL` is supplied: when neither has it,
+when `STUB_PORT` is set in the environment, which asks for the stub, and when it is the one of `.env.example`. With
+another one the stub is not started, and the hints do not speak of it. `STUB_PORT` moves the stub. An empty variable
+counts as not set, as it does for the gateway. Standard library only.
 No restarts and no reloading: this is for trying things out.
 """
 
@@ -19,7 +21,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,8 @@ START_TIMEOUT = 20.0
 STOP_TIMEOUT = 120.0
 # make passes SIGTERM on, and so do terminals and `timeout` to the whole group: copies of one signal, not a second one.
 ONE_SIGNAL = 1.0
+# A .env made from the template means the stub, wherever STUB_PORT moves it.
+STUB_OF_THE_EXAMPLE = "http://127.0.0.1:5001"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -168,50 +172,66 @@ def stop(child: Child, signals: Signals) -> str | None:
     return None if child.popen.returncode == 0 else f"the {child.name} {ending}"
 
 
-def welcome(gateway: Child, stub: Child) -> str:
-    url = f"http://localhost:{gateway.port}"
-    return f"""
-gateway on {url}, in front of the stub upstream on http://localhost:{stub.port}; stop with Ctrl-C. Try:
+def welcome(gateway: Child, stub: Child | None, upstream: str, tls: bool) -> str:
+    """What to try. With TLS curl gets `-k`: certificates for trying things out are signed by nobody."""
+    url = f"http{'s' * tls}://localhost:{gateway.port}"
+    curl = "curl -k" if tls else "curl"
+    hints = []
+    if stub is None:
+        behind = f"in front of {upstream}"
+        hints.append((f"{curl} -i {url}/proxy/", "proxied, with the rate limit in its headers"))
+    else:
+        behind = f"in front of the stub upstream on http://localhost:{stub.port}"
+        hints += [
+            (f"{curl} -i {url}/proxy/ok", "proxied, with the rate limit in its headers"),
+            (f"{curl} -i '{url}/proxy/echo?x=%2F..%2f&y=1+2'", "what the upstream gets, byte for byte"),
+            (
+                f"for i in $(seq 30); do {curl} -s -o /dev/null -w '%{{http_code}} ' {url}/proxy/fail; done",
+                "500 each time, then the circuit opens: 503",
+            ),
+        ]
+    hints += [
+        (f"{curl} -s {url}/status/breakers", "the circuits"),
+        (f"{curl} -s {url}/health", "the gateway's own view of things"),
+    ]
+    lines = [f"  {command}\n      {meaning}" for command, meaning in hints]
+    return "\n".join([f"\ngateway on {url}, {behind}; stop with Ctrl-C. Try:\n", *lines, ""])
 
-  curl -i {url}/proxy/ok                          proxied, with the rate limit in its headers
-  curl -i '{url}/proxy/echo?x=%2F..%2f&y=1+2'     what the upstream gets, byte for byte
-  for i in $(seq 30); do curl -s -o /dev/null -w '%{{http_code}} ' {url}/proxy/fail; done
-                                                                  500 each time, then the circuit opens: 503
-  curl -s {url}/status/breakers                   the circuits
-  curl -s {url}/health                            the gateway's own view of things
-"""
 
-
-def environments(
-    given: Mapping[str, str], variables: Mapping[str, str], ports: tuple[int, int]
-) -> Iterator[dict[str, str]]:
-    """For the stub and for the gateway. `given` is what is set in the environment, `variables` that and `.env`."""
-    stub_port, gateway_port = ports
-    yield {**os.environ, "HOST": "127.0.0.1", "PORT": str(stub_port), "PYTHONUNBUFFERED": "1"}
-    gateway = {**os.environ, "PORT": str(gateway_port), "PYTHONUNBUFFERED": "1"}
-    if "UPSTREAM_URL" not in given and ("STUB_PORT" in given or not variables.get("UPSTREAM_URL")):
-        gateway["UPSTREAM_URL"] = f"http://127.0.0.1:{stub_port}"
-    yield gateway
+def upstream_of(given: Mapping[str, str], variables: Mapping[str, str]) -> str | None:
+    """The upstream that somebody asked for, None where it is the stub's job. `given` is what is set in the environment,
+    `variables` that and `.env`."""
+    if "UPSTREAM_URL" in given:
+        return given["UPSTREAM_URL"]
+    upstream = variables.get("UPSTREAM_URL")
+    return None if "STUB_PORT" in given or not upstream or upstream == STUB_OF_THE_EXAMPLE else upstream
 
 
 def serve(signals: Signals, children: list[Child]) -> None:
-    """Start both and stay until a signal; whatever is appended to `children` is the caller's to stop."""
+    """Start both, or the gateway alone, and stay until a signal; what is appended to `children` is the caller's to stop."""
     given = {name: value for name, value in os.environ.items() if value.strip()}
     variables = {**variables_in(ROOT / ".env"), **given}
-    stub_port = port_from(variables, "STUB_PORT", 5001)
     gateway_port = port_from(variables, "PORT", 5000)
-    if stub_port == gateway_port:
-        raise Failure(f"the gateway and the stub cannot both have port {stub_port}: set PORT or STUB_PORT")
-    require_free("gateway", gateway_port, "PORT")
-    require_free("stub", stub_port, "STUB_PORT")
-    for_stub, for_gateway = environments(given, variables, (stub_port, gateway_port))
-    stub = start("stub", ["upstream_stub"], stub_port, "/health", for_stub)
-    children.append(stub)
+    upstream = upstream_of(given, variables)
+    stub = None
+    for_gateway = {**os.environ, "PORT": str(gateway_port), "PYTHONUNBUFFERED": "1"}
+    if upstream is None:
+        stub_port = port_from(variables, "STUB_PORT", 5001)
+        if stub_port == gateway_port:
+            raise Failure(f"the gateway and the stub cannot both have port {stub_port}: set PORT or STUB_PORT")
+        require_free("gateway", gateway_port, "PORT")
+        require_free("stub", stub_port, "STUB_PORT")
+        for_stub = {**os.environ, "HOST": "127.0.0.1", "PORT": str(stub_port), "PYTHONUNBUFFERED": "1"}
+        stub = start("stub", ["upstream_stub"], stub_port, "/health", for_stub)
+        children.append(stub)
+        upstream = for_gateway["UPSTREAM_URL"] = f"http://127.0.0.1:{stub_port}"
+    else:
+        require_free("gateway", gateway_port, "PORT")
     gateway = start("gateway", ["gateway", "run"], gateway_port, "/livez", for_gateway)
     children.append(gateway)
     wait_until_ready(children, signals)
     if not signals.stops:
-        print(welcome(gateway, stub), flush=True)
+        print(welcome(gateway, stub, upstream, bool(variables.get("TLS_CERT_FILE"))), flush=True)
     while not signals.stops:
         fail_if_dead(children)
         signals.wait()

@@ -1,6 +1,7 @@
 """Fixtures for every suite. Asynchronous tests run on uvloop, as the gateway does."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,18 @@ from tests.support.stub_process import StubProcess
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:
     """One loop for every asynchronous test and fixture (a hook of pytest-asyncio)."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line at the end says what did not run, why, and how it would (a hook of pytest)."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if not skipped:
+        return
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    told = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
+    terminalreporter.write_line(
+        f"{len(skipped)} tests did not run here: {told}. On Debian .ci/run installs what they need."
+    )
 
 
 @pytest.fixture(scope="session")

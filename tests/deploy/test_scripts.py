@@ -105,6 +105,53 @@ def test_the_endpoints_are_tested_without_changing_anything(asked: tuple[str, li
     assert posts == [("/api/resilience/circuit-breakers/no-such-service/release", token) for token in (False, True)]
 
 
+class Front(BaseHTTPRequestHandler):
+    """nginx in front of a gateway whose circuit is open: 403 for the control plane, the gateway's refusal behind
+    /proxy/. The first request there gets a 429."""
+
+    limited: list[str]
+    REFUSAL = b'{"type": "urn:problem:gateway:%s", "detail": "because", "reason": "%s", "retry_after": 1}\n'
+
+    def do_GET(self) -> None:
+        if self.path.startswith(("/metrics", "/status", "/api")):
+            status, body = 403, b"<html>403 Forbidden</html>"
+        elif self.path.startswith("/proxy") and not self.limited:
+            self.limited.append(self.path)
+            status, body = 429, self.REFUSAL % (b"rate_limited", b"rate_limited")
+        elif self.path.startswith("/proxy"):
+            status, body = 503, self.REFUSAL % (b"circuit_open", b"circuit_open")
+        elif self.path.startswith("/no-such-route"):
+            status, body = 404, self.REFUSAL % (b"not_found", b"not_found")
+        else:
+            status, body = 200, b'{"status": "healthy", "alive": 1, "ready": 1}'
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Retry-After", "1")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_endpoints_say_what_really_stops_them() -> None:
+    tool("curl")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Its", (Front,), {"limited": []}))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        answer = run([tool("bash"), "test-endpoints.sh", url], ROOT, {"PATH": "/usr/bin:/bin"})
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert "a proxy in front of the gateway refuses it (403)" in answer.stdout
+    assert re.search(r"^FAIL +proxy +circuit_open: because", answer.stdout, re.MULTILINE)
+    assert "not the stub" not in answer.stdout
+    assert answer.stdout.endswith("\n4 passed, 1 failed\n")
+
+
 @pytest.mark.parametrize(
     ("name", "ignored"),
     [

@@ -137,13 +137,38 @@ def test_a_wrong_port_is_named(checkout: Checkout) -> None:
         assert runner.lines == ["run: PORT must be a whole number from 1 to 65535, not 'http'"]
 
 
-def test_what_the_env_file_sets_is_left_to_it(checkout: Checkout) -> None:
+def test_with_an_upstream_in_the_env_file_there_is_no_stub(checkout: Checkout) -> None:
+    """And an empty STUB_PORT is not set: it diverts nothing to the stub."""
     ports = f"# PORT=1\nexport PORT={checkout.port}  # ours\nSTUB_PORT='{checkout.stub_port}'\n"
     (checkout.directory / ".env").write_text(ports + "UPSTREAM_URL=http://elsewhere.example\n")
     with checkout.run(PORT="", STUB_PORT="") as runner:
-        runner.wait_for_line("stop with Ctrl-C. Try:")
-        assert plain_http.request(checkout.stub_port, "/ok").status == 200
+        runner.wait_for_line("in front of http://elsewhere.example; stop with Ctrl-C. Try:")
+        assert not is_listening(checkout.stub_port)
         assert plain_http.request(checkout.port, "/").body == b"not supplied"
+        runner.send_signal(signal.SIGINT)
+        assert runner.wait() == 0
+        assert "stub" not in runner.output
+        assert "/proxy/fail" not in runner.output
+
+
+def test_the_env_file_of_the_template_means_the_stub_wherever_it_is(checkout: Checkout) -> None:
+    template = [line for line in (ROOT / ".env.example").read_text().splitlines() if line.startswith("UPSTREAM_URL=")]
+    ports = f"PORT={checkout.port}\nSTUB_PORT={checkout.stub_port}\n"
+    (checkout.directory / ".env").write_text(ports + template[0] + "\n")
+    with checkout.run(PORT="", STUB_PORT="") as runner:
+        runner.wait_for_line("in front of the stub upstream")
+        upstream = plain_http.request(checkout.port, "/").body.decode()
+        assert upstream == f"http://127.0.0.1:{checkout.stub_port}"
+        runner.send_signal(signal.SIGINT)
+        assert runner.wait() == 0
+
+
+def test_with_tls_the_hints_say_so(checkout: Checkout) -> None:
+    with checkout.run(TLS_CERT_FILE="cert.pem", TLS_KEY_FILE="key.pem") as runner:
+        runner.wait_for_line("stop with Ctrl-C. Try:")
+        runner.wait_for_line("/health")
+        assert f"curl -k -s https://localhost:{checkout.port}/health" in runner.output
+        assert f"http://localhost:{checkout.port}" not in runner.output
         runner.send_signal(signal.SIGINT)
         assert runner.wait() == 0
 
