@@ -39,7 +39,7 @@ bash deploy.sh COMMAND [OPTION]...
   stop             stop and remove the containers; images and data stay
   backup           Redis and the settings, into redis-backups/
   restore FILE     a Redis backup back into Redis
-  monitoring [...] start Prometheus, Alertmanager and Grafana; with arguments: Compose for them (ps, logs, down, ...)
+  monitoring [ARG]  start Prometheus, Alertmanager and Grafana; with arguments: Compose for them (ps, logs, down, ...)
   update           the same as dev or prod, whichever runs, with newer base images
   rollback         the image and the .env of the deployment before this one
   help             this text

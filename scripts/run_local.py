@@ -208,7 +208,7 @@ def upstream_of(given: Mapping[str, str], variables: Mapping[str, str]) -> str |
 
 
 def serve(signals: Signals, children: list[Child]) -> None:
-    """Start both, or the gateway alone, and stay until a signal; what is appended to `children` is the caller's to stop."""
+    """Start them and stay until a signal; whatever is appended to `children` is the caller's to stop."""
     given = {name: value for name, value in os.environ.items() if value.strip()}
     variables = {**variables_in(ROOT / ".env"), **given}
     gateway_port = port_from(variables, "PORT", 5000)
