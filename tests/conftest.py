@@ -1,6 +1,5 @@
 """Fixtures for every suite. Asynchronous tests run on uvloop, as the gateway does."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 import uvloop
 
 from tests.support.gateway_process import GatewayProcess
-from tests.support.redis_server import RedisServer, redis_is_installed
+from tests.support.redis_server import RedisServer, require_redis
 from tests.support.stub_process import StubProcess
 
 
@@ -34,11 +33,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def redis_installed() -> None:
     """Skips without `redis-server`; fails instead where CI says that everything must run."""
-    if redis_is_installed():
-        return
-    if os.environ.get("CI", "").lower() == "true":
-        pytest.fail("redis-server is not installed, and CI=true allows no skipping")
-    pytest.skip("redis-server is not installed")
+    require_redis()
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from gateway.telemetry.rates import WIDTH as WIDE
 from gateway.telemetry.rates import Rate, rate
 from tests.conftest import StartGateway
 from tests.support.gateway_process import GatewayProcess
-from tests.support.redis_server import RedisServer, redis_is_installed
+from tests.support.redis_server import RedisServer
 from tests.support.stub_process import StubProcess
 from tests.support.waiting import eventually
 
@@ -39,8 +39,6 @@ OPEN_HANDED = {
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    if not redis_is_installed():
-        pytest.skip("redis-server is not installed")
     with RedisServer(tmp_path) as server:
         yield server
 

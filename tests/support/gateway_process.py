@@ -30,7 +30,7 @@ class GatewayProcess(ChildProcess):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def wait_until_ready(self, timeout: float = 15.0) -> None:
+    def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Wait for 200 from `/livez`."""
         self.wait_until(lambda: self._status("/livez") == 200, "answering /livez", timeout)
 

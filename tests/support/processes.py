@@ -72,7 +72,7 @@ class ChildProcess:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
         """Poll until the condition holds; fails when the child exits before or the time is over."""
         deadline = time.monotonic() + timeout
         while not condition():
@@ -83,7 +83,7 @@ class ChildProcess:
                 raise ChildFailed(f"{self!r}: not {what} within {timeout} s:\n{self.output}")
             time.sleep(POLL)
 
-    def wait_for_line(self, text: str, timeout: float = 10.0) -> str:
+    def wait_for_line(self, text: str, timeout: float = 60.0) -> str:
         """The first line of output that contains the text."""
         self.wait_until(lambda: any(text in line for line in self.lines), f"printing {text!r}", timeout)
         return next(line for line in self.lines if text in line)
