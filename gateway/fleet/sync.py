@@ -8,8 +8,8 @@ confirm it (see gateway/store/memory_circuits.py) or one interval, whichever is 
 
 While the link is down there is one attempt every `RECONNECT` seconds, and one every `interval` as long as it succeeds.
 An answer that is late (see `Store.time_limit`) counts as none: the link is lost when it is due, nothing that it says is
-applied, and another exchange follows it at once. Only the very first answer may take as long as it wants: it has opened
-the connection.
+applied but the number of replicas, and another exchange follows it at once. Only the very first answer may take as long
+as it wants: it has opened the connection.
 
 The loop must not die and must not run twice: an exchange that raises something unforeseen counts as a lost link and is
 logged with its traceback, once until it works again.
@@ -137,6 +137,7 @@ class FleetSync:
             now = self._clock()
             if alarm.rang if alarm is not None else link.joined and now - sent_at > limit:
                 link.lost(late)
+                link.replicas = max(1, answer.replicas)  # what each one's share follows from is true however late
                 self._everything = True
                 return SHORTEST
             for report, snapshot in zip(reports, answer.circuits, strict=True):

@@ -25,7 +25,7 @@ class RedisEndpoints:
         return bool(await self._client.run(self._script, (self._key,), ("back", upstream, endpoint)))
 
     async def listed(self) -> Sequence[EndpointOut]:
-        answer: Any = await self._client.run(self._script, (self._key,), ("list",))
+        answer: Any = await self._client.run(self._script, (self._key,), ("list",), patient=True)
         if not isinstance(answer, list) or len(answer) % _WIDTH:
             raise StoreUnavailable("Redis answered something else than asked")
         found = []

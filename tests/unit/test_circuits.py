@@ -831,7 +831,11 @@ class TestLoop:
         a.store.pace = asyncio.Event()
         await self.until(lambda: not a.link.up)
         assert a.link.last_error == "Redis did not answer within 30 ms"
+        await replica("b").exchange()
+        a.store.time_limit = -1.0  # whatever comes is late
         a.store.pace.set()
+        await self.until(lambda: repr(a.link) == "Link(up=False, replicas=2)")
+        a.store.time_limit = 2.0
         await self.until(lambda: a.link.up)
         assert a.link.losses == 1
         await loop.stop()
