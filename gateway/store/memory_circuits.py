@@ -64,6 +64,12 @@ class _Evidence:
     unreached_at: float = 0.0
     failures_at: tuple[float, ...] = ()
 
+    def until(self, now: float) -> "_Evidence":
+        """As it is where nothing of the past lies in the future."""
+        failures_at = tuple(min(at, now) for at in self.failures_at)
+        success_at, unreached_at = min(self.success_at, now), min(self.unreached_at, now)
+        return replace(self, seen=now, success_at=success_at, unreached_at=unreached_at, failures_at=failures_at)
+
     @property
     def doubtful(self) -> bool:
         """Whether some of the consecutive failures had no connection."""
@@ -84,6 +90,8 @@ class _SharedCircuit:
     cause: str = ""
     successes: int = 0
     max_probes: int = 1
+    forced_for: float = 0.0  # seconds; of a forced state
+    probe_time: float = math.inf  # seconds that the latest lease of a probe was given
     suspected_at: float | None = None
     success_at: float = 0.0  # the latest of the replicas that are gone
     reached_at: float = 0.0  # when a replica that was asked could last connect
@@ -111,6 +119,24 @@ class _SharedCircuit:
                 for token, (lapses, holder) in self.probes.items()
                 if lapses > now and holder not in gone
             }
+
+    def hold_to(self, now: float, reset_timeout: float | None) -> None:
+        """No instant is later than what set it allows: the clock may have been set back. `reset_timeout` is that of
+        the replica that asks, None if it did not say."""
+        self.evidence = {name: e.until(now) if e.seen > now else e for name, e in self.evidence.items()}
+        self.opened_at, self.success_at = min(self.opened_at, now), min(self.success_at, now)
+        self.reached_at = min(self.reached_at, now)
+        if self.suspected_at is not None:
+            self.suspected_at = min(self.suspected_at, now)
+        if self.state in FORCED:
+            self.retry_at = min(self.retry_at, now + self.forced_for)
+        elif self.state is OPEN and reset_timeout is not None:
+            self.retry_at = min(self.retry_at, now + reset_timeout)
+        if reset_timeout is not None:
+            self.words = {name: min(until, now + reset_timeout) for name, until in self.words.items()}
+        self.probes = {
+            token: (min(lapses, now + self.probe_time), holder) for token, (lapses, holder) in self.probes.items()
+        }
 
     def retry_after(self, now: float) -> float:
         if self.state is CLOSED:
@@ -204,6 +230,7 @@ class _SharedCircuit:
         lone = len(doubtful) == 1 and not firm
         witnessed = not lone or any(until > now and name not in doubtful for name, until in self.words.items())
         if alone or certainly or (witnessed and self._confirmed(now)):
+            since = min(since, now)
             self.enter(OPEN, cause, since + settings.reset_timeout, failures, since)
             return False
         if self.suspected_at is None:
@@ -278,10 +305,12 @@ class CircuitTable:
         self.version = 0
         self.epoch = 1
 
-    def find(self, upstream: str) -> _SharedCircuit | None:
+    def find(self, upstream: str, reset_timeout: float | None = None) -> _SharedCircuit | None:
         circuit = self.circuits.get(upstream)
         if circuit is not None:
-            circuit.resolve(self.clock())
+            now = self.clock()
+            circuit.hold_to(now, reset_timeout)
+            circuit.resolve(now)
         return circuit
 
     def create(self, upstream: str) -> _SharedCircuit:
@@ -321,12 +350,12 @@ class MemoryCircuits:
         table = self._table
         now = table.clock()
         table.seen[self._replica] = now
-        table.seen = {replica: seen for replica, seen in table.seen.items() if seen > now - LIVE}
+        table.seen = {replica: min(seen, now) for replica, seen in table.seen.items() if seen > now - LIVE}
         version = table.version
         snapshots = []
         for report in reports:
             before = self._mark(report.upstream)
-            circuit = table.find(report.upstream)
+            circuit = table.find(report.upstream, report.settings.reset_timeout)
             known = circuit is not None
             circuit = circuit or table.create(report.upstream)
             asked = circuit.hear(self._replica, report, now)
@@ -343,6 +372,7 @@ class MemoryCircuits:
         self._note(upstream, before)
         if circuit is not None and circuit.state is HALF_OPEN:
             circuit.max_probes = settings.half_open_max_probes
+            circuit.probe_time = lease_time
             now = self._table.clock()
             if len(circuit.probes) < circuit.max_probes and circuit.cut_off_until(self._replica) <= now:
                 token = f"{self._replica}/{next(self._tokens)}"
@@ -354,7 +384,7 @@ class MemoryCircuits:
         self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome, reached: bool = True
     ) -> CircuitSnapshot:
         before = self._mark(lease.upstream)
-        circuit = self._table.find(lease.upstream)
+        circuit = self._table.find(lease.upstream, settings.reset_timeout)
         if circuit is not None and circuit.state is HALF_OPEN and circuit.generation == lease.generation:
             held = circuit.probes.pop(lease.token, None) is not None
             if held and outcome is Outcome.SUCCESS:
@@ -381,6 +411,7 @@ class MemoryCircuits:
                 circuit.generation -= 1
             opened_at = now if state is CircuitState.FORCED_OPEN else 0.0
             circuit.enter(state, cause, now + duration, circuit.failures, opened_at)
+            circuit.forced_for = duration
         elif circuit is not None and circuit.state in FORCED:
             circuit.enter(CLOSED, "force released", 0.0, 0, 0.0)
         self._note(upstream, before)

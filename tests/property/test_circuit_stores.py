@@ -45,12 +45,14 @@ class Clock:
     def advance(self, seconds: float) -> None:
         self.now = round(self.now + seconds + 0.000017, 6)
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Any:
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, patient: bool = False) -> Any:
         assert script.text.count(TIME) == 1
         text = script.text.replace(TIME, f"{{ '{self.now:.6f}', '0' }}")
         return self._redis.eval(text, len(keys), *keys, *args)
 
-    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Arg]]]) -> list[Any]:
+    async def run_many(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Arg]]], *, patient: bool = False
+    ) -> list[Any]:
         return [await self.run(script, *call) for call in calls]
 
     def close(self) -> None:

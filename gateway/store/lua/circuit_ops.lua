@@ -1,14 +1,19 @@
 -- One circuit of the fleet, or the list of live replicas: KEYS[1] is the only key touched, ARGV[1] names the operation.
 --
 -- A circuit is a hash: state, failures, opened_at, retry_at (end of the open time or of the force), generation, cause,
--- successes (half-open), suspected_at, success_at (latest of the replicas that are gone), reached_at (when a replica that
+-- successes (half-open), suspected_at, success_at (latest of the replicas that are gone), forced_for (seconds of the force), probe_time (seconds of a lease), reached_at (when a replica that
 -- was asked could last connect), replica:{id} (that replica's evidence: seen calls failures slow_calls
 -- unreached success_at unreached_at failure_at...), word:{id} (until when that replica counts as cut off, 0: it is not), probe:{token} (when
 -- the lease lapses; a token is {id}/{life}/{number}). Instants are seconds of this server's clock.
 --
+-- Nothing in it is believed that cannot be meant: a key of another type, an unknown state or generation is no circuit,
+-- numbers that are none count as nothing, and instants are held to what their settings allow, since the clock may have
+-- been set back.
+--
 -- The rules are those of gateway/store/memory_circuits.py, which explains them; one conformance suite holds the two
 -- together. Evidence of another generation is ignored, and every transition begins a new one.
 
+local FAR, MOST, LONGEST_FORCE, LONGEST_PROBE = 2^53, 1000000, 86400, 3700
 local FIELDS, UNREACHED, SUCCESS_AT, UNREACHED_AT, FIRST_FAILURE = 7, 5, 6, 7, 8
 local LIVE, CONFIRM, CONFIRM_AT_MOST, KEEP, BEAT = 2.0, 0.07, 0.12, 60, 0.25
 
@@ -20,30 +25,62 @@ local function instant(seconds)
   return string.format('%.6f', seconds)
 end
 
+-- A number that can be meant, or nil: `tonumber` takes nan and inf for numbers.
+local function number(text, least, most)
+  local found = tonumber(text)
+  return found and found >= least and found <= most and found or nil
+end
+
+-- A key of another type is nobody's, and a circuit in a state that there is not is none.
+local function read(key)
+  local fields = redis.pcall('HGETALL', key)
+  if fields.err then
+    redis.call('DEL', key)
+    return {}
+  end
+  return fields
+end
+
 if ARGV[1] == 'beat' or ARGV[1] == 'leave' then
   -- ARGV: replica, 1 when a circuit has changed. Fields: {replica} = last heartbeat, :version, :epoch.
   local replica, changed = ARGV[2], ARGV[3] == '1'
   if ARGV[1] == 'leave' then
-    redis.call('HDEL', key, replica)
+    redis.pcall('HDEL', key, replica)
     return 0
   end
   local replicas, version, epoch = 0, 0, nil
-  if (tonumber(redis.call('HGET', key, replica)) or 0) <= now - BEAT then
-    redis.call('HSET', key, replica, instant(now))
-    redis.call('EXPIRE', key, KEEP)
-  end
-  local fields = redis.call('HGETALL', key)
+  local fields, beat = read(key), nil
   for i = 1, #fields, 2 do
     local name, value = fields[i], fields[i + 1]
     if name == ':version' then
-      version = tonumber(value)
+      version = number(value, 0, FAR)
+      if not version or version ~= math.floor(version) then
+        -- HINCRBY would not take it either. Anything else than before makes everybody read everything.
+        version = math.floor(now * 1000)
+        redis.call('HSET', key, name, string.format('%.0f', version))
+      end
     elseif name == ':epoch' then
-      epoch = tonumber(value)
-    elseif tonumber(value) > now - LIVE then
-      replicas = replicas + 1
+      epoch = number(value, 1, FAR)
     else
-      redis.call('HDEL', key, name)
+      local seen = number(value, 0, FAR)
+      if seen and seen > now then
+        -- The clock was set back: whoever is there will say so again.
+        seen = now
+        redis.call('HSET', key, name, instant(now))
+      end
+      if name == replica then
+        beat = seen
+      elseif seen and seen > now - LIVE then
+        replicas = replicas + 1
+      else
+        redis.call('HDEL', key, name)
+      end
     end
+  end
+  replicas = replicas + 1
+  if (beat or 0) <= now - BEAT then
+    redis.call('HSET', key, replica, instant(now))
+    redis.call('EXPIRE', key, KEEP)
   end
   if not epoch then
     epoch = math.floor(now * 1000000)
@@ -55,30 +92,56 @@ if ARGV[1] == 'beat' or ARGV[1] == 'leave' then
   return { replicas, version, epoch }
 end
 
+local STATES = { closed = true, open = true, half_open = true, forced_open = true, forced_closed = true }
 local circuit, evidence, words, probes, found = {}, {}, {}, {}, false
-local fields = redis.call('HGETALL', key)
+local set_back = {}
+local fields = read(key)
+for i = 1, #fields, 2 do
+  if fields[i] == 'state' then found = STATES[fields[i + 1]] end
+end
+if #fields > 0 and not found then
+  redis.call('DEL', key)
+  fields, found = {}, false
+end
 for i = 1, #fields, 2 do
   local name, value = fields[i], fields[i + 1]
-  found = true
   if string.sub(name, 1, 8) == 'replica:' then
-    local numbers = {}
-    for number in string.gmatch(value, '%S+') do
-      numbers[#numbers + 1] = tonumber(number)
+    local numbers, sound = {}, true
+    for text in string.gmatch(value, '%S+') do
+      local at = #numbers + 1
+      local counted = at > 1 and at < SUCCESS_AT
+      local found = number(text, 0, counted and MOST or FAR)
+      sound = sound and found ~= nil
+      if found and not counted and found > now then
+        found, set_back[string.sub(name, 9)] = now, true
+      end
+      numbers[at] = found or 0
     end
-    -- Of another version of this script with less in it: its replica is as if it were not there.
-    if #numbers >= FIELDS then
+    -- Of another version of this script with less in it, or nonsense: its replica is as if it were not there.
+    if sound and #numbers >= FIELDS then
       evidence[string.sub(name, 9)] = numbers
+    else
+      redis.call('HDEL', key, name)
     end
   elseif string.sub(name, 1, 5) == 'word:' then
-    words[string.sub(name, 6)] = tonumber(value)
+    words[string.sub(name, 6)] = number(value, 0, FAR)
   elseif string.sub(name, 1, 6) == 'probe:' then
-    probes[string.sub(name, 7)] = tonumber(value)
+    probes[string.sub(name, 7)] = number(value, 0, FAR) or 0
   else
     circuit[name] = value
   end
 end
-local generation = tonumber(circuit.generation) or 0
-local retry_at = tonumber(circuit.retry_at) or 0
+local generation = number(circuit.generation, 0, FAR / 2) or 0
+if found and generation < 1 then
+  redis.call('DEL', key)
+  circuit, evidence, words, probes, found, generation, set_back = {}, {}, {}, {}, false, 0, {}
+end
+for name, least in pairs({ failures = 0, successes = 0, max_probes = 1 }) do
+  if circuit[name] then
+    circuit[name] = string.format('%.0f', number(circuit[name], least, MOST) or least)
+  end
+end
+local retry_at = number(circuit.retry_at, 0, FAR) or 0
 local changed = false
 
 local function holder(token)
@@ -209,6 +272,53 @@ local function keep(seconds)
   redis.call('EXPIRE', key, math.ceil(math.max(seconds, KEEP, retry_at - now + KEEP)))
 end
 
+-- No instant is later than what set it allows, whatever the clock has done since.
+local function hold_to(name, latest)
+  local at = number(circuit[name], 0, FAR)
+  if circuit[name] and not at and name ~= 'retry_at' then
+    unset(name)
+  elseif circuit[name] and (not at or at > latest) then
+    set(name, instant(latest))
+  end
+end
+
+local asked_timeout
+if ARGV[1] == 'report' then
+  asked_timeout = tonumber(ARGV[10])
+elseif ARGV[1] == 'settle' and ARGV[4] ~= 'ignored' then
+  asked_timeout = tonumber(ARGV[6])
+end
+if found then
+  for id in pairs(set_back) do
+    if evidence[id] then note(id, evidence[id]) end
+  end
+  for _, name in ipairs({ 'opened_at', 'suspected_at', 'success_at', 'reached_at' }) do
+    hold_to(name, now)
+  end
+  local latest
+  if circuit.state == 'forced_open' or circuit.state == 'forced_closed' then
+    latest = now + (number(circuit.forced_for, 0, LONGEST_FORCE) or LONGEST_FORCE)
+  elseif circuit.state == 'open' and asked_timeout then
+    latest = now + asked_timeout
+  end
+  if latest then
+    hold_to('retry_at', latest)
+    retry_at = number(circuit.retry_at, 0, FAR) or 0
+  end
+  if asked_timeout then
+    for id, until_ in pairs(words) do
+      if until_ > now + asked_timeout then say(id, now + asked_timeout) end
+    end
+  end
+  local probe_time = number(circuit.probe_time, 0, LONGEST_PROBE) or LONGEST_PROBE
+  for token, lapses in pairs(probes) do
+    if lapses > now + probe_time then
+      probes[token] = now + probe_time
+      redis.call('HSET', key, 'probe:' .. token, instant(now + probe_time))
+    end
+  end
+end
+
 -- What the clock has brought about.
 if circuit.state == 'open' and now >= retry_at then
   local failures, opened_at = circuit.failures, tonumber(circuit.opened_at)
@@ -234,6 +344,7 @@ if ARGV[1] == 'force' then
   local state, seconds, cause = ARGV[2], tonumber(ARGV[3]), ARGV[4]
   if state ~= '' then
     enter(state, cause, now + seconds, tonumber(circuit.failures) or 0, state == 'forced_open' and now or 0)
+    set('forced_for', instant(seconds))
     keep(0)
   elseif circuit.state == 'forced_open' or circuit.state == 'forced_closed' then
     enter('closed', 'force released', 0, 0, 0)
@@ -249,6 +360,7 @@ if ARGV[1] == 'lease' then
     return answer(0)
   end
   set('max_probes', ARGV[4])
+  set('probe_time', ARGV[3])
   local out = 0
   for _ in pairs(probes) do
     out = out + 1
@@ -444,6 +556,7 @@ if circuit.state == 'closed' then
     end
     local confirmed = waited >= CONFIRM_AT_MOST or (heard and waited >= CONFIRM)
     if alone or certain or (witnessed and confirmed) then
+      since = math.min(since, now)
       enter('open', cause, since + reset_timeout, failures, since)
     else
       if not suspected_at then

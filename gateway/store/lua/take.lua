@@ -32,7 +32,8 @@ for k = 1, #KEYS do
   end
   local tokens, ts = tonumber(state[1] or nil), tonumber(state[2] or nil)
   local write = false
-  if not (tokens and ts) then
+  -- `tonumber` takes nan and inf for numbers; a bucket of nan would never refuse.
+  if not (tokens and ts and math.abs(tokens) < 1e15 and math.abs(ts) < 1e18) then
     tokens, ts = capacity, now
   elseif now < ts then
     ts, write = now, true  -- the clock was set back
