@@ -10,10 +10,10 @@ from gateway.config.model import EndpointConfig, UpstreamConfig
 from gateway.fleet.circuit import Circuit, Clock, LocalCircuit, TransitionHook, unnoticed
 from gateway.fleet.link import Link
 from gateway.fleet.shared_circuit import CircuitStore, SharedCircuit
-from gateway.policy.breaker import CircuitOpen, CircuitState, Permit
+from gateway.policy.breaker import UNCOUNTED, CircuitOpen, CircuitState, Permit
 from gateway.store.port import CircuitReport, CircuitSnapshot, StoreUnavailable
 
-__all__ = ["Circuit", "CircuitOpen", "Circuits", "LocalCircuit", "Permit", "SharedCircuit"]
+__all__ = ["UNCOUNTED", "Circuit", "CircuitOpen", "Circuits", "LocalCircuit", "Permit", "SharedCircuit"]
 
 MARGIN = 1.0
 """Seconds a probe may take beyond the time limit of its attempt before its lease lapses."""

@@ -98,6 +98,11 @@ class _FleetProbe(Permit):
         if circuit is not None:
             circuit.settle(self._lease, outcome, elapsed, reached)
 
+    def left(self, elapsed: float, now: float) -> None:
+        circuit = self._circuit
+        slow = circuit is not None and circuit.is_slow(elapsed)
+        self.release(Outcome.FAILURE if slow else Outcome.IGNORED, elapsed, now)
+
 
 class SharedCircuit(LocalCircuit):
     """One replica's view of a circuit of the fleet; `apply` is called by the sync loop with what the store says."""
@@ -231,6 +236,10 @@ class SharedCircuit(LocalCircuit):
             granted = CircuitSnapshot(self.upstream, True, HALF_OPEN, lease.generation, self._failures, 0.0, "probing")
             self._adopt(granted, now)
         return probe
+
+    def is_slow(self, elapsed: float) -> bool:
+        """Whether a call of so many seconds is a slow one."""
+        return elapsed >= self._breaker.slow_after
 
     def settle(self, lease: ProbeLease, outcome: Outcome, elapsed: float, reached: bool = True) -> None:
         if outcome is Outcome.SUCCESS and elapsed >= self._breaker.slow_after:

@@ -95,6 +95,11 @@ class Permit:
     ) -> None:
         raise NotImplementedError
 
+    def left(self, elapsed: float, now: float) -> None:
+        """Release it because the client has gone. That says nothing about the upstream, but the time does: what has
+        been waited for longer than `slow_call_threshold` is a slow call, whoever has stopped waiting."""
+        self.release(IGNORED, elapsed, now)
+
 
 class _UncountedPermit(Permit):
     """For a circuit forced closed: whatever happens proves nothing."""
@@ -139,6 +144,12 @@ class _ClosedPermit(Permit):
             breaker.window.record(now, True, reached and elapsed >= breaker.slow_after, not reached)
             breaker.judge(now)
 
+    def left(self, elapsed: float, now: float) -> None:
+        breaker = self._breaker
+        if breaker.permit is self and elapsed >= breaker.slow_after:
+            breaker.window.record(now, False, True)
+            breaker.judge(now)
+
 
 class _Probe(Permit):
     """One probe of a half-open circuit."""
@@ -153,6 +164,10 @@ class _Probe(Permit):
         self, outcome: Outcome, elapsed: float, now: float, answered: bool = False, reached: bool = True
     ) -> None:
         self._breaker.settle(self, outcome, elapsed, now, answered, reached)
+
+    def left(self, elapsed: float, now: float) -> None:
+        slow = elapsed >= self._breaker.slow_after
+        self._breaker.settle(self, FAILURE if slow else IGNORED, elapsed, now, False, True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ class Exchange:
         if self.finished:
             return
         if self.forward is not None:
-            self.forward.cancel()
+            self.forward.cancel(client_left=True)
         self._front.metrics.client_closed()
         if not self.responded:
             self.status = _CLIENT_CLOSED

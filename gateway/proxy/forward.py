@@ -17,7 +17,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gateway.fleet.circuits import CircuitOpen
+from gateway.fleet.circuits import UNCOUNTED, CircuitOpen
 from gateway.fleet.circuits import Permit as CircuitPermit
 from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS, Outcome
 from gateway.policy.retry import Facts, Failure, Retry, next_delay, parse_retry_after
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from gateway.proxy.front import Front
 
 _NEVER = float("inf")
+# Of `attempt_timeout`: who has waited so long in vain has seen that the upstream hangs.
+_HUNG_SHARE = 0.5
 # So much of a request body the kernels' buffers take at once. Beyond it an upstream that reads slowly is to be noticed.
 _TAKEN_AT_ONCE = 65_536
 _LOSS_REASONS = {
@@ -47,6 +49,7 @@ class Forward:
     __slots__ = (
         "_body_stopped",
         "_chunked",
+        "_collecting",
         "_connection",
         "_continued",
         "_ended",
@@ -94,6 +97,7 @@ class Forward:
         self._replayable = True
         self._continued = False
         self._body_stopped = False
+        self._collecting = False
         # This attempt.
         self.attempt = 0
         self._permit: CircuitPermit | None = None
@@ -127,12 +131,40 @@ class Forward:
 
     def _attempt(self, answer: CircuitPermit | CircuitOpen | None, now: float) -> None:
         if isinstance(answer, CircuitPermit):
-            self._begin(answer, now)
+            if answer.probe and self._incomplete:
+                answer.release(IGNORED, 0.0, now)
+                self._collect()
+            else:
+                self._begin(answer, now)
+        elif answer is None and self._incomplete:
+            self._collect()
         elif answer is None:
             self._exchange.hold_body()
             self._upstream.circuit.acquire(self._permitted)
         else:
             self._permitted(answer)
+
+    @property
+    def _incomplete(self) -> bool:
+        """Whether the request cannot be a probe yet: its client may take for ever to send the rest. What is larger
+        than can be held is one all the same, or an upstream that gets only large uploads would never recover."""
+        exchange = self._exchange
+        return not exchange.body_done and exchange.bytes_in <= self._front.retry_buffer_bytes
+
+    def _collect(self) -> None:
+        """Let the client send its body before the circuit is asked for a probe. Nothing is held for it meanwhile."""
+        exchange = self._exchange
+        self._collecting = True
+        if exchange.request.expect_continue and exchange.bytes_in == 0 and not self._continued:
+            self._continued = True
+            exchange.connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        exchange.connection.resume_reading()
+
+    def _collected(self) -> None:
+        if not self._incomplete:
+            self._collecting = False
+            self._total_deadline = time.monotonic() + self._upstream.total_timeout
+            self._attempt_again()
 
     def _attempt_again(self) -> None:
         self._timer = None
@@ -237,7 +269,10 @@ class Forward:
             return
         if connection is None:
             exchange.held.append(data)
-            exchange.hold_body()
+            if self._collecting:
+                self._collected()
+            else:
+                exchange.hold_body()
             return
         if self._replayable:
             exchange.held.append(data)
@@ -246,6 +281,9 @@ class Forward:
         connection.write(encode_chunk(data) if self._chunked else data)
 
     def body_end(self) -> None:
+        if self._collecting:
+            self._collected()
+            return
         connection = self._connection
         if connection is not None and not self._ended and not self._body_stopped:
             self._moved()
@@ -279,15 +317,36 @@ class Forward:
                 self.deadline = time.monotonic() + self._upstream.idle_timeout
                 self._connection.resume_reading()
 
-    def cancel(self) -> None:
-        """The client has gone, or its request turned out to be broken: says nothing about the upstream."""
+    def cancel(self, *, client_left: bool = False) -> None:
+        """The client has gone, or its request turned out to be broken. In itself that says nothing about the upstream;
+        how long a client has waited before it left may."""
         if self._ended:
             return
         connection = self._connection
-        self._settle(IGNORED, time.monotonic())
+        now = time.monotonic()
+        if client_left and connection is not None and self._exchange.body_done:
+            self._left_waiting(now)
+        self._settle(IGNORED, now)
         self._end()
         if connection is not None:
             connection.abort()
+
+    def _left_waiting(self, now: float) -> None:
+        """The client of a complete request has gone. An endpoint that has said nothing to it for a good part of the
+        time limit, and has answered nobody else meanwhile, hangs: its clients need not wait to the end for that."""
+        permit, endpoint = self._permit, self._endpoint
+        if permit is None or endpoint is None:
+            return
+        waited = (self._head_at or now) - self._sent_at
+        patience = self._upstream.attempt_timeout * _HUNG_SHARE
+        if not self._head_at and waited >= patience and not endpoint.answered_since(self._sent_at):
+            detail = f"no answer within {waited:.1f} s, when the client left"
+            self._record(category_of_reason("upstream_timeout"), "upstream_timeout", None, detail)
+            self._settle(FAILURE, now)
+        else:
+            permit.left(waited, now)
+            # The circuit has heard of it; the endpoint is still to be released.
+            self._permit = UNCOUNTED
 
     def expire(self, now: float) -> None:
         """The deadline has passed (gateway.wire.deadlines)."""

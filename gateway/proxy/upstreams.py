@@ -73,6 +73,10 @@ class Endpoint:
     def ejected(self, now: float) -> bool:
         return self._standing.ejected(now)
 
+    def answered_since(self, instant: float) -> bool:
+        """Whether an attempt that ended after `instant` was a success."""
+        return self._standing.last_success > instant
+
     def ended(self, outcome: Outcome, now: float) -> None:
         """One attempt that had picked this endpoint is over."""
         self.in_flight -= 1

@@ -193,3 +193,71 @@ def test_an_upstream_that_informs_without_end_is_cut_off(start_gateway: StartGat
             answer = client.request(b"GET /proxy/many HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (answer.status, json.loads(answer.body)["reason"]) == (502, "upstream_protocol_error")
         assert len(answer.interim) == 16
+
+
+_HANGS = {**_CIRCUIT, "UPSTREAM_TIMEOUT": "1", "RETRY_MAX_ATTEMPTS": "1"}
+
+
+def leave(gateway: GatewayProcess, after: float) -> None:
+    with RawClient(gateway.port) as client:
+        client.send(b"GET /proxy/hang HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(after)
+
+
+def test_an_upstream_that_hangs_is_noticed_though_its_clients_leave(start_gateway: StartGateway) -> None:
+    with FakeUpstream((ReadHead(), Pause(20.0), Close())) as upstream:
+        gateway = start_gateway(plain(upstream.url, **_HANGS))
+        for _ in range(3):
+            leave(gateway, after=0.7)
+        eventually(lambda: gateway.get("/status/breakers").json()["default"]["state"] == "open", "open", 5.0)
+
+
+def test_clients_that_leave_early_prove_nothing(start_gateway: StartGateway) -> None:
+    with FakeUpstream((ReadHead(), Pause(20.0), Close())) as upstream:
+        gateway = start_gateway(plain(upstream.url, **{**_HANGS, "UPSTREAM_TIMEOUT": "5"}))
+        for _ in range(5):
+            leave(gateway, after=0.1)
+        eventually(lambda: in_flight(gateway) == 0, "all exchanges being over", 5.0)
+        assert gateway.get("/status/breakers").json()["default"]["failures"] == 0
+
+
+def test_what_was_waited_for_too_long_is_a_slow_call_though_the_client_left(start_gateway: StartGateway) -> None:
+    slow = {
+        "UPSTREAM_TIMEOUT": "5",
+        "CIRCUIT_BREAKER_SLOW_CALL_THRESHOLD_SECONDS": "0.2",
+        "CIRCUIT_BREAKER_MINIMUM_CALLS": "3",
+    }
+    with FakeUpstream((ReadHead(), Pause(20.0), Close())) as upstream:
+        gateway = start_gateway(plain(upstream.url, **{**_HANGS, **slow}))
+        for _ in range(3):
+            leave(gateway, after=0.4)
+        eventually(lambda: gateway.get("/status/breakers").json()["default"]["state"] == "open", "open", 5.0)
+
+
+@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"])
+def test_only_complete_requests_probe(start_gateway: StartGateway, expects: bytes) -> None:
+    with ProgrammedUpstream() as upstream:
+        upstream.on("/bad", b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n")
+        upstream.on("/up", ok())
+        upstream.on("/ok", ok(), ok(), ok())
+        env = {**_CIRCUIT, "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS": "1", "UPSTREAM_TIMEOUT": "30"}
+        gateway = start_gateway(plain(upstream.url, **env, UPSTREAM_TOTAL_TIMEOUT="60"))
+        for _ in range(3):
+            gateway.get("/proxy/bad")
+
+        def state() -> str:
+            found: str = gateway.get("/status/breakers").json()["default"]["state"]
+            return found
+
+        assert state() == "open"
+        eventually(lambda: state() == "half_open", "half-open", 5.0)
+        with RawClient(gateway.port) as dripping:
+            dripping.send(b"POST /proxy/up HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n%b\r\n" % expects)
+            eventually(lambda: in_flight(gateway) == 1, "the upload being in flight", 5.0)
+            dripping.send(b"a")
+            assert [gateway.get("/proxy/ok").status for _ in range(2)] == [200, 200]
+            assert state() == "closed"
+            # The upload was kept waiting for nothing but its own body.
+            dripping.send(b"bcd")
+            assert dripping.read_response().status == 200
+        assert [seen.body for seen in upstream.requests("/up")] == [b"abcd"]
