@@ -9,6 +9,7 @@ Each step of the stop is bounded; a second signal skips the waiting.
 import asyncio
 import gc
 import logging
+import math
 import os
 import random
 import signal
@@ -40,6 +41,7 @@ from gateway.fleet.sync import FleetSync
 from gateway.live_view import FleetCommands, FleetEndpointCommands, LiveView, alert_facts
 from gateway.open_files import connections_that_fit
 from gateway.policy.breaker import CircuitState
+from gateway.policy.client_share import ClientShare
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.admission import Gates, LimitGate, RateLimitGate, Shedding, bulkhead_gate
 from gateway.proxy.explain import Explain
@@ -233,7 +235,9 @@ class Gateway:
         shedding = Shedding(config.shedding, metrics, rng)
         self._in_flight = ConcurrencyLimit(config.shedding.limit)
         policies = config.rate_limits.policies
-        in_flight = LimitGate(self._in_flight, shedding.refuse, loop)
+        share = config.shedding.client_share
+        most = ClientShare(math.ceil(config.shedding.limit.limit * share)) if share < 1.0 else None
+        in_flight = LimitGate(self._in_flight, shedding.refuse, loop, share=most)
         rate_limits = {name: RateLimitGate(self._limiter, policy, metrics) for name, policy in policies.items()}
         exempt = {name: RateLimitGate(self._limiter, policy, metrics, exempt=True) for name, policy in policies.items()}
         bulkheads = {

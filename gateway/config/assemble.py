@@ -392,7 +392,7 @@ class Assembly:
     def _shedding(self, shedding: Shedding) -> SheddingConfig:
         checks.queue(shedding, (), self._place("shedding"))
         limit = LimitSettings(shedding.limit, shedding.max_queue, shedding.queue_timeout)
-        return SheddingConfig(limit, shedding.status, shedding.retry_after)
+        return SheddingConfig(limit, shedding.status, shedding.retry_after, shedding.client_share)
 
 
 def _not_itself(host: str, port: int) -> str:

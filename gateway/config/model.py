@@ -174,11 +174,13 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class SheddingConfig:
-    """The global cap on exchanges in flight and the answer beyond it. `retry_after` in seconds, before jitter."""
+    """The global cap on exchanges in flight and the answer beyond it. `retry_after` in seconds, before jitter.
+    `client_share` is the part of it that one client may hold, above 0 and up to 1."""
 
     limit: LimitSettings = field(default_factory=lambda: LimitSettings(limit=1000, max_queue=0, queue_timeout=0.0))
     status: int = 429
     retry_after: float = 5.0
+    client_share: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)

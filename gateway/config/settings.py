@@ -228,6 +228,11 @@ class Shedding(Section):
     """Load shedding"""
 
     limit: Annotated[int, Interval(ge=1, le=1_000_000), Env("MAX_INFLIGHT", "Requests in flight in all")] = 1000
+    client_share: Annotated[
+        float,
+        Interval(ge=0.01, le=1),
+        Env("MAX_INFLIGHT_CLIENT_SHARE", "Part of them that one client may have, rounded up; 1 is all"),
+    ] = 0.8
     max_queue: Annotated[
         int, Interval(ge=0, le=1_000_000), Env("MAX_INFLIGHT_QUEUE", "Requests that may wait beyond it")
     ] = 0

@@ -15,6 +15,7 @@ from functools import partial
 from gateway.config.model import SheddingConfig
 from gateway.fleet.alone import REFUSED_UNSEEN
 from gateway.fleet.limiter import Limiter
+from gateway.policy.client_share import ClientShare
 from gateway.policy.limit import ConcurrencyLimit, Waiter
 from gateway.policy.token_bucket import EXEMPT, Decision, RateLimitPolicy
 from gateway.proxy.refusal import Refusal, Refusals, jittered
@@ -35,8 +36,10 @@ class LimitGate:
         refuse: Callable[[str], Refusal],
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float] = time.monotonic,
+        share: ClientShare | None = None,
     ) -> None:
         self.limit = limit
+        self.share = share
         self._refuse = refuse
         self._loop = loop
         self._clock = clock
@@ -46,6 +49,13 @@ class LimitGate:
     def full(self) -> Refusal | None:
         """What that means to a request that has come; None: it may wait. HOT."""
         return self._refuse(self._beyond) if self.limit.queue_full else None
+
+    def share_used_up(self, client: str) -> Refusal | None:
+        """What that means to a request of `client`; None: it has not used up its share. HOT."""
+        share = self.share
+        if share is not None and self.limit.in_flight >= share.limit and share.used_up(client):
+            return self._refuse("client_share")
+        return None
 
     def acquire(self, resume: Resume) -> Waiter:
         """Wait for a place, right after `full` has said that this is possible (nothing may be awaited in between):
@@ -102,6 +112,7 @@ _SHED_DETAILS = {
     "in_flight": "as many requests are in flight as the gateway takes",
     "queue_full": "the queue for a free place is full",
     "queue_timeout": "no place became free in time",
+    "client_share": "the client has as many requests in flight as one client may have",
     "connections": "as many connections are open as the gateway takes",
 }
 
@@ -169,10 +180,11 @@ Answer = LimitGate | Decision | Refusal
 class Gates:
     """The gates of one route."""
 
-    __slots__ = ("_bulkhead", "_in_flight", "_rate_limit")
+    __slots__ = ("_bulkhead", "_in_flight", "_rate_limit", "_share")
 
     def __init__(self, in_flight: LimitGate, rate_limit: RateLimitGate | None, bulkhead: LimitGate) -> None:
         self._in_flight = in_flight
+        self._share = in_flight.share
         self._rate_limit = rate_limit
         self._bulkhead = bulkhead
 
@@ -184,6 +196,11 @@ class Gates:
         """
         if start == IN_FLIGHT:
             limit = self._in_flight.limit
+            share = self._share
+            if share is not None and limit.in_flight >= share.limit:
+                refusal = self._in_flight.share_used_up(client)
+                if refusal is not None:
+                    return IN_FLIGHT, None, refusal
             if limit.in_flight >= limit.limit:
                 return IN_FLIGHT, None, self._in_flight.full()
         decision = None
@@ -202,16 +219,28 @@ class Gates:
                 return BULKHEAD, decision, self._bulkhead.full()
         return PASSED, decision, None
 
-    def enter(self, start: int, end: int) -> None:
+    def enter(self, start: int, end: int, client: str) -> None:
         """Take the places between, right after `look` has found them free (nothing may be awaited in between). HOT."""
         if start == IN_FLIGHT < end:
             self._in_flight.limit.try_acquire()
+            if self._share is not None:
+                self._share.take(client)
         if start <= BULKHEAD < end:
             self._bulkhead.limit.try_acquire()
 
-    def leave(self, end: int, now: float) -> None:
+    def queued(self, client: str) -> Refusal | None:
+        """A place in flight has been handed to a request that waited for it. Returns what speaks against it: others of
+        the same client may have waited too."""
+        refusal = self._in_flight.share_used_up(client)
+        if refusal is None and self._share is not None:
+            self._share.take(client)
+        return refusal
+
+    def leave(self, end: int, now: float, client: str) -> None:
         """Give back the places of a request that has come to `end`. HOT."""
         if end > IN_FLIGHT:
+            if self._share is not None:
+                self._share.give_back(client)
             self._in_flight.release(now)
         if end > BULKHEAD:
             self._bulkhead.release(now)

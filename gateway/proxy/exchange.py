@@ -160,13 +160,17 @@ class Exchange:
             if isinstance(answer, LimitGate):
                 answer.release(now)
             return
+        if self._at == IN_FLIGHT and isinstance(answer, LimitGate):
+            refusal = gates.queued(self.plan.client)
+            if refusal is not None:
+                answer.release(now)
         if refusal is not None:
             self.refuse(refusal)
             return
         passed = self._at + 1
         at, decision, refusal = gates.look(self.plan.client, now, passed)
         self._decided(decision)
-        gates.enter(passed, at)
+        gates.enter(passed, at, self.plan.client)
         self._at = at
         if refusal is not None:
             self.refuse(refusal)
@@ -397,7 +401,7 @@ class Exchange:
 
     def _release(self, now: float) -> None:
         at, self._at = self._at, IN_FLIGHT
-        self.plan.gates.leave(at, now)
+        self.plan.gates.leave(at, now, self.plan.client)
 
     def _finish(self, now: float) -> None:
         if self.finished:

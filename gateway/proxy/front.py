@@ -101,7 +101,7 @@ class Front:
         if refusal is None:
             answer = route.upstream.circuit.try_acquire(now) if at == PASSED else None
             if type(answer) is not CircuitOpen:
-                gates.enter(IN_FLIGHT, at)
+                gates.enter(IN_FLIGHT, at, plan.client)
                 exchange = Exchange(self, connection, request, plan, at, decision, now)
                 self.exchanges += 1
                 if plan.tunnel:

@@ -161,3 +161,30 @@ def test_a_response_with_nothing_to_send_is_left_alone(gateway: GatewayProcess, 
     with RawClient(gateway.port, timeout=20.0) as client:
         response = client.request(f"GET /proxy{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         assert (response.status, response.complete, response.body) == (200, True, b"data: x\n\n" * 4)
+
+
+def test_one_client_cannot_take_every_place_in_flight(start_gateway: Start, upstream: ProgrammedUpstream) -> None:
+    """With uploads that are just fast enough. Clients are told apart as the rate limit does."""
+    gateway = start_gateway(plain(upstream.url, MAX_INFLIGHT="10", TRUSTED_PROXIES="127.0.0.1"))
+
+    def head(client: str, body: int = 0) -> bytes:
+        method = "POST" if body else "GET"
+        line = f"{method} /proxy{fresh()} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\n"
+        return (line + (f"Content-Length: {body}\r\n\r\n" if body else "\r\n")).encode()
+
+    clients = [RawClient(gateway.port).send(head("192.0.2.1", 1000)) for _ in range(8)]
+    try:
+        eventually(lambda: metric(gateway, "http_requests_in_flight") == 8, "in flight", 5.0)
+        with RawClient(gateway.port) as client:
+            refused = client.request(head("192.0.2.1"))
+            assert (refused.status, json.loads(refused.body)["reason"]) == (429, "overloaded")
+            assert "one client" in json.loads(refused.body)["detail"]
+            assert client.request(head("192.0.2.2")).status == 200
+            for each in clients:
+                each.send(bytes(1000))
+                assert each.read_response().status == 200
+            assert client.request(head("192.0.2.1")).status == 200
+    finally:
+        for each in clients:
+            each.close()
+    assert metric(gateway, 'load_shed_total{reason="client_share"}') == 1

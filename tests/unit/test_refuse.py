@@ -126,7 +126,7 @@ def test_beyond_a_limit_and_its_queue_is_refused_at_once(queue: int, said: str) 
     first, limit = ConcurrencyLimit(LimitSettings(10)), ConcurrencyLimit(LimitSettings(1, queue, 1.0))
     gates = Gates(LimitGate(first, refuse, LOOP), None, LimitGate(limit, refuse, LOOP))
     assert gates.look("client", 0.0) == (PASSED, None, None)
-    gates.enter(IN_FLIGHT, PASSED)
+    gates.enter(IN_FLIGHT, PASSED, "client")
     for waiting in range(queue):
         assert gates.look("client", 0.0) == (BULKHEAD, None, None)
         limit.enqueue(waiting, 0.0)
