@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
+from tests.conftest import StartGateway
+from tests.support.stub_process import StubProcess
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = str(REPOSITORY / "gateway.example.yaml")
@@ -98,7 +100,8 @@ def test_routes(gateway: Gateway) -> None:
     for title in ("Routes", "Upstreams", "Retries", "Circuit breakers", "Concurrency", "Rate limits"):
         assert title in lines
     (row,) = [line.split() for line in lines if line.startswith("  orders-write ")]
-    assert " ".join(row[1:]) == "any /api/orders/write DELETE,PATCH,POST,PUT orders no no writes 1048576 no"
+    matched = "any /api/orders/write DELETE,PATCH,POST,PUT orders"
+    assert " ".join(row[1:]) == f"{matched} no no writes 1048576 refuse the upstream's choice no"
 
 
 def test_routes_as_json(gateway: Gateway) -> None:
@@ -140,3 +143,12 @@ def test_a_wrong_command_line_is_2(gateway: Gateway, arguments: tuple[str, ...])
     result = gateway(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("usage: gateway")
+
+
+def test_run_writes_warnings_to_its_log_once(start_gateway: StartGateway, stub: StubProcess, tmp_path: Path) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text("upstreams:\n  unused:\n    endpoints: ['h:1']\n")
+    running = start_gateway({"GATEWAY_CONFIG": str(config), "UPSTREAM_URL": stub.url})
+    found = [line for line in running.log_records() if line.get("event") == "configuration_notice"]
+    assert [line["message"] for line in found] == [f"Configuration: {config}:2 upstreams.unused: no route uses it"]
+    assert found[0]["level"] == "WARNING"
