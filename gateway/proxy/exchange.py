@@ -371,8 +371,8 @@ class Exchange:
         self.status = 101
         fields = response.fields
         self.connection.write(
-            b"HTTP/1.1 101 %b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%bX-Request-ID: %b\r\n%b\r\n"
-            % (response.phrase, fields.lines, self.request_id, self._rate_lines() or fields.rate_limit)
+            b"%bConnection: Upgrade\r\nUpgrade: websocket\r\nX-Request-ID: %b\r\n%b\r\n"
+            % (response.head, self.request_id, self._rate_lines() or fields.rate_limit)
         )
         client, held = self.connection.detach()
         tunnel = Tunnel(

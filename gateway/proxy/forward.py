@@ -27,7 +27,8 @@ from gateway.telemetry.categories import category_of_reason, category_of_status
 from gateway.wire.chunked import LAST_CHUNK, encode_chunk
 from gateway.wire.pool import ConnectFailure, Waiter
 from gateway.wire.response import Response
-from gateway.wire.upstream import Loss, UpstreamConnection
+from gateway.wire.response_sink import Loss
+from gateway.wire.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange

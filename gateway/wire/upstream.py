@@ -11,13 +11,14 @@ Bytes that arrive while nobody waits for a response poison the connection: it is
 """
 
 import asyncio
+import os
 import re
-from enum import Enum
 from typing import Protocol, cast
 
 from gateway.wire.chunked import ChunkedDecoder, ChunkedError
 from gateway.wire.fields import Fields
 from gateway.wire.kernel import unsent
+from gateway.wire.leftovers import NO_FILE, leftovers, spare_file
 from gateway.wire.reading import Reading
 from gateway.wire.response import (
     MAX_HEAD_BYTES,
@@ -27,6 +28,7 @@ from gateway.wire.response import (
     parse_fields,
     parse_status_line,
 )
+from gateway.wire.response_sink import Loss, Nobody, ResponseSink
 
 # An answer that nobody wants any more is read to its end if that is cheaper than a new connection.
 _DISCARD_BYTES = 65_536
@@ -37,47 +39,7 @@ _MAX_KEPT_HEAD = 4096
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 # HOT: looking up a member of an enum costs as much as a call.
 _NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
-
-
-class Loss(Enum):
-    """How an upstream failed after it was connected."""
-
-    RESET = "reset"  # closed before any byte of the response head
-    PROTOCOL = "protocol"  # what arrived is not HTTP, or the head broke off
-    TRUNCATED = "truncated"  # closed, or malformed, within the body
-
-
-class ResponseSink(Protocol):
-    def informational(self, response: Response) -> None:
-        """A 1xx other than 101."""
-        ...
-
-    def response_head(self, response: Response) -> None: ...
-
-    def response_body(self, data: bytes) -> None: ...
-
-    def response_pause(self) -> None:
-        """No more of the body for now: what was collected for one write is to be written."""
-        ...
-
-    def response_end(self) -> None: ...
-
-    def response_whole(self, response: Response, body: bytes) -> None:
-        """Head, body and end in one."""
-        ...
-
-    def switched(self, response: Response, early: bytes) -> None:
-        """101: from here on the bytes are another protocol's; `early` came with the head. The sink takes over the
-        transport."""
-        ...
-
-    def upstream_lost(self, loss: Loss, detail: str) -> None: ...
-
-    def request_blocked(self) -> None:
-        """The upstream takes no more of the request for now."""
-        ...
-
-    def request_ready(self) -> None: ...
+_NOBODY = Nobody()
 
 
 class ConnectionOwner(Protocol):
@@ -106,6 +68,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_remaining",
         "_request_open",
         "_sink",
+        "_spare",
+        "_tls",
         "_to_head",
         "_transport",
         "address",
@@ -123,6 +87,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.uses = 0
         self.idle_since = 0.0
         self.write_blocked = False
+        self._tls = False
+        # While a body is uploaded over TLS: see gateway.wire.leftovers.
+        self._spare = NO_FILE
         # The current exchange of messages.
         self._sink: ResponseSink | None = None
         self._to_head = False
@@ -164,6 +131,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.write(head)
 
     def write(self, body: bytes) -> None:
+        """A piece of the request body. HOT."""
+        if self._tls and self._spare == NO_FILE:
+            self._spare = spare_file(self._transport)
         self._transport.write(body)
 
     @property
@@ -202,12 +172,16 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
 
     def close(self) -> None:
-        """Close an idle connection."""
+        """Close a connection that no request uses. What is left of a request that was answered early goes nowhere."""
         self._sink = None
         if not self.closed:
             self.closed = True
             self._owner.forget(self)
-            self._transport.close()
+            transport = self._transport
+            if transport.get_write_buffer_size():
+                transport.abort()
+            else:
+                transport.close()
 
     def detach(self) -> asyncio.Transport:
         """Give the transport away after `switched`; the connection is over for its pool."""
@@ -222,6 +196,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._reading = Reading(self._transport, asyncio.get_running_loop())
+        self._tls = transport.get_extra_info("ssl_object") is not None
 
     def data_received(self, data: bytes) -> None:
         sink = self._sink
@@ -239,23 +214,51 @@ class UpstreamConnection(asyncio.Protocol):
             self._lose(loss, str(error))
 
     def eof_received(self) -> bool:
+        """The upstream's end in order: a FIN, or over TLS a close_notify. Nothing more will come, and the connection
+        is of no further use, whatever is still to be written to it."""
+        if self.closed:
+            return False
+        if self._sink is None:
+            self.close()
+        else:
+            self._ended(orderly=True)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        was_closed = self.closed
-        self.closed = True
-        if not was_closed:
+        if not self.closed:
+            self.closed = True
             self._owner.forget(self)
+        try:
+            self._end_with(exc)
+        finally:
+            self._close_spare()
+
+    def _end_with(self, exc: Exception | None) -> None:
+        if self._sink is None:
+            return
+        # Over TLS an end without a close_notify comes without an exception, and without eof_received before it. That
+        # a plain write failed because the connection is broken, rather than reset, means that a FIN had come first.
+        orderly = isinstance(exc, BrokenPipeError) and not self._tls
+        if exc is not None or self._tls:
+            for data in leftovers(self._transport, self._spare):
+                if data:
+                    self.data_received(data)
+                else:
+                    orderly = True
+        self._ended(orderly=orderly)
+
+    def _ended(self, *, orderly: bool) -> None:
+        """Nothing more will come. Only an orderly end completes a body that lasts until the connection's end (RFC 9112
+        section 8): over TLS that takes a close_notify, for anybody can cut a connection."""
         sink = self._sink
         if sink is None:
             return
         if self._in_body:
-            if self._framing is _CLOSE and exc is None:
-                self._sink = None
-                self._in_body = False
+            if self._framing is _CLOSE and orderly:
+                self._done(b"")
                 sink.response_end()
-                return
-            self._lose(Loss.TRUNCATED, "the connection closed within the response body")
+            else:
+                self._lose(Loss.TRUNCATED, "the connection closed within the response body")
         elif self.received:
             self._lose(Loss.PROTOCOL, "the connection closed within the response head")
         else:
@@ -270,6 +273,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.write_blocked = False
         if self._sink is not None:
             self._sink.request_ready()
+
+    def _close_spare(self) -> None:
+        spare, self._spare = self._spare, NO_FILE
+        if spare != NO_FILE:
+            os.close(spare)
 
     # Reading a response.
 
@@ -340,6 +348,9 @@ class UpstreamConnection(asyncio.Protocol):
             after.response_end()
         elif data:
             self._body(after, data)
+        else:
+            # The body may be long in coming; whoever waits for the head has it now.
+            after.response_pause()
 
     def _parse(self, head: bytes) -> Response:
         """A head, framed. The last one is kept unless it answers a HEAD, which frames it differently."""
@@ -403,37 +414,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._decoder = None
         if self.closed:
             return
+        if self._spare != NO_FILE:
+            self._close_spare()
         if rest or self._request_open or not self._keep_alive:
             self.close()
         else:
             self._reading.start()
             self._owner.release(self)
-
-
-class _Nobody:
-    """Takes a response that nobody wants."""
-
-    def informational(self, response: Response) -> None:
-        pass
-
-    response_head = informational
-
-    def response_body(self, data: bytes) -> None:
-        pass
-
-    def response_end(self) -> None:
-        pass
-
-    response_pause = request_blocked = request_ready = response_end
-
-    def response_whole(self, response: Response, body: bytes) -> None:
-        pass
-
-    def switched(self, response: Response, early: bytes) -> None:
-        pass
-
-    def upstream_lost(self, loss: Loss, detail: str) -> None:
-        pass
-
-
-_NOBODY = _Nobody()

@@ -258,3 +258,15 @@ def test_no_tunnel_where_they_are_not_allowed(
     with RawClient(gateway.port) as client:
         assert client.request(UPGRADE.format(path).encode()).status == 200
     assert upstream.only(path).get("Upgrade") is None
+
+
+def test_a_switch_of_protocols_frames_no_body(raw_gateway: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+    """RFC 9110 section 8.6 and RFC 9112 section 6.1: a 1xx has neither length nor transfer coding."""
+    framing = b"Content-Length: 5\r\nX-Own: kept\r\n\r\n"
+    upstream.on(path := fresh(), SWITCH[:-2] + framing, SWITCH[:-2] + b"Transfer-Encoding: chunked\r\n\r\n")
+    for own in ("kept", None):
+        with RawClient(raw_gateway.port) as client:
+            response = client.request(UPGRADE.format(path).encode())
+            assert (response.status, response.get("X-Own")) == (101, own)
+            names = {name.lower() for name, _ in response.headers}
+            assert not names & {"content-length", "transfer-encoding", "trailer", "keep-alive"}
