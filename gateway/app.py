@@ -232,6 +232,16 @@ class Gateway:
             for name, upstream in config.upstreams.items()
         }
         self._out.on_change = lambda name, out: self._upstreams[name].take_out(out)
+        metrics.counter(
+            "upstream_connections_closed_total",
+            "Connections to upstreams that were closed while no request used them.",
+            ("upstream", "cause"),
+            lambda: (
+                ((name, cause.value), count)
+                for name, upstream in self._upstreams.items()
+                for cause, count in upstream.connections_closed()
+            ),
+        )
         shedding = Shedding(config.shedding, metrics, rng)
         self._in_flight = ConcurrencyLimit(config.shedding.limit)
         policies = config.rate_limits.policies

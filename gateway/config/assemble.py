@@ -416,6 +416,8 @@ def _upstream(
         idle_timeout=own.timeouts.idle,
         max_connections=own.max_connections,
         keepalive_timeout=own.keepalive_timeout,
+        max_connection_age=own.max_connection_age,
+        max_requests_per_connection=own.max_requests_per_connection,
         dns_ttl=own.dns_ttl,
         dns_stale=own.dns_stale,
         failure_statuses=frozenset(own.failure_statuses),

@@ -75,6 +75,8 @@ class UpstreamConfig:
     keepalive_timeout: float = 30.0
     failure_statuses: frozenset[int] = FAILURE_STATUSES
     honours_idempotency_key: bool = False
+    max_connection_age: float = 3600.0
+    max_requests_per_connection: int = 1000
     dns_ttl: float = 5.0
     dns_stale: float = 86_400.0
     retry: RetrySettings = field(default_factory=RetrySettings)

@@ -180,6 +180,19 @@ class Upstream(Section):
     keepalive_timeout: Annotated[
         Seconds, Interval(ge=0, le=3600), Env("UPSTREAM_KEEPALIVE_SECONDS", "Idle connections close after it")
     ] = 30.0
+    max_connection_age: Annotated[
+        Seconds,
+        Interval(ge=0, le=604_800),
+        Env(
+            "UPSTREAM_MAX_CONNECTION_AGE_SECONDS",
+            "Connections are not used again after it, less up to 10 % for each; 0 is no bound",
+        ),
+    ] = 3600.0
+    max_requests_per_connection: Annotated[
+        int,
+        Interval(ge=0, le=1_000_000_000),
+        Env("UPSTREAM_MAX_REQUESTS_PER_CONNECTION", "Likewise, after so many requests; 0 is no bound"),
+    ] = 1000
     dns_ttl: Annotated[
         Seconds, Interval(ge=0, le=86_400), Env("UPSTREAM_DNS_TTL_SECONDS", "How long a resolved name is believed")
     ] = 5.0

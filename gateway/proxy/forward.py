@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _NEVER = float("inf")
 # Of `attempt_timeout`: who has waited so long in vain has seen that the upstream hangs.
 _HUNG_SHARE = 0.5
+# The longest time on the way, there and back, in which what an idle connection ends with may cross with a request.
+_CROSSING_TIME = 1.0
 # So much of a request body the kernels' buffers take at once. Beyond it an upstream that reads slowly is to be noticed.
 _TAKEN_AT_ONCE = 65_536
 _LOSS_REASONS = {
@@ -381,7 +383,7 @@ class Forward:
         status = response.status
         upstream = self._upstream
         exchange = self._exchange
-        if status in upstream.retry.statuses and self._retry_status(response, now):
+        if status >= 400 and self._passed_over(response, self._connection, now):
             return
         if status >= 400 and status in upstream.failure_statuses:
             self._answered_badly(status)
@@ -405,13 +407,12 @@ class Forward:
         self._exchange.respond_pause()
 
     def response_whole(self, response: Response, body: bytes) -> None:
-        # Already back in its pool.
-        self._connection = None
+        # Already back in its pool, or closed.
+        connection, self._connection = self._connection, None
         now = time.monotonic()
         self._head_at = now
         status = response.status
-        upstream = self._upstream
-        if status in upstream.retry.statuses and self._retry_status(response, now):
+        if status >= 400 and self._passed_over(response, connection, now):
             return
         if status >= 400 and status in upstream.failure_statuses:
             self._answered_badly(status)
@@ -540,6 +541,29 @@ class Forward:
         if self._idempotent:
             self._exchange.note("retry", decision.reason)
         return None
+
+    def _passed_over(self, response: Response, connection: UpstreamConnection | None, now: float) -> bool:
+        """Whether an answer of 400 or more is not the one for the client: another attempt follows, or it was none."""
+        status = response.status
+        if status == 408 and self._crossed(response, connection, now):
+            if self._connection is not None:
+                self._connection.abort()
+            detail = "a 408 that ended an idle connection crossed with the request"
+            self._failed("reset", "upstream_unreachable", detail, "connection_terminated", stale=True)
+            return True
+        return status in self._upstream.retry.statuses and self._retry_status(response, now)
+
+    def _crossed(self, response: Response, connection: UpstreamConnection | None, now: float) -> bool:
+        """Whether a 408 answers no request, but says that an idle connection ends, which some servers do. It had left
+        before the request came, so it follows the sending at once. A server that has waited in vain for the rest of a
+        request says 408 later, or while the request is not complete."""
+        return (
+            connection is not None
+            and connection.reused
+            and not response.keep_alive
+            and self._exchange.body_done
+            and now - self._sent_at < _CROSSING_TIME
+        )
 
     def _retry_status(self, response: Response, now: float) -> bool:
         """Whether an answer with a retryable status is dropped for another attempt."""

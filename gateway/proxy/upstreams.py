@@ -6,7 +6,7 @@ Everything that can be computed once (authority, base path, header serialisers) 
 import asyncio
 import random
 import ssl
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 from gateway import names
@@ -25,6 +25,7 @@ from gateway.proxy.rate_limit_fields import RateLimitFields
 from gateway.proxy.redirects import Redirects
 from gateway.proxy.refusal import Refusal, Refusals
 from gateway.telemetry.metrics import RouteCells
+from gateway.wire.lifetime import Closed, Lifetime
 from gateway.wire.pool import EndpointPool
 from gateway.wire.resolver import Resolver
 
@@ -121,7 +122,7 @@ class Upstream:
         ejection = Ejection(config.ejection, len(config.endpoints))
         self.tls = tls_context(config.tls) if config.tls is not None else None
         self.endpoints = tuple(
-            Endpoint(index, endpoint.weight, self._pool(endpoint, loop, resolver), ejection)
+            Endpoint(index, endpoint.weight, self._pool(endpoint, loop, resolver, rng), ejection)
             for index, endpoint in enumerate(config.endpoints)
         )
         self._rng = rng
@@ -153,6 +154,7 @@ class Upstream:
         endpoint: EndpointConfig,
         loop: asyncio.AbstractEventLoop,
         resolver: Resolver,
+        rng: random.Random,
     ) -> EndpointPool:
         config = self.config
         resolver.expect(endpoint.host, endpoint.port, config.dns_ttl, config.dns_stale)
@@ -164,13 +166,19 @@ class Upstream:
             tls=self.tls,
             server_name=config.tls.server_name if config.tls is not None else None,
             max_connections=config.max_connections,
-            keepalive_timeout=config.keepalive_timeout,
+            lifetime=Lifetime(config.keepalive_timeout, config.max_connection_age, config.max_requests_per_connection),
+            rng=rng,
             connect_timeout=config.connect_timeout,
         )
 
     @property
     def connections(self) -> int:
         return sum(endpoint.pool.open for endpoint in self.endpoints)
+
+    def connections_closed(self) -> Iterator[tuple[Closed, int]]:
+        """How many connections were closed while no request used them, by cause."""
+        for cause in Closed:
+            yield cause, sum(endpoint.pool.closed[cause] for endpoint in self.endpoints)
 
     def close(self) -> None:
         for endpoint in self.endpoints:

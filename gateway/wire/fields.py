@@ -45,7 +45,8 @@ _HOP_BY_HOP = (b"keep-alive", b"proxy-connection", b"te", b"trailer", b"proxy-au
     _REDIRECT,
     _ALLOW_ORIGIN,
     _END_TO_END,
-) = range(22)
+    _KEEP_ALIVE,
+) = range(23)
 
 # What tells an upstream where a request came from, or what its target was before somebody rewrote it. From whom it does
 # not trust, the gateway takes none of it; `x-forwarded-` followed by anything belongs to it too.
@@ -87,7 +88,7 @@ _REQUEST = _COMMON | {
 }
 _RESPONSE = (
     _COMMON
-    | {b"retry-after": _RETRY_AFTER, b"date": _DATE}
+    | {b"retry-after": _RETRY_AFTER, b"date": _DATE, b"keep-alive": _KEEP_ALIVE}
     | dict.fromkeys((b"ratelimit", b"ratelimit-policy"), _RATE_LIMIT)
     | dict.fromkeys((b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"), _RATE_LIMIT)
     | dict.fromkeys((b"location", b"content-location", b"refresh"), _REDIRECT)
@@ -127,6 +128,7 @@ class Fields:
         "hosts",
         "idempotency_key",
         "keep_alive",
+        "keep_alive_parameters",
         "length",
         "lines",
         "max_forwards",
@@ -167,6 +169,8 @@ class Fields:
         self.origin: bytes | None = None
         self.redirects = False
         self.allows_origin = False
+        # The Keep-Alive field of a response; several are one list. It is not passed on.
+        self.keep_alive_parameters: bytes | None = None
         # Complete lines: they go on where the gateway has no rate limit of its own to tell of.
         self.rate_limit = b""
 
@@ -307,6 +311,9 @@ def _take(fields: Fields, code: int, name: bytes, value: bytes, lines: list[byte
         lines += (name, b": ", value, b"\r\n")
     elif code == _RATE_LIMIT:
         fields.rate_limit += b"%b: %b\r\n" % (name, value)
+    elif code == _KEEP_ALIVE:
+        given = fields.keep_alive_parameters
+        fields.keep_alive_parameters = value if given is None else given + b"," + value
     elif code == _IDEMPOTENCY_KEY:
         # Two of them tell nothing apart: none is as good as an empty one.
         fields.idempotency_key = value if fields.idempotency_key is None else b""

@@ -10,6 +10,7 @@ The newest idle connection is taken first, which lets the oldest expire.
 
 import asyncio
 import logging
+import random
 import socket
 import ssl
 import time
@@ -19,12 +20,14 @@ from enum import Enum
 
 from gateway.wire.connect import SocketAddress, attempt_delay, connect
 from gateway.wire.fault import Fault, fault_of, why_not
+from gateway.wire.lifetime import Closed, Lifetime
 from gateway.wire.resolver import Resolver
 from gateway.wire.upstream import UpstreamConnection
 
 log = logging.getLogger("gateway.pool")
 
 _SWEEP_INTERVAL = 1.0
+_LIFETIME = Lifetime()
 
 
 class ConnectFailure(Enum):
@@ -80,7 +83,8 @@ class EndpointPool:
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
         max_connections: int = 256,
-        keepalive_timeout: float = 30.0,
+        lifetime: Lifetime = _LIFETIME,
+        rng: random.Random | None = None,
         connect_timeout: float = 2.0,
     ) -> None:
         self.host = host
@@ -91,7 +95,10 @@ class EndpointPool:
         self._tls = tls
         self._server_name = (server_name or host) if tls is not None else None
         self._max = max_connections
-        self._keepalive = keepalive_timeout
+        self._lifetime = lifetime
+        self._rng = rng or random.Random()
+        self.closed = dict.fromkeys(Closed, 0)
+        """Connections that were closed while no request used them, by cause."""
         self._connect_timeout = connect_timeout
         self._idle: list[UpstreamConnection] = []
         self._members: set[UpstreamConnection] = set()
@@ -126,8 +133,12 @@ class EndpointPool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if not connection.closed:
+            if connection.closed:
+                continue
+            cause = connection.fault()
+            if cause is None:
                 return connection
+            connection.retire(cause)
         return None
 
     def request(self, resume: Resume) -> Waiter:
@@ -140,9 +151,12 @@ class EndpointPool:
     # Called by the connections.
 
     def release(self, connection: UpstreamConnection) -> None:
-        if self._closed or (self._addresses is not None and connection.address not in self._addresses):
+        if self._closed:
             connection.close()
-            self._connect_for_waiters()
+            return
+        cause = self._over(connection)
+        if cause is not None:
+            connection.retire(cause)
             return
         waiter = self._next_waiter() if self._waiters else None
         if waiter is not None:
@@ -154,6 +168,12 @@ class EndpointPool:
         if self._sweep_timer is None:
             self._now = connection.idle_since = time.monotonic()
             self._sweep_timer = self._loop.call_later(_SWEEP_INTERVAL, self._sweep)
+
+    def retired(self, cause: Closed) -> None:
+        self.closed[cause] += 1
+
+    def draw_lifetime(self) -> tuple[float, float]:
+        return self._lifetime.draw(time.monotonic(), self._rng)
 
     def forget(self, connection: UpstreamConnection) -> None:
         self._members.discard(connection)
@@ -175,7 +195,19 @@ class EndpointPool:
             self._sweep_timer.cancel()
             self._sweep_timer = None
 
+    def _over(self, connection: UpstreamConnection) -> Closed | None:
+        """Why a connection that a request has just left is not used for another. HOT."""
+        if connection.uses >= connection.max_uses:
+            return Closed.REQUESTS
+        if self._now >= connection.expires:
+            return Closed.AGE
+        if self._addresses is not None and connection.address not in self._addresses:
+            return Closed.ADDRESS
+        return None
+
     def _serve(self, waiter: Waiter, connection: UpstreamConnection) -> None:
+        if not connection.closed and (cause := connection.fault()) is not None:
+            connection.retire(cause)
         if connection.closed:
             # Closed by the upstream in the meantime: the waiter keeps its place at the front.
             if not waiter.cancelled:
@@ -275,15 +307,19 @@ class EndpointPool:
         except OSError:
             return
         for connection in [c for c in self._idle if c.address not in (self._addresses or ())]:
-            connection.close()
+            connection.retire(Closed.ADDRESS)
 
     def _sweep(self) -> None:
-        """Close what has been idle for too long. The list is in the order of release, oldest first."""
+        """Close what has been idle for too long, or is too old."""
         self._sweep_timer = None
-        self._now = time.monotonic()
-        horizon = self._now - self._keepalive
-        for connection in [c for c in self._idle if c.idle_since < horizon]:
-            connection.close()
+        self._now = now = time.monotonic()
+        horizon = now - self._lifetime.idle
+        for connection in list(self._idle):
+            until = connection.usable_until
+            if connection.idle_since < horizon or (until is not None and now >= until):
+                connection.retire(Closed.IDLE)
+            elif now >= connection.expires:
+                connection.retire(Closed.AGE)
         if self._resolver.cached(self.host, self.port) is None and (
             self._refreshing is None or self._refreshing.done()
         ):

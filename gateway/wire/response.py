@@ -9,6 +9,7 @@ from enum import Enum
 from http import HTTPStatus
 
 from gateway.wire.fields import FieldError, Fields, parse_response_fields
+from gateway.wire.lifetime import parse_keep_alive
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
 _CONTENT_LENGTH = re.compile(rb"^content-length:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
@@ -34,9 +35,10 @@ class Framing(Enum):
 
 class Response:
     """One response's head, never changed once it is framed. `length` counts the body's bytes where `framing` is LENGTH,
-    else it is 0. `head` is the status line and the end-to-end fields, as they are passed on."""
+    else it is 0. `promise` is what the upstream said of its connection. `head` is the status line and the end-to-end
+    fields, as they are passed on."""
 
-    __slots__ = ("fields", "framing", "head", "keep_alive", "length", "minor", "phrase", "status")
+    __slots__ = ("fields", "framing", "head", "keep_alive", "length", "minor", "phrase", "promise", "status")
 
     def __init__(self, status: int, phrase: bytes, minor: int, fields: Fields) -> None:
         self.status = status
@@ -46,6 +48,8 @@ class Response:
         self.framing = Framing.NONE
         self.length = 0
         self.keep_alive = False
+        given = fields.keep_alive_parameters
+        self.promise = parse_keep_alive(given) if given is not None else None
         lines = fields.lines
         if fields.length is not None and (status < 200 or status == 204):
             lines = _CONTENT_LENGTH.sub(b"", lines)  # RFC 9110 section 8.6

@@ -13,12 +13,14 @@ Bytes that arrive while nobody waits for a response poison the connection: it is
 import asyncio
 import os
 import re
+import time
 from typing import Protocol, cast
 
 from gateway.wire.chunked import ChunkedDecoder, ChunkedError
 from gateway.wire.fields import Fields
 from gateway.wire.kernel import unsent
 from gateway.wire.leftovers import NO_FILE, leftovers, spare_file
+from gateway.wire.lifetime import Closed, KeepAlive, watch, what_came
 from gateway.wire.reading import Reading
 from gateway.wire.response import (
     MAX_HEAD_BYTES,
@@ -49,6 +51,14 @@ class ConnectionOwner(Protocol):
 
     def forget(self, connection: "UpstreamConnection") -> None: ...
 
+    def retired(self, cause: Closed) -> None:
+        """A connection was closed while no request used it."""
+        ...
+
+    def draw_lifetime(self) -> tuple[float, float]:
+        """For a new connection: when it expires, and how many requests it may carry."""
+        ...
+
 
 class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
@@ -57,6 +67,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_discard_left",
         "_fields",
         "_framing",
+        "_idle_limit",
         "_in_body",
         "_informational",
         "_keep_alive",
@@ -64,6 +75,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_last_head",
         "_owner",
         "_partial",
+        "_poll",
         "_reading",
         "_remaining",
         "_request_open",
@@ -74,8 +86,11 @@ class UpstreamConnection(asyncio.Protocol):
         "_transport",
         "address",
         "closed",
+        "expires",
         "idle_since",
+        "max_uses",
         "received",
+        "usable_until",
         "uses",
         "write_blocked",
     )
@@ -86,6 +101,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = False
         self.uses = 0
         self.idle_since = 0.0
+        # See gateway.wire.lifetime. `usable_until` is None unless the upstream has announced how long it waits.
+        self.expires, self.max_uses = owner.draw_lifetime()
+        self._idle_limit: float | None = None
+        self.usable_until: float | None = None
         self.write_blocked = False
         self._tls = False
         # While a body is uploaded over TLS: see gateway.wire.leftovers.
@@ -183,6 +202,21 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 transport.close()
 
+    def retire(self, cause: Closed) -> None:
+        """Close an idle connection, and have it counted why."""
+        if not self.closed:
+            self._owner.retired(cause)
+            self.close()
+
+    def fault(self) -> Closed | None:
+        """Why this idle connection must not be used; None if it may. Asks the kernel: the loop may be late. HOT."""
+        if self.usable_until is not None and time.monotonic() >= self.usable_until:
+            return Closed.IDLE
+        if self._tls and self._transport.get_extra_info("socket").fileno() < 0:
+            return Closed.UPSTREAM  # uvloop tells of it a turn of the loop later
+        events = self._poll(0)
+        return what_came(self._transport, events[0][1], tls=self._tls) if events else None
+
     def detach(self) -> asyncio.Transport:
         """Give the transport away after `switched`; the connection is over for its pool."""
         self._sink = None
@@ -197,11 +231,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._reading = Reading(self._transport, asyncio.get_running_loop())
         self._tls = transport.get_extra_info("ssl_object") is not None
+        self._poll = watch(transport)
 
     def data_received(self, data: bytes) -> None:
         sink = self._sink
         if sink is None:
-            self.close()
+            self.retire(Closed.UNASKED)
             return
         self.received = True
         try:
@@ -219,7 +254,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.closed:
             return False
         if self._sink is None:
-            self.close()
+            self.retire(Closed.UPSTREAM)
         else:
             self._ended(orderly=True)
         return False
@@ -227,6 +262,8 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.closed:
             self.closed = True
+            if self._sink is None:
+                self._owner.retired(Closed.UPSTREAM)
             self._owner.forget(self)
         try:
             self._end_with(exc)
@@ -328,6 +365,8 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         framing = response.framing
         self._keep_alive = response.keep_alive
+        if response.promise is not None:
+            self._promised(response.promise)
         self._framing = framing
         if len(data) == response.length and (framing is _LENGTH or framing is _NONE):
             self._done(b"")
@@ -351,6 +390,13 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             # The body may be long in coming; whoever waits for the head has it now.
             after.response_pause()
+
+    def _promised(self, promise: KeepAlive) -> None:
+        if promise.idle is not None:
+            self._idle_limit = promise.idle
+        if promise.requests is not None:
+            # Some servers count down, others say the same each time: the least is right for both.
+            self.max_uses = min(self.max_uses, self.uses + promise.requests)
 
     def _parse(self, head: bytes) -> Response:
         """A head, framed. The last one is kept unless it answers a HEAD, which frames it differently."""
@@ -420,4 +466,6 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
         else:
             self._reading.start()
+            if self._idle_limit is not None:
+                self.usable_until = time.monotonic() + self._idle_limit
             self._owner.release(self)
