@@ -20,7 +20,7 @@ def unsent(transport: asyncio.Transport) -> int:
     sock = transport.get_extra_info("socket")
     try:
         queued = int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, ValueError):
         return -1
     return queued + transport.get_write_buffer_size()
 
