@@ -59,6 +59,8 @@ def transports() -> Iterator[tuple[Transport, Transport]]:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as one:
         other, _ = listener.accept()
         with other:
+            one.setblocking(False)
+            other.setblocking(False)
             yield Transport(one), Transport(other)
 
 
@@ -106,7 +108,7 @@ async def test_without_anything_to_take_the_other_end_is_waited_for_two_seconds(
     assert "abort" in client.calls
 
 
-async def test_a_stop_of_the_gateway_is_not_held_up_by_who_takes_nothing(
+async def test_a_stop_of_the_gateway_does_not_wait_for_who_takes_nothing(
     transports: tuple[Transport, Transport],
 ) -> None:
     client, _ = transports
