@@ -414,7 +414,7 @@ class Forward:
         status = response.status
         if status >= 400 and self._passed_over(response, connection, now):
             return
-        if status >= 400 and status in upstream.failure_statuses:
+        if status >= 400 and status in self._upstream.failure_statuses:
             self._answered_badly(status)
             self._settle(FAILURE, now, answered=True)
         else:

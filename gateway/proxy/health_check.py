@@ -14,6 +14,7 @@ Left out on purpose: agreement between replicas (each knows best what it can rea
 
 import asyncio
 import logging
+import math
 import random
 import ssl
 from collections.abc import Iterable
@@ -23,9 +24,11 @@ from typing import Final, Protocol
 from gateway.config.model import HealthCheckConfig
 from gateway.wire.connect import SocketAddress, attempt_delay, connect
 from gateway.wire.fault import Fault, fault_of
+from gateway.wire.lifetime import Closed
 from gateway.wire.resolver import Resolver
 from gateway.wire.response import Response
-from gateway.wire.upstream import Loss, UpstreamConnection
+from gateway.wire.response_sink import Loss
+from gateway.wire.upstream import UpstreamConnection
 
 log = logging.getLogger("gateway.health_check")
 
@@ -195,6 +198,12 @@ class _NoPool:
 
     def forget(self, connection: UpstreamConnection) -> None:
         pass
+
+    def retired(self, cause: Closed) -> None:
+        pass
+
+    def draw_lifetime(self) -> tuple[float, float]:
+        return math.inf, math.inf
 
 
 _NO_POOL: Final = _NoPool()

@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 
 from gateway.wire.request import Limits
+from gateway.wire.response_sink import Loss
 from gateway.wire.server import Server
 from gateway.wire.tunnel import Tunnel
-from gateway.wire.upstream import Loss, UpstreamConnection
+from gateway.wire.upstream import UpstreamConnection
 
 # One read of uvloop. Without turns it would be up to 32 of them.
 _ONE_READ = 256_000
