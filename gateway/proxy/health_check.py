@@ -14,7 +14,6 @@ Left out on purpose: agreement between replicas (each knows best what it can rea
 
 import asyncio
 import logging
-import math
 import random
 import ssl
 from collections.abc import Iterable
@@ -201,9 +200,6 @@ class _NoPool:
 
     def retired(self, cause: Closed) -> None:
         pass
-
-    def draw_lifetime(self) -> tuple[float, float]:
-        return math.inf, math.inf
 
 
 _NO_POOL: Final = _NoPool()

@@ -172,9 +172,6 @@ class EndpointPool:
     def retired(self, cause: Closed) -> None:
         self.closed[cause] += 1
 
-    def draw_lifetime(self) -> tuple[float, float]:
-        return self._lifetime.draw(time.monotonic(), self._rng)
-
     def forget(self, connection: UpstreamConnection) -> None:
         self._members.discard(connection)
         if connection in self._idle:
@@ -247,6 +244,7 @@ class EndpointPool:
                 self._connecting.discard(task)
         if connection is not None:
             self._members.add(connection)
+            connection.expires, connection.max_uses = self._lifetime.draw(time.monotonic(), self._rng)
             if connection.closed:
                 self.forget(connection)
                 connection, failure = None, ConnectFailure.REFUSED

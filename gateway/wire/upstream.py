@@ -42,6 +42,7 @@ _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 # HOT: looking up a member of an enum costs as much as a call.
 _NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
 _NOBODY = Nobody()
+_NEVER = float("inf")
 
 
 class ConnectionOwner(Protocol):
@@ -53,10 +54,6 @@ class ConnectionOwner(Protocol):
 
     def retired(self, cause: Closed) -> None:
         """A connection was closed while no request used it."""
-        ...
-
-    def draw_lifetime(self) -> tuple[float, float]:
-        """For a new connection: when it expires, and how many requests it may carry."""
         ...
 
 
@@ -101,8 +98,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = False
         self.uses = 0
         self.idle_since = 0.0
-        # See gateway.wire.lifetime. `usable_until` is None unless the upstream has announced how long it waits.
-        self.expires, self.max_uses = owner.draw_lifetime()
+        # See gateway.wire.lifetime. The pool bounds the first two; `usable_until` is None unless the upstream has
+        # announced how long it waits.
+        self.expires = self.max_uses = _NEVER
         self._idle_limit: float | None = None
         self.usable_until: float | None = None
         self.write_blocked = False
