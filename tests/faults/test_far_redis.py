@@ -44,7 +44,9 @@ async def status_of(session: aiohttp.ClientSession, gateway: GatewayProcess) -> 
 
 
 def lines(gateway: GatewayProcess, text: str) -> list[str]:
-    return [str(r["message"]) for r in gateway.log_records() if text in str(r.get("message"))]
+    """What the link says; alerts have their own lines."""
+    records = [record for record in gateway.log_records() if record.get("logger") == "gateway.fleet"]
+    return [str(record["message"]) for record in records if text in str(record["message"])]
 
 
 def hover(proxy: SlowProxy) -> None:
