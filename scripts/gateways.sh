@@ -5,8 +5,9 @@
 # traffic meanwhile.
 # A single gateway publishes a fixed port, which no second one can have meanwhile: `docker-compose up` replaces it.
 # From the one to the other the port changes hands between two containers, and Docker gives a port to one at a time:
-# connections are refused from the moment the old owner has ended until the new one listens, about a second or two.
-# What was accepted before that is finished first.
+# connections are refused from the moment the old owner has ended until the new one has the port. So the new owner starts
+# without a network, and joins it when it listens: Docker publishes the port at that moment, and what remains is a fraction
+# of a second. What the old owner had accepted is finished first.
 
 scaled() { [[ $(setting COMPOSE_FILE) == *scale* ]]; }
 
@@ -99,13 +100,23 @@ end_bridges() {
   bridges=()
 }
 
+network_of() { docker inspect --format '{{.HostConfig.NetworkMode}}' "$1"; }
+
+# start_apart ID: start what was created, without a network and so without its published port.
+start_apart() {
+  docker network disconnect "$(network_of "$1")" "$1" && docker start "$1" >/dev/null
+}
+
+# give_port ID SERVICE: join the network, under the service's name. Redis and upstreams are found from here on.
+give_port() { docker network connect --alias "$2" "$(network_of "$1")" "$1"; }
+
 # nginx asks for the addresses of its gateways every second.
 let_nginx_look() { sleep "${NGINX_SECONDS:-2}"; }
 
 # Replace the gateways without stopping all at once. Nothing to do where nothing runs, where nothing changes, and from a
 # single gateway to a single one.
 replace_beside() {
-  local id old
+  local id old door=
   old=$(members running proxy-service)
   if [[ -z $old ]]; then return 0; fi
   if ! scaled && [[ $(label "${old%%$'\n'*}" project.config_files) != *scale* ]]; then return 0; fi
@@ -114,6 +125,8 @@ replace_beside() {
   start_bridges "$(wc -l <<<"$old")" || return 1
   if [[ -z $(members running nginx) ]]; then
     compose up --no-start --no-deps nginx || return 1
+    door=$(members all nginx)
+    start_apart "$door" || return 1
   fi
   let_nginx_look
   # Those that have ended too: what is made anew begins with number 1.
@@ -123,12 +136,15 @@ replace_beside() {
   done
   if scaled; then
     # Where there was a single gateway, nginx has waited for its port.
-    for id in $(members all nginx); do docker start "$id" >/dev/null || return 1; done
+    if [[ -n $door ]]; then give_port "$door" nginx || return 1; fi
     compose up -d --no-deps proxy-service || return 1
   else
     compose up --no-start --no-deps proxy-service || return 1
+    id=$(members all proxy-service)
+    start_apart "$id" || return 1
+    wait_for "$READY_SECONDS" gateway_ready "$id" || return 1
     stop_leavers nginx || return 1
-    for id in $(members all proxy-service); do docker start "$id" >/dev/null || return 1; done
+    give_port "$id" proxy-service || return 1
   fi
   for id in $(members running proxy-service); do wait_for "$READY_SECONDS" gateway_ready "$id" || return 1; done
   let_nginx_look

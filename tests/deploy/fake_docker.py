@@ -110,7 +110,7 @@ case $1 in
       if [[ " $* " == *" -a "* || $(field "$id" 4) == running ]]; then echo "$id"; fi
     done ;;
   port) cat "$state/ports/$2" 2>/dev/null || true ;;
-  restart) ;;
+  restart | network) ;;
   start) if fault start; then exit 1; fi; sed -i 's/\(created\|exited\)$/running/' "$state/containers/$2" ;;
   stop) if [[ -e $state/containers/${*: -1} ]]; then sed -i 's/running$/exited/' "$state/containers/${*: -1}"; fi ;;
   rm) for id in "${@:2}"; do rm -f "$state/containers/$id"; done ;;
@@ -124,6 +124,7 @@ case $1 in
       *config_files*) field "$id" 3 ;;
       *compose.service*) field "$id" 1 ;;
       *'{{.Image}}'*) field "$id" 2 ;;
+      *NetworkMode*) echo api-gateway_default ;;
       *Status*) field "$id" 4 ;;
       *) echo "/gateway" ;;
     esac ;;

@@ -46,7 +46,7 @@ def test_from_one_to_several_the_new_ones_are_ready_before_the_old_one_stops(dep
     scale(deployed)
     assert deployed("prod")[0] == 0
     calls = deployed.docker.calls()
-    steps = order(calls, "exec gateway-bridge-", "stop -t 45 gw-one", "start nginx", "exec gw-one-3", BRIDGES_END)
+    steps = order(calls, "start nginx", "stop -t 45 gw-one", "connect --alias nginx", "exec gw-one-3", BRIDGES_END)
     assert steps == sorted(steps)
     assert not [call for call in calls if call.startswith("replaced")]
     assert deployed.docker.running() == [*THREE, "nginx"]
@@ -60,7 +60,14 @@ def test_from_several_to_one_nginx_gives_up_its_port_and_then_the_old_ones_stop(
     assert "stopping nginx, which has left COMPOSE_FILE" in output
     calls = several.docker.calls()
     steps = order(
-        calls, "exec gateway-bridge-", "stop -t 45 gw-one-1", "stop nginx", "start gw-one", "exec gw-one ", BRIDGES_END
+        calls,
+        "exec gateway-bridge-",
+        "stop -t 45 gw-one-1",
+        "start gw-one",
+        "exec gw-one ",
+        "stop nginx",
+        "connect --alias proxy-service",
+        BRIDGES_END,
     )
     assert steps == sorted(steps)
     assert several.docker.running() == ["gw-one"]
