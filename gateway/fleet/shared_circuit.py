@@ -57,9 +57,6 @@ HERE_ONLY = "no connection from this replica, though another one can connect"
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
 
-# CircuitOpen's own constructor costs twice as much, and every request that is refused makes one.
-_new: Callable[[type[CircuitOpen], tuple[float, str]], CircuitOpen] = tuple.__new__
-
 
 class CircuitStore(Protocol):
     """The part of the store port that is about circuits."""
@@ -151,7 +148,7 @@ class SharedCircuit(LocalCircuit):
             return permit
         if self._fleet is OPEN and self._link.up and now < breaker.until:
             # As below, for the state that refuses most.
-            return _new(CircuitOpen, (breaker.until - now, breaker.cause))
+            return CircuitOpen(breaker.until - now, breaker.cause)
         return self._try_unclosed(now)
 
     def acquire(self, resume: Callable[[Permit | CircuitOpen], None]) -> None:
@@ -239,10 +236,10 @@ class SharedCircuit(LocalCircuit):
 
     def is_slow(self, elapsed: float) -> bool:
         """Whether a call of so many seconds is a slow one."""
-        return elapsed >= self._breaker.slow_after
+        return elapsed >= self._breaker.history.slow_after
 
     def settle(self, lease: ProbeLease, outcome: Outcome, elapsed: float, reached: bool = True) -> None:
-        if outcome is Outcome.SUCCESS and elapsed >= self._breaker.slow_after:
+        if outcome is Outcome.SUCCESS and elapsed >= self._breaker.history.slow_after:
             outcome = Outcome.FAILURE
         # Even over a lost link: it may be back, and the lease would bar the fleet's next probe until it lapses.
         self._spawn(self._settle(lease, outcome, reached))
@@ -266,7 +263,7 @@ class SharedCircuit(LocalCircuit):
             self._word = None  # the circuit changed while it was found out
         if not (
             everything
-            or breaker.last_failure != self._reported_failure
+            or breaker.history.last_failure != self._reported_failure
             or self._word is not None
             or breaker.state is not CLOSED
             or self._fleet is not CLOSED
@@ -274,7 +271,7 @@ class SharedCircuit(LocalCircuit):
             or now - self._synced_at >= READ_EVERY
         ):
             return None
-        self._reported_failure = breaker.last_failure
+        self._reported_failure = breaker.history.last_failure
         seen = breaker.evidence(now)
         return CircuitReport(
             self.upstream,

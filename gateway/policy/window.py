@@ -1,39 +1,44 @@
-"""The last calls of a window bounded in count and in time, and how many of them failed (also for want of a connection)
-or were slow.
+"""A window over the last calls that counts how many of them failed, and how many were slow.
 
-A ring buffer: at most `size` calls, none older than `seconds`. Recording is O(1) amortised, since every call is written
-once and dropped once, and the sums are carried along. Invariant: `calls`, `failures`, `unreached` (those without a
-connection; they are in `failures` too) and `slow_calls` are the counts over exactly the entries kept, and after
-`record` or `expire` at `now` every entry is younger than `seconds`.
+The window is a ring buffer. It holds at most `size` calls, and none that is `seconds` old or older. Recording takes
+constant time on average: every call is written once and dropped once, and the sums are kept up to date.
 
-What a count means for anybody (whether a circuit trips) is not known here.
+Invariant: `calls`, `failures`, `slow_calls` and `unreached` count exactly the calls that are kept. `unreached` are the
+failures for which there was no connection; they are part of `failures`. After `record` or `expire` at `now`, every call
+is younger than `seconds`.
+
+What the counts mean, for example whether a circuit trips, is not known here.
 """
 
-_FAILED = 1
-_SLOW = 2
-_UNREACHED = 4
+from typing import Final
+
+from gateway.policy.tally import Tally
+
+_FAILED: Final = 1
+_SLOW: Final = 2
+_UNREACHED: Final = 4
 
 
-class OutcomeWindow:
-    """Times are instants of one clock, in seconds, and should not run backwards; one that does expires later."""
+class OutcomeWindow(Tally):
+    """A tally of the last calls.
 
-    __slots__ = ("_kinds", "_next", "_seconds", "_size", "_times", "calls", "failures", "slow_calls", "unreached")
+    Times are instants of one clock, in seconds. They should not run backwards: a call whose time lies in the past
+    leaves the window later than it should.
+    """
+
+    __slots__ = ("_kinds", "_next", "_seconds", "_size", "_times", "unreached")
 
     def __init__(self, size: int, seconds: float) -> None:
+        super().__init__()
         self._size = size
         self._seconds = seconds
         self._times = [0.0] * size
         self._kinds = [0] * size
         self._next = 0
-        self.calls = 0
-        self.failures = 0
-        self.slow_calls = 0
         self.unreached = 0
 
-    def __repr__(self) -> str:
-        return f"OutcomeWindow(calls={self.calls}, failures={self.failures}, slow_calls={self.slow_calls})"
-
     def record(self, now: float, failed: bool = False, slow: bool = False, unreached: bool = False) -> None:  # HOT
+        """Count a call that ended at `now`. Only a failed call can be `unreached`."""
         index = self._next
         size = self._size
         times = self._times
@@ -58,7 +63,7 @@ class OutcomeWindow:
             self.expire(now)
 
     def expire(self, now: float) -> None:
-        """Drop what is too old at `now`."""
+        """Drop the calls that are too old at `now`."""
         horizon = now - self._seconds
         times = self._times
         while self.calls:
@@ -70,6 +75,7 @@ class OutcomeWindow:
             self.calls -= 1
 
     def clear(self) -> None:
+        """Drop all calls."""
         self._next = self.calls = self.failures = self.slow_calls = self.unreached = 0
 
     def _forget(self, index: int) -> None:

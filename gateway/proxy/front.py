@@ -112,7 +112,7 @@ class Front:
                 else:
                     exchange.wait()
                 return None if exchange.finished else exchange
-            retry_after, cause = answer
+            retry_after, cause = answer.retry_after, answer.cause
             refusal = route.upstream.left_alone.after(retry_after)
             noted = said_of_open(cause, decision is not None)
         else:
