@@ -72,6 +72,7 @@ from gateway.wire.places import Places
 from gateway.wire.request import Limits
 from gateway.wire.resolver import Resolver
 from gateway.wire.server import Server
+from gateway.wire.tls_buffers import map_large_blocks
 
 log = logging.getLogger("gateway")
 
@@ -303,7 +304,7 @@ class Gateway:
         access = Access(config.admin.token, clock, production=config.environment.lower() == "production")
         prefixes = [route.prefix for route in config.routes if route.host is None]
         more = [*api.routes(facts, access), *root_page.routes(config.service, prefixes)]
-        self._control = ControlPlane(view, metrics, scrape=scrape, more=more)
+        self._control = ControlPlane(view, metrics, scrape=scrape, more=more, is_operator=access.is_operator)
         shared_port = config.admin.port is None
         self._front = Front(
             loop,
@@ -365,6 +366,7 @@ class Gateway:
         sockets = _listening(server.host, server.port)
         admin_sockets = _listening(admin.host, admin.port) if admin.port is not None else []
         if server.tls is not None:
+            map_large_blocks()
             self._certificate = Certificate(server.tls.cert_file, server.tls.key_file)
             self._certificate.start()
             self._view.listener_certificate = self._certificate

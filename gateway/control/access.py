@@ -100,6 +100,14 @@ class Access:
                 ) from None
             raise
 
+    def is_operator(self, authorization: str) -> bool:
+        """Whether the value of an `Authorization` carries the token. Decides nothing and counts nothing."""
+        scheme, _, given = authorization.partition(" ")
+        token = self._token
+        if token is None or scheme.lower() != "bearer":
+            return False
+        return hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token)
+
     def _by_token(self, peer: str, headers: Mapping[str, str]) -> Actor:
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given.strip():

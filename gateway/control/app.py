@@ -14,8 +14,9 @@ the data plane with its next; requests pipelined behind it are not answered, whi
 9112 section 9.6). Its whole life is bounded by `connection_timeout`: neither a client that stops sending nor one that
 stops reading holds it for longer.
 
-What is polled is answered before aiohttp (`quick`). At most `MAX_CONNECTIONS` are open at once: beyond that the one
-that has been open for longest is cut off, so that idle ones cannot keep a health check out.
+What is polled is answered before aiohttp (`quick`); all else has a share of the loop's time (`queue`). At most
+`MAX_CONNECTIONS` are open at once: beyond that the one that has been open for longest is cut off, so that idle ones
+cannot keep a health check out.
 
 With a port of its own (`ADMIN_PORT`) the control plane is served there by `protocol`, given to `create_server`, and
 `health_protocol` is what the data plane hands over to: an application that has nothing but health.
@@ -36,6 +37,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from gateway.control import gauges, health, status
 from gateway.control.problem import REQUEST_ID, RefusalError, plain, problem
+from gateway.control.queue import Queue, metered
 from gateway.control.quick import Body, QuickConnection
 from gateway.control.scrape import Scrape
 from gateway.control.view import GatewayView
@@ -71,6 +73,7 @@ class ControlPlane:
         more: Iterable[web.RouteDef] = (),
         request_timeout: float = 10.0,
         connection_timeout: float = 30.0,
+        is_operator: Callable[[str], bool] = lambda _: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         gauges.register(metrics, view)
@@ -83,8 +86,13 @@ class ControlPlane:
             b"GET /readyz HTTP/1.1": asked.readyz,
         }
         everything = [*asked.routes(), *self._scrape.routes(), *status.routes(view), *more]
-        self._all = _Face(everything, polled, self._scrape, self._open, request_timeout, connection_timeout)
-        self._health = _Face(asked.routes(), polled, None, self._open, request_timeout, connection_timeout)
+        queue = Queue()
+        self._all = _Face(
+            everything, polled, self._scrape, self._open, request_timeout, connection_timeout, queue, is_operator
+        )
+        self._health = _Face(
+            asked.routes(), polled, None, self._open, request_timeout, connection_timeout, queue, is_operator
+        )
 
     @property
     def connections(self) -> int:
@@ -127,12 +135,16 @@ class _Face:
         connections: dict[asyncio.BaseProtocol, asyncio.Transport],
         request_timeout: float,
         lifetime: float,
+        queue: Queue,
+        is_operator: Callable[[str], bool],
     ) -> None:
         self.lifetime = lifetime
+        self.queue = queue
+        self.is_operator = is_operator
         self.answers = answers
         self.scrape = scrape.text if scrape is not None else None
         self._connections = connections
-        app = web.Application(middlewares=[_answering(request_timeout)], client_max_size=_MAX_BODY_BYTES)
+        app = web.Application(middlewares=[_answering(request_timeout, queue)], client_max_size=_MAX_BODY_BYTES)
         app.add_routes(routes)
         self.router = app.router
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
@@ -192,6 +204,10 @@ class _Connection(web.RequestHandler):
         self._face.opened(self, made)
         self._deadline = asyncio.get_running_loop().call_later(self._face.lifetime, made.abort)
 
+    async def start(self) -> None:
+        """The base's task of this connection, with its time charged to the control plane's share."""
+        await metered(super().start(), self._face.queue)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         if self._deadline is not None:
@@ -234,7 +250,7 @@ class _Connection(web.RequestHandler):
         return _finished(problem(plain(status), uuid.uuid4().hex), "")
 
 
-def _answering(request_timeout: float) -> Middleware:
+def _answering(request_timeout: float, queue: Queue) -> Middleware:
     @web.middleware
     async def answering(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Every response gets the common headers, every error the common shape."""
@@ -244,7 +260,8 @@ def _answering(request_timeout: float) -> Middleware:
         scope = asyncio.timeout(request_timeout)
         try:
             async with scope:
-                response = await handler(request)
+                # In a task of its own, beside that of the connection.
+                response = await metered(_called(handler, request), queue)
         except RefusalError as refused:
             response = problem(refused, request_id)
         except web.HTTPException as error:
@@ -260,6 +277,10 @@ def _answering(request_timeout: float) -> Middleware:
         return _finished(response, request_id)
 
     return answering
+
+
+async def _called(handler: Handler, request: web.Request) -> web.StreamResponse:
+    return await handler(request)
 
 
 def _translated(error: web.HTTPException) -> RefusalError:

@@ -85,6 +85,16 @@ def problem(refused: RefusalError, request_id: str) -> web.Response:
     )
 
 
+def rendered(refused: RefusalError, request_id: str) -> bytes:
+    """The same as the bytes of a whole response, after which the connection closes."""
+    response = problem(refused, request_id)
+    assert isinstance(response.body, bytes)  # noqa: S101 - as `problem` makes it
+    lines = [f"HTTP/1.1 {response.status} {_title(response.status)}", f"Content-Length: {len(response.body)}"]
+    lines += [f"{name}: {value}" for name, value in response.headers.items() if name != "Content-Length"]
+    lines += ["Connection: close", "Server: gateway", "Cache-Control: no-store", f"X-Request-ID: {request_id}"]
+    return "\r\n".join([*lines, "", ""]).encode() + response.body
+
+
 def plain(status: int, headers: Mapping[str, str] | None = None) -> RefusalError:
     """A refusal that only its status explains."""
     return RefusalError(status, _DETAILS.get(status, _title(status)), headers=headers)

@@ -2,7 +2,8 @@
 
 A connection of the control plane begins here. A request that is complete, plain and for one of these is answered and
 the connection closed; everything else goes on to aiohttp with every byte received, and is answered there in the same
-words. That is a fifth of the cost, which matters to whoever is served meanwhile.
+words. That is a fifth of the cost, which matters to whoever is served meanwhile. What goes on to aiohttp has a share of
+the loop's time, and waits or is refused when it is used up (`gateway.control.queue`).
 
 Plain means: a GET in HTTP/1.1 for exactly that path, no query, no body, nothing behind it.
 """
@@ -15,7 +16,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from typing import Protocol, cast
 
+from gateway.control.problem import RefusalError, rendered
+from gateway.control.queue import Queue, Waiting
+
 _log = logging.getLogger(__name__)
+
+_BUSY = RefusalError(
+    429, "Too many requests to the control plane are waiting.", reason="control_plane_busy", retry_after=1.0
+)
 
 # None: not now, aiohttp knows what to say.
 Body = Callable[[], bytes | None]
@@ -24,6 +32,9 @@ _END = b"\r\n\r\n"
 _REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*([\x21-\x7e]{1,128})[ \t]*\r\n", re.IGNORECASE)
 _ACCEPT = re.compile(rb"\r\naccept:([^\r\n]*)", re.IGNORECASE)
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+_AUTHORIZATION = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]*)", re.IGNORECASE)
+# Held of a request that waits; one that is longer is aborted.
+_MAX_HELD = 128 * 1024
 _BODY = re.compile(rb"\r\n(?:content-length|transfer-encoding|expect|upgrade)[ \t]*:", re.IGNORECASE)
 
 
@@ -43,6 +54,13 @@ class Quick(Protocol):
         """The exposition and its content type for an `Accept`; None: not served here."""
         ...
 
+    @property
+    def queue(self) -> Queue: ...
+
+    def is_operator(self, authorization: str) -> bool:
+        """Whether this is the token."""
+        ...
+
     def slow(self, on_lost: Callable[[], None] | None) -> asyncio.Protocol: ...
 
     def opened(self, connection: asyncio.BaseProtocol, transport: asyncio.Transport) -> None: ...
@@ -53,7 +71,7 @@ class Quick(Protocol):
 class QuickConnection(asyncio.Protocol):
     """One connection until it is known what it asks. `on_lost` is called once, when it is gone."""
 
-    __slots__ = ("_deadline", "_on_lost", "_plane", "_task", "_transport")
+    __slots__ = ("_deadline", "_held", "_on_lost", "_plane", "_task", "_transport", "_waiting")
 
     def __init__(self, plane: Quick, on_lost: Callable[[], None] | None) -> None:
         self._plane = plane
@@ -61,6 +79,8 @@ class QuickConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._held = b""
+        self._waiting: Waiting | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's classes.
@@ -75,6 +95,11 @@ class QuickConnection(asyncio.Protocol):
         if self._task is not None:
             # More than was asked for at first: it is not answered, and the answer to the first says so.
             return
+        if self._waiting is not None:
+            self._held += data
+            if len(self._held) > _MAX_HELD:
+                transport.abort()
+            return
         line = data[: data.find(b"\r\n")]
         plain = data.endswith(_END) and data.find(_END) == len(data) - 4 and not _BODY.search(data)
         scrape = self._plane.scrape
@@ -84,7 +109,7 @@ class QuickConnection(asyncio.Protocol):
             return
         body = self._polled(line) if plain else None
         if body is None:
-            self._give_up(transport, data)
+            self._queue(transport, data)
         else:
             _finish(transport, body, "application/json", _request_id(data))
 
@@ -98,12 +123,15 @@ class QuickConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A client may end its side after its request and still wait for the answer. TLS has no such state."""
         transport = self._transport
-        return self._task is not None and transport is not None and transport.get_extra_info("sslcontext") is None
+        busy = self._task is not None or self._waiting is not None
+        return busy and transport is not None and transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._left()
         if self._task is not None:
             self._task.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
         if self._on_lost is not None:
             self._on_lost()
 
@@ -113,7 +141,32 @@ class QuickConnection(asyncio.Protocol):
             self._deadline = None
         self._plane.closed(self)
 
-    def _give_up(self, transport: asyncio.Transport, data: bytes) -> None:
+    def _queue(self, transport: asyncio.Transport, data: bytes) -> None:
+        self._held = data
+        given = _AUTHORIZATION.search(data)
+        if given is not None and self._plane.is_operator(given[1].decode("latin-1").strip()):
+            self._give_up()
+            return
+        peer = transport.get_extra_info("peername")
+        waiting = self._plane.queue.enter(peer[0] if peer else "", self._give_up)
+        if waiting is None:
+            refused = rendered(_BUSY, _request_id(data).decode())
+            transport.write(refused)
+            transport.close()
+        elif waiting.go is not None:
+            self._waiting = waiting
+
+    def _give_up(self) -> None:
+        transport = self._transport
+        assert transport is not None  # noqa: S101 - the request came over it
+        data, self._held = self._held, b""
+        self._waiting = None
+        if transport.is_closing():
+            return
+        end = data.find(_END) + 4
+        if end >= 4 and not _BODY.search(data[:end]):
+            # What is pipelined behind the request would be parsed, and thrown away.
+            data = data[:end]
         self._left()
         protocol = self._plane.slow(self._on_lost)
         transport.set_protocol(protocol)

@@ -10,7 +10,8 @@ a turn takes less than `_SHORT_TURN` of the processor's time, half as many when 
 peer gains nothing from more connections, and large bodies that merely pass through are read at full speed.
 
 Under TLS a large read of the socket can be a few bytes of data, in thousands of records. So there every read counts as
-large; what the transport decrypts at once is bounded by its own buffer (256 KiB).
+large, and what the transport may collect while it rests is one read. OpenSSL's buffer for it grows to that, and never
+shrinks again while the connection lives.
 """
 
 import asyncio
@@ -90,7 +91,11 @@ class Reading:
         self._turns = turns or _turns_of(loop)
         self._resting = False
         self.stopped = False
-        self.large = _LARGE_READ if transport.get_extra_info("sslcontext") is None else 0
+        self.large = _LARGE_READ
+        if transport.get_extra_info("sslcontext") is not None:
+            self.large = 0
+            # Of uvloop's transport; typeshed knows those of asyncio.
+            transport.set_read_buffer_limits(high=_LARGE_READ)  # type: ignore[attr-defined]
 
     def stop(self) -> None:
         if not self.stopped:

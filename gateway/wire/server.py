@@ -38,6 +38,8 @@ class Server:
         self.client_idle_timeout = client_idle_timeout
         self.kept_heads = KeptHeads()
         self.rates = rates or RateLimits()
+        # TLS connections whose buffers have grown: see gateway.wire.tls_buffers.
+        self.grown = 0
         # Seconds, not milliseconds: see gateway.wire.deadlines.
         self.deadlines = Deadlines(loop, min(1.0, header_timeout / 4, keepalive_timeout / 4))
         self.draining = False

@@ -31,6 +31,7 @@ from gateway.wire.head_reader import HeadReader
 from gateway.wire.kernel import acknowledged, peer_left, unread
 from gateway.wire.reading import Reading
 from gateway.wire.request import Request, RequestError
+from gateway.wire.tls_buffers import GROWN_KEEPALIVE, MAX_GROWN
 
 if TYPE_CHECKING:
     from gateway.wire.server import Server
@@ -39,6 +40,8 @@ _NEVER = float("inf")
 # Held for later while an exchange is in flight; and what is read of a body that nobody wants, to save the connection.
 _PIPELINE_BYTES = 65_536
 _DRAIN_BYTES = 65_536
+# The most that one record of TLS carries (RFC 8446 section 5.1).
+_RECORD = 16_384
 _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_TIME = 2.0
 _DRAIN_TIME = 5.0
@@ -66,6 +69,7 @@ class ServerConnection(asyncio.Protocol):
         "_decoder",
         "_discarded",
         "_download",
+        "_grown",
         "_held",
         "_idle_since",
         "_keep_alive",
@@ -106,6 +110,7 @@ class ServerConnection(asyncio.Protocol):
         # How fast the response goes out, while it is not taken as fast as it comes.
         self._download: BodyRate | None = None
         self._acknowledged = 0
+        self._grown = False
         # The front's, for what it keeps per connection (the client's identity).
         self.scratch: object = None
         # For the life of a request.
@@ -149,8 +154,7 @@ class ServerConnection(asyncio.Protocol):
         if state is _BODY:
             self._body(data)
             return
-        if len(data) >= self._reading.large:
-            self._reading.rest()
+        self._give_way(len(data))
         if state is _WAIT or state is _HEAD:
             # In HEAD not before what came first; and nothing is begun for a client that does not take what it asked
             # for.
@@ -201,6 +205,9 @@ class ServerConnection(asyncio.Protocol):
                 )
             else:
                 self._close()
+                if self._grown:
+                    # Its buffers are not freed before the client has closed its side of TLS.
+                    self.deadline = now + _LINGER_TIME
         elif state in _CARRYING and self._reading.stopped:
             self.deadline = now + _LOOK_INTERVAL
         elif state is _BODY:
@@ -226,7 +233,14 @@ class ServerConnection(asyncio.Protocol):
         return self.state is _BODY and self._decoder is None and self._remaining <= _DRAIN_BYTES
 
     def write(self, data: bytes) -> None:
-        self._transport.write(data)
+        if len(data) > _RECORD and self._server.scheme == "https":
+            # OpenSSL's buffer grows to what is written at once, and never shrinks while the connection lives.
+            self._grow()
+            view = memoryview(data)
+            for start in range(0, len(data), _RECORD):
+                self._transport.write(view[start : start + _RECORD])
+        else:
+            self._transport.write(data)
 
     def pause_reading(self) -> None:
         """Backpressure: the request body is not wanted for now."""
@@ -243,7 +257,7 @@ class ServerConnection(asyncio.Protocol):
 
     def answer(self, response: bytes, now: float, keep_alive: bool) -> None:
         """Write a whole response and finish the request. HOT."""
-        self._transport.write(response)
+        self.write(response)
         if keep_alive and self.state is _WAIT:
             self.exchange = None
             self._ready(now)
@@ -346,6 +360,19 @@ class ServerConnection(asyncio.Protocol):
                 # While the connection is not read, nobody hears of its end: it is looked at now and then.
                 self.deadline = now + _LOOK_INTERVAL
 
+    def _give_way(self, size: int) -> None:
+        """To others, after a read of `size` bytes if that is large."""
+        reading = self._reading
+        if size >= reading.large:
+            reading.rest()
+            self._grow()
+
+    def _grow(self) -> None:
+        """The buffers of the transport may have grown for good (gateway.wire.tls_buffers)."""
+        if not self._grown and self._server.scheme == "https":
+            self._grown = True
+            self._server.grown += 1
+
     def _touch(self) -> None:
         """The client has moved; but while it takes nothing of the response, only its taking counts."""
         if not self.write_blocked:
@@ -394,13 +421,14 @@ class ServerConnection(asyncio.Protocol):
     def _head(self, data: bytes) -> None:
         reader = self._reader
         begun = reader.begun
+        if len(data) > _RECORD:
+            self._grow()
         try:
             found = reader.feed(data)
             if found is None:
                 if reader.begun and not begun:
                     self.deadline = time.monotonic() + self._server.header_timeout
-                if len(data) >= self._reading.large:
-                    self._reading.rest()
+                self._give_way(len(data))
                 return
             data, end = found
             request = reader.parse(data[:end])
@@ -459,16 +487,17 @@ class ServerConnection(asyncio.Protocol):
         if decoder is None:
             rest = b""
             left = self._remaining - len(data)
-            if left > 0 and len(data) >= self._reading.large:
-                self._reading.rest()
-            elif left < 0:
+            if left > 0:
+                self._give_way(len(data))
+            elif len(data) > _RECORD:
+                self._grow()
+            if left < 0:
                 data, rest = data[:left], data[left:]
                 left = 0
             self._remaining = left
             done = left == 0
         else:
-            if len(data) >= self._reading.large:
-                self._reading.rest()
+            self._give_way(len(data))
             try:
                 data, rest = decoder.feed(data)
             except ChunkedError as error:
@@ -515,6 +544,8 @@ class ServerConnection(asyncio.Protocol):
         self.state = _HEAD
         self._idle_since = now
         self.deadline = now + self._server.keepalive_timeout
+        if self._grown and self._server.grown > MAX_GROWN:
+            self.deadline = now + GROWN_KEEPALIVE
         if self._unwanted:
             self.resume_reading()
         if self._held:
@@ -569,5 +600,8 @@ class ServerConnection(asyncio.Protocol):
     def _leave(self) -> None:
         self.state = _GONE
         self._reader.forget()
+        if self._grown:
+            self._grown = False
+            self._server.grown -= 1
         self._server.places.leave(self)
         self._server.deadlines.discard(self)
