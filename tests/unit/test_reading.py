@@ -34,6 +34,10 @@ class FakeTransport:
     def get_extra_info(self, name: str) -> Any:
         return object() if name == "sslcontext" and self.tls else None
 
+    def set_read_buffer_limits(self, high: int) -> None:
+        assert self.tls
+        assert high == 16_384
+
     def is_closing(self) -> bool:
         return self.closing
 
