@@ -50,7 +50,7 @@ from gateway.proxy.health_check import EndpointCheck, HealthChecker
 from gateway.proxy.identity import Identification
 from gateway.proxy.upstreams import Route, Upstream
 from gateway.store.redis import RedisStore
-from gateway.store.redis_figures import RedisFigures
+from gateway.store.redis.figures import RedisFigures
 from gateway.telemetry import app_log
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alerts import AlertCheck, Alerts, AlertSettings, Facts

@@ -4,7 +4,7 @@ While the link is up there is one exchange every `interval`; sooner when a circu
 is due for a look (a suspicion to be decided, an open time that ends, a half-open circuit). An exchange carries the
 circuits that have failures to tell, that are not closed, or that were not read for half a second; when the store's
 version has changed, another one follows at once that reads them all. So a trip is acted on elsewhere within the time to
-confirm it (see gateway/store/memory_circuits.py) or one interval, whichever is longer, plus a round trip or two.
+confirm it (see gateway/store/memory/circuit.py) or one interval, whichever is longer, plus a round trip or two.
 
 While the link is down there is one attempt every `RECONNECT` seconds, and one every `interval` as long as it succeeds.
 An answer that is late (see `Store.time_limit`) counts as none: the link is lost when it is due, nothing that it says is

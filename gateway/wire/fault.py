@@ -2,7 +2,7 @@
 
 A fault of this host (`LOCAL`) says nothing about the upstream and is held against nobody: its circuit, its endpoints
 and their health checks do not count it. A fault of the network counts as a failure without a connection, because it
-may lie on either side; the other replicas are asked before it trips the fleet (gateway/store/memory_circuits.py). Only
+may lie on either side; the other replicas are asked before it trips the fleet (gateway/store/memory/circuit.py). Only
 what the peer itself did is the upstream's own fault.
 
 The meanings are those of connect(2), ip(7) and tcp(7) of Linux:

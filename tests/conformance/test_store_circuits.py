@@ -15,10 +15,10 @@ import pytest
 from gateway.config.model import RedisConfig
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
-from gateway.store.memory_circuits import CircuitTable, MemoryCircuits
+from gateway.store.memory.circuits import CircuitTable, MemoryCircuits
 from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, SyncAnswer
-from gateway.store.redis_circuits import RedisCircuits
-from gateway.store.redis_client import RedisClient
+from gateway.store.redis.circuits import RedisCircuits
+from gateway.store.redis.client import RedisClient
 from tests.support.redis_server import RedisServer
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN

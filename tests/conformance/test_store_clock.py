@@ -10,11 +10,11 @@ import pytest
 from gateway.config.model import RedisConfig
 from gateway.policy.outcome import Outcome
 from gateway.policy.token_bucket import RateLimitPolicy
-from gateway.store.memory_circuits import CircuitTable, MemoryCircuits
+from gateway.store.memory.circuits import CircuitTable, MemoryCircuits
 from gateway.store.port import Ask, ProbeLease
-from gateway.store.redis_buckets import RedisBuckets
-from gateway.store.redis_circuits import RedisCircuits
-from gateway.store.redis_client import RedisClient
+from gateway.store.redis.buckets import RedisBuckets
+from gateway.store.redis.circuits import RedisCircuits
+from gateway.store.redis.client import RedisClient
 from tests.conformance.test_store_circuits import (
     CLOSED,
     FORCED_OPEN,

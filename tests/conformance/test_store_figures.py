@@ -10,9 +10,9 @@ from typing import Protocol
 import pytest
 
 from gateway.config.model import RedisConfig
-from gateway.store.memory_figures import FigureTable, MemoryFigures
+from gateway.store.memory.figures import FigureTable, MemoryFigures
 from gateway.store.port import FIGURES_CELL, FIGURES_KEPT, FigureDelta, FigureStore, StoreUnavailable
-from gateway.store.redis_figures import RedisFigures
+from gateway.store.redis.figures import RedisFigures
 from tests.support.redis_server import RedisServer
 
 PREFIX = "api-gateway"

@@ -16,8 +16,8 @@ from gateway.fleet.link import Link
 from gateway.fleet.sync import FleetSync
 from gateway.policy.breaker import BreakerSettings, CircuitOpen, CircuitState
 from gateway.policy.outcome import Outcome
-from gateway.store.redis_circuits import RedisCircuits
-from gateway.store.redis_client import RedisClient
+from gateway.store.redis.circuits import RedisCircuits
+from gateway.store.redis.client import RedisClient
 from tests.support.redis_server import RedisServer
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from gateway.config.model import RedisConfig
-from gateway.store.redis_figures import RedisFigures
+from gateway.store.redis.figures import RedisFigures
 from gateway.telemetry.rates import WIDTH as WIDE
 from gateway.telemetry.rates import Rate, rate
 from tests.conftest import StartGateway

@@ -5,22 +5,22 @@ instants of different steps coincide and rounding to microseconds decides nothin
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Any, cast
 
 import pytest
-import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
-from gateway.store.memory_circuits import CircuitTable, MemoryCircuits
+from gateway.store.memory.circuits import CircuitTable, MemoryCircuits
 from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease
-from gateway.store.redis_circuits import RedisCircuits
-from gateway.store.redis_client import Arg, RedisClient, Script
+from gateway.store.redis.circuits import RedisCircuits
+from gateway.store.redis.client import RedisClient
+from tests.support.made_up_clock import MadeUpClock
 from tests.support.redis_server import RedisServer
 
 SETTINGS = BreakerSettings(
@@ -28,41 +28,12 @@ SETTINGS = BreakerSettings(
 )
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
 NAMES = ("a", "b", "c")
-TIME = "redis.call('TIME')"
-
-
-class Clock:
-    """`RedisClient` as far as `RedisCircuits` needs one, with a clock that it shares with a memory store."""
-
-    def __init__(self, server: RedisServer) -> None:
-        self._redis = redis.Redis(host=server.host, port=server.port, password=server.password, decode_responses=True)
-        self.now = 0.0
-
-    def begin(self) -> None:
-        self._redis.flushall()
-        self.now = 1000.0
-
-    def advance(self, seconds: float) -> None:
-        self.now = round(self.now + seconds + 0.000017, 6)
-
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, patient: bool = False) -> Any:
-        assert script.text.count(TIME) == 1
-        text = script.text.replace(TIME, f"{{ '{self.now:.6f}', '0' }}")
-        return self._redis.eval(text, len(keys), *keys, *args)
-
-    async def run_many(
-        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Arg]]], *, patient: bool = False
-    ) -> list[Any]:
-        return [await self.run(script, *call) for call in calls]
-
-    def close(self) -> None:
-        self._redis.close()
 
 
 @pytest.fixture(scope="module")
-def clock(redis_server: RedisServer) -> Iterator[Clock]:
+def clock(redis_server: RedisServer) -> Iterator[MadeUpClock]:
     redis_server.ensure_running()
-    clock = Clock(redis_server)
+    clock = MadeUpClock(redis_server)
     yield clock
     clock.close()
 
@@ -127,7 +98,7 @@ def report_of(step: tuple[Any, ...], generation: int) -> CircuitReport:
 
 @settings(max_examples=100, deadline=None)
 @given(script=scripts.map(lambda parts: list(chain.from_iterable(parts))))
-def test_they_say_the_same(clock: Clock, script: list[tuple[Any, ...]]) -> None:
+def test_they_say_the_same(clock: MadeUpClock, script: list[tuple[Any, ...]]) -> None:
     clock.begin()
     table = CircuitTable(lambda: clock.now)
     in_memory = {name: MemoryCircuits(table, name) for name in NAMES}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.policy.account import Account
 from gateway.policy.lease import LeaseTable
 from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
-from gateway.store.memory_buckets import MemoryBuckets
+from gateway.store.memory.buckets import MemoryBuckets
 from gateway.store.port import Ask, Grant
 
 CLIENT = "192.0.2.1"

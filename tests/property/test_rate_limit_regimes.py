@@ -16,7 +16,7 @@ from gateway.fleet.link import Link
 from gateway.policy.account import Account
 from gateway.policy.lease import LeaseTable
 from gateway.policy.token_bucket import Decision, RateLimitPolicy, time_to_gain
-from gateway.store.memory_buckets import MemoryBuckets
+from gateway.store.memory.buckets import MemoryBuckets
 from gateway.store.port import Ask, Grant, StoreUnavailable
 
 CLIENT = "192.0.2.1"

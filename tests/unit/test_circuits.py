@@ -18,7 +18,7 @@ from gateway.fleet.shared_circuit import DELETED, HERE_ONLY
 from gateway.fleet.sync import FleetSync
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
-from gateway.store.memory_circuits import CircuitTable, MemoryCircuits
+from gateway.store.memory.circuits import CircuitTable, MemoryCircuits
 from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, StoreUnavailable, SyncAnswer
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN

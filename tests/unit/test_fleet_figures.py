@@ -7,7 +7,7 @@ import pytest
 
 from gateway.fleet.figures import FleetFigures
 from gateway.fleet.link import Link
-from gateway.store.memory_figures import FigureTable, MemoryFigures
+from gateway.store.memory.figures import FigureTable, MemoryFigures
 from gateway.store.port import FigureDelta, StoreUnavailable
 from gateway.telemetry.rates import ERRORS, REQUESTS, WIDTH, ServiceCells
 

@@ -18,7 +18,7 @@ from gateway.config.model import RedisConfig
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.port import Ask, StoreUnavailable
 from gateway.store.redis import RedisStore
-from gateway.store.redis_client import RedisClient, Script, script
+from gateway.store.redis.client import RedisClient, Script, script
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ChildProcess
 from tests.support.redis_server import RedisServer

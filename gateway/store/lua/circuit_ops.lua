@@ -10,7 +10,7 @@
 -- numbers that are none count as nothing, and instants are held to what their settings allow, since the clock may have
 -- been set back.
 --
--- The rules are those of gateway/store/memory_circuits.py, which explains them; one conformance suite holds the two
+-- The rules are those of gateway/store/memory/circuit.py, which explains them; one conformance suite holds the two
 -- together. Evidence of another generation is ignored, and every transition begins a new one.
 
 local FAR, MOST, LONGEST_FORCE, LONGEST_PROBE = 2^53, 1000000, 86400, 3700

@@ -1,4 +1,4 @@
--- Endpoints that an operator has taken out, exactly as gateway/store/memory_endpoints.py does it.
+-- Endpoints that an operator has taken out, exactly as gateway/store/memory/endpoints.py does it.
 --
 -- KEYS[1]  a hash: field `{upstream} {endpoint}`, value `{mode} {end in ms of the Redis clock} {reason}`; it expires with
 --          the last of them.

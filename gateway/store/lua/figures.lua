@@ -1,4 +1,4 @@
--- What replicas have counted, exactly as gateway/store/memory_figures.py does it.
+-- What replicas have counted, exactly as gateway/store/memory/figures.py does it.
 --
 -- KEYS[1]  of a service: a hash of `c{n}` (the counts of the n-th cell since the epoch, separated by spaces),
 --          `s{replica}` (the sequence of its last delta and the cell in which that came), `last` (the last error),

@@ -1,4 +1,4 @@
--- Take tokens from many buckets, exactly as gateway/store/memory_buckets.py does it, which says why.
+-- Take tokens from many buckets, exactly as gateway/store/memory/buckets.py does it, which says why.
 --
 -- KEYS    one bucket each: a hash of `tokens`, `ts` (of the Redis clock, in microseconds) and, while there are any,
 --         `leases`: "replica:amount:id," for each, in the order of their booking; the id is the time of the booking;

@@ -16,10 +16,10 @@ from gateway.store.port import (
     StoreUnavailable,
     SyncAnswer,
 )
-from gateway.store.redis_buckets import RedisBuckets
-from gateway.store.redis_circuits import RedisCircuits
-from gateway.store.redis_client import RedisClient, ignore
-from gateway.store.redis_endpoints import RedisEndpoints
+from gateway.store.redis.buckets import RedisBuckets
+from gateway.store.redis.circuits import RedisCircuits
+from gateway.store.redis.client import RedisClient, ignore
+from gateway.store.redis.endpoints import RedisEndpoints
 
 
 class RedisStore:

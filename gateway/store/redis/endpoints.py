@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from gateway.store.port import EndpointOut, StoreUnavailable
-from gateway.store.redis_client import RedisClient, script
+from gateway.store.redis.client import RedisClient, script
 
 _WIDTH = 4  # of one entry in the answer to `list`
 

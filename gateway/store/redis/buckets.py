@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.policy.lease import GRACE, LEASE_SHARE, LEASE_TIME
 from gateway.store.port import Ask, Grant, StoreUnavailable
-from gateway.store.redis_client import Arg, RedisClient, script
+from gateway.store.redis.client import Arg, RedisClient, script
 
 FIELDS = 8
 _new: Callable[[type[Grant], tuple[int | float, ...]], Grant] = tuple.__new__  # half of what Grant's own costs

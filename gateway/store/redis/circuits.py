@@ -14,7 +14,7 @@ from typing import Any
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
 from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, StoreUnavailable, SyncAnswer
-from gateway.store.redis_client import Arg, RedisClient, script
+from gateway.store.redis.client import Arg, RedisClient, script
 
 DEFAULT_UPSTREAM = "default"
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
-from gateway.store.memory_buckets import MemoryBuckets
-from gateway.store.memory_circuits import CircuitTable, MemoryCircuits
-from gateway.store.memory_endpoints import OutTable
+from gateway.store.memory.buckets import MemoryBuckets
+from gateway.store.memory.circuits import CircuitTable, MemoryCircuits
+from gateway.store.memory.endpoints import OutTable
 from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, EndpointOut, Grant, ProbeLease, SyncAnswer
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from gateway.config.model import RedisConfig
 from gateway.store.port import FIGURES_CELL, FIGURES_KEPT, FigureDelta, FigureSum, StoreUnavailable
-from gateway.store.redis_client import Arg, RedisClient, ignore, script
+from gateway.store.redis.client import Arg, RedisClient, ignore, script
 
 TIMEOUT = 0.5
 RECORDS_KEPT = 86_400.0

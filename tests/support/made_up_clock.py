@@ -1,0 +1,51 @@
+"""A Redis whose scripts run on a clock that the test moves, for comparing a store with the one in memory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from gateway.store.redis.client import Arg, Script
+from tests.support.redis_server import RedisServer
+
+_TIME = "redis.call('TIME')"
+
+
+class MadeUpClock:
+    """`RedisClient` as far as `RedisCircuits` needs one. `now` is in seconds, and the scripts take it for the time.
+
+    Only the reading of the clock is replaced in a script; all the rest of it runs as it is.
+    """
+
+    def __init__(self, server: RedisServer) -> None:
+        password = getattr(server, "password", None)  # fakeredis has none
+        self._redis = redis.Redis(host=server.host, port=server.port, password=password, decode_responses=True)
+        self.now = 0.0
+
+    def begin(self) -> None:
+        """Forget every key, and set the clock to its start."""
+        self._redis.flushall()
+        self.now = 1000.0
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock, by an uneven amount: no instants of two steps coincide, and rounding decides nothing."""
+        self.now = round(self.now + seconds + 0.000017, 6)
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, patient: bool = False) -> Any:
+        """As `RedisClient.run`."""
+        return (await self.run_many(script, [(keys, args)]))[0]
+
+    async def run_many(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Arg]]], *, patient: bool = False
+    ) -> list[Any]:
+        """As `RedisClient.run_many`."""
+        assert script.text.count(_TIME) == 1
+        text = script.text.replace(_TIME, f"{{ '{self.now:.6f}', '0' }}")
+        pipeline = self._redis.pipeline(transaction=False)
+        for keys, args in calls:
+            pipeline.eval(text, len(keys), *keys, *args)
+        return pipeline.execute()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
