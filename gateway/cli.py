@@ -72,9 +72,9 @@ def _run(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    from gateway import app  # noqa: PLC0415 - the other commands need no event loop
+    from gateway import lifecycle  # noqa: PLC0415 - the other commands need no event loop
 
-    return app.run(loaded.config, loaded.notices)
+    return lifecycle.run(loaded.config, loaded.notices)
 
 
 def _check(arguments: argparse.Namespace) -> int:

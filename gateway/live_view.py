@@ -4,7 +4,7 @@ Read off the objects that know, at the moment of asking; nothing is kept here bu
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, Protocol
 
 from gateway.control.view import CertificateView, CircuitView, EndpointView, RedisView
@@ -13,8 +13,8 @@ from gateway.fleet.endpoints import EndpointsOut, Mode
 from gateway.fleet.link import Link
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.proxy.front import Front
-from gateway.proxy.upstreams import Route, Upstream
+from gateway.proxy.runtime import Runtime
+from gateway.proxy.topology import Topology
 from gateway.telemetry.alerts import CircuitFact, Facts
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.rates import Rate
@@ -36,9 +36,8 @@ class LiveView:
     _in_flight: ConcurrencyLimit
     _server: Server
     _control: HasConnections
-    _front: Front
-    _upstreams: Mapping[str, Upstream]
-    _routes: Sequence[Route]
+    _runtime: Runtime
+    _topology: Topology
 
     def __init__(self, service: str, version: str, circuits: Circuits, link: Link | None, out: EndpointsOut) -> None:
         self.service = service
@@ -56,17 +55,15 @@ class LiveView:
         in_flight: ConcurrencyLimit,
         server: Server,
         control: HasConnections,
-        front: Front,
-        upstreams: Mapping[str, Upstream],
-        routes: Sequence[Route],
+        runtime: Runtime,
+        topology: Topology,
     ) -> None:
         """The rest of what is looked at; some of it is made from this view."""
         self._in_flight = in_flight
         self._server = server
         self._control = control
-        self._front = front
-        self._upstreams = upstreams
-        self._routes = routes
+        self._runtime = runtime
+        self._topology = topology
 
     @property
     def in_flight(self) -> int:
@@ -79,11 +76,11 @@ class LiveView:
     @property
     def connections(self) -> int:
         places = self._server.places
-        return len(places.connections) + len(places.handshakes) + self._control.connections + len(self._front.tunnels)
+        return len(places.connections) + len(places.handshakes) + self._control.connections + len(self._runtime.tunnels)
 
     @property
     def upstream_connections(self) -> int:
-        return sum(upstream.connections for upstream in self._upstreams.values()) + len(self._front.tunnels)
+        return sum(upstream.connections for upstream in self._topology.upstreams.values()) + len(self._runtime.tunnels)
 
     @property
     def redis(self) -> RedisView | None:
@@ -119,7 +116,7 @@ class LiveView:
     @property
     def endpoints(self) -> Iterator[EndpointView]:
         now = time.monotonic()
-        for upstream in self._upstreams.values():
+        for upstream in self._topology.upstreams.values():
             out = self._out.of(upstream.name)
             for endpoint in upstream.endpoints:
                 seen = upstream.name, endpoint.label, endpoint.healthy, endpoint.ejected(now), endpoint.in_flight
@@ -131,7 +128,7 @@ class LiveView:
 
     @property
     def tunnels(self) -> Iterator[tuple[str, int]]:
-        return ((route.name, route.tunnels) for route in self._routes if route.config.websocket)
+        return ((route.name, route.tunnels) for route in self._topology.routes if route.config.websocket)
 
 
 class FleetCommands:

@@ -10,20 +10,21 @@ from gateway.config.model import EndpointConfig, RouteConfig, UpstreamConfig
 from gateway.fleet.circuit import LocalCircuit
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
-from gateway.proxy.admission import Gates, bulkhead_gate
+from gateway.proxy.filters.rate_limit_fields import RateLimitFields
 from gateway.proxy.identity import Identification
 from gateway.proxy.ids import Ids
 from gateway.proxy.plan import Plan
-from gateway.proxy.rate_limit_fields import RateLimitFields
+from gateway.proxy.problem import Problem
 from gateway.proxy.router import Router
-from gateway.proxy.upstreams import Route, Upstream
+from gateway.proxy.topology import Route
+from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.cells import LATENCY_BOUNDS, Histogram
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import Metrics, RouteCells
+from gateway.telemetry.record import LogPart, Record, RouteAccount
 from gateway.wire import request as requests
 from gateway.wire import response as responses
 from gateway.wire.chunked import ChunkedDecoder, encode_chunk
-from gateway.wire.problem import Problem
 from gateway.wire.resolver import Resolver
 
 _REQUEST_LINE = b"GET /proxy/ok HTTP/1.1"
@@ -120,9 +121,7 @@ def _metrics() -> Case:
     return count
 
 
-def _log(lines: list[bytes]) -> tuple[AccessLog, dict[str, object] | bytes]:
-    """A log that writes to `lines`, and what many of its lines share."""
-    log = AccessLog(lines.append)
+def _record(status: int, decisions: dict[str, str], reason: str) -> Record:
     known: dict[str, object] = {
         "client": _PEER,
         "method": "GET",
@@ -130,17 +129,22 @@ def _log(lines: list[bytes]) -> tuple[AccessLog, dict[str, object] | bytes]:
         "route": "proxy",
         "upstream": "default",
     }
-    return log, log.prepare(known)
+    record = Record(RouteAccount("proxy", "default", RouteCells()), LogPart(known), _REQUEST_ID, _REQUEST_ID)
+    record.endpoint = "" if reason else "127.0.0.1:5001"
+    record.status = status
+    record.bytes_out = 261
+    record.log_decisions = decisions
+    record.reason = reason
+    return record
 
 
 def _access_log() -> Case:
     lines: list[bytes] = []
-    log, prepared = _log(lines)
-    endpoint = "127.0.0.1:5001"
-    decisions = {"rate_limit": "allowed"}
+    log = AccessLog(lines.append)
+    record = _record(200, {"rate_limit": "allowed"}, "")
 
     def write() -> None:
-        log.exchange(prepared, _REQUEST_ID, _REQUEST_ID, endpoint, 200, 0, 261, 0.0012, 0.0011, 1, decisions, "", _NOW)
+        log.exchange(record, 0.0012, _NOW)
         lines.clear()
 
     return write
@@ -148,11 +152,12 @@ def _access_log() -> Case:
 
 def _refusal_log() -> Case:
     lines: list[bytes] = []
-    log, prepared = _log(lines)
-    refusal = log.prepare_refusal(429, {"rate_limit": "limited"}, "rate_limited", 268)
+    log = AccessLog(lines.append)
+    record = _record(429, {"rate_limit": "limited"}, "rate_limited")
+    end = log.prepare_refusal(record)
 
     def write() -> None:
-        log.refusal(prepared, refusal, _REQUEST_ID, _REQUEST_ID, _NOW)
+        log.refusal(record, end, _NOW)
         lines.clear()
 
     return write
@@ -177,17 +182,9 @@ def _plan() -> Case:
         random.Random(1),
     )
     loop.close()
-    policy = RateLimitPolicy("default", 50, 20.0)
     metrics = Metrics("gateway", ["proxy"], ["default"], "0")
-    gate = bulkhead_gate("default", upstream.bulkhead, metrics, random.Random(1), loop)
-    route = Route(
-        RouteConfig("proxy", "/proxy/", "default", strip_prefix=True),
-        upstream,
-        policy,
-        Gates(gate, None, gate),
-        metrics.route("proxy"),
-        legacy_headers=True,
-    )
+    config_of_route = RouteConfig("proxy", "/proxy/", "default", strip_prefix=True)
+    route = Route(config_of_route, upstream, (), 0, (), metrics.route("proxy"))
     origin = Identification((), "gateway").direct(_PEER, "http")
     request = requests.Request("GET", b"/proxy/ok", 1, requests.parse_fields(_REQUEST_FIELDS, requests.Limits()))
     requests.check(request)

@@ -324,9 +324,7 @@ class Candidate(Answer):
 class Step(Answer):
     """What one policy would say now. `figures` depend on the policy."""
 
-    policy: Literal[
-        "route", "path", "method", "draining", "in_flight", "rate_limit", "bulkhead", "circuit", "endpoints", "retry"
-    ]
+    policy: Annotated[str, Field(description="The name of a gate, or of another step, in the order of the policies")]
     decision: Annotated[
         Literal["allow", "wait", "refuse", "exempt", "none"],
         Field(description="wait: in a queue; exempt: not for this client; none: it does not apply"),

@@ -18,7 +18,12 @@ class ClientShare:
         """Clients that hold a place."""
         return len(self._held)
 
+    def held_by(self, client: str) -> int:
+        """How many places the client holds."""
+        return self._held.get(client, 0)
+
     def used_up(self, client: str) -> bool:
+        """Whether the client holds as many as it may. HOT."""
         return self._held.get(client, 0) >= self.limit
 
     def take(self, client: str) -> None:

@@ -1,146 +1,94 @@
-"""The front: what a listener's connections hand their requests to (`gateway.wire.front.Front`).
+"""The front: what the connections of a listener hand their requests to (`gateway.wire.front.Front`).
 
-It plans each request, has it refused at once or makes an exchange of it, and keeps the account of what is in flight."""
+It plans each request, asks the gates, and either answers at once or makes an exchange of it. A request that is refused
+at once never becomes an exchange: the client that is refused is often the one that hurries.
+"""
 
 import asyncio
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from gateway.fleet.circuits import CircuitOpen
-from gateway.proxy.admission import IN_FLIGHT, PASSED, Shedding
-from gateway.proxy.exchange import Exchange, said, said_of_open
+from gateway.proxy import answer
+from gateway.proxy.exchange import Exchange
+from gateway.proxy.gates import WAIT, check, enter
+from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.identity import Identification, Origin
-from gateway.proxy.ids import Ids
-from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.plan import Plan, objection
-from gateway.proxy.refusal import STOPPING, Refusal, jittered
-from gateway.proxy.refuse import Refuser, connection_line
-from gateway.proxy.router import Router
-from gateway.proxy.upstreams import NoRoute, Route
-from gateway.telemetry.access_log import AccessLog
-from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.metrics import Metrics
-from gateway.wire.deadlines import Deadlines
+from gateway.proxy.refusals import STOPPING, Refusal, jittered
+from gateway.proxy.runtime import Runtime
+from gateway.proxy.ticket import Ticket
+from gateway.proxy.topology import Topology
 from gateway.wire.request import Request, RequestError
-from gateway.wire.response import Response
 from gateway.wire.server_connection import ServerConnection
-from gateway.wire.tunnel import Tunnel
-
-# How late the deadline of an attempt may pass, and the deadline of a tunnel.
-_ATTEMPT_SWEEP = 0.05
-_TUNNEL_SWEEP = 0.5
 
 
 class Front:
+    """`topology` is the one that new requests are planned by. `is_control_path` says which paths belong to the control
+    plane, whose connections `control_protocol` serves; `is_probe` which of them are answered even at the cap on
+    connections."""
+
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
-        routes: Sequence[Route],
+        runtime: Runtime,
+        topology: Topology,
         identification: Identification,
-        shedding: Shedding,
-        metrics: Metrics,
-        access_log: AccessLog | None,
+        in_flight: InFlightGate,
         *,
         is_control_path: Callable[[bytes], bool],
         is_probe: Callable[[bytes], bool],
         control_protocol: Callable[[], asyncio.Protocol],
         via_name: str,
-        retry_buffer_bytes: int,
-        trace_sample_ratio: float,
-        rng: random.Random,
-        errors: ErrorLog,
     ) -> None:
-        self.loop = loop
-        self.metrics = metrics
-        self.errors = errors
-        self.retry_buffer_bytes = retry_buffer_bytes
-        self.rng = rng
-        self.deadlines = Deadlines(loop, _ATTEMPT_SWEEP)
-        self.refusing = False
-        self.exchanges = 0
-        self.tunnels: set[Tunnel] = set()
-        self._tunnel_deadlines = Deadlines(loop, _TUNNEL_SWEEP)
-        # Nothing is known of what it would have been: where one route says no, so does this.
-        public_refusals = all(route.public_refusals for route in routes)
-        self._no_route = NoRoute(metrics.route(""), public_refusals=public_refusals)
-        self._router = Router(routes)
+        self.topology = topology
+        self._runtime = runtime
         self._identification = identification
-        self._shedding = shedding
-        self._access_log = access_log
+        self._in_flight = in_flight
         self._is_control_path = is_control_path
         self._is_probe = is_probe
         self._control_protocol = control_protocol
         self._via_name = via_name
-        self.ids = Ids(rng, trace_sample_ratio)
-        self.refuse = Refuser(metrics, errors, access_log, self.ids, self._no_route.cells, via_name)
-
-    # What connections hand in.
 
     def begin(self, connection: ServerConnection, request: Request) -> Exchange | None:
+        """Take a request. None when it was answered, or its connection handed over, at once. HOT."""
         plan = request.plan
-        if type(plan) is not Plan:
+        if not isinstance(plan, Plan) or plan.generation != self.topology.generation:
             path = request.path
             query = path.find(b"?")
             if self._is_control_path(path if query < 0 else path[:query]):
                 self._hand_over(connection)
                 return None
             plan = request.plan = self._plan(connection, request)
+        runtime = self._runtime
+        route = plan.route
         now = time.monotonic()
-        if self.refusing or plan.unusual:
-            if plan.own_answer is not None and not self.refusing:
-                self._answer(connection, request, plan, plan.own_answer, now)
-                return None
-            refusal = plan.objection or self._present_objection(plan)
-            if refusal is not None:
-                self.refuse.at_once(connection, request, plan, refusal, None, said(None), now)
-                return None
-        route = plan.route
-        gates = plan.gates
-        at, decision, refusal = gates.look(plan.client, now)
-        if refusal is None:
-            answer = route.upstream.circuit.try_acquire(now) if at == PASSED else None
-            if type(answer) is not CircuitOpen:
-                gates.enter(IN_FLIGHT, at, plan.client)
-                exchange = Exchange(self, connection, request, plan, at, decision, now)
-                self.exchanges += 1
-                if plan.tunnel:
-                    # Kept from here on: the upstream may take its time to switch, and others ask meanwhile.
-                    route.tunnels += 1
-                if at == PASSED:
-                    exchange.go(answer, now)
-                else:
-                    exchange.wait()
-                return None if exchange.finished else exchange
-            retry_after, cause = answer.retry_after, answer.cause
-            refusal = route.upstream.left_alone.after(retry_after)
-            noted = said_of_open(cause, decision is not None)
+        ticket = Ticket(request, plan.origin, route.account, plan.log_part, runtime.ids.new(), now)
+        if (runtime.stopping or plan.unusual) and self._ended_at_once(connection, plan, ticket):
+            return None
+        gates = route.gates
+        verdict = check(gates, ticket, 0)
+        if isinstance(verdict, Refusal):
+            self._refuse(connection, plan, ticket, verdict)
+            return None
+        enter(gates, ticket, 0, ticket.at)
+        ticket.entered = ticket.at
+        exchange = Exchange(runtime, connection, plan, ticket)
+        if verdict is WAIT:
+            exchange.wait()
         else:
-            noted = said(decision)
-        self.refuse.at_once(connection, request, plan, refusal, decision, noted, now)
-        return None
+            exchange.go()
+        return None if exchange.finished else exchange
 
-    def _answer(
-        self, connection: ServerConnection, request: Request, plan: Plan, answer: OwnAnswer, now: float
-    ) -> None:
-        """An answer that is the gateway's own, at once and whatever the limits say: it costs next to nothing."""
-        wall = time.time()
-        request_id = request.fields.request_id or self.ids.new()
-        route = plan.route
-        route.cells.exchange(request.method, answer.status, 0.0)
-        self.errors.cells[route.service].request(now)
-        log = self._access_log
-        if log is not None:
-            correlation_id = request.fields.correlation_id or request_id
-            known = plan.known or plan.know(log)
-            policy, decision = answer.decision
-            decisions = {policy: decision}
-            log.exchange(known, request_id, correlation_id, "", answer.status, 0, 0, 0.0, 0.0, 0, decisions, "", wall)
-        keep_alive = connection.reusable and not request.expect_continue
-        extra = plan.cors if answer.status != 204 else b""
-        if not keep_alive or not request.minor:
-            extra += connection_line(keep_alive)
-        connection.answer(answer.render(request_id, extra, wall), now, keep_alive)
+    def reject(self, connection: ServerConnection, error: RequestError) -> None:
+        """Answer a request whose head cannot be understood; the connection closes after it."""
+        self._farewell(connection, Refusal(error.status, error.reason, error.detail))
+
+    def overflow(self, connection: ServerConnection, request: Request) -> None:
+        """Answer the request of a connection beyond the maximum; it closes after it. A probe is answered nevertheless:
+        an orchestrator would take a busy gateway for a dead one."""
+        if not request.has_body and self._is_probe(request.path.partition(b"?")[0]):
+            self._hand_over(connection)
+        else:
+            self._farewell(connection, self._in_flight.refuse("connections"))
 
     def _hand_over(self, connection: ServerConnection) -> None:
         transport, received = connection.hand_over()
@@ -150,29 +98,11 @@ class Front:
         protocol.data_received(received)
 
     def _plan(self, connection: ServerConnection, request: Request) -> Plan:
-        route = self._router.match(request.host, request.path)
+        topology = self.topology
+        route = topology.match(request.host, request.path)
         against = objection(route, request, self._identification, self._via_name)
-        return Plan(request, route or self._no_route, self._origin(connection, request), against)
-
-    def _present_objection(self, plan: Plan) -> Refusal | None:
-        """What speaks against a request as things stand now."""
-        if self.refusing:
-            return STOPPING
-        config = plan.route.config
-        if plan.route.tunnels >= config.max_tunnels:
-            detail = f"the route {plan.route.name} has its {config.max_tunnels} tunnels open"
-            return Refusal(503, "tunnel_limit", detail, retry_after=jittered(1.0, self.rng))
-        return None
-
-    def reject(self, connection: ServerConnection, error: RequestError) -> None:
-        self.refuse.connection(connection, Refusal(error.status, error.reason, error.detail))
-
-    def overflow(self, connection: ServerConnection, request: Request) -> None:
-        """A probe is answered nevertheless: an orchestrator would take a busy gateway for a dead one."""
-        if not request.has_body and self._is_probe(request.path.partition(b"?")[0]):
-            self._hand_over(connection)
-        else:
-            self.refuse.connection(connection, self._shedding.refuse("connections"))
+        origin = self._origin(connection, request)
+        return Plan(request, route or topology.no_route, origin, against, topology.generation)
 
     def _origin(self, connection: ServerConnection, request: Request) -> Origin:
         """Kept with the connection, unless a trusted proxy multiplexes many clients over it."""
@@ -186,61 +116,41 @@ class Front:
         connection.scratch = origin = identification.direct(peer, connection.scheme)
         return origin
 
-    # What exchanges ask for.
+    # Answers without an exchange.
 
-    def may_tunnel(self, exchange: Exchange, response: Response) -> bool:
-        """Whether a 101 is the answer to what was asked."""
-        return exchange.plan.tunnel and response.fields.upgrade == b"websocket"
+    def _ended_at_once(self, connection: ServerConnection, plan: Plan, ticket: Ticket) -> bool:
+        """Answer an unusual request, or one that comes while the gateway stops, without asking the gates. Returns
+        whether it was answered."""
+        stopping = self._runtime.stopping
+        content = plan.own_answer
+        if content is not None and not stopping:
+            # At once and whatever the limits say: it costs next to nothing.
+            self._runtime.recorder.answered(ticket, content, ticket.now)
+            fields = plan.route.filters.added_to_refusal(ticket) if content.status != 204 else b""
+            answer.own(connection, ticket, fields, content, ticket.now)
+            return True
+        against = plan.objection
+        if against is None and stopping:
+            against = STOPPING
+        if against is None and plan.tunnel:
+            config = plan.route.config
+            if plan.route.tunnels >= config.max_tunnels:
+                detail = f"the route {plan.route.name} has its {config.max_tunnels} tunnels open"
+                against = Refusal(503, "tunnel_limit", detail, retry_after=jittered(1.0, self._runtime.rng))
+        if against is None:
+            return False
+        self._refuse(connection, plan, ticket, against)
+        return True
 
-    def tunnel_opened(self, tunnel: Tunnel) -> None:
-        self.tunnels.add(tunnel)
-        self._tunnel_deadlines.add(tunnel)
-
-    def tunnel_closed(self, tunnel: Tunnel) -> None:
-        self.tunnels.discard(tunnel)
-        self._tunnel_deadlines.discard(tunnel)
-
-    # The record.
-
-    def exchange_over(self, exchange: Exchange, now: float) -> None:
+    def _refuse(self, connection: ServerConnection, plan: Plan, ticket: Ticket, refusal: Refusal) -> None:
         """HOT."""
-        self.exchanges -= 1
-        seconds = now - exchange.started
-        plan = exchange.plan
-        route = exchange.route
-        route.cells.exchange(exchange.request.method, exchange.status, seconds)
-        if exchange.refused:
-            pass  # counted with its refusal
-        elif exchange.reason or exchange.answered_badly:
-            # A failure that the client got too: that of an earlier attempt has been made good.
-            failed = exchange.status == exchange.answered_badly
-            self.errors.over(route.service, exchange.reason, failed, now)
-        else:
-            self.errors.cells[route.service].request(now)
-        log = self._access_log
-        if log is not None:
-            log.exchange(
-                plan.known or plan.know(log),
-                exchange.request_id,
-                exchange.correlation_id,
-                exchange.endpoint,
-                exchange.status,
-                exchange.bytes_in,
-                exchange.bytes_out,
-                seconds,
-                exchange.upstream_seconds,
-                exchange.attempts,
-                exchange.decisions,
-                exchange.reason,
-                time.time(),
-            )
+        wall = time.time()
+        template = self._runtime.recorder.refused_at_once(ticket, refusal, ticket.now, wall)
+        fields = plan.route.filters.added_to_refusal(ticket)
+        close = refusal.close or ticket.request.expect_continue
+        answer.refusal(connection, ticket, fields, template, ticket.now, wall, close=close)
 
-    # Stopping.
-
-    def close_tunnels(self) -> None:
-        for tunnel in list(self.tunnels):
-            tunnel.close()
-
-    def close(self) -> None:
-        self.deadlines.close()
-        self._tunnel_deadlines.close()
+    def _farewell(self, connection: ServerConnection, refusal: Refusal) -> None:
+        request_id = self._runtime.ids.new()
+        template = self._runtime.recorder.refused_connection(request_id, connection.peer, refusal)
+        answer.farewell(connection, request_id, template)

@@ -6,7 +6,7 @@ above, one less goes on. For other methods it means nothing and goes on as it ca
 
 import re
 
-from gateway.wire.problem import date_line
+from gateway.wire.date import date_line
 from gateway.wire.request import Request
 from gateway.wire.response import phrase_of
 

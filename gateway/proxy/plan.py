@@ -8,13 +8,12 @@ from functools import lru_cache
 
 from gateway import names
 from gateway.policy.retry import IDEMPOTENT_METHODS
-from gateway.proxy.cors import PUBLIC_REFUSAL
 from gateway.proxy.dots import has_dot_segment
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.own_answer import OwnAnswer, forwards_left, last_stop, with_forwards
-from gateway.proxy.refusal import Refusal
-from gateway.proxy.upstreams import Route
-from gateway.telemetry.access_log import AccessLog, Known
+from gateway.proxy.refusals import Refusal
+from gateway.proxy.topology import Route
+from gateway.telemetry.record import LogPart
 from gateway.wire.request import Request, RequestError
 
 _NOT_FOUND = Refusal(404, "not_found", "no route matches this host and path")
@@ -23,70 +22,53 @@ _FORWARDS = Refusal(400, "bad_request", "Max-Forwards is not one number")
 
 
 class Plan:
-    """`head` is the request head for the upstream up to the ids, `objection` what speaks against the request whatever
-    the state of the gateway, `own_answer` what the gateway answers in place of the upstream though nothing does.
-    `cors` are header lines for a page of another origin, on answers; `cors_refused` the same on refusals. `tunnel` says
-    that it asks for a WebSocket where the route has them; with one of these the request is `unusual`. `known` is for
-    the access log, once it has been asked for.
+    """`generation` is that of the topology that it was made for. `head` is the request head for the upstream up to the
+    ids, `objection` what speaks against the request whatever the state of the gateway, `own_answer` what the gateway
+    answers itself although nothing speaks against it. `tunnel` says that it asks for a WebSocket where the route has
+    them; with one of these the request is `unusual`. `idempotent`: it may be sent again. `log_part` is what the log
+    lines of such requests have in common.
     """
 
     __slots__ = (
-        "client",
-        "cors",
-        "cors_refused",
-        "gates",
+        "generation",
         "head",
         "idempotent",
-        "known",
-        "method",
+        "log_part",
         "objection",
         "origin",
         "own_answer",
         "route",
-        "target",
         "tunnel",
         "unusual",
     )
 
-    def __init__(self, request: Request, route: Route, origin: Origin, objection: Refusal | None) -> None:
+    def __init__(
+        self, request: Request, route: Route, origin: Origin, objection: Refusal | None, generation: int = 0
+    ) -> None:
+        self.generation = generation
         self.route = route
         self.origin = origin
-        self.client = origin.client
         self.objection = objection
-        self.target = request.target.decode("utf-8", "backslashreplace")
         self.idempotent = request.method in IDEMPOTENT_METHODS
-        self.method = request.method
-        self.known: Known | bytes | None = None
+        self.log_part = LogPart(
+            {
+                "client": origin.client,
+                "method": request.method,
+                "target": request.target.decode("utf-8", "backslashreplace"),
+                "route": route.name or None,
+                "upstream": route.service or None,
+            }
+        )
         self.tunnel = False
         self.head = b""
-        page = request.fields.origin
-        self.cors = route.cors.lines(page) if route.cors is not None else b""
-        self.cors_refused = self.cors
-        if route.cors is None and page is not None and route.public_refusals:
-            self.cors_refused = PUBLIC_REFUSAL
         self.own_answer: OwnAnswer | None = None
         if objection is None:
-            self.gates = route.unlimited if origin.exempt else route.gates
             self.own_answer = own_answer(request, route)
             self.tunnel = request.fields.upgrade is not None and route.config.websocket and request.wants_websocket
             self.head = self._upstream_head(request)
             if route.upstream.config.honours_idempotency_key and _tells_apart(request.fields.idempotency_key):
                 self.idempotent = True
         self.unusual = objection is not None or self.own_answer is not None or self.tunnel
-
-    def know(self, log: AccessLog) -> Known | bytes:
-        """Make the part of the log line that follows from the head."""
-        route = self.route
-        known = self.known = log.prepare(
-            {
-                "client": self.client,
-                "method": self.method,
-                "target": self.target,
-                "route": route.name or None,
-                "upstream": route.service or None,
-            }
-        )
-        return known
 
     def _upstream_head(self, request: Request) -> bytes:
         """End-to-end fields as they came, and what a proxy adds (RFC 9110 section 7.6)."""

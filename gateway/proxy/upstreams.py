@@ -1,4 +1,4 @@
-"""Upstreams and routes at run time: the configuration come alive.
+"""Upstreams and their endpoints at run time.
 
 Everything that can be computed once (authority, base path, header serialisers) is, so that a request only reads.
 """
@@ -7,10 +7,9 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
 
 from gateway import names
-from gateway.config.model import EndpointConfig, RouteConfig, UpstreamConfig, UpstreamTls
+from gateway.config.model import EndpointConfig, UpstreamConfig, UpstreamTls
 from gateway.fleet.circuits import Circuit
 from gateway.fleet.endpoints import Out
 from gateway.policy.balancer import Balancer, LeastInFlight, RoundRobin
@@ -18,13 +17,7 @@ from gateway.policy.budget import RetryBudget
 from gateway.policy.ejection import Ejection
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import IGNORED, Outcome
-from gateway.policy.token_bucket import Decision, RateLimitPolicy
-from gateway.proxy.admission import Gates
-from gateway.proxy.cors import Cors
-from gateway.proxy.rate_limit_fields import RateLimitFields
-from gateway.proxy.redirects import Redirects
-from gateway.proxy.refusal import Refusal, Refusals
-from gateway.telemetry.metrics import RouteCells
+from gateway.proxy.refusals import Refusal
 from gateway.wire.lifetime import Closed, Lifetime
 from gateway.wire.pool import EndpointPool
 from gateway.wire.resolver import Resolver
@@ -99,9 +92,6 @@ class Upstream:
         rng: random.Random,
     ) -> None:
         self.name = config.name
-        detail = f"the circuit of upstream {config.name} is open"
-        self.left_alone = Refusals(partial(Refusal, 503, "circuit_open", detail))
-        """What its open circuit means to a client, by the time until it is worth trying again."""
         self.config = config
         self.circuit = circuit
         self.bulkhead = bulkhead
@@ -183,111 +173,6 @@ class Upstream:
     def close(self) -> None:
         for endpoint in self.endpoints:
             endpoint.pool.close()
-
-
-class Route:
-    """A route with its upstream, and its rate limit if it has one.
-
-    `service` is the upstream's name, or nothing where there is none; `cells` are the route's in the metrics.
-    `unlimited` are the gates for clients that are exempt from rate limits. `stripped` is the prefix that is taken off,
-    without a slash at its end. `cors` and `redirects` are there where the route has something to do for them.
-    """
-
-    __slots__ = (
-        "_prefix_cut",
-        "cells",
-        "config",
-        "cors",
-        "gates",
-        "host",
-        "max_body_bytes",
-        "methods",
-        "name",
-        "policy",
-        "prefix",
-        "preserve_host",
-        "public_refusals",
-        "rate_lines",
-        "redirects",
-        "service",
-        "stripped",
-        "tunnels",
-        "unlimited",
-        "upstream",
-    )
-
-    def __init__(
-        self,
-        config: RouteConfig,
-        upstream: Upstream,
-        policy: RateLimitPolicy | None,
-        gates: Gates,
-        cells: RouteCells,
-        *,
-        legacy_headers: bool,
-        unlimited: Gates | None = None,
-    ) -> None:
-        self.config = config
-        self.cells = cells
-        self.gates = gates
-        self.unlimited = unlimited or gates
-        self.name = config.name
-        self.host = (names.host(config.host or "") or "").encode()
-        self.prefix = config.prefix.encode()
-        self.methods = config.methods
-        self.preserve_host = config.preserve_host
-        self.max_body_bytes = config.max_body_bytes
-        self.upstream = upstream
-        self.service = upstream.name
-        self.policy = policy
-        # What a decision of the rate limit adds to an answer, as complete header lines; without a limit there is none.
-        self.rate_lines: Callable[[Decision], bytes] = _no_lines
-        if policy is not None:
-            self.rate_lines = RateLimitFields(policy, legacy=legacy_headers).lines
-        self.tunnels = 0
-        # "/proxy/" leaves the slash that "/ok" begins with.
-        self.stripped = self.prefix.rstrip(b"/") if config.strip_prefix else b""
-        self._prefix_cut = len(self.stripped)
-        self.cors = Cors(config.cors, config.methods) if config.cors.origins else None
-        self.public_refusals = config.cors.public_refusals
-        self.redirects = None
-        if config.rewrite_redirects:
-            self.redirects = Redirects(upstream.authorities, upstream.scheme, upstream.base_path, self.stripped)
-
-    def forward_path(self, path: bytes) -> bytes:
-        """The request target for the upstream."""
-        cut = self._prefix_cut
-        if cut:
-            path = path[cut:]
-            if not path.startswith(b"/"):
-                path = b"/" + path
-        base = self.upstream.base_path
-        return base + path if base else path
-
-    @property
-    def allow(self) -> str:
-        """The Allow field's value; empty where every method is allowed."""
-        return ", ".join(sorted(self.methods)) if self.methods is not None else ""
-
-
-def _no_lines(_decision: Decision) -> bytes:
-    return b""
-
-
-class NoRoute(Route):
-    """The route of requests that match none. They can only be refused."""
-
-    __slots__ = ()
-
-    def __init__(self, cells: RouteCells, *, public_refusals: bool = True) -> None:
-        self.name = self.service = ""
-        self.cells = cells
-        self.policy = None
-        self.rate_lines = _no_lines
-        self.max_body_bytes = None
-        self.methods = None
-        self.cors = None
-        self.public_refusals = public_refusals
 
 
 def tls_context(tls: UpstreamTls) -> ssl.SSLContext:

@@ -3,7 +3,7 @@
 The entry is a dict that the data plane makes; here it gets the time and a form. Keys, in this order: `request_id`,
 `correlation_id`, `client`, `method`, `target`, `route`, `upstream`, `endpoint`, `status`, `bytes_in`, `bytes_out`,
 `duration_ms`, `upstream_ms`, `attempts`, `decisions` (policy decisions, a small dict), `reason`. Bytes are those of
-bodies: what a refusal sends counts too. Unknown ones are
+bodies; what a refusal sends counts too. Unknown ones are
 `null` in JSON and absent from text; more keys may follow. Milliseconds have three decimals at most.
 
 The time is that of the end of the request, RFC 3339 in UTC with milliseconds; its seconds are formatted once a second.
@@ -15,15 +15,11 @@ from typing import Literal
 
 import orjson
 
+from gateway.telemetry.record import LogPart, Record
 from gateway.telemetry.render import bare, json_line, rfc3339, word
 
 _MILLISECONDS = tuple(f'.{millisecond:03d}Z",'.encode() for millisecond in range(1000))
 _POSITIONAL = frozenset({"client", "method", "target", "status", "duration_ms", "request_id", "correlation_id"})
-
-
-Known = dict[str, object]
-LoggedRefusal = bytes | tuple[int, Mapping[str, str], str, int]
-"""The end of a line; or what it is made of, for people."""
 
 
 class AccessLog:
@@ -63,30 +59,16 @@ class AccessLog:
         self._decisions: Mapping[str, str] | None = None
         self._decisions_json = b""
 
-    def prepare(self, known: Known) -> Known | bytes:
-        """The part of a line that many exchanges share, for `exchange`. No value makes it raise."""
-        return json_line(known)[1:-2] if self._json else known
-
-    def exchange(
-        self,
-        prepared: Known | bytes,
-        request_id: bytes,
-        correlation_id: bytes,
-        endpoint: str,
-        status: int,
-        bytes_in: int,
-        bytes_out: int,
-        seconds: float,
-        upstream_seconds: float,
-        attempts: int,
-        decisions: Mapping[str, str],
-        reason: str,
-        now: float,
-    ) -> None:
-        """HOT. The line of an exchange that is over. The ids are safe to be put between quotes as they are, `now` is in
-        seconds since the epoch. JSON is put together by hand: the parts that could need escaping are in `prepared` or
-        go through orjson."""
-        if isinstance(prepared, bytes):
+    def exchange(self, record: Record, seconds: float, now: float) -> None:
+        """The line of an exchange that is over, after `seconds`. `now` is in seconds since the epoch. JSON is put
+        together by hand: what could need escaping is in the record's log part or goes through orjson. HOT."""
+        reason = record.reason
+        if self._json:
+            part = record.log_part
+            prepared = part.prepared
+            if prepared is None:
+                prepared = self._prepare(part)
+            decisions = record.log_decisions
             if decisions is not self._decisions:
                 self._decisions = decisions
                 self._decisions_json = json_line(dict(decisions))[:-1]
@@ -95,16 +77,16 @@ class AccessLog:
                 b'"duration_ms":%.3f,"upstream_ms":%.3f,"attempts":%d,"decisions":%b,"reason":%b}\n'
                 % (
                     self._time(now),
-                    request_id,
-                    correlation_id,
+                    record.request_id,
+                    record.correlation_id,
                     prepared,
-                    self._endpoints.get(endpoint) or self._endpoint(endpoint),
-                    status,
-                    bytes_in,
-                    bytes_out,
+                    self._endpoints.get(record.endpoint) or self._endpoint(record.endpoint),
+                    record.status,
+                    record.bytes_in,
+                    record.bytes_out,
                     seconds * 1000.0,
-                    upstream_seconds * 1000.0,
-                    attempts,
+                    record.upstream_seconds * 1000.0,
+                    record.attempts,
                     self._decisions_json,
                     b'"%b"' % reason.encode() if reason else b"null",
                 )
@@ -112,62 +94,59 @@ class AccessLog:
             return
         self.write(
             {
-                "request_id": request_id.decode(),
-                "correlation_id": correlation_id.decode(),
-                **prepared,
-                "endpoint": endpoint or None,
-                "status": status,
-                "bytes_in": bytes_in,
-                "bytes_out": bytes_out,
+                "request_id": record.request_id.decode(),
+                "correlation_id": record.correlation_id.decode(),
+                **record.log_part.known,
+                "endpoint": record.endpoint or None,
+                "status": record.status,
+                "bytes_in": record.bytes_in,
+                "bytes_out": record.bytes_out,
                 "duration_ms": round(seconds * 1000.0, 3),
-                "upstream_ms": round(upstream_seconds * 1000.0, 3),
-                "attempts": attempts,
-                "decisions": decisions,
+                "upstream_ms": round(record.upstream_seconds * 1000.0, 3),
+                "attempts": record.attempts,
+                "decisions": record.log_decisions,
                 "reason": reason or None,
             },
             now,
         )
 
-    def prepare_refusal(self, status: int, decisions: Mapping[str, str], reason: str, bytes_out: int) -> LoggedRefusal:
-        """The part of a line that all refusals of a kind share, for `refusal`."""
-        if not self._json:
-            return status, decisions, reason, bytes_out
+    def prepare_refusal(self, record: Record) -> bytes:
+        """The end of the line that `refusal` writes, which all refusals of a kind share; `record` is of one of them."""
         return (
             b',"endpoint":null,"status":%d,"bytes_in":0,"bytes_out":%d,"duration_ms":0.000,"upstream_ms":0.000,'
             b'"attempts":0,"decisions":%b,"reason":"%b"}\n'
-            % (status, bytes_out, json_line(dict(decisions))[:-1], reason.encode())
+            % (record.status, record.bytes_out, json_line(dict(record.log_decisions))[:-1], record.reason.encode())
         )
 
-    def refusal(
-        self,
-        prepared: Known | bytes,
-        refusal: LoggedRefusal,
-        request_id: bytes,
-        correlation_id: bytes,
-        now: float,
-    ) -> None:
-        """HOT. The line of a request that was refused before anything became of it, so it took no time."""
-        if not isinstance(refusal, bytes):
-            status, decisions, reason, sent = refusal
-            self.exchange(
-                prepared, request_id, correlation_id, "", status, 0, sent, 0.0, 0.0, 0, decisions, reason, now
-            )
+    def refusal(self, record: Record, end: bytes, now: float) -> None:
+        """The line of a request that was refused before anything became of it, so it took no time. `end` is from
+        `prepare_refusal`. HOT."""
+        if not self._json:
+            self.exchange(record, 0.0, now)
             return
-        assert isinstance(prepared, bytes)  # noqa: S101 - both were prepared here, in the one format
+        part = record.log_part
+        prepared = part.prepared
+        if prepared is None:
+            prepared = self._prepare(part)
         self._write_line(
             b"".join(
                 (
                     self._time(now),
                     b'"request_id":"',
-                    request_id,
+                    record.request_id,
                     b'","correlation_id":"',
-                    correlation_id,
+                    record.correlation_id,
                     b'",',
                     prepared,
-                    refusal,
+                    end,
                 )
             )
         )
+
+    def _prepare(self, part: LogPart) -> bytes:
+        """The part of a line that many requests share. No value makes it raise."""
+        prepared = part.prepared = json_line(part.known)[1:-2]
+        return prepared
 
     def write(self, entry: dict[str, object], now: float) -> None:
         """A line about what never became an exchange. `entry` has at least one key and no `time`; it is neither changed

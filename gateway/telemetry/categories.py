@@ -1,64 +1,29 @@
-"""The ten error categories of the runbooks, and which of them a refusal or a status belongs to.
+"""Which of the ten error categories of the runbooks an answer of an upstream, or a refusal, belongs to.
 
-Every failed attempt and every refusal belongs to exactly one category, whatever it is called elsewhere. The category
-says where to look: `Network` and `Timeout` between here and the upstream, `Dependency` at the upstream itself,
-`RateLimit` at the demand, `Validation` at the client, `Configuration` at ourselves.
+Every failed attempt and every refusal belongs to exactly one category. What each of them means, and the categories of
+refusals, stand in `gateway.reasons`.
 """
 
-TIMEOUT = "Timeout"
-NETWORK = "Network"
-AUTHENTICATION = "Authentication"
-VALIDATION = "Validation"
-RATE_LIMIT = "RateLimit"
-INVALID_STATE = "InvalidState"
-CANCELLATION = "Cancellation"
-CONFIGURATION = "Configuration"
-DEPENDENCY = "Dependency"
-UNKNOWN = "Unknown"
+from typing import Final
 
-CATEGORIES = (
-    TIMEOUT,
-    NETWORK,
+from gateway.reasons import (
     AUTHENTICATION,
-    VALIDATION,
-    RATE_LIMIT,
-    INVALID_STATE,
     CANCELLATION,
+    CATEGORIES,
     CONFIGURATION,
     DEPENDENCY,
+    INVALID_STATE,
+    NETWORK,
+    RATE_LIMIT,
+    REASONS,
+    TIMEOUT,
     UNKNOWN,
+    VALIDATION,
 )
 
-_BY_REASON = {
-    "rate_limited": RATE_LIMIT,
-    "overloaded": RATE_LIMIT,
-    # An upstream that answers in time never fills its bulkhead.
-    "bulkhead_full": DEPENDENCY,
-    "circuit_open": DEPENDENCY,
-    "endpoints_out": DEPENDENCY,
-    "upstream_timeout": TIMEOUT,
-    "upstream_unreachable": NETWORK,
-    "upstream_truncated": NETWORK,
-    "upstream_protocol_error": DEPENDENCY,
-    "draining": INVALID_STATE,
-    "bad_request": VALIDATION,
-    "uri_too_long": VALIDATION,
-    "headers_too_large": VALIDATION,
-    "body_too_large": VALIDATION,
-    "request_timeout": TIMEOUT,
-    "response_timeout": TIMEOUT,
-    "not_found": VALIDATION,
-    "method_not_allowed": VALIDATION,
-    "tunnel_limit": RATE_LIMIT,
-    "loop_detected": CONFIGURATION,
-    "client_closed": CANCELLATION,
-    "internal_error": UNKNOWN,
-}
+__all__ = ["CATEGORIES", "category_of_reason", "category_of_status"]
 
-REASONS = tuple(_BY_REASON)
-"""Every reason known here; their series exist from the start."""
-
-_BY_STATUS = {
+_BY_STATUS: Final = {
     401: AUTHENTICATION,
     403: AUTHENTICATION,
     407: AUTHENTICATION,
@@ -83,7 +48,8 @@ _BY_STATUS = {
 
 def category_of_reason(reason: str) -> str:
     """The category of a refusal's stable word; `Unknown` for a word that is not in the table."""
-    return _BY_REASON.get(reason, UNKNOWN)
+    known = REASONS.get(reason)
+    return UNKNOWN if known is None else known.category
 
 
 def category_of_status(status: int) -> str:

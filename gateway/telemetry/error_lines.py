@@ -14,7 +14,10 @@ import logging
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.render import counted
 
-logger = logging.getLogger("gateway.errors")
+SUMS = "gateway.errors"
+"""The logger of these lines."""
+
+logger = logging.getLogger(SUMS)
 
 INTERVAL = 1.0
 

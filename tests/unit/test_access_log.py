@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.render import rfc3339
+from tests.support.tickets import record
 
 ENTRY: dict[str, object] = {
     "request_id": "r-1",
@@ -92,11 +93,16 @@ def test_undecodable_text_and_huge_numbers_are_kept_readable() -> None:
 def test_a_request_refused_at_once_has_the_line_of_any_other(log_format: Literal["json", "text"]) -> None:
     lines: list[bytes] = []
     log = AccessLog(lines.append, log_format)
-    known = log.prepare({"client": "192.0.2.1", "method": "GET", "target": '/"', "route": "a", "upstream": "b"})
-    decisions = {"rate_limit": "allowed", "circuit": 'it "failed"'}
-    log.exchange(known, b"r", b"c", "", 503, 0, 268, 0.0, 0.0, 0, decisions, "circuit_open", 1_700_000_000.5)
-    refusal = log.prepare_refusal(503, decisions, "circuit_open", 268)
-    log.refusal(known, refusal, b"r", b"c", 1_700_000_000.5)
+    refused = record(
+        {"client": "192.0.2.1", "method": "GET", "target": '/"', "route": "a", "upstream": "b"},
+        correlation_id=b"c",
+        status=503,
+        bytes_out=268,
+        decisions={"rate_limit": "allowed", "circuit": 'it "failed"'},
+        reason="circuit_open",
+    )
+    log.exchange(refused, 0.0, 1_700_000_000.5)
+    log.refusal(refused, log.prepare_refusal(refused), 1_700_000_000.5)
     assert lines[0] == lines[1]
     assert b"circuit_open" in lines[0]
 
@@ -109,8 +115,7 @@ def test_what_is_not_seen_is_escaped_in_json(character: str) -> None:
     log = AccessLog(lines.append)
     target = f"/proxy/a{character}b\u00e4\u20ac\U0001f600"
     log.write({**ENTRY, "target": target, "reason": character}, 0.0)
-    known = log.prepare({"client": "c", "target": target})
-    log.exchange(known, b"i", b"i", "", 200, 0, 0, 0.0, 0.0, 1, {"circuit": character}, "", 0.0)
+    log.exchange(record({"client": "c", "target": target}, attempts=1, decisions={"circuit": character}), 0.0, 0.0)
     for line in lines:
         assert character not in line.decode()
         assert "b\u00e4\u20ac\U0001f600" in line.decode()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.telemetry.categories import CATEGORIES, REASONS, category_of_reason, category_of_status
+from gateway.reasons import CATEGORIES, REASONS
+from gateway.telemetry.categories import category_of_reason, category_of_status
 
 # The stable words of docs/behaviour.md.
 CONTRACT = {

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.config.model import CorsConfig
-from gateway.proxy.cors import Cors
+from gateway.proxy.filters.cors import Cors
 from gateway.wire.request import Limits, Request, check, parse_fields
 
 APP = CorsConfig(origins=("https://app.example", "https://*.apps.example"), credentials=True, expose=("ETag",))

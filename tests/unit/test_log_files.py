@@ -13,6 +13,7 @@ from gateway.telemetry import app_log
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.errors import ErrorRecord
 from gateway.telemetry.log_files import KEPT_PARTS, BothAccessLogs, DayFile, LogFiles, error_line
+from tests.support.tickets import record
 from tests.support.waiting import eventually
 
 DAY = 86_400.0
@@ -204,10 +205,10 @@ def test_durations_are_rounded_alike_whatever_standard_output_gets() -> None:
     file: list[bytes] = []
     only: list[bytes] = []
     for log in (BothAccessLogs(text.append, file.append), AccessLog(only.append)):
-        prepared = log.prepare({"client": "192.0.2.1", "method": "GET", "target": "/", "route": "a", "upstream": "a"})
-        log.exchange(prepared, b"r", b"r", "", 200, 0, 2, 0.0060874080008943565, 0.0012345678, 1, {}, "", 0.5)
+        known = {"client": "192.0.2.1", "method": "GET", "target": "/", "route": "a", "upstream": "a"}
+        log.exchange(record(known, bytes_out=2, upstream_seconds=0.0012345678, attempts=1), 0.0060874080008943565, 0.5)
     for (line,) in (file, only):
-        record = json.loads(line)
-        assert (record["duration_ms"], record["upstream_ms"]) == (6.087, 1.235)
+        entry = json.loads(line)
+        assert (entry["duration_ms"], entry["upstream_ms"]) == (6.087, 1.235)
     assert b" 200 6.087ms " in text[0]
     assert b" upstream_ms=1.235 " in text[0]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.token_bucket import EXEMPT, BucketTable, Decision, RateLimitPolicy
-from gateway.proxy.rate_limit_fields import RateLimitFields
+from gateway.proxy.filters.rate_limit_fields import RateLimitFields
 
 POLICY = RateLimitPolicy("default", 50, 20.0)
 SLOW = RateLimitPolicy("default", 5, 0.25)

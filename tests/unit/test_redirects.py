@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.proxy.redirects import Redirects
+from gateway.proxy.filters.redirects import Redirects
 
 # A route that strips /api, in front of an upstream with a base path and two endpoints.
 ROUTE = Redirects(["up.internal:8080", "10.0.0.5:8080", "[fd00::5]:8080"], "http", b"/v2", b"/api")
@@ -10,7 +10,7 @@ ROUTE = Redirects(["up.internal:8080", "10.0.0.5:8080", "[fd00::5]:8080"], "http
 
 def told(line: str, redirects: Redirects = ROUTE, scheme: str = "https", authority: bytes = b"shop.test") -> str:
     head = f"HTTP/1.1 302 Found\r\nX: 1\r\n{line}\r\nY: http://up.internal:8080/v2/y\r\n".encode()
-    lines = redirects.head(head, scheme, authority).decode().split("\r\n")
+    lines = redirects.translate(head, scheme, authority).decode().split("\r\n")
     assert (lines[0], lines[1], lines[3]) == ("HTTP/1.1 302 Found", "X: 1", "Y: http://up.internal:8080/v2/y")
     return lines[2]
 

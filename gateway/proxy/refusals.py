@@ -1,20 +1,30 @@
-"""Refusals are values: what the gateway answers in place of the upstream, and why."""
+"""Refusals are values: what the gateway answers in place of the upstream, and why.
+
+The client that is refused is often the one that hurries, so a refusal has to cost much less than what it refuses.
+Refusals that are alike are therefore one object (`Refusals`), and what their answers and records have in common is made
+once and kept with them (`Refusal.template`).
+"""
 
 import math
 import random
 from collections.abc import Callable
+from typing import Final
+
+from gateway.proxy.problem import Problem
+from gateway.proxy.refusal_template import RefusalTemplate
 
 # The jitter of the longest `Retry-After` that can be configured makes 721.
-_KEPT = 1024
+_KEPT: Final = 1024
 
 
 class Refusal:
     """`reason` is the stable word of docs/behaviour.md. `retry_after` in whole seconds, at least 1, jitter included.
     `error` is an RFC 9209 error type where the reason's usual one would be less than the truth. `extra` are complete
-    header lines. Never changed: who refuses often keeps what it refuses with; `manner` is for whoever says it.
+    header lines. With `close` the connection ends after the answer. Immutable, so that one object can be reused; the
+    one exception is `template`, which the recorder and the writer of answers keep here.
     """
 
-    __slots__ = ("close", "detail", "error", "extra", "manner", "reason", "retry_after", "status")
+    __slots__ = ("close", "detail", "error", "extra", "reason", "retry_after", "status", "template")
 
     def __init__(
         self,
@@ -34,7 +44,23 @@ class Refusal:
         self.error = error
         self.extra = extra
         self.close = close
-        self.manner: object = None
+        self.template: RefusalTemplate | None = None
+
+    def template_for(self, owner: object, via_name: str) -> RefusalTemplate:
+        """The template of this refusal for the gateway whose recorder is `owner` and whose name is `via_name`."""
+        template = self.template
+        if template is None or template.owner is not owner:
+            problem = Problem(
+                via_name,
+                self.status,
+                self.reason,
+                self.detail,
+                retry_after=self.retry_after,
+                error=self.error,
+                extra=self.extra,
+            )
+            template = self.template = RefusalTemplate(owner, problem)
+        return template
 
     def __repr__(self) -> str:
         return f"<Refusal {self.status} {self.reason}: {self.detail}>"

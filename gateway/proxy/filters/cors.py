@@ -8,10 +8,14 @@ since `*` does not.
 """
 
 import re
+from typing import ClassVar
 
 from gateway.config.model import CorsConfig
+from gateway.proxy.filters import Filter
 from gateway.proxy.own_answer import OwnAnswer
+from gateway.proxy.ticket import Ticket
 from gateway.wire.request import Request
+from gateway.wire.response import Response
 
 # Of our own fields, what a script has a use for. Retry-After is not among the few that it may read unasked.
 _OURS = (
@@ -30,10 +34,21 @@ PUBLIC_REFUSAL = b"Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Heade
 """The lines of a refusal to a page, on a route that says nothing of pages."""
 
 
-class Cors:
+class PublicRefusals(Filter):
+    """The refusals of a route that says nothing of pages."""
+
+    adds_to_refusals: ClassVar[bool] = True
+
+    def fields(self, ticket: Ticket, response: Response | None) -> bytes:
+        """HOT."""
+        return b"" if ticket.request.fields.origin is None else PUBLIC_REFUSAL
+
+
+class Cors(Filter):
     """The pages of one route. `methods` are the route's own, None for all."""
 
-    __slots__ = ("_config", "_exact", "_exposed", "_methods", "_patterns")
+    adds_fields: ClassVar[bool] = True
+    adds_to_refusals: ClassVar[bool] = True
 
     def __init__(self, config: CorsConfig, methods: frozenset[str] | None) -> None:
         self._config = config
@@ -47,6 +62,12 @@ class Cors:
         self._methods = ", ".join(allowed).encode()
         expose = dict.fromkeys((*_OURS, *config.expose))
         self._exposed = b"Access-Control-Expose-Headers: %b\r\n" % ", ".join(expose).encode()
+
+    def fields(self, ticket: Ticket, response: Response | None) -> bytes:
+        """Nothing where the upstream speaks for its answer itself."""
+        if response is not None and response.fields.allows_origin:
+            return b""
+        return self.lines(ticket.request.fields.origin)
 
     def lines(self, origin: bytes | None) -> bytes:
         """Header lines for an answer to a page of `origin`, None where the request names none. Caches are told that the

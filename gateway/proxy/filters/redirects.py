@@ -13,19 +13,23 @@ that are the client's already, relative ones, and what stands in bodies and in c
 
 import re
 from collections.abc import Iterable
+from typing import ClassVar
 
 from gateway import names
+from gateway.proxy.filters import Filter
+from gateway.proxy.ticket import Ticket
+from gateway.wire.response import Response
 
 _FIELD = re.compile(rb"^((?:content-)?location|refresh)(: *)([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _REFRESH_URL = re.compile(rb"(.*?;\s*url\s*=\s*[\"']?)(.*)", re.IGNORECASE | re.DOTALL)
 _URL = re.compile(rb"(?:(https?):)?//([^/?#\\]*)(/[^?#]*)?((?:[?#].*)?)", re.IGNORECASE | re.DOTALL)
 
 
-class Redirects:
+class Redirects(Filter):
     """How a route's redirects are translated. `authorities` are those of the upstream, `scheme` is the upstream's,
     `base_path` and `prefix` have no slash at their end; `prefix` is what the route strips."""
 
-    __slots__ = ("_base_path", "_prefix", "_scheme", "_theirs")
+    changes_head: ClassVar[bool] = True
 
     def __init__(self, authorities: Iterable[str], scheme: str, base_path: bytes, prefix: bytes) -> None:
         self._scheme = scheme
@@ -33,7 +37,15 @@ class Redirects:
         self._base_path = base_path
         self._prefix = prefix
 
-    def head(self, head: bytes, scheme: str, authority: bytes) -> bytes:
+    def head(self, ticket: Ticket, response: Response) -> Response:
+        """HOT."""
+        if not response.fields.redirects:
+            return response
+        origin = ticket.origin
+        asked = origin.host.partition(b",")[0].strip(b" \t") or ticket.request.authority
+        return response.with_head(self.translate(response.head, origin.scheme, asked))
+
+    def translate(self, head: bytes, scheme: str, authority: bytes) -> bytes:
         """The head of an answer with its redirects translated for a client that asked for `authority` by `scheme`. An
         empty authority (HTTP/1.0 without Host) makes them relative."""
 

@@ -6,11 +6,20 @@ request, and never longer than `Retry-After` says. The `X-RateLimit-*` trio is w
 is in seconds from now until the bucket is full. All seconds are whole ones, rounded up."""
 
 import math
+from typing import ClassVar
 
 from gateway.policy.token_bucket import EXEMPT, Decision, RateLimitPolicy
+from gateway.proxy.filters import Filter
+from gateway.proxy.ticket import Ticket
+from gateway.wire.response import Response
 
 
-class RateLimitFields:
+class RateLimitFields(Filter):
+    """What the rate limit of a route has decided, as header lines. With `legacy` the X-RateLimit trio too."""
+
+    adds_fields: ClassVar[bool] = True
+    adds_to_refusals: ClassVar[bool] = True
+
     def __init__(self, policy: RateLimitPolicy, *, legacy: bool) -> None:
         window = max(1, math.ceil(policy.capacity / policy.refill_rate))
         name = policy.name
@@ -22,8 +31,13 @@ class RateLimitFields:
         self._middle = b""
         self._end = b""
 
-    def lines(self, decision: Decision) -> bytes:
+    def fields(self, ticket: Ticket, response: Response | None) -> bytes:
         """HOT."""
+        decision = ticket.rate
+        return b"" if decision is None else self.lines(decision)
+
+    def lines(self, decision: Decision) -> bytes:
+        """Complete header lines; none for a client that no limit is for. HOT."""
         if decision is EXEMPT:
             return b""
         _, left, retry_after, reset_after = decision

@@ -1,0 +1,422 @@
+"""From a configuration to everything that runs in one process: the only module that knows every class.
+
+Nothing is started here (`gateway.lifecycle` does that). The order is that of dependence: what is recorded, what is
+shared with the fleet, the way of a request, the control plane, the listener.
+"""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from gateway import __version__, names
+from gateway.config.model import ErrorsConfig, GatewayConfig, LogConfig
+from gateway.control import api, root_page
+from gateway.control.access import Access
+from gateway.control.app import ControlPlane
+from gateway.control.facts import Facts as ControlFacts
+from gateway.control.history import CircuitHistory
+from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
+from gateway.control.scrape import Scrape
+from gateway.fleet.circuits import Circuits
+from gateway.fleet.endpoints import EndpointsOut
+from gateway.fleet.figures import FleetFigures
+from gateway.fleet.limiter import EmbeddedLimiter, SharedLimiter
+from gateway.fleet.link import Link
+from gateway.fleet.sync import FleetSync
+from gateway.live_view import FleetCommands, FleetEndpointCommands, LiveView, alert_facts
+from gateway.policy.breaker import CircuitState
+from gateway.policy.limit import ConcurrencyLimit
+from gateway.proxy.explain import Explain
+from gateway.proxy.front import Front
+from gateway.proxy.gates.in_flight import InFlightGate
+from gateway.proxy.health_check import EndpointCheck, HealthChecker
+from gateway.proxy.identity import Identification
+from gateway.proxy.ids import Ids
+from gateway.proxy.kinds import Parts, filters_of, gates_of
+from gateway.proxy.recorder import Recorder
+from gateway.proxy.runtime import Runtime
+from gateway.proxy.topology import NoRoute, Route, Topology
+from gateway.proxy.upstreams import Upstream
+from gateway.store.redis import RedisStore
+from gateway.store.redis.figures import RedisFigures
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.alerts import AlertCheck, Alerts, AlertSettings, Facts
+from gateway.telemetry.error_lines import ErrorLines
+from gateway.telemetry.errors import ErrorLog
+from gateway.telemetry.figures import Figures, Records
+from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log_files import LogFiles
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.rates import WIDTH
+from gateway.telemetry.webhook import Webhook
+from gateway.wire.body_rate import RateLimits
+from gateway.wire.dial import reachable
+from gateway.wire.places import Places
+from gateway.wire.request import Limits
+from gateway.wire.resolver import Resolver
+from gateway.wire.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Where everything is counted and written down."""
+
+    metrics: Metrics
+    errors: ErrorLog
+    error_lines: ErrorLines
+    history: CircuitHistory
+    access_log: AccessLog | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What is shared with other replicas; without a store this process is the fleet."""
+
+    link: Link
+    circuits: Circuits
+    limiter: EmbeddedLimiter | SharedLimiter
+    out: EndpointsOut
+    store: RedisStore | None = None
+    sync: FleetSync | None = None
+    figures: FleetFigures | None = None
+    figure_store: RedisFigures | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alerting:
+    """The alerts, the loop that judges them, and where they are sent."""
+
+    alerts: Alerts
+    check: AlertCheck
+    webhook: Webhook | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything that runs in one process."""
+
+    config: GatewayConfig
+    loop: asyncio.AbstractEventLoop
+    telemetry: Telemetry
+    fleet: Fleet
+    alerting: Alerting
+    topology: Topology
+    runtime: Runtime
+    view: LiveView
+    control: ControlPlane
+    front: Front
+    places: Places
+    server: Server
+    health: HealthChecker
+
+
+def build(config: GatewayConfig, writer: LineWriter, files: LogFiles | None = None) -> Gateway:
+    """Everything, ready to be started on the running loop. `writer` takes the lines for standard output, `files` those
+    for LOG_DIR."""
+    loop = asyncio.get_running_loop()
+    rng = random.Random()
+    telemetry = _telemetry(config, writer, files)
+    metrics = telemetry.metrics
+    resolver = _resolver(metrics)
+    fleet = _fleet(config, telemetry, resolver)
+    view = LiveView(
+        config.service, __version__, fleet.circuits, fleet.link if fleet.store is not None else None, fleet.out
+    )
+    figures = Figures(telemetry.errors, fleet.figures, fleet.circuits.reset)
+    alerting = _alerting(config, metrics, figures, view, rng)
+
+    recorder = Recorder(metrics, telemetry.errors, telemetry.access_log, config.server.via_name)
+    ids = Ids(rng, config.server.trace_sample_ratio)
+    runtime = Runtime(loop, recorder, ids, rng, config.retry_buffer_bytes)
+    in_flight = InFlightGate(config.shedding, ConcurrencyLimit(config.shedding.limit), recorder, rng, loop)
+    topology = build_topology(config, fleet, resolver, in_flight, recorder, metrics, rng, loop)
+    fleet.out.on_change = lambda name, out: topology.upstreams[name].take_out(out)
+
+    server = config.server
+    identification = Identification(server.trusted_proxies, server.via_name, config.rate_limits.exempt)
+    shared_port = config.admin.port is None
+    control_path = _control_paths(config)
+    explain = Explain(
+        lambda: topology,
+        is_control_path=control_path,
+        stopping=lambda: runtime.stopping,
+        clock=time.monotonic,
+        is_exempt=identification.is_exempt,
+    )
+    control = _control(config, telemetry, fleet, view, figures, alerting, explain)
+    front = Front(
+        runtime,
+        topology,
+        identification,
+        in_flight,
+        is_control_path=control_path,
+        is_probe=is_health_path,
+        control_protocol=control.protocol if shared_port else control.health_protocol,
+        via_name=server.via_name,
+    )
+    places = _places(config, metrics, control)
+    listening = _server(config, loop, front, places)
+    view.watch(in_flight.limit, listening, control, runtime, topology)
+    health = HealthChecker(_checks(topology.upstreams.values()), rng, resolver)
+    return Gateway(
+        config, loop, telemetry, fleet, alerting, topology, runtime, view, control, front, places, listening, health
+    )
+
+
+def build_topology(
+    config: GatewayConfig,
+    fleet: Fleet,
+    resolver: Resolver,
+    in_flight: InFlightGate,
+    recorder: Recorder,
+    metrics: Metrics,
+    rng: random.Random,
+    loop: asyncio.AbstractEventLoop,
+) -> Topology:
+    """One generation of routes and upstreams."""
+    upstreams = {
+        name: Upstream(each, fleet.circuits[name], ConcurrencyLimit(each.bulkhead), loop, resolver, time.monotonic, rng)
+        for name, each in config.upstreams.items()
+    }
+    parts = Parts(config, upstreams, in_flight, fleet.limiter, recorder, rng, loop)
+    routes = []
+    for route in config.routes:
+        gates, per_attempt = gates_of(route, parts)
+        filters = filters_of(route, parts)
+        routes.append(Route(route, upstreams[route.upstream], gates, per_attempt, filters, metrics.route(route.name)))
+    # Of a request without a route nothing is known: where one route keeps its refusals private, so does this.
+    public_refusals = all(route.cors.public_refusals for route in config.routes)
+    metrics.counter(
+        "upstream_connections_closed_total",
+        "Connections to upstreams that were closed while no request used them.",
+        ("upstream", "cause"),
+        lambda: (
+            ((name, cause.value), count)
+            for name, upstream in upstreams.items()
+            for cause, count in upstream.connections_closed()
+        ),
+    )
+    return Topology(routes, upstreams, NoRoute(metrics.route(""), public_refusals=public_refusals))
+
+
+def _telemetry(config: GatewayConfig, writer: LineWriter, files: LogFiles | None) -> Telemetry:
+    metrics = Metrics(
+        config.service,
+        [route.name for route in config.routes],
+        config.upstreams,
+        __version__,
+        policies=config.rate_limits.policies,
+    )
+    metrics.counter(
+        "gateway_log_lines_dropped_total",
+        "Log lines lost.",
+        (),
+        lambda: (((), writer.dropped + (files.dropped if files is not None else 0)),),
+    )
+    errors = ErrorLog(
+        config.service,
+        config.upstreams,
+        capacity=config.errors.recent_max,
+        on_record=files.record if files is not None else None,
+    )
+    access_log = _access_log(config.log, writer, files)
+    return Telemetry(metrics, errors, ErrorLines(errors), CircuitHistory(config.upstreams), access_log)
+
+
+def _access_log(config: LogConfig, writer: LineWriter, files: LogFiles | None) -> AccessLog | None:
+    if not config.access_log:
+        return None
+    if files is None:
+        return AccessLog(writer.write, config.format)
+    return files.access_log(writer.write, config.format)
+
+
+def _resolver(metrics: Metrics) -> Resolver:
+    resolver = Resolver(clock=time.monotonic)
+
+    def lookups() -> Iterator[tuple[tuple[str, str], float]]:
+        for name in resolver.names():
+            yield (name.host, "answered"), name.answered
+            yield (name.host, "failed"), name.failed
+
+    metrics.counter(
+        "gateway_dns_lookups_total", "Look-ups of upstreams' names, by what came of them.", ("host", "outcome"), lookups
+    )
+    metrics.gauge(
+        "gateway_dns_stale_seconds",
+        "For how long a name's old addresses have been used because the name server does not answer; 0: it does.",
+        ("host",),
+        lambda: (((name.host,), name.stale_for) for name in resolver.names()),
+    )
+    return resolver
+
+
+def _fleet(config: GatewayConfig, telemetry: Telemetry, resolver: Resolver) -> Fleet:
+    clock = time.monotonic
+    metrics, errors = telemetry.metrics, telemetry.errors
+
+    def transitioned(upstream: str, old: CircuitState, new: CircuitState, cause: str) -> None:
+        metrics.circuit_transition(upstream, new.value)
+        telemetry.history.record(upstream, old.value, new.value, cause)
+
+    upstreams = config.upstreams.values()
+    labels = {each.name: [names.written(one.host, one.port) for one in each.endpoints] for each in upstreams}
+    link = Link(clock, starting=config.redis is not None)
+    if config.redis is None:
+        circuits = Circuits(upstreams, clock=clock, on_transition=transitioned)
+        return Fleet(link, circuits, EmbeddedLimiter(clock), EndpointsOut(labels, clock=clock))
+    replica = uuid.uuid4().hex[:12]
+    store = RedisStore(config.redis, replica, metrics.redis_command)
+    circuits = Circuits(upstreams, store, link, clock, transitioned, partial(reachable, resolver.resolve))
+    out = EndpointsOut(labels, store, link, clock)
+    figure_store = RedisFigures(config.redis, replica, metrics.redis_command)
+    figures = FleetFigures(
+        figure_store,
+        link,
+        errors.cells,
+        Records(errors, replica),
+        width=WIDTH,
+        keep_records=config.errors.recent_max,
+    )
+    return Fleet(
+        link,
+        circuits,
+        SharedLimiter(store, link, config.rate_limits.on_redis_failure, clock),
+        out,
+        store,
+        FleetSync(store, link, circuits, clock, followed=out),
+        figures,
+        figure_store,
+    )
+
+
+def _alerting(
+    config: GatewayConfig, metrics: Metrics, figures: Figures, view: LiveView, rng: random.Random
+) -> Alerting:
+    errors = config.errors
+    webhook = None
+    if errors.webhook_url is not None:
+        source = {"gateway": config.service, "environment": config.environment}
+        webhook = Webhook(errors.webhook_url, errors.webhook_secret, source, rng, timeout=errors.webhook_timeout)
+    on_change = webhook.deliver if webhook is not None else None
+    alerts = Alerts(_alert_settings(errors), config.service, on_change=on_change)
+    metrics.gauge("gateway_alerts_active", "Alerts that are active in this process.", ("kind",), alerts.count_by_kind)
+    if webhook is not None:
+        sent = webhook
+        metrics.counter(
+            "gateway_alert_deliveries_total",
+            "Alerts sent to the webhook, by what became of them; retried ones are attempts beyond the first.",
+            ("outcome",),
+            lambda: ((("sent",), sent.sent), (("failed",), sent.failed), (("retried",), sent.retried)),
+        )
+
+    async def facts() -> Facts:
+        return alert_facts(view, await figures.rates(errors.window), metrics)
+
+    return Alerting(alerts, AlertCheck(alerts, facts), webhook)
+
+
+def _alert_settings(config: ErrorsConfig) -> AlertSettings:
+    return AlertSettings(
+        interval=config.check_interval,
+        window=config.window,
+        high_errors_per_minute=config.high_errors_per_minute,
+        high_error_rate=config.high_error_rate,
+        critical_error_rate=config.critical_error_rate,
+        minimum_requests=config.minimum_requests,
+        resolve_after=config.resolve_after,
+        retention=config.retention_hours * 3600.0,
+    )
+
+
+def _control(
+    config: GatewayConfig,
+    telemetry: Telemetry,
+    fleet: Fleet,
+    view: LiveView,
+    figures: Figures,
+    alerting: Alerting,
+    explain: Explain,
+) -> ControlPlane:
+    alone = fleet.store is None
+    scrape = Scrape(telemetry.metrics)
+    facts = ControlFacts(
+        view=view,
+        figures=figures,
+        alerts=alerting.alerts,
+        history=telemetry.history,
+        commands=FleetCommands(fleet.circuits, alone=alone),
+        endpoint_commands=FleetEndpointCommands(fleet.out, alone=alone),
+        breakers={name: upstream.breaker for name, upstream in config.upstreams.items()},
+        explainer=explain,
+        scrape=scrape,
+    )
+    access = Access(config.admin.token, time.monotonic, production=config.environment.lower() == "production")
+    prefixes = [route.prefix for route in config.routes if route.host is None]
+    more = [*api.routes(facts, access), *root_page.routes(config.service, prefixes)]
+    return ControlPlane(view, telemetry.metrics, scrape=scrape, more=more, is_operator=access.is_operator)
+
+
+def _control_paths(config: GatewayConfig) -> Callable[[bytes], bool]:
+    """Which paths of the listener's port belong to the control plane."""
+    if config.admin.port is not None:
+        return is_health_path
+    # Where a route takes `/`, for whichever host, it is the route's.
+    root_is_ours = all(route.prefix != "/" for route in config.routes)
+    return is_control_path_or_root if root_is_ours else is_control_path
+
+
+def _places(config: GatewayConfig, metrics: Metrics, control: ControlPlane) -> Places:
+    elsewhere: Callable[[], int] = (lambda: control.connections) if config.admin.port is None else (lambda: 0)
+    places = Places(config.server.max_connections, elsewhere=elsewhere)
+    metrics.counter(
+        "gateway_connections_evicted_total",
+        "Client connections closed while quiet, to make room at MAX_CONNECTIONS.",
+        (),
+        lambda: (((), places.evicted),),
+    )
+    return places
+
+
+def _server(config: GatewayConfig, loop: asyncio.AbstractEventLoop, front: Front, places: Places) -> Server:
+    server = config.server
+    return Server(
+        loop,
+        front,
+        limits=Limits(
+            server.max_request_line_bytes,
+            server.max_header_bytes,
+            server.max_header_count,
+            underscores=server.underscores == "pass",
+        ),
+        scheme="https" if server.tls is not None else "http",
+        places=places,
+        header_timeout=server.header_timeout,
+        keepalive_timeout=server.keepalive_timeout,
+        client_idle_timeout=server.client_idle_timeout,
+        rates=RateLimits(
+            server.min_request_body_data_rate,
+            server.min_response_data_rate,
+            server.data_rate_grace,
+            server.request_body_timeout,
+        ),
+    )
+
+
+def _checks(upstreams: Iterable[Upstream]) -> Iterator[EndpointCheck]:
+    for upstream in upstreams:
+        config = upstream.config
+        if config.health_check is not None:
+            for endpoint in upstream.endpoints:
+                yield EndpointCheck(
+                    upstream.name,
+                    config.health_check,
+                    endpoint,
+                    authority=config.authority,
+                    tls=upstream.tls,
+                    server_name=config.tls.server_name if config.tls is not None else None,
+                )

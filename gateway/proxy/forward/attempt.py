@@ -1,0 +1,491 @@
+"""One attempt at an upstream: endpoint, connection, send, wait for the head, then the body of the answer.
+
+How it ended is settled exactly once, with the gates that are passed for each attempt (the circuit), the endpoint and
+the recorder. Whether another attempt follows is its owner's decision.
+
+Deadlines. The head of the answer has `attempt_timeout`, counted from the last time that the request body moved, so that
+an upload may take its time. While only the client can move the body, its connection keeps the time. The body of the
+answer may be silent for `idle_timeout`.
+"""
+
+import time
+from typing import Final
+
+from gateway.fleet.circuits import UNCOUNTED
+from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS, Outcome
+from gateway.policy.retry import Failure, Retry
+from gateway.proxy.forward.downstream import Downstream
+from gateway.proxy.forward.target import Target
+from gateway.proxy.gates import Gate, leave
+from gateway.proxy.request_body import RequestBody
+from gateway.proxy.runtime import Runtime
+from gateway.proxy.ticket import Ticket
+from gateway.proxy.upstreams import Endpoint
+from gateway.wire.chunked import LAST_CHUNK, encode_chunk
+from gateway.wire.pool import ConnectFailure, Waiter
+from gateway.wire.response import Response
+from gateway.wire.response_sink import Loss
+from gateway.wire.upstream import UpstreamConnection
+
+_NEVER: Final = float("inf")
+# The kernels' buffers take this much of a request body at once. Beyond it, an upstream that reads slowly is noticed.
+_TAKEN_AT_ONCE: Final = 65_536
+# The longest time on the way, there and back, in which what an idle connection ends with may cross with a request.
+_CROSSING_TIME: Final = 1.0
+# Of `attempt_timeout`: a client that has waited this long in vain has seen that the upstream hangs.
+_HUNG_SHARE: Final = 0.5
+_LOSS_REASONS: Final = {
+    Loss.RESET: "upstream_unreachable",
+    Loss.PROTOCOL: "upstream_protocol_error",
+    Loss.TRUNCATED: "upstream_truncated",
+}
+
+
+class Owner:
+    """Who makes the attempts: what they have in common, and what is decided about them.
+
+    `tried` are the endpoints of the attempts before. `total_deadline` is an instant of the monotonic clock.
+    """
+
+    __slots__ = ("body", "downstream", "gates", "per_attempt", "runtime", "target", "ticket", "total_deadline", "tried")
+
+    runtime: Runtime
+    ticket: Ticket
+    target: Target
+    body: RequestBody
+    downstream: Downstream
+    gates: tuple[Gate, ...]
+    per_attempt: int
+    tried: tuple[Endpoint, ...]
+    total_deadline: float
+
+    def retry_after(self, response: Response, now: float) -> Retry | None:
+        """Whether another attempt follows this answer, which is dropped then. HOT."""
+        raise NotImplementedError
+
+    def retry_lacking(self, now: float) -> Retry | None:
+        """Whether another attempt follows one that this host could not even make."""
+        raise NotImplementedError
+
+    def again(self, retry: Retry) -> None:
+        """Make another attempt; the present one is settled."""
+        raise NotImplementedError
+
+    def failed(self, failure: Failure, reason: str, detail: str, error: str | None, *, stale: bool, now: float) -> None:
+        """The attempt came to nothing. `stale`: the pooled connection had died of old age."""
+        raise NotImplementedError
+
+    def no_connection(self, why: str, now: float) -> None:
+        """There is none to be had here, and the upstream is not to blame."""
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        """The attempt's answer has gone to the client, or breaks off: nothing follows."""
+        raise NotImplementedError
+
+
+class Attempt:
+    """`endpoint` is where it is made. `deadline` is an instant of the monotonic clock
+    (gateway.wire.deadlines). `request_sent` says that a byte of the
+    request was written to a connection, `streaming` that the head of the answer has gone to the client."""
+
+    __slots__ = (
+        "_body_stopped",
+        "_chunked",
+        "_connection",
+        "_head_at",
+        "_owner",
+        "_paused",
+        "_reached",
+        "_sent_at",
+        "_settled",
+        "_unsent",
+        "_waiter",
+        "deadline",
+        "endpoint",
+        "probe",
+        "request_sent",
+        "streaming",
+    )
+
+    def __init__(self, owner: Owner, endpoint: Endpoint, now: float) -> None:
+        self._owner = owner
+        self.endpoint = endpoint
+        self._chunked = owner.ticket.request.fields.chunked
+        permit = owner.ticket.permit
+        self.probe = permit is not None and permit.probe
+        self._connection: UpstreamConnection | None = None
+        self._waiter: Waiter | None = None
+        self._sent_at = now
+        self._head_at = 0.0
+        self._unsent = 0
+        self._reached = False
+        self._settled = False
+        self._body_stopped = False
+        self._paused = False
+        self.request_sent = False
+        self.streaming = False
+        self.deadline = min(owner.total_deadline, now + owner.target.upstream.attempt_timeout)
+
+    def __repr__(self) -> str:
+        sent = "sent" if self.request_sent else "new"
+        state = "settled" if self._settled else "streaming" if self.streaming else sent
+        return f"<Attempt {self.endpoint.label} {state}>"
+
+    def start(self, *, fresh: bool) -> None:
+        """Get a connection and send the request. With `fresh` none is taken from the pool: the connection of the
+        attempt before had died of old age, and its siblings are as old. A probe gets one of its own, too."""
+        owner = self._owner
+        owner.runtime.deadlines.add(self)
+        pool = self.endpoint.pool
+        connection = None if fresh or self.probe else pool.take()
+        if connection is not None:
+            self._send(connection)
+        else:
+            owner.downstream.want_body(False)
+            self._waiter = pool.request(self._connected)
+
+    def cancel(self, *, client_left: bool) -> None:
+        """The client has gone, or its request turned out to be broken. In itself that says nothing about the upstream;
+        how long a client has waited before it left may."""
+        connection = self._connection
+        now = time.monotonic()
+        if client_left and connection is not None and self._owner.body.done:
+            self._left_waiting(now)
+        self._settle(IGNORED, now)
+        self.end()
+        if connection is not None:
+            connection.abort()
+
+    def _left_waiting(self, now: float) -> None:
+        """The client of a complete request has gone. An endpoint that has said nothing to it for a good part of the
+        time limit, and has answered nobody else meanwhile, hangs: its clients need not wait to the end for that."""
+        owner = self._owner
+        ticket = owner.ticket
+        permit = ticket.permit
+        if permit is None or self._settled:
+            return
+        waited = (self._head_at or now) - self._sent_at
+        patience = owner.target.upstream.attempt_timeout * _HUNG_SHARE
+        if not self._head_at and waited >= patience and not self.endpoint.answered_since(self._sent_at):
+            detail = f"no answer within {waited:.1f} s, when the client left"
+            name = owner.target.upstream.name
+            owner.runtime.recorder.attempt_failed(ticket, name, "upstream_timeout", None, detail)
+            self._settle(FAILURE, now)
+        else:
+            permit.left(waited, now)
+            # The circuit has heard of it; the endpoint is still to be released.
+            ticket.permit = UNCOUNTED
+
+    def end(self) -> None:
+        """Let go of everything. Idempotent."""
+        self._connection = None
+        self._owner.runtime.deadlines.discard(self)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.cancel()
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed (gateway.wire.deadlines)."""
+        connection = self._connection
+        if self.streaming:
+            if connection is not None:
+                connection.abort()
+            self._truncated("the response body stood still")
+            return
+        if connection is not None:
+            unsent = connection.unsent if self._owner.body.received > _TAKEN_AT_ONCE else 0
+            if unsent >= 0 and unsent != self._unsent:
+                # The upstream is still taking the request, more slowly than the loop notices.
+                self._moved()
+                return
+            connection.abort()
+        elif self._waiter is not None and self.endpoint.pool.full:
+            self._no_connection("every connection it may have is busy", now)
+            return
+        self._failed("timeout", "upstream_timeout", "no answer in time", None)
+
+    # The request body.
+
+    def body(self, data: bytes) -> None:
+        """A piece has arrived from the client. HOT."""
+        body = self._owner.body
+        connection = self._connection
+        if self._body_stopped:
+            return
+        if connection is None:
+            body.hold(data)
+            self._owner.downstream.want_body(False)
+            return
+        body.pass_on(data)
+        self._moved()
+        connection.write(encode_chunk(data) if self._chunked else data)
+
+    def body_end(self) -> None:
+        """All of it has arrived."""
+        connection = self._connection
+        if connection is not None and not self._body_stopped:
+            self._moved()
+            if self._chunked:
+                connection.write(LAST_CHUNK)
+            connection.end_request()
+
+    def pause_response(self) -> None:
+        """The client takes no more of the answer for now."""
+        self._paused = True
+        if self._connection is not None and self.streaming:
+            self._connection.pause_reading()
+            self.deadline = _NEVER
+
+    def resume_response(self) -> None:
+        """The client takes more of the answer."""
+        if self._paused:
+            self._paused = False
+            if self._connection is not None and self.streaming:
+                self.deadline = time.monotonic() + self._owner.target.upstream.idle_timeout
+                self._connection.resume_reading()
+
+    def _moved(self) -> None:
+        """The request body has moved. While the client is the one to be waited for, its connection keeps the time."""
+        owner = self._owner
+        now = time.monotonic()
+        upstream = owner.target.upstream
+        connection = self._connection
+        owner.total_deadline = now + upstream.total_timeout
+        if connection is not None and owner.body.received > _TAKEN_AT_ONCE:
+            self._unsent = connection.unsent
+        if not self.streaming:
+            self._sent_at = now
+            on_client = not owner.body.done and connection is not None and not connection.write_blocked
+            self.deadline = _NEVER if on_client else now + upstream.attempt_timeout
+
+    # The connection.
+
+    def _connected(self, result: UpstreamConnection | ConnectFailure) -> None:
+        self._waiter = None
+        if isinstance(result, UpstreamConnection):
+            # Waiting for a place in our own pool is not the upstream's time.
+            now = time.monotonic()
+            owner = self._owner
+            self._sent_at = now
+            self.deadline = min(owner.total_deadline, now + owner.target.upstream.attempt_timeout)
+            self._send(result)
+        elif result is ConnectFailure.TIMEOUT:
+            self._failed("connect", "upstream_timeout", "no connection in time", result.value)
+        elif result is ConnectFailure.LOCAL:
+            self._lacking()
+        else:
+            self._reached = result.reached
+            self._failed("connect", "upstream_unreachable", "no connection", result.value)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        owner = self._owner
+        body = owner.body
+        request = owner.ticket.request
+        self._connection = connection
+        self.request_sent = self._reached = True
+        connection.send(self, owner.target.head, to_head=request.method == "HEAD", more=not body.done)
+        if not request.has_body:
+            return
+        for data in body.held:
+            connection.write(encode_chunk(data) if self._chunked else data)
+        if body.done:
+            if self._chunked:
+                connection.write(LAST_CHUNK)
+            body.sent()
+            return
+        body.sent()
+        self._moved()
+        owner.downstream.send_continue()
+        if not connection.write_blocked:
+            owner.downstream.want_body(True)
+
+    # The answer (gateway.wire.upstream.ResponseSink).
+
+    def informational(self, response: Response) -> None:
+        self._owner.downstream.informational(response)
+
+    def response_head(self, response: Response) -> None:
+        now = time.monotonic()
+        self._head_at = now
+        owner = self._owner
+        if response.status >= 400 and self._passed_over(response, self._connection, now):
+            return
+        upstream = owner.target.upstream
+        status = response.status
+        if status >= 400 and status in upstream.failure_statuses:
+            self._answered_badly(status, now)
+        elif self.probe:
+            # A probe has told what it was sent for; its lease does not wait for a long body.
+            self._settle(SUCCESS, now)
+        self.streaming = True
+        if status >= 400 and not owner.body.done:
+            self._stop_body()
+        self.deadline = now + upstream.idle_timeout
+        owner.downstream.respond(response)
+        if owner.downstream.client_blocked:
+            self.pause_response()
+
+    def response_body(self, data: bytes) -> None:
+        owner = self._owner
+        self.deadline = _NEVER if self._paused else time.monotonic() + owner.target.upstream.idle_timeout
+        owner.downstream.respond_body(data)
+
+    def response_pause(self) -> None:
+        self._owner.downstream.respond_pause()
+
+    def response_whole(self, response: Response, body: bytes) -> None:
+        """HOT."""
+        connection, self._connection = self._connection, None  # already back in its pool, or closed
+        now = time.monotonic()
+        self._head_at = now
+        owner = self._owner
+        if response.status >= 400 and self._passed_over(response, connection, now):
+            return
+        status = response.status
+        if status >= 400 and status in owner.target.upstream.failure_statuses:
+            self._answered_badly(status, now)
+        else:
+            self._settle(SUCCESS, now)
+        owner.ended()
+        owner.downstream.respond_whole(response, body, now)
+
+    def response_end(self) -> None:
+        self._settle(SUCCESS, time.monotonic())
+        self._owner.ended()
+        self._owner.downstream.respond_end()
+
+    def switched(self, response: Response, early: bytes) -> None:
+        connection = self._connection
+        now = time.monotonic()
+        self._head_at = now
+        owner = self._owner
+        if connection is None or not owner.downstream.may_tunnel(response):
+            if connection is not None:
+                connection.abort()
+            self._failed("protocol", "upstream_protocol_error", "a switch of protocols that was not asked for", None)
+            return
+        self._settle(SUCCESS, now)
+        owner.ended()
+        owner.downstream.open_tunnel(response, connection, early)
+
+    def upstream_lost(self, loss: Loss, detail: str) -> None:
+        connection = self._connection
+        if self.streaming:
+            self._truncated(detail)
+            return
+        reset = loss is Loss.RESET
+        self._failed(
+            "reset" if reset else "protocol",
+            _LOSS_REASONS[loss],
+            detail,
+            "connection_terminated" if reset else None,
+            stale=reset and connection is not None and connection.reused,
+        )
+
+    def request_blocked(self) -> None:
+        self._owner.downstream.want_body(False)
+        if not self.streaming:
+            self.deadline = time.monotonic() + self._owner.target.upstream.attempt_timeout
+
+    def request_ready(self) -> None:
+        self._moved()
+        self._owner.downstream.want_body(True)
+
+    def _stop_body(self) -> None:
+        """An answer that is an error came before the end of the request: no more of it is sent."""
+        self._body_stopped = True
+        self._owner.downstream.want_body(True)
+
+    # Endings.
+
+    def settle_failed(self, now: float, *, stale: bool) -> None:
+        """A connection that had died of old age says nothing about the upstream."""
+        self._settle(IGNORED if stale else FAILURE, now)
+
+    def _passed_over(self, response: Response, connection: UpstreamConnection | None, now: float) -> bool:
+        """Whether an answer of 400 or more is not the one for the client: another attempt follows, or it was none."""
+        status = response.status
+        owner = self._owner
+        if status == 408 and self._crossed(response, connection, now):
+            if self._connection is not None:
+                self._connection.abort()
+            detail = "a 408 that ended an idle connection crossed with the request"
+            self._failed("reset", "upstream_unreachable", detail, "connection_terminated", stale=True)
+            return True
+        retry = owner.retry_after(response, now)
+        if retry is None:
+            return False
+        connection = self._connection
+        if status in owner.target.upstream.failure_statuses:
+            self._answered_badly(status, now)
+        else:
+            # Worth another attempt, but no failure of the upstream: 429, for one.
+            self._settle(SUCCESS, now)
+        if connection is not None:
+            connection.discard()
+        owner.again(retry)
+        return True
+
+    def _crossed(self, response: Response, connection: UpstreamConnection | None, now: float) -> bool:
+        """Whether a 408 answers no request, but says that an idle connection ends, which some servers do. It had left
+        before the request came, so it follows the sending at once. A server that has waited in vain for the rest of a
+        request says 408 later, or while the request is not complete."""
+        return (
+            connection is not None
+            and connection.reused
+            and not response.keep_alive
+            and self._owner.body.done
+            and now - self._sent_at < _CROSSING_TIME
+        )
+
+    def _answered_badly(self, status: int, now: float) -> None:
+        owner = self._owner
+        owner.runtime.recorder.attempt_answered_badly(owner.ticket, owner.target.upstream.name, status)
+        self._settle(FAILURE, now, answered=True)
+
+    def _failed(self, failure: Failure, reason: str, detail: str, error: str | None, *, stale: bool = False) -> None:
+        self._owner.failed(failure, reason, detail, error, stale=stale, now=time.monotonic())
+
+    def _truncated(self, detail: str) -> None:
+        reason = "upstream_truncated"
+        owner = self._owner
+        ticket = owner.ticket
+        owner.runtime.recorder.attempt_failed(ticket, owner.target.upstream.name, reason, ticket.status, detail)
+        self._settle(FAILURE, time.monotonic())
+        owner.ended()
+        owner.downstream.truncated(reason, detail)
+
+    def _lacking(self) -> None:
+        """This host could not even try. Another endpoint, or the same one a moment later, may do: a connection that
+        comes back needs nothing new."""
+        now = time.monotonic()
+        retry = self._owner.retry_lacking(now)
+        if retry is None:
+            self._no_connection(self.endpoint.pool.lacking, now)
+        else:
+            self._settle(IGNORED, now)
+            self._owner.again(retry)
+
+    def _no_connection(self, why: str, now: float) -> None:
+        self._settle(IGNORED, now)
+        self._owner.no_connection(why, now)
+
+    def _settle(self, outcome: Outcome, now: float, *, answered: bool = False) -> None:
+        """Exactly once: circuit, endpoint and recorder hear how it went. `answered` says that a failure is the
+        upstream's own word. HOT."""
+        if self._settled:
+            return
+        self._settled = True
+        owner = self._owner
+        ticket = owner.ticket
+        seconds = (self._head_at or now) - self._sent_at
+        ticket.now = now
+        ticket.answered = answered
+        ticket.reached = self._reached
+        leave(owner.gates, ticket, owner.per_attempt, ticket.entered, outcome, seconds)
+        ticket.entered = owner.per_attempt
+        self.endpoint.ended(outcome, now)
+        if outcome is not IGNORED:
+            owner.runtime.recorder.attempt_ended(owner.target.upstream.name, seconds)
+        ticket.upstream_seconds += now - self._sent_at

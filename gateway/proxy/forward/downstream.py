@@ -1,0 +1,69 @@
+"""What the forwarder tells the exchange whose request it carries."""
+
+from gateway.proxy.refusals import Refusal
+from gateway.wire.response import Response
+from gateway.wire.upstream import UpstreamConnection
+
+
+class Downstream:
+    """Implemented by the exchange. It ends with `respond_whole`, `respond_end`, `truncated`, `refuse` or `open_tunnel`,
+    exactly one of them, and is told nothing after that."""
+
+    __slots__ = ()
+
+    def want_body(self, wanted: bool) -> None:
+        """Whether more of the request body is to be read from the client now."""
+        raise NotImplementedError
+
+    def waits(self) -> None:
+        """A gate before an attempt is waited for: the body is held, unless the gate wants to have all of it first."""
+        raise NotImplementedError
+
+    def send_continue(self) -> None:
+        """The body is wanted by the upstream: a client that waits for 100 may send it."""
+        raise NotImplementedError
+
+    @property
+    def client_blocked(self) -> bool:
+        """Whether the client takes nothing of the answer for now."""
+        raise NotImplementedError
+
+    def informational(self, response: Response) -> None:
+        """A 1xx other than 101."""
+        raise NotImplementedError
+
+    def respond(self, response: Response) -> None:
+        """The head of the answer; a body follows."""
+        raise NotImplementedError
+
+    def respond_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        raise NotImplementedError
+
+    def respond_pause(self) -> None:
+        """Nothing more has arrived for now: what was collected is to be written."""
+        raise NotImplementedError
+
+    def respond_end(self) -> None:
+        """The body is complete."""
+        raise NotImplementedError
+
+    def respond_whole(self, response: Response, body: bytes, now: float) -> None:
+        """The answer in one piece. HOT."""
+        raise NotImplementedError
+
+    def truncated(self, reason: str, detail: str) -> None:
+        """The upstream failed within the body of its answer."""
+        raise NotImplementedError
+
+    def refuse(self, refusal: Refusal) -> None:
+        """No answer comes from the upstream."""
+        raise NotImplementedError
+
+    def may_tunnel(self, response: Response) -> bool:
+        """Whether a 101 is the answer to what was asked."""
+        raise NotImplementedError
+
+    def open_tunnel(self, response: Response, upstream: UpstreamConnection, early: bytes) -> None:
+        """The upstream has switched protocols; `early` came with its head."""
+        raise NotImplementedError

@@ -1,0 +1,249 @@
+"""The only retry loop: attempts at a target, one after the other, until there is an answer for the client.
+
+Whether another attempt follows is decided by one predicate (`gateway.policy.retry.next_delay`) from a record of plain
+facts. Once the head of an answer has gone to the client there is no way back. All attempts and the pauses between them
+share one total deadline.
+"""
+
+import asyncio
+import time
+from functools import lru_cache
+
+from gateway.policy.outcome import IGNORED
+from gateway.policy.retry import Facts, Failure, Retry, next_delay, parse_retry_after
+from gateway.proxy.forward.attempt import Attempt, Owner
+from gateway.proxy.forward.downstream import Downstream
+from gateway.proxy.forward.target import Target
+from gateway.proxy.gates import PASS, WAIT, Gate, check, enter, leave
+from gateway.proxy.gates.passage import Passage
+from gateway.proxy.refusals import Refusal, jittered
+from gateway.proxy.request_body import RequestBody
+from gateway.proxy.runtime import Runtime
+from gateway.proxy.ticket import Ticket
+from gateway.reasons import REASONS
+from gateway.wire.response import Response
+
+
+class Forward(Owner):
+    """Carries one request. `idempotent` says that it may be sent again although the upstream may have acted on it."""
+
+    __slots__ = ("_attempt", "_ended", "_free_retry_used", "_idempotent", "_passage", "_timer")
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        ticket: Ticket,
+        target: Target,
+        body: RequestBody,
+        downstream: Downstream,
+        gates: tuple[Gate, ...],
+        per_attempt: int,
+        *,
+        idempotent: bool,
+    ) -> None:
+        self.runtime = runtime
+        self.ticket = ticket
+        self.target = target
+        self.body = body
+        self.downstream = downstream
+        self.gates = gates
+        self.per_attempt = per_attempt
+        self.tried = ()
+        self.total_deadline = (body.ended_at or ticket.started) + target.upstream.total_timeout
+        self._idempotent = idempotent
+        self._attempt: Attempt | None = None
+        self._passage: Passage | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._free_retry_used = False
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Forward {self.target.upstream.name} attempts={self.ticket.attempts} {self._attempt}>"
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the head of an answer has gone to the client."""
+        return self._attempt is not None and self._attempt.streaming
+
+    # From the exchange.
+
+    def start(self, now: float) -> None:
+        """Every gate is entered, those before an attempt too. HOT."""
+        self.target.upstream.budget.request(now)
+        self._begin(now)
+
+    def request_body(self, data: bytes) -> None:
+        """A piece of the body has arrived. HOT."""
+        if self._ended:
+            return
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.body(data)
+        else:
+            self.body.hold(data)
+            self.downstream.want_body(self.body.collecting)
+
+    def request_body_end(self) -> None:
+        """All of the body has arrived."""
+        if self._attempt is not None and not self._ended:
+            self._attempt.body_end()
+
+    def pause_response(self) -> None:
+        """The client takes no more of the answer for now."""
+        if self._attempt is not None:
+            self._attempt.pause_response()
+
+    def resume_response(self) -> None:
+        """The client takes more of the answer."""
+        if self._attempt is not None:
+            self._attempt.resume_response()
+
+    def cancel(self, *, client_left: bool = False) -> None:
+        """The client has gone, or its request turned out to be broken."""
+        if self._ended:
+            return
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.cancel(client_left=client_left)
+        self.ended()
+
+    # From the attempt.
+
+    def ended(self) -> None:
+        self._ended = True
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.end()
+        passage, self._passage = self._passage, None
+        if passage is not None:
+            passage.abandon()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def retry_after(self, response: Response, now: float) -> Retry | None:
+        """HOT."""
+        status = response.status
+        if status not in self.target.upstream.retry.statuses:
+            return None
+        value = response.fields.retry_after
+        floor = parse_retry_after(value, time.time()) if value is not None else None
+        return self._decide(now, status, None, floor, stale=False)
+
+    def retry_lacking(self, now: float) -> Retry | None:
+        return self._decide(now, None, "connect", None, stale=False)
+
+    def again(self, retry: Retry) -> None:
+        """Even without a pause not from within the callback of the connection that failed."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.end()
+            if not retry.free:
+                self.tried = (*self.tried, attempt.endpoint)
+                self.runtime.recorder.retried(self.target.upstream.name)
+        self._timer = self.runtime.loop.call_later(retry.delay, self._attempt_again)
+
+    def failed(self, failure: Failure, reason: str, detail: str, error: str | None, *, stale: bool, now: float) -> None:
+        attempt = self._attempt
+        assert attempt is not None  # noqa: S101 - it is the one that calls
+        ticket = self.ticket
+        name = self.target.upstream.name
+        retry = self._decide(now, None, failure, None, stale=stale)
+        if retry is not None and retry.free:
+            self._free_retry_used = True
+            attempt.settle_failed(now, stale=True)
+            ticket.attempts -= 1
+        else:
+            self.runtime.recorder.attempt_failed(ticket, name, reason, None, detail)
+            attempt.settle_failed(now, stale=stale)
+        if retry is not None:
+            self.again(retry)
+            return
+        self.ended()
+        self.downstream.refuse(_refusal(reason, f"upstream {name}: {detail}", error))
+
+    def no_connection(self, why: str, now: float) -> None:
+        self.ended()
+        name = self.target.upstream.name
+        self.runtime.recorder.bulkhead_rejected(name)
+        retry_after = jittered(1.0, self.runtime.rng)
+        self.downstream.refuse(Refusal(503, "bulkhead_full", f"upstream {name}: {why}", retry_after=retry_after))
+
+    # The loop.
+
+    def _begin(self, now: float) -> None:
+        ticket, upstream = self.ticket, self.target.upstream
+        endpoint = upstream.pick(now, self.tried)
+        if endpoint is None:
+            self._refused(upstream.all_out)
+            return
+        ticket.attempts += 1
+        endpoint.in_flight += 1
+        ticket.endpoint = endpoint.label
+        self._attempt = attempt = Attempt(self, endpoint, now)
+        attempt.start(fresh=self._free_retry_used)
+
+    def _attempt_again(self) -> None:
+        self._timer = None
+        ticket = self.ticket
+        ticket.now = now = time.monotonic()
+        verdict = check(self.gates, ticket, self.per_attempt)
+        enter(self.gates, ticket, self.per_attempt, ticket.at)
+        ticket.entered = ticket.at
+        if verdict is PASS:
+            self._begin(now)
+        elif verdict is WAIT:
+            self._passage = passage = Passage(self.gates, ticket, self._passed, self.downstream.waits)
+            passage.wait()
+        elif isinstance(verdict, Refusal):
+            self._passed(verdict)
+
+    def _passed(self, verdict: Refusal | None) -> None:
+        """The gates before an attempt have answered."""
+        self._passage = None
+        if verdict is PASS:
+            self._begin(self.ticket.now)
+        else:
+            self._refused(verdict)
+
+    def _refused(self, refusal: Refusal) -> None:
+        """No attempt is made."""
+        ticket = self.ticket
+        leave(self.gates, ticket, self.per_attempt, ticket.entered, IGNORED, 0.0)
+        ticket.entered = self.per_attempt
+        self.ended()
+        self.downstream.refuse(refusal)
+
+    def _decide(
+        self, now: float, status: int | None, failure: Failure | None, retry_after: float | None, *, stale: bool
+    ) -> Retry | None:
+        attempt = self._attempt
+        assert attempt is not None  # noqa: S101 - it is the one that asks
+        runtime, upstream, ticket = self.runtime, self.target.upstream, self.ticket
+        facts = Facts(
+            attempt=ticket.attempts,
+            idempotent=self._idempotent,
+            replayable=self.body.replayable,
+            request_sent=attempt.request_sent,
+            stale=stale,
+            free_retry_used=self._free_retry_used,
+            status=status,
+            failure=failure,
+            upstream_retry_after=retry_after,
+            remaining=self.total_deadline - now,
+            probe=attempt.probe,
+        )
+        decision = next_delay(upstream.retry, facts, upstream.budget, runtime.rng, now)
+        if isinstance(decision, Retry):
+            return decision
+        if decision.reason == "budget":
+            runtime.recorder.retry_budget_exhausted(upstream.name)
+        if self._idempotent:
+            ticket.note("retry", decision.reason)
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _refusal(reason: str, detail: str, error: str | None) -> Refusal:
+    """In place of an answer. The same few come while an upstream is failing."""
+    return Refusal(REASONS[reason].status, reason, detail, error=error)

@@ -1,0 +1,16 @@
+"""Where a request is sent: an upstream, and the request head that it gets."""
+
+from gateway.proxy.upstreams import Upstream
+
+
+class Target:
+    """`head` is complete. It is the same for every attempt at this upstream: attempts are one span of one trace."""
+
+    __slots__ = ("head", "upstream")
+
+    def __init__(self, upstream: Upstream, head: bytes) -> None:
+        self.upstream = upstream
+        self.head = head
+
+    def __repr__(self) -> str:
+        return f"<Target {self.upstream.name}>"

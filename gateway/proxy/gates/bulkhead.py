@@ -1,0 +1,50 @@
+"""The bulkhead of an upstream: as many requests at once as it is to get (`bulkhead_full` beyond)."""
+
+import asyncio
+import random
+from functools import partial
+from typing import ClassVar, Final
+
+from gateway.policy.limit import ConcurrencyLimit
+from gateway.proxy.gates import Question, Step
+from gateway.proxy.gates.places import PlaceGate
+from gateway.proxy.recorder import Recorder
+from gateway.proxy.refusals import Refusal, Refusals, jittered
+
+_DETAILS: Final = {
+    "in_flight": "as many requests are in flight as it gets",
+    "queue_full": "the queue for it is full",
+    "queue_timeout": "no place became free in time",
+}
+_RETRY_AFTER: Final = 1.0
+
+
+class BulkheadGate(PlaceGate):
+    """One for each upstream, shared by its routes."""
+
+    name: ClassVar[str] = "bulkhead"
+
+    def __init__(
+        self,
+        upstream: str,
+        limit: ConcurrencyLimit,
+        recorder: Recorder,
+        rng: random.Random,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(limit, loop)
+        self._upstream = upstream
+        self._recorder = recorder
+        self._rng = rng
+        self._refusals = {
+            cause: Refusals(partial(Refusal, 503, "bulkhead_full", f"upstream {upstream}: {detail}"))
+            for cause, detail in _DETAILS.items()
+        }
+
+    def refuse(self, cause: str) -> Refusal:
+        """HOT."""
+        self._recorder.bulkhead_rejected(self._upstream)
+        return self._refusals[cause].after(jittered(_RETRY_AFTER, self._rng))
+
+    async def explain(self, question: Question) -> Step:
+        return self.explained(503, "bulkhead_full", _RETRY_AFTER, f"upstream {self._upstream}")

@@ -1,0 +1,73 @@
+"""The way of one ticket through gates of which one has to be waited for."""
+
+import time
+from collections.abc import Callable
+
+from gateway.policy.outcome import IGNORED
+from gateway.proxy.gates import PASS, WAIT, Gate, check, enter
+from gateway.proxy.refusals import Refusal
+from gateway.proxy.ticket import Ticket
+
+Done = Callable[[Refusal | None], None]
+"""Called once: with PASS when every gate is entered, or with the refusal of one. What was entered stays entered."""
+
+
+class Passage:
+    """Begins at the gate `ticket.at`, which has said WAIT, behind gates that are all entered; made only for such a
+    ticket. `waits` is called for each gate that has to be waited for. After `abandon` nobody is called."""
+
+    __slots__ = ("_abandoned", "_clock", "_done", "_gates", "_ticket", "_waiting", "_waits")
+
+    def __init__(
+        self,
+        gates: tuple[Gate, ...],
+        ticket: Ticket,
+        done: Done,
+        waits: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._gates = gates
+        self._ticket = ticket
+        self._done = done
+        self._waits = waits
+        self._clock = clock
+        self._abandoned = False
+        self._waiting = False
+
+    def wait(self) -> None:
+        """Ask the gate to resume the ticket. It may do so from within this call."""
+        ticket = self._ticket
+        at = ticket.at
+        self._waiting = True
+        self._gates[at].start(ticket, self._resumed)
+        if self._waiting and ticket.at == at:
+            self._waits()
+
+    def abandon(self) -> None:
+        """The request has ended while it waited."""
+        self._abandoned = True
+        self._gates[self._ticket.at].abandon(self._ticket)
+
+    def _resumed(self, verdict: Refusal | None) -> None:
+        gates, ticket = self._gates, self._ticket
+        self._waiting = False
+        ticket.waiting = None
+        if self._abandoned:
+            if verdict is PASS:
+                # The gate could not take it back.
+                gates[ticket.at].leave(ticket, IGNORED, 0.0)
+            return
+        if verdict is not PASS:
+            self._done(verdict)
+            return
+        ticket.now = self._clock()
+        start = ticket.entered = ticket.at + 1
+        following = check(gates, ticket, start)
+        enter(gates, ticket, start, ticket.at)
+        ticket.entered = ticket.at
+        if following is WAIT:
+            self.wait()
+        elif following is PASS:
+            self._done(PASS)
+        elif isinstance(following, Refusal):
+            self._done(following)

@@ -1,0 +1,106 @@
+"""A gate with a bounded number of places and a short queue: the clockwork around `gateway.policy.limit`."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mypy_extensions import mypyc_attr
+
+from gateway.policy.limit import ConcurrencyLimit, Waiter
+from gateway.policy.outcome import Outcome
+from gateway.proxy.gates import PASS, WAIT, Gate, Resume, Step, Verdict, step
+from gateway.proxy.refusals import Refusal
+from gateway.proxy.ticket import Ticket
+from gateway.telemetry.render import counted
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class PlaceGate(Gate):
+    """A place for each request that has passed, until it leaves. Subclasses say what a refusal is."""
+
+    def __init__(
+        self,
+        limit: ConcurrencyLimit,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limit = limit
+        self._loop = loop
+        self._clock = clock
+        self._beyond = "queue_full" if limit.settings.max_queue > 0 else "in_flight"
+        self._timer: asyncio.TimerHandle | None = None
+
+    def refuse(self, cause: str) -> Refusal:
+        """Count and answer a request for which there is no place. `cause` is `in_flight` (nobody may wait),
+        `queue_full` or `queue_timeout`. HOT."""
+        raise NotImplementedError
+
+    def check(self, ticket: Ticket) -> Verdict:
+        """HOT."""
+        limit = self.limit
+        if limit.in_flight < limit.limit:
+            return PASS
+        return self.refuse(self._beyond) if limit.queue_full else WAIT
+
+    def enter(self, ticket: Ticket) -> None:
+        """HOT."""
+        self.limit.in_flight += 1
+
+    def leave(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
+        """HOT."""
+        limit = self.limit
+        waiter = limit.release(self._clock() if limit.queued else 0.0)
+        if waiter is not None:
+            # In a turn of its own: a queue of exchanges must not become a stack.
+            self._loop.call_soon(waiter.payload, PASS)
+
+    def start(self, ticket: Ticket, resume: Resume) -> None:
+        waiter = self.limit.enqueue(resume, self._clock())
+        if waiter is None:
+            raise RuntimeError("the queue is full, although `check` has just said that there is room")
+        ticket.waiting = waiter
+        self._arm()
+
+    def abandon(self, ticket: Ticket) -> None:
+        waiter, ticket.waiting = ticket.waiting, None
+        if isinstance(waiter, Waiter):
+            self.limit.abandon(waiter)
+
+    def describe(self) -> dict[str, object]:
+        settings = self.limit.settings
+        described: dict[str, object] = {"limit": self.limit.limit}
+        if settings.max_queue > 0 and settings.queue_timeout > 0.0:
+            described |= {"max_queue": settings.max_queue, "queue_timeout": settings.queue_timeout}
+        return described
+
+    def explained(self, status: int, reason: str, retry_after: float, whose: str) -> Step:
+        """What a request would meet at this limit now. `retry_after` in seconds, without the jitter."""
+        limit = self.limit
+        settings = limit.settings
+        figures: dict[str, Any] = {
+            "in_flight": limit.in_flight,
+            "limit": limit.limit,
+            "queued": limit.queued,
+            "max_queue": settings.max_queue,
+            "queue_timeout": settings.queue_timeout,
+        }
+        load = f"{limit.in_flight} of {limit.limit} requests are in flight for {whose}"
+        if limit.in_flight < limit.limit:
+            return step(self.name, "allow", f"{load}.", figures=figures)
+        if not limit.queue_full:
+            others = counted(limit.queued, "other")
+            detail = f"{load}; it would wait up to {settings.queue_timeout:g} s behind {others}."
+            return step(self.name, "wait", detail, figures=figures)
+        return step(self.name, "refuse", f"{load}.", status, reason, retry_after, figures)
+
+    def _arm(self) -> None:
+        deadline = self.limit.next_deadline
+        if deadline is not None and self._timer is None:
+            self._timer = self._loop.call_later(max(0.0, deadline - self._clock()), self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        for waiter in self.limit.expire(self._clock()):
+            waiter.payload(self.refuse("queue_timeout"))
+        self._arm()

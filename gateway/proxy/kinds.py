@@ -1,0 +1,120 @@
+"""The kinds of gates and filters, in the order in which a route has them. To add a kind, add a line here.
+
+A kind makes its gate for one route, or says with None that the route has none. Gates that several routes share (the cap
+on all in flight, the bulkhead and the circuit of an upstream) are made once and kept in `Parts`.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from gateway.config.model import GatewayConfig, RouteConfig
+from gateway.fleet.limiter import Limiter
+from gateway.proxy.filters import Filter
+from gateway.proxy.filters.cors import Cors, PublicRefusals
+from gateway.proxy.filters.rate_limit_fields import RateLimitFields
+from gateway.proxy.filters.redirects import Redirects
+from gateway.proxy.gates import Gate
+from gateway.proxy.gates.bulkhead import BulkheadGate
+from gateway.proxy.gates.circuit import CircuitGate
+from gateway.proxy.gates.client_share import ClientShareGate
+from gateway.proxy.gates.in_flight import InFlightGate
+from gateway.proxy.gates.rate_limit import RateLimitGate
+from gateway.proxy.recorder import Recorder
+from gateway.proxy.topology import stripped_prefix
+from gateway.proxy.upstreams import Upstream
+
+
+class Parts:
+    """What gates and filters are made of, and those that routes share."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        upstreams: dict[str, Upstream],
+        in_flight: InFlightGate,
+        limiter: Limiter,
+        recorder: Recorder,
+        rng: random.Random,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.config = config
+        self.upstreams = upstreams
+        self.in_flight = in_flight
+        self.limiter = limiter
+        self.recorder = recorder
+        self.rng = rng
+        self.loop = loop
+        shedding = config.shedding
+        self.client_share = ClientShareGate(shedding, in_flight) if shedding.client_share < 1.0 else None
+        self.rate_limits = {
+            name: RateLimitGate(limiter, policy, recorder) for name, policy in config.rate_limits.policies.items()
+        }
+        self.bulkheads = {
+            name: BulkheadGate(name, each.bulkhead, recorder, rng, loop) for name, each in upstreams.items()
+        }
+        self.circuits = {
+            name: CircuitGate(name, each.circuit, each.config.breaker, config.retry_buffer_bytes)
+            for name, each in upstreams.items()
+        }
+
+
+class GateKind(NamedTuple):
+    """`absent` is what an explanation says of a route without such a gate. With `per_attempt` the gate is passed before
+    each attempt; such kinds come last."""
+
+    name: str
+    make: Callable[[RouteConfig, Parts], Gate | None]
+    absent: str
+    per_attempt: bool = False
+
+
+def _rate_limit(route: RouteConfig, parts: Parts) -> Gate | None:
+    return None if route.rate_limit is None else parts.rate_limits[route.rate_limit]
+
+
+GATES: Final[tuple[GateKind, ...]] = (
+    GateKind("client_share", lambda _route, parts: parts.client_share, "One client may have all that are in flight."),
+    GateKind("in_flight", lambda _route, parts: parts.in_flight, "There is no cap on requests in flight."),
+    GateKind("rate_limit", _rate_limit, "The route has no rate limit."),
+    GateKind("bulkhead", lambda route, parts: parts.bulkheads[route.upstream], "The upstream has no bulkhead."),
+    GateKind(
+        "circuit", lambda route, parts: parts.circuits[route.upstream], "The upstream has no circuit.", per_attempt=True
+    ),
+)
+
+
+def _rate_limit_fields(route: RouteConfig, parts: Parts) -> Filter | None:
+    if route.rate_limit is None:
+        return None
+    limits = parts.config.rate_limits
+    return RateLimitFields(limits.policies[route.rate_limit], legacy=limits.legacy_headers)
+
+
+def _cors(route: RouteConfig, _parts: Parts) -> Filter | None:
+    if route.cors.origins:
+        return Cors(route.cors, route.methods)
+    return PublicRefusals() if route.cors.public_refusals else None
+
+
+def _redirects(route: RouteConfig, parts: Parts) -> Filter | None:
+    if not route.rewrite_redirects:
+        return None
+    upstream = parts.upstreams[route.upstream]
+    return Redirects(upstream.authorities, upstream.scheme, upstream.base_path, stripped_prefix(route))
+
+
+FILTERS: Final[tuple[Callable[[RouteConfig, Parts], Filter | None], ...]] = (_rate_limit_fields, _cors, _redirects)
+
+
+def gates_of(route: RouteConfig, parts: Parts) -> tuple[tuple[Gate, ...], int]:
+    """The gates of a route, and the index of the first that is passed before each attempt."""
+    once = [gate for kind in GATES if not kind.per_attempt and (gate := kind.make(route, parts)) is not None]
+    each = [gate for kind in GATES if kind.per_attempt and (gate := kind.make(route, parts)) is not None]
+    return (*once, *each), len(once)
+
+
+def filters_of(route: RouteConfig, parts: Parts) -> tuple[Filter, ...]:
+    """The filters of a route."""
+    return tuple(each for make in FILTERS if (each := make(route, parts)) is not None)

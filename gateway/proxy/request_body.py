@@ -1,0 +1,89 @@
+"""The body of one request: what has arrived of it, what is held, and whether it can be sent again.
+
+    held     nobody takes it yet: the client's connection is not read meanwhile, so this costs about one read
+    taken    an attempt sends it; it stays held for a repetition while all of it is at most `keep` bytes
+    gone     some of it was sent and not kept: the request cannot be repeated
+
+`collect` holds the whole body, up to a limit, for those who have to see all of it before it is sent (validation); a
+collected body can always be repeated.
+"""
+
+import time
+from collections.abc import Callable
+
+Collected = Callable[[bytes | None], None]
+"""Called with the whole body, or with None when it is larger than the limit."""
+
+
+class RequestBody:
+    """`received` counts what has arrived, in bytes; `done` says that this is all. `replayable` says that everything
+    that was sent is still held. `keep` is the most that is kept for a repetition; 0 keeps nothing. While somebody is
+    `collecting` the body, the client goes on being read. `ended_at` is when such a body was complete, an instant of the
+    monotonic clock, 0 for any other: the time limit of the upstream begins then."""
+
+    __slots__ = ("_collected", "_limit", "done", "ended_at", "held", "keep", "received", "replayable")
+
+    def __init__(self, done: bool, keep: int) -> None:
+        self.done = done
+        self.keep = keep
+        self.received = 0
+        self.ended_at = 0.0
+        self.replayable = True
+        self.held: list[bytes] = []
+        self._limit = 0
+        self._collected: Collected | None = None
+
+    def __repr__(self) -> str:
+        state = "done" if self.done else "arriving"
+        return f"<RequestBody {state} received={self.received} held={sum(map(len, self.held))}>"
+
+    @property
+    def collecting(self) -> bool:
+        """Whether somebody waits to have all of it."""
+        return self._collected is not None
+
+    def hold(self, data: bytes) -> None:
+        """A piece has arrived that nobody takes yet."""
+        self.held.append(data)
+        collected = self._collected
+        if collected is not None and self.received > self._limit:
+            self._collected = None
+            self.ended_at = time.monotonic()
+            collected(None)
+
+    def end(self) -> None:
+        """All of it has arrived."""
+        self.done = True
+        collected, self._collected = self._collected, None
+        if collected is not None:
+            self.ended_at = time.monotonic()
+            collected(b"".join(self.held))
+
+    def collect(self, limit: int, collected: Collected) -> None:
+        """Call `collected` once with the whole body, at once or when it has arrived; with None as soon as it is larger
+        than `limit` bytes."""
+        self.keep = max(self.keep, limit)
+        if self.received > limit:
+            collected(None)
+        elif self.done:
+            collected(b"".join(self.held))
+        else:
+            self._limit = limit
+            self._collected = collected
+
+    def sent(self) -> None:
+        """Everything held was sent: let go of it, unless it may be sent again and is small enough."""
+        if self.held and self.received > self.keep:
+            self.replayable = False
+            self.held.clear()
+
+    def pass_on(self, data: bytes) -> None:
+        """A piece has arrived and is being sent: keep it for a repetition where that is possible. HOT."""
+        if self.replayable:
+            self.held.append(data)
+            self.sent()
+
+    def forget(self) -> None:
+        """The exchange is over."""
+        self.held.clear()
+        self._collected = None

@@ -1,0 +1,79 @@
+"""A ticket: what is known of one request while it is decided and carried, and the account of it when it is over.
+
+Gates read who asks for what (`origin`, `request`, `now`) and write what they decided; the exchange and the forwarder
+write what came of it. The recorder makes metrics, error figures and the log line of it.
+"""
+
+from gateway.fleet.circuits import Permit
+from gateway.policy.token_bucket import Decision
+from gateway.proxy.identity import Origin
+from gateway.proxy.request_body import RequestBody
+from gateway.telemetry.record import LogPart, Record, RouteAccount
+from gateway.wire.request import Request
+
+
+class Ticket(Record):
+    """One request.
+
+    `own_id` is the id that the gateway has made for it; `request_id` is the client's where it sent a usable one.
+    `started` is when its head had come, `now` the present instant, both of the monotonic clock: whoever has gates
+    asked, or leaves them, sets `now` first. `body` is the request's, None until there is an exchange.
+
+    `at` is the gate that did not pass it, or the number of gates; `entered` is how many are entered. `waiting` belongs
+    to the gate that it waits at. `rate` is what the rate limit decided, None without one. `permit` is the circuit's for
+    the present attempt; when that attempt fails, `answered` says that the upstream itself said so, and `reached` that
+    there was a connection at all.
+    """
+
+    __slots__ = (
+        "answered",
+        "at",
+        "body",
+        "client",
+        "entered",
+        "now",
+        "origin",
+        "own_id",
+        "permit",
+        "rate",
+        "reached",
+        "request",
+        "started",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        origin: Origin,
+        account: RouteAccount,
+        log_part: LogPart,
+        own_id: bytes,
+        now: float,
+    ) -> None:
+        fields = request.fields
+        request_id = fields.request_id or own_id
+        super().__init__(account, log_part, request_id, fields.correlation_id or request_id)
+        self.own_id = own_id
+        self.request = request
+        self.origin = origin
+        self.client = origin.client
+        self.started = now
+        self.now = now
+        self.body: RequestBody | None = None
+        self.at = 0
+        self.entered = 0
+        self.waiting: object = None
+        self.rate: Decision | None = None
+        self.permit: Permit | None = None
+        self.answered = False
+        self.reached = True
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole request has arrived."""
+        body = self.body
+        return body.done if body is not None else not self.request.has_body
+
+    def __repr__(self) -> str:
+        return f"<Ticket {self.request.method} {self.account.name} at={self.at} status={self.status}>"

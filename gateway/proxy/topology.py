@@ -1,0 +1,140 @@
+"""A topology: one generation of routes, with their gates and filters, and of the upstreams behind them.
+
+It is built from a configuration (`gateway.build`) and is not changed afterwards, except for what the world tells of it:
+load, health, figures. A plan is made for one topology, and a plan of another one is stale (`Topology.generation`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+from typing import Final
+
+from gateway import names
+from gateway.config.model import RouteConfig
+from gateway.proxy.filters import Filter, Filters
+from gateway.proxy.filters.cors import Cors, PublicRefusals
+from gateway.proxy.gates import Gate
+from gateway.proxy.router import Router
+from gateway.proxy.upstreams import Upstream
+from gateway.telemetry.metrics import RouteCells
+from gateway.telemetry.record import RouteAccount
+
+_generations: Final = count(1)
+
+
+class Route:
+    """A route with its upstream, gates and filters.
+
+    `account` is where its requests are counted. The gates from `per_attempt` on are passed before each attempt.
+    `stripped` is the prefix that is taken off, without a slash at its end. `tunnels` are open or being opened.
+    """
+
+    __slots__ = (
+        "_prefix_cut",
+        "account",
+        "config",
+        "cors",
+        "filters",
+        "gates",
+        "host",
+        "max_body_bytes",
+        "methods",
+        "name",
+        "per_attempt",
+        "prefix",
+        "preserve_host",
+        "service",
+        "stripped",
+        "tunnels",
+        "upstream",
+    )
+
+    def __init__(
+        self,
+        config: RouteConfig,
+        upstream: Upstream,
+        gates: tuple[Gate, ...],
+        per_attempt: int,
+        filters: tuple[Filter, ...],
+        cells: RouteCells,
+    ) -> None:
+        self.config = config
+        self.name = config.name
+        self.service = upstream.name
+        self.account = RouteAccount(config.name, upstream.name, cells)
+        self.gates = gates
+        self.per_attempt = per_attempt
+        self.filters = Filters(filters)
+        self.host = (names.host(config.host or "") or "").encode()
+        self.prefix = config.prefix.encode()
+        self.methods = config.methods
+        self.preserve_host = config.preserve_host
+        self.max_body_bytes = config.max_body_bytes
+        self.upstream = upstream
+        self.tunnels = 0
+        # "/proxy/" leaves the slash that "/ok" begins with.
+        self.stripped = stripped_prefix(config)
+        self._prefix_cut = len(self.stripped)
+        self.cors = next((each for each in filters if isinstance(each, Cors)), None)
+
+    def forward_path(self, path: bytes) -> bytes:
+        """The request target for the upstream."""
+        cut = self._prefix_cut
+        if cut:
+            path = path[cut:]
+            if not path.startswith(b"/"):
+                path = b"/" + path
+        base = self.upstream.base_path
+        return base + path if base else path
+
+    @property
+    def allow(self) -> str:
+        """The Allow field's value; empty where every method is allowed."""
+        return ", ".join(sorted(self.methods)) if self.methods is not None else ""
+
+
+def stripped_prefix(config: RouteConfig) -> bytes:
+    """What the route takes off the path, without a slash at its end."""
+    return config.prefix.encode().rstrip(b"/") if config.strip_prefix else b""
+
+
+class NoRoute(Route):
+    """The route of requests that match none. They can only be refused."""
+
+    __slots__ = ()
+
+    def __init__(self, cells: RouteCells, *, public_refusals: bool = True) -> None:
+        self.name = self.service = ""
+        self.account = RouteAccount("", "", cells)
+        self.gates = ()
+        self.per_attempt = 0
+        self.filters = Filters((PublicRefusals(),) if public_refusals else ())
+        self.max_body_bytes = None
+        self.methods = None
+        self.cors = None
+        self.tunnels = 0
+
+
+class Topology:
+    """`routes` in the order of the configuration, `upstreams` by name. `generation` grows with each topology that this
+    process builds."""
+
+    __slots__ = ("_router", "generation", "no_route", "routes", "upstreams")
+
+    def __init__(self, routes: Sequence[Route], upstreams: Mapping[str, Upstream], no_route: NoRoute) -> None:
+        self.generation = next(_generations)
+        self.routes = tuple(routes)
+        self.upstreams = dict(upstreams)
+        self.no_route = no_route
+        self._router = Router(self.routes)
+
+    def __repr__(self) -> str:
+        return f"<Topology {self.generation}: {len(self.routes)} routes, {len(self.upstreams)} upstreams>"
+
+    def match(self, host: bytes, path: bytes) -> Route | None:
+        """The route for a request, None if there is none. See `gateway.proxy.router`."""
+        return self._router.match(host, path)
+
+    @property
+    def gates(self) -> Iterable[Gate]:
+        """Every gate once."""
+        return dict.fromkeys(gate for route in self.routes for gate in route.gates)
