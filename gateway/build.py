@@ -53,12 +53,12 @@ from gateway.telemetry.log_files import LogFiles
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.rates import WIDTH
 from gateway.telemetry.webhook import Webhook
-from gateway.wire.body_rate import RateLimits
-from gateway.wire.dial import reachable
-from gateway.wire.places import Places
-from gateway.wire.request import Limits
-from gateway.wire.resolver import Resolver
-from gateway.wire.server import Server
+from gateway.wire.client.dial import reachable
+from gateway.wire.client.resolver import Resolver
+from gateway.wire.message.request import Limits
+from gateway.wire.server.body_rate import RateLimits
+from gateway.wire.server.places import Places
+from gateway.wire.server.registry import Server
 
 
 @dataclass(frozen=True, slots=True)

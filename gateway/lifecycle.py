@@ -27,10 +27,10 @@ from gateway.telemetry import app_log
 from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.log_files import LogFiles
 from gateway.telemetry.render import counted
-from gateway.wire.accept import Factory, FewHandshakes, Handshakes, Listener
-from gateway.wire.certificate import Certificate
-from gateway.wire.listener import listen
-from gateway.wire.tls_buffers import map_large_blocks
+from gateway.wire.server.accept import Factory, FewHandshakes, Handshakes, Listener
+from gateway.wire.server.certificate import Certificate
+from gateway.wire.server.listener import listen
+from gateway.wire.server.tls_buffers import map_large_blocks
 
 log = logging.getLogger("gateway")
 

@@ -18,8 +18,8 @@ from gateway.proxy.topology import Topology
 from gateway.telemetry.alerts import CircuitFact, Facts
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.rates import Rate
-from gateway.wire.certificate import Certificate
-from gateway.wire.server import Server
+from gateway.wire.server.certificate import Certificate
+from gateway.wire.server.registry import Server
 
 # For so long Redis may be away before that is an alert: the first connection takes its time too.
 _REDIS_PATIENCE = 1.0

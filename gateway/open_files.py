@@ -15,7 +15,7 @@ def connections_that_fit(max_connections: int, outgoing: int) -> tuple[int, int]
     Raises the limit as far as it goes.
 
     There are at most `outgoing` connections to upstreams, idle ones included. Clients get what those leave, or half of
-    the room if that is more: then a connection may find no file (`gateway.wire.pool.ConnectFailure.LOCAL`).
+    the room if that is more: then a connection may find no file (`gateway.wire.client.pool.ConnectFailure.LOCAL`).
     """
     limit = _raised(max_connections + outgoing + _OTHER_FILES)
     other = min(_OTHER_FILES, limit // 2)

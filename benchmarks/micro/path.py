@@ -22,10 +22,10 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.cells import LATENCY_BOUNDS, Histogram
 from gateway.telemetry.metrics import Metrics, RouteCells
 from gateway.telemetry.record import LogPart, Record, RouteAccount
-from gateway.wire import request as requests
-from gateway.wire import response as responses
-from gateway.wire.chunked import ChunkedDecoder, encode_chunk
-from gateway.wire.resolver import Resolver
+from gateway.wire.client.resolver import Resolver
+from gateway.wire.message import request as requests
+from gateway.wire.message import response as responses
+from gateway.wire.message.chunked import ChunkedDecoder, encode_chunk
 
 _REQUEST_LINE = b"GET /proxy/ok HTTP/1.1"
 _REQUEST_FIELDS = b"Host: 127.0.0.1:5000\r\n\r\n"

@@ -15,10 +15,10 @@ from gateway.proxy.filters import Filter
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusal_template import RefusalTemplate
 from gateway.proxy.ticket import Ticket
-from gateway.wire.chunked import LAST_CHUNK, encode_chunk
-from gateway.wire.date import date_line
-from gateway.wire.response import Framing, Response
-from gateway.wire.server_connection import ServerConnection
+from gateway.wire.message.chunked import LAST_CHUNK, encode_chunk
+from gateway.wire.message.date import date_line
+from gateway.wire.message.response import Framing, Response
+from gateway.wire.server.connection import ServerConnection
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSE: Final = b"Connection: close\r\n"

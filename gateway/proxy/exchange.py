@@ -24,11 +24,11 @@ from gateway.proxy.request_body import RequestBody
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.reasons import UPSTREAM_REASONS
-from gateway.wire.request import RequestError
-from gateway.wire.response import Response
-from gateway.wire.server_connection import ServerConnection
+from gateway.wire.client.connection import UpstreamConnection
+from gateway.wire.message.request import RequestError
+from gateway.wire.message.response import Response
+from gateway.wire.server.connection import ServerConnection
 from gateway.wire.tunnel import Tunnel
-from gateway.wire.upstream import UpstreamConnection
 
 _CLIENT_CLOSED: Final = 499
 
@@ -110,7 +110,7 @@ class Exchange(Downstream):
         else:
             self.refuse(verdict)
 
-    # What the client's connection tells (gateway.wire.front.Exchange).
+    # What the client's connection tells (gateway.wire.ports.Exchange).
 
     def request_body(self, data: bytes) -> None:
         """A piece of the request body. HOT."""

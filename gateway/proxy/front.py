@@ -1,4 +1,4 @@
-"""The front: what the connections of a listener hand their requests to (`gateway.wire.front.Front`).
+"""The front: what the connections of a listener hand their requests to (`gateway.wire.ports.Front`).
 
 It plans each request, asks the gates, and either answers at once or makes an exchange of it. A request that is refused
 at once never becomes an exchange: the client that is refused is often the one that hurries.
@@ -18,8 +18,8 @@ from gateway.proxy.refusals import STOPPING, Refusal, jittered
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.topology import Topology
-from gateway.wire.request import Request, RequestError
-from gateway.wire.server_connection import ServerConnection
+from gateway.wire.message.request import Request, RequestError
+from gateway.wire.server.connection import ServerConnection
 
 
 class Front:

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.config.model import HealthCheckConfig
-from gateway.wire.connect import SocketAddress, attempt_delay, connect
-from gateway.wire.fault import Fault, fault_of
-from gateway.wire.lifetime import Closed
-from gateway.wire.resolver import Resolver
-from gateway.wire.response import Response
-from gateway.wire.response_sink import Loss
-from gateway.wire.upstream import UpstreamConnection
+from gateway.wire.client.connect import SocketAddress, attempt_delay, connect
+from gateway.wire.client.connection import UpstreamConnection
+from gateway.wire.client.fault import Fault, fault_of
+from gateway.wire.client.lifetime import Closed
+from gateway.wire.client.resolver import Resolver
+from gateway.wire.client.response_sink import Loss
+from gateway.wire.message.response import Response
 
 log = logging.getLogger("gateway.health_check")
 
@@ -210,7 +210,7 @@ def _connection(address: SocketAddress) -> UpstreamConnection:
 
 
 class _Answer:
-    """Waits for the head of an answer; what follows is not wanted (gateway.wire.upstream.ResponseSink)."""
+    """Waits for the head of an answer; what follows is not wanted (gateway.wire.client.connection.ResponseSink)."""
 
     def __init__(self, status: "asyncio.Future[int | str]") -> None:
         self.status = status

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from gateway import names
 from gateway.names import Network
-from gateway.wire.fields import Fields
+from gateway.wire.message.fields import Fields
 
 # An IPv6 address in brackets with a zone and a port is shorter; the table of addresses is not for anything else.
 _LONGEST_HOP = 80

@@ -6,9 +6,9 @@ above, one less goes on. For other methods it means nothing and goes on as it ca
 
 import re
 
-from gateway.wire.date import date_line
-from gateway.wire.request import Request
-from gateway.wire.response import phrase_of
+from gateway.wire.message.date import date_line
+from gateway.wire.message.request import Request
+from gateway.wire.message.response import phrase_of
 
 # More than any chain of proxies is long; a larger number becomes this one, as section 7.6.2 allows.
 _MOST_FORWARDS = 2**31 - 1

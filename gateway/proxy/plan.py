@@ -1,7 +1,7 @@
 """What follows from a request's head alone: made once for each head, used for every request that repeats it.
 
 A plan is a pure function of the head's bytes, the peer and the configuration. Connections hand in the same `Request`
-object for the same bytes (gateway.wire.server_connection), and the plan stays with it.
+object for the same bytes (gateway.wire.server.connection), and the plan stays with it.
 """
 
 from functools import lru_cache
@@ -14,7 +14,7 @@ from gateway.proxy.own_answer import OwnAnswer, forwards_left, last_stop, with_f
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.topology import Route
 from gateway.telemetry.record import LogPart
-from gateway.wire.request import Request, RequestError
+from gateway.wire.message.request import Request, RequestError
 
 _NOT_FOUND = Refusal(404, "not_found", "no route matches this host and path")
 _DOTS = Refusal(400, "bad_request", "the path has a dot segment or a NUL byte, and the route takes none")

@@ -8,8 +8,8 @@ import json
 from typing import Final
 
 from gateway.reasons import REASONS
-from gateway.wire.date import date_line
-from gateway.wire.response import phrase_of
+from gateway.wire.message.date import date_line
+from gateway.wire.message.response import phrase_of
 
 _ID_LENGTH: Final = 32
 

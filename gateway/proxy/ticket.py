@@ -9,7 +9,7 @@ from gateway.policy.token_bucket import Decision
 from gateway.proxy.identity import Origin
 from gateway.proxy.request_body import RequestBody
 from gateway.telemetry.record import LogPart, Record, RouteAccount
-from gateway.wire.request import Request
+from gateway.wire.message.request import Request
 
 
 class Ticket(Record):

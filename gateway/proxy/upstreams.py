@@ -18,9 +18,9 @@ from gateway.policy.ejection import Ejection
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import IGNORED, Outcome
 from gateway.proxy.refusals import Refusal
-from gateway.wire.lifetime import Closed, Lifetime
-from gateway.wire.pool import EndpointPool
-from gateway.wire.resolver import Resolver
+from gateway.wire.client.lifetime import Closed, Lifetime
+from gateway.wire.client.pool import EndpointPool
+from gateway.wire.client.resolver import Resolver
 
 
 class Endpoint:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway.config.model import HealthCheckConfig
 from gateway.proxy.health_check import EndpointCheck, HealthChecker, Verdict
-from gateway.wire.resolver import Resolver
+from gateway.wire.client.resolver import Resolver
 
 CONFIG = HealthCheckConfig("/health", interval=0.02, timeout=0.2, healthy_threshold=2, unhealthy_threshold=3)
 

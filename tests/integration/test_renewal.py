@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.wire.certificate import not_after
+from gateway.wire.server.certificate import not_after
 from tests.conformance.wire.clients import plain
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.gateway_process import GatewayProcess

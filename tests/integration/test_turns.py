@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.wire.request import Limits
-from gateway.wire.response_sink import Loss
-from gateway.wire.server import Server
+from gateway.wire.client.connection import UpstreamConnection
+from gateway.wire.client.response_sink import Loss
+from gateway.wire.message.request import Limits
+from gateway.wire.server.registry import Server
 from gateway.wire.tunnel import Tunnel
-from gateway.wire.upstream import UpstreamConnection
 
 # One read of uvloop. Without turns it would be up to 32 of them.
 _ONE_READ = 256_000

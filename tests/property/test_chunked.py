@@ -7,7 +7,7 @@ import httptools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.wire.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, encode_chunk
+from gateway.wire.message.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, encode_chunk
 
 _TOKEN = st.text("abcXYZ019!#$-_~", min_size=1, max_size=6).map(str.encode)
 _EXTENSION = st.tuples(_TOKEN, st.one_of(st.just(b""), _TOKEN.map(lambda t: b"=" + t), st.just(b'="a;\\"b"'))).map(

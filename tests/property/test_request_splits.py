@@ -7,10 +7,10 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.wire.front import Exchange
-from gateway.wire.request import Limits, Request, RequestError
-from gateway.wire.server import Server
-from gateway.wire.server_connection import ServerConnection, State
+from gateway.wire.message.request import Limits, Request, RequestError
+from gateway.wire.ports import Exchange
+from gateway.wire.server.connection import ServerConnection, State
+from gateway.wire.server.registry import Server
 
 Told = list[tuple[object, ...]]
 

@@ -6,7 +6,7 @@ from gateway.proxy.identity import Identification
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.metrics import RouteCells
 from gateway.telemetry.record import LogPart, Record, RouteAccount
-from gateway.wire.request import Limits, Request, check, parse_fields
+from gateway.wire.message.request import Limits, Request, check, parse_fields
 
 
 def request(target: bytes = b"/a/x", *lines: str, method: str = "GET") -> Request:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.wire.body_rate import BodyRate
+from gateway.wire.server.body_rate import BodyRate
 
 NEVER = float("inf")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.wire.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, encode_chunk
+from gateway.wire.message.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, encode_chunk
 from tests.support.lines_run import lines_run
 
 

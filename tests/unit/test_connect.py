@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 
 import pytest
 
-from gateway.wire.connect import SocketAddress, attempt_delay, connect
+from gateway.wire.client.connect import SocketAddress, attempt_delay, connect
 from tests.support.ports import free_port
 
 DELAY = 0.05

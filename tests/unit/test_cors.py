@@ -4,7 +4,7 @@ import pytest
 
 from gateway.config.model import CorsConfig
 from gateway.proxy.filters.cors import Cors
-from gateway.wire.request import Limits, Request, check, parse_fields
+from gateway.wire.message.request import Limits, Request, check, parse_fields
 
 APP = CorsConfig(origins=("https://app.example", "https://*.apps.example"), credentials=True, expose=("ETag",))
 

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from gateway.wire.fault import FAULTS, Fault, fault_of, why_not
+from gateway.wire.client.fault import FAULTS, Fault, fault_of, why_not
 
 
 @pytest.mark.parametrize(

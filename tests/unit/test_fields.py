@@ -1,6 +1,12 @@
 import pytest
 
-from gateway.wire.fields import FieldError, Fields, TooManyFieldsError, parse_request_fields, parse_response_fields
+from gateway.wire.message.fields import (
+    FieldError,
+    Fields,
+    TooManyFieldsError,
+    parse_request_fields,
+    parse_response_fields,
+)
 
 
 def fields(*lines: bytes) -> Fields:

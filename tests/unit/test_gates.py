@@ -14,7 +14,7 @@ from gateway.proxy.gates.passage import Passage
 from gateway.proxy.gates.places import PlaceGate
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
-from gateway.wire.response import Response, parse_fields
+from gateway.wire.message.response import Response, parse_fields
 from tests.support.tickets import request, ticket
 
 NO_LOOP = cast(asyncio.AbstractEventLoop, None)  # nothing here waits for time

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.wire.head_reader import HeadReader, KeptHeads
-from gateway.wire.request import Limits, RequestError
+from gateway.wire.message.head_reader import HeadReader, KeptHeads
+from gateway.wire.message.request import Limits, RequestError
 from tests.support.lines_run import lines_run
 
 

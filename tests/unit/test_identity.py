@@ -4,7 +4,7 @@ import pytest
 
 from gateway.names import client_key
 from gateway.proxy.identity import Identification
-from gateway.wire.fields import parse_request_fields
+from gateway.wire.message.fields import parse_request_fields
 
 WHO = Identification([ip_network("10.0.0.0/8"), ip_network("fd00::/8")], "edge")
 

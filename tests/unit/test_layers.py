@@ -139,8 +139,8 @@ def test_every_import_is_allowed() -> None:
         ("gateway.policy.limit", "from ..config import model"),
         ("gateway.store.memory", "from gateway.config.settings import Settings"),
         ("gateway.store.memory", "from gateway import config"),
-        ("gateway.wire.server", "from gateway.policy.outcome import Outcome"),
-        ("gateway.wire.server", "import aiohttp"),
+        ("gateway.wire.server.registry", "from gateway.policy.outcome import Outcome"),
+        ("gateway.wire.server.registry", "import aiohttp"),
         ("gateway.proxy.forward.attempt", "from gateway.store.port import Store"),
         ("gateway.proxy.forward.attempt", "import aiohttp"),
         ("gateway.control.health", "from gateway.fleet.link import Link"),
@@ -163,7 +163,7 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
             "import asyncio\nfrom redis.asyncio import Redis\nfrom gateway.config.model import RedisConfig",
         ),
         ("gateway.store.redis", "from gateway.config import model"),
-        ("gateway.build", "from gateway.wire.server import Server\nimport uvloop"),
+        ("gateway.build", "from gateway.wire.server.registry import Server\nimport uvloop"),
     ],
 )
 def test_an_allowed_import_is_not(module: str, source: str) -> None:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from gateway.wire.lifetime import Closed, KeepAlive, Lifetime, parse_keep_alive, watch, what_came
+from gateway.wire.client.lifetime import Closed, KeepAlive, Lifetime, parse_keep_alive, watch, what_came
 
 
 @pytest.mark.parametrize(

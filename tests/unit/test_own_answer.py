@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.proxy.own_answer import forwards_left, last_stop, with_forwards
-from gateway.wire.request import Limits, Request, check, parse_fields
+from gateway.wire.message.request import Limits, Request, check, parse_fields
 
 
 def ask(method: str, *lines: str) -> Request:

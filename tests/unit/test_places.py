@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import cast
 
-from gateway.wire.accept import Handshake
-from gateway.wire.places import Places
-from gateway.wire.server_connection import ServerConnection
+from gateway.wire.server.accept import Handshake
+from gateway.wire.server.connection import ServerConnection
+from gateway.wire.server.places import Places
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.wire.pool import ConnectFailure, EndpointPool
-from gateway.wire.resolver import Resolver
+from gateway.wire.client.pool import ConnectFailure, EndpointPool
+from gateway.wire.client.resolver import Resolver
 from tests.support.ports import free_port
 
 # Connecting to the broadcast address over TCP fails at once, and sends nothing.

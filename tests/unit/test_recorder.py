@@ -10,7 +10,7 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.record import RouteAccount
-from gateway.wire.server_connection import ServerConnection
+from gateway.wire.server.connection import ServerConnection
 from tests.support.tickets import ticket
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.wire.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
+from gateway.wire.message.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
 
 
 def request(line: bytes, block: bytes = b"Host: h\r\n\r\n") -> Request:

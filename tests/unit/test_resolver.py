@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.wire.resolver import DEAD_TIME, GONE_TTLS, PATIENCE, ResolveError, Resolver
+from gateway.wire.client.resolver import DEAD_TIME, GONE_TTLS, PATIENCE, ResolveError, Resolver
 
 
 class Clock:

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.wire.response import Framing, Response, ResponseError, parse_fields, parse_status_line
+from gateway.wire.message.response import Framing, Response, ResponseError, parse_fields, parse_status_line
 
 
 def response(status: int, *lines: bytes, minor: int = 1, to_head: bool = False) -> Response:

@@ -4,10 +4,10 @@ import asyncio
 import time
 from typing import Any, cast
 
-from gateway.wire.request import Limits
-from gateway.wire.server import Server
-from gateway.wire.server_connection import ServerConnection
-from gateway.wire.tls_buffers import GROWN_KEEPALIVE, MAX_GROWN, map_large_blocks
+from gateway.wire.message.request import Limits
+from gateway.wire.server.connection import ServerConnection
+from gateway.wire.server.registry import Server
+from gateway.wire.server.tls_buffers import GROWN_KEEPALIVE, MAX_GROWN, map_large_blocks
 
 
 class Transport:

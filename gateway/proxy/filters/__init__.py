@@ -16,7 +16,7 @@ from typing import ClassVar
 from mypy_extensions import mypyc_attr
 
 from gateway.proxy.ticket import Ticket
-from gateway.wire.response import Response
+from gateway.wire.message.response import Response
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

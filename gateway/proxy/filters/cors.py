@@ -14,8 +14,8 @@ from gateway.config.model import CorsConfig
 from gateway.proxy.filters import Filter
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.ticket import Ticket
-from gateway.wire.request import Request
-from gateway.wire.response import Response
+from gateway.wire.message.request import Request
+from gateway.wire.message.response import Response
 
 # Of our own fields, what a script has a use for. Retry-After is not among the few that it may read unasked.
 _OURS = (

@@ -11,7 +11,7 @@ from typing import ClassVar
 from gateway.policy.token_bucket import EXEMPT, Decision, RateLimitPolicy
 from gateway.proxy.filters import Filter
 from gateway.proxy.ticket import Ticket
-from gateway.wire.response import Response
+from gateway.wire.message.response import Response
 
 
 class RateLimitFields(Filter):

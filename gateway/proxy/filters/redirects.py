@@ -18,7 +18,7 @@ from typing import ClassVar
 from gateway import names
 from gateway.proxy.filters import Filter
 from gateway.proxy.ticket import Ticket
-from gateway.wire.response import Response
+from gateway.wire.message.response import Response
 
 _FIELD = re.compile(rb"^((?:content-)?location|refresh)(: *)([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _REFRESH_URL = re.compile(rb"(.*?;\s*url\s*=\s*[\"']?)(.*)", re.IGNORECASE | re.DOTALL)

@@ -21,11 +21,11 @@ from gateway.proxy.request_body import RequestBody
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.upstreams import Endpoint
-from gateway.wire.chunked import LAST_CHUNK, encode_chunk
-from gateway.wire.pool import ConnectFailure, Waiter
-from gateway.wire.response import Response
-from gateway.wire.response_sink import Loss
-from gateway.wire.upstream import UpstreamConnection
+from gateway.wire.client.connection import UpstreamConnection
+from gateway.wire.client.pool import ConnectFailure, Waiter
+from gateway.wire.client.response_sink import Loss
+from gateway.wire.message.chunked import LAST_CHUNK, encode_chunk
+from gateway.wire.message.response import Response
 
 _NEVER: Final = float("inf")
 # The kernels' buffers take this much of a request body at once. Beyond it, an upstream that reads slowly is noticed.
@@ -300,7 +300,7 @@ class Attempt:
         if not connection.write_blocked:
             owner.downstream.want_body(True)
 
-    # The answer (gateway.wire.upstream.ResponseSink).
+    # The answer (gateway.wire.client.connection.ResponseSink).
 
     def informational(self, response: Response) -> None:
         self._owner.downstream.informational(response)

@@ -1,8 +1,8 @@
 """What the forwarder tells the exchange whose request it carries."""
 
 from gateway.proxy.refusals import Refusal
-from gateway.wire.response import Response
-from gateway.wire.upstream import UpstreamConnection
+from gateway.wire.client.connection import UpstreamConnection
+from gateway.wire.message.response import Response
 
 
 class Downstream:

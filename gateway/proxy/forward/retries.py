@@ -21,7 +21,7 @@ from gateway.proxy.request_body import RequestBody
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.reasons import REASONS
-from gateway.wire.response import Response
+from gateway.wire.message.response import Response
 
 
 class Forward(Owner):

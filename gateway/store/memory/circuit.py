@@ -23,7 +23,7 @@ A suspicion is confirmed `CONFIRM` seconds after it began when every live replic
 `CONFIRM_AT_MOST` seconds in any case. A replica that does not report is not counted as agreeing, but it does not delay
 the others for longer than that. The replicas act within 250 ms: 70 ms for `CONFIRM`, one interval of the sync loop, and
 a reserve. A replica learns with its next report that it is asked, 60 ms later at most, and its try is bounded in time
-(see gateway/wire/dial.py).
+(see gateway/wire/client/dial.py).
 
 A probe of a half-open circuit that got no connection does not open the circuit again, because that may be the fault of
 the replica that sent it. This replica is cut off: it sees an open circuit for `reset_timeout` seconds, and the other

@@ -3,13 +3,13 @@
 import asyncio
 import time
 
-from gateway.wire.body_rate import BodyRate, RateLimits
 from gateway.wire.deadlines import Deadlines
-from gateway.wire.front import Front
-from gateway.wire.head_reader import KeptHeads
-from gateway.wire.places import Occupant, Places
-from gateway.wire.request import Limits
-from gateway.wire.server_connection import ServerConnection
+from gateway.wire.message.head_reader import KeptHeads
+from gateway.wire.message.request import Limits
+from gateway.wire.ports import Front
+from gateway.wire.server.body_rate import BodyRate, RateLimits
+from gateway.wire.server.connection import ServerConnection
+from gateway.wire.server.places import Occupant, Places
 
 
 class Server:
@@ -38,7 +38,7 @@ class Server:
         self.client_idle_timeout = client_idle_timeout
         self.kept_heads = KeptHeads()
         self.rates = rates or RateLimits()
-        # TLS connections whose buffers have grown: see gateway.wire.tls_buffers.
+        # TLS connections whose buffers have grown: see gateway.wire.server.tls_buffers.
         self.grown = 0
         # Seconds, not milliseconds: see gateway.wire.deadlines.
         self.deadlines = Deadlines(loop, min(1.0, header_timeout / 4, keepalive_timeout / 4))

@@ -8,7 +8,7 @@ what the peer itself did is the upstream's own fault.
 The meanings are those of connect(2), ip(7) and tcp(7) of Linux:
 
 - EADDRNOTAVAIL: every local port towards this address and port is taken. It also comes where the host has no address
-  of the family at all, which `gateway.wire.connect` tells apart and reports as EAFNOSUPPORT.
+  of the family at all, which `gateway.wire.client.connect` tells apart and reports as EAFNOSUPPORT.
 - EACCES, EPERM: a rule of this host forbids it (a `prohibit` route, a packet filter, cgroup BPF). EINVAL comes from a
   `blackhole` route.
 - EAFNOSUPPORT: this host does not have the family. It is a missing way, like ENETUNREACH: another address or endpoint

@@ -18,11 +18,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from gateway.wire.connect import SocketAddress, attempt_delay, connect
-from gateway.wire.fault import Fault, fault_of, why_not
-from gateway.wire.lifetime import Closed, Lifetime
-from gateway.wire.resolver import Resolver
-from gateway.wire.upstream import UpstreamConnection
+from gateway.wire.client.connect import SocketAddress, attempt_delay, connect
+from gateway.wire.client.connection import UpstreamConnection
+from gateway.wire.client.fault import Fault, fault_of, why_not
+from gateway.wire.client.lifetime import Closed, Lifetime
+from gateway.wire.client.resolver import Resolver
 
 log = logging.getLogger("gateway.pool")
 
@@ -40,7 +40,7 @@ class ConnectFailure(Enum):
     CERTIFICATE = "tls_certificate_error"
     UNREACHABLE = "destination_ip_unroutable"
     LOCAL = "connection_limit_reached"
-    """This host lacks something, or forbids the connection: nobody else is to blame (gateway.wire.fault)."""
+    """This host lacks something, or forbids the connection: nobody else is to blame (gateway.wire.client.fault)."""
 
     @property
     def reached(self) -> bool:

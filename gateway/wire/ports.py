@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.wire.request import Request, RequestError
+from gateway.wire.message.request import Request, RequestError
 
 if TYPE_CHECKING:
-    from gateway.wire.server_connection import ServerConnection
+    from gateway.wire.server.connection import ServerConnection
 
 
 class Exchange(Protocol):

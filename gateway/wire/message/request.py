@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from gateway import names
-from gateway.wire.fields import FieldError, Fields, TooManyFieldsError, parse_request_fields
+from gateway.wire.message.fields import FieldError, Fields, TooManyFieldsError, parse_request_fields
 
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 # Every byte but controls, space and '#'. Bytes above 0x7f are not in RFC 3986 yet harmless and in use: they pass.

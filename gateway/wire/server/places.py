@@ -21,8 +21,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from gateway.wire.accept import Handshake
-    from gateway.wire.server_connection import ServerConnection
+    from gateway.wire.server.accept import Handshake
+    from gateway.wire.server.connection import ServerConnection
 
 _SILENT = 1.0
 # A client that has just got its answer may already be sending its next request.

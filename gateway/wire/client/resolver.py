@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import chain, zip_longest
 from typing import Any, Final, NamedTuple, Protocol
 
-from gateway.wire.connect import SocketAddress
+from gateway.wire.client.connect import SocketAddress
 
 log = logging.getLogger("gateway.resolver")
 
@@ -146,7 +146,7 @@ class Resolver:
         raise ResolveError(socket.EAI_NONAME, f"{host}: {entry.error}") from entry.error
 
     def note(self, address: SocketAddress, connected: bool) -> None:
-        """What came of trying one of several addresses (`gateway.wire.connect.Note`)."""
+        """What came of trying one of several addresses (`gateway.wire.client.connect.Note`)."""
         dead = self._dead
         if connected:
             dead.pop(address, None)

@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import Protocol
 
-from gateway.wire.response import Response
+from gateway.wire.message.response import Response
 
 
 class Loss(Enum):

@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, cast
 
-from gateway.wire.connect import SocketAddress, connect
-from gateway.wire.fault import Fault, fault_of
+from gateway.wire.client.connect import SocketAddress, connect
+from gateway.wire.client.fault import Fault, fault_of
 
 DIAL_TIME = 0.1
 

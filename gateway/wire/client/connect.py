@@ -3,7 +3,7 @@
 RFC 8305 section 5: the addresses are tried in the order given, the next one is started when one has failed, or when
 `delay` seconds have passed without an answer; whatever connects first wins, and the others are closed. With TLS an
 attempt includes the handshake, so that an address whose TLS hangs does not win. The addresses come interleaved by
-family, and those that failed lately come last (gateway/wire/resolver.py).
+family, and those that failed lately come last (gateway/wire/client/resolver.py).
 
 If none connects, the error that is raised is the one that says most: that this host lacks something (then nothing is
 known about the upstream), else that of the address that got furthest. `localhost` is often ::1 as well, on a host
@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from gateway.wire.fault import LACKS, Fault, fault_of
+from gateway.wire.client.fault import LACKS, Fault, fault_of
 
 ATTEMPT_DELAY = 0.25
 """Seconds from the start of one attempt to that of the next (RFC 8305 section 8)."""

@@ -24,17 +24,17 @@ from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 from gateway import names
-from gateway.wire.body_rate import BodyRate
-from gateway.wire.chunked import ChunkedDecoder, ChunkedError
-from gateway.wire.front import Exchange
-from gateway.wire.head_reader import HeadReader
 from gateway.wire.kernel import acknowledged, peer_left, unread
+from gateway.wire.message.chunked import ChunkedDecoder, ChunkedError
+from gateway.wire.message.head_reader import HeadReader
+from gateway.wire.message.request import Request, RequestError
+from gateway.wire.ports import Exchange
 from gateway.wire.reading import Reading
-from gateway.wire.request import Request, RequestError
-from gateway.wire.tls_buffers import GROWN_KEEPALIVE, MAX_GROWN
+from gateway.wire.server.body_rate import BodyRate
+from gateway.wire.server.tls_buffers import GROWN_KEEPALIVE, MAX_GROWN
 
 if TYPE_CHECKING:
-    from gateway.wire.server import Server
+    from gateway.wire.server.registry import Server
 
 _NEVER = float("inf")
 # Held for later while an exchange is in flight; and what is read of a body that nobody wants, to save the connection.
@@ -321,7 +321,7 @@ class ServerConnection(asyncio.Protocol):
         self._reading.leave()
         return self._transport, held
 
-    # What the places ask (gateway.wire.places).
+    # What the places ask (gateway.wire.server.places).
 
     @property
     def quiet_since(self) -> float | None:
@@ -368,7 +368,7 @@ class ServerConnection(asyncio.Protocol):
             self._grow()
 
     def _grow(self) -> None:
-        """The buffers of the transport may have grown for good (gateway.wire.tls_buffers)."""
+        """The buffers of the transport may have grown for good (gateway.wire.server.tls_buffers)."""
         if not self._grown and self._server.scheme == "https":
             self._grown = True
             self._server.grown += 1

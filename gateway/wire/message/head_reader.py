@@ -12,8 +12,8 @@ all the same, for the price of parsing it each time.
 
 import re
 
-from gateway.wire.fields import Fields
-from gateway.wire.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
+from gateway.wire.message.fields import Fields
+from gateway.wire.message.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
 
 # Tolerated before a request line; RFC 9112 section 2.2 asks for at least one.
 _MAX_EMPTY_LINES = 4

@@ -16,13 +16,13 @@ import re
 import time
 from typing import Protocol, cast
 
-from gateway.wire.chunked import ChunkedDecoder, ChunkedError
-from gateway.wire.fields import Fields
+from gateway.wire.client.lifetime import Closed, KeepAlive, watch, what_came
+from gateway.wire.client.response_sink import Loss, Nobody, ResponseSink
 from gateway.wire.kernel import unsent
 from gateway.wire.leftovers import NO_FILE, leftovers, spare_file
-from gateway.wire.lifetime import Closed, KeepAlive, watch, what_came
-from gateway.wire.reading import Reading
-from gateway.wire.response import (
+from gateway.wire.message.chunked import ChunkedDecoder, ChunkedError
+from gateway.wire.message.fields import Fields
+from gateway.wire.message.response import (
     MAX_HEAD_BYTES,
     Framing,
     Response,
@@ -30,7 +30,7 @@ from gateway.wire.response import (
     parse_fields,
     parse_status_line,
 )
-from gateway.wire.response_sink import Loss, Nobody, ResponseSink
+from gateway.wire.reading import Reading
 
 # An answer that nobody wants any more is read to its end if that is cheaper than a new connection.
 _DISCARD_BYTES = 65_536
@@ -98,8 +98,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = False
         self.uses = 0
         self.idle_since = 0.0
-        # See gateway.wire.lifetime. The pool bounds the first two; `usable_until` is None unless the upstream has
-        # announced how long it waits.
+        # See gateway.wire.client.lifetime. The pool bounds the first two; `usable_until` is None unless the upstream
+        # has announced how long it waits.
         self.expires = self.max_uses = _NEVER
         self._idle_limit: float | None = None
         self.usable_until: float | None = None
@@ -120,7 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._informational = 0
         self._discard_left = 0
         self.received = False
-        # The last head and field block, and what they said: see gateway.wire.fields.
+        # The last head and field block, and what they said: see gateway.wire.message.fields.
         self._block = b""
         self._fields: Fields | None = None
         self._last_head = b""

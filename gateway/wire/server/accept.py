@@ -2,9 +2,9 @@
 
 Without TLS the event loop accepts, which costs least. With TLS the event loop would tell of a connection only when its
 handshake is over, so that silent connections could take every open file uncounted. There this module accepts: each
-handshake has a place from the start (`gateway.wire.places`), ends with the time limit of a handshake, and becomes a
-connection by handing its transport to the protocol that the factory makes. The certificate is looked up for each
-handshake, so that a renewed one is served at once.
+handshake has a place from the start (`gateway.wire.server.places`), ends with the time limit of a handshake, and
+becomes a connection by handing its transport to the protocol that the factory makes. The certificate is looked up for
+each handshake, so that a renewed one is served at once.
 
 `close` first takes what the kernel has accepted and nobody has read (the accept queue): the clients of these
 connections have been told that they are connected, may have sent a request, and would see a reset.
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.wire.kernel import refuse_new_connections
-from gateway.wire.listener import BACKLOG
+from gateway.wire.server.listener import BACKLOG
 
 log = logging.getLogger("gateway")
 

@@ -1,0 +1,1 @@
+"""The side of the upstreams: names, connections, and the pools that keep them."""
