@@ -166,3 +166,18 @@ def test_under_tls_each_read_counts() -> None:
     bench = Bench()
     assert bench.reading(tls=True)[0].large == 0
     assert bench.reading()[0].large == 16_384
+
+
+def test_what_is_only_passed_on_rests_after_every_fourth_read() -> None:
+    bench = Bench()
+    reading, transport = bench.reading()
+    for _ in range(2):
+        rested = []
+        for _ in range(4):
+            reading.passed()
+            rested.append(not transport.is_read())
+        assert rested == [False, False, False, True]
+        bench.loop.turn()
+    under_tls, transport = bench.reading(tls=True)
+    under_tls.passed()
+    assert not transport.is_read()

@@ -428,7 +428,7 @@ class UpstreamConnection(asyncio.Protocol):
             remaining = self._remaining - len(data)
             if remaining > 0:
                 if len(data) >= self._reading.large:
-                    self._reading.rest()
+                    self._reading.passed()
             else:
                 done = True
                 if remaining < 0:

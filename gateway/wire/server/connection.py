@@ -488,7 +488,9 @@ class ServerConnection(asyncio.Protocol):
             rest = b""
             left = self._remaining - len(data)
             if left > 0:
-                self._give_way(len(data))
+                if len(data) >= self._reading.large:
+                    self._reading.passed()
+                    self._grow()
             elif len(data) > _RECORD:
                 self._grow()
             if left < 0:
