@@ -20,8 +20,7 @@ from typing import Literal, Protocol
 
 from gateway.fleet.alone import Alone
 from gateway.fleet.link import Link
-from gateway.policy.account import Account
-from gateway.policy.lease import LeaseTable
+from gateway.policy.lease import Account, LeaseTable
 from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
 from gateway.store.alarm import Alarm
 from gateway.store.port import Ask, Store, StoreUnavailable

@@ -11,10 +11,9 @@ Left out on purpose: costs other than one token, and sharing between replicas (s
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
-from typing import NamedTuple
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +30,40 @@ class RateLimitPolicy:
     max_ttl: float = 3600.0
 
 
-class Decision(NamedTuple):
-    """What the bucket says to one request.
+class Decision:
+    """What a bucket says to one request. Decisions with equal values are equal; nobody changes one.
 
-    `remaining` tokens after it, `retry_after` seconds until it holds one token (0 when allowed), `reset_after`
-    seconds until it is full.
+    `remaining` tokens are left after the request. The bucket holds one token in `retry_after` seconds (0 when the
+    request is allowed), and is full in `reset_after` seconds.
     """
 
-    allowed: bool
-    remaining: float
-    retry_after: float
-    reset_after: float
+    __slots__ = ("allowed", "remaining", "reset_after", "retry_after")
+
+    def __init__(self, allowed: bool, remaining: float, retry_after: float, reset_after: float) -> None:
+        self.allowed = allowed
+        self.remaining = remaining
+        self.retry_after = retry_after
+        self.reset_after = reset_after
+
+    def __repr__(self) -> str:
+        return f"Decision({self.allowed!r}, {self.remaining!r}, {self.retry_after!r}, {self.reset_after!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Decision):
+            return NotImplemented
+        return (
+            self.allowed == other.allowed
+            and self.remaining == other.remaining
+            and self.retry_after == other.retry_after
+            and self.reset_after == other.reset_after
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.allowed, self.remaining, self.retry_after, self.reset_after))
 
 
-EXEMPT = Decision(True, 0.0, 0.0, 0.0)
-"""What is decided, always this object, about a client that no limit is for. It has no figures."""
-
-# Decision's own constructor costs twice as much, and every request makes one.
-_new: Callable[[type[Decision], tuple[bool, float, float, float]], Decision] = tuple.__new__
+EXEMPT: Final = Decision(True, 0.0, 0.0, 0.0)
+"""The decision, always this object, about a client that no limit is for. It has no figures."""
 
 
 def time_to_gain(policy: RateLimitPolicy, tokens: float) -> float:
@@ -118,8 +133,8 @@ class BucketTable:
             bucket.tokens = tokens = tokens - 1.0
             bucket.at = now
             bucket.spent += 1
-            return _new(Decision, (True, tokens, 0.0, self._wait(capacity - tokens)))
-        return _new(Decision, (False, tokens, self._wait(1.0 - tokens), self._wait(capacity - tokens)))
+            return Decision(True, tokens, 0.0, self._wait(capacity - tokens))
+        return Decision(False, tokens, self._wait(1.0 - tokens), self._wait(capacity - tokens))
 
     def peek(self, client: str, now: float) -> Decision:
         """What `take` would decide, without taking anything."""

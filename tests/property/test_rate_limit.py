@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.policy.account import Account
-from gateway.policy.lease import LeaseTable
+from gateway.policy.lease import Account, LeaseTable
 from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
 from gateway.store.memory.buckets import MemoryBuckets
 from gateway.store.port import Ask, Grant

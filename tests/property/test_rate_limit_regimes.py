@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.fleet.alone import Alone
 from gateway.fleet.link import Link
-from gateway.policy.account import Account
-from gateway.policy.lease import LeaseTable
+from gateway.policy.lease import Account, LeaseTable
 from gateway.policy.token_bucket import Decision, RateLimitPolicy, time_to_gain
 from gateway.store.memory.buckets import MemoryBuckets
 from gateway.store.port import Ask, Grant, StoreUnavailable

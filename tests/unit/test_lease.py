@@ -4,8 +4,7 @@ from math import inf
 
 import pytest
 
-from gateway.policy.account import Account
-from gateway.policy.lease import EXHAUSTED_MEMORY, LEASE_TIME, RETURN_DELAY, LeaseTable
+from gateway.policy.lease import EXHAUSTED_MEMORY, LEASE_TIME, RETURN_DELAY, Account, LeaseTable
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
 from gateway.store.port import Grant
 

@@ -2,26 +2,26 @@
 
 import pytest
 
-from gateway.policy.token_bucket import BucketTable, RateLimitPolicy, time_to_gain
+from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy, time_to_gain
 
 POLICY = RateLimitPolicy("default", 3, 0.5, max_ttl=60.0)
 
-# (now, allowed, remaining, retry_after, reset_after)
+# (now, the decision)
 STEPS = [
-    (0.0, True, 2.0, 0.0, 2.0),
-    (0.0, True, 1.0, 0.0, 4.0),
-    (0.0, True, 0.0, 0.0, 6.0),
-    (0.0, False, 0.0, 2.0, 6.0),
-    (1.0, False, 0.5, 1.0, 5.0),
-    (2.0, True, 0.0, 0.0, 6.0),
-    (6.5, True, 1.25, 0.0, 3.5),
-    (50.0, True, 2.0, 0.0, 2.0),
+    (0.0, Decision(True, 2.0, 0.0, 2.0)),
+    (0.0, Decision(True, 1.0, 0.0, 4.0)),
+    (0.0, Decision(True, 0.0, 0.0, 6.0)),
+    (0.0, Decision(False, 0.0, 2.0, 6.0)),
+    (1.0, Decision(False, 0.5, 1.0, 5.0)),
+    (2.0, Decision(True, 0.0, 0.0, 6.0)),
+    (6.5, Decision(True, 1.25, 0.0, 3.5)),
+    (50.0, Decision(True, 2.0, 0.0, 2.0)),
 ]
 
 
 def test_tokens_come_and_go() -> None:
     table = BucketTable(POLICY)
-    assert [(now, *table.take("a", now)) for now, *_ in STEPS] == STEPS
+    assert [(now, table.take("a", now)) for now, _ in STEPS] == STEPS
 
 
 def test_clients_do_not_share() -> None:

@@ -40,7 +40,9 @@ class RateLimitFields(Filter):
         """Complete header lines; none for a client that no limit is for. HOT."""
         if decision is EXEMPT:
             return b""
-        _, left, retry_after, reset_after = decision
+        left = decision.remaining
+        retry_after = decision.retry_after
+        reset_after = decision.reset_after
         # To the next whole token; the bucket may be forgotten, and so be full, before.
         more_after = retry_after or (1.0 - left % 1.0) / self._rate
         if more_after > reset_after:
