@@ -17,7 +17,7 @@ from gateway.config.model import ErrorsConfig, GatewayConfig, LogConfig
 from gateway.control import api, root_page
 from gateway.control.access import Access
 from gateway.control.app import ControlPlane
-from gateway.control.facts import Facts as ControlFacts
+from gateway.control.facts import ControlFacts
 from gateway.control.history import CircuitHistory
 from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
 from gateway.control.scrape import Scrape
@@ -44,7 +44,7 @@ from gateway.proxy.upstreams import Upstream
 from gateway.store.redis import RedisStore
 from gateway.store.redis.figures import RedisFigures
 from gateway.telemetry.access_log import AccessLog
-from gateway.telemetry.alerts import AlertCheck, Alerts, AlertSettings, Facts
+from gateway.telemetry.alerts import AlertCheck, AlertFacts, Alerts, AlertSettings
 from gateway.telemetry.error_lines import ErrorLines
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.figures import Figures, Records
@@ -314,7 +314,7 @@ def _alerting(
             lambda: ((("sent",), sent.sent), (("failed",), sent.failed), (("retried",), sent.retried)),
         )
 
-    async def facts() -> Facts:
+    async def facts() -> AlertFacts:
         return alert_facts(view, await figures.rates(errors.window), metrics)
 
     return Alerting(alerts, AlertCheck(alerts, facts), webhook)

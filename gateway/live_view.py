@@ -15,7 +15,7 @@ from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology
-from gateway.telemetry.alerts import CircuitFact, Facts
+from gateway.telemetry.alerts import AlertFacts, CircuitFact
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.rates import Rate
 from gateway.wire.server.certificate import Certificate
@@ -161,10 +161,10 @@ class FleetEndpointCommands:
         return await self._out.bring_back(upstream, endpoint) or self._alone
 
 
-def alert_facts(view: LiveView, rates: Mapping[str, Rate], metrics: Metrics) -> Facts:
+def alert_facts(view: LiveView, rates: Mapping[str, Rate], metrics: Metrics) -> AlertFacts:
     """What the alert rules judge."""
     redis = view.redis
-    return Facts(
+    return AlertFacts(
         rates=tuple(rates.values()),
         circuits=circuit_facts(view.circuits),
         redis_up=None if redis is None else redis.up or time.time() - redis.since < _REDIS_PATIENCE,

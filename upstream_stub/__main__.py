@@ -41,6 +41,7 @@ async def serve(host: str, port: int) -> None:
 
 
 def main() -> int:
+    """Serve until a signal comes. Returns the exit status: 1 where a setting is wrong or the port cannot be had."""
     try:
         host, port = settings()
     except ValueError as error:

@@ -70,6 +70,7 @@ class Stub:
 
     @property
     def port(self) -> int:
+        """The port that the stub listens on; where 0 was asked for, the one that the kernel has chosen."""
         return self._listener.port
 
     async def start(self) -> None:

@@ -23,10 +23,12 @@ FAIL_BODY = json.dumps({"error": "this endpoint always fails"}).encode()
 
 
 async def ok(_: web.Request) -> web.Response:
+    """200 with a short JSON body."""
     return web.Response(body=OK_BODY, content_type="application/json")
 
 
 async def fail(_: web.Request) -> web.Response:
+    """500 with a short JSON body."""
     return web.Response(body=FAIL_BODY, status=500, content_type="application/json")
 
 
@@ -130,6 +132,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 async def not_found(request: web.Request) -> web.Response:
+    """404 with the path as it was received, byte for byte."""
     return web.json_response({"error": "no such endpoint", "path": request.raw_path}, status=404)
 
 
@@ -163,4 +166,5 @@ class Sockets:
         return socket
 
     async def say_goodbye(self, _: web.Application) -> None:
+        """Close every open WebSocket with status 1001 (going away). aiohttp calls this when the application stops."""
         await asyncio.gather(*(socket.close(code=WSCloseCode.GOING_AWAY) for socket in self._open))

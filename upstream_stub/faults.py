@@ -183,6 +183,7 @@ class Outages:
         return web.json_response({"unhealthy_for": seconds})
 
     async def health(self, _: web.Request) -> web.StreamResponse:
+        """200 `healthy`, or 503 `unhealthy` while an outage of the health check lasts."""
         if asyncio.get_running_loop().time() < self._unhealthy_until:
             return web.json_response({"status": "unhealthy"}, status=503)
         return web.json_response({"status": "healthy"})

@@ -15,6 +15,9 @@ BACKLOG = 4096
 
 
 class Listener:
+    """The stub's listening socket, which can be closed for a while so that connections are refused. `port` 0 means one
+    that the kernel chooses; `port` is the real one once it listens."""
+
     def __init__(self, runner: web.AppRunner, stats: Stats, host: str, port: int) -> None:
         self._runner = runner
         self._stats = stats
@@ -32,6 +35,7 @@ class Listener:
         self.port = self._listening.sockets[0].getsockname()[1]
 
     def close(self) -> None:
+        """Stop to listen, and do not begin again. Open connections stay. Idempotent."""
         if self._reopening is not None:
             self._reopening.cancel()
             self._reopening = None

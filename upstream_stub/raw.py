@@ -23,10 +23,12 @@ class RawAnswer(web.StreamResponse):
         self._keep_alive = keep_alive
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write nothing: the handler has written the bytes of the answer itself."""
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        return None
+        """Write nothing: the handler has ended the answer itself."""
+        return
 
 
 def connection(request: web.Request) -> asyncio.Transport:

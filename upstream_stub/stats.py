@@ -16,6 +16,8 @@ Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Tally:
+    """Counts requests, those in flight now, and the most that were in flight at once."""
+
     __slots__ = ("in_flight", "max_in_flight", "requests")
 
     def __init__(self) -> None:
@@ -24,19 +26,24 @@ class Tally:
         self.max_in_flight = 0
 
     def enter(self) -> None:
+        """Count one request that begins."""
         self.requests += 1
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
 
     def leave(self) -> None:
+        """Count one request that has ended."""
         self.in_flight -= 1
 
     def reset(self) -> None:
+        """Forget the past. Requests that are in flight stay counted as such."""
         self.requests = 0
         self.max_in_flight = self.in_flight
 
 
 class Stats:
+    """What the stub counts: requests in all and for each path, and open connections."""
+
     def __init__(self) -> None:
         self._all = Tally()
         self._by_path: dict[str, Tally] = {}
@@ -66,6 +73,7 @@ class Stats:
             tally.reset()
 
     def as_dict(self) -> dict[str, object]:
+        """The figures in the shape that `/stats` answers with."""
         return {
             "total": self._all.requests,
             "in_flight": self._all.in_flight,

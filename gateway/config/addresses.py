@@ -126,6 +126,8 @@ def webhook_url(text: str) -> str:
 
 
 def network(text: str) -> Network:
+    """An IP address or a network in CIDR notation. Raises `ValueError` with what is allowed and, where the bits behind
+    the prefix are not zero, with the network that was probably meant."""
     allowed = "IP addresses or networks in CIDR notation, such as 10.0.0.0/8, 192.0.2.7, ::1, fd00::/8"
     try:
         return names.network(text)
@@ -148,6 +150,7 @@ class Target:
 
     @property
     def authority(self) -> str:
+        """The first address as a `Host` field has it: without the port where it is the scheme's usual one."""
         return written(*self.addresses[0], self.scheme)
 
 
@@ -189,6 +192,8 @@ class RedisUrl:
 
 
 def redis_url(text: str) -> RedisUrl:
+    """The parts of a `redis://` or `rediss://` URL; a part that is not written is None. Raises `ValueError` with what
+    is allowed."""
     parts = _split(text, REDIS_URL_ALLOWED)
     db = parts.path.removeprefix("/")
     if parts.scheme not in {"redis", "rediss"} or "?" in text or "#" in text:

@@ -72,6 +72,8 @@ class Assembly:
     """Defaults that gave way to another setting: what they are called, their new value, and what that setting is."""
 
     def config(self) -> GatewayConfig:
+        """The configuration in effect. What is wrong is added to the problems and replaced by something valid, so that
+        one run finds all problems; the result is to be used only if there are none."""
         file = self._file()
         place = self._place()
         settings = checks.settled(self.settings, checks.SETTINGS_PAIRS, place)

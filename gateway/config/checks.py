@@ -66,20 +66,26 @@ class Place:
         return self.tree is not None and self.tree.holds((*self.location, *path))
 
     def variable(self, path: Steps) -> str:
+        """The name of the environment variable of a setting."""
         return NAMES[(*self.settings, *path)]
 
     def name(self, path: Steps) -> str:
+        """What the user calls the setting: its path in the file where it is set there, else its variable."""
         return dotted((*self.location, *path)) if self._in_file(path) else self.variable(path)
 
     def given(self, path: Steps) -> bool:
+        """Whether the setting was set at all, in the file or by a variable."""
         return self._in_file(path) or self.variable(path) in self.variables.given
 
     def source(self, path: Steps) -> str:
+        """Where the setting was set, as a message begins: `file:line path` or `environment NAME`."""
         if self.tree is not None and self._in_file(path):
             return self.tree.source((*self.location, *path))
         return self.variables.source(self.variable(path))
 
     def report(self, path: Steps, value: object, allowed: str, suggestion: str | None = None) -> None:
+        """Add a problem: this value of the setting is refused, and `allowed` says in words what is not. Nothing is
+        added for a variable whose value was refused before."""
         in_file = self._in_file(path)
         if not in_file and self.variable(path) in self.broken:
             return
@@ -89,13 +95,16 @@ class Place:
         self.problems.append(Problem(self.source(path), text, allowed, suggestion))
 
     def gave_way(self, path: Steps, value: object, other: Steps) -> None:
+        """Note that the default of a setting became `value` because of the setting `other`."""
         name = self.variable(path) if self.tree is None else dotted((*self.location, *path))
         self.given_way[name] = (value, self.name(other))
 
     def refused(self, path: Steps) -> bool:
+        """Whether the setting comes from a variable whose value was refused already."""
         return not self._in_file(path) and self.variable(path) in self.broken
 
     def unit(self, path: Steps) -> str:
+        """The unit of a setting with a space before it, or nothing, to be put behind a number."""
         unit = _UNITS[(*self.settings, *path)]
         return f" {unit}" if unit else ""
 
@@ -118,6 +127,7 @@ def settled(model: Model, pairs: Iterable[tuple[Steps, Steps]], place: Place) ->
 
 
 def queue(section: Any, path: Steps, place: Place) -> None:
+    """Report a queue in which nothing may wait, because its time limit is 0."""
     if section.max_queue > 0 and section.queue_timeout == 0:
         waiting = place.name((*path, "max_queue"))
         culprit = (*path, "queue_timeout")

@@ -32,6 +32,8 @@ class Line:
 
 @dataclass(slots=True)
 class EnvFile:
+    """What was read from a `.env` file. `absent` says that there is no such file, which is no problem."""
+
     lines: list[Line]
     problems: list[Problem]
     notices: list[Notice]

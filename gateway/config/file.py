@@ -89,6 +89,8 @@ def _limit_name(value: object) -> object:
 
 
 class FileEndpoint(Section):
+    """One endpoint of an upstream in the YAML file. Without a `scheme` it has that of its upstream."""
+
     host: Host
     port: Port
     weight: Annotated[int, Interval(ge=1, le=1000)] = 1
@@ -96,6 +98,8 @@ class FileEndpoint(Section):
 
 
 class FileUpstream(Upstream):
+    """One upstream in the YAML file. A setting that is left out has the value of its variable."""
+
     endpoints: Annotated[
         list[Annotated[FileEndpoint, BeforeValidator(_endpoint), Allowed(addresses.ENDPOINT_ALLOWED)]],
         Len(1, 1000),
@@ -107,6 +111,8 @@ class FileUpstream(Upstream):
 
 
 class FileRoute(RouteDefaults):
+    """One route in the YAML file. A setting that is left out has the value of its variable."""
+
     name: Name
     prefix: Annotated[str, AfterValidator(_prefix), Allowed(_PATH_ALLOWED)]
     upstream: Annotated[str, Allowed("the name of an upstream")]

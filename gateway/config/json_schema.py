@@ -65,6 +65,7 @@ def document() -> dict[str, Any]:
 
 
 def text() -> str:
+    """The JSON Schema as it stands in gateway.schema.json."""
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 

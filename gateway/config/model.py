@@ -137,6 +137,8 @@ class RouteConfig:
 
 @dataclass(frozen=True, slots=True)
 class ListenerTls:
+    """The paths of the listener's certificate chain and of its private key, both in PEM."""
+
     cert_file: str
     key_file: str
 
@@ -222,6 +224,9 @@ class RedisConfig:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
+    """Where logs go and how they are written. `dir` None means standard output only; files are kept for
+    `retention_days` and begun anew beyond `max_file_bytes`."""
+
     level: str = "INFO"
     format: Literal["json", "text"] = "json"
     access_log: bool = True

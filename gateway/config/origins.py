@@ -23,6 +23,7 @@ class Origin(NamedTuple):
 
     @property
     def is_default(self) -> bool:
+        """Whether nobody set it, and no other setting changed its default."""
         return self.source == DEFAULT
 
 

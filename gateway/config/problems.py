@@ -104,4 +104,5 @@ def shown(value: object, *, secret: bool = False) -> str:
 
 
 def number(value: float) -> str:
+    """A number as a user would write it: without `.0` where it is whole."""
     return str(int(value)) if float(value).is_integer() else str(value)

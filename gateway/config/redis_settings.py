@@ -85,14 +85,14 @@ def _unread_reason(field: str, way: str | None, place: Place) -> str:
     return f"not together with {place.name((way,))}, which has its own ports"
 
 
-def _agreed(own: _Value, said: _Value | None, part: str, redis: Redis, place: Place) -> _Value:
+def _agreed(own: _Value, in_url: _Value | None, part: str, redis: Redis, place: Place) -> _Value:
     """What the URL says of a part, else what the part's own variable says; they must not differ."""
-    if said is None:
+    if in_url is None:
         return own
-    if part in redis.model_fields_set and own != said:
-        told = shown(said, secret=part == "password")
+    if part in redis.model_fields_set and own != in_url:
+        told = shown(in_url, secret=part == "password")
         place.report((part,), own, f"not other than what REDIS_URL says, which is {told}")
-    return said
+    return in_url
 
 
 def _addresses(redis: Redis, host: str | None, port: int) -> tuple[tuple[str, int], ...]:

@@ -75,14 +75,17 @@ def env_example() -> str:
 
 
 def upstream_table() -> str:
+    """The table of the keys of an upstream, in Markdown, for docs/configuration.md."""
     return _file_table(FileUpstream)
 
 
 def route_table() -> str:
+    """The table of the keys of a route, in Markdown, for docs/configuration.md."""
     return _file_table(FileRoute)
 
 
 def rate_limit_table() -> str:
+    """The table of the keys of a rate limit policy, in Markdown, for docs/configuration.md."""
     return _file_table(RateLimit)
 
 

@@ -31,6 +31,7 @@ def as_json(loaded: Loaded) -> str:
 
 
 def as_text(loaded: Loaded) -> str:
+    """What `gateway routes` prints: the configuration in effect, a table for each subject. It contains no secrets."""
     config = loaded.config
     upstreams = config.upstreams.values()
     sections = (

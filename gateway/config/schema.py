@@ -25,6 +25,8 @@ from gateway.config.problems import MISSING, UNKNOWN, Problem, nearest, number, 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
+    """The unit of a number, for messages and tables."""
+
     name: str
 
 
@@ -51,6 +53,8 @@ Bytes = Annotated[int, BeforeValidator(units.read_by(units.size)), Unit("bytes")
 
 
 class Section(BaseModel):
+    """Settings that belong together. Keys that it does not know, and numbers that are not finite, are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
@@ -65,14 +69,17 @@ class Variable:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
+        """The smallest and the largest value that are allowed, None where there is no such range."""
         return _bounds(_flat(self.field.annotation, self.field.metadata)[1])
 
     @property
     def is_list(self) -> bool:
+        """Whether the value is a list, which a variable writes with commas."""
         return get_origin(_flat(self.field.annotation, ())[0]) is list
 
     @property
     def allowed(self) -> str:
+        """What is allowed, in words, as messages and tables say it."""
         text = allowed(self.field.annotation, self.field.metadata)
         return text.replace("a list", "a comma list", 1) if self.is_list else text
 

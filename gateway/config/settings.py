@@ -380,4 +380,6 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave only the values that are handed in: `gateway.config.variables` reads the environment and `.env`,
+        because it also has to know where each value came from."""
         return (init_settings,)

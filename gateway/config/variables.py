@@ -34,15 +34,18 @@ class Alias:
 
     @property
     def bounds(self) -> tuple[float, float]:
+        """The range of the setting that the alias stands for, in the alias's own unit."""
         lowest, highest = VARIABLES[self.target].bounds or (0, 0)
         return (lowest - self.offset) * self.divisor, (highest - self.offset) * self.divisor
 
     @property
     def allowed(self) -> str:
+        """What is allowed, in words."""
         lowest, highest = self.bounds
         return f"an integer from {number(lowest)} to {number(highest)}"
 
     def convert(self, value: int) -> str:
+        """A value of the alias as the setting that it stands for has it."""
         return number(value / self.divisor + self.offset)
 
     def back(self, target: str) -> str | None:
@@ -118,15 +121,19 @@ class Variables:
     env_file_absent: bool = False
 
     def source(self, name: str) -> str:
+        """Where a variable was set, as a message begins: `file:line NAME` or `environment NAME`."""
         given = self.given.get(name)
         return given.source if given else f"environment {name}"
 
     def referred_to(self, names: Iterable[str]) -> None:
+        """Take back that these names are unknown: something refers to them with `${NAME}`."""
         for name in names:
             self.strangers.pop(name, None)
 
 
 def read(environ: Mapping[str, str], path: Path | None) -> Variables:
+    """The variables of the environment and of the `.env` file at `path`, None for no file. A name in the environment
+    takes precedence over the same name in the file. What is wrong is in the result's problems."""
     result = Variables(texts={name: text for name, text in environ.items() if text.strip()})
     in_environment = _resolve(_from_environment(environ, result), result.problems)
     in_file = _resolve(_from_file(path, environ, result), result.problems) if path else {}
@@ -138,6 +145,7 @@ def read(environ: Mapping[str, str], path: Path | None) -> Variables:
 
 
 def is_secret(name: str) -> bool:
+    """Whether the value of the variable must not be shown."""
     return name in VARIABLES and VARIABLES[name].env.secret
 
 

@@ -48,6 +48,7 @@ def unset(_name: str) -> str | None:
 
 
 def no_secret(_name: str) -> bool:
+    """No variable is a secret: for reading a file whose references are not to be hidden."""
     return False
 
 
@@ -78,6 +79,7 @@ class Tree:
         return f"{place} {dotted(location)}" if location else place
 
     def holds(self, location: Location) -> bool:
+        """Whether the file has something at this location."""
         return location in self.lines
 
 

@@ -67,6 +67,8 @@ class Access:
 
     @property
     def needs_token(self) -> bool:
+        """Whether a token is configured. Without one nobody may command in production, and elsewhere only a client of
+        this host."""
         return self._token is not None
 
     def admit(

@@ -32,4 +32,5 @@ class Allowance:
         return self._balance > 0.0
 
     def spend(self, seconds: float) -> None:
+        """Take `seconds` from the balance, which may become negative."""
         self._balance -= seconds

@@ -101,6 +101,7 @@ class ControlPlane:
 
     @property
     def router(self) -> web.UrlDispatcher:
+        """The routes of the whole control plane, for tests and for its description."""
         return self._all.router
 
     async def start(self) -> None:

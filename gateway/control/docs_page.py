@@ -10,6 +10,8 @@ PATH = "/api/docs"
 
 
 def routes() -> list[web.RouteDef]:
+    """The page that shows the API to people, with a Content-Security-Policy that allows only its own script and
+    style."""
     page = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
     policy = "; ".join(
         (

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 
 class Explainer(Protocol):
+    """Whoever can say what would become of a request: `gateway.proxy.explain.Explain`."""
+
     async def explain(self, method: str, host: str, path: str, client: str) -> Mapping[str, Any]:
         """What would become of a request; the members of `models.Explanation` but for `request`."""
         ...

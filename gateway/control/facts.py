@@ -13,7 +13,7 @@ from gateway.telemetry.alerts import Alerts, AlertSettings
 from gateway.telemetry.figures import Figures
 
 
-class Standing(NamedTuple):
+class ServiceStates(NamedTuple):
     """The circuits by upstream, the upstreams that have no endpoint left, and from when on errors are too many."""
 
     circuits: dict[str, CircuitView]
@@ -22,7 +22,7 @@ class Standing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ControlFacts:
     """`breakers` has the settings of each upstream's circuit: attributes in the names of `models.CircuitSettings`."""
 
     view: GatewayView
@@ -36,12 +36,12 @@ class Facts:
     scrape: Scrape
     clock: Callable[[], float] = time.time
 
-    def standing(self) -> Standing:
+    def states(self) -> ServiceStates:
         """All circuits and endpoints, looked at once."""
         usable: dict[str, bool] = {}
         for each in self.view.endpoints:
             usable[each.upstream] = usable.get(each.upstream, False) or each.available
-        return Standing(
+        return ServiceStates(
             {circuit.upstream: circuit for circuit in self.view.circuits},
             frozenset(upstream for upstream, any_left in usable.items() if not any_left),
             self.alerts.settings,

@@ -38,6 +38,8 @@ class Health:
         self._last = b""
 
     def health(self) -> bytes:
+        """The JSON body of `/health`. It is computed anew while the allowance of time permits, and else is the last
+        one."""
         if not self._last or self._allowance.open:
             began = time.perf_counter()
             self._last = _line(HealthReport.model_validate(report(self._view, self._clock())).model_dump(mode="json"))
@@ -45,6 +47,7 @@ class Health:
         return self._last
 
     def livez(self) -> bytes:
+        """The JSON body of `/livez`, which is always the same."""
         return _ALIVE
 
     def readyz(self) -> bytes | None:
@@ -52,6 +55,9 @@ class Health:
         return None if self._view.draining or self._view.starting else _READY
 
     def routes(self) -> list[web.RouteDef]:
+        """`/health`, `/livez` and `/readyz` for aiohttp. `/readyz` is 503 while the gateway starts or stops; the others
+        always are 200."""
+
         async def health(_: web.Request) -> web.Response:
             return _json(self.health())
 
@@ -107,10 +113,12 @@ def circuit_reason(circuit: CircuitView) -> str:
 
 
 def exhausted_reason(upstream: str) -> str:
+    """Why an upstream is unhealthy that has no endpoint left, in one sentence."""
     return f"No endpoint of {upstream} is available: each is ejected, fails its check, or is taken out by an operator."
 
 
 def json_response(body: object) -> web.Response:
+    """A JSON answer with status 200."""
     return _json(_line(body))
 
 

@@ -27,10 +27,14 @@ class HealthReport(BaseModel):
 
 
 class Alive(BaseModel):
+    """The answer of `/livez`."""
+
     status: Literal["alive"]
 
 
 class Ready(BaseModel):
+    """The answer of `/readyz`."""
+
     status: Literal["ready"]
 
 

@@ -25,6 +25,8 @@ class CircuitHistory:
         self._clock = clock
 
     def record(self, upstream: str, from_state: str, to_state: str, cause: str) -> None:
+        """Add a transition of this moment; the oldest one is dropped beyond `KEPT`. States are in the words of
+        `view.CircuitView`."""
         self._transitions[upstream].append(Transition(self._clock(), from_state, to_state, cause))
 
     def of(self, upstream: str) -> list[Transition]:
@@ -32,5 +34,6 @@ class CircuitHistory:
         return list(reversed(self._transitions[upstream]))
 
     def last(self, upstream: str) -> Transition | None:
+        """The latest transition, None where there was none."""
         transitions = self._transitions[upstream]
         return transitions[-1] if transitions else None

@@ -13,7 +13,7 @@ contradict each other. What an operator has forced open is as closed to clients 
 from typing import NamedTuple
 
 from gateway.control import health
-from gateway.control.facts import Facts, Standing
+from gateway.control.facts import ControlFacts, ServiceStates
 from gateway.control.models import HealthWord
 from gateway.control.view import plain_state
 from gateway.telemetry.rates import Rate
@@ -23,24 +23,26 @@ _ORDER: tuple[HealthWord, ...] = ("Healthy", "Degraded", "Unhealthy")
 
 
 class Judgement(NamedTuple):
+    """A status, and why it is not better: a sentence for each cause."""
+
     status: HealthWord
     reasons: list[str]
 
 
-def judged(standing: Standing, rate: Rate) -> Judgement:
+def judged(states: ServiceStates, rate: Rate) -> Judgement:
     """One service, by its figures and its circuit."""
     status: HealthWord = "Healthy"
     reasons: list[str] = []
-    circuit = standing.circuits.get(rate.service)
+    circuit = states.circuits.get(rate.service)
     state = "closed" if circuit is None else plain_state(circuit.state)
     if circuit is not None and state != "closed":
         status = "Unhealthy" if state == "open" else "Degraded"
         reasons.append(health.circuit_reason(circuit))
-    if rate.service in standing.exhausted:
+    if rate.service in states.exhausted:
         status = "Unhealthy"
         reasons.append(health.exhausted_reason(rate.service))
     minutes = rate.window / 60
-    thresholds = standing.thresholds
+    thresholds = states.thresholds
     critical = rate.error_rate >= thresholds.critical_error_rate
     if rate.requests >= thresholds.minimum_requests and (critical or rate.error_rate > thresholds.high_error_rate):
         status = _worse(status, "Unhealthy" if critical else "Degraded")
@@ -55,7 +57,7 @@ def judged(standing: Standing, rate: Rate) -> Judgement:
     return Judgement(status, reasons)
 
 
-def overall(facts: Facts, standing: Standing, services: dict[str, Judgement]) -> Judgement:
+def overall(facts: ControlFacts, states: ServiceStates, services: dict[str, Judgement]) -> Judgement:
     """The whole, by what `/health` knows and by what was judged of each service."""
     report = health.report(facts.view, facts.clock())
     status = _WORDS[str(report["status"])]
@@ -64,7 +66,7 @@ def overall(facts: Facts, standing: Standing, services: dict[str, Judgement]) ->
         if judgement.status != "Healthy":
             status = _worse(status, "Degraded")
         reasons += [reason for reason in judgement.reasons if reason not in reasons]
-    if standing.circuits and all(services[name].status == "Unhealthy" for name in standing.circuits):
+    if states.circuits and all(services[name].status == "Unhealthy" for name in states.circuits):
         status = "Unhealthy"
     return Judgement(status, reasons)
 

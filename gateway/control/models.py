@@ -147,6 +147,8 @@ class CircuitCounts(Answer):
 
 
 class CircuitTransition(Answer):
+    """One change of a circuit's state, as this replica saw it."""
+
     time: Instant
     from_state: CircuitWord
     to_state: CircuitWord
@@ -204,6 +206,8 @@ class Force(Input):
 
 
 class Release(Input):
+    """An order to end a forced state."""
+
     reason: Annotated[str | None, REASON] = None
 
 
@@ -258,6 +262,8 @@ class Reset(Answer):
 
 
 class ServiceHealth(Answer):
+    """The state of one service, and why it is not better."""
+
     service: str
     status: HealthWord
     circuit_state: CircuitWord | None
@@ -280,6 +286,8 @@ class ResilienceHealth(Answer):
 
 
 class AlertEntry(Answer):
+    """One alert."""
+
     id: str
     name: str
     severity: Literal["warning", "critical"]
@@ -300,10 +308,14 @@ class Alerts(Answer):
 
 
 class Cleanup(Answer):
+    """What a clean-up of alerts has done."""
+
     removed: Annotated[Count, Field(description="Resolved alerts that were forgotten; active ones stay")]
 
 
 class ExplainedRequest(Answer):
+    """The request that was asked about, as the gateway reads it."""
+
     method: str
     host: str
     path: str
@@ -345,6 +357,8 @@ class Forwarded(Answer):
 
 
 class ExplainedEndpoint(Answer):
+    """One endpoint that the request could be sent to."""
+
     endpoint: str
     healthy: bool
     ejected: bool

@@ -35,6 +35,8 @@ from the gateway's own machine that come through no proxy may change anything, a
 def document(
     operations: Iterable[Operation[Any, Any]], *, services: Sequence[str], version: str, needs_token: bool
 ) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the control plane. `services` are the values that a path parameter may have; with
+    `needs_token` the commands are said to need one."""
     operations = list(operations)
     answers: list[type[BaseModel]] = [HealthReport, Alive, Ready, Breakers, *(each.answer for each in operations)]
     inputs: list[type[BaseModel]] = [Problem, *(each.body for each in operations if each.has_body)]
@@ -70,6 +72,7 @@ def document(
 
 
 def routes(document: dict[str, Any]) -> list[web.RouteDef]:
+    """The document as a route for aiohttp. It is encoded once."""
     body = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
     async def openapi(_: web.Request) -> web.Response:

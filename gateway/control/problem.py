@@ -101,6 +101,7 @@ def plain(status: int, headers: Mapping[str, str] | None = None) -> RefusalError
 
 
 def reason_of(status: int) -> str:
+    """The reason of an error that has no better one, by its status."""
     return _REASONS.get(status, "bad_request" if status < 500 else "internal_error")
 
 

@@ -40,6 +40,7 @@ class Waiting:
         self.go: Callable[[], None] | None = go
 
     def cancel(self) -> None:
+        """Leave the queue: the one who waits is gone."""
         self.go = None
 
 
@@ -72,6 +73,7 @@ class Queue:
         return waiting
 
     def spend(self, seconds: float) -> None:
+        """Charge `seconds` of the loop's time to the control plane, and to the present turn of the loop."""
         self._allowance.spend(seconds)
         if not self._spent_in_turn:
             asyncio.get_running_loop().call_soon(self._next_turn)
@@ -113,9 +115,13 @@ class Meter(Protocol):
     """`Queue`, as what it meters sees it."""
 
     @property
-    def turn_is_over(self) -> bool: ...
+    def turn_is_over(self) -> bool:
+        """Whether the work should wait for a later turn of the loop."""
+        ...
 
-    def spend(self, seconds: float) -> None: ...
+    def spend(self, seconds: float) -> None:
+        """Charge `seconds` of the loop's time."""
+        ...
 
 
 class metered(Generic[T]):  # noqa: N801 - used as a function is: `await metered(...)`

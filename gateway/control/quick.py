@@ -42,7 +42,9 @@ class Quick(Protocol):
     """What the protocol below needs of the control plane."""
 
     @property
-    def lifetime(self) -> float: ...
+    def lifetime(self) -> float:
+        """After this many seconds a connection is aborted."""
+        ...
 
     @property
     def answers(self) -> Mapping[bytes, Body]:
@@ -55,17 +57,26 @@ class Quick(Protocol):
         ...
 
     @property
-    def queue(self) -> Queue: ...
+    def queue(self) -> Queue:
+        """Where requests wait that are not answered here at once."""
+        ...
 
     def is_operator(self, authorization: str) -> bool:
         """Whether this is the token."""
         ...
 
-    def slow(self, on_lost: Callable[[], None] | None) -> asyncio.Protocol: ...
+    def slow(self, on_lost: Callable[[], None] | None) -> asyncio.Protocol:
+        """A new protocol of aiohttp's, which takes the connection over. `on_lost` is called when the connection is
+        gone."""
+        ...
 
-    def opened(self, connection: asyncio.BaseProtocol, transport: asyncio.Transport) -> None: ...
+    def opened(self, connection: asyncio.BaseProtocol, transport: asyncio.Transport) -> None:
+        """A connection has begun; it has to be closed when the control plane stops."""
+        ...
 
-    def closed(self, connection: asyncio.BaseProtocol) -> None: ...
+    def closed(self, connection: asyncio.BaseProtocol) -> None:
+        """A connection has ended, or aiohttp has taken it over."""
+        ...
 
 
 class QuickConnection(asyncio.Protocol):
@@ -83,12 +94,14 @@ class QuickConnection(asyncio.Protocol):
         self._waiting: Waiting | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the transport. Begins the time that the connection may last."""
         # uvloop's transports are none of asyncio's classes.
         self._transport = made = cast("asyncio.Transport", transport)
         self._deadline = asyncio.get_running_loop().call_later(self._plane.lifetime, made.abort)
         self._plane.opened(self, made)
 
     def data_received(self, data: bytes) -> None:
+        """Answer a poll or a scrape here; let anything else wait for its turn at aiohttp."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -127,6 +140,7 @@ class QuickConnection(asyncio.Protocol):
         return busy and transport is not None and transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """Called by the transport. Ends what runs or waits for this connection."""
         self._left()
         if self._task is not None:
             self._task.cancel()

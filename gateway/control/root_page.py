@@ -35,6 +35,7 @@ _PAGE = """\
 
 
 def routes(service: str, prefixes: Iterable[str]) -> list[web.RouteDef]:
+    """`/` for aiohttp: what is there, as a page for browsers, else as JSON. `prefixes` are those of the routes."""
     prefixes = list(dict.fromkeys(prefixes))
     links = {name: path for name, (path, _) in _LINKS.items()}
     known = {"service": service, "links": links, "routes": prefixes}

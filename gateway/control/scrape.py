@@ -44,10 +44,13 @@ class Scrape:
         return await asyncio.shield(making)
 
     async def respond(self, accept: str) -> web.Response:
+        """The metrics as an answer, in the format that `Accept` prefers."""
         body, content_type = await self.text(accept)
         return web.Response(body=body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     def routes(self) -> list[web.RouteDef]:
+        """`/metrics` for aiohttp."""
+
         async def scrape(request: web.Request) -> web.Response:
             # Several Accept lines are one list (RFC 9110 section 5.3).
             return await self.respond(", ".join(request.headers.getall("Accept", [])))

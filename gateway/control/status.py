@@ -14,6 +14,8 @@ from gateway.telemetry.render import rfc3339
 
 
 def routes(view: GatewayView) -> list[web.RouteDef]:
+    """`/status/breakers` for aiohttp: the state of every circuit, by upstream."""
+
     async def breakers(_: web.Request) -> web.Response:
         return json_response({circuit.upstream: breaker(circuit) for circuit in view.circuits})
 
@@ -21,6 +23,7 @@ def routes(view: GatewayView) -> list[web.RouteDef]:
 
 
 def breaker(circuit: CircuitView) -> dict[str, object]:
+    """One circuit in the shape of `/status/breakers`. `retry_after` is in seconds, `since` an RFC 3339 time or None."""
     state = plain_state(circuit.state)
     return {
         "state": state,

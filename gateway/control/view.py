@@ -59,6 +59,7 @@ class EndpointView(NamedTuple):
 
     @property
     def available(self) -> bool:
+        """Whether new requests may be sent to it."""
         return self.healthy and not self.ejected and not self.out
 
 
@@ -68,33 +69,74 @@ class GatewayView(Protocol):
     `certificate` None means a listener without TLS."""
 
     @property
-    def service(self) -> str: ...
+    def service(self) -> str:
+        """The name of this gateway (`SERVICE_NAME`)."""
+        ...
+
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """The version of the program."""
+        ...
+
     @property
-    def started_at(self) -> float: ...
+    def started_at(self) -> float:
+        """When the process began."""
+        ...
+
     @property
-    def starting(self) -> bool: ...
+    def starting(self) -> bool:
+        """Whether the gateway is not listening yet."""
+        ...
+
     @property
-    def draining(self) -> bool: ...
+    def draining(self) -> bool:
+        """Whether the gateway is stopping."""
+        ...
+
     @property
-    def in_flight(self) -> int: ...
+    def in_flight(self) -> int:
+        """How many requests are in flight."""
+        ...
+
     @property
-    def max_in_flight(self) -> int: ...
+    def max_in_flight(self) -> int:
+        """How many requests may be in flight at once (`MAX_INFLIGHT`)."""
+        ...
+
     @property
-    def connections(self) -> int: ...
+    def connections(self) -> int:
+        """How many connections clients have, idle ones included."""
+        ...
+
     @property
-    def upstream_connections(self) -> int: ...
+    def upstream_connections(self) -> int:
+        """How many connections to upstreams there are, idle ones included."""
+        ...
+
     @property
-    def redis(self) -> RedisView | None: ...
+    def redis(self) -> RedisView | None:
+        """The link to Redis, None where none is configured."""
+        ...
+
     @property
-    def certificate(self) -> CertificateView | None: ...
+    def certificate(self) -> CertificateView | None:
+        """The listener's certificate, None where it has no TLS."""
+        ...
+
     @property
-    def circuits(self) -> Iterable[CircuitView]: ...
+    def circuits(self) -> Iterable[CircuitView]:
+        """The circuit of each upstream."""
+        ...
+
     @property
-    def endpoints(self) -> Iterable[EndpointView]: ...
+    def endpoints(self) -> Iterable[EndpointView]:
+        """Every endpoint of every upstream."""
+        ...
+
     @property
-    def tunnels(self) -> Iterable[tuple[str, int]]: ...
+    def tunnels(self) -> Iterable[tuple[str, int]]:
+        """Each WebSocket route, with the number of its open tunnels."""
+        ...
 
 
 class CircuitCommands(Protocol):
@@ -120,7 +162,9 @@ class EndpointCommands(Protocol):
         """No new requests for `duration` seconds."""
         ...
 
-    async def bring_back(self, upstream: str, endpoint: str) -> bool: ...
+    async def bring_back(self, upstream: str, endpoint: str) -> bool:
+        """Let new requests go there again, if an operator had taken it out."""
+        ...
 
 
 PASSING = frozenset({"closed", "forced_closed"})

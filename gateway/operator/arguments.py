@@ -70,6 +70,8 @@ def add_commands(commands: Any) -> None:
 
 
 def default_url(environ: Mapping[str, str]) -> str:
+    """The base URL of the control plane that runs beside this command: `GATEWAY_URL`, or 127.0.0.1 with the port and
+    the scheme that the same environment gives to the gateway."""
     given = environ.get("GATEWAY_URL", "").strip()
     if given:
         return given

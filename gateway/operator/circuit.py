@@ -11,6 +11,7 @@ _ACTIONS = {"open": "force-open", "close": "force-closed", "release": "release"}
 
 
 def run(client: Client, arguments: argparse.Namespace) -> int:
+    """`gateway circuit`: force a circuit open or closed, or release it. Returns the exit status."""
     body: dict[str, Any] = {"reason": arguments.reason} if arguments.reason else {}
     if arguments.action != "release":
         body["duration"] = arguments.duration
@@ -27,6 +28,7 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def reset(client: Client, arguments: argparse.Namespace) -> int:
+    """`gateway reset`: forget the figures of an upstream and close its circuit. Returns the exit status."""
     done = client.post(f"/api/resilience/metrics/{quote(arguments.upstream, safe='')}/reset")
     if arguments.json:
         write_json(done)

@@ -10,6 +10,8 @@ from gateway.operator.output import table, write_json, write_lines
 
 
 def run(client: Client, arguments: argparse.Namespace) -> int:
+    """`gateway endpoint drain`, `disable` or `enable`: take an endpoint out of service or bring it back. Returns the
+    exit status."""
     body: dict[str, Any] = {"reason": arguments.reason} if arguments.reason else {}
     if arguments.action != "enable":
         body["duration"] = arguments.duration
@@ -26,6 +28,7 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def listed(client: Client, arguments: argparse.Namespace) -> int:
+    """`gateway endpoint list`: every endpoint with its state. Returns the exit status."""
     answer = client.get("/api/resilience/endpoints")
     if arguments.json:
         write_json(answer)

@@ -7,6 +7,7 @@ from gateway.operator.output import table, write_json, write_lines
 
 
 def run(client: Client, arguments: argparse.Namespace) -> int:
+    """`gateway errors`: the latest errors, a row for each. Returns the exit status."""
     answer = client.get("/api/resilience/errors/recent", count=arguments.count, service=arguments.service)
     if arguments.json:
         write_json(answer)

@@ -7,6 +7,7 @@ from gateway.operator.output import table, write_json, write_lines
 
 
 def run(client: Client, arguments: argparse.Namespace) -> int:
+    """`gateway explain`: what would become of a request. Returns 1 where it would be refused, else 0."""
     asked = {"method": arguments.method, "client": arguments.client, "host": arguments.host}
     answer = client.get("/api/resilience/explain", path=arguments.path, **asked)
     refused = answer["outcome"] == "refused"

@@ -11,10 +11,12 @@ from typing import Any
 
 
 def write_json(answer: Any) -> None:
+    """Print the gateway's answer as it is, indented."""
     sys.stdout.write(json.dumps(answer, indent=2) + "\n")
 
 
 def write_lines(lines: Iterable[str]) -> None:
+    """Print text for people, without control characters."""
     sys.stdout.writelines(f"{_clean(line).rstrip()}\n" for line in lines)
 
 
@@ -29,6 +31,7 @@ def table(rows: Iterable[Mapping[str, object]]) -> list[str]:
 
 
 def percent(share: float) -> str:
+    """A share between 0 and 1 as a percentage with one decimal."""
     return f"{share:.1%}"
 
 

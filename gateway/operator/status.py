@@ -7,6 +7,7 @@ from gateway.operator.output import percent, table, write_json, write_lines
 
 
 def run(client: Client, arguments: argparse.Namespace) -> int:
+    """`gateway status`: the state of the gateway and of each upstream. Returns 0 where all of it is healthy, else 1."""
     health = client.get("/api/resilience/health")
     process = client.get("/health")
     endpoints = client.get("/api/resilience/endpoints")

@@ -155,7 +155,7 @@ class Recorder:
     def _attempt_failed(
         self, ticket: Ticket, upstream: str, category: str, reason: str, status: int | None, detail: str
     ) -> None:
-        self._metrics.downstream_error(upstream, category)
+        self._metrics.upstream_error(upstream, category)
         self._errors.attempt_failed(
             upstream,
             category,

@@ -111,7 +111,7 @@ class CircuitFact(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class AlertFacts:
     """What the rules look at. `rates` are over `AlertSettings.window`. `redis_up` None: none is configured. `exhausted`
     (by upstream) and `shed` are counts since the start of the process, which never go down."""
 
@@ -155,7 +155,7 @@ class Alerts:
         self._active: dict[str, Alert] = {}
         self._clear_since: dict[str, float] = {}
         self._resolved: deque[Alert] = deque(maxlen=MOST_RESOLVED)
-        self._before: Facts | None = None
+        self._before: AlertFacts | None = None
 
     def __repr__(self) -> str:
         return f"<Alerts {len(self._active)} active, {len(self._resolved)} resolved>"
@@ -180,7 +180,7 @@ class Alerts:
         self._resolved.clear()
         return count
 
-    def check(self, facts: Facts) -> None:
+    def check(self, facts: AlertFacts) -> None:
         """Judge, raise and resolve. Instants come from the clock: it may be set, and then only durations are wrong."""
         now = self._clock()
         before, self._before = self._before, facts
@@ -250,7 +250,7 @@ def _extra(event: str, alert: Alert) -> dict[str, object]:
     }
 
 
-def findings(facts: Facts, before: Facts | None, settings: AlertSettings, service: str) -> Iterator[Finding]:
+def findings(facts: AlertFacts, before: AlertFacts | None, settings: AlertSettings, service: str) -> Iterator[Finding]:
     """What the rules say. `before` is the last check's facts; without it nothing is said about counts."""
     for rate in facts.rates:
         yield from _error_rates(rate, settings)
@@ -351,16 +351,18 @@ def _circuits(circuits: Sequence[CircuitFact]) -> Iterator[Finding]:
 class AlertCheck:
     """The background check: gathers facts every `interval` seconds. `start` and `stop` belong to one event loop."""
 
-    def __init__(self, alerts: Alerts, gather: Callable[[], Awaitable[Facts]]) -> None:
+    def __init__(self, alerts: Alerts, gather: Callable[[], Awaitable[AlertFacts]]) -> None:
         self._alerts = alerts
         self._gather = gather
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Begin to check, every `interval` seconds, on the running loop. Idempotent."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="alerts")
 
     async def stop(self) -> None:
+        """End the checks, also one that is running. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

@@ -31,6 +31,8 @@ class LogLines(logging.Handler):
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write one record as one line. Never raises: a record that cannot be formatted becomes a line that says where
+        it came from."""
         try:
             line = self._render(record, _message(record))
         except Exception as error:  # noqa: BLE001 - an argument's own __str__ may raise anything

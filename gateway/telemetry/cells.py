@@ -39,6 +39,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
+        """How many values were observed."""
         return sum(self.buckets)
 
 

@@ -20,6 +20,7 @@ class CellCollector(Collector):
         self._families = families
 
     def collect(self) -> Iterable[Metric]:
+        """The families as prometheus_client reads them, with their values of this moment."""
         for family in self._families():
             yield _simple(family) if isinstance(family, Family) else _histogram(family)
 

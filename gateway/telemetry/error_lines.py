@@ -30,9 +30,11 @@ class ErrorLines:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
+        """Begin to write, once a second, on the running loop."""
         self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._tick)
 
     def stop(self) -> None:
+        """Write what has not been written yet, and end."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

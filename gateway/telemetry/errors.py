@@ -91,6 +91,7 @@ class ErrorLog:
 
     @property
     def capacity(self) -> int:
+        """How many records are kept."""
         return self._records.maxlen or 0
 
     def attempt_failed(

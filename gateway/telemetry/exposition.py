@@ -34,12 +34,14 @@ class Exposition:
         self._families: dict[str, _Simple | _Histograms] = {}
 
     def add(self, family: Family | HistogramFamily) -> None:
+        """Add a family. Raises `ValueError` where there is one of this name already."""
         if family.name in self._families:
             raise ValueError(f"metric {family.name!r} exists already")
         self._families[family.name] = _Simple(family) if isinstance(family, Family) else _Histograms(family)
 
     @property
     def families(self) -> tuple[Family | HistogramFamily, ...]:
+        """All families, in the order in which they were added."""
         return tuple(rendered.family for rendered in self._families.values())
 
     def render(self, *, openmetrics: bool) -> bytes:

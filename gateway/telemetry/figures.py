@@ -142,6 +142,7 @@ class Records:
 
     @property
     def recorded(self) -> int:
+        """How many records have been made since the start, those no longer kept included."""
         return self._errors.recorded
 
     def unpublished(self, after: int, most: int) -> list[bytes]:

@@ -68,6 +68,8 @@ class DayFile(LineWriter):
         super().__init__(_CLOSED)
 
     def close(self, timeout: float = 2.0) -> bool:
+        """Write what is waiting, for at most `timeout` seconds, and close the file. Returns whether everything was
+        written."""
         closed = super().close(timeout)
         if closed:
             self._shut()
@@ -208,6 +210,7 @@ class BothAccessLogs(AccessLog):
         self._files = AccessLog(write_json, "json")
 
     def write(self, entry: dict[str, object], now: float) -> None:
+        """Write one entry to standard output and to the file. `now` is in seconds since the epoch."""
         super().write(entry, now)
         self._files.write(entry, now)
 

@@ -80,7 +80,6 @@ class Metrics:
         "_attempts",
         "_bulkhead_rejections",
         "_client_closed",
-        "_downstream_errors",
         "_exempt",
         "_exposition",
         "_rate_limits",
@@ -91,6 +90,7 @@ class Metrics:
         "_service",
         "_shed",
         "_transitions",
+        "_upstream_errors",
         "refusals",
         "registry",
     )
@@ -117,7 +117,7 @@ class Metrics:
         self._exempt = {policy: [0, 0] for policy in policies}
         self._retries = _counts(*((upstream,) for upstream in upstreams))
         self._retry_budget_exhausted = _counts(*((upstream,) for upstream in upstreams))
-        self._downstream_errors = _counts(*((upstream, category) for upstream in upstreams for category in CATEGORIES))
+        self._upstream_errors = _counts(*((upstream, category) for upstream in upstreams for category in CATEGORIES))
         self._transitions = _counts(
             *((upstream, to) for upstream in upstreams for to in ("closed", "open", "half_open"))
         )
@@ -153,6 +153,7 @@ class Metrics:
         self._shed[(reason,)] += 1
 
     def bulkhead_rejected(self, upstream: str) -> None:
+        """Count a request that found no place, or no connection, at the upstream."""
         self._bulkhead_rejections[(upstream,)] += 1
 
     def retried(self, upstream: str) -> None:
@@ -160,11 +161,12 @@ class Metrics:
         self._retries[(upstream,)] += 1
 
     def retry_budget_exhausted(self, upstream: str) -> None:
+        """Count an attempt that was not repeated because the upstream's retry budget was used up."""
         self._retry_budget_exhausted[(upstream,)] += 1
 
-    def downstream_error(self, upstream: str, category: str) -> None:
+    def upstream_error(self, upstream: str, category: str) -> None:
         """One failed attempt, by one of `categories.CATEGORIES`."""
-        self._downstream_errors[upstream, category] += 1
+        self._upstream_errors[upstream, category] += 1
 
     def circuit_transition(self, upstream: str, to: str) -> None:
         """One change of a circuit's state: closed, open, half_open, forced_open or forced_closed."""
@@ -298,7 +300,7 @@ class Metrics:
                 "downstream_errors_total",
                 "Failed attempts at an upstream.",
                 ("to_service", "category"),
-                self._downstream_errors,
+                self._upstream_errors,
             ),
             (
                 "circuit_breaker_transitions_total",

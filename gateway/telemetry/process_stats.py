@@ -19,6 +19,8 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 def families() -> tuple[Family, ...]:
+    """The `process_…` families of the Prometheus client libraries, read from /proc. Values that this system does not
+    have are left out."""
     start = _start_time()
 
     def virtual_memory() -> Iterator[tuple[Labels, float]]:

@@ -85,6 +85,7 @@ class Rate(NamedTuple):
 
     @property
     def errors_per_minute(self) -> float:
+        """The mean over the window."""
         return self.errors * 60.0 / self.window
 
     @property

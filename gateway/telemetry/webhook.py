@@ -88,6 +88,7 @@ class Webhook:
         return f"<Webhook {len(self._waiting)} waiting, {self.sent} sent, {self.failed} failed>"
 
     def start(self) -> None:
+        """Begin to send what is delivered, on the running loop. Idempotent."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="alert-webhook")
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from gateway.telemetry.alerts import Alert, AlertCheck, Alerts, AlertSettings, CircuitFact, Facts, findings
+from gateway.telemetry.alerts import Alert, AlertCheck, AlertFacts, Alerts, AlertSettings, CircuitFact, findings
 from gateway.telemetry.categories import CATEGORIES
 from gateway.telemetry.rates import Rate, ServiceCells, rate
 
@@ -27,13 +27,13 @@ class Book:
     def _changed(self, event: str, alert: Alert) -> None:
         self.told.append((event, alert.key))
 
-    def check(self, facts: Facts, after: float = 15.0) -> list[str]:
+    def check(self, facts: AlertFacts, after: float = 15.0) -> list[str]:
         self.now += after
         self.alerts.check(facts)
         return [alert.key for alert in self.alerts.active()]
 
 
-def found(facts: Facts, before: Facts | None = None) -> dict[str, bool]:
+def found(facts: AlertFacts, before: AlertFacts | None = None) -> dict[str, bool]:
     return {f"{each.kind}/{each.service}": each.fires for each in findings(facts, before, SETTINGS, "gateway")}
 
 
@@ -56,7 +56,7 @@ def found(facts: Facts, before: Facts | None = None) -> dict[str, bool]:
     ],
 )
 def test_error_rates(figures_: Rate, expected: dict[str, bool]) -> None:
-    assert found(Facts(rates=[figures_])) == expected
+    assert found(AlertFacts(rates=[figures_])) == expected
 
 
 def test_refusals_are_not_what_an_alert_blames() -> None:
@@ -69,7 +69,7 @@ def test_refusals_are_not_what_an_alert_blames() -> None:
     for _ in range(39):
         cells.refusal(1000.0, "RateLimit")
     orders = rate("orders", 60.0, cells.counts(60.0, 1000.0), None, "fleet")
-    (finding,) = findings(Facts(rates=[orders]), None, SETTINGS, "gateway")
+    (finding,) = findings(AlertFacts(rates=[orders]), None, SETTINGS, "gateway")
     assert "Most of them Dependency (7). It answers with errors" in finding.message
     assert "RateLimit" not in finding.message
 
@@ -85,56 +85,56 @@ def test_refusals_are_not_what_an_alert_blames() -> None:
     ],
 )
 def test_circuits(state: str, severity: str | None) -> None:
-    facts = Facts(circuits=[CircuitFact("orders", state, "5 consecutive failures", 12.0)])
+    facts = AlertFacts(circuits=[CircuitFact("orders", state, "5 consecutive failures", 12.0)])
     found = list(findings(facts, None, SETTINGS, "gateway"))
     assert [each.severity for each in found] == ([severity] if severity else [])
     assert all("5 consecutive failures" in each.message for each in found)
 
 
-def said(facts: Facts, before: Facts | None = None) -> str:
+def said(facts: AlertFacts, before: AlertFacts | None = None) -> str:
     (finding,) = findings(facts, before, SETTINGS, "gateway")
     return finding.message
 
 
 def test_an_open_circuit_says_when_it_is_tried_next() -> None:
-    assert "the next in 12 s." in said(Facts(circuits=[CircuitFact("orders", "open", "", 12.0)]))
-    assert "the next in 1 s." in said(Facts(circuits=[CircuitFact("orders", "open", "", 0.2)]))
-    assert "the next now." in said(Facts(circuits=[CircuitFact("orders", "open", "", 0.0)]))
+    assert "the next in 12 s." in said(AlertFacts(circuits=[CircuitFact("orders", "open", "", 12.0)]))
+    assert "the next in 1 s." in said(AlertFacts(circuits=[CircuitFact("orders", "open", "", 0.2)]))
+    assert "the next now." in said(AlertFacts(circuits=[CircuitFact("orders", "open", "", 0.0)]))
 
 
 @pytest.mark.parametrize("retry_after", [0.0, 1.0])
 def test_a_half_open_circuit_is_being_tried(retry_after: float) -> None:
-    message = said(Facts(circuits=[CircuitFact("orders", "half_open", "probing", retry_after)]))
+    message = said(AlertFacts(circuits=[CircuitFact("orders", "half_open", "probing", retry_after)]))
     assert message.startswith("The circuit of orders is half-open (probing): all its requests but probes are refused")
     assert " s." not in message
 
 
 def test_one_is_not_many() -> None:
-    before = Facts()
-    assert "the last check 1 retry of a request to orders" in said(Facts(exhausted={"orders": 1}), before)
-    assert "the last check 2 retries of requests to orders" in said(Facts(exhausted={"orders": 2}), before)
-    assert "turned away 1 request or connection since" in said(Facts(shed=1), before)
-    assert "turned away 2 requests or connections since" in said(Facts(shed=2), before)
+    before = AlertFacts()
+    assert "the last check 1 retry of a request to orders" in said(AlertFacts(exhausted={"orders": 1}), before)
+    assert "the last check 2 retries of requests to orders" in said(AlertFacts(exhausted={"orders": 2}), before)
+    assert "turned away 1 request or connection since" in said(AlertFacts(shed=1), before)
+    assert "turned away 2 requests or connections since" in said(AlertFacts(shed=2), before)
 
 
 def test_redis() -> None:
-    assert found(Facts(redis_up=None)) == {}
-    assert found(Facts(redis_up=True)) == {}
-    assert found(Facts(redis_up=False)) == {"redis_lost/gateway": True}
+    assert found(AlertFacts(redis_up=None)) == {}
+    assert found(AlertFacts(redis_up=True)) == {}
+    assert found(AlertFacts(redis_up=False)) == {"redis_lost/gateway": True}
 
 
 def test_counts_speak_only_when_they_have_grown_since_the_last_check() -> None:
-    facts = Facts(exhausted={"orders": 5, "payments": 0}, shed=7)
+    facts = AlertFacts(exhausted={"orders": 5, "payments": 0}, shed=7)
     assert found(facts) == {}
     assert found(facts, facts) == {}
-    assert found(facts, Facts(exhausted={"orders": 4}, shed=6)) == {
+    assert found(facts, AlertFacts(exhausted={"orders": 4}, shed=6)) == {
         "retry_budget_exhausted/orders": True,
         "shedding/gateway": True,
     }
 
 
 def test_messages_say_what_a_person_can_do() -> None:
-    (high,) = findings(Facts(rates=[figures(100, 10, 30)]), None, SETTINGS, "gateway")
+    (high,) = findings(AlertFacts(rates=[figures(100, 10, 30)]), None, SETTINGS, "gateway")
     assert high.message == (
         "orders had 30 errors (30.0 a minute) in the last 60 s, and 10 of 100 requests failed (10.0 %)."
         " Most of them Timeout (30). It is slow, or UPSTREAM_TIMEOUT is too short for what it does."
@@ -144,15 +144,15 @@ def test_messages_say_what_a_person_can_do() -> None:
 def test_an_alert_is_raised_counted_and_resolved(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gateway.alerts")
     book = Book()
-    bad = Facts(rates=[figures(100, 10, 30)])
+    bad = AlertFacts(rates=[figures(100, 10, 30)])
     assert book.check(bad) == ["high_error_rate/orders"]
     raised_at = book.now
     assert book.check(bad) == ["high_error_rate/orders"]
     (alert,) = book.alerts.active()
     assert (alert.first_at, alert.last_at, alert.count, alert.state) == (raised_at, book.now, 2, "active")
-    assert book.check(Facts()) == ["high_error_rate/orders"]
-    assert book.check(Facts()) == ["high_error_rate/orders"]
-    assert book.check(Facts()) == []
+    assert book.check(AlertFacts()) == ["high_error_rate/orders"]
+    assert book.check(AlertFacts()) == ["high_error_rate/orders"]
+    assert book.check(AlertFacts()) == []
     assert book.told == [("raised", alert.key), ("resolved", alert.key)]
     assert (alert.state, alert.resolved_at, alert.last_at) == ("resolved", book.now, raised_at + 15.0)
     assert book.alerts.all() == [alert]
@@ -165,9 +165,9 @@ def test_an_alert_is_raised_counted_and_resolved(caplog: pytest.LogCaptureFixtur
 def test_what_swings_about_the_threshold_is_one_alert() -> None:
     book = Book()
     for _ in range(20):
-        book.check(Facts(rates=[figures(1000, 0, 11)]))
-        book.check(Facts(rates=[figures(1000, 0, 9)]))
-        book.check(Facts(rates=[figures(1000, 0, 1)]))
+        book.check(AlertFacts(rates=[figures(1000, 0, 11)]))
+        book.check(AlertFacts(rates=[figures(1000, 0, 9)]))
+        book.check(AlertFacts(rates=[figures(1000, 0, 1)]))
     assert book.told == [("raised", "high_error_rate/orders")]
     (alert,) = book.alerts.active()
     assert alert.count == 20
@@ -175,11 +175,11 @@ def test_what_swings_about_the_threshold_is_one_alert() -> None:
 
 def test_an_alert_that_comes_back_is_another_one() -> None:
     book = Book()
-    facts = Facts(circuits=[CircuitFact("orders", "open", "", 1.0)])
+    facts = AlertFacts(circuits=[CircuitFact("orders", "open", "", 1.0)])
     for _ in range(2):
         book.check(facts)
         for _ in range(3):
-            book.check(Facts())
+            book.check(AlertFacts())
     first, second = book.alerts.all()
     assert (first.key, first.id != second.id) == (second.key, True)
     assert first.first_at > second.first_at, "the latest end first"
@@ -187,9 +187,9 @@ def test_an_alert_that_comes_back_is_another_one() -> None:
 
 def test_the_worst_come_first() -> None:
     book = Book()
-    book.check(Facts(redis_up=False))
-    book.check(Facts(redis_up=False, circuits=[CircuitFact("orders", "open", "", 1.0)]))
-    assert book.check(Facts(redis_up=False, circuits=[CircuitFact("a", "forced_open", "", 1.0)])) == [
+    book.check(AlertFacts(redis_up=False))
+    book.check(AlertFacts(redis_up=False, circuits=[CircuitFact("orders", "open", "", 1.0)]))
+    assert book.check(AlertFacts(redis_up=False, circuits=[CircuitFact("a", "forced_open", "", 1.0)])) == [
         "circuit_open/orders",
         "circuit_open/a",
         "redis_lost/gateway",
@@ -200,18 +200,18 @@ def test_the_worst_come_first() -> None:
 
 def test_resolved_alerts_are_retired_or_cleaned_up() -> None:
     book = Book()
-    book.check(Facts(redis_up=False))
+    book.check(AlertFacts(redis_up=False))
     for _ in range(3):
-        book.check(Facts(redis_up=True))
+        book.check(AlertFacts(redis_up=True))
     assert len(book.alerts.all()) == 1
     book.now += 3599.0
     assert len(book.alerts.all()) == 1
     book.now += 1.0
     assert book.alerts.all() == []
-    book.check(Facts(redis_up=False))
+    book.check(AlertFacts(redis_up=False))
     assert book.alerts.cleanup() == 0, "an active alert stays"
     for _ in range(3):
-        book.check(Facts(redis_up=True))
+        book.check(AlertFacts(redis_up=True))
     assert book.alerts.cleanup() == 1
     assert book.alerts.all() == []
 
@@ -219,8 +219,8 @@ def test_resolved_alerts_are_retired_or_cleaned_up() -> None:
 def test_what_is_kept_is_bounded() -> None:
     book = Book(AlertSettings(resolve_after=0.0))
     for _ in range(600):
-        book.check(Facts(redis_up=False))
-        book.check(Facts(redis_up=True))
+        book.check(AlertFacts(redis_up=False))
+        book.check(AlertFacts(redis_up=True))
     assert len(book.alerts.all()) == 500
 
 
@@ -229,13 +229,13 @@ async def test_the_check_survives_facts_that_cannot_be_had(caplog: pytest.LogCap
     calls = 0
     enough = asyncio.Event()
 
-    async def gather() -> Facts:
+    async def gather() -> AlertFacts:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise RuntimeError("no facts")
         enough.set()
-        return Facts(redis_up=False)
+        return AlertFacts(redis_up=False)
 
     check = AlertCheck(alerts, gather)
     check.start()

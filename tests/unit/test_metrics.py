@@ -59,7 +59,7 @@ def exercised() -> Metrics:
     metrics.bulkhead_rejected("payments")
     metrics.retried("payments")
     metrics.retry_budget_exhausted("payments")
-    metrics.downstream_error("payments", "Timeout")
+    metrics.upstream_error("payments", "Timeout")
     metrics.circuit_transition("payments", "open")
     metrics.client_closed()
     metrics.gauge("odd_value", "A \\ gauge\nof two lines.", ("name",), lambda: [(('a"b\\c\nd',), math.inf)])

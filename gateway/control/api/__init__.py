@@ -6,11 +6,11 @@ from gateway.control import docs_page, openapi
 from gateway.control.access import Access
 from gateway.control.api import alerts, circuits, endpoints, errors, explain, health, metrics
 from gateway.control.api.operation import routes as serve
-from gateway.control.facts import Facts
+from gateway.control.facts import ControlFacts
 from gateway.control.services import Services
 
 
-def routes(facts: Facts, access: Access) -> list[web.RouteDef]:
+def routes(facts: ControlFacts, access: Access) -> list[web.RouteDef]:
     """Everything below `/api`, with the document that describes it and the page to read that."""
     with_figures = Services(facts.figures.services)
     with_circuits = Services(circuit.upstream for circuit in facts.view.circuits)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from gateway.control import audit
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import Facts
+from gateway.control.facts import ControlFacts
 from gateway.control.models import AlertEntry, Alerts, Cleanup
 from gateway.control.shapes import Input, Nothing
 from gateway.telemetry.alerts import Alert
@@ -12,10 +12,13 @@ from gateway.telemetry.render import rfc3339
 
 
 class Which(Input):
+    """Which alerts are asked for."""
+
     state: Literal["active", "all"] = "active"
 
 
 def entry(alert: Alert) -> AlertEntry:
+    """An alert in the shape that the API answers with."""
     return AlertEntry(
         id=alert.id,
         name=alert.kind,
@@ -30,7 +33,9 @@ def entry(alert: Alert) -> AlertEntry:
     )
 
 
-def operations(facts: Facts) -> list[Operation[Any, Any]]:
+def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+    """The operations on alerts."""
+
     async def alerts(call: Call[Which, Nothing]) -> Alerts:
         found = facts.alerts.all() if call.query.state == "all" else facts.alerts.active()
         return Alerts(count=len(found), alerts=[entry(alert) for alert in found])

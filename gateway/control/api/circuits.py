@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from gateway.control import audit
 from gateway.control.api.operation import Call, Operation, get
-from gateway.control.facts import Facts
+from gateway.control.facts import ControlFacts
 from gateway.control.models import (
     CIRCUIT_WORDS,
     Circuit,
@@ -33,7 +33,7 @@ def word(state: str) -> CircuitWord:
     return CIRCUIT_WORDS[plain_state(state)]
 
 
-def members(facts: Facts, circuit: CircuitView) -> dict[str, Any]:
+def members(facts: ControlFacts, circuit: CircuitView) -> dict[str, Any]:
     """The members of `models.Circuit`."""
     now = facts.clock()
     last = facts.history.last(circuit.upstream)
@@ -56,13 +56,15 @@ def members(facts: Facts, circuit: CircuitView) -> dict[str, Any]:
     }
 
 
-def scope(facts: Facts) -> Literal["fleet", "process"]:
+def scope(facts: ControlFacts) -> Literal["fleet", "process"]:
     """Without a store this process is the fleet."""
     redis = facts.view.redis
     return "fleet" if redis is None or redis.up else "process"
 
 
-def operations(facts: Facts) -> list[Operation[Any, Any]]:
+def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+    """The operations on circuits: to see them, to force one, to release it."""
+
     async def breakers(_: Call[Nothing, Nothing]) -> Circuits:
         circuits = [Circuit(**members(facts, circuit)) for circuit in facts.view.circuits]
         return Circuits(
@@ -126,14 +128,14 @@ def operations(facts: Facts) -> list[Operation[Any, Any]]:
     ]  # fmt: skip
 
 
-def _found(facts: Facts, service: str) -> CircuitView:
+def _found(facts: ControlFacts, service: str) -> CircuitView:
     circuit = facts.circuit(service)
     assert circuit is not None  # noqa: S101 - the service's name was looked up among the circuits
     return circuit
 
 
 def _done(
-    facts: Facts,
+    facts: ControlFacts,
     call: Call[Any, Any],
     action: Literal["force-open", "force-closed", "release"],
     before: str,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from gateway.control import audit
 from gateway.control.api.circuits import scope
 from gateway.control.api.operation import Call, Operation, get
-from gateway.control.facts import Facts
+from gateway.control.facts import ControlFacts
 from gateway.control.models import Endpoint, EndpointCommand, Endpoints, Release, TakeOut
 from gateway.control.problem import RefusalError
 from gateway.control.shapes import Nothing
@@ -19,7 +19,9 @@ LIST = "/api/resilience/endpoints"
 PATH = "/api/resilience/upstreams/{upstream}/endpoints"
 
 
-def operations(facts: Facts) -> list[Operation[Any, Any]]:
+def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+    """The operations on endpoints: to see them, to take one out of service, to bring it back."""
+
     async def listed(_: Call[Nothing, Nothing]) -> Endpoints:
         return _listed(facts, list(facts.view.endpoints))
 
@@ -64,7 +66,7 @@ def operations(facts: Facts) -> list[Operation[Any, Any]]:
     ]  # fmt: skip
 
 
-def _found(facts: Facts, call: Call[Any, Any]) -> EndpointView:
+def _found(facts: ControlFacts, call: Call[Any, Any]) -> EndpointView:
     given = call.request.match_info["endpoint"].lower()
     known = [each for each in facts.view.endpoints if each.upstream == call.service]
     found = next((each for each in known if each.endpoint == given), None)
@@ -75,7 +77,7 @@ def _found(facts: Facts, call: Call[Any, Any]) -> EndpointView:
     return found
 
 
-def _listed(facts: Facts, found: list[EndpointView]) -> Endpoints:
+def _listed(facts: ControlFacts, found: list[EndpointView]) -> Endpoints:
     return Endpoints(
         total=len(found),
         out=sum(bool(each.out) for each in found),
@@ -84,7 +86,7 @@ def _listed(facts: Facts, found: list[EndpointView]) -> Endpoints:
     )
 
 
-def _endpoint(facts: Facts, each: EndpointView) -> Endpoint:
+def _endpoint(facts: ControlFacts, each: EndpointView) -> Endpoint:
     return Endpoint(
         upstream=each.upstream,
         endpoint=each.endpoint,
@@ -99,7 +101,7 @@ def _endpoint(facts: Facts, each: EndpointView) -> Endpoint:
 
 
 def _done(
-    facts: Facts,
+    facts: ControlFacts,
     call: Call[Any, Any],
     action: Literal["drain", "disable", "enable"],
     before: EndpointView,

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from gateway.control.api.metrics import WHOLE
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import Facts
+from gateway.control.facts import ControlFacts
 from gateway.control.models import ErrorEntry, RecentErrors
 from gateway.control.services import Services
 from gateway.control.shapes import Input, Nothing
@@ -16,11 +16,15 @@ MOST = 1000
 
 
 class Which(Input):
+    """Which error records are asked for."""
+
     count: Annotated[int, Field(ge=1, le=MOST, description="At most so many, newest first"), WHOLE] = 50
     service: Annotated[str | None, Field(description="Only those of one service, by name in any case")] = None
 
 
-def operations(facts: Facts, services: Services) -> list[Operation[Any, Any]]:
+def operations(facts: ControlFacts, services: Services) -> list[Operation[Any, Any]]:
+    """The operation that lists the latest errors."""
+
     async def recent(call: Call[Which, Nothing]) -> RecentErrors:
         service = None if call.query.service is None else services.named(call.query.service)
         found = await facts.figures.recent(call.query.count, service)

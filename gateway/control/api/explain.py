@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from gateway import names
 from gateway.control.access import peer_of
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import Facts
+from gateway.control.facts import ControlFacts
 from gateway.control.models import Explanation
 from gateway.control.problem import RefusalError
 from gateway.control.shapes import Input, Nothing
@@ -26,6 +26,8 @@ def _allowed(text: str) -> dict[str, Any]:
 
 
 class Asked(Input):
+    """The request that is to be explained."""
+
     path: Annotated[
         str,
         Field(
@@ -58,7 +60,9 @@ class Asked(Input):
     ] = None  # fmt: skip
 
 
-def operations(facts: Facts) -> list[Operation[Any, Any]]:
+def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+    """The operation that says what would become of a request."""
+
     async def explain(call: Call[Asked, Nothing]) -> Explanation:
         asked = call.query
         method = asked.method.upper()

@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.control.api.circuits import word
 from gateway.control.api.operation import Call, Operation, get
-from gateway.control.facts import Facts
+from gateway.control.facts import ControlFacts
 from gateway.control.judgement import judged, overall
 from gateway.control.models import ResilienceHealth, ServiceHealth
 from gateway.control.shapes import Nothing
@@ -12,13 +12,15 @@ from gateway.telemetry.rates import DEFAULT_WINDOW
 from gateway.telemetry.render import rfc3339
 
 
-def operations(facts: Facts) -> list[Operation[Any, Any]]:
+def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+    """The operation that judges each service and the whole."""
+
     async def health(_: Call[Nothing, Nothing]) -> ResilienceHealth:
         rates = await facts.figures.rates(DEFAULT_WINDOW)
-        standing = facts.standing()
-        services = {name: judged(standing, rate) for name, rate in rates.items()}
-        whole = overall(facts, standing, services)
-        states = {name: word(circuit.state) for name, circuit in standing.circuits.items()}
+        states = facts.states()
+        services = {name: judged(states, rate) for name, rate in rates.items()}
+        whole = overall(facts, states, services)
+        words = {name: word(circuit.state) for name, circuit in states.circuits.items()}
         return ResilienceHealth(
             status=whole.status,
             time=rfc3339(facts.clock()),
@@ -28,7 +30,7 @@ def operations(facts: Facts) -> list[Operation[Any, Any]]:
                 ServiceHealth(
                     service=name,
                     status=services[name].status,
-                    circuit_state=states.get(name),
+                    circuit_state=words.get(name),
                     error_rate=round(min(1.0, rate.error_rate), 6),
                     errors_per_minute=round(rate.errors_per_minute, 3),
                     last_error_time=None if rate.last_error_time is None else rfc3339(rate.last_error_time),

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 from gateway.control import audit
 from gateway.control.api.circuits import word
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import Facts, Standing
+from gateway.control.facts import ControlFacts, ServiceStates
 from gateway.control.judgement import judged
 from gateway.control.models import ErrorRate, ErrorsByCategory, Metrics, Reset, ServiceMetrics
 from gateway.control.shapes import Input, Nothing
@@ -37,6 +37,8 @@ WHOLE = BeforeValidator(whole)
 
 
 class Window(Input):
+    """The time that figures are asked for."""
+
     window_minutes: Annotated[int, Field(ge=1, le=_LONGEST, description="The last so many minutes"), WHOLE] = _USUAL
 
 
@@ -57,12 +59,14 @@ def rate_members(rate: Rate) -> dict[str, Any]:
     }
 
 
-def operations(facts: Facts) -> list[Operation[Any, Any]]:
-    def service_metrics(rate: Rate, standing: Standing) -> ServiceMetrics:
-        circuit = standing.circuits.get(rate.service)
+def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+    """The operations on figures: to see those of all services or of one, and to reset one."""
+
+    def service_metrics(rate: Rate, states: ServiceStates) -> ServiceMetrics:
+        circuit = states.circuits.get(rate.service)
         return ServiceMetrics(
             **rate_members(rate),
-            status=judged(standing, rate).status,
+            status=judged(states, rate).status,
             circuit_state=None if circuit is None else word(circuit.state),
         )
 
@@ -72,12 +76,12 @@ def operations(facts: Facts) -> list[Operation[Any, Any]]:
             return await facts.scrape.respond(accept)
         minutes = call.query.window_minutes
         rates = await facts.figures.rates(minutes * 60.0)
-        standing = facts.standing()
-        return Metrics(window_minutes=minutes, services=[service_metrics(rate, standing) for rate in rates.values()])
+        states = facts.states()
+        return Metrics(window_minutes=minutes, services=[service_metrics(rate, states) for rate in rates.values()])
 
     async def one(call: Call[Window, Nothing]) -> ServiceMetrics:
         rate = await facts.figures.rate(call.service, call.query.window_minutes * 60.0)
-        return service_metrics(rate, facts.standing())
+        return service_metrics(rate, facts.states())
 
     async def error_rate(call: Call[Window, Nothing]) -> ErrorRate:
         rate = await facts.figures.rate(call.service, call.query.window_minutes * 60.0)

@@ -39,6 +39,7 @@ class Call(NamedTuple, Generic[Q, B]):
 
     @property
     def request_id(self) -> str:
+        """The id of this call to the control plane, as its answer says it in `X-Request-ID`."""
         return self.request[REQUEST_ID]
 
 
@@ -65,6 +66,7 @@ class Operation(Generic[Q, B]):
 
     @property
     def has_service(self) -> bool:
+        """Whether the path names a service."""
         return self.names_by != ""
 
     @property
@@ -74,6 +76,7 @@ class Operation(Generic[Q, B]):
 
     @property
     def has_body(self) -> bool:
+        """Whether the operation takes a JSON body."""
         return bool(self.body.model_fields)
 
 
@@ -85,6 +88,8 @@ def get(
 
 
 def routes(operations: Iterable[Operation[Any, Any]], access: Access, services: Services) -> list[web.RouteDef]:
+    """The operations as routes for aiohttp. Each checks access, path, query and body before its function is called, and
+    answers in JSON."""
     adders = {"GET": web.get, "POST": web.post}
     return [adders[each.method](each.path, _serve(each, access, services)) for each in operations]
 
@@ -110,6 +115,8 @@ def _serve(
 
 
 def parsed_query(model: type[Q], request: web.Request) -> Q:
+    """The query of the request, checked. Raises `RefusalError` (400) that names the parameter that is wrong, unknown or
+    given more than once."""
     given: dict[str, str] = {}
     for name, value in request.query.items():
         if name in given:
