@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import uvloop
 
@@ -29,6 +30,7 @@ from gateway.telemetry.log_files import LogFiles
 from gateway.telemetry.render import counted
 from gateway.wire.server.accept import Factory, FewHandshakes, Handshakes, Listener
 from gateway.wire.server.certificate import Certificate
+from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.listener import listen
 from gateway.wire.server.tls_buffers import map_large_blocks
 
@@ -122,7 +124,7 @@ class Lifecycle:
             gateway.view.listener_certificate = self._certificate
         await self._start_beside()
         for sock in sockets:
-            self._listeners.append(self._listener(sock, gateway.server, places))
+            self._listeners.append(self._listener(sock, partial(ServerConnection, gateway.server), places))
         for sock in admin_sockets:
             self._admin_listeners.append(self._listener(sock, gateway.control.protocol, FewHandshakes()))
         for listener in (*self._listeners, *self._admin_listeners):

@@ -18,7 +18,7 @@ from gateway.proxy.ticket import Ticket
 from gateway.wire.message.chunked import LAST_CHUNK, encode_chunk
 from gateway.wire.message.date import date_line
 from gateway.wire.message.response import Framing, Response
-from gateway.wire.server.connection import ServerConnection
+from gateway.wire.ports import Connection
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
@@ -28,9 +28,7 @@ _CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
 _PENDING_BYTES: Final = 16_384
 
 
-def whole(
-    connection: ServerConnection, ticket: Ticket, fields: bytes, response: Response, body: bytes, now: float
-) -> None:
+def whole(connection: Connection, ticket: Ticket, fields: bytes, response: Response, body: bytes, now: float) -> None:
     """An upstream's answer in one piece; the request is finished with it. `fields` are the header lines
     that filters add. HOT."""
     keep_alive = connection.reusable
@@ -45,7 +43,7 @@ def whole(
 
 
 def refusal(
-    connection: ServerConnection,
+    connection: Connection,
     ticket: Ticket,
     fields: bytes,
     template: RefusalTemplate,
@@ -63,7 +61,7 @@ def refusal(
     connection.answer(response, now, keep_alive)
 
 
-def own(connection: ServerConnection, ticket: Ticket, fields: bytes, content: OwnAnswer, now: float) -> None:
+def own(connection: Connection, ticket: Ticket, fields: bytes, content: OwnAnswer, now: float) -> None:
     """An answer of the gateway's own that is no refusal; the request is finished with it."""
     request = ticket.request
     keep_alive = connection.reusable and not request.expect_continue
@@ -72,13 +70,13 @@ def own(connection: ServerConnection, ticket: Ticket, fields: bytes, content: Ow
     connection.answer(content.render(ticket.request_id, fields, time.time()), now, keep_alive)
 
 
-def farewell(connection: ServerConnection, request_id: bytes, template: RefusalTemplate) -> None:
+def farewell(connection: Connection, request_id: bytes, template: RefusalTemplate) -> None:
     """The answer to what never became a request. The connection closes after it."""
     response = template.problem.render(request_id, _CLOSE, time.time(), False)
     connection.answer(response, time.monotonic(), False)
 
 
-def switching(connection: ServerConnection, ticket: Ticket, fields: bytes, response: Response) -> None:
+def switching(connection: Connection, ticket: Ticket, fields: bytes, response: Response) -> None:
     """101: the protocol changes after this head."""
     connection.write(
         b"%bConnection: Upgrade\r\nUpgrade: websocket\r\nX-Request-ID: %b\r\n%b\r\n"
@@ -86,7 +84,7 @@ def switching(connection: ServerConnection, ticket: Ticket, fields: bytes, respo
     )
 
 
-def interim(connection: ServerConnection, response: Response) -> None:
+def interim(connection: Connection, response: Response) -> None:
     """A 1xx answer of the upstream."""
     connection.write(response.head + b"\r\n")
 
@@ -100,7 +98,7 @@ class StreamedAnswer:
 
     __slots__ = ("_chunked", "_connection", "_filters", "_pending", "_ticket", "keep_alive", "until_close")
 
-    def __init__(self, connection: ServerConnection, ticket: Ticket, filters: tuple[Filter, ...]) -> None:
+    def __init__(self, connection: Connection, ticket: Ticket, filters: tuple[Filter, ...]) -> None:
         """`filters` are those that rewrite the body."""
         self._connection = connection
         self._ticket = ticket

@@ -27,7 +27,7 @@ from gateway.reasons import UPSTREAM_REASONS
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.message.request import RequestError
 from gateway.wire.message.response import Response
-from gateway.wire.server.connection import ServerConnection
+from gateway.wire.ports import Connection
 from gateway.wire.tunnel import Tunnel
 
 _CLIENT_CLOSED: Final = 499
@@ -51,7 +51,7 @@ class Exchange(Downstream):
         "ticket",
     )
 
-    def __init__(self, runtime: Runtime, connection: ServerConnection, plan: Plan, ticket: Ticket) -> None:
+    def __init__(self, runtime: Runtime, connection: Connection, plan: Plan, ticket: Ticket) -> None:
         self.runtime = runtime
         self.connection = connection
         self.plan = plan

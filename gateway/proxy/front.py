@@ -19,7 +19,7 @@ from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.topology import Topology
 from gateway.wire.message.request import Request, RequestError
-from gateway.wire.server.connection import ServerConnection
+from gateway.wire.ports import Connection
 
 
 class Front:
@@ -48,7 +48,7 @@ class Front:
         self._control_protocol = control_protocol
         self._via_name = via_name
 
-    def begin(self, connection: ServerConnection, request: Request) -> Exchange | None:
+    def begin(self, connection: Connection, request: Request) -> Exchange | None:
         """Take a request. None when it was answered, or its connection handed over, at once. HOT."""
         plan = request.plan
         if not isinstance(plan, Plan) or plan.generation != self.topology.generation:
@@ -78,11 +78,11 @@ class Front:
             exchange.go()
         return None if exchange.finished else exchange
 
-    def reject(self, connection: ServerConnection, error: RequestError) -> None:
+    def reject(self, connection: Connection, error: RequestError) -> None:
         """Answer a request whose head cannot be understood; the connection closes after it."""
         self._farewell(connection, Refusal(error.status, error.reason, error.detail))
 
-    def overflow(self, connection: ServerConnection, request: Request) -> None:
+    def overflow(self, connection: Connection, request: Request) -> None:
         """Answer the request of a connection beyond the maximum; it closes after it. A probe is answered nevertheless:
         an orchestrator would take a busy gateway for a dead one."""
         if not request.has_body and self._is_probe(request.path.partition(b"?")[0]):
@@ -90,21 +90,21 @@ class Front:
         else:
             self._farewell(connection, self._in_flight.refuse("connections"))
 
-    def _hand_over(self, connection: ServerConnection) -> None:
+    def _hand_over(self, connection: Connection) -> None:
         transport, received = connection.hand_over()
         protocol = self._control_protocol()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(received)
 
-    def _plan(self, connection: ServerConnection, request: Request) -> Plan:
+    def _plan(self, connection: Connection, request: Request) -> Plan:
         topology = self.topology
         route = topology.match(request.host, request.path)
         against = objection(route, request, self._identification, self._via_name)
         origin = self._origin(connection, request)
         return Plan(request, route or topology.no_route, origin, against, topology.generation)
 
-    def _origin(self, connection: ServerConnection, request: Request) -> Origin:
+    def _origin(self, connection: Connection, request: Request) -> Origin:
         """Kept with the connection, unless a trusted proxy multiplexes many clients over it."""
         kept = connection.scratch
         if isinstance(kept, Origin):
@@ -118,7 +118,7 @@ class Front:
 
     # Answers without an exchange.
 
-    def _ended_at_once(self, connection: ServerConnection, plan: Plan, ticket: Ticket) -> bool:
+    def _ended_at_once(self, connection: Connection, plan: Plan, ticket: Ticket) -> bool:
         """Answer an unusual request, or one that comes while the gateway stops, without asking the gates. Returns
         whether it was answered."""
         stopping = self._runtime.stopping
@@ -142,7 +142,7 @@ class Front:
         self._refuse(connection, plan, ticket, against)
         return True
 
-    def _refuse(self, connection: ServerConnection, plan: Plan, ticket: Ticket, refusal: Refusal) -> None:
+    def _refuse(self, connection: Connection, plan: Plan, ticket: Ticket, refusal: Refusal) -> None:
         """HOT."""
         wall = time.time()
         template = self._runtime.recorder.refused_at_once(ticket, refusal, ticket.now, wall)
@@ -150,7 +150,7 @@ class Front:
         close = refusal.close or ticket.request.expect_continue
         answer.refusal(connection, ticket, fields, template, ticket.now, wall, close=close)
 
-    def _farewell(self, connection: ServerConnection, refusal: Refusal) -> None:
+    def _farewell(self, connection: Connection, refusal: Refusal) -> None:
         request_id = self._runtime.ids.new()
         template = self._runtime.recorder.refused_connection(request_id, connection.peer, refusal)
         answer.farewell(connection, request_id, template)

@@ -11,6 +11,7 @@ import pytest
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.client.response_sink import Loss
 from gateway.wire.message.request import Limits
+from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.registry import Server
 from gateway.wire.tunnel import Tunnel
 
@@ -94,7 +95,7 @@ async def test_of_an_upload_four_reads_are_handled_in_a_turn() -> None:
         await asyncio.sleep(0.2)
         meter = Meter()
         server = Server(loop, cast(Any, Swallowing(meter)), limits=Limits())
-        transport, _ = await loop.connect_accepted_socket(server, accepted)
+        transport, _ = await loop.connect_accepted_socket(lambda: ServerConnection(server), accepted)
         await meter.until(_SENT)
         await filling
         transport.abort()

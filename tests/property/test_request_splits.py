@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.wire.message.request import Limits, Request, RequestError
-from gateway.wire.ports import Exchange
+from gateway.wire.ports import Connection, Exchange
 from gateway.wire.server.connection import ServerConnection, State
 from gateway.wire.server.registry import Server
 
@@ -45,7 +45,7 @@ class FakeTransport(asyncio.Transport):
 class RecordingExchange:
     """Takes the whole request, then answers at once."""
 
-    def __init__(self, connection: ServerConnection, request: Request, told: Told) -> None:
+    def __init__(self, connection: Connection, request: Request, told: Told) -> None:
         self._connection = connection
         self._request = request
         self._told = told
@@ -81,15 +81,15 @@ class RecordingFront:
     def __init__(self) -> None:
         self.told: Told = []
 
-    def begin(self, connection: ServerConnection, request: Request) -> Exchange | None:
+    def begin(self, connection: Connection, request: Request) -> Exchange | None:
         exchange = RecordingExchange(connection, request, self.told)
         return None if exchange.over else exchange
 
-    def reject(self, connection: ServerConnection, error: RequestError) -> None:
+    def reject(self, connection: Connection, error: RequestError) -> None:
         self.told.append(("rejected", error.status))
         connection.finish(0.0, keep_alive=False)
 
-    def overflow(self, connection: ServerConnection, request: Request) -> None:
+    def overflow(self, connection: Connection, request: Request) -> None:
         raise AssertionError("one connection is no overflow")
 
 

@@ -36,7 +36,7 @@ LAYERS = {
     "gateway.policy": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
     "gateway.store": layer("gateway.policy", "gateway.config.model", "redis", "hiredis", "orjson"),
     "gateway.fleet": layer("gateway.policy", "gateway.store", "gateway.config.model"),
-    "gateway.wire": layer("gateway.names", "uvloop", "httptools"),
+    "gateway.wire": layer("gateway.names", "uvloop", "httptools", "mypy_extensions"),
     # It waits on somebody else's server, in a task of its own.
     "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
     "gateway.telemetry": layer("gateway.reasons", "orjson", "prometheus_client"),
@@ -119,6 +119,53 @@ def violations(module: str, source: str, *, package: bool = False) -> list[str]:
         if banned or not allowed:
             found.append(f"{module}:{line} imports {name}, which {own} may not")
     return found
+
+
+def graph(files: dict[str, tuple[str, bool]]) -> dict[str, set[str]]:
+    """Which files each file imports. `files` are sources, by the dotted name, with whether it is a package's own.
+    Imports within functions and under TYPE_CHECKING count."""
+    found = {}
+    for module, (source, package) in files.items():
+        names = {name for _, name in imported(module, ast.parse(source), package=package)}
+        found[module] = {name if name in files else name.rpartition(".")[0] for name in names} & files.keys() - {module}
+    return found
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of files that import each other, at first or second hand."""
+    reached: dict[str, set[str]] = {}
+    for module in imports:
+        seen: set[str] = set()
+        to_visit = [module]
+        while to_visit:
+            for name in imports[to_visit.pop()] - seen:
+                seen.add(name)
+                to_visit.append(name)
+        reached[module] = seen
+    groups = {
+        tuple(sorted(other for other in reached[module] if module in reached[other]))
+        for module in imports
+        if module in reached[module]
+    }
+    return [list(group) for group in sorted(groups)]
+
+
+def test_no_two_files_import_each_other() -> None:
+    """Nor does one import itself by way of others."""
+    files = {dotted(path): (path.read_text(), path.stem == "__init__") for path in source_files()}
+    assert circles(graph(files)) == []
+
+
+def test_a_circle_is_found() -> None:
+    files = {
+        "a": ("from b import B", False),
+        "b": ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.c import C", False),
+        "p": ("", True),
+        "p.c": ("def f():\n    import a", False),
+        "d": ("import a\nfrom p import c", False),
+        "e": ("import sys\nfrom . import d", False),
+    }
+    assert circles(graph(files)) == [["a", "b", "p.c"]]
 
 
 def test_every_import_is_allowed() -> None:

@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from gateway.wire.client.lifetime import Closed, KeepAlive, Lifetime, parse_keep_alive, watch, what_came
+from gateway.wire.client.lifetime import Closed, Lifetime, watch, what_came
+from gateway.wire.message.keep_alive import KeepAlive, parse_keep_alive
 
 
 @pytest.mark.parametrize(

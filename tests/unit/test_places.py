@@ -1,10 +1,8 @@
 """The places of client connections: who gets one, who gives way, who waits."""
 
 from dataclasses import dataclass, field
-from typing import cast
 
-from gateway.wire.server.accept import Handshake
-from gateway.wire.server.connection import ServerConnection
+from gateway.wire.ports import Connection
 from gateway.wire.server.places import Places
 
 
@@ -17,7 +15,7 @@ class Clock:
 
 
 @dataclass(eq=False)
-class Occupant:
+class Occupant(Connection):
     """A connection as the places see it."""
 
     places: Places
@@ -28,14 +26,14 @@ class Occupant:
 
     def abort(self) -> None:
         self.aborted = True
-        self.places.leave(cast(ServerConnection, self))
-        self.places.leave_handshake(cast(Handshake, self))
+        self.places.leave(self)
+        self.places.leave_handshake(self)
 
     def enter(self) -> bool:
-        return self.places.enter(cast(ServerConnection, self))
+        return self.places.enter(self)
 
     def enter_handshake(self) -> None:
-        self.places.enter_handshake(cast(Handshake, self))
+        self.places.enter_handshake(self)
 
 
 def full(clock: Clock, *quiet_since: float | None, limit: int = 0) -> tuple[Places, list[Occupant]]:
@@ -119,9 +117,9 @@ def test_the_reserve_gets_places_that_become_free() -> None:
     places, (busy,) = full(Clock(), None)
     waiting = Occupant(places)
     assert not waiting.enter()
-    assert not places.promote(cast(ServerConnection, waiting))
+    assert not places.promote(waiting)
     busy.abort()
-    assert places.promote(cast(ServerConnection, waiting))
+    assert places.promote(waiting)
     assert (len(places), len(places.reserve)) == (1, 0)
 
 

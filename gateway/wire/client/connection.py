@@ -16,12 +16,13 @@ import re
 import time
 from typing import Protocol, cast
 
-from gateway.wire.client.lifetime import Closed, KeepAlive, watch, what_came
+from gateway.wire.client.lifetime import Closed, watch, what_came
 from gateway.wire.client.response_sink import Loss, Nobody, ResponseSink
 from gateway.wire.kernel import unsent
 from gateway.wire.leftovers import NO_FILE, leftovers, spare_file
 from gateway.wire.message.chunked import ChunkedDecoder, ChunkedError
 from gateway.wire.message.fields import Fields
+from gateway.wire.message.keep_alive import KeepAlive
 from gateway.wire.message.response import (
     MAX_HEAD_BYTES,
     Framing,

@@ -15,20 +15,16 @@ busy or the process was stopped. A request on such a connection would fail, or g
 
 import asyncio
 import random
-import re
 import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Final
 
 from gateway.wire.kernel import unread
 
-_NEVER = float("inf")
-_JITTER = 0.1
-# The upstream's clock for its timeout starts and ends earlier than ours by the time on the way.
-_MARGIN = 1.0
-_PARAMETER = re.compile(rb"[ \t]*(timeout|max)[ \t]*=[ \t]*\"?([0-9]{1,9})\"?[ \t]*", re.IGNORECASE)
+_NEVER: Final = float("inf")
+_JITTER: Final = 0.1
 
 
 class Closed(Enum):
@@ -56,31 +52,6 @@ class Lifetime:
         expires = now + self.age * (1.0 - _JITTER * rng.random()) if self.age else _NEVER
         requests = self.requests - int(self.requests * _JITTER * rng.random()) if self.requests else _NEVER
         return expires, requests
-
-
-class KeepAlive(NamedTuple):
-    """What an upstream promises about its connection: seconds that it may be idle, and further requests. None: nothing
-    said. The margins are already taken off."""
-
-    idle: float | None
-    requests: int | None
-
-
-def parse_keep_alive(value: bytes) -> KeepAlive | None:
-    """The parameters of a Keep-Alive field (RFC 2068 section 19.7.1.1; there is no newer text). What is not a number
-    is as good as not said."""
-    idle: float | None = None
-    requests: int | None = None
-    for part in value.split(b","):
-        match = _PARAMETER.fullmatch(part)
-        if match is None:
-            continue
-        number = int(match[2])
-        if match[1].lower() == b"max":
-            requests = max(0, number - 1)
-        else:
-            idle = number - min(_MARGIN, number / 2)
-    return KeepAlive(idle, requests) if idle is not None or requests is not None else None
 
 
 def watch(transport: asyncio.BaseTransport) -> Callable[[int], list[tuple[int, int]]]:

@@ -8,8 +8,8 @@ import re
 from enum import Enum
 from http import HTTPStatus
 
-from gateway.wire.client.lifetime import parse_keep_alive
 from gateway.wire.message.fields import FieldError, Fields, parse_response_fields
+from gateway.wire.message.keep_alive import parse_keep_alive
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
 _CONTENT_LENGTH = re.compile(rb"^content-length:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)

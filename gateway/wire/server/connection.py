@@ -21,20 +21,18 @@ import socket
 import struct
 import time
 from enum import Enum
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from gateway import names
 from gateway.wire.kernel import acknowledged, peer_left, unread
 from gateway.wire.message.chunked import ChunkedDecoder, ChunkedError
 from gateway.wire.message.head_reader import HeadReader
 from gateway.wire.message.request import Request, RequestError
-from gateway.wire.ports import Exchange
+from gateway.wire.ports import Connection, Exchange
 from gateway.wire.reading import Reading
 from gateway.wire.server.body_rate import BodyRate
+from gateway.wire.server.registry import Server
 from gateway.wire.server.tls_buffers import GROWN_KEEPALIVE, MAX_GROWN
-
-if TYPE_CHECKING:
-    from gateway.wire.server.registry import Server
 
 _NEVER = float("inf")
 # Held for later while an exchange is in flight; and what is read of a body that nobody wants, to save the connection.
@@ -62,7 +60,7 @@ _HEAD, _BODY, _WAIT, _DRAIN, _LINGER, _GONE = State
 _CARRYING = (_BODY, _WAIT)
 
 
-class ServerConnection(asyncio.Protocol):
+class ServerConnection(Connection):
     __slots__ = (
         "_acknowledged",
         "_current",
@@ -84,14 +82,10 @@ class ServerConnection(asyncio.Protocol):
         "_upload",
         "deadline",
         "exchange",
-        "peer",
-        "peer_port",
-        "scratch",
         "state",
-        "write_blocked",
     )
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: Server) -> None:
         # For the life of the process.
         self._server = server
         # For the life of the connection.

@@ -18,11 +18,9 @@ import heapq
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from gateway.wire.server.accept import Handshake
-    from gateway.wire.server.connection import ServerConnection
+from gateway.wire.ports import Connection
 
 _SILENT = 1.0
 # A client that has just got its answer may already be sending its next request.
@@ -69,8 +67,8 @@ class Places:
         self.reserve_limit = reserve_limit
         self.evicted = 0
         """How many have given way so far."""
-        self.connections: set[ServerConnection] = set()
-        self.handshakes: set[Handshake] = set()
+        self.connections: set[Connection] = set()
+        self.handshakes: set[Occupant] = set()
         # In the order of arrival.
         self.reserve: dict[Occupant, None] = {}
         self._elsewhere = elsewhere
@@ -82,7 +80,7 @@ class Places:
         """How many places are taken."""
         return len(self.connections) + len(self.handshakes) + self._elsewhere()
 
-    def enter(self, connection: "ServerConnection") -> bool:
+    def enter(self, connection: Connection) -> bool:
         """Whether it gets a place. Otherwise it is in the reserve now."""
         if self._room():
             self.connections.add(connection)
@@ -90,14 +88,14 @@ class Places:
         self._wait(connection)
         return False
 
-    def enter_handshake(self, handshake: "Handshake") -> None:
+    def enter_handshake(self, handshake: Occupant) -> None:
         """The same, for what is to become a connection: it leaves right before that one enters."""
         if self._room():
             self.handshakes.add(handshake)
         else:
             self._wait(handshake)
 
-    def promote(self, connection: "ServerConnection") -> bool:
+    def promote(self, connection: Connection) -> bool:
         """Whether one that is in the reserve gets a place after all."""
         if not self._room():
             return False
@@ -105,12 +103,12 @@ class Places:
         self.connections.add(connection)
         return True
 
-    def leave(self, connection: "ServerConnection") -> None:
+    def leave(self, connection: Connection) -> None:
         """Idempotent."""
         self.connections.discard(connection)
         self.reserve.pop(connection, None)
 
-    def leave_handshake(self, handshake: "Handshake") -> None:
+    def leave_handshake(self, handshake: Occupant) -> None:
         """Idempotent."""
         self.handshakes.discard(handshake)
         self.reserve.pop(handshake, None)

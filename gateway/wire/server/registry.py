@@ -1,4 +1,4 @@
-"""What the client connections of a listener share, and the factory that makes them."""
+"""What the client connections of a listener share, and what is asked of all of them."""
 
 import asyncio
 import time
@@ -8,7 +8,6 @@ from gateway.wire.message.head_reader import KeptHeads
 from gateway.wire.message.request import Limits
 from gateway.wire.ports import Front
 from gateway.wire.server.body_rate import BodyRate, RateLimits
-from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.places import Occupant, Places
 
 
@@ -43,9 +42,6 @@ class Server:
         # Seconds, not milliseconds: see gateway.wire.deadlines.
         self.deadlines = Deadlines(loop, min(1.0, header_timeout / 4, keepalive_timeout / 4))
         self.draining = False
-
-    def __call__(self) -> "ServerConnection":
-        return ServerConnection(self)
 
     def upload(self, now: float) -> BodyRate:
         """For a request body that begins."""
