@@ -1,8 +1,10 @@
 """Prometheus, Alertmanager, Grafana: their files are valid and say nothing that a running gateway does not bear out."""
 
+import http.client
 import json
 import re
 import shutil
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.deploy.compose_rules import violations
 from tests.deploy.promql import Catalog, Exposed, QueryProblem, labels
 from tests.deploy.test_compose import compose_command, environment
 from tests.deploy.tools import run, tool
+from tests.support.certificates import make_certificate
 from tests.support.gateway_process import GatewayProcess
 from tests.support.processes import ROOT
 from tests.support.redis_server import RedisServer
@@ -38,6 +41,9 @@ ALERTS = {
     "RetryAmplification",
     "LoadShedding",
     "BulkheadSaturated",
+    "CertificateExpiresSoon",
+    "CertificateReloadFailed",
+    "UpstreamAddressesStale",
 }
 
 
@@ -96,7 +102,8 @@ QUERIES = list(queries())
 
 @pytest.fixture(scope="module")
 def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """What a gateway exposes that has Redis, an upstream, and some traffic behind it; and what others do."""
+    """What is exposed by a gateway that has Redis, an upstream, and some traffic behind it, by a second one that has a
+    certificate and an upstream with a name, and by others."""
     redis_server.ensure_running()
     redis_server.flush()
     variables = {"REDIS_URL": redis_server.url, "UPSTREAM_URL": stub_process.url}
@@ -106,7 +113,22 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
                 gateway.get(target)
         exposition = gateway.get("/metrics").body.decode()
     redis_server.flush()
+    exposition += with_certificate(stub_process, tmp_path_factory)
     return catalog.with_rules(catalog.exposed(exposition), RECORDED)
+
+
+def with_certificate(stub_process: StubProcess, directories: pytest.TempPathFactory) -> str:
+    certificate = make_certificate(directories.mktemp("certificate"))
+    context = ssl.create_default_context(cafile=str(certificate.cert))
+    variables = {"UPSTREAM_URL": f"http://localhost:{stub_process.port}", **certificate.variables}
+    with GatewayProcess(variables, directories.mktemp("gateway"), ready=False) as gateway:
+        gateway.wait_for_line("listening on", 60.0)
+        for target in ("/proxy/ok", "/metrics"):
+            connection = http.client.HTTPSConnection("localhost", gateway.port, timeout=30.0, context=context)
+            connection.request("GET", target)
+            body = connection.getresponse().read()
+            connection.close()
+    return body.decode()
 
 
 def test_prometheus_accepts_its_files() -> None:
