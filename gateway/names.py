@@ -36,6 +36,8 @@ _FOUR_BYTES = 0xFFFF_FFFF
 
 # RFC 3986 section 3.2.2, without percent-encoding: no client sends it in a name, and who decodes it would read another
 # name than we do. IP literals are checked further.
+# 255 characters and a port.
+LONGEST_AUTHORITY = 255 + 6
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~!$&'()*+,;=]{0,255})(?::([0-9]{0,5}))?")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -121,10 +123,15 @@ def hop(text: str) -> Address | None:
     return address(text)
 
 
-@lru_cache(maxsize=4096)
 def authority(text: str) -> tuple[str, int | None] | None:
     """Host and port of an authority without user information, such as a `Host` field; the port is None where there is
     none, or an empty one. The host is as `host` gives it, and empty in an empty authority. None: not valid."""
+    # Before the table: whoever sends heads chooses what is in it.
+    return _authority(text) if len(text) <= LONGEST_AUTHORITY else None
+
+
+@lru_cache(maxsize=4096)
+def _authority(text: str) -> tuple[str, int | None] | None:
     match = _AUTHORITY.fullmatch(text)
     if match is None:
         return None

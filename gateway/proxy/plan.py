@@ -146,10 +146,14 @@ def own_answer(request: Request, route: Route) -> OwnAnswer | None:
     return None
 
 
-@lru_cache(maxsize=1024)
 def port_of(authority: bytes, scheme: str) -> bytes:
     """The port that a client has used who asked for `authority`, or for the first of several."""
-    found = names.with_port(authority.partition(b",")[0].strip(b" \t").decode("latin-1"), scheme)
+    return _port_of(authority.partition(b",")[0].strip(b" \t")[: names.LONGEST_AUTHORITY + 1], scheme)
+
+
+@lru_cache(maxsize=1024)
+def _port_of(authority: bytes, scheme: str) -> bytes:
+    found = names.with_port(authority.decode("latin-1"), scheme)
     return b"%d" % (found[1] if found is not None else names.DEFAULT_PORTS[scheme])
 
 

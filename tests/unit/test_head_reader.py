@@ -2,6 +2,9 @@
 
 import pytest
 
+from gateway import names
+from gateway.proxy import plan
+from gateway.wire.message import request
 from gateway.wire.message.head_reader import HeadReader, KeptHeads
 from gateway.wire.message.request import Limits, RequestError
 from tests.support.lines_run import lines_run
@@ -86,3 +89,18 @@ def test_all_connections_share_the_room_and_give_it_back() -> None:
         each.forget()
         each.forget()
     assert kept.left == 1000
+
+
+def test_no_table_keeps_what_is_too_long_to_be_a_host() -> None:
+    tables = (names._authority, request._known_host_of, plan._port_of)
+    before = [table.cache_info().currsize for table in tables]
+    for number in range(20):
+        reading, _ = reader()
+        host = b"a" * 20_000 + b"%d" % number
+        with pytest.raises(RequestError, match="Host"):
+            reading.parse(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    assert plan.port_of(b"a" * 20_000, "https") == b"443"
+    after = [table.cache_info().currsize for table in tables]
+    assert after[:2] == before[:2]
+    # That one as a beginning of no more than the longest host.
+    assert after[2] <= before[2] + 1

@@ -179,8 +179,13 @@ def _other_form(request: Request, authority: bytes, host: bytes) -> tuple[bytes,
     return authority, named
 
 
-@lru_cache(maxsize=1024)
 def _host_of(authority: bytes) -> bytes | None:
-    """The host of an authority in its one spelling; None when it is not valid. The same few come all the time."""
+    """The host of an authority in its one spelling; None when it is not valid."""
+    return _known_host_of(authority) if len(authority) <= names.LONGEST_AUTHORITY else None
+
+
+@lru_cache(maxsize=1024)
+def _known_host_of(authority: bytes) -> bytes | None:
+    """The same few come all the time."""
     parsed = names.authority(authority.decode("latin-1"))
     return None if parsed is None else parsed[0].encode()
