@@ -12,8 +12,8 @@ One replica applies them to its own tally (`judge`). The fleet applies them to t
 whenever the other replicas have `minimum_calls` between them. One replica with a broken network then proves nothing
 about the upstream. With a single tally both functions give the same answer.
 
-The rules are written here once. The breaker and the store in memory call this module. `store/lua/circuit_ops.lua` has
-to repeat them, and a table of cases that is made with this module holds it to them.
+The rules are written here once. The breaker and the store in memory call this module. The script in
+`store/lua/circuit_ops/` has to repeat them, and a table of cases that is made with this module holds it to them.
 
 What is left out on purpose: which failures count as consecutive, and which reports of replicas are believed. The
 breaker and the store decide that before they ask.

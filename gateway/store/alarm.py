@@ -25,6 +25,7 @@ class Alarm:
         self._timer = loop.call_at(self._due, self._expire)
 
     def cancel(self) -> None:
+        """Stop the alarm, if `action` has not been called yet."""
         self._timer.cancel()
 
     def _expire(self) -> None:

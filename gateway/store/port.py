@@ -1,10 +1,11 @@
 """The store port: what replicas share, in the words of the domain.
 
-Every method answers within the store's own time limit or raises `StoreUnavailable`; nothing else comes out. Only `take`
-and `sync` may answer late, up to about a second: who calls them goes on without the answer when `time_limit` has
-passed, and still wants to know what the store did. The store owns the clock of what it keeps (Redis `TIME`, or the
-injected clock of the memory store), so that replicas whose clocks differ agree. Amounts of time that cross the port are
-durations in seconds, never instants.
+Every method answers within the store's own time limit or raises `StoreUnavailable`, and nothing else. Only `take` and
+`sync` may answer later, after up to about a second: their callers go on without the answer once `time_limit` has
+passed, but they still want to know what the store did.
+
+The store owns the clock of what it keeps: Redis `TIME`, or the injected clock of the store in memory. So replicas agree
+although their clocks differ. All times that cross the port are durations in seconds, never instants.
 """
 
 from collections.abc import Sequence
@@ -21,15 +22,17 @@ class StoreUnavailable(Exception):
 
 
 class Ask(NamedTuple):
-    """What one replica asks for one client's bucket: tokens for waiting requests, and a lease beyond them.
+    """What one replica asks of one client's bucket: tokens for waiting requests, and a lease of further tokens.
 
-    `want` requests wait now. `lease_id` is the lease of this bucket that this replica holds (0: none) and `unspent`
-    what is left of it; the call ends that lease: what is unspent is given back and, with `lease` > 0, a new one of at
-    least `unspent` and at most `unspent + lease` tokens taken in its place. When the store knows another lease of this
-    replica, the message was overtaken by a later one or an answer was lost: that lease stands, and nothing is given
-    back or leased. `debt` tokens were spent by this replica on its own while the store was away; they are taken off
-    what the bucket holds, which may leave it owing as much as its capacity. `debt_id` is greater for each debt of a
-    replica; one that was told already is not taken off again, so a debt whose answer was lost may be told again.
+    `want` requests wait now. `lease_id` is the lease of this bucket that this replica holds (0: none), and `unspent` is
+    what is left of it. The call ends that lease and gives the unspent tokens back. With `lease` > 0 a new lease takes
+    its place, of at least `unspent` and at most `unspent + lease` tokens. When the store knows another lease of this
+    replica, a later message has overtaken this one or an answer was lost. Then that lease stands, and nothing is given
+    back or leased.
+
+    `debt` tokens were spent by this replica on its own while the store was away. They are taken off the bucket, which
+    may leave it owing as much as its capacity. Each debt of a replica has a greater `debt_id` than the one before. A
+    debt that the store knows already is not taken off again, so a replica may repeat one whose answer was lost.
     """
 
     policy: RateLimitPolicy
@@ -45,10 +48,11 @@ class Ask(NamedTuple):
 class Grant(NamedTuple):
     """The answer to an `Ask`, in the same order.
 
-    `granted` of the `want` requests go through. `leased` tokens may be spent by this replica for the next `lease_time`
-    seconds, counted from before the ask was sent; `lease_id` names that lease (0: none). `remaining` is what the
-    bucket holds besides, below zero if it owes; `retry_after` and `reset_after` as in `Decision`. `held_elsewhere`
-    tokens are leased to other replicas, and what is unspent of them comes back within about `held_time` seconds.
+    `granted` of the `want` requests go through. This replica may spend `leased` tokens for `lease_time` seconds,
+    counted from before the ask was sent; `lease_id` names that lease (0: none). `remaining` is what the bucket holds
+    besides; it is below zero when the bucket owes. `retry_after` and `reset_after` are as in `Decision`.
+    `held_elsewhere` tokens are leased to other replicas; what is unspent of them comes back within about `held_time`
+    seconds.
     """
 
     granted: int
@@ -64,14 +68,15 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CircuitReport:
-    """One replica's own evidence about one upstream, a summary of its current window and not a delta.
+    """What one replica has seen of one upstream: a summary of its current window, and not what is new in it.
 
-    `failure_ages` are the seconds since each of its latest failures after its own last success, newest first, at most
-    `failure_threshold` of them; `success_age` is the seconds since that success (None: none in the window). `answered`
-    says that each of those failures was an answer of the upstream itself, so that this replica's network is beyond
-    suspicion. `unreached_age` is the seconds since its last failure without a connection (None: none that matters),
-    `unreached` how many of `failures` had none. `reachable` is its word, once, after it was `asked` for it: whether a
-    connection came about when it tried. `generation` is the one all of that belongs to.
+    `generation` is the generation of the circuit that all of it belongs to. `calls`, `failures` and `slow_calls` are
+    those of the window; `unreached` of the failures had no connection. `failure_ages` are the seconds since each of the
+    failures after its own last success, the newest first, at most `failure_threshold` of them. `answered` says that
+    each of those was an answer of the upstream itself, which proves that this replica's network works. `success_age` is
+    the seconds since the last success, and `unreached_age` those since the last failure without a connection; None when
+    there is none that matters. `reachable` is told once, after the replica was `asked`: whether it got a connection
+    when it tried.
     """
 
     upstream: str
@@ -90,13 +95,16 @@ class CircuitReport:
 
 @dataclass(frozen=True, slots=True)
 class CircuitSnapshot:
-    """What the fleet holds to be true of one upstream. `retry_after` is seconds to the next probe or the end of a
-    forced state; of a closed circuit, seconds until a suspicion is decided (0: none). `known` is False when the store
-    kept nothing about the circuit before this call (new, or deleted). Generations of one store only ever increase.
+    """The fleet's verdict about one upstream, as one replica is to see it.
 
-    A half-open circuit is open to a replica that is cut off: whose own probe, or try when asked, got no connection.
-    The replica is `asked` to try whether the upstream can be reached from where it is, and `denied` when it had no
-    connection but another one could make one: its failures count for itself alone."""
+    `retry_after` is the seconds until the next probe or until the end of a forced state. For a closed circuit it is the
+    seconds until a suspicion is decided, 0 when there is none. `known` is False when the store kept nothing about the
+    circuit before this call, because it is new or was deleted. The generations of one store only increase.
+
+    A half-open circuit is open to a replica that is cut off, which means that its own probe, or its try when it was
+    asked, got no connection. `asked` tells the replica to try whether it can connect to the upstream. `denied` tells it
+    that it had no connection while another replica could connect, so that its failures count for itself alone.
+    """
 
     upstream: str
     known: bool
@@ -111,7 +119,7 @@ class CircuitSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ProbeLease:
-    """The right to send one probe. Lapses by itself, and when its holder no longer reports."""
+    """The right to send one probe. It lapses after its time, and when its holder no longer reports."""
 
     upstream: str
     generation: int
@@ -122,8 +130,9 @@ class ProbeLease:
 class SyncAnswer:
     """`replicas` alive, this one included; one snapshot for each report, in order.
 
-    `version` changes whenever any circuit of the fleet does, so a replica need not read idle circuits to notice.
-    `epoch` identifies the store's memory: another one means that it was lost (a restart, a flush).
+    `version` changes whenever any circuit of the fleet changes, so that a replica notices it without reading circuits
+    that it does not use. `epoch` identifies the store's memory: another epoch means that the store has lost its memory,
+    by a restart or a flush.
     """
 
     replicas: int
@@ -133,8 +142,11 @@ class SyncAnswer:
 
 
 class EndpointOut(NamedTuple):
-    """An endpoint that an operator has taken out, for another `left` seconds. Either way it gets no new requests and
-    what is under way ends by itself; a `disabled` one is not asked for its health either. `endpoint` is `host:port`."""
+    """An endpoint that an operator has taken out, for another `left` seconds.
+
+    It gets no new requests, and requests that are under way are finished. A `disabled` endpoint is not asked for its
+    health either. `endpoint` is `host:port`.
+    """
 
     upstream: str
     endpoint: str
@@ -144,62 +156,77 @@ class EndpointOut(NamedTuple):
 
 
 class EndpointStore(Protocol):
-    """What operators have done to endpoints, for the whole fleet. A change is announced with the version of the
-    circuits (`SyncAnswer.version`), so that nobody has to ask again and again."""
+    """The endpoints that operators have taken out, for the whole fleet.
+
+    A change raises the version of the circuits (`SyncAnswer.version`), so that no replica has to ask again and again.
+    """
 
     async def take_out(self, out: EndpointOut) -> None:
-        """Replaces what was said of that endpoint before."""
+        """Take an endpoint out, in place of what was said about it before."""
         ...
 
     async def bring_back(self, upstream: str, endpoint: str) -> bool:
-        """Whether it was out."""
+        """Let an endpoint serve again. Returns whether it was out."""
         ...
 
-    async def endpoints_out(self) -> Sequence[EndpointOut]: ...
+    async def endpoints_out(self) -> Sequence[EndpointOut]:
+        """The endpoints that are out now."""
+        ...
 
 
 class Store(EndpointStore, Protocol):
+    """What the replicas share about buckets, circuits and endpoints."""
+
     @property
     def time_limit(self) -> float:
-        """Seconds after which an answer is late. Follows what the store usually takes."""
+        """The seconds after which an answer is late. It follows the time that the store usually takes."""
         ...
 
     async def take(self, asks: Sequence[Ask]) -> Sequence[Grant]:
-        """Serve many buckets in one exchange with the store."""
+        """Serve many buckets in one exchange with the store. The grants are in the order of the asks."""
         ...
 
     async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer:
-        """Heartbeat, evidence out, verdicts in."""
+        """Say that this replica is there, report what it has seen, and learn the fleet's verdicts."""
         ...
 
     async def lease_probe(
         self, upstream: str, settings: BreakerSettings, lease_time: float
     ) -> ProbeLease | CircuitSnapshot:
-        """The right to probe a half-open circuit, or why not."""
+        """The right to probe a half-open circuit for `lease_time` seconds, or the circuit as it is if there is none."""
         ...
 
     async def settle_probe(
         self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome, reached: bool = True
     ) -> CircuitSnapshot:
-        """Tell how a probe ended. A lease that lapsed or belongs to an earlier generation changes nothing. A failure
-        for want of a connection (`reached` False) reopens the circuit only when all replicas are cut off."""
+        """Tell how a probe ended.
+
+        A lease that has lapsed, or that is of an earlier generation, changes nothing. A probe that failed because it
+        got no connection (`reached` is False) opens the circuit again only when all replicas are cut off.
+        """
         ...
 
     async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
-        """Force a circuit open or closed for `duration` seconds; None releases it."""
+        """Force a circuit open or closed for `duration` seconds. With None as the state, end the force."""
         ...
 
     async def reset(self, upstream: str) -> None:
-        """Forget the circuit: closed everywhere."""
+        """Forget the circuit, so that it is closed everywhere."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Leave the fleet, and close every connection."""
+        ...
 
 
 class FigureDelta(NamedTuple):
-    """What one replica has counted for one service since its last delta, as pairs of the seconds since the first of it
-    and a count vector, whose elements mean nothing to the store. `sequence` increases with each delta of a replica for
-    a service; one that was seen already is not added again, so a delta whose answer was lost may be sent again."""
+    """What one replica has counted for one service since its last delta.
+
+    Each of the `cells` is the age of its first event in seconds, and a vector of counts, whose elements mean nothing to
+    the store. `sequence` increases with each delta of a replica for a service. A delta that the store has seen already
+    is not added again, so one whose answer was lost may be sent again. `last_error_age` is in seconds, None for no
+    error.
+    """
 
     service: str
     sequence: int
@@ -215,16 +242,23 @@ class FigureSum(NamedTuple):
 
 
 class FigureStore(Protocol):
-    """What replicas have counted, in ten-second cells of the store's clock, kept for `FIGURES_KEPT` seconds whether or
-    not the replica that counted them still lives."""
+    """What replicas have counted, in cells of `FIGURES_CELL` seconds of the store's clock.
+
+    A cell is kept for `FIGURES_KEPT` seconds, whether or not the replica that counted it is still there.
+    """
 
     async def add_figures(self, deltas: Sequence[FigureDelta]) -> dict[str, int]:
-        """Add, except what began before the service's last reset. Answers with every service that was reset within
-        the last hour and a number that is another for each reset."""
+        """Add the counts, except those of cells that began before the service's last reset.
+
+        Returns the services that were reset within the last hour, each with a number that differs for each reset.
+        """
         ...
 
     async def sum_figures(self, services: Sequence[str], window: float, width: int) -> Sequence[FigureSum]:
-        """The last `window` seconds of each service, the cell in which they begin as a whole; vectors of `width`."""
+        """The sum of the last `window` seconds for each service, as vectors of `width` counts.
+
+        The cell in which the window begins is counted as a whole.
+        """
         ...
 
     async def reset_figures(self, service: str) -> None:
@@ -232,14 +266,16 @@ class FigureStore(Protocol):
         ...
 
     async def add_records(self, records: Sequence[bytes], keep: int) -> None:
-        """Put the records, oldest first, in front of those that are there, and drop all but the first `keep`."""
+        """Put the records, which come oldest first, before those that are there. Keep only the newest `keep`."""
         ...
 
     async def records(self, count: int) -> Sequence[bytes]:
-        """At most `count` records, the last added first."""
+        """At most `count` records, the newest first."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
 
 
 FIGURES_CELL = 10.0

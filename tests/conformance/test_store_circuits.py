@@ -340,7 +340,7 @@ class TestNoConnection:
         await b.say(calls=1, success_age=0.1)
         assert (await a.is_cut_off(age=0.6)).denied
 
-    async def test_of_two_they_bear_each_other_out(self, replica: Replicas) -> None:
+    async def test_those_of_two_replicas_confirm_each_other(self, replica: Replicas) -> None:
         a, b = await voices(replica, "a", "b", settings=LONG)
         await a.say(calls=2, failures=2, ages=(0.0, 0.001), unreached_age=0.0)
 
@@ -349,7 +349,14 @@ class TestNoConnection:
 
         await until(b_reports, OPEN)
 
-    async def test_denied_ones_bear_out_another_replicas_own(self, replica: Replicas) -> None:
+    async def test_a_replica_that_is_denied_is_asked_about_another_one_all_the_same(self, replica: Replicas) -> None:
+        a, b, c = await voices(replica, "a", "b", "c", settings=LONG)
+        await b.say(calls=1, success_age=0.5)
+        await c.is_cut_off()
+        said = await a.is_cut_off(age=1.0)
+        assert (said.state, said.asked, said.denied) == (CLOSED, True, True)
+
+    async def test_denied_ones_confirm_those_of_another_replica(self, replica: Replicas) -> None:
         a, b = await voices(replica, "a", "b", settings=LONG)
         first = time.monotonic()
         await a.is_cut_off()
@@ -364,7 +371,7 @@ class TestNoConnection:
 
         await until(b_reports, OPEN)
 
-    async def test_other_failures_elsewhere_are_no_witness(self, replica: Replicas) -> None:
+    async def test_other_failures_elsewhere_do_not_confirm_them(self, replica: Replicas) -> None:
         a, b = await voices(replica, "a", "b", settings=LONG)
         first = time.monotonic()
         await b.say(calls=1, failures=1, ages=(0.0,), answered=True)
@@ -382,7 +389,7 @@ class TestNoConnection:
         answered = await a.say(calls=6, failures=6, ages=(0.0, 0.0, 0.0), unreached_age=1.0, answered=True)
         assert answered.state is OPEN
 
-    async def test_a_witness_that_dies_is_not_waited_for(self, replica: Replicas) -> None:
+    async def test_a_replica_that_was_asked_and_dies_is_not_waited_for(self, replica: Replicas) -> None:
         a, _dead = await voices(replica, "a", "dead", settings=LONG)
         await until(a.is_cut_off, OPEN, within=3.0)
 
@@ -393,7 +400,7 @@ class TestNoConnection:
         await a.say()
         assert (await a.is_cut_off()).state is CLOSED
 
-    async def test_a_rate_takes_a_witness_too(self, replica: Replicas) -> None:
+    async def test_a_rate_needs_a_second_replica_too(self, replica: Replicas) -> None:
         a, b = await voices(replica, "a", "b", settings=RATE)
         await b.say(calls=1)
 
@@ -429,7 +436,7 @@ class TestNoConnection:
         opened = await until(b_reports, OPEN)
         assert opened.cause == "60 of the last 100 calls failed"
 
-    async def test_a_denied_calls_replica_still_bears_out_the_upstream(self, replica: Replicas) -> None:
+    async def test_a_replica_whose_calls_are_denied_still_counts_with_its_others(self, replica: Replicas) -> None:
         a, b = await voices(replica, "a", "b", settings=RATE)
         await b.say(calls=1, reachable=True)
         await a.say(calls=100, failures=1, unreached_age=1.0, unreached=1)
@@ -624,7 +631,7 @@ class TestProbesWithoutConnection:
         assert (opened.state, opened.cause) == (OPEN, "a probe failed")
         assert (await a.say()).generation == opened.generation
 
-    async def test_are_borne_out_by_whoever_is_asked(self, replica: Replicas) -> None:
+    async def test_are_confirmed_by_a_replica_that_is_asked(self, replica: Replicas) -> None:
         a, b, c = await half_open(replica, "a", "b", "c")
         generation = (await a.settle(await granted(a), Outcome.FAILURE, reached=False)).generation
         assert not (await a.say()).asked
@@ -636,7 +643,7 @@ class TestProbesWithoutConnection:
         opened = await c.say(reachable=False)
         assert (opened.state, opened.cause) == (OPEN, "a probe failed")
 
-    async def test_are_not_borne_out_by_who_can_connect(self, replica: Replicas) -> None:
+    async def test_are_not_confirmed_by_a_replica_that_can_connect(self, replica: Replicas) -> None:
         a, b = await half_open(replica, "a", "b")
         await a.settle(await granted(a), Outcome.FAILURE, reached=False)
         said = await b.say(reachable=True)

@@ -21,6 +21,7 @@ class ClosedPermit(Permit):
     def release(  # HOT
         self, outcome: Outcome, elapsed: float, now: float, answered: bool = False, reached: bool = True
     ) -> None:
+        """See `Permit.release`."""
         if self._circuit.permit is not self:
             return
         history = self._history
@@ -41,6 +42,7 @@ class ClosedPermit(Permit):
             self._judge(now)
 
     def left(self, elapsed: float, now: float) -> None:
+        """See `Permit.left`."""
         history = self._history
         if self._circuit.permit is self and elapsed >= history.slow_after:
             history.window.record(now, False, True)
@@ -63,4 +65,5 @@ class Closed(State):
         self.permit = ClosedPermit(circuit)
 
     def acquire(self, now: float) -> Permit:
+        """Always the shared permit."""
         return self.permit

@@ -10,6 +10,7 @@ class Forced(State):
     __slots__ = ()
 
     def resolve(self, now: float) -> None:
+        """Become closed."""
         circuit = self._circuit
         circuit.history.forget()
         circuit.close("force expired", now)
@@ -21,10 +22,12 @@ class ForcedOpen(Forced):
     __slots__ = ()
 
     def acquire(self, now: float) -> CircuitOpen:
+        """Always a refusal."""
         circuit = self._circuit
         return CircuitOpen(circuit.until - now, circuit.cause)
 
     def retry_after(self, now: float) -> float:
+        """The seconds until the force ends."""
         return max(0.0, self._circuit.until - now)
 
 
@@ -34,4 +37,5 @@ class ForcedClosed(Forced):
     __slots__ = ()
 
     def acquire(self, now: float) -> Permit:
+        """Always a permit."""
         return UNCOUNTED

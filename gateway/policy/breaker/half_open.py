@@ -24,6 +24,7 @@ class HalfOpen(State):
         self._successes = 0
 
     def acquire(self, now: float) -> Permit | CircuitOpen:
+        """A probe, or a refusal while as many probes as allowed are under way."""
         retry_after = self.retry_after(now)
         if retry_after:
             return CircuitOpen(retry_after, self._circuit.cause)
@@ -32,6 +33,7 @@ class HalfOpen(State):
         return probe
 
     def retry_after(self, now: float) -> float:
+        """See `probe_wait`; 0 when a probe may be sent. Probes that have lapsed are given up."""
         probes, circuit = self._probes, self._circuit
         for probe in [probe for probe, lapses in probes.items() if lapses <= now]:
             del probes[probe]
@@ -48,6 +50,7 @@ class HalfOpen(State):
             self.record(outcome, elapsed, now, answered, reached)
 
     def record(self, outcome: Outcome, elapsed: float, now: float, answered: bool, reached: bool) -> None:
+        """Count the outcome of a probe, and leave this state when it decides."""
         circuit = self._circuit
         # A probe that ends after its circuit has left this state changes nothing.
         if outcome is IGNORED or circuit.current is not self:
@@ -79,9 +82,11 @@ class Probe(Permit):
     def release(
         self, outcome: Outcome, elapsed: float, now: float, answered: bool = False, reached: bool = True
     ) -> None:
+        """See `Permit.release`."""
         self._state.settle(self, outcome, elapsed, now, answered, reached)
 
     def left(self, elapsed: float, now: float) -> None:
+        """See `Permit.left`."""
         # The client waited for as long as a slow call takes, so the probe has failed although it was not answered.
         outcome = FAILURE if elapsed >= self._slow_after else IGNORED
         self._state.settle(self, outcome, elapsed, now, False, True)

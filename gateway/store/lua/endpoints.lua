@@ -1,7 +1,7 @@
 -- Endpoints that an operator has taken out, exactly as gateway/store/memory/endpoints.py does it.
 --
--- KEYS[1]  a hash: field `{upstream} {endpoint}`, value `{mode} {end in ms of the Redis clock} {reason}`; it expires with
---          the last of them.
+-- KEYS[1]  a hash: field `{upstream} {endpoint}`, value `{mode} {end in ms of the Redis clock} {reason}`. The key
+--          expires with the last of them.
 -- ARGV     operation, then
 --   out    upstream, endpoint, mode, duration in ms, reason
 --   back   upstream, endpoint        -> 1: it was out

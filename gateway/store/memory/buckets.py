@@ -1,10 +1,16 @@
 """Shared token buckets in this process: the reference for `lua/take.lua`, which does the same step by step.
 
-For each bucket, in this order: refill up to capacity less what is leased (a lease that lapsed since counts as spent,
-and as held until it lapsed); take off `debt`, unless it was told
-before; end the asker's own lease and give back `unspent`; grant the waiting
-requests; lease. The docstring of `gateway.policy.lease` says why this never admits too much. Refill comes before the
-giving back: otherwise a lease spent in its last instant would already have been refilled.
+The steps for each bucket, in this order:
+
+1. Refill it up to its capacity less what is leased. A lease that has lapsed since then counts as spent, and as held
+   until it lapsed.
+2. Take off `debt`, unless the replica has told this debt before.
+3. End the lease of the replica that asks, and give back what is `unspent` of it.
+4. Grant the waiting requests.
+5. Lease tokens, if the replica wants a lease.
+
+The docstring of `gateway.policy.lease` says why this never admits too much. The refill comes before the giving back:
+otherwise the tokens of a lease that was spent in its last instant would already have been refilled.
 """
 
 from collections import OrderedDict
@@ -22,6 +28,8 @@ ROUNDING = 1e-9  # a bucket that lacks less than this for a token has it
 
 @dataclass(slots=True)
 class Lease:
+    """`amount` tokens that `replica` may spend, booked at the instant `at`."""
+
     replica: str
     amount: int
     id: int
@@ -58,7 +66,7 @@ class SharedBucket:
 class MemoryBuckets:
     """The buckets of all clients. Several replicas of one process may share an instance.
 
-    Full buckets are forgotten: each call looks at the two not looked at for longest.
+    Full buckets are forgotten: each call looks at the two buckets that nobody has looked at for the longest time.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -1,4 +1,4 @@
-"""Circuits shared by the replicas of one process: the reference for `lua/circuit_ops.lua`.
+"""Circuits shared by the replicas of one process: the reference for `lua/circuit_ops/`.
 
 Each replica reports a summary of what it has seen itself. The fleet's verdict is formed from the latest summaries of
 the replicas that are there: `circuit_evidence.py` applies the trip rules to them, and `circuit.py` says when a rule

@@ -35,6 +35,7 @@ class MemoryFigures:
         self._replica = replica
 
     async def add_figures(self, deltas: Sequence[FigureDelta]) -> dict[str, int]:
+        """See `FigureStore.add_figures`."""
         table = self._table
         now = table.clock()
         for delta in deltas:
@@ -62,6 +63,7 @@ class MemoryFigures:
         service.seen = {replica: seen for replica, seen in service.seen.items() if seen[1] >= oldest}
 
     async def sum_figures(self, services: Sequence[str], window: float, width: int) -> Sequence[FigureSum]:
+        """See `FigureStore.sum_figures`."""
         now = self._table.clock()
         first = int((now - window) // FIGURES_CELL)
         sums = []
@@ -74,6 +76,7 @@ class MemoryFigures:
         return sums
 
     async def reset_figures(self, service: str) -> None:
+        """See `FigureStore.reset_figures`."""
         table = self._table
         now = table.clock()
         table.services[service] = _Service(reset_at=now)
@@ -81,9 +84,11 @@ class MemoryFigures:
         table.resets[service] = (number + 1, now)
 
     async def add_records(self, records: Sequence[bytes], keep: int) -> None:
+        """See `FigureStore.add_records`."""
         self._table.records[:] = [*reversed(records), *self._table.records][:keep]
 
     async def records(self, count: int) -> Sequence[bytes]:
+        """See `FigureStore.records`."""
         return self._table.records[:count]
 
     async def close(self) -> None:

@@ -1,9 +1,11 @@
-"""Circuits shared through Redis, one hash each (`lua/circuit_ops.lua` says what is in it and decides everything).
+"""Circuits shared through Redis, one hash each (`lua/circuit_ops/` says what is in it and decides everything).
 
 `{prefix}:circuit-breaker` is the circuit of the upstream `default`, `{prefix}:circuit-breaker:{upstream}` that of any
-other, `{prefix}:replicas` the list of live replicas. No call touches two keys, so Redis Cluster may keep them on
-different nodes; what that costs is a second exchange after a transition, which tells the other replicas at once. A
-replica that dies between the two only delays them to their next full reading, half a second later at most.
+other, `{prefix}:replicas` the list of live replicas.
+
+No call touches two keys, so Redis Cluster may keep them on different nodes. The price is a second exchange after a
+transition, which tells the other replicas about it at once. When a replica dies between the two, the others notice the
+transition with their next full reading, half a second later at most.
 """
 
 import itertools
@@ -20,8 +22,10 @@ DEFAULT_UPSTREAM = "default"
 
 
 def _keep(settings: BreakerSettings) -> int:
-    """Seconds a circuit is kept after the last replica has looked at it: longer than anything in it can matter, so
-    that a key that expired says nothing an open circuit's own time would not have said."""
+    """The seconds for which a circuit is kept after the last replica has looked at it.
+
+    That is longer than anything in it can matter: when the key expires, an open circuit's own time is over as well.
+    """
     return int(120 + 2 * settings.reset_timeout + settings.window_seconds)
 
 
@@ -35,11 +39,12 @@ class RedisCircuits:
         self._replicas_key = f"{prefix}:replicas"
         self._script = script("circuit_ops")
         self._tokens = itertools.count(1)
-        # Two lives of one replica name must not mistake each other's leases for their own.
+        # A replica that was restarted under the same name must not take the leases of its former life for its own.
         self._life = uuid.uuid4().hex[:8]
         self._unanswered: list[tuple[str, str]] = []
 
     def key(self, upstream: str) -> str:
+        """The key of an upstream's circuit."""
         name = f"{self._prefix}:circuit-breaker"
         return name if upstream == DEFAULT_UPSTREAM else f"{name}:{upstream}"
 
@@ -49,15 +54,16 @@ class RedisCircuits:
         return self._client.time_limit
 
     async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer:
+        """See `Store.sync`."""
         calls: list[tuple[Sequence[str], Sequence[Arg]]] = [((self._replicas_key,), ("beat", self._replica, 0))]
         calls += [((self.key(report.upstream),), self._arguments(report)) for report in reports]
-        # A lease asked for while Redis hung may be granted when it wakes up, to nobody; one that could not be settled
-        # would bar the next probe until it lapses.
+        # A lease that was asked for while Redis hung may be granted when Redis wakes up, and then nobody uses it. Like
+        # a lease whose outcome could not be told, it would keep the next probe waiting until it lapses.
         given_back = self._unanswered[:]
         for upstream, token in given_back:
             calls.append(((self.key(upstream),), ("settle", token, 0, Outcome.IGNORED.value, 0, 0, 120)))
         if len(calls) == 1:
-            # Most exchanges of an idle replica, and much cheaper than a pipeline of one.
+            # This is what an idle replica mostly sends, and it is much cheaper than a pipeline with one call.
             replicas, version, epoch = await self._client.run(self._script, *calls[0], patient=True)
             return SyncAnswer(int(replicas), (), int(version), int(epoch))
         (replicas, version, epoch), *answers = await self._client.run_many(self._script, calls, patient=True)
@@ -69,6 +75,7 @@ class RedisCircuits:
     async def lease_probe(
         self, upstream: str, settings: BreakerSettings, lease_time: float
     ) -> ProbeLease | CircuitSnapshot:
+        """See `Store.lease_probe`."""
         token = f"{self._replica}/{self._life}/{next(self._tokens)}"
         try:
             answer = await self._ask(
@@ -82,6 +89,7 @@ class RedisCircuits:
     async def settle_probe(
         self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome, reached: bool = True
     ) -> CircuitSnapshot:
+        """See `Store.settle_probe`."""
         try:
             answer = await self._ask(
                 lease.upstream,
@@ -100,20 +108,22 @@ class RedisCircuits:
         return _snapshot(lease.upstream, answer)
 
     async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
+        """See `Store.force`."""
         word = "" if state is None else state.value
         answer = await self._ask(upstream, "force", word, duration, cause, self._replica)
         return _snapshot(upstream, answer)
 
     async def reset(self, upstream: str) -> None:
+        """See `Store.reset`."""
         await self._client.run(self._script, (self.key(upstream),), ("reset",))
         await self._announce(True)
 
     async def announce(self) -> None:
-        """Something changed that every replica is to look at."""
+        """Tell every replica that something has changed which it should look at."""
         await self._announce(True)
 
     async def leave(self) -> None:
-        """This replica stops: it no longer counts as alive."""
+        """Say that this replica stops, so that it no longer counts as alive."""
         await self._client.run(self._script, (self._replicas_key,), ("leave", self._replica))
 
     async def _ask(self, upstream: str, *arguments: Arg) -> Any:
@@ -155,7 +165,7 @@ def _text(value: Any) -> str:
 
 
 def _snapshot(upstream: str, answer: Any) -> CircuitSnapshot:
-    known, state, generation, failures, retry_after, cause, _changed, said = answer
+    known, state, generation, failures, retry_after, cause, _changed, flag = answer
     return CircuitSnapshot(
         upstream,
         bool(known),
@@ -164,6 +174,6 @@ def _snapshot(upstream: str, answer: Any) -> CircuitSnapshot:
         int(failures),
         float(retry_after),
         _text(cause),
-        said == 1,
-        said == 2,
+        bool(flag & 1),
+        bool(flag & 2),
     )

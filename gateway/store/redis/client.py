@@ -63,10 +63,16 @@ class Script:
     sha: str
 
 
+_PARTS = {"circuit_ops": ("replicas", "circuit", "operations", "report")}
+"""The scripts that are made of several files, and the order in which those are joined."""
+
+
 @cache
 def script(name: str) -> Script:
-    """The script in `gateway/store/lua/{name}.lua`, read once."""
-    text = files("gateway.store").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    """The script in `gateway/store/lua/{name}.lua`, or in the parts in `gateway/store/lua/{name}/`. It is read once."""
+    folder = files("gateway.store").joinpath("lua")
+    parts = [f"{name}/{part}" for part in _PARTS[name]] if name in _PARTS else [name]
+    text = "".join([folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in parts])
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -18,13 +18,16 @@ class RedisEndpoints:
         self._script = script("endpoints")
 
     async def put(self, out: EndpointOut) -> None:
+        """See `EndpointStore.take_out`."""
         arguments = ("out", out.upstream, out.endpoint, out.mode, round(out.left * 1000), out.reason)
         await self._client.run(self._script, (self._key,), arguments)
 
     async def drop(self, upstream: str, endpoint: str) -> bool:
+        """See `EndpointStore.bring_back`."""
         return bool(await self._client.run(self._script, (self._key,), ("back", upstream, endpoint)))
 
     async def listed(self) -> Sequence[EndpointOut]:
+        """See `EndpointStore.endpoints_out`."""
         answer: Any = await self._client.run(self._script, (self._key,), ("list",), patient=True)
         if not isinstance(answer, list) or len(answer) % _WIDTH:
             raise StoreUnavailable("Redis answered something else than asked")

@@ -33,9 +33,11 @@ class RedisFigures:
         self._records_key = f"{config.key_prefix}:errors"
 
     def key(self, service: str) -> str:
+        """See `FigureStore.key`."""
         return f"{self._resets_key}:{service}"
 
     async def add_figures(self, deltas: Sequence[FigureDelta]) -> dict[str, int]:
+        """See `FigureStore.add_figures`."""
         calls: list[tuple[Sequence[str], Sequence[Arg]]] = [((self._resets_key,), ("resets",))]
         calls += [((self.key(delta.service),), self._added(delta)) for delta in deltas]
         resets, *_ = await self._client.run_many(self._script, calls)
@@ -50,6 +52,7 @@ class RedisFigures:
         return arguments
 
     async def sum_figures(self, services: Sequence[str], window: float, width: int) -> Sequence[FigureSum]:
+        """See `FigureStore.sum_figures`."""
         found: list[FigureSum] = []
         arguments = ("sum", _CELL, round(window * 1000), width)
         for start in range(0, len(services), MOST_READ):
@@ -62,17 +65,21 @@ class RedisFigures:
         return found
 
     async def reset_figures(self, service: str) -> None:
+        """See `FigureStore.reset_figures`."""
         at = await self._client.run(self._script, (self.key(service),), ("reset", _KEPT))
         await self._client.run(self._script, (self._resets_key,), ("mark", _KEPT, service, at))
 
     async def add_records(self, records: Sequence[bytes], keep: int) -> None:
+        """See `FigureStore.add_records`."""
         arguments: list[Arg] = ["push", round(RECORDS_KEPT * 1000), keep]
         arguments += (record.decode() for record in records)
         await self._client.run(self._script, (self._records_key,), arguments)
 
     async def records(self, count: int) -> Sequence[bytes]:
+        """See `FigureStore.records`."""
         found: Sequence[bytes] = await self._client.run(self._script, (self._records_key,), ("list", count))
         return found
 
     async def close(self) -> None:
+        """See `FigureStore.close`."""
         await self._client.close()

@@ -36,40 +36,50 @@ class RedisStore:
 
     @property
     def time_limit(self) -> float:
+        """See `Store.time_limit`."""
         return self._client.time_limit
 
     async def take(self, asks: Sequence[Ask]) -> Sequence[Grant]:
+        """See `Store.take`."""
         return await self._buckets.take(asks)
 
     async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer:
+        """See `Store.sync`."""
         return await self._circuits.sync(reports)
 
     async def lease_probe(
         self, upstream: str, settings: BreakerSettings, lease_time: float
     ) -> ProbeLease | CircuitSnapshot:
+        """See `Store.lease_probe`."""
         return await self._circuits.lease_probe(upstream, settings, lease_time)
 
     async def settle_probe(
         self, lease: ProbeLease, settings: BreakerSettings, outcome: Outcome, reached: bool = True
     ) -> CircuitSnapshot:
+        """See `Store.settle_probe`."""
         return await self._circuits.settle_probe(lease, settings, outcome, reached)
 
     async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
+        """See `Store.force`."""
         return await self._circuits.force(upstream, state, duration, cause)
 
     async def reset(self, upstream: str) -> None:
+        """See `Store.reset`."""
         await self._circuits.reset(upstream)
 
     async def take_out(self, out: EndpointOut) -> None:
+        """See `Store.take_out`."""
         await self._endpoints.put(out)
         await self._circuits.announce()
 
     async def bring_back(self, upstream: str, endpoint: str) -> bool:
+        """See `Store.bring_back`."""
         was_out = await self._endpoints.drop(upstream, endpoint)
         await self._circuits.announce()
         return was_out
 
     async def endpoints_out(self) -> Sequence[EndpointOut]:
+        """See `Store.endpoints_out`."""
         return await self._endpoints.listed()
 
     async def close(self) -> None:

@@ -6,7 +6,8 @@ because a trip is to be acted on everywhere within 250 ms, 60 of which may pass 
 that takes longer to reach, or to resolve, counts as out of reach: the replica that asks had no connection either, with
 far more patience.
 
-A replica that lacks files, ports or memory for the try has nothing to say: it must not bear out another one.
+A replica that lacks files, ports or memory for the try says nothing. It must not count as a second one without a
+connection.
 """
 
 import asyncio
