@@ -1,0 +1,134 @@
+"""How far a reader has to walk to follow one GET: calls, files, and changes from one file to another.
+
+    python -m benchmarks.trace            # the counts, for a new head and for a repeated one
+    python -m benchmarks.trace --calls    # every call, in order
+
+A whole gateway runs in this process, in front of an upstream on the loopback; a client on another thread sends the same
+request again and again over one connection. Counted are the calls of Python functions of the package `gateway` on the
+event loop's thread, from the arrival of the request to the end of its answer (`sys.setprofile`). What the loop does in
+between, such as timers, is in it when it happens; the least of several requests is shown.
+"""
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from itertools import pairwise
+from pathlib import Path
+from types import FrameType
+from typing import cast
+
+import uvloop
+
+from gateway.build import build
+from gateway.config import load
+from gateway.lifecycle import Lifecycle
+from gateway.telemetry.lines import LineWriter
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent / "gateway") + os.sep
+_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+_REQUESTS = 12
+
+
+class Trace:
+    """The calls of one request, as (file, function)."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+
+    def note(self, frame: FrameType, event: str, _argument: object) -> None:
+        """For `sys.setprofile`."""
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(_PACKAGE) and code.co_name != "<genexpr>":
+            self.calls.append((code.co_filename[len(_PACKAGE) :], code.co_name))
+
+    @property
+    def figures(self) -> tuple[int, int, int]:
+        """Calls, files, changes of file."""
+        files = [file for file, _ in self.calls]
+        changes = sum(one != other for one, other in pairwise(files))
+        return len(files), len(set(files)), changes
+
+
+class Upstream(asyncio.Protocol):
+    """Answers every GET with two bytes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(_ANSWER)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _profile(trace: Trace | None) -> None:
+    """Begin a trace on the loop's thread, or end it."""
+    sys.setprofile(None if trace is None else trace.note)
+
+
+def _ask(port: int, heads: list[bytes], loop: asyncio.AbstractEventLoop, traces: list[Trace]) -> None:
+    """Send the requests, one after the other, each under a trace of its own."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5.0) as client:
+        for head in heads:
+            trace = Trace()
+            asyncio.run_coroutine_threadsafe(_profile(trace), loop).result()
+            client.sendall(head)
+            answer = b""
+            while not answer.endswith(b"{}"):
+                answer += client.recv(65_536)
+            asyncio.run_coroutine_threadsafe(_profile(None), loop).result()
+            traces.append(trace)
+
+
+async def _run(heads: list[bytes]) -> list[Trace]:
+    """One trace for each request."""
+    loop = asyncio.get_running_loop()
+    upstream = await loop.create_server(Upstream, "127.0.0.1", 0)
+    port = _free_port()
+    config = load(
+        {
+            "PORT": str(port),
+            "HOST": "127.0.0.1",
+            "UPSTREAM_URL": f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}",
+            "RATE_LIMIT_CAPACITY": "100000",
+        }
+    )
+    with open(os.devnull, "wb") as nowhere:  # noqa: ASYNC230, PTH123 - once, before anything is measured
+        writer = LineWriter(nowhere.fileno())
+        gateway = Lifecycle(build(config, writer))
+        await gateway.start()
+        traces: list[Trace] = []
+        await asyncio.to_thread(_ask, port, heads, loop, traces)
+        await gateway.drain(asyncio.Event())
+        await gateway.close()
+        writer.close()
+    upstream.close()
+    return traces
+
+
+def main() -> None:
+    """Print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", action="store_true", help="print every call, in order")
+    arguments = parser.parse_args()
+    new = [b"GET /proxy/%d HTTP/1.1\r\nHost: a\r\nX-New: %d\r\n\r\n" % (n, n) for n in range(_REQUESTS)]
+    repeated = [b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n"] * _REQUESTS
+    traces = uvloop.run(_run([*new, *repeated]))
+    for title, found in (("new head", traces[2:_REQUESTS]), ("repeated head", traces[_REQUESTS + 2 :])):
+        least = min(found, key=lambda trace: trace.figures)
+        calls, files, changes = least.figures
+        print(f"{title:14} {calls} calls, {files} files, {changes} changes of file")
+        if arguments.calls:
+            for file, function in least.calls:
+                print(f"    {file:44} {function}")
+
+
+if __name__ == "__main__":
+    main()
