@@ -28,6 +28,8 @@ class Circuit(Protocol):
     """
 
     upstream: str
+    breaker: CircuitBreaker
+    """Its `permit` is there while the circuit is closed, and is what every attempt shares then. HOT."""
 
     def try_acquire(self, now: float) -> Permit | CircuitOpen | None:
         """A permit, a refusal, or None: cannot say here, `acquire` can."""
@@ -85,7 +87,7 @@ def unnoticed(_upstream: str, _old: CircuitState, _new: CircuitState, _cause: st
 class LocalCircuit:
     """A circuit of this process alone."""
 
-    __slots__ = ("_breaker", "_clock", "_on_transition", "upstream")
+    __slots__ = ("_clock", "_on_transition", "breaker", "upstream")
 
     def __init__(
         self,
@@ -99,57 +101,57 @@ class LocalCircuit:
         self.upstream = upstream
         self._clock = clock
         self._on_transition = on_transition
-        self._breaker = CircuitBreaker(settings, clock, self._transitioned, probe_time)
+        self.breaker = CircuitBreaker(settings, clock, self._transitioned, probe_time)
 
     def __repr__(self) -> str:
-        return f"LocalCircuit({self.upstream!r}, {self._breaker!r})"
+        return f"LocalCircuit({self.upstream!r}, {self.breaker!r})"
 
     def try_acquire(self, now: float) -> Permit | CircuitOpen | None:  # HOT
-        permit = self._breaker.permit
-        return permit if permit is not None else self._breaker.try_acquire(now)
+        permit = self.breaker.permit
+        return permit if permit is not None else self.breaker.try_acquire(now)
 
     def acquire(self, resume: Callable[[Permit | CircuitOpen], None]) -> None:
-        asyncio.get_running_loop().call_soon(resume, self._breaker.try_acquire(self._clock()))
+        asyncio.get_running_loop().call_soon(resume, self.breaker.try_acquire(self._clock()))
 
     @property
     def state(self) -> CircuitState:
-        return self._breaker.current_state()
+        return self.breaker.current_state()
 
     @property
     def generation(self) -> int:
-        return self._breaker.generation
+        return self.breaker.generation
 
     @property
     def failures(self) -> int:
-        return self._breaker.failures
+        return self.breaker.failures
 
     @property
     def cause(self) -> str:
-        return self._breaker.cause
+        return self.breaker.cause
 
     @property
     def opened_at(self) -> float | None:
-        return self._breaker.opened_at
+        return self.breaker.opened_at
 
     def retry_after(self, now: float) -> float:
-        self._breaker.current_state(now)
-        return self._breaker.retry_after(now)
+        self.breaker.current_state(now)
+        return self.breaker.retry_after(now)
 
     def forced_for(self, now: float) -> float:
-        forced = self._breaker.current_state(now) in FORCED
-        return self._breaker.until - now if forced else 0.0
+        forced = self.breaker.current_state(now) in FORCED
+        return self.breaker.until - now if forced else 0.0
 
     def counts(self, now: float) -> Counts:
-        return self._breaker.counts(now)
+        return self.breaker.counts(now)
 
     def force_here(self, state: CircuitState | None, duration: float, cause: str) -> None:
         if state is None:
-            self._breaker.release_force(self._clock())
+            self.breaker.release_force(self._clock())
         else:
-            self._breaker.force(state, duration, cause, self._clock())
+            self.breaker.force(state, duration, cause, self._clock())
 
     def reset_here(self) -> None:
-        self._breaker.reset(self._clock())
+        self.breaker.reset(self._clock())
 
     def _transitioned(self, old: CircuitState, new: CircuitState, cause: str) -> None:
         _announce(self.upstream, old, new, cause)

@@ -142,7 +142,7 @@ class SharedCircuit(LocalCircuit):
         self.look_at = float("inf")
 
     def try_acquire(self, now: float) -> Permit | CircuitOpen | None:  # HOT
-        breaker = self._breaker
+        breaker = self.breaker
         permit = breaker.permit
         if permit is not None:
             return permit
@@ -161,7 +161,7 @@ class SharedCircuit(LocalCircuit):
 
     @property
     def state(self) -> CircuitState:
-        return self._breaker.state if self._governed() else self._breaker.current_state()
+        return self.breaker.state if self._governed() else self.breaker.current_state()
 
     @property
     def generation(self) -> int:
@@ -170,7 +170,7 @@ class SharedCircuit(LocalCircuit):
 
     @property
     def failures(self) -> int:
-        return self._failures if self._governed() else max(self._failures, self._breaker.failures)
+        return self._failures if self._governed() else max(self._failures, self.breaker.failures)
 
     def retry_after(self, now: float) -> float:
         if not self._governed():
@@ -189,11 +189,11 @@ class SharedCircuit(LocalCircuit):
         return self._fleet is not CLOSED and (link.up or self._clock() - link.since < GRACE)
 
     def _mirrored_wait(self, now: float) -> float:
-        wait = max(0.0, self._breaker.until - now)
+        wait = max(0.0, self.breaker.until - now)
         return probe_wait(wait, self._probe_time) if self._fleet is HALF_OPEN else wait
 
     def _try_unclosed(self, now: float) -> Permit | CircuitOpen | None:
-        breaker = self._breaker
+        breaker = self.breaker
         if not self._governed():
             return breaker.try_acquire(now)
         if self._fleet is FORCED_CLOSED:
@@ -219,7 +219,7 @@ class SharedCircuit(LocalCircuit):
             logger.exception("Asking for a probe of upstream %s failed", self.upstream)
         finally:
             # With the lease still marked as asked for, so that the answer to "may I?" cannot be "ask again".
-            verdict = verdict or self.try_acquire(self._clock()) or CircuitOpen(PROBE_PATIENCE, self._breaker.cause)
+            verdict = verdict or self.try_acquire(self._clock()) or CircuitOpen(PROBE_PATIENCE, self.breaker.cause)
             self._leasing = False
             resume(verdict)
 
@@ -229,17 +229,17 @@ class SharedCircuit(LocalCircuit):
         if lease.generation < self._generation:
             probe.release(Outcome.IGNORED, 0.0, now)
             return None
-        if lease.generation > self._generation or self._breaker.state is not HALF_OPEN:
+        if lease.generation > self._generation or self.breaker.state is not HALF_OPEN:
             granted = CircuitSnapshot(self.upstream, True, HALF_OPEN, lease.generation, self._failures, 0.0, "probing")
             self._adopt(granted, now)
         return probe
 
     def is_slow(self, elapsed: float) -> bool:
         """Whether a call of so many seconds is a slow one."""
-        return elapsed >= self._breaker.history.slow_after
+        return elapsed >= self.breaker.history.slow_after
 
     def settle(self, lease: ProbeLease, outcome: Outcome, elapsed: float, reached: bool = True) -> None:
-        if outcome is Outcome.SUCCESS and elapsed >= self._breaker.history.slow_after:
+        if outcome is Outcome.SUCCESS and elapsed >= self.breaker.history.slow_after:
             outcome = Outcome.FAILURE
         # Even over a lost link: it may be back, and the lease would bar the fleet's next probe until it lapses.
         self._spawn(self._settle(lease, outcome, reached))
@@ -250,13 +250,13 @@ class SharedCircuit(LocalCircuit):
         except StoreUnavailable as exc:
             self._link.lost(exc)
             if lease.generation == self._generation:
-                self._breaker.record_probe(outcome, 0.0, self._clock(), reached=reached)
+                self.breaker.record_probe(outcome, 0.0, self._clock(), reached=reached)
         else:
             self.follow(snapshot)
 
     def report(self, now: float, everything: bool) -> CircuitReport | None:
         """What this replica has to say, or to ask; None when there is nothing yet."""
-        breaker = self._breaker
+        breaker = self.breaker
         if not self._governed():
             breaker.current_state(now)
         if self._word is not None and self._word[0] != self._generation:
@@ -309,7 +309,7 @@ class SharedCircuit(LocalCircuit):
         if snapshot.asked and not self._dialling and self._word is None:
             self._dialling = True
             self._spawn(self._ask_upstream(snapshot.generation))
-        breaker = self._breaker
+        breaker = self.breaker
         if snapshot.denied and self._fleet is CLOSED and breaker.state is OPEN and breaker.cause != HERE_ONLY:
             logger.warning("Upstream %s: %s; the circuit is open here only", self.upstream, HERE_ONLY)
             breaker.cause = HERE_ONLY
@@ -339,7 +339,7 @@ class SharedCircuit(LocalCircuit):
     def _follow(self, snapshot: CircuitSnapshot, now: float) -> None:
         if snapshot.generation == 0 or snapshot.generation < self._generation:
             return
-        if snapshot.generation > self._generation or self._breaker.state is not snapshot.state is not CLOSED:
+        if snapshot.generation > self._generation or self.breaker.state is not snapshot.state is not CLOSED:
             self._adopt(snapshot, now)
         self._fleet = snapshot.state
         self._failures = snapshot.failures
@@ -349,17 +349,17 @@ class SharedCircuit(LocalCircuit):
         elif snapshot.retry_after:
             self.look_at = now + snapshot.retry_after
         if snapshot.state is not CLOSED:
-            self._breaker.until = now + snapshot.retry_after
+            self.breaker.until = now + snapshot.retry_after
 
     def _adopt(self, snapshot: CircuitSnapshot, now: float) -> None:
         self._generation, self._fleet, self._failures = snapshot.generation, snapshot.state, snapshot.failures
         self.look_at = float("inf")
         self._reported_failure = None
-        begun_anew = snapshot.state is CLOSED is not self._breaker.state and not snapshot.cause
+        begun_anew = snapshot.state is CLOSED is not self.breaker.state and not snapshot.cause
         cause = DELETED if begun_anew else snapshot.cause
-        self._breaker.adopt(snapshot.state, snapshot.retry_after, cause, now)
+        self.breaker.adopt(snapshot.state, snapshot.retry_after, cause, now)
         if snapshot.state is OPEN:
-            self._breaker.opened_at = now - max(0.0, self._settings.reset_timeout - snapshot.retry_after)
+            self.breaker.opened_at = now - max(0.0, self._settings.reset_timeout - snapshot.retry_after)
 
     def _transitioned(self, old: CircuitState, new: CircuitState, cause: str) -> None:
         super()._transitioned(old, new, cause)

@@ -33,16 +33,16 @@ class Waiter:
 
 
 class ConcurrencyLimit:
-    """`in_flight` slots are held, of `limit`."""
+    """`in_flight` slots are held, of `limit`; `queue` has those who wait, to be looked at only."""
 
-    __slots__ = ("_overdue", "_queue", "in_flight", "limit", "settings")
+    __slots__ = ("_overdue", "in_flight", "limit", "queue", "settings")
 
     def __init__(self, settings: LimitSettings) -> None:
         self.settings = settings
         self.limit = settings.limit
         self.in_flight = 0
         # Ordered by arrival and, the timeout being the same for all, by deadline. Not a deque: `abandon` must not scan.
-        self._queue: OrderedDict[Waiter, None] = OrderedDict()
+        self.queue: OrderedDict[Waiter, None] = OrderedDict()
         self._overdue: list[Waiter] = []
 
     def __repr__(self) -> str:
@@ -50,20 +50,20 @@ class ConcurrencyLimit:
 
     @property
     def queued(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     @property
     def queue_full(self) -> bool:
         """Whether `enqueue` would say no."""
         settings = self.settings
-        return len(self._queue) >= settings.max_queue or settings.queue_timeout <= 0.0
+        return len(self.queue) >= settings.max_queue or settings.queue_timeout <= 0.0
 
     @property
     def next_deadline(self) -> float | None:
         """When `expire` is next worth calling; it may lie in the past."""
         if self._overdue:
             return self._overdue[0].deadline
-        return next(iter(self._queue)).deadline if self._queue else None
+        return next(iter(self.queue)).deadline if self.queue else None
 
     def try_acquire(self) -> bool:
         """Take a slot if one is free. HOT."""
@@ -80,7 +80,7 @@ class ConcurrencyLimit:
         """
         if self.in_flight <= 0:
             raise RuntimeError("released more often than acquired")
-        if self._queue and (waiter := self._next_live(now)):
+        if self.queue and (waiter := self._next_live(now)):
             return waiter
         self.in_flight -= 1
         return None
@@ -93,13 +93,13 @@ class ConcurrencyLimit:
         if self.queue_full:
             return None
         waiter = Waiter(payload, now + settings.queue_timeout)
-        self._queue[waiter] = None
+        self.queue[waiter] = None
         return waiter
 
     def abandon(self, waiter: Waiter) -> bool:
         """The client left. False: it was not waiting any more, and a slot handed to it is still to be released."""
-        if waiter in self._queue:
-            del self._queue[waiter]
+        if waiter in self.queue:
+            del self.queue[waiter]
             return True
         if waiter in self._overdue:
             self._overdue.remove(waiter)
@@ -110,14 +110,14 @@ class ConcurrencyLimit:
         """Remove and return, oldest first, the waiters whose deadline has come."""
         expired = self._overdue
         self._overdue = []
-        while self._queue and next(iter(self._queue)).deadline <= now:
-            expired.append(self._queue.popitem(last=False)[0])
+        while self.queue and next(iter(self.queue)).deadline <= now:
+            expired.append(self.queue.popitem(last=False)[0])
         return expired
 
     def _next_live(self, now: float) -> Waiter | None:
         """The oldest waiter whose deadline has not come; those passed over are kept for the next `expire`."""
-        while self._queue:
-            waiter, _ = self._queue.popitem(last=False)
+        while self.queue:
+            waiter, _ = self.queue.popitem(last=False)
             if waiter.deadline > now:
                 return waiter
             self._overdue.append(waiter)

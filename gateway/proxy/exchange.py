@@ -16,11 +16,11 @@ from gateway.proxy.answer import StreamedAnswer
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.retries import Forward
 from gateway.proxy.forward.target import Target
-from gateway.proxy.gates import PASS, leave
+from gateway.proxy.gates import PASS
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.plan import Plan, body_too_large
 from gateway.proxy.refusals import STOPPING, Refusal
-from gateway.proxy.request_body import RequestBody
+from gateway.proxy.request_body import NO_BODY, RequestBody
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.reasons import UPSTREAM_REASONS
@@ -57,8 +57,8 @@ class Exchange(Downstream):
         self.plan = plan
         self.ticket = ticket
         self._route = plan.route
-        self.body = ticket.body = RequestBody(
-            not ticket.request.has_body, runtime.retry_buffer_bytes if plan.idempotent else 0
+        self.body = ticket.body = (
+            RequestBody(runtime.retry_buffer_bytes if plan.idempotent else 0) if ticket.request.has_body else NO_BODY
         )
         self._forward: Forward | None = None
         self._passage: Passage | None = None
@@ -79,7 +79,7 @@ class Exchange(Downstream):
 
     def wait(self) -> None:
         """For the gate that could not answer at once; those before it are entered."""
-        self._passage = passage = Passage(self._route.gates, self.ticket, self._passed, self.waits)
+        self._passage = passage = Passage(self._route.chain, self.ticket, self._passed, self.waits)
         passage.wait()
 
     def go(self) -> None:
@@ -97,11 +97,10 @@ class Exchange(Downstream):
             Target(route.upstream, head),
             self.body,
             self,
-            route.gates,
-            route.per_attempt,
+            route.chain,
             idempotent=plan.idempotent,
         )
-        forward.start(ticket.now)
+        forward.begin(ticket.now)
 
     def _passed(self, verdict: Refusal | None) -> None:
         self._passage = None
@@ -151,7 +150,7 @@ class Exchange(Downstream):
         if not self.responded:
             self.ticket.status = _CLIENT_CLOSED
         self.ticket.reason = "client_closed"
-        self._finish(IGNORED, time.monotonic())
+        self._end(IGNORED, time.monotonic())
 
     def gateway_stops(self) -> None:
         """There is no more time for this exchange."""
@@ -231,7 +230,7 @@ class Exchange(Downstream):
         streamed.end()
         now = time.monotonic()
         # The connection last: it may start the next request at once.
-        self._finish(self._outcome(), now)
+        self._finish(now)
         self.connection.finish(now, keep_alive=streamed.keep_alive)
 
     def respond_whole(self, response: Response, body: bytes, now: float) -> None:
@@ -241,12 +240,15 @@ class Exchange(Downstream):
             self._respond_rewritten(response, body)
             return
         self.responded = True
-        if filters.heads:
-            response = filters.changed(ticket, response)
+        for each in filters.heads:
+            response = each.head(ticket, response)
         ticket.status = response.status
         ticket.bytes_out = len(body)
-        self._finish(self._outcome(), now)
-        answer.whole(self.connection, ticket, filters.added(ticket, response), response, body, now)
+        self._finish(now)
+        fields = b""
+        for each in filters.fields:
+            fields += each.fields(ticket, response)
+        answer.whole(self.connection, ticket, fields, response, body, now)
 
     def _respond_rewritten(self, response: Response, body: bytes) -> None:
         """How long the body becomes is not known before the filters have seen all of it."""
@@ -288,17 +290,18 @@ class Exchange(Downstream):
         idle_timeout = self._route.config.tunnel_idle_timeout
         tunnel = Tunnel(client, upstream.detach(), idle_timeout=idle_timeout, closed=self._tunnel_closed)
         # A tunnel lives for hours: it has its own cap and does not keep a place that requests wait for.
-        self._leave_gates(SUCCESS, time.monotonic())
+        ticket.now = time.monotonic()
+        self._route.chain.leave(ticket, SUCCESS, ticket.now - ticket.started)
         runtime.tunnel_opened(tunnel)
         tunnel.start(from_client=held, from_upstream=early)
 
     def _tunnel_closed(self, tunnel: Tunnel) -> None:
         ticket = self.ticket
-        self.body.received += tunnel.bytes_from_client
+        ticket.bytes_in += tunnel.bytes_from_client
         ticket.bytes_out += tunnel.bytes_from_upstream
         ticket.note("tunnel", tunnel.ended_by)
         self.runtime.tunnel_closed(tunnel)
-        self._finish(SUCCESS, time.monotonic())
+        self._end(SUCCESS, time.monotonic())
 
     # Ending.
 
@@ -306,16 +309,17 @@ class Exchange(Downstream):
         """The answer cannot be finished: let the client see that it is truncated."""
         self.ticket.reason = reason
         self.respond_pause()
-        self._finish(FAILURE if reason in UPSTREAM_REASONS else IGNORED, time.monotonic())
+        self._end(FAILURE if reason in UPSTREAM_REASONS else IGNORED, time.monotonic())
         self.connection.break_off(reset=self._answer is not None and self._answer.until_close)
 
-    def _outcome(self) -> Outcome:
-        """Of an answer that has reached the client whole. HOT."""
+    def _finish(self, now: float) -> None:
+        """The answer has reached the client whole. HOT."""
         ticket = self.ticket
-        return FAILURE if ticket.answered_badly and ticket.answered_badly == ticket.status else SUCCESS
+        failed = ticket.answered_badly and ticket.answered_badly == ticket.status
+        self._end(FAILURE if failed else SUCCESS, now)
 
-    def _finish(self, outcome: Outcome, now: float) -> None:
-        """HOT."""
+    def _end(self, outcome: Outcome, now: float) -> None:
+        """The exchange is over, and is written down. HOT."""
         if not self.finished:
             self._leave(outcome, now)
             self.runtime.recorder.over(self.ticket, now)
@@ -332,16 +336,10 @@ class Exchange(Downstream):
         passage, self._passage = self._passage, None
         if passage is not None:
             passage.abandon()
-        self._leave_gates(outcome, now)
-        body = self.body
-        self.ticket.bytes_in = body.received
-        if body.held:
-            body.forget()
-
-    def _leave_gates(self, outcome: Outcome, now: float) -> None:
-        """HOT."""
-        ticket = self.ticket
-        entered, ticket.entered = ticket.entered, 0
-        if entered:
+        ticket, body = self.ticket, self.body
+        if ticket.entered:
             ticket.now = now
-            leave(self._route.gates, ticket, 0, entered, outcome, now - ticket.started)
+            self._route.chain.leave(ticket, outcome, now - ticket.started)
+        if body is not NO_BODY:
+            ticket.bytes_in = body.received
+            body.forget()

@@ -93,7 +93,7 @@ class Explain:
         if self._stopping():
             steps.append(step("draining", "refuse", "The gateway is stopping.", 503, "draining", 1.0))
         question = Question(client, exempt, method, self._clock())
-        gates = {gate.name: gate for gate in route.gates}
+        gates = {gate.name: gate for gate in route.chain.gates}
         for kind in GATES:
             gate = gates.get(kind.name)
             steps.append(step(kind.name, "none", kind.absent) if gate is None else await gate.explain(question))

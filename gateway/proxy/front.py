@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from gateway.proxy import answer
 from gateway.proxy.exchange import Exchange
-from gateway.proxy.gates import WAIT, check, enter
+from gateway.proxy.gates import WAIT
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.plan import Plan, objection
@@ -64,13 +64,10 @@ class Front:
         ticket = Ticket(request, plan.origin, route.account, plan.log_part, runtime.ids.new(), now)
         if (runtime.stopping or plan.unusual) and self._ended_at_once(connection, plan, ticket):
             return None
-        gates = route.gates
-        verdict = check(gates, ticket, 0)
+        verdict = route.chain.admit(ticket, 0)
         if isinstance(verdict, Refusal):
             self._refuse(connection, plan, ticket, verdict)
             return None
-        enter(gates, ticket, 0, ticket.at)
-        ticket.entered = ticket.at
         exchange = Exchange(runtime, connection, plan, ticket)
         if verdict is WAIT:
             exchange.wait()

@@ -10,6 +10,7 @@ collected body can always be repeated.
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 Collected = Callable[[bytes | None], None]
 """Called with the whole body, or with None when it is larger than the limit."""
@@ -23,7 +24,7 @@ class RequestBody:
 
     __slots__ = ("_collected", "_limit", "done", "ended_at", "held", "keep", "received", "replayable")
 
-    def __init__(self, done: bool, keep: int) -> None:
+    def __init__(self, keep: int, done: bool = False) -> None:
         self.done = done
         self.keep = keep
         self.received = 0
@@ -62,12 +63,12 @@ class RequestBody:
     def collect(self, limit: int, collected: Collected) -> None:
         """Call `collected` once with the whole body, at once or when it has arrived; with None as soon as it is larger
         than `limit` bytes."""
-        self.keep = max(self.keep, limit)
-        if self.received > limit:
+        if self.done:
+            collected(b"".join(self.held) if self.received <= limit else None)
+        elif self.received > limit:
             collected(None)
-        elif self.done:
-            collected(b"".join(self.held))
         else:
+            self.keep = max(self.keep, limit)
             self._limit = limit
             self._collected = collected
 
@@ -87,3 +88,7 @@ class RequestBody:
         """The exchange is over."""
         self.held.clear()
         self._collected = None
+
+
+NO_BODY: Final = RequestBody(0, done=True)
+"""The body of every request that has none. Nothing ever arrives of it, so it never changes."""

@@ -12,7 +12,7 @@ from gateway import names
 from gateway.config.model import RouteConfig
 from gateway.proxy.filters import Filter, Filters
 from gateway.proxy.filters.cors import Cors, PublicRefusals
-from gateway.proxy.gates import Gate
+from gateway.proxy.gates import Chain, Gate
 from gateway.proxy.router import Router
 from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.metrics import RouteCells
@@ -24,22 +24,21 @@ _generations: Final = count(1)
 class Route:
     """A route with its upstream, gates and filters.
 
-    `account` is where its requests are counted. The gates from `per_attempt` on are passed before each attempt.
-    `stripped` is the prefix that is taken off, without a slash at its end. `tunnels` are open or being opened.
+    `account` is where its requests are counted. `stripped` is the prefix that is taken off, without a slash at its end.
+    `tunnels` are open or being opened.
     """
 
     __slots__ = (
         "_prefix_cut",
         "account",
+        "chain",
         "config",
         "cors",
         "filters",
-        "gates",
         "host",
         "max_body_bytes",
         "methods",
         "name",
-        "per_attempt",
         "prefix",
         "preserve_host",
         "service",
@@ -61,8 +60,7 @@ class Route:
         self.name = config.name
         self.service = upstream.name
         self.account = RouteAccount(config.name, upstream.name, cells)
-        self.gates = gates
-        self.per_attempt = per_attempt
+        self.chain = Chain(gates, per_attempt)
         self.filters = Filters(filters)
         self.host = (names.host(config.host or "") or "").encode()
         self.prefix = config.prefix.encode()
@@ -105,8 +103,7 @@ class NoRoute(Route):
     def __init__(self, cells: RouteCells, *, public_refusals: bool = True) -> None:
         self.name = self.service = ""
         self.account = RouteAccount("", "", cells)
-        self.gates = ()
-        self.per_attempt = 0
+        self.chain = Chain((), 0)
         self.filters = Filters((PublicRefusals(),) if public_refusals else ())
         self.max_body_bytes = None
         self.methods = None
@@ -137,4 +134,4 @@ class Topology:
     @property
     def gates(self) -> Iterable[Gate]:
         """Every gate once."""
-        return dict.fromkeys(gate for route in self.routes for gate in route.gates)
+        return dict.fromkeys(gate for route in self.routes for gate in route.chain.gates)

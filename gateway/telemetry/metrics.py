@@ -135,10 +135,12 @@ class Metrics:
     def attempt(self, upstream: str, seconds: float) -> None:
         """HOT. One attempt at an upstream, however it ended."""
         try:
-            self._attempts[upstream].observe(seconds)
+            duration = self._attempts[upstream]
         except KeyError:
-            self._attempts[upstream] = duration = Histogram(LATENCY_BOUNDS)
-            duration.observe(seconds)
+            duration = self._attempts[upstream] = Histogram(LATENCY_BOUNDS)
+        # Histogram.observe, in place: one call less for each request.
+        duration.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
+        duration.total += seconds
 
     def rate_limit(self, policy: str) -> list[int]:
         """Where the decisions of a rate limit are counted: the limited ones, the allowed ones."""

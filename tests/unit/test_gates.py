@@ -9,7 +9,7 @@ import pytest
 from gateway.policy.limit import ConcurrencyLimit, LimitSettings
 from gateway.policy.outcome import IGNORED, SUCCESS, Outcome
 from gateway.proxy.filters import Filter, Filters
-from gateway.proxy.gates import PASS, WAIT, Gate, Resume, Verdict, check, enter, leave
+from gateway.proxy.gates import PASS, WAIT, Chain, Gate, Resume, Verdict
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.gates.places import PlaceGate
 from gateway.proxy.refusals import Refusal
@@ -27,6 +27,8 @@ class Places(PlaceGate):
 
 class Told(Gate):
     """Passes, and tells what it hears."""
+
+    holds: ClassVar[bool] = True
 
     def __init__(self, name: str, told: list[tuple[Any, ...]]) -> None:
         self.label = name
@@ -55,6 +57,7 @@ class Bell(Gate):
     """A gate that waits: somebody has to open."""
 
     name: ClassVar[str] = "bell"
+    holds: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.waiting: list[Resume] = []
@@ -83,58 +86,81 @@ class Loud(Filter):
         return data.upper()
 
 
-def passage(gates: tuple[Gate, ...], of: Ticket, told: list[Refusal | None]) -> Passage:
+def chain(*gates: Gate) -> Chain:
+    """All of them are passed once."""
+    return Chain(gates, len(gates))
+
+
+def passage(gates: Chain, of: Ticket, told: list[Refusal | None]) -> Passage:
     return Passage(gates, of, told.append, lambda: None, lambda: 1.0)
 
 
 @pytest.mark.parametrize(("queue", "said"), [(0, "in_flight"), (1, "queue_full")])
 def test_beyond_a_limit_and_its_queue_is_refused_and_holds_no_place_before_it(queue: int, said: str) -> None:
     first, limit = ConcurrencyLimit(LimitSettings(10)), ConcurrencyLimit(LimitSettings(1, queue, 1.0))
-    gates: tuple[Gate, ...] = (Places(first, NO_LOOP), Places(limit, NO_LOOP))
-    admitted = ticket()
-    assert check(gates, admitted, 0) is PASS
-    enter(gates, admitted, 0, admitted.at)
+    gates = chain(Places(first, NO_LOOP), Places(limit, NO_LOOP))
+    assert gates.admit(ticket(), 0) is PASS
     for waiting in range(queue):
-        assert check(gates, ticket(), 0) is WAIT
+        early = ticket()
+        assert gates.admit(early, 0) is WAIT
         limit.enqueue(waiting, 0.0)
+        gates.leave(early, IGNORED, 0.0)
     late = ticket()
-    refusal = check(gates, late, 0)
+    refusal = gates.admit(late, 0)
     assert isinstance(refusal, Refusal)
-    assert (late.at, refusal.detail) == (1, said)
+    assert (late.at, late.entered, refusal.detail) == (1, 0, said)
     assert first.in_flight == 1
 
 
 def test_gates_are_left_in_the_opposite_order_with_outcome_and_seconds() -> None:
     told: list[tuple[Any, ...]] = []
-    gates: tuple[Gate, ...] = (Told("a", told), Told("b", told))
+    gates = chain(Told("a", told), Told("b", told))
     admitted = ticket()
-    assert check(gates, admitted, 0) is PASS
-    enter(gates, admitted, 0, admitted.at)
-    leave(gates, admitted, 0, 2, SUCCESS, 0.25)
+    assert gates.admit(admitted, 0) is PASS
+    gates.leave(admitted, SUCCESS, 0.25)
     assert told == [("enter", "a"), ("enter", "b"), ("leave", "b", SUCCESS, 0.25), ("leave", "a", SUCCESS, 0.25)]
+    assert admitted.entered == 0
+
+
+def test_gates_of_an_attempt_are_left_and_entered_again_without_the_others() -> None:
+    told: list[tuple[Any, ...]] = []
+    gates = Chain((Told("once", told), Told("each", told)), 1)
+    admitted = ticket()
+    gates.admit(admitted, 0)
+    gates.leave_attempt(admitted, IGNORED, 0.1)
+    gates.leave_attempt(admitted, IGNORED, 0.1)
+    assert gates.admit(admitted, gates.per_attempt) is PASS
+    gates.leave(admitted, SUCCESS, 0.2)
+    assert [entry[:2] for entry in told] == [
+        ("enter", "once"),
+        ("enter", "each"),
+        ("leave", "each"),
+        ("enter", "each"),
+        ("leave", "each"),
+        ("leave", "once"),
+    ]
 
 
 def test_a_gate_that_refuses_ends_the_walk() -> None:
     told: list[tuple[Any, ...]] = []
-    gates: tuple[Gate, ...] = (Nights(), Told("behind", told))
-    assert check(gates, ticket(), 0) is PASS
-    refusal = check(gates, ticket(peer="192.0.2.66"), 0)
+    gates = chain(Nights(), Told("behind", told))
+    refusal = gates.admit(ticket(peer="192.0.2.66"), 0)
     assert isinstance(refusal, Refusal)
     assert refusal.retry_after == 60
     assert told == []
+    assert gates.admit(ticket(), 0) is PASS
+    assert told == [("enter", "behind")]
 
 
 def test_a_ticket_that_waits_goes_on_behind_the_gate() -> None:
     told: list[tuple[Any, ...]] = []
     ends: list[Refusal | None] = []
     bell = Bell()
-    gates: tuple[Gate, ...] = (Told("before", told), bell, Told("behind", told))
+    gates = chain(Told("before", told), bell, Told("behind", told))
     waiting = ticket()
-    assert check(gates, waiting, 0) is WAIT
-    enter(gates, waiting, 0, waiting.at)
-    waiting.entered = waiting.at
+    assert gates.admit(waiting, 0) is WAIT
     passage(gates, waiting, ends).wait()
-    assert (ends, told) == ([], [("enter", "before")])
+    assert (ends, told, waiting.entered) == ([], [("enter", "before")], 1)
     bell.waiting[0](PASS)
     assert ends == [PASS]
     assert told == [("enter", "before"), ("enter", "behind")]
@@ -146,8 +172,9 @@ def test_two_gates_that_wait_one_behind_the_other(second: Refusal | None) -> Non
     ends: list[Refusal | None] = []
     bells = Bell(), Bell()
     waiting = ticket()
-    assert check(bells, waiting, 0) is WAIT
-    passage(bells, waiting, ends).wait()
+    gates = chain(*bells)
+    assert gates.admit(waiting, 0) is WAIT
+    passage(gates, waiting, ends).wait()
     bells[0].waiting[0](PASS)
     assert (ends, waiting.entered) == ([], 1)
     bells[1].waiting[0](second)
@@ -161,38 +188,39 @@ def test_two_gates_that_wait_one_behind_the_other(second: Refusal | None) -> Non
 def test_what_a_gate_gives_to_one_who_has_left_is_given_back(verdict: Refusal | None, left: list[Outcome]) -> None:
     ends: list[Refusal | None] = []
     bell = Bell()
+    gates = chain(bell)
     waiting = ticket()
-    check((bell,), waiting, 0)
-    way = passage((bell,), waiting, ends)
+    gates.admit(waiting, 0)
+    way = passage(gates, waiting, ends)
     way.wait()
     way.abandon()
     bell.waiting[0](verdict)
     assert (ends, bell.left) == ([], left)
 
 
+class Turn:
+    """A loop whose next turn the test takes."""
+
+    def __init__(self) -> None:
+        self.next: list[tuple[Callable[..., None], Any]] = []
+
+    def call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
+        self.next.append((callback, arguments))
+
+    def call_later(self, delay: float, callback: Callable[..., None]) -> None:
+        """Nothing expires here."""
+
+
 def test_a_place_that_becomes_free_goes_to_the_one_who_waits() -> None:
-    class Turn:
-        """A loop whose next turn the test takes."""
-
-        def __init__(self) -> None:
-            self.next: list[tuple[Callable[..., None], Any]] = []
-
-        def call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
-            self.next.append((callback, arguments))
-
-        def call_later(self, delay: float, callback: Callable[..., None]) -> None:
-            """Nothing expires here."""
-
     turn = Turn()
     limit = ConcurrencyLimit(LimitSettings(1, 1, 1.0))
-    gate = Places(limit, cast(asyncio.AbstractEventLoop, turn), lambda: 0.0)
+    gates = chain(Places(limit, cast(asyncio.AbstractEventLoop, turn), lambda: 0.0))
     first, second = ticket(), ticket()
-    assert check((gate,), first, 0) is PASS
-    enter((gate,), first, 0, 1)
-    assert check((gate,), second, 0) is WAIT
+    assert gates.admit(first, 0) is PASS
+    assert gates.admit(second, 0) is WAIT
     ends: list[Refusal | None] = []
-    passage((gate,), second, ends).wait()
-    leave((gate,), first, 0, 1, SUCCESS, 0.0)
+    passage(gates, second, ends).wait()
+    gates.leave(first, SUCCESS, 0.0)
     assert (ends, limit.in_flight) == ([], 1)
     for callback, arguments in turn.next:
         callback(*arguments)

@@ -16,7 +16,7 @@ from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS, Outcome
 from gateway.policy.retry import Failure, Retry
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.target import Target
-from gateway.proxy.gates import Gate, leave
+from gateway.proxy.gates import Chain
 from gateway.proxy.request_body import RequestBody
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
@@ -47,15 +47,14 @@ class Owner:
     `tried` are the endpoints of the attempts before. `total_deadline` is an instant of the monotonic clock.
     """
 
-    __slots__ = ("body", "downstream", "gates", "per_attempt", "runtime", "target", "ticket", "total_deadline", "tried")
+    __slots__ = ("body", "chain", "downstream", "runtime", "target", "ticket", "total_deadline", "tried")
 
     runtime: Runtime
     ticket: Ticket
     target: Target
     body: RequestBody
     downstream: Downstream
-    gates: tuple[Gate, ...]
-    per_attempt: int
+    chain: Chain
     tried: tuple[Endpoint, ...]
     total_deadline: float
 
@@ -483,8 +482,7 @@ class Attempt:
         ticket.now = now
         ticket.answered = answered
         ticket.reached = self._reached
-        leave(owner.gates, ticket, owner.per_attempt, ticket.entered, outcome, seconds)
-        ticket.entered = owner.per_attempt
+        owner.chain.leave_attempt(ticket, outcome, seconds)
         self.endpoint.ended(outcome, now)
         if outcome is not IGNORED:
             owner.runtime.recorder.attempt_ended(owner.target.upstream.name, seconds)

@@ -14,7 +14,7 @@ from gateway.policy.retry import Facts, Failure, Retry, next_delay, parse_retry_
 from gateway.proxy.forward.attempt import Attempt, Owner
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.target import Target
-from gateway.proxy.gates import PASS, WAIT, Gate, check, enter, leave
+from gateway.proxy.gates import PASS, WAIT, Chain
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.refusals import Refusal, jittered
 from gateway.proxy.request_body import RequestBody
@@ -36,8 +36,7 @@ class Forward(Owner):
         target: Target,
         body: RequestBody,
         downstream: Downstream,
-        gates: tuple[Gate, ...],
-        per_attempt: int,
+        chain: Chain,
         *,
         idempotent: bool,
     ) -> None:
@@ -46,8 +45,7 @@ class Forward(Owner):
         self.target = target
         self.body = body
         self.downstream = downstream
-        self.gates = gates
-        self.per_attempt = per_attempt
+        self.chain = chain
         self.tried = ()
         self.total_deadline = (body.ended_at or ticket.started) + target.upstream.total_timeout
         self._idempotent = idempotent
@@ -67,10 +65,20 @@ class Forward(Owner):
 
     # From the exchange.
 
-    def start(self, now: float) -> None:
-        """Every gate is entered, those before an attempt too. HOT."""
-        self.target.upstream.budget.request(now)
-        self._begin(now)
+    def begin(self, now: float) -> None:
+        """Make an attempt. Every gate is entered, those before an attempt too. HOT."""
+        ticket, upstream = self.ticket, self.target.upstream
+        if not ticket.attempts and not self._free_retry_used:
+            upstream.budget.request(now)
+        endpoint = upstream.pick(now, self.tried)
+        if endpoint is None:
+            self._refused(upstream.all_out)
+            return
+        ticket.attempts += 1
+        endpoint.in_flight += 1
+        ticket.endpoint = endpoint.label
+        self._attempt = attempt = Attempt(self, endpoint, now)
+        attempt.start(fresh=self._free_retry_used)
 
     def request_body(self, data: bytes) -> None:
         """A piece of the body has arrived. HOT."""
@@ -171,29 +179,15 @@ class Forward(Owner):
 
     # The loop.
 
-    def _begin(self, now: float) -> None:
-        ticket, upstream = self.ticket, self.target.upstream
-        endpoint = upstream.pick(now, self.tried)
-        if endpoint is None:
-            self._refused(upstream.all_out)
-            return
-        ticket.attempts += 1
-        endpoint.in_flight += 1
-        ticket.endpoint = endpoint.label
-        self._attempt = attempt = Attempt(self, endpoint, now)
-        attempt.start(fresh=self._free_retry_used)
-
     def _attempt_again(self) -> None:
         self._timer = None
         ticket = self.ticket
         ticket.now = now = time.monotonic()
-        verdict = check(self.gates, ticket, self.per_attempt)
-        enter(self.gates, ticket, self.per_attempt, ticket.at)
-        ticket.entered = ticket.at
+        verdict = self.chain.admit(ticket, self.chain.per_attempt)
         if verdict is PASS:
-            self._begin(now)
+            self.begin(now)
         elif verdict is WAIT:
-            self._passage = passage = Passage(self.gates, ticket, self._passed, self.downstream.waits)
+            self._passage = passage = Passage(self.chain, ticket, self._passed, self.downstream.waits)
             passage.wait()
         elif isinstance(verdict, Refusal):
             self._passed(verdict)
@@ -202,15 +196,13 @@ class Forward(Owner):
         """The gates before an attempt have answered."""
         self._passage = None
         if verdict is PASS:
-            self._begin(self.ticket.now)
+            self.begin(self.ticket.now)
         else:
             self._refused(verdict)
 
     def _refused(self, refusal: Refusal) -> None:
         """No attempt is made."""
-        ticket = self.ticket
-        leave(self.gates, ticket, self.per_attempt, ticket.entered, IGNORED, 0.0)
-        ticket.entered = self.per_attempt
+        self.chain.leave_attempt(self.ticket, IGNORED, 0.0)
         self.ended()
         self.downstream.refuse(refusal)
 

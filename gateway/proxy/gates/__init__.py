@@ -8,8 +8,9 @@ docs/behaviour.md. Each gate is asked in turn:
                   -> WAIT       this cannot be decided now: `start` is called, and the gate resumes the request later
 
 `check` takes nothing that has to be given back, so a refusal by a later gate leaves nothing to undo. When every gate
-has passed a request, `enter` is called for all of them in order, with nothing awaited in between, and may rely on what
-`check` has just found. `leave` is called once for each gate that was entered, in the opposite order, with how it ended:
+has passed a request, `enter` is called for all of them that hold something, in order, with nothing awaited in between,
+and may rely on what `check` has just found. `leave` is called once for each gate that was entered, in the opposite
+order, with how it ended:
 
     outcome   SUCCESS, FAILURE, or IGNORED for what says nothing about the upstream (the client left, another gate
               refused)
@@ -69,6 +70,8 @@ class Gate:
 
     name: ClassVar[str] = "gate"
     """The policy's name in explanations and in the control plane."""
+    holds: ClassVar[bool] = False
+    """Whether it takes something, so that `enter` and `leave` are called."""
 
     def check(self, ticket: Ticket) -> Verdict:
         """PASS, a refusal, or WAIT. Synchronous; takes nothing that has to be given back. HOT."""
@@ -96,28 +99,64 @@ class Gate:
         return step(self.name, "none", "It is not decided before a request comes.")
 
 
-def check(gates: tuple[Gate, ...], ticket: Ticket, start: int) -> Verdict:
-    """Ask the gates from `start` on. Returns PASS, or what the first gate says that does not pass the request, whose
-    index is then `ticket.at`. HOT."""
-    for at in range(start, len(gates)):
-        verdict = gates[at].check(ticket)
-        if verdict is not None:
-            ticket.at = at
-            return verdict
-    ticket.at = len(gates)
-    return PASS
+class Chain:
+    """The gates of one route, in their order. Those from `per_attempt` on are passed before each attempt, the ones
+    before it once; `ticket.entered` gates are entered at any time, from the first on."""
 
+    __slots__ = ("_each", "_held", "gates", "per_attempt")
 
-def enter(gates: tuple[Gate, ...], ticket: Ticket, start: int, end: int) -> None:
-    """Enter the gates from `start` up to `end`, right after they have passed the request. HOT."""
-    for at in range(start, end):
-        gates[at].enter(ticket)
+    def __init__(self, gates: tuple[Gate, ...], per_attempt: int) -> None:
+        self.gates = gates
+        self.per_attempt = per_attempt
+        # The gates that take something; to enter and to leave the others means nothing.
+        held = [(at, gate) for at, gate in enumerate(gates) if gate.holds]
+        self._held = tuple([(at, gate) for at, gate in held if at < per_attempt])
+        self._each = tuple([(at, gate) for at, gate in held if at >= per_attempt])
 
+    def admit(self, ticket: Ticket, start: int) -> Verdict:
+        """Ask the gates from `start` on, and enter those that have passed the request unless it is refused.
 
-def leave(gates: tuple[Gate, ...], ticket: Ticket, start: int, end: int, outcome: Outcome, seconds: float) -> None:
-    """Leave the entered gates from `start` up to `end`, the last one first. HOT."""
-    for at in range(end - 1, start - 1, -1):
-        gates[at].leave(ticket, outcome, seconds)
+        Returns PASS, or what the first gate says that does not pass it, whose index is then `ticket.at`. A refusal has
+        entered nothing. HOT."""
+        gates = self.gates
+        end = len(gates)
+        verdict: Verdict = PASS
+        for at in range(start, end):
+            verdict = gates[at].check(ticket)
+            if verdict is not None:
+                ticket.at = end = at
+                if verdict is not WAIT:
+                    return verdict
+                break
+        else:
+            ticket.at = end
+        if start < self.per_attempt:
+            for at, gate in self._held:
+                if start <= at < end:
+                    gate.enter(ticket)
+        for at, gate in self._each:
+            if start <= at < end:
+                gate.enter(ticket)
+        ticket.entered = end
+        return verdict
+
+    def leave_attempt(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
+        """Leave the gates that were entered for the present attempt, the last one first. HOT."""
+        entered = ticket.entered
+        if entered > self.per_attempt:
+            ticket.entered = self.per_attempt
+            for at, gate in reversed(self._each):
+                if at < entered:
+                    gate.leave(ticket, outcome, seconds)
+
+    def leave(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
+        """Leave every gate that is entered, the last one first. HOT."""
+        if ticket.entered > self.per_attempt:
+            self.leave_attempt(ticket, outcome, seconds)
+        entered, ticket.entered = ticket.entered, 0
+        for at, gate in reversed(self._held):
+            if at < entered:
+                gate.leave(ticket, outcome, seconds)
 
 
 def step(

@@ -27,6 +27,8 @@ class CircuitGate(Gate):
 
     name: ClassVar[str] = "circuit"
 
+    holds: ClassVar[bool] = True
+
     def __init__(self, upstream: str, circuit: Circuit, settings: BreakerSettings, retry_buffer_bytes: int) -> None:
         self.circuit = circuit
         self._settings = settings
@@ -36,6 +38,11 @@ class CircuitGate(Gate):
 
     def check(self, ticket: Ticket) -> Verdict:
         """HOT."""
+        permit = self.circuit.breaker.permit
+        if permit is not None:
+            # The circuit is closed: the permit that all attempts share.
+            ticket.permit = permit
+            return PASS
         answer = self.circuit.try_acquire(ticket.now)
         if answer is None:
             return WAIT

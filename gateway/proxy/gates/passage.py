@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from gateway.policy.outcome import IGNORED
-from gateway.proxy.gates import PASS, WAIT, Gate, check, enter
+from gateway.proxy.gates import PASS, WAIT, Chain
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 
@@ -16,17 +16,17 @@ class Passage:
     """Begins at the gate `ticket.at`, which has said WAIT, behind gates that are all entered; made only for such a
     ticket. `waits` is called for each gate that has to be waited for. After `abandon` nobody is called."""
 
-    __slots__ = ("_abandoned", "_clock", "_done", "_gates", "_ticket", "_waiting", "_waits")
+    __slots__ = ("_abandoned", "_chain", "_clock", "_done", "_ticket", "_waiting", "_waits")
 
     def __init__(
         self,
-        gates: tuple[Gate, ...],
+        chain: Chain,
         ticket: Ticket,
         done: Done,
         waits: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._gates = gates
+        self._chain = chain
         self._ticket = ticket
         self._done = done
         self._waits = waits
@@ -39,35 +39,31 @@ class Passage:
         ticket = self._ticket
         at = ticket.at
         self._waiting = True
-        self._gates[at].start(ticket, self._resumed)
+        self._chain.gates[at].start(ticket, self._resumed)
         if self._waiting and ticket.at == at:
             self._waits()
 
     def abandon(self) -> None:
         """The request has ended while it waited."""
         self._abandoned = True
-        self._gates[self._ticket.at].abandon(self._ticket)
+        self._chain.gates[self._ticket.at].abandon(self._ticket)
 
     def _resumed(self, verdict: Refusal | None) -> None:
-        gates, ticket = self._gates, self._ticket
+        chain, ticket = self._chain, self._ticket
         self._waiting = False
         ticket.waiting = None
         if self._abandoned:
             if verdict is PASS:
                 # The gate could not take it back.
-                gates[ticket.at].leave(ticket, IGNORED, 0.0)
+                chain.gates[ticket.at].leave(ticket, IGNORED, 0.0)
             return
         if verdict is not PASS:
             self._done(verdict)
             return
         ticket.now = self._clock()
-        start = ticket.entered = ticket.at + 1
-        following = check(gates, ticket, start)
-        enter(gates, ticket, start, ticket.at)
-        ticket.entered = ticket.at
+        ticket.entered = ticket.at + 1
+        following = chain.admit(ticket, ticket.entered)
         if following is WAIT:
             self.wait()
-        elif following is PASS:
-            self._done(PASS)
-        elif isinstance(following, Refusal):
+        elif following is PASS or isinstance(following, Refusal):
             self._done(following)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
@@ -18,6 +18,8 @@ from gateway.telemetry.render import counted
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PlaceGate(Gate):
     """A place for each request that has passed, until it leaves. Subclasses say what a refusal is."""
+
+    holds: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -50,7 +52,10 @@ class PlaceGate(Gate):
     def leave(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
         """HOT."""
         limit = self.limit
-        waiter = limit.release(self._clock() if limit.queued else 0.0)
+        if not limit.queue and limit.in_flight > 0:
+            limit.in_flight -= 1
+            return
+        waiter = limit.release(self._clock())
         if waiter is not None:
             # In a turn of its own: a queue of exchanges must not become a stack.
             self._loop.call_soon(waiter.payload, PASS)

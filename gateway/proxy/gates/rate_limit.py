@@ -40,7 +40,14 @@ class RateLimitGate(Gate):
             self._exempt[1] += 1
             return PASS
         decision = self._limiter.try_take(self.policy, ticket.client, ticket.now)
-        return WAIT if decision is None else self._decided(ticket, decision)
+        if decision is None:
+            return WAIT
+        if not decision.allowed:
+            return self._decided(ticket, decision)
+        ticket.rate = decision
+        ticket.log_decisions = _ALLOWED
+        self._counts[True] += 1
+        return PASS
 
     def start(self, ticket: Ticket, resume: Resume) -> None:
         """The token is spent from now on, whoever is still there for the answer."""
@@ -75,7 +82,7 @@ class RateLimitGate(Gate):
         resume(self._decided(ticket, decision))
 
     def _decided(self, ticket: Ticket, decision: Decision) -> Refusal | None:
-        """Count a decision and tell the ticket. HOT."""
+        """Count a decision and tell the ticket."""
         ticket.rate = decision
         allowed = decision.allowed
         self._counts[allowed] += 1
