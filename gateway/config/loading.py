@@ -9,12 +9,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gateway.config import notices, origins, variables, yaml_tree
-from gateway.config.assemble import Assembly
+from gateway.config.assemble import assemble
 from gateway.config.model import GatewayConfig
 from gateway.config.origins import Origin
 from gateway.config.problems import ConfigError, Notice, Problem, in_order, nearest, shown
 from gateway.config.schema import nest, problem
 from gateway.config.settings import Settings
+from gateway.config.sources import Sources
 from gateway.config.variables import NAMES, VARIABLES, Variables
 from gateway.config.yaml_tree import Tree
 
@@ -45,12 +46,12 @@ def read(environ: Mapping[str, str] = os.environ, env_file: Path | None = Path("
     tree = _tree(settings.process.config_file, given, problems)
     given.referred_to(tree.references)
     problems += given.strangers.values()
-    assembly = Assembly(settings, given, broken, tree, problems)
-    config = assembly.config()
+    sources = Sources(settings, given, broken, tree, problems)
+    config = assemble(sources)
     if problems:
         raise ConfigError(in_order(problems))
-    found = [*given.notices, *notices.nothing_said(given, tree), *assembly.notices]
-    return Loaded(config, tuple(in_order(found)), tuple(origins.of(assembly)))
+    found = [*given.notices, *notices.nothing_said(given, tree), *sources.notices]
+    return Loaded(config, tuple(in_order(found)), tuple(origins.of(sources)))
 
 
 def _settings(given: Variables, problems: list[Problem]) -> tuple[Settings, frozenset[str]]:

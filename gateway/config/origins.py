@@ -1,14 +1,12 @@
 """Where each effective setting comes from: a line of a file, the environment, or the default."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.config.problems import shown
+from gateway.config.sources import Sources
 from gateway.config.variables import VARIABLES
 from gateway.config.yaml_tree import Location, dotted
-
-if TYPE_CHECKING:
-    from gateway.config.assemble import Assembly
 
 DEFAULT = "default"
 
@@ -27,24 +25,24 @@ class Origin(NamedTuple):
         return self.source == DEFAULT
 
 
-def of(assembly: "Assembly") -> Iterator[Origin]:
+def of(sources: Sources) -> Iterator[Origin]:
     """Every variable, then the defaults that gave way, then every value of the YAML file."""
     for name, variable in VARIABLES.items():
         secret = variable.env.secret
-        given = assembly.variables.given.get(name)
+        given = sources.variables.given.get(name)
         if given is not None:
             yield Origin(name, shown(given.written, secret=secret), given.source)
             continue
-        if name not in assembly.given_way:
+        if name not in sources.given_way:
             yield Origin(name, variable.default_text or "not set", DEFAULT)
-    for name, (value, other) in assembly.given_way.items():
+    for name, (value, other) in sources.given_way.items():
         yield Origin(name, shown(value), f"{DEFAULT}, gives way to {other}")
-    for location in assembly.tree.lines:
-        value = _at(assembly.tree.root, location)
+    for location in sources.tree.lines:
+        value = _at(sources.tree.root, location)
         if location and not isinstance(value, dict) and not _has_parts(value):
-            written = assembly.tree.written.get(location)
+            written = sources.tree.written.get(location)
             text = shown(value) if written is None else f"{shown(value)} from {shown(written)}"
-            place = assembly.tree.source(location)
+            place = sources.tree.source(location)
             yield Origin(dotted(location), text, place[: -len(dotted(location)) - 1])
 
 

@@ -1,0 +1,128 @@
+"""The routes of the configuration, and what they refer to."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gateway.config.file import File, FileRoute
+from gateway.config.model import CorsConfig, RouteConfig
+from gateway.config.problems import Problem, nearest, shown
+from gateway.config.route_settings import Cors
+from gateway.config.settings import Settings
+from gateway.config.sources import Sources
+from gateway.config.upstreams import DEFAULT
+from gateway.config.yaml_tree import Location
+
+PROXY_PREFIX = "/proxy/"
+
+
+FileRoutes = list[tuple[int, FileRoute]]
+"""The valid routes of the file, each with its place in the file's list."""
+
+
+def file_routes(sources: Sources, file: File) -> FileRoutes:
+    """The routes of the file that are valid; what is wrong with the others is reported."""
+    # WEBSOCKET_ENABLED is about /proxy/ alone: a route of the file opens tunnels only if it says so.
+    defaults = sources.settings.routes.model_dump(exclude={"websocket"})
+    return list(sources.entries(FileRoute, enumerate(file.routes), "routes", defaults))
+
+
+def routes_of(
+    sources: Sources,
+    settings: Settings,
+    of_file: FileRoutes,
+    *,
+    upstreams: Iterable[str],
+    policies: Iterable[str],
+    own_route: bool,
+) -> list[RouteConfig]:
+    """The routes of the file and, with `own_route`, `/proxy/` unless the file defines it.
+
+    `upstreams` and `policies` are the names that a route may refer to; anything else is reported.
+    """
+    known = {"upstream": list(upstreams), "rate_limit": list(policies)}
+    for index, route in of_file:
+        _check_references(sources, index, route, known)
+    _check_duplicates(sources, of_file)
+    routes = [_file_route(sources, index, route) for index, route in of_file]
+    taken = any(route.name == "proxy" or (route.prefix == PROXY_PREFIX and route.host is None) for route in routes)
+    if own_route and not taken:
+        routes.append(_proxy_route(sources, settings))
+    return routes
+
+
+def _file_route(sources: Sources, index: int, route: FileRoute) -> RouteConfig:
+    return RouteConfig(
+        name=route.name,
+        prefix=route.prefix,
+        upstream=route.upstream,
+        host=route.host,
+        methods=frozenset(route.methods) if route.methods is not None else None,
+        strip_prefix=route.strip_prefix,
+        preserve_host=route.preserve_host,
+        rate_limit=route.rate_limit if sources.settings.rate_limit.enabled else None,
+        websocket=route.websocket,
+        max_tunnels=route.max_tunnels,
+        tunnel_idle_timeout=route.tunnel_idle_timeout,
+        max_body_bytes=route.max_body_bytes or None,
+        path_dots=route.path_dots,
+        rewrite_redirects=route.rewrite_redirects,
+        cors=_cors(sources, route.cors, ("routes", index, "cors")),
+    )
+
+
+def _proxy_route(sources: Sources, settings: Settings) -> RouteConfig:
+    return RouteConfig(
+        name="proxy",
+        prefix=PROXY_PREFIX,
+        upstream=DEFAULT,
+        strip_prefix=True,
+        rate_limit=DEFAULT if settings.rate_limit.enabled else None,
+        websocket=settings.routes.websocket,
+        max_tunnels=settings.routes.max_tunnels,
+        tunnel_idle_timeout=settings.routes.tunnel_idle_timeout,
+        max_body_bytes=settings.routes.max_body_bytes or None,
+        path_dots=settings.routes.path_dots,
+        rewrite_redirects=settings.routes.rewrite_redirects,
+        cors=_cors(sources, settings.routes.cors, ()),
+    )
+
+
+def _cors(sources: Sources, cors: Cors, location: Location) -> CorsConfig:
+    place = sources.place("routes", "cors", location=location)
+    if "*" in cors.origins and len(cors.origins) > 1:
+        place.report(("origins",), ",".join(cors.origins), "* alone, or origins without it")
+    elif "*" in cors.origins and cors.credentials:
+        # Browsers ignore such an answer (the Fetch standard, section 3.2.5), and to name whoever asks instead would
+        # give every page the user's session.
+        place.report(("credentials",), cors.credentials, f"false, or {place.name(('origins',))} without *")
+    lists = {name: tuple(getattr(cors, name)) for name in ("origins", "methods", "headers", "expose")}
+    return CorsConfig(
+        **lists,
+        credentials=cors.credentials,
+        max_age=cors.max_age,
+        public_refusals=cors.public_refusals,
+    )
+
+
+def _check_references(sources: Sources, index: int, route: FileRoute, names: dict[str, list[str]]) -> None:
+    for key, known in names.items():
+        value = getattr(route, key)
+        if value is not None and value not in known:
+            source = sources.tree.source(("routes", index, key))
+            allowed = ", ".join(known) or "no names yet: the file defines none"
+            sources.problems.append(Problem(source, shown(value), allowed, nearest(value, known)))
+
+
+def _check_duplicates(sources: Sources, routes: FileRoutes) -> None:
+    kinds: tuple[tuple[str, str, Callable[[FileRoute], Any]], ...] = (
+        ("name", "a name of its own", lambda route: route.name),
+        ("prefix", "a host and prefix of its own", lambda route: (route.host, route.prefix)),
+    )
+    for key, wanted, identity in kinds:
+        seen: dict[Any, int] = {}
+        for index, route in routes:
+            first = seen.setdefault(identity(route), index)
+            if first != index:
+                source = sources.tree.source(("routes", index, key))
+                value = shown(getattr(route, key))
+                sources.problems.append(Problem(source, value, f"{wanted}; routes[{first}] has the same"))
