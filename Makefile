@@ -29,11 +29,11 @@ coverage: $(VENV)/.dev ## Run every test and say what none of them runs; fails b
 test-deploy: $(VENV)/.dev ## Build the images and try the whole deployment, where Docker runs; ARGS= goes to pytest
 	TEST_DEPLOY=1 $(BIN)/python -m pytest tests/deploy/docker $(ARGS)
 
-check: $(VENV)/.dev ## Lint, formatting, types, import rules
+check: $(VENV)/.dev ## Lint, formatting, types, import rules, sizes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py tests/unit/test_sizes.py
 
 format: $(VENV)/.dev ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff check --fix .

@@ -1,11 +1,12 @@
 """The gauges that are read off the gateway's view at each scrape.
 
-`redis_up` has no series when no Redis is configured, so that an alert on `redis_up == 0` means a loss, and those of the
-certificate have none without TLS. The two breaker
-gauges say the same in two numberings because two sets of dashboards exist; a forced state counts as what it amounts to.
+`redis_up` has no series when no Redis is configured, so that an alert on `redis_up == 0` means a loss. Those of the
+certificate have none without TLS. The two breaker gauges say the same in two numberings because two sets of dashboards
+exist; a forced state counts as the state that it amounts to.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from gateway.control.view import GatewayView, plain_state
 from gateway.telemetry.cells import Labels
@@ -17,81 +18,98 @@ BREAKER_STATE = {"closed": 0, "open": 1, "half_open": 2}
 Series = Iterator[tuple[Labels, float]]
 
 
-def register(metrics: Metrics, view: GatewayView) -> None:
-    """Add the gauges of `view` to `metrics`, once."""
+def _one(value: float) -> Series:
+    yield (), value
 
-    def circuits(numbers: dict[str, int]) -> Series:
-        return (((circuit.upstream,), numbers[plain_state(circuit.state)]) for circuit in view.circuits)
 
-    def redis() -> Series:
-        state = view.redis
-        if state is not None:
-            yield (), int(state.up)
+def _circuits(numbers: dict[str, int], view: GatewayView) -> Series:
+    return (((circuit.upstream,), numbers[plain_state(circuit.state)]) for circuit in view.circuits)
 
-    def certificate() -> Series:
-        served = view.certificate
-        if served is not None and served.not_after is not None:
-            yield (), served.not_after
 
-    def certificate_stale() -> Series:
-        served = view.certificate
-        if served is not None:
-            yield (), int(served.problem is not None)
+def _redis(view: GatewayView) -> Series:
+    state = view.redis
+    if state is not None:
+        yield (), int(state.up)
 
-    def replicas() -> Series:
-        state = view.redis
-        yield (), state.replicas if state is not None else 1
 
-    def connections() -> Series:
-        yield ("client",), view.connections
-        yield ("upstream",), view.upstream_connections
+def _certificate(view: GatewayView) -> Series:
+    served = view.certificate
+    if served is not None and served.not_after is not None:
+        yield (), served.not_after
 
-    def endpoints_in_flight() -> Series:
-        return (((each.upstream, each.endpoint), each.in_flight) for each in view.endpoints)
 
-    def endpoints_available() -> Series:
-        return (((each.upstream, each.endpoint), int(each.available)) for each in view.endpoints)
+def _certificate_stale(view: GatewayView) -> Series:
+    served = view.certificate
+    if served is not None:
+        yield (), int(served.problem is not None)
 
-    metrics.gauge("http_requests_in_flight", "Requests in flight.", (), lambda: (((), view.in_flight),))
-    metrics.gauge("gateway_max_in_flight", "Requests allowed in flight.", (), lambda: (((), view.max_in_flight),))
-    metrics.gauge("gateway_draining", "1 while the gateway is stopping.", (), lambda: (((), int(view.draining)),))
-    metrics.gauge("gateway_connections", "Open connections, idle ones included.", ("side",), connections)
-    metrics.gauge(
-        "websocket_connections_active",
-        "Open WebSocket tunnels.",
-        ("route",),
-        lambda: (((route,), count) for route, count in view.tunnels),
-    )
-    metrics.gauge(
+
+def _replicas(view: GatewayView) -> Series:
+    state = view.redis
+    yield (), state.replicas if state is not None else 1
+
+
+def _connections(view: GatewayView) -> Series:
+    yield ("client",), view.connections
+    yield ("upstream",), view.upstream_connections
+
+
+def _tunnels(view: GatewayView) -> Series:
+    return (((route,), count) for route, count in view.tunnels)
+
+
+def _endpoints_in_flight(view: GatewayView) -> Series:
+    return (((each.upstream, each.endpoint), each.in_flight) for each in view.endpoints)
+
+
+def _endpoints_available(view: GatewayView) -> Series:
+    return (((each.upstream, each.endpoint), int(each.available)) for each in view.endpoints)
+
+
+GAUGES: tuple[tuple[str, str, Labels, Callable[[GatewayView], Series]], ...] = (
+    ("http_requests_in_flight", "Requests in flight.", (), lambda view: _one(view.in_flight)),
+    ("gateway_max_in_flight", "Requests allowed in flight.", (), lambda view: _one(view.max_in_flight)),
+    ("gateway_draining", "1 while the gateway is stopping.", (), lambda view: _one(int(view.draining))),
+    ("gateway_connections", "Open connections, idle ones included.", ("side",), _connections),
+    ("websocket_connections_active", "Open WebSocket tunnels.", ("route",), _tunnels),
+    (
         "circuit_breaker_state",
         "1 closed, 2 open, 3 half-open.",
         ("upstream",),
-        lambda: circuits(CIRCUIT_BREAKER_STATE),
-    )
-    metrics.gauge("breaker_state", "0 closed, 1 open, 2 half-open.", ("downstream",), lambda: circuits(BREAKER_STATE))
-    metrics.gauge("redis_up", "1 while Redis answers.", (), redis)
-    metrics.gauge(
+        partial(_circuits, CIRCUIT_BREAKER_STATE),
+    ),
+    ("breaker_state", "0 closed, 1 open, 2 half-open.", ("downstream",), partial(_circuits, BREAKER_STATE)),
+    ("redis_up", "1 while Redis answers.", (), _redis),
+    (
         "gateway_tls_certificate_expiry_timestamp_seconds",
         "When the certificate of the listener expires, in seconds since the epoch.",
         (),
-        certificate,
-    )
-    metrics.gauge(
+        _certificate,
+    ),
+    (
         "gateway_tls_certificate_reload_failed",
         "1 while the files of the certificate cannot be used and an earlier one is served.",
         (),
-        certificate_stale,
-    )
-    metrics.gauge("gateway_replicas", "Live replicas last seen, this one included.", (), replicas)
-    metrics.gauge(
+        _certificate_stale,
+    ),
+    ("gateway_replicas", "Live replicas last seen, this one included.", (), _replicas),
+    (
         "gateway_endpoint_in_flight",
         "Attempts in flight at one endpoint.",
         ("upstream", "endpoint"),
-        endpoints_in_flight,
-    )
-    metrics.gauge(
+        _endpoints_in_flight,
+    ),
+    (
         "gateway_endpoint_available",
         "1 while an endpoint is healthy and not ejected.",
         ("upstream", "endpoint"),
-        endpoints_available,
-    )
+        _endpoints_available,
+    ),
+)
+"""Name, documentation, names of the labels, and what reads the series."""
+
+
+def register(metrics: Metrics, view: GatewayView) -> None:
+    """Add the gauges of `view` to `metrics`, once."""
+    for name, documentation, label_names, read in GAUGES:
+        metrics.gauge(name, documentation, label_names, partial(read, view))

@@ -216,6 +216,12 @@ class Metrics:
     def _families(self, version: str) -> Iterator[Family | HistogramFamily]:
         build = (((version,), 1),)
         yield Family("gateway_build_info", "info", "The running version.", ("version",), lambda: build)
+        yield from self._request_families()
+        yield from self._peer_families()
+        yield from self._decision_families()
+
+    def _request_families(self) -> Iterator[Family | HistogramFamily]:
+        """What clients get."""
         yield Family(
             "http_requests_total",
             "counter",
@@ -243,6 +249,9 @@ class Metrics:
             ("route",),
             lambda: (((route,), cells.duration) for route, cells in self._routes.items()),
         )
+
+    def _peer_families(self) -> Iterator[Family | HistogramFamily]:
+        """What goes on between the gateway and its upstreams, Redis, and clients that leave."""
         yield HistogramFamily(
             "upstream_request_duration_seconds",
             "One attempt at an upstream, in seconds.",
@@ -269,6 +278,9 @@ class Metrics:
             (),
             lambda: (((), self._client_closed),),
         )
+
+    def _decision_families(self) -> Iterator[Family]:
+        """What the gateway decides by itself."""
         yield Family(
             "gateway_refusals_total",
             "counter",

@@ -3,7 +3,7 @@
 `problems(objects)` names each by the object it is in.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gateway.config import ConfigError, load
@@ -58,59 +58,88 @@ def _ports(templates: list[Object]) -> set[Any]:
     return {port["name"] for port in ports} | {port["containerPort"] for port in ports}
 
 
+def _service(each: Object, known: list[Object]) -> Iterator[str]:
+    spec = each["spec"]
+    templates = _templates(known, spec["selector"])
+    if not templates:
+        yield "selects no pod"
+    for port in spec["ports"]:
+        if port["targetPort"] not in _ports(templates):
+            yield f"no container has the port {port['targetPort']}"
+
+
+def _autoscaler(each: Object, known: list[Object]) -> Iterator[str]:
+    spec = each["spec"]
+    target = spec["scaleTargetRef"]
+    try:
+        scaled = _named(known, target["kind"], target["name"])
+    except KeyError as missing:
+        yield f"scales what is not there: {missing}"
+    else:
+        if "replicas" in scaled["spec"]:
+            yield "an apply of what it scales would take back its number of replicas"
+    if not 2 <= spec["minReplicas"] < spec["maxReplicas"]:
+        yield "fewer than two replicas, or no more at the most than at the least"
+
+
+def _disruption_budget(each: Object, known: list[Object]) -> Iterator[str]:
+    spec = each["spec"]
+    if not _templates(known, spec["selector"]["matchLabels"]):
+        yield "selects no pod"
+
+
+def _network_policy(each: Object, known: list[Object]) -> Iterator[str]:
+    spec = each["spec"]
+    templates = _templates(known, spec["podSelector"].get("matchLabels", {}))
+    if not templates:
+        yield "selects no pod"
+    for rule in spec.get("ingress", ()):
+        for port in rule["ports"]:
+            if port["port"] not in _ports(templates):
+                yield f"no container has the port {port['port']}"
+
+
+def _service_monitor(each: Object, known: list[Object]) -> Iterator[str]:
+    spec = each["spec"]
+    services = [
+        one
+        for one in known
+        if one["kind"] == "Service" and spec["selector"]["matchLabels"].items() <= one["metadata"]["labels"].items()
+    ]
+    for endpoint in spec["endpoints"]:
+        if not any(port["name"] == endpoint["port"] for one in services for port in one["spec"]["ports"]):
+            yield f"no Service that it selects has the port {endpoint['port']}"
+
+
+def _workload(each: Object, known: list[Object]) -> Iterator[str]:
+    spec = each["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    spread = pod(each).get("topologySpreadConstraints", ())
+    selectors = [spec["selector"], *(constraint["labelSelector"] for constraint in spread)]
+    if not all(selector["matchLabels"].items() <= labels.items() for selector in selectors):
+        yield "selects other pods than its own"
+    for container in pod(each)["containers"]:
+        try:
+            environment(container, known)
+        except KeyError as missing:
+            yield f"a variable comes from what is not there: {missing}"
+
+
+_REFERENCES: dict[str, Callable[[Object, list[Object]], Iterator[str]]] = {
+    "Service": _service,
+    "HorizontalPodAutoscaler": _autoscaler,
+    "PodDisruptionBudget": _disruption_budget,
+    "NetworkPolicy": _network_policy,
+    "ServiceMonitor": _service_monitor,
+    "Deployment": _workload,
+    "StatefulSet": _workload,
+}
+
+
 def _references(each: Object, known: list[Object]) -> Iterator[str]:
-    spec = each.get("spec", {})
-    match each["kind"]:
-        case "Service":
-            templates = _templates(known, spec["selector"])
-            if not templates:
-                yield "selects no pod"
-            for port in spec["ports"]:
-                if port["targetPort"] not in _ports(templates):
-                    yield f"no container has the port {port['targetPort']}"
-        case "HorizontalPodAutoscaler":
-            target = spec["scaleTargetRef"]
-            try:
-                scaled = _named(known, target["kind"], target["name"])
-            except KeyError as missing:
-                yield f"scales what is not there: {missing}"
-            else:
-                if "replicas" in scaled["spec"]:
-                    yield "an apply of what it scales would take back its number of replicas"
-            if not 2 <= spec["minReplicas"] < spec["maxReplicas"]:
-                yield "fewer than two replicas, or no more at the most than at the least"
-        case "PodDisruptionBudget":
-            if not _templates(known, spec["selector"]["matchLabels"]):
-                yield "selects no pod"
-        case "NetworkPolicy":
-            templates = _templates(known, spec["podSelector"].get("matchLabels", {}))
-            if not templates:
-                yield "selects no pod"
-            for rule in spec.get("ingress", ()):
-                for port in rule["ports"]:
-                    if port["port"] not in _ports(templates):
-                        yield f"no container has the port {port['port']}"
-        case "ServiceMonitor":
-            services = [
-                one
-                for one in known
-                if one["kind"] == "Service"
-                and spec["selector"]["matchLabels"].items() <= one["metadata"]["labels"].items()
-            ]
-            for endpoint in spec["endpoints"]:
-                if not any(port["name"] == endpoint["port"] for one in services for port in one["spec"]["ports"]):
-                    yield f"no Service that it selects has the port {endpoint['port']}"
-        case "Deployment" | "StatefulSet":
-            labels = spec["template"]["metadata"]["labels"]
-            spread = pod(each).get("topologySpreadConstraints", ())
-            selectors = [spec["selector"], *(constraint["labelSelector"] for constraint in spread)]
-            if not all(selector["matchLabels"].items() <= labels.items() for selector in selectors):
-                yield "selects other pods than its own"
-            for container in pod(each)["containers"]:
-                try:
-                    environment(container, known)
-                except KeyError as missing:
-                    yield f"a variable comes from what is not there: {missing}"
+    """What the object refers to and is not there."""
+    rule = _REFERENCES.get(each["kind"])
+    return iter(()) if rule is None else rule(each, known)
 
 
 def _pod(each: Object) -> Iterator[str]:

@@ -75,23 +75,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         )
 
     async def breaker(call: Call[Nothing, Nothing]) -> CircuitDetail:
-        circuit = _found(facts, call.service)
-        return CircuitDetail(
-            **members(facts, circuit),
-            scope=scope(facts),
-            counts=CircuitCounts(calls=circuit.calls, failed_calls=circuit.failed_calls, slow_calls=circuit.slow_calls),
-            settings=CircuitSettings.model_validate(facts.breakers[call.service], from_attributes=True),
-            transitions=[
-                CircuitTransition(
-                    time=rfc3339(each.at),
-                    from_state=word(each.from_state),
-                    to_state=word(each.to_state),
-                    forced=each.to_state.startswith("forced_"),
-                    cause=each.cause,
-                )
-                for each in facts.history.of(call.service)
-            ],
-        )
+        return _detail(facts, _found(facts, call.service))
 
     def forcing(state: Literal["forced_open", "forced_closed"], action: Literal["force-open", "force-closed"]) -> Any:
         async def force(call: Call[Nothing, Force]) -> CircuitCommand:
@@ -132,6 +116,25 @@ def _found(facts: ControlFacts, service: str) -> CircuitView:
     circuit = facts.circuit(service)
     assert circuit is not None  # noqa: S101 - the service's name was looked up among the circuits
     return circuit
+
+
+def _detail(facts: Facts, circuit: CircuitView) -> CircuitDetail:
+    return CircuitDetail(
+        **members(facts, circuit),
+        scope=scope(facts),
+        counts=CircuitCounts(calls=circuit.calls, failed_calls=circuit.failed_calls, slow_calls=circuit.slow_calls),
+        settings=CircuitSettings.model_validate(facts.breakers[circuit.upstream], from_attributes=True),
+        transitions=[
+            CircuitTransition(
+                time=rfc3339(each.at),
+                from_state=word(each.from_state),
+                to_state=word(each.to_state),
+                forced=each.to_state.startswith("forced_"),
+                cause=each.cause,
+            )
+            for each in facts.history.of(circuit.upstream)
+        ],
+    )
 
 
 def _done(

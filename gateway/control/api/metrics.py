@@ -88,27 +88,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         return ErrorRate(**rate_members(rate))
 
     async def reset(call: Call[Nothing, Nothing]) -> Reset:
-        circuit = facts.circuit(call.service)
-        before = await facts.figures.rate(call.service)
-        done = await facts.figures.reset(call.service)
-        after = facts.circuit(call.service)
-        audit.record(
-            "reset",
-            call,
-            before={
-                "circuit": circuit.state if circuit else None,
-                "requests": before.requests,
-                "errors": before.errors,
-            },
-            after={"circuit": after.state if after else None, "requests": 0, "errors": 0},
-            scope=done.figures,
-        )
-        return Reset(
-            service=call.service,
-            figures=done.figures,
-            circuit=done.circuit if circuit else None,
-            circuit_state=None if after is None else word(after.state),
-        )
+        return await _reset(facts, call)
 
     return [
         Operation(
@@ -129,6 +109,30 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
             Reset, reset, Nothing, Nothing, changes=True,
         ),
     ]  # fmt: skip
+
+
+async def _reset(facts: Facts, call: Call[Nothing, Nothing]) -> Reset:
+    circuit = facts.circuit(call.service)
+    before = await facts.figures.rate(call.service)
+    done = await facts.figures.reset(call.service)
+    after = facts.circuit(call.service)
+    audit.record(
+        "reset",
+        call,
+        before={
+            "circuit": circuit.state if circuit else None,
+            "requests": before.requests,
+            "errors": before.errors,
+        },
+        after={"circuit": after.state if after else None, "requests": 0, "errors": 0},
+        scope=done.figures,
+    )
+    return Reset(
+        service=call.service,
+        figures=done.figures,
+        circuit=done.circuit if circuit else None,
+        circuit_state=None if after is None else word(after.state),
+    )
 
 
 def prefers_text(accept: str) -> bool:
