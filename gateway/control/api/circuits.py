@@ -118,7 +118,7 @@ def _found(facts: ControlFacts, service: str) -> CircuitView:
     return circuit
 
 
-def _detail(facts: Facts, circuit: CircuitView) -> CircuitDetail:
+def _detail(facts: ControlFacts, circuit: CircuitView) -> CircuitDetail:
     return CircuitDetail(
         **members(facts, circuit),
         scope=scope(facts),

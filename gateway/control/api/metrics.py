@@ -111,7 +111,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
     ]  # fmt: skip
 
 
-async def _reset(facts: Facts, call: Call[Nothing, Nothing]) -> Reset:
+async def _reset(facts: ControlFacts, call: Call[Nothing, Nothing]) -> Reset:
     circuit = facts.circuit(call.service)
     before = await facts.figures.rate(call.service)
     done = await facts.figures.reset(call.service)
