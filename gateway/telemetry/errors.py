@@ -15,13 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from gateway.reasons import GATEWAY_REASONS, UPSTREAM_REASONS
 from gateway.telemetry.categories import category_of_reason
 from gateway.telemetry.rates import ServiceCells
 
-GATEWAY_REASONS = frozenset({"overloaded", "draining", "not_found", "loop_detected", "internal_error"})
-"""Refusals that concern no upstream even when the route is known."""
-
-_OF_ATTEMPTS = frozenset({"upstream_timeout", "upstream_unreachable", "upstream_protocol_error", "upstream_truncated"})
 _OF_CLIENTS = frozenset({"client_closed", "bad_request"})
 
 
@@ -198,7 +195,7 @@ class Kind:
         self.category = category
         self.seen = self.taken = 0
         self.count = cells.failed_refusal if failed else cells.refusal
-        self.told = None if reason in _OF_ATTEMPTS else (cells.name, category, reason, status, 0, failed)
+        self.told = None if reason in UPSTREAM_REASONS else (cells.name, category, reason, status, 0, failed)
 
 
 def _record(raw: _Raw) -> ErrorRecord:

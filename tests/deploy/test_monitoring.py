@@ -219,6 +219,17 @@ def test_recording_rule_uses_what_a_gateway_exposes(name: str, live: Catalog) ->
     assert live[name][0].labels >= {"job", level}
 
 
+def test_each_metric_is_in_the_documentation(live: Catalog) -> None:
+    text = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+    families = {
+        re.sub(r"_(bucket|sum|count|created)$", "", name)
+        for name, those in live.items()
+        if any(each.job == catalog.GATEWAY for each in those) and not name.startswith("process_")
+    }
+    assert len(families) > 30
+    assert [name for name in families if name not in text] == []
+
+
 def test_nothing_is_recorded_twice() -> None:
     assert len({name for name, _ in RECORDED}) == len(RECORDED)
 

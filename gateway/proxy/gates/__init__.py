@@ -1,6 +1,6 @@
 """Gates: what a request passes on its way to the upstream.
 
-A route has a flat tuple of gates, made when its topology is built (`gateway.proxy.gates.kinds`). The order is that of
+A route has a flat tuple of gates, made when its topology is built (`gateway.proxy.kinds`). The order is that of
 docs/behaviour.md. Each gate is asked in turn:
 
     check(ticket) -> PASS       the request may go on
