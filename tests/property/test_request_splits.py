@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.wire.message.request import Limits, Request, RequestError
 from gateway.wire.ports import Connection, Exchange
-from gateway.wire.server.connection import ServerConnection, State
+from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.registry import Server
+from gateway.wire.server.transitions import State
 
 Told = list[tuple[object, ...]]
 
