@@ -171,6 +171,9 @@ async def test_the_one_cut_off_cannot_spoil_half_open(
     while redis.execute("HGET", KEY, "successes") != "1":
         await asyncio.sleep(0.01)
     assert await pair.status(pair.other) == 200
+    # Likewise of the second probe, with which the circuit closes.
+    while (await pair.circuit(pair.other))["state"] != "closed":
+        await asyncio.sleep(0.01)
     assert set(await pair.knock(pair.other, 0.3, 1.5)) == {200}
     statuses = await knocking
     # The one probe, what it took to open for itself, and a probe of its own or two.
