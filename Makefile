@@ -27,7 +27,7 @@ coverage: $(VENV)/.dev ## Run every test and say what none of them runs; fails b
 	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered --cov-fail-under=0 $(ARGS)
 
 test-deploy: $(VENV)/.dev ## Build the images and try the whole deployment, where Docker runs; ARGS= goes to pytest
-	TEST_DEPLOY=1 $(BIN)/python -m pytest tests/deploy/docker $(ARGS)
+	TEST_DEPLOY=1 $(BIN)/python -m pytest -o faulthandler_timeout=1200 tests/deploy/docker $(ARGS)
 
 check: $(VENV)/.dev ## Lint, formatting, types, import rules, sizes
 	$(BIN)/ruff check .

@@ -60,9 +60,10 @@ class Stack:
         return (self.clone / ".env").read_text(encoding="utf-8")
 
     def set_env(self, values: Mapping[str, str]) -> None:
-        """Add settings at the end, where they win."""
-        path = self.clone / ".env"
-        path.write_text(self.env() + "".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
+        """Set settings; each name stands once in the file, as the gateway wants it."""
+        others = [line for line in self.env().splitlines() if line.partition("=")[0] not in values]
+        lines = [*others, *(f"{name}={value}" for name, value in values.items())]
+        (self.clone / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _plugin() -> bool:

@@ -153,6 +153,43 @@ def test_several_gateways_share_limits_and_lose_nothing(stack: Stack) -> None:
     assert serves(stack)
 
 
+def test_to_several_and_back_with_traffic(stack: Stack) -> None:
+    """What is answered is answered well. Only while the port changes hands, nobody can be reached."""
+    published = stack.variables.pop("DOCKER_PUBLISH")
+    stack.set_env({"DOCKER_PUBLISH": published, "RATE_LIMIT_CAPACITY": "100000", "RATE_LIMIT_REFILL_RATE": "10000"})
+    single = stack.env()
+    scale = "docker-compose.prod.yml:docker-compose.scale.yml"
+    stack.set_env({"COMPOSE_FILE": scale, "DOCKER_PUBLISH": "127.0.0.1:", "DOCKER_NGINX_PUBLISH": published})
+    scaled = stack.env()
+    try:
+        (stack.clone / ".env").write_text(single, encoding="utf-8")
+        assert stack.deploy("prod", "--no-build")[0] == 0
+        for text, command in (
+            (scaled, ("prod", "--no-build")),
+            (single, ("prod", "--no-build")),
+            (None, ("rollback",)),
+        ):
+            if text is not None:
+                (stack.clone / ".env").write_text(text, encoding="utf-8")
+            with Traffic(stack.port, "/proxy/echo") as traffic:
+                status, output = stack.deploy(*command)
+            assert status == 0, output
+            answered = {outcome for _, outcome in traffic.seen if isinstance(outcome, int)}
+            assert answered == {200}, traffic.seen
+            # The first has the number that `exec` and `port` of docker-compose 1.29 look for.
+            assert stack.compose("port", "proxy-service", "5000")
+        assert len(stack.ids("proxy-service")) == 3
+        with Traffic(stack.port, "/proxy/echo") as traffic:
+            status, output = stack.deploy("restart")
+        assert status == 0, output
+        assert traffic.lost() == {}
+    finally:
+        (stack.clone / ".env").write_text(single, encoding="utf-8")
+        status, output = stack.deploy("prod", "--no-build")
+        stack.variables["DOCKER_PUBLISH"] = published
+    assert status == 0, output
+
+
 def test_stopped_and_gone(stack: Stack) -> None:
     assert stack.deploy("stop")[0] == 0
     assert stack.deploy("status")[0] == 1
