@@ -3,27 +3,41 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP_INSTALL := $(PIP) install
+INSTALL_CHECKOUT := $(PIP_INSTALL) --no-deps --no-index --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit coverage test-deploy check format lock clean
+.PHONY: help run build interpreted test unit coverage test-deploy check format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.runtime .env ## Start the stub on 5001 and the gateway on 5000 (PORT=, STUB_PORT=); Ctrl-C stops both
+# Compiled or interpreted is a choice that stays: `make build` makes it, `make interpreted` takes it back. Once compiled, a
+# changed source is compiled again before anything runs.
+INSTALLED := $(VENV)/$(if $(wildcard $(VENV)/.compiled),.compiled,.runtime)
+
+run: $(INSTALLED) .env ## Start the stub on 5001 and the gateway on 5000 (PORT=, STUB_PORT=); Ctrl-C stops both
+	@$(BIN)/python -P -m gateway --version
 	@$(BIN)/python scripts/run_local.py
+
+build: $(VENV)/.compiled ## Compile the modules on the path of a request into .venv; needs gcc, takes some minutes
+
+interpreted: $(VENV)/.runtime ## Take `make build` back: the checkout's sources run as they are
+	$(INSTALL_CHECKOUT)
+	@rm -f $(VENV)/.compiled
 
 # Most of a test's time is waiting, so there are more workers than cores. JOBS=0 runs the tests one by one, in one process.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4 * len(os.sched_getaffinity(0)), 16))' 2>/dev/null || echo 4)
 
-test: $(VENV)/.dev ## Run every test; ARGS= goes to pytest, JOBS= says how many at once
+test: $(VENV)/.dev $(INSTALLED) ## Run every test; ARGS= goes to pytest, JOBS= says how many at once
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-unit: $(VENV)/.dev ## Run the unit tests, in seconds; ARGS= goes to pytest
+unit: $(VENV)/.dev $(INSTALLED) ## Run the unit tests, in seconds; ARGS= goes to pytest
 	$(BIN)/python -m pytest -n $(shell nproc 2>/dev/null || echo 2) tests/unit $(ARGS)
 
 coverage: $(VENV)/.dev ## Run every test and say what none of them runs; fails below the least coverage of pyproject.toml
+	@test ! -e $(VENV)/.compiled || { echo "make: compiled code has no coverage; make interpreted first" >&2; exit 1; }
 	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered --cov-fail-under=0 $(ARGS)
 
 test-deploy: $(VENV)/.dev ## Build the images and try the whole deployment, where Docker runs; ARGS= goes to pytest
@@ -61,20 +75,33 @@ $(BIN)/python:
 # The two marks hold what is installed. The development lock contains the runtime lock at the same versions.
 $(VENV)/.runtime: $(BIN)/python requirements.lock
 	$(PIP_INSTALL) --require-hashes -r requirements.lock
-	$(PIP_INSTALL) --no-deps --no-index --no-build-isolation --editable .
+	$(INSTALL_CHECKOUT)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# The directories are among the sources: a file that is gone changes nothing else. `build` is removed before, because
+# setuptools would pack what it finds there. The mark is as old as the start: what changes meanwhile is newer.
+$(VENV)/.compiled: $(VENV)/.dev setup.py pyproject.toml $(shell find gateway upstream_stub -name __pycache__ -prune -o -print)
+	@command -v gcc >/dev/null || { \
+	  echo "make: compiling needs gcc; on Debian: apt-get install gcc libc6-dev. Without it: make interpreted" >&2; exit 1; }
+	@$(BIN)/python -c 'import pathlib, sysconfig; (pathlib.Path(sysconfig.get_path("include")) / "Python.h").stat()' \
+	  2>/dev/null || { echo "make: compiling needs the headers of Python; on Debian: apt-get install python3-dev" >&2; exit 1; }
+	@echo "compiling the modules on the path of a request; this takes some minutes"
+	@rm -rf build && mkdir build && touch build/started
+	GATEWAY_COMPILE=1 $(PIP) wheel --no-deps --no-index --no-build-isolation --wheel-dir build/wheel .
+	$(PIP_INSTALL) --no-deps --no-index --force-reinstall build/wheel/*.whl
+	@mv build/started $@
+
 .PHONY: bench bench-micro bench-compare
 
-bench: $(VENV)/.dev ## Measure the gateway beside its peers, in under 10 minutes; QUICK=1 in under 2, ARGS="--only hot"
+bench: $(VENV)/.dev $(INSTALLED) ## Measure the gateway beside its peers, in under 10 minutes; QUICK=1 in under 2, ARGS="--only hot"
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
-bench-micro: $(VENV)/.dev ## Measure single decisions and stages
+bench-micro: $(VENV)/.dev $(INSTALLED) ## Measure single decisions and stages
 	@$(BIN)/python -m benchmarks.micro $(ARGS)
 
-bench-compare: $(VENV)/.dev ## Say what got slower than benchmarks/baseline.json; ARGS=--accept writes it anew
+bench-compare: $(VENV)/.dev $(INSTALLED) ## Say what got slower than benchmarks/baseline.json; ARGS=--accept writes it anew
 	@$(BIN)/python -m benchmarks.compare $(ARGS)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import redis
 
+import gateway
 from benchmarks.children import Child
 from benchmarks.host import Cores, free_port
 
@@ -127,8 +128,12 @@ def nginx_binary() -> str:
 
 
 def program_environment(**variables: str) -> dict[str, str]:
-    """For a Python program of ours: the checkout importable, nothing else of the caller's but the path."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(ROOT), **variables}
+    """For a Python program of ours: nothing of the caller's but the path, and the same gateway as in this process.
+
+    The checkout is importable too, for the programs of the benchmarks.
+    """
+    where = f"{Path(gateway.__file__).parents[1]}{os.pathsep}{ROOT}"
+    return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": where, **variables}
 
 
 @contextlib.contextmanager

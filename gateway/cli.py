@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from gateway import __version__, operator
+from gateway.compiled import HOW
 from gateway.config import ConfigError, Loaded, Notice, Problem, read, report
 from gateway.config.problems import shown
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gateway", description="A resilient API gateway.")
-    parser.add_argument("--version", action="version", version=f"gateway {__version__}")
+    parser.add_argument("--version", action="version", version=f"gateway {__version__} ({HOW})")
     parser.set_defaults(command=None)
     sources = argparse.ArgumentParser(add_help=False)
     sources.add_argument("--env-file", type=Path, metavar="FILE", help="read this file instead of .env")

@@ -133,7 +133,8 @@ def start(name: str, module: list[str], port: int, health: str, environment: Map
     # Should this program be killed, the kernel ends the children; elsewhere than on Linux they would stay.
     setpriv = shutil.which("setpriv")
     guard = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
-    command = [*guard, sys.executable, "-m", *module]
+    # -P: what is installed runs, as `make build` or the editable install made it, not what stands in this directory.
+    command = [*guard, sys.executable, "-P", "-m", *module]
     popen = subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True)
     return Child(name, port, health, popen)
 

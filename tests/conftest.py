@@ -8,6 +8,7 @@ from typing import Protocol
 import pytest
 import uvloop
 
+from gateway import compiled
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer, require_redis
 from tests.support.stub_process import StubProcess
@@ -16,6 +17,11 @@ from tests.support.stub_process import StubProcess
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:
     """One loop for every asynchronous test and fixture (a hook of pytest-asyncio)."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_report_header() -> str:
+    """One line at the start says which gateway is tested (a hook of pytest)."""
+    return f"gateway: {compiled.HOW}, from {Path(compiled.__file__).parent}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

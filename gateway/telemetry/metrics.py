@@ -21,6 +21,7 @@ from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
 
+from gateway.compiled import COMPILED
 from gateway.reasons import CATEGORIES, REASONS
 from gateway.telemetry import process_stats
 from gateway.telemetry.cells import LATENCY_BOUNDS, REDIS_BOUNDS, Family, Histogram, HistogramFamily, Labels
@@ -214,8 +215,14 @@ class Metrics:
         return self._exposition.pieces(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
 
     def _families(self, version: str) -> Iterator[Family | HistogramFamily]:
-        build = (((version,), 1),)
-        yield Family("gateway_build_info", "info", "The running version.", ("version",), lambda: build)
+        build = (((version, "true" if COMPILED else "false"), 1),)
+        yield Family(
+            "gateway_build_info",
+            "info",
+            "The running version, and whether its hot modules are compiled.",
+            ("version", "compiled"),
+            lambda: build,
+        )
         yield from self._request_families()
         yield from self._peer_families()
         yield from self._decision_families()

@@ -1,7 +1,6 @@
 """The command line in a process of its own."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
+from gateway.compiled import HOW
 from tests.conftest import StartGateway
+from tests.support.processes import clean_environment
 from tests.support.stub_process import StubProcess
 
 REPOSITORY = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ def gateway(tmp_path: Path) -> Gateway:
         return subprocess.run(
             [sys.executable, "-m", "gateway", *arguments],
             cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **environ},
+            env=clean_environment(**environ),
             capture_output=True,
             text=True,
             timeout=30,
@@ -135,7 +136,7 @@ def test_an_env_file_that_was_asked_for_must_exist(gateway: Gateway) -> None:
 
 
 def test_version(gateway: Gateway) -> None:
-    assert gateway("--version").stdout == f"gateway {__version__}\n"
+    assert gateway("--version").stdout == f"gateway {__version__} ({HOW})\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("chek",), ("check", "--nix"), ("check", "x")])

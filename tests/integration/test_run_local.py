@@ -55,7 +55,7 @@ class Checkout:
         """An empty variable is passed on: it counts as not set."""
         variables = {"PORT": str(self.port), "STUB_PORT": str(self.stub_port), **variables}
         environment = clean_environment(**variables)
-        del environment["PYTHONPATH"]
+        environment["PYTHONPATH"] = str(self.directory)  # where it finds that gateway before the installed one
         command = [sys.executable, str(self.directory / "scripts" / "run_local.py")]
         return ChildProcess("run_local", command, env=environment, cwd=self.directory)
 

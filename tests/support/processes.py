@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import gateway
+
 ROOT = Path(__file__).resolve().parents[2]
 POLL = 0.01
 
@@ -159,10 +161,13 @@ class ChildProcess:
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """The environment for a program of ours: nothing of the caller's but the path, the checkout importable."""
+    """The environment for a program of ours: nothing of the caller's but the path.
+
+    It imports the gateway from where the tests import it: an installed one (`make build`), or this checkout.
+    """
     return {
         "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(Path(gateway.__file__).parents[1]),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         **variables,

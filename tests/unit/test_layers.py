@@ -39,7 +39,7 @@ LAYERS = {
     "gateway.wire": layer("gateway.names", "uvloop", "httptools", "mypy_extensions"),
     # It waits on somebody else's server, in a task of its own.
     "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
-    "gateway.telemetry": layer("gateway.reasons", "orjson", "prometheus_client"),
+    "gateway.telemetry": layer("gateway.compiled", "gateway.reasons", "orjson", "prometheus_client"),
     "gateway.proxy": layer(
         "gateway.wire",
         "gateway.reasons",
@@ -59,6 +59,7 @@ LAYERS = {
     "gateway.lifecycle": layer("gateway", "uvloop"),
     # Every layer needs the words.
     "gateway.reasons": layer(),
+    "gateway.compiled": layer(),
     "gateway.live_view": layer(
         "gateway.control.view",
         "gateway.fleet",
@@ -70,7 +71,7 @@ LAYERS = {
     "gateway.open_files": layer(),
     # It is a client of the control plane, and knows no more of the gateway than how a time is written.
     "gateway.operator": layer("gateway.config.units"),
-    "gateway.cli": layer("gateway.lifecycle", "gateway.config", "gateway.operator", "uvloop"),
+    "gateway.cli": layer("gateway.compiled", "gateway.lifecycle", "gateway.config", "gateway.operator", "uvloop"),
     "gateway.__main__": layer("gateway.cli"),
     "upstream_stub": layer("aiohttp", "uvloop"),
 }

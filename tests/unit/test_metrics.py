@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from gateway.compiled import COMPILED
 from gateway.telemetry.categories import CATEGORIES
 from gateway.telemetry.cells import LATENCY_BOUNDS, Histogram, Labels
 from gateway.telemetry.exposition import negotiate
@@ -86,7 +87,8 @@ def test_alert_series_exist_from_the_start() -> None:
         *(("downstream_errors_total", {"to_service": "payments", "category": each}) for each in CATEGORIES),
     ]:
         assert found[name, frozenset(labels.items())] == 0
-    assert found["gateway_build_info", frozenset({("version", "1.2.3")})] == 1
+    own = {("version", "1.2.3"), ("compiled", "true" if COMPILED else "false")}
+    assert found["gateway_build_info", frozenset(own)] == 1
     assert found["process_cpu_seconds_total", frozenset()] > 0
     assert found["process_open_fds", frozenset()] > 2
     assert found["process_max_fds", frozenset()] > 2

@@ -53,7 +53,8 @@ class Nobody:
     def informational(self, response: Response) -> None:
         pass
 
-    response_head = informational
+    def response_head(self, response: Response) -> None:
+        pass
 
     def response_body(self, data: bytes) -> None:
         pass
@@ -61,7 +62,14 @@ class Nobody:
     def response_end(self) -> None:
         pass
 
-    response_pause = request_blocked = request_ready = response_end
+    def response_pause(self) -> None:
+        pass
+
+    def request_blocked(self) -> None:
+        pass
+
+    def request_ready(self) -> None:
+        pass
 
     def response_whole(self, response: Response, body: bytes) -> None:
         pass
