@@ -316,10 +316,11 @@ class Exchange(Downstream):
         """The answer has reached the client whole. HOT."""
         ticket = self.ticket
         failed = ticket.answered_badly and ticket.answered_badly == ticket.status
-        self._end(FAILURE if failed else SUCCESS, now)
+        self._leave(FAILURE if failed else SUCCESS, now)
+        self.runtime.recorder.over(ticket, now)
 
     def _end(self, outcome: Outcome, now: float) -> None:
-        """The exchange is over, and is written down. HOT."""
+        """The exchange is over, and is written down."""
         if not self.finished:
             self._leave(outcome, now)
             self.runtime.recorder.over(self.ticket, now)

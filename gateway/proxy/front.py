@@ -64,7 +64,7 @@ class Front:
         ticket = Ticket(request, plan.origin, route.account, plan.log_part, runtime.ids.new(), now)
         if (runtime.stopping or plan.unusual) and self._ended_at_once(connection, plan, ticket):
             return None
-        verdict = route.chain.admit(ticket, 0)
+        verdict = route.chain.admit(ticket)
         if isinstance(verdict, Refusal):
             self._refuse(connection, plan, ticket, verdict)
             return None

@@ -99,14 +99,14 @@ def passage(gates: Chain, of: Ticket, told: list[Refusal | None]) -> Passage:
 def test_beyond_a_limit_and_its_queue_is_refused_and_holds_no_place_before_it(queue: int, said: str) -> None:
     first, limit = ConcurrencyLimit(LimitSettings(10)), ConcurrencyLimit(LimitSettings(1, queue, 1.0))
     gates = chain(Places(first, NO_LOOP), Places(limit, NO_LOOP))
-    assert gates.admit(ticket(), 0) is PASS
+    assert gates.admit(ticket()) is PASS
     for waiting in range(queue):
         early = ticket()
-        assert gates.admit(early, 0) is WAIT
+        assert gates.admit(early) is WAIT
         limit.enqueue(waiting, 0.0)
         gates.leave(early, IGNORED, 0.0)
     late = ticket()
-    refusal = gates.admit(late, 0)
+    refusal = gates.admit(late)
     assert isinstance(refusal, Refusal)
     assert (late.at, late.entered, refusal.detail) == (1, 0, said)
     assert first.in_flight == 1
@@ -116,7 +116,7 @@ def test_gates_are_left_in_the_opposite_order_with_outcome_and_seconds() -> None
     told: list[tuple[Any, ...]] = []
     gates = chain(Told("a", told), Told("b", told))
     admitted = ticket()
-    assert gates.admit(admitted, 0) is PASS
+    assert gates.admit(admitted) is PASS
     gates.leave(admitted, SUCCESS, 0.25)
     assert told == [("enter", "a"), ("enter", "b"), ("leave", "b", SUCCESS, 0.25), ("leave", "a", SUCCESS, 0.25)]
     assert admitted.entered == 0
@@ -126,10 +126,10 @@ def test_gates_of_an_attempt_are_left_and_entered_again_without_the_others() -> 
     told: list[tuple[Any, ...]] = []
     gates = Chain((Told("once", told), Told("each", told)), 1)
     admitted = ticket()
-    gates.admit(admitted, 0)
+    gates.admit(admitted)
     gates.leave_attempt(admitted, IGNORED, 0.1)
     gates.leave_attempt(admitted, IGNORED, 0.1)
-    assert gates.admit(admitted, gates.per_attempt) is PASS
+    assert gates.admit_from(admitted, gates.per_attempt) is PASS
     gates.leave(admitted, SUCCESS, 0.2)
     assert [entry[:2] for entry in told] == [
         ("enter", "once"),
@@ -144,11 +144,11 @@ def test_gates_of_an_attempt_are_left_and_entered_again_without_the_others() -> 
 def test_a_gate_that_refuses_ends_the_walk() -> None:
     told: list[tuple[Any, ...]] = []
     gates = chain(Nights(), Told("behind", told))
-    refusal = gates.admit(ticket(peer="192.0.2.66"), 0)
+    refusal = gates.admit(ticket(peer="192.0.2.66"))
     assert isinstance(refusal, Refusal)
     assert refusal.retry_after == 60
     assert told == []
-    assert gates.admit(ticket(), 0) is PASS
+    assert gates.admit(ticket()) is PASS
     assert told == [("enter", "behind")]
 
 
@@ -158,7 +158,7 @@ def test_a_ticket_that_waits_goes_on_behind_the_gate() -> None:
     bell = Bell()
     gates = chain(Told("before", told), bell, Told("behind", told))
     waiting = ticket()
-    assert gates.admit(waiting, 0) is WAIT
+    assert gates.admit(waiting) is WAIT
     passage(gates, waiting, ends).wait()
     assert (ends, told, waiting.entered) == ([], [("enter", "before")], 1)
     bell.waiting[0](PASS)
@@ -173,7 +173,7 @@ def test_two_gates_that_wait_one_behind_the_other(second: Refusal | None) -> Non
     bells = Bell(), Bell()
     waiting = ticket()
     gates = chain(*bells)
-    assert gates.admit(waiting, 0) is WAIT
+    assert gates.admit(waiting) is WAIT
     passage(gates, waiting, ends).wait()
     bells[0].waiting[0](PASS)
     assert (ends, waiting.entered) == ([], 1)
@@ -190,7 +190,7 @@ def test_what_a_gate_gives_to_one_who_has_left_is_given_back(verdict: Refusal | 
     bell = Bell()
     gates = chain(bell)
     waiting = ticket()
-    gates.admit(waiting, 0)
+    gates.admit(waiting)
     way = passage(gates, waiting, ends)
     way.wait()
     way.abandon()
@@ -216,8 +216,8 @@ def test_a_place_that_becomes_free_goes_to_the_one_who_waits() -> None:
     limit = ConcurrencyLimit(LimitSettings(1, 1, 1.0))
     gates = chain(Places(limit, cast(asyncio.AbstractEventLoop, turn), lambda: 0.0))
     first, second = ticket(), ticket()
-    assert gates.admit(first, 0) is PASS
-    assert gates.admit(second, 0) is WAIT
+    assert gates.admit(first) is PASS
+    assert gates.admit(second) is WAIT
     ends: list[Refusal | None] = []
     passage(gates, second, ends).wait()
     gates.leave(first, SUCCESS, 0.0)

@@ -183,7 +183,7 @@ class Forward(Owner):
         self._timer = None
         ticket = self.ticket
         ticket.now = now = time.monotonic()
-        verdict = self.chain.admit(ticket, self.chain.per_attempt)
+        verdict = self.chain.admit_from(ticket, self.chain.per_attempt)
         if verdict is PASS:
             self.begin(now)
         elif verdict is WAIT:

@@ -103,60 +103,71 @@ class Chain:
     """The gates of one route, in their order. Those from `per_attempt` on are passed before each attempt, the ones
     before it once; `ticket.entered` gates are entered at any time, from the first on."""
 
-    __slots__ = ("_each", "_held", "gates", "per_attempt")
+    __slots__ = ("_each", "_leave_each", "_leave_once", "_once", "gates", "per_attempt")
 
     def __init__(self, gates: tuple[Gate, ...], per_attempt: int) -> None:
         self.gates = gates
         self.per_attempt = per_attempt
         # The gates that take something; to enter and to leave the others means nothing.
-        held = [(at, gate) for at, gate in enumerate(gates) if gate.holds]
-        self._held = tuple([(at, gate) for at, gate in held if at < per_attempt])
-        self._each = tuple([(at, gate) for at, gate in held if at >= per_attempt])
+        self._once = tuple([gate for gate in gates[:per_attempt] if gate.holds])
+        self._each = tuple([gate for gate in gates[per_attempt:] if gate.holds])
+        self._leave_once = self._once[::-1]
+        self._leave_each = self._each[::-1]
 
-    def admit(self, ticket: Ticket, start: int) -> Verdict:
-        """Ask the gates from `start` on, and enter those that have passed the request unless it is refused.
+    def admit(self, ticket: Ticket) -> Verdict:
+        """Ask every gate, and enter those that have passed the request unless it is refused.
 
         Returns PASS, or what the first gate says that does not pass it, whose index is then `ticket.at`. A refusal has
         entered nothing. HOT."""
-        gates = self.gates
-        end = len(gates)
-        verdict: Verdict = PASS
-        for at in range(start, end):
-            verdict = gates[at].check(ticket)
+        for gate in self.gates:
+            verdict = gate.check(ticket)
             if verdict is not None:
-                ticket.at = end = at
-                if verdict is not WAIT:
-                    return verdict
-                break
-        else:
-            ticket.at = end
-        if start < self.per_attempt:
-            for at, gate in self._held:
-                if start <= at < end:
-                    gate.enter(ticket)
-        for at, gate in self._each:
-            if start <= at < end:
-                gate.enter(ticket)
-        ticket.entered = end
-        return verdict
+                return self._stopped(ticket, gate, verdict, 0)
+        for gate in self._once:
+            gate.enter(ticket)
+        for gate in self._each:
+            gate.enter(ticket)
+        ticket.at = ticket.entered = len(self.gates)
+        return PASS
+
+    def admit_from(self, ticket: Ticket, start: int) -> Verdict:
+        """As `admit`, from the gate `start` on; those before it are entered already."""
+        gates = self.gates
+        for gate in gates[start:]:
+            verdict = gate.check(ticket)
+            if verdict is not None:
+                return self._stopped(ticket, gate, verdict, start)
+        for gate in gates[start:]:
+            gate.enter(ticket)
+        ticket.at = ticket.entered = len(gates)
+        return PASS
 
     def leave_attempt(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
         """Leave the gates that were entered for the present attempt, the last one first. HOT."""
-        entered = ticket.entered
-        if entered > self.per_attempt:
-            ticket.entered = self.per_attempt
-            for at, gate in reversed(self._each):
-                if at < entered:
-                    gate.leave(ticket, outcome, seconds)
+        entered, once = ticket.entered, self.per_attempt
+        if entered <= once:
+            return
+        ticket.entered = once
+        for gate in self._leave_each if entered == len(self.gates) else self.gates[once:entered][::-1]:
+            gate.leave(ticket, outcome, seconds)
 
     def leave(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
         """Leave every gate that is entered, the last one first. HOT."""
-        if ticket.entered > self.per_attempt:
+        once = self.per_attempt
+        if ticket.entered > once:
             self.leave_attempt(ticket, outcome, seconds)
         entered, ticket.entered = ticket.entered, 0
-        for at, gate in reversed(self._held):
-            if at < entered:
-                gate.leave(ticket, outcome, seconds)
+        for gate in self._leave_once if entered == once else self.gates[:entered][::-1]:
+            gate.leave(ticket, outcome, seconds)
+
+    def _stopped(self, ticket: Ticket, gate: Gate, verdict: Refusal | Wait, start: int) -> Verdict:
+        """A gate has not passed the request. One that waits has entered the gates before it."""
+        ticket.at = at = self.gates.index(gate)
+        if verdict is WAIT:
+            for each in self.gates[start:at]:
+                each.enter(ticket)
+            ticket.entered = at
+        return verdict
 
 
 def step(

@@ -62,7 +62,7 @@ class Passage:
             return
         ticket.now = self._clock()
         ticket.entered = ticket.at + 1
-        following = chain.admit(ticket, ticket.entered)
+        following = chain.admit_from(ticket, ticket.entered)
         if following is WAIT:
             self.wait()
         elif following is PASS or isinstance(following, Refusal):
