@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway import __version__, names
-from gateway.config.model import ErrorsConfig, GatewayConfig, LogConfig
+from gateway.build_alerts import Alerting, build_alerting
+from gateway.config.model import GatewayConfig, LogConfig
 from gateway.control import api, root_page
 from gateway.control.access import Access
 from gateway.control.app import ControlPlane
@@ -27,7 +28,7 @@ from gateway.fleet.figures import FleetFigures
 from gateway.fleet.limiter import EmbeddedLimiter, SharedLimiter
 from gateway.fleet.link import Link
 from gateway.fleet.sync import FleetSync
-from gateway.live_view import FleetCommands, FleetEndpointCommands, LiveView, alert_facts
+from gateway.live_view import FleetCommands, FleetEndpointCommands, LiveView
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.explain import Explain
@@ -44,7 +45,6 @@ from gateway.proxy.upstreams import Upstream
 from gateway.store.redis import RedisStore
 from gateway.store.redis.figures import RedisFigures
 from gateway.telemetry.access_log import AccessLog
-from gateway.telemetry.alerts import AlertCheck, AlertFacts, Alerts, AlertSettings
 from gateway.telemetry.error_lines import ErrorLines
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.figures import Figures, Records
@@ -52,7 +52,6 @@ from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.log_files import LogFiles
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.rates import WIDTH
-from gateway.telemetry.webhook import Webhook
 from gateway.wire.client.dial import reachable
 from gateway.wire.client.resolver import Resolver
 from gateway.wire.message.request import Limits
@@ -87,15 +86,6 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
-class Alerting:
-    """The alerts, the loop that judges them, and where they are sent."""
-
-    alerts: Alerts
-    check: AlertCheck
-    webhook: Webhook | None
-
-
-@dataclass(frozen=True, slots=True)
 class Gateway:
     """Everything that runs in one process."""
 
@@ -127,7 +117,7 @@ def build(config: GatewayConfig, writer: LineWriter, files: LogFiles | None = No
         config.service, __version__, fleet.circuits, fleet.link if fleet.store is not None else None, fleet.out
     )
     figures = Figures(telemetry.errors, fleet.figures, fleet.circuits.reset)
-    alerting = _alerting(config, metrics, figures, view, rng)
+    alerting = build_alerting(config, metrics, figures, view, rng)
 
     recorder = Recorder(metrics, telemetry.errors, telemetry.access_log, config.server.via_name)
     ids = Ids(rng, config.server.trace_sample_ratio)
@@ -291,45 +281,6 @@ def _fleet(config: GatewayConfig, telemetry: Telemetry, resolver: Resolver) -> F
         FleetSync(store, link, circuits, clock, followed=out),
         figures,
         figure_store,
-    )
-
-
-def _alerting(
-    config: GatewayConfig, metrics: Metrics, figures: Figures, view: LiveView, rng: random.Random
-) -> Alerting:
-    errors = config.errors
-    webhook = None
-    if errors.webhook_url is not None:
-        source = {"gateway": config.service, "environment": config.environment}
-        webhook = Webhook(errors.webhook_url, errors.webhook_secret, source, rng, timeout=errors.webhook_timeout)
-    on_change = webhook.deliver if webhook is not None else None
-    alerts = Alerts(_alert_settings(errors), config.service, on_change=on_change)
-    metrics.gauge("gateway_alerts_active", "Alerts that are active in this process.", ("kind",), alerts.count_by_kind)
-    if webhook is not None:
-        sent = webhook
-        metrics.counter(
-            "gateway_alert_deliveries_total",
-            "Alerts sent to the webhook, by what became of them; retried ones are attempts beyond the first.",
-            ("outcome",),
-            lambda: ((("sent",), sent.sent), (("failed",), sent.failed), (("retried",), sent.retried)),
-        )
-
-    async def facts() -> AlertFacts:
-        return alert_facts(view, await figures.rates(errors.window), metrics)
-
-    return Alerting(alerts, AlertCheck(alerts, facts), webhook)
-
-
-def _alert_settings(config: ErrorsConfig) -> AlertSettings:
-    return AlertSettings(
-        interval=config.check_interval,
-        window=config.window,
-        high_errors_per_minute=config.high_errors_per_minute,
-        high_error_rate=config.high_error_rate,
-        critical_error_rate=config.critical_error_rate,
-        minimum_requests=config.minimum_requests,
-        resolve_after=config.resolve_after,
-        retention=config.retention_hours * 3600.0,
     )
 
 

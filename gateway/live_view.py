@@ -26,8 +26,12 @@ _REDIS_PATIENCE = 1.0
 
 
 class HasConnections(Protocol):
+    """What counts its own connections."""
+
     @property
-    def connections(self) -> int: ...
+    def connections(self) -> int:
+        """Connections that are open."""
+        ...
 
 
 class LiveView:
@@ -67,23 +71,28 @@ class LiveView:
 
     @property
     def in_flight(self) -> int:
+        """Requests in flight."""
         return self._in_flight.in_flight
 
     @property
     def max_in_flight(self) -> int:
+        """The cap on requests in flight."""
         return self._in_flight.limit
 
     @property
     def connections(self) -> int:
+        """Client connections: those of requests, handshakes, the control plane and tunnels."""
         places = self._server.places
         return len(places.connections) + len(places.handshakes) + self._control.connections + len(self._runtime.tunnels)
 
     @property
     def upstream_connections(self) -> int:
+        """Connections to upstreams, tunnels included."""
         return sum(upstream.connections for upstream in self._topology.upstreams.values()) + len(self._runtime.tunnels)
 
     @property
     def redis(self) -> RedisView | None:
+        """The link to Redis, None if no Redis is configured."""
         link = self._link
         if link is None:
             return None
@@ -91,11 +100,13 @@ class LiveView:
 
     @property
     def certificate(self) -> CertificateView | None:
+        """The certificate of the listener, None without TLS."""
         certificate = self.listener_certificate
         return CertificateView(certificate.not_after, certificate.problem) if certificate is not None else None
 
     @property
     def circuits(self) -> Iterator[CircuitView]:
+        """The circuit of each upstream."""
         now = time.monotonic()
         for circuit in self._circuits.values():
             seen = circuit.counts(now)
@@ -115,6 +126,7 @@ class LiveView:
 
     @property
     def endpoints(self) -> Iterator[EndpointView]:
+        """Every endpoint of every upstream."""
         now = time.monotonic()
         for upstream in self._topology.upstreams.values():
             out = self._out.of(upstream.name)
@@ -128,6 +140,7 @@ class LiveView:
 
     @property
     def tunnels(self) -> Iterator[tuple[str, int]]:
+        """Each WebSocket route with the number of its open tunnels."""
         return ((route.name, route.tunnels) for route in self._topology.routes if route.config.websocket)
 
 
@@ -141,9 +154,11 @@ class FleetCommands:
     async def force(
         self, upstream: str, state: Literal["forced_open", "forced_closed"], duration: float, cause: str
     ) -> bool:
+        """See `control.view.CircuitCommands.force`."""
         return await self._circuits.force(upstream, CircuitState(state), duration, cause) or self._alone
 
     async def release(self, upstream: str) -> bool:
+        """See `control.view.CircuitCommands.release`."""
         return await self._circuits.release(upstream) or self._alone
 
 
@@ -155,9 +170,11 @@ class FleetEndpointCommands:
         self._alone = alone
 
     async def take_out(self, upstream: str, endpoint: str, mode: Mode, duration: float, reason: str) -> bool:
+        """Take an endpoint out for `duration` seconds. Returns whether that holds in the whole fleet."""
         return await self._out.take_out(upstream, endpoint, mode, duration, reason) or self._alone
 
     async def bring_back(self, upstream: str, endpoint: str) -> bool:
+        """Let an endpoint take requests again. Returns whether that holds in the whole fleet."""
         return await self._out.bring_back(upstream, endpoint) or self._alone
 
 
@@ -175,4 +192,5 @@ def alert_facts(view: LiveView, rates: Mapping[str, Rate], metrics: Metrics) -> 
 
 
 def circuit_facts(circuits: Iterable[CircuitView]) -> tuple[CircuitFact, ...]:
+    """What the alert rules judge of the circuits."""
     return tuple(CircuitFact(each.upstream, each.state, each.cause, each.retry_after) for each in circuits)

@@ -194,12 +194,14 @@ class Exchange(Downstream):
         self.want_body(collecting)
 
     def send_continue(self) -> None:
+        """At most once, and only to a client that waits for it and has sent nothing yet (RFC 9110 section 10.1.1)."""
         if self.ticket.request.expect_continue and self.body.received == 0 and not self._continue_sent:
             self._continue_sent = True
             self.connection.write(answer.CONTINUE)
 
     @property
     def client_blocked(self) -> bool:
+        """Whether the client takes nothing of the answer for now."""
         return self.connection.write_blocked
 
     def informational(self, response: Response) -> None:
@@ -209,6 +211,8 @@ class Exchange(Downstream):
             answer.interim(connection, response)
 
     def respond(self, response: Response) -> None:
+        """The head of an answer, as the filters of the route change it. It is written with the first piece of the body,
+        or when nothing follows for now."""
         filters, ticket = self._route.filters, self.ticket
         self.responded = True
         response = filters.changed(ticket, response)
@@ -217,14 +221,17 @@ class Exchange(Downstream):
         streamed.head(filters.added(ticket, response), response)
 
     def respond_body(self, data: bytes) -> None:
+        """A piece of the body."""
         assert self._answer is not None  # noqa: S101 - the head comes first
         self._answer.body(data)
 
     def respond_pause(self) -> None:
+        """Nothing more has arrived for now: what was collected is written."""
         if self._answer is not None:
             self._answer.pause()
 
     def respond_end(self) -> None:
+        """The body is complete."""
         streamed = self._answer
         assert streamed is not None  # noqa: S101 - the head comes first
         streamed.end()
@@ -264,6 +271,8 @@ class Exchange(Downstream):
         self._break_off(reason)
 
     def refuse(self, refusal: Refusal) -> None:
+        """Answer in place of the upstream. It is recorded first: whoever reads the answer may look at the counters at
+        once."""
         ticket = self.ticket
         self.responded = True
         ticket.status = refusal.status
@@ -278,6 +287,7 @@ class Exchange(Downstream):
         answer.refusal(self.connection, ticket, fields, template, now, time.time(), close=close)
 
     def may_tunnel(self, response: Response) -> bool:
+        """Whether a 101 is the answer to what was asked."""
         return self.plan.tunnel and response.fields.upgrade == b"websocket"
 
     def open_tunnel(self, response: Response, upstream: UpstreamConnection, early: bytes) -> None:

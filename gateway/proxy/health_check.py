@@ -35,11 +35,17 @@ _JITTER: Final = 0.1
 
 
 class CheckedEndpoint(Protocol):
-    @property
-    def host(self) -> str: ...
+    """What a check needs to know of an endpoint, and tells it."""
 
     @property
-    def port(self) -> int: ...
+    def host(self) -> str:
+        """A name or an address."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """The port to connect to."""
+        ...
 
     @property
     def checked(self) -> bool:
@@ -92,6 +98,8 @@ class Verdict:
 
 
 class HealthChecker:
+    """Runs the checks, a task for each, from `start` to `stop` on one event loop."""
+
     def __init__(
         self, checks: Iterable[EndpointCheck], rng: random.Random | None = None, resolver: Resolver | None = None
     ) -> None:

@@ -60,6 +60,7 @@ class Identification:
         self._hop = lru_cache(maxsize=16_384)(self._read_hop)
 
     def is_trusted(self, peer: str) -> bool:
+        """Whether what this peer says about the origin of a request is believed."""
         if not self._trusted:
             return False
         hop = self._hop(peer.encode())

@@ -12,6 +12,8 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 
 
 class Ids:
+    """Makes the ids of one process. `sample_ratio`, from 0 to 1, is the share of traces that are marked as sampled."""
+
     __slots__ = ("_n", "_prefix", "_random", "_ratio")
 
     def __init__(self, rng: random.Random, sample_ratio: float) -> None:

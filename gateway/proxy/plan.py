@@ -158,4 +158,5 @@ def _port_of(authority: bytes, scheme: str) -> bytes:
 
 
 def body_too_large(limit: int) -> RequestError:
+    """The refusal of a body of more than `limit` bytes."""
     return RequestError(413, "body_too_large", f"the request body is larger than {limit} bytes")

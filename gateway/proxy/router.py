@@ -13,16 +13,22 @@ class Routed(Protocol):
     """`host` as `gateway.names.host` spells it, empty for any."""
 
     @property
-    def host(self) -> bytes: ...
+    def host(self) -> bytes:
+        """In lower case without port, empty for any host."""
+        ...
 
     @property
-    def prefix(self) -> bytes: ...
+    def prefix(self) -> bytes:
+        """Of the path, as bytes; `/a/` also stands for all that is below."""
+        ...
 
 
 R = TypeVar("R", bound=Routed)
 
 
 class Router(Generic[R]):
+    """The routes by host and prefix. `match` finds one."""
+
     def __init__(self, routes: Iterable[R]) -> None:
         self._hosts: dict[bytes, dict[bytes, R]] = {}
         self._depth = 0

@@ -54,10 +54,12 @@ class Runtime:
         self._tunnel_deadlines = Deadlines(loop, _TUNNEL_SWEEP)
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
+        """A tunnel has begun: it counts as open, and its deadline is looked after."""
         self.tunnels.add(tunnel)
         self._tunnel_deadlines.add(tunnel)
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
+        """A tunnel is over."""
         self.tunnels.discard(tunnel)
         self._tunnel_deadlines.discard(tunnel)
 

@@ -45,10 +45,12 @@ class Endpoint:
 
     @property
     def host(self) -> str:
+        """A name or an address."""
         return self.pool.host
 
     @property
     def port(self) -> int:
+        """The port to connect to."""
         return self.pool.port
 
     @property
@@ -62,9 +64,11 @@ class Endpoint:
         return self._standing.healthy
 
     def set_healthy(self, healthy: bool) -> None:
+        """Take over the verdict of the active checks."""
         self._standing.healthy = healthy
 
     def ejected(self, now: float) -> bool:
+        """Whether the endpoint is left out at `now` because of its own failures."""
         return self._standing.ejected(now)
 
     def answered_since(self, instant: float) -> bool:
@@ -163,6 +167,7 @@ class Upstream:
 
     @property
     def connections(self) -> int:
+        """Connections that are open, to all endpoints, idle ones included."""
         return sum(endpoint.pool.open for endpoint in self.endpoints)
 
     def connections_closed(self) -> Iterator[tuple[Closed, int]]:
@@ -171,6 +176,7 @@ class Upstream:
             yield cause, sum(endpoint.pool.closed[cause] for endpoint in self.endpoints)
 
     def close(self) -> None:
+        """Close the idle connections; busy ones close when they come back."""
         for endpoint in self.endpoints:
             endpoint.pool.close()
 

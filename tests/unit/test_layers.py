@@ -56,6 +56,7 @@ LAYERS = {
     ),
     "gateway.config": layer("gateway.names", "gateway.policy", "yaml", *PYDANTIC),
     "gateway.build": layer("gateway", *THEIRS),
+    "gateway.build_alerts": layer("gateway"),
     "gateway.lifecycle": layer("gateway", "uvloop"),
     # Every layer needs the words.
     "gateway.reasons": layer(),

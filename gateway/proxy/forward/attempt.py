@@ -12,14 +12,10 @@ import time
 from typing import Final
 
 from gateway.fleet.circuits import UNCOUNTED
-from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS, Outcome
-from gateway.policy.retry import Failure, Retry
-from gateway.proxy.forward.downstream import Downstream
-from gateway.proxy.forward.target import Target
-from gateway.proxy.gates import Chain
-from gateway.proxy.request_body import RequestBody
-from gateway.proxy.runtime import Runtime
-from gateway.proxy.ticket import Ticket
+from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS
+from gateway.proxy.forward.crossing import ended_idle_connection
+from gateway.proxy.forward.ending import Ending
+from gateway.proxy.forward.owner import Owner
 from gateway.proxy.upstreams import Endpoint
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.client.pool import ConnectFailure, Waiter
@@ -30,8 +26,6 @@ from gateway.wire.message.response import Response
 _NEVER: Final = float("inf")
 # The kernels' buffers take this much of a request body at once. Beyond it, an upstream that reads slowly is noticed.
 _TAKEN_AT_ONCE: Final = 65_536
-# The longest time on the way, there and back, in which what an idle connection ends with may cross with a request.
-_CROSSING_TIME: Final = 1.0
 # Of `attempt_timeout`: a client that has waited this long in vain has seen that the upstream hangs.
 _HUNG_SHARE: Final = 0.5
 _LOSS_REASONS: Final = {
@@ -41,85 +35,31 @@ _LOSS_REASONS: Final = {
 }
 
 
-class Owner:
-    """Who makes the attempts: what they have in common, and what is decided about them.
-
-    `tried` are the endpoints of the attempts before. `total_deadline` is an instant of the monotonic clock.
-    """
-
-    __slots__ = ("body", "chain", "downstream", "runtime", "target", "ticket", "total_deadline", "tried")
-
-    runtime: Runtime
-    ticket: Ticket
-    target: Target
-    body: RequestBody
-    downstream: Downstream
-    chain: Chain
-    tried: tuple[Endpoint, ...]
-    total_deadline: float
-
-    def retry_after(self, response: Response, now: float) -> Retry | None:
-        """Whether another attempt follows this answer, which is dropped then. HOT."""
-        raise NotImplementedError
-
-    def retry_lacking(self, now: float) -> Retry | None:
-        """Whether another attempt follows one that this host could not even make."""
-        raise NotImplementedError
-
-    def again(self, retry: Retry) -> None:
-        """Make another attempt; the present one is settled."""
-        raise NotImplementedError
-
-    def failed(self, failure: Failure, reason: str, detail: str, error: str | None, *, stale: bool, now: float) -> None:
-        """The attempt came to nothing. `stale`: the pooled connection had died of old age."""
-        raise NotImplementedError
-
-    def no_connection(self, why: str, now: float) -> None:
-        """There is none to be had here, and the upstream is not to blame."""
-        raise NotImplementedError
-
-    def ended(self) -> None:
-        """The attempt's answer has gone to the client, or breaks off: nothing follows."""
-        raise NotImplementedError
-
-
-class Attempt:
-    """`endpoint` is where it is made. `deadline` is an instant of the monotonic clock
-    (gateway.wire.deadlines). `request_sent` says that a byte of the
+class Attempt(Ending):
+    """`deadline` is an instant of the monotonic clock (gateway.wire.deadlines). `request_sent` says that a byte of the
     request was written to a connection, `streaming` that the head of the answer has gone to the client."""
 
     __slots__ = (
         "_body_stopped",
         "_chunked",
         "_connection",
-        "_head_at",
-        "_owner",
         "_paused",
-        "_reached",
-        "_sent_at",
-        "_settled",
         "_unsent",
         "_waiter",
         "deadline",
-        "endpoint",
         "probe",
         "request_sent",
         "streaming",
     )
 
     def __init__(self, owner: Owner, endpoint: Endpoint, now: float) -> None:
-        self._owner = owner
-        self.endpoint = endpoint
+        super().__init__(owner, endpoint, now)
         self._chunked = owner.ticket.request.fields.chunked
         permit = owner.ticket.permit
         self.probe = permit is not None and permit.probe
         self._connection: UpstreamConnection | None = None
         self._waiter: Waiter | None = None
-        self._sent_at = now
-        self._head_at = 0.0
         self._unsent = 0
-        self._reached = False
-        self._settled = False
         self._body_stopped = False
         self._paused = False
         self.request_sent = False
@@ -302,9 +242,11 @@ class Attempt:
     # The answer (gateway.wire.client.connection.ResponseSink).
 
     def informational(self, response: Response) -> None:
+        """A 1xx other than 101."""
         self._owner.downstream.informational(response)
 
     def response_head(self, response: Response) -> None:
+        """The head of an answer with a body. It goes to the client unless another attempt follows."""
         now = time.monotonic()
         self._head_at = now
         owner = self._owner
@@ -326,11 +268,13 @@ class Attempt:
             self.pause_response()
 
     def response_body(self, data: bytes) -> None:
+        """A piece of the body."""
         owner = self._owner
         self.deadline = _NEVER if self._paused else time.monotonic() + owner.target.upstream.idle_timeout
         owner.downstream.respond_body(data)
 
     def response_pause(self) -> None:
+        """No more of the body for now."""
         self._owner.downstream.respond_pause()
 
     def response_whole(self, response: Response, body: bytes) -> None:
@@ -350,11 +294,13 @@ class Attempt:
         owner.downstream.respond_whole(response, body, now)
 
     def response_end(self) -> None:
+        """The body is complete: the attempt was a success, unless its status has said otherwise."""
         self._settle(SUCCESS, time.monotonic())
         self._owner.ended()
         self._owner.downstream.respond_end()
 
     def switched(self, response: Response, early: bytes) -> None:
+        """101: the connection becomes a tunnel, if that is what was asked for; otherwise the attempt has failed."""
         connection = self._connection
         now = time.monotonic()
         self._head_at = now
@@ -369,6 +315,7 @@ class Attempt:
         owner.downstream.open_tunnel(response, connection, early)
 
     def upstream_lost(self, loss: Loss, detail: str) -> None:
+        """The connection broke. The attempt has failed; within the body of an answer, the answer breaks off."""
         connection = self._connection
         if self.streaming:
             self._truncated(detail)
@@ -383,11 +330,13 @@ class Attempt:
         )
 
     def request_blocked(self) -> None:
+        """The upstream takes no more of the request for now, so no more is read from the client."""
         self._owner.downstream.want_body(False)
         if not self.streaming:
             self.deadline = time.monotonic() + self._owner.target.upstream.attempt_timeout
 
     def request_ready(self) -> None:
+        """The upstream takes more of the request."""
         self._moved()
         self._owner.downstream.want_body(True)
 
@@ -396,17 +345,16 @@ class Attempt:
         self._body_stopped = True
         self._owner.downstream.want_body(True)
 
-    # Endings.
-
-    def settle_failed(self, now: float, *, stale: bool) -> None:
-        """A connection that had died of old age says nothing about the upstream."""
-        self._settle(IGNORED if stale else FAILURE, now)
-
     def _passed_over(self, response: Response, connection: UpstreamConnection | None, now: float) -> bool:
         """Whether an answer of 400 or more is not the one for the client: another attempt follows, or it was none."""
         status = response.status
         owner = self._owner
-        if status == 408 and self._crossed(response, connection, now):
+        if (
+            status == 408
+            and connection is not None
+            and owner.body.done
+            and ended_idle_connection(response, connection, now - self._sent_at)
+        ):
             if self._connection is not None:
                 self._connection.abort()
             detail = "a 408 that ended an idle connection crossed with the request"
@@ -425,65 +373,3 @@ class Attempt:
             connection.discard()
         owner.again(retry)
         return True
-
-    def _crossed(self, response: Response, connection: UpstreamConnection | None, now: float) -> bool:
-        """Whether a 408 answers no request, but says that an idle connection ends, which some servers do. It had left
-        before the request came, so it follows the sending at once. A server that has waited in vain for the rest of a
-        request says 408 later, or while the request is not complete."""
-        return (
-            connection is not None
-            and connection.reused
-            and not response.keep_alive
-            and self._owner.body.done
-            and now - self._sent_at < _CROSSING_TIME
-        )
-
-    def _answered_badly(self, status: int, now: float) -> None:
-        owner = self._owner
-        owner.runtime.recorder.attempt_answered_badly(owner.ticket, owner.target.upstream.name, status)
-        self._settle(FAILURE, now, answered=True)
-
-    def _failed(self, failure: Failure, reason: str, detail: str, error: str | None, *, stale: bool = False) -> None:
-        self._owner.failed(failure, reason, detail, error, stale=stale, now=time.monotonic())
-
-    def _truncated(self, detail: str) -> None:
-        reason = "upstream_truncated"
-        owner = self._owner
-        ticket = owner.ticket
-        owner.runtime.recorder.attempt_failed(ticket, owner.target.upstream.name, reason, ticket.status, detail)
-        self._settle(FAILURE, time.monotonic())
-        owner.ended()
-        owner.downstream.truncated(reason, detail)
-
-    def _lacking(self) -> None:
-        """This host could not even try. Another endpoint, or the same one a moment later, may do: a connection that
-        comes back needs nothing new."""
-        now = time.monotonic()
-        retry = self._owner.retry_lacking(now)
-        if retry is None:
-            self._no_connection(self.endpoint.pool.lacking, now)
-        else:
-            self._settle(IGNORED, now)
-            self._owner.again(retry)
-
-    def _no_connection(self, why: str, now: float) -> None:
-        self._settle(IGNORED, now)
-        self._owner.no_connection(why, now)
-
-    def _settle(self, outcome: Outcome, now: float, *, answered: bool = False) -> None:
-        """Exactly once: circuit, endpoint and recorder hear how it went. `answered` says that a failure is the
-        upstream's own word. HOT."""
-        if self._settled:
-            return
-        self._settled = True
-        owner = self._owner
-        ticket = owner.ticket
-        seconds = (self._head_at or now) - self._sent_at
-        ticket.now = now
-        ticket.answered = answered
-        ticket.reached = self._reached
-        owner.chain.leave_attempt(ticket, outcome, seconds)
-        self.endpoint.ended(outcome, now)
-        if outcome is not IGNORED:
-            owner.runtime.recorder.attempt_ended(owner.target.upstream.name, seconds)
-        ticket.upstream_seconds += now - self._sent_at

@@ -11,8 +11,9 @@ from functools import lru_cache
 
 from gateway.policy.outcome import IGNORED
 from gateway.policy.retry import Facts, Failure, Retry, next_delay, parse_retry_after
-from gateway.proxy.forward.attempt import Attempt, Owner
+from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.forward.downstream import Downstream
+from gateway.proxy.forward.owner import Owner
 from gateway.proxy.forward.target import Target
 from gateway.proxy.gates import PASS, WAIT, Chain
 from gateway.proxy.gates.passage import Passage
@@ -118,6 +119,7 @@ class Forward(Owner):
     # From the attempt.
 
     def ended(self) -> None:
+        """The answer has gone to the client, or none comes. Idempotent."""
         self._ended = True
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
@@ -139,6 +141,7 @@ class Forward(Owner):
         return self._decide(now, status, None, floor, stale=False)
 
     def retry_lacking(self, now: float) -> Retry | None:
+        """Whether another attempt follows one that this host could not even make."""
         return self._decide(now, None, "connect", None, stale=False)
 
     def again(self, retry: Retry) -> None:
@@ -152,6 +155,7 @@ class Forward(Owner):
         self._timer = self.runtime.loop.call_later(retry.delay, self._attempt_again)
 
     def failed(self, failure: Failure, reason: str, detail: str, error: str | None, *, stale: bool, now: float) -> None:
+        """Record what came of an attempt that has failed, and make another one or refuse the request."""
         attempt = self._attempt
         assert attempt is not None  # noqa: S101 - it is the one that calls
         ticket = self.ticket
@@ -171,6 +175,7 @@ class Forward(Owner):
         self.downstream.refuse(_refusal(reason, f"upstream {name}: {detail}", error))
 
     def no_connection(self, why: str, now: float) -> None:
+        """Refuse the request for want of a connection, which is not held against the upstream."""
         self.ended()
         name = self.target.upstream.name
         self.runtime.recorder.bulkhead_rejected(name)

@@ -47,4 +47,5 @@ class BulkheadGate(PlaceGate):
         return self._refusals[cause].after(jittered(_RETRY_AFTER, self._rng))
 
     async def explain(self, question: Question) -> Step:
+        """How many requests the upstream has, and whether one more would be taken."""
         return self.explained(503, "bulkhead_full", _RETRY_AFTER, f"upstream {self._upstream}")

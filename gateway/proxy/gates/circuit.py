@@ -67,6 +67,7 @@ class CircuitGate(Gate):
             self.circuit.acquire(partial(self._answered, ticket, resume))
 
     def describe(self) -> dict[str, object]:
+        """The trip rules in effect, and the time until a probe."""
         settings = self._settings
         described: dict[str, object] = {
             "failure_threshold": settings.failure_threshold,
@@ -79,6 +80,7 @@ class CircuitGate(Gate):
         return described
 
     async def explain(self, question: Question) -> Step:
+        """The state of the circuit, and what a request would meet in it."""
         circuit = self.circuit
         state = circuit.state
         retry_after = circuit.retry_after(question.now)

@@ -48,9 +48,11 @@ class ClientShareGate(Gate):
             del held[client]
 
     def describe(self) -> dict[str, object]:
+        """The most that one client may hold."""
         return {"limit": self.most}
 
     async def explain(self, question: Question) -> Step:
+        """What the client holds of its share."""
         held = self.held.get(question.client, 0)
         figures = {"in_flight": held, "limit": self.most}
         detail = f"{held} of the {self.most} requests in flight that one client may have are {question.client}'s."

@@ -49,7 +49,9 @@ class InFlightGate(PlaceGate):
         return self._refusals[cause].after(jittered(self.retry_after, self._rng))
 
     def describe(self) -> dict[str, object]:
+        """The cap, its queue, and the answer beyond it."""
         return {**super().describe(), "status": self.status, "retry_after": self.retry_after}
 
     async def explain(self, question: Question) -> Step:
+        """How many requests are in flight, and whether one more would be taken."""
         return self.explained(self.status, "overloaded", self.retry_after, "the gateway")

@@ -61,6 +61,7 @@ class PlaceGate(Gate):
             self._loop.call_soon(waiter.payload, PASS)
 
     def start(self, ticket: Ticket, resume: Resume) -> None:
+        """Wait for a place in the queue, at most for its time limit."""
         waiter = self.limit.enqueue(resume, self._clock())
         if waiter is None:
             raise RuntimeError("the queue is full, although `check` has just said that there is room")
@@ -68,11 +69,13 @@ class PlaceGate(Gate):
         self._arm()
 
     def abandon(self, ticket: Ticket) -> None:
+        """Leave the queue. A place that was handed over meanwhile is given back by `leave`."""
         waiter, ticket.waiting = ticket.waiting, None
         if isinstance(waiter, Waiter):
             self.limit.abandon(waiter)
 
     def describe(self) -> dict[str, object]:
+        """The limit, and its queue if there is one."""
         settings = self.limit.settings
         described: dict[str, object] = {"limit": self.limit.limit}
         if settings.max_queue > 0 and settings.queue_timeout > 0.0:

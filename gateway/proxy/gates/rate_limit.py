@@ -54,10 +54,12 @@ class RateLimitGate(Gate):
         self._limiter.take(self.policy, ticket.client, partial(self._answered, ticket, resume))
 
     def describe(self) -> dict[str, object]:
+        """The policy: its name, tokens at most, and tokens a second."""
         policy = self.policy
         return {"policy": policy.name, "capacity": policy.capacity, "refill_rate": policy.refill_rate}
 
     async def explain(self, question: Question) -> Step:
+        """What the bucket of the client holds, without taking of it."""
         policy, client = self.policy, question.client
         if question.exempt:
             detail = f"{client} is exempt from rate limits (RATE_LIMIT_EXEMPT)."

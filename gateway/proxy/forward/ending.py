@@ -1,0 +1,76 @@
+"""How an attempt ends: settled exactly once, and told to whoever has to know."""
+
+import time
+
+from gateway.policy.outcome import FAILURE, IGNORED, Outcome
+from gateway.policy.retry import Failure
+from gateway.proxy.forward.owner import Owner
+from gateway.proxy.upstreams import Endpoint
+
+
+class Ending:
+    """The part of an attempt (`gateway.proxy.forward.attempt`) that settles it. `endpoint` is where it is made."""
+
+    __slots__ = ("_head_at", "_owner", "_reached", "_sent_at", "_settled", "endpoint")
+
+    def __init__(self, owner: Owner, endpoint: Endpoint, now: float) -> None:
+        self._owner = owner
+        self.endpoint = endpoint
+        self._sent_at = now
+        self._head_at = 0.0
+        self._reached = False
+        self._settled = False
+
+    def _answered_badly(self, status: int, now: float) -> None:
+        owner = self._owner
+        owner.runtime.recorder.attempt_answered_badly(owner.ticket, owner.target.upstream.name, status)
+        self._settle(FAILURE, now, answered=True)
+
+    def _failed(self, failure: Failure, reason: str, detail: str, error: str | None, *, stale: bool = False) -> None:
+        self._owner.failed(failure, reason, detail, error, stale=stale, now=time.monotonic())
+
+    def _truncated(self, detail: str) -> None:
+        reason = "upstream_truncated"
+        owner = self._owner
+        ticket = owner.ticket
+        owner.runtime.recorder.attempt_failed(ticket, owner.target.upstream.name, reason, ticket.status, detail)
+        self._settle(FAILURE, time.monotonic())
+        owner.ended()
+        owner.downstream.truncated(reason, detail)
+
+    def _lacking(self) -> None:
+        """This host could not even try. Another endpoint, or the same one a moment later, may do: a connection that
+        comes back needs nothing new."""
+        now = time.monotonic()
+        retry = self._owner.retry_lacking(now)
+        if retry is None:
+            self._no_connection(self.endpoint.pool.lacking, now)
+        else:
+            self._settle(IGNORED, now)
+            self._owner.again(retry)
+
+    def _no_connection(self, why: str, now: float) -> None:
+        self._settle(IGNORED, now)
+        self._owner.no_connection(why, now)
+
+    def _settle(self, outcome: Outcome, now: float, *, answered: bool = False) -> None:
+        """Exactly once: circuit, endpoint and recorder hear how it went. `answered` says that a failure is the
+        upstream's own word. HOT."""
+        if self._settled:
+            return
+        self._settled = True
+        owner = self._owner
+        ticket = owner.ticket
+        seconds = (self._head_at or now) - self._sent_at
+        ticket.now = now
+        ticket.answered = answered
+        ticket.reached = self._reached
+        owner.chain.leave_attempt(ticket, outcome, seconds)
+        self.endpoint.ended(outcome, now)
+        if outcome is not IGNORED:
+            owner.runtime.recorder.attempt_ended(owner.target.upstream.name, seconds)
+        ticket.upstream_seconds += now - self._sent_at
+
+    def settle_failed(self, now: float, *, stale: bool) -> None:
+        """A connection that had died of old age says nothing about the upstream."""
+        self._settle(IGNORED if stale else FAILURE, now)
