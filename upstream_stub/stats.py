@@ -53,6 +53,7 @@ class Stats:
         """The endpoint, with its requests counted."""
 
         async def count(request: web.Request) -> web.StreamResponse:
+            """Count the request, whichever way it ends, and let the endpoint answer it."""
             tally = self._tally(request.raw_path.partition("?")[0])
             self._all.enter()
             tally.enter()

@@ -27,6 +27,7 @@ def routes() -> list[web.RouteDef]:
     headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
 
     async def docs(_: web.Request) -> web.Response:
+        """`GET /api/docs`."""
         return web.Response(text=page, content_type="text/html", headers=headers)
 
     return [web.get(PATH, docs)]

@@ -59,12 +59,15 @@ class Health:
         always are 200."""
 
         async def health(_: web.Request) -> web.Response:
+            """`GET /health`."""
             return _json(self.health())
 
         async def livez(_: web.Request) -> web.Response:
+            """`GET /livez`."""
             return _json(self.livez())
 
         async def readyz(_: web.Request) -> web.Response:
+            """`GET /readyz`."""
             if self._view.draining:
                 raise RefusalError(503, "The gateway is stopping.", reason="draining", retry_after=1)
             if self._view.starting:

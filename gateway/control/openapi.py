@@ -76,6 +76,7 @@ def routes(document: dict[str, Any]) -> list[web.RouteDef]:
     body = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
     async def openapi(_: web.Request) -> web.Response:
+        """`GET /api/openapi.json`."""
         return web.Response(body=body, content_type="application/json")
 
     return [web.get(PATH, openapi)]

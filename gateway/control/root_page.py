@@ -46,6 +46,7 @@ def routes(service: str, prefixes: Iterable[str]) -> list[web.RouteDef]:
     headers = {"Vary": "Accept", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"}
 
     async def root(request: web.Request) -> web.Response:
+        """`GET /`: a page for browsers, else JSON."""
         if "text/html" in request.headers.get("Accept", ""):
             return web.Response(text=page, content_type="text/html", headers=headers)
         return web.Response(body=body, content_type="application/json", headers=headers)

@@ -52,6 +52,7 @@ class Scrape:
         """`/metrics` for aiohttp."""
 
         async def scrape(request: web.Request) -> web.Response:
+            """`GET /metrics`."""
             # Several Accept lines are one list (RFC 9110 section 5.3).
             return await self.respond(", ".join(request.headers.getall("Accept", [])))
 

@@ -17,6 +17,7 @@ def routes(view: GatewayView) -> list[web.RouteDef]:
     """`/status/breakers` for aiohttp: the state of every circuit, by upstream."""
 
     async def breakers(_: web.Request) -> web.Response:
+        """`GET /status/breakers`."""
         return json_response({circuit.upstream: breaker(circuit) for circuit in view.circuits})
 
     return [web.get("/status/breakers", breakers)]

@@ -37,10 +37,12 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
     """The operations on alerts."""
 
     async def alerts(call: Call[Which, Nothing]) -> Alerts:
+        """The alerts that are active, or all that are kept."""
         found = facts.alerts.all() if call.query.state == "all" else facts.alerts.active()
         return Alerts(count=len(found), alerts=[entry(alert) for alert in found])
 
     async def cleanup(call: Call[Nothing, Nothing]) -> Cleanup:
+        """Forget the alerts that are resolved."""
         before = len(facts.alerts.all())
         removed = facts.alerts.cleanup()
         audit.record(

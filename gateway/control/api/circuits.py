@@ -66,6 +66,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
     """The operations on circuits: to see them, to force one, to release it."""
 
     async def breakers(_: Call[Nothing, Nothing]) -> Circuits:
+        """Every circuit."""
         circuits = [Circuit(**members(facts, circuit)) for circuit in facts.view.circuits]
         return Circuits(
             total=len(circuits),
@@ -75,10 +76,12 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         )
 
     async def breaker(call: Call[Nothing, Nothing]) -> CircuitDetail:
+        """One circuit, with its settings, its counts and its latest transitions."""
         return _detail(facts, _found(facts, call.service))
 
     def forcing(state: Literal["forced_open", "forced_closed"], action: Literal["force-open", "force-closed"]) -> Any:
         async def force(call: Call[Nothing, Force]) -> CircuitCommand:
+            """Hold the circuit in a state for a time."""
             before = _found(facts, call.service).state
             everywhere = await facts.commands.force(call.service, state, call.body.duration, call.body.reason)
             return _done(facts, call, action, before, call.body.reason, everywhere, call.body.duration)
@@ -86,6 +89,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         return force
 
     async def release(call: Call[Nothing, Release]) -> CircuitCommand:
+        """End a forced state, if there is one."""
         before = _found(facts, call.service).state
         everywhere = await facts.commands.release(call.service)
         return _done(facts, call, "release", before, call.body.reason, everywhere, None)

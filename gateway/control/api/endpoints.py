@@ -23,13 +23,16 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
     """The operations on endpoints: to see them, to take one out of service, to bring it back."""
 
     async def listed(_: Call[Nothing, Nothing]) -> Endpoints:
+        """The endpoints of all upstreams."""
         return _listed(facts, list(facts.view.endpoints))
 
     async def of_one(call: Call[Nothing, Nothing]) -> Endpoints:
+        """The endpoints of one upstream."""
         return _listed(facts, [each for each in facts.view.endpoints if each.upstream == call.service])
 
     def taking_out(mode: Literal["drained", "disabled"], action: Literal["drain", "disable"]) -> Any:
         async def take_out(call: Call[Nothing, TakeOut]) -> EndpointCommand:
+            """Take an endpoint out of service for a time."""
             before = _found(facts, call)
             body = call.body
             everywhere = await facts.endpoint_commands.take_out(
@@ -40,6 +43,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         return take_out
 
     async def enable(call: Call[Nothing, Release]) -> EndpointCommand:
+        """Bring an endpoint back into service."""
         before = _found(facts, call)
         everywhere = await facts.endpoint_commands.bring_back(call.service, before.endpoint)
         return _done(facts, call, "enable", before, everywhere, call.body.reason, None)

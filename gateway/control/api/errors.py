@@ -26,6 +26,7 @@ def operations(facts: ControlFacts, services: Services) -> list[Operation[Any, A
     """The operation that lists the latest errors."""
 
     async def recent(call: Call[Which, Nothing]) -> RecentErrors:
+        """The latest errors, the newest first."""
         service = None if call.query.service is None else services.named(call.query.service)
         found = await facts.figures.recent(call.query.count, service)
         errors = [

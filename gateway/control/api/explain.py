@@ -64,6 +64,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
     """The operation that says what would become of a request."""
 
     async def explain(call: Call[Asked, Nothing]) -> Explanation:
+        """What would become of a request. Raises `RefusalError` (400) where the host is none."""
         asked = call.query
         method = asked.method.upper()
         host = names.host(asked.host if asked.host is not None else call.request.host)

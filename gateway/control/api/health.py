@@ -16,6 +16,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
     """The operation that judges each service and the whole."""
 
     async def health(_: Call[Nothing, Nothing]) -> ResilienceHealth:
+        """The judgement of each service and of the whole."""
         rates = await facts.figures.rates(DEFAULT_WINDOW)
         states = facts.states()
         services = {name: judged(states, rate) for name, rate in rates.items()}

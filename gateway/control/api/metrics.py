@@ -71,6 +71,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         )
 
     async def every(call: Call[Window, Nothing]) -> Metrics | web.StreamResponse:
+        """The figures of all services, or the Prometheus text for a scraper."""
         accept = ", ".join(call.request.headers.getall("Accept", []))
         if prefers_text(accept):
             return await facts.scrape.respond(accept)
@@ -80,14 +81,17 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         return Metrics(window_minutes=minutes, services=[service_metrics(rate, states) for rate in rates.values()])
 
     async def one(call: Call[Window, Nothing]) -> ServiceMetrics:
+        """The figures of one service."""
         rate = await facts.figures.rate(call.service, call.query.window_minutes * 60.0)
         return service_metrics(rate, facts.states())
 
     async def error_rate(call: Call[Window, Nothing]) -> ErrorRate:
+        """The figures of one service over a window."""
         rate = await facts.figures.rate(call.service, call.query.window_minutes * 60.0)
         return ErrorRate(**rate_members(rate))
 
     async def reset(call: Call[Nothing, Nothing]) -> Reset:
+        """Forget the figures of a service and close its circuit."""
         return await _reset(facts, call)
 
     return [
