@@ -9,7 +9,7 @@ from upstream_stub.faults import Outages
 from upstream_stub.listener import Listener
 from upstream_stub.stats import Endpoint, Stats
 
-# Larger than what the gateway lets through by default: its limits are to be tried, not ours.
+# Larger than what the gateway lets through by default, so that its limits can be tried and not those of the stub.
 MAX_LINE_BYTES = 256 * 1024
 SHUTDOWN_TIMEOUT = 0.5
 
@@ -43,7 +43,7 @@ FAULTS: dict[str, Endpoint] = {
 
 
 async def no_continue(_: web.Request) -> None:
-    """Leaves `Expect: 100-continue` unanswered: a fault sends nothing but itself."""
+    """Does not answer `Expect: 100-continue`, so that a fault sends nothing but itself."""
 
 
 class Stub:

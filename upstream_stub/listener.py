@@ -1,7 +1,7 @@
 """The listening socket, which can go away for a while and come back on the same port.
 
-While it is away a connection attempt is refused by the kernel, as with a server that died, and idle connections are
-closed. Exchanges in flight finish.
+While it is away the kernel refuses new connections, as it does for a server that died. Idle connections are closed, and
+requests in flight finish.
 """
 
 import asyncio
@@ -44,7 +44,8 @@ class Listener:
             self._listening = None
 
     def refuse(self, seconds: float) -> None:
-        """Stop listening for `seconds`; a later call replaces an earlier one. `on_lost` hears if coming back fails."""
+        """Stop listening for `seconds`. A later call replaces an earlier one. `on_lost` is called if it cannot listen
+        again."""
         self.close()
         for connection in self._server().connections:
             if connection._request_in_progress:  # noqa: SLF001 -- aiohttp has no public word for "idle"

@@ -1,4 +1,4 @@
-"""Writing to the connection below HTTP: what no well-behaved server sends.
+"""Writes bytes to the connection that no well-behaved HTTP server sends.
 
 aiohttp parses the request; the answer goes to the transport byte for byte. A `RawAnswer` tells aiohttp that the answer
 has been given, and whether the connection may carry another request.

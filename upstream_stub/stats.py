@@ -66,7 +66,7 @@ class Stats:
         return count
 
     def reset(self) -> None:
-        """Back to zero; what is in flight stays counted as such."""
+        """Set everything to zero. Requests in flight stay counted as such."""
         self.connections = 0
         self._all.reset()
         self._by_path = {path: tally for path, tally in self._by_path.items() if tally.in_flight}

@@ -45,7 +45,8 @@ def host(text: str, allowed: str = HOST_ALLOWED) -> str:
     literal = _ip(bare)
     if literal is not None and (bare == text or literal.version == 6):
         return str(literal)
-    # All-numeric last labels are mistyped addresses (RFC 1123 section 2.1), and a resolver reads "127.1" as one.
+    # A name whose last label is a number is a mistyped address (RFC 1123 section 2.1), and a resolver reads "127.1" as
+    # one.
     numeric = text.rstrip(".").rpartition(".")[2].isdigit()
     if bare != text or numeric or len(text) > 253 or _HOSTNAME.fullmatch(text) is None:
         reject(allowed)
@@ -74,10 +75,10 @@ def written(name: str, port: int, scheme: str) -> str:
 def reaches(destination: str, listener: str) -> bool:
     """Whether a connection to `destination` is certain to end at `listener`, on the same machine and port.
 
-    Both are hosts as `host` returns them; `listener` may be empty, which is every address. Certain is what holds on any
-    machine: the two are the same, or the listener has a loopback address that is meant. `localhost` is both loopback
-    addresses (RFC 6761 section 6.3); the unspecified address of either family connects to loopback. Which other
-    addresses a machine has, and what other names mean there, is not asked.
+    Both are hosts as `host` returns them; `listener` may be empty, which is every address. It is certain only where it
+    holds on any machine: the two are the same, or the destination means the loopback address of the listener.
+    `localhost` is both loopback addresses (RFC 6761 section 6.3); the unspecified address of either family connects to
+    loopback. Which other addresses a machine has, and what other names mean there, is not asked.
     """
     if destination == listener:
         return True
@@ -91,7 +92,7 @@ def reaches(destination: str, listener: str) -> bool:
 
 
 def path(text: str, allowed: str) -> str:
-    """An absolute path that means the same byte for byte as normalised."""
+    """An absolute path that means the same whether or not it is normalised."""
     if _PATH.fullmatch(text) is None or "//" in text or _DOT_SEGMENT.search(text):
         reject(allowed)
     return text
@@ -229,7 +230,7 @@ def _ip(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _split(text: str, allowed: str) -> SplitResult:
-    # urlsplit drops tabs and newlines anywhere, and blanks at the ends: see them before it does.
+    # `urlsplit` drops tabs and newlines anywhere, and blanks at the ends, so they have to be found before it is called.
     if not text.isascii() or not text.isprintable() or " " in text:
         reject(allowed)
     try:

@@ -1,8 +1,8 @@
 """What no single setting can tell: relations between settings, and files that must be there.
 
-For a pair (lower, upper) the invariant is lower ≤ upper. A default gives way, whichever of the two it is:
+For a pair (lower, upper) the invariant is lower ≤ upper. The one of the two that is a default gives way to the other:
 `CIRCUIT_BREAKER_WINDOW_SIZE=10` alone lowers the minimum of calls from its default of 20 to 10, `UPSTREAM_TIMEOUT=60`
-alone raises the total from its default of 30 to 60. Two that were set and contradict each other are a problem.
+alone raises the total from its default of 30 to 60. Where both were set and contradict each other, that is a problem.
 """
 
 import math
@@ -198,7 +198,8 @@ def directory(name: str | None, path: Steps, place: Place) -> None:
         return
     try:
         there = next(each for each in (Path(name), *Path(name).absolute().parents) if each.exists())
-        # Permissions do not tell everything: a read-only mount, a full quota, /proc. The file never has a name.
+        # Permissions do not tell everything (a read-only mount, a full quota, /proc), so a file is opened. It never has
+        # a name.
         with tempfile.TemporaryFile(dir=there):
             return
     except (OSError, ValueError):

@@ -1,8 +1,9 @@
 """The lines of `.env`: what each says, or what is wrong with it.
 
 The syntax is that of python-dotenv (`NAME=value`, quotes, `export`, comments), with three rules of ours on top: a name
-stands there once, a quote closes on its own line, and `${NAME}` is expanded (`gateway.config.references`). What is
-wrong is told by the name and the line; a value is never shown, because a line that cannot be read may hold a secret.
+stands there once, a quote closes on its own line, and `${NAME}` is expanded (`gateway.config.references`). A message
+has the name and the line of what is wrong. It never has the value, because a line that cannot be read may hold a
+secret.
 """
 
 import io
@@ -41,8 +42,8 @@ class EnvFile:
 
 
 def read(path: Path, environ: Mapping[str, str], ours: Callable[[str], bool]) -> EnvFile:
-    """Every line of the file that sets something; with none if the file is not there. Names that are not `ours` may
-    stand there twice: they belong to Docker Compose, or are a problem already."""
+    """Every line of the file that sets something. If the file is not there, the result has no lines. Names that are not
+    `ours` may stand there twice: they belong to Docker Compose, or are a problem already."""
     result = EnvFile([], [], [])
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -72,7 +73,7 @@ def read(path: Path, environ: Mapping[str, str], ours: Callable[[str], bool]) ->
         source = f"{place} {name}"
         written = value.strip()
         try:
-            # python-dotenv has taken the quotes off; only the line itself still says which there were.
+            # python-dotenv has removed the quotes. Only the line itself still shows which ones there were.
             literal = re.search(r"=\s*'", binding.original.string) is not None
             line = Line(name, written if literal else expanded(written, lookup), written, source)
         except ReferenceProblem as problem:
@@ -89,7 +90,7 @@ def read(path: Path, environ: Mapping[str, str], ours: Callable[[str], bool]) ->
 def _bindings(path: Path, text: str) -> Iterator[tuple[str, Binding]]:
     for binding in parse_stream(io.StringIO(text)):
         whole = binding.original.string
-        # python-dotenv counts from the blank lines before a binding.
+        # python-dotenv counts the blank lines before a binding as a part of it.
         line = binding.original.line + whole[: len(whole) - len(whole.lstrip())].count("\n")
         yield f"{path}:{line}", binding
 

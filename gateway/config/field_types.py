@@ -1,4 +1,4 @@
-"""Types of single values, with what is allowed in words where a range does not say it."""
+"""Types of single values. Where no range says what is allowed, they say it in words."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,8 @@ def _matching(pattern: str, allowed: str) -> AfterValidator:
 
 
 def _each_status(value: object) -> object:
-    """The statuses of a list in which `500-504` and `5xx` stand for many; what is neither is left to the validator."""
+    """The statuses of a list, with `500-504` and `5xx` replaced by all that they stand for. Anything else is left to
+    the validator."""
     if not isinstance(value, list):
         return value
     each: list[object] = []
@@ -55,7 +56,7 @@ def _parsed_by(parse: Callable[[str], object]) -> AfterValidator:
 
 
 Name = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", _NAME_ALLOWED), Allowed(_NAME_ALLOWED)]
-# Braces would be Redis Cluster hash tags and pull every key into one slot.
+# Braces would be hash tags of Redis Cluster, which put every key into one slot.
 KeyPrefix = Annotated[str, _matching(r"[A-Za-z0-9_.:-]{1,64}", _KEY_PREFIX_ALLOWED), Allowed(_KEY_PREFIX_ALLOWED)]
 ViaName = Annotated[str, _matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", _VIA_ALLOWED), Allowed(_VIA_ALLOWED)]
 Origin = Annotated[str, AfterValidator(addresses.origin), Allowed(addresses.ORIGIN_ALLOWED)]

@@ -35,7 +35,8 @@ CONTROL_PREFIXES = (
 NO_LIMIT = "none"
 """What a route may say instead of null for no rate limit."""
 
-# CONNECT asks for a tunnel to anywhere and is refused before routing. The rest is WebDAV and what caches take.
+# CONNECT asks for a tunnel to anywhere, and is refused before routing. The other methods are WebDAV's and those of
+# caches.
 _METHODS = frozenset(HTTPMethod) - {HTTPMethod.CONNECT} | {
     *("ACL", "BIND", "CHECKOUT", "COPY", "LINK", "LOCK", "M-SEARCH", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL"),
     *("MOVE", "NOTIFY", "PROPFIND", "PROPPATCH", "PURGE", "QUERY", "REBIND", "REPORT", "SEARCH", "SOURCE"),
@@ -133,7 +134,8 @@ class FileRoute(RouteDefaults):
 
 
 class File(Section):
-    """The three parts; their entries are validated one by one, so that one bad entry does not hide another."""
+    """The three parts of the file. Their entries are validated one by one, so that one bad entry does not hide
+    another."""
 
     upstreams: dict[str, Any] = Field(default_factory=dict)
     rate_limits: dict[str, Any] = Field(default_factory=dict)
@@ -141,7 +143,8 @@ class File(Section):
 
 
 def overlaid(defaults: dict[str, Any], entry: object) -> object:
-    """`entry` with what it leaves out taken from `defaults`; what has not the right shape is left to the schema."""
+    """`entry`, with `defaults` for whatever it leaves out. A part that does not have the right shape is left to the
+    schema."""
     if not isinstance(entry, dict):
         return entry
     result = defaults | entry

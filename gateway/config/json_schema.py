@@ -2,8 +2,8 @@
 
     python -m gateway.config.json_schema > gateway.schema.json
 
-`gateway check` is stricter: it knows what must agree, and what a reference or a unit means. The schema lets through
-what only it can judge: text with a unit, and `${NAME}` wherever there is a value.
+`gateway check` is stricter, because it knows which settings must agree, and what a reference or a unit means. The
+schema accepts what only `gateway check` can judge: text with a unit, and `${NAME}` wherever there is a value.
 """
 
 import json
@@ -25,7 +25,7 @@ _AMOUNTS = {
     "seconds": r"^[0-9]*\.?[0-9]+ ?(ms|s|m|min|h|d)$",
     "bytes": r"^[0-9]*\.?[0-9]+ ?([kKmMgGtT]i?)?[bB]$",
 }
-# What pydantic calls the bounds of a field that is read by a function first.
+# These are pydantic's names for the bounds of a field that a function reads first.
 _BOUNDS = {"ge": "minimum", "le": "maximum"}
 _STATUSES = {"type": "string", "pattern": "^([0-9]{3}-[0-9]{3}|[45][xX]{2})$"}
 

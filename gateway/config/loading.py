@@ -22,7 +22,7 @@ from gateway.config.yaml_tree import Tree
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The effective configuration, what is worth a look in it, and where each setting comes from."""
+    """The effective configuration, notices of what was probably not meant, and where each setting comes from."""
 
     config: GatewayConfig
     notices: tuple[Notice, ...]
@@ -69,7 +69,7 @@ def _settings(given: Variables, problems: list[Problem]) -> tuple[Settings, froz
         broken.add(name)
         secret = VARIABLES[name].env.secret
         found = problem(Settings, detail, each.source, secret=secret)
-        if path == detail["loc"]:  # not an item of a list, which is shown by itself
+        if path == detail["loc"]:  # The variable has a list, and each of its items is shown by itself.
             value = shown(each.written, secret=secret)
             found = dataclasses.replace(found, value=value, allowed=each.allowed or found.allowed)
         problems.append(found)

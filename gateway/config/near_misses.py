@@ -1,7 +1,7 @@
-"""What somebody probably meant who wrote a name that is not ours.
+"""For a name that is not ours: what its writer probably meant.
 
-Names are compared without their units, because `…_SECONDS` alone makes any two of them look alike. The names that the
-runbooks use for what has another name here, or is not there at all, are known as such.
+Names are compared without their units, because `…_SECONDS` alone makes any two of them look alike. The names of the
+runbooks are known: those of settings that have another name here, and those of settings that are not here at all.
 """
 
 import difflib

@@ -1,4 +1,5 @@
-"""What is no reason not to start, but probably not what was meant: a file that says nothing, an entry nobody uses."""
+"""Notices: the gateway can start with it, but it is probably not what was meant. Examples are a file that says nothing,
+and an entry that nobody uses."""
 
 from collections.abc import Iterable, Iterator
 
@@ -19,7 +20,7 @@ def nothing_said(variables: Variables, tree: Tree) -> Iterator[Notice]:
 
 
 def literal_stars(tree: Tree, routes: Iterable[tuple[int, str]]) -> Iterator[Notice]:
-    """Prefixes, by the index of their route, that look like patterns and are none."""
+    """The prefixes that look like patterns, by the index of their route. There are no patterns in prefixes."""
     for index, prefix in routes:
         if "*" in prefix:
             text = "the * is an ordinary character; a prefix takes all that is below it anyway"
@@ -27,8 +28,8 @@ def literal_stars(tree: Tree, routes: Iterable[tuple[int, str]]) -> Iterator[Not
 
 
 def unused(tree: Tree, routes: Iterable[RouteConfig], *, limited: bool) -> Iterator[Notice]:
-    """Entries of the file that no route leads to. The upstream and the rate limit `default` are there anyway; without
-    `limited` no route has a rate limit, whatever it says."""
+    """Entries of the file that no route leads to. The upstream and the rate limit `default` do not count, because they
+    are there in any case. With `limited` False no route has a rate limit, whatever it says."""
     routes = list(routes)
     used: dict[str, set[str | None]] = {
         "upstreams": {route.upstream for route in routes},

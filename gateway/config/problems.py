@@ -61,7 +61,8 @@ _Found = TypeVar("_Found", Problem, Notice)
 
 
 def in_order(found: Iterable[_Found]) -> list[_Found]:
-    """Each once: what has no line first, then each file, in the order in which they first occur, from top to bottom."""
+    """Each problem once. Those without a line come first, then those of each file from top to bottom; the files are in
+    the order in which they first occur."""
     files: dict[str, int] = {}
 
     def place(one: _Found) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Which Redis, from the `REDIS_*` variables: one server (URL or parts), sentinels, a cluster, or none.
 
 Exactly one way may be used. Parts beside a URL must agree with what the URL says. A setting of a way that is not used
-is a problem, since nothing would read it: a password without a server must not quietly mean the embedded store.
+is a problem, because nothing would read it. A password without a server, for example, must not quietly mean the
+embedded store.
 """
 
 from typing import TypeVar

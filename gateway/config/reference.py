@@ -100,7 +100,8 @@ def _file_table(model: type[BaseModel]) -> str:
 
 
 def _file_rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
-    # What the entry alone has first, in its own order; then what it shares with the environment.
+    # The fields that only the entry has come first, in its own order. Then come those that it shares with the
+    # environment.
     for name in dict.fromkeys([*model.__annotations__, *model.model_fields]):
         field = model.model_fields[name]
         nested = field.annotation

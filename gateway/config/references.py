@@ -4,8 +4,8 @@
     ${NAME:-default}   the default when NAME is not set or empty
     $${                a literal `${`
 
-There is nothing else: a `$` that no brace follows is an ordinary character, so that passwords may have it, and a
-default is not looked into. Values in single quotes in `.env` are left as they are, as shells and Compose do.
+There is no other syntax. A `$` without a brace behind it is an ordinary character, so passwords may have it. References
+inside a default are not replaced. Values in single quotes in `.env` are left as they are, as shells and Compose do.
 """
 
 import re
@@ -20,7 +20,7 @@ Lookup = Callable[[str], str | None]
 
 
 class ReferenceProblem(Exception):
-    """`what` is wrong with a reference, and what is `allowed`; no value is in either."""
+    """`what` says what is wrong with a reference, and `allowed` what is allowed. Neither contains a value."""
 
     def __init__(self, what: str, allowed: str) -> None:
         super().__init__(what)

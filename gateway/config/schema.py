@@ -155,7 +155,8 @@ def _examples(value: object, notes: Iterable[Any]) -> str:
 
 
 def _meant(error: ErrorDetails, kind: Any, options: list[str]) -> str | None:
-    """What was probably meant by a value of the wrong kind: a word for true or false, a number in quotes, an option."""
+    """What was probably meant by a value of the wrong kind, such as a word for true or false, a number in quotes, or
+    another case of an option."""
     value, bare = error["input"], _flat(kind, ())[0]
     if isinstance(value, str) and bare is bool:
         word = value.casefold()
@@ -183,7 +184,7 @@ def nest(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(annotation: Any, metadata: Iterable[Any]) -> tuple[Any, tuple[Any, ...]]:
-    """The bare type beneath `Annotated` and `| None`, and all that was noted on the way."""
+    """The bare type inside `Annotated` and `| None`, and the notes that were found on the way to it."""
     notes = tuple(metadata)
     while True:
         if get_origin(annotation) is Annotated:

@@ -100,7 +100,8 @@ def _is_own(sources: Sources, host: str, port: int) -> bool:
 
 
 def _check_own_address(sources: Sources, target: addresses.Target) -> None:
-    """`UPSTREAM_URL` as the gateway's own address would be a loop; its default is where PORT must not be."""
+    """Report an `UPSTREAM_URL` that is the gateway's own address, because that would be a loop. Where it is not set,
+    its default must not be the address that `PORT` gives to the gateway."""
     own = next((address for address in target.addresses if _is_own(sources, *address)), None)
     if own is None or "UPSTREAM_URL" in sources.broken:
         return

@@ -1,8 +1,8 @@
 """The environment and `.env`, merged name by name; the environment wins.
 
 An empty variable counts as not set. Every name in `.env` must be ours, or be referred to by `${NAME}` in `.env` or in
-the YAML file. The process environment belongs to others too: there only names that begin like ours, or are a hair's
-breadth from one of ours, are taken for mistakes.
+the YAML file. The process environment belongs to other programs too. There a name counts as a mistake only if it begins
+like ours, or is very similar to one of ours.
 
 What Kubernetes adds for a service called `redis` or `upstream` (`REDIS_PORT=tcp://…`, `REDIS_SERVICE_HOST`) and what
 Docker Compose keeps in `.env` (`COMPOSE_…`, `DOCKER_…`) is left alone.
@@ -68,7 +68,8 @@ ALIASES: Mapping[str, Alias] = {
 
 KNOWN = (*VARIABLES, *ALIASES)
 
-# Each names a Redis of its own: whichever the environment sets, those of `.env` are another one and do not count.
+# Each of these names a Redis. Where the environment sets one of them, those in `.env` mean another Redis and do not
+# count.
 _REDIS_WHERE = ("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_SENTINELS", "REDIS_CLUSTER_NODES")
 
 _OUR_PREFIXES = (

@@ -92,8 +92,8 @@ def dotted(location: Location) -> str:
 
 
 def parse(text: str, file: str, lookup: Lookup = unset, secret: Callable[[str], bool] = no_secret) -> Tree:
-    """`lookup` says what `${NAME}` in a value means; those that are `secret` may not be referred to, because the file's
-    values are shown."""
+    """`lookup` says what `${NAME}` in a value means; a value must not refer to a name that is `secret`, because the
+    file's values are shown."""
     tree = Tree(file, lookup=lookup, secret=secret)
     try:
         loader = _CoreLoader(text)
@@ -148,8 +148,8 @@ def _value(tree: Tree, node: yaml.Node, location: Location, around: tuple[yaml.N
 
 
 def _expanded(tree: Tree, node: yaml.ScalarNode, location: Location) -> yaml.ScalarNode:
-    """The value with its references replaced. It may become a number or a boolean, quoted or not: in `{a: "${N}"}` the
-    quotes are there for the braces alone."""
+    """The value with its references replaced. The result may be a number or a boolean even if the value is quoted: in
+    `{a: "${N}"}` the quotes are needed only because of the braces."""
     names = named(node.value)
     tree.references |= names
     tree.written[location] = node.value

@@ -4,19 +4,21 @@
     none is                  in production nobody; elsewhere a peer on loopback that came through no proxy that shows,
                              by a name of loopback, and no web page
 
-The second rule trusts the machine and nobody who can merely make it send a request: a reverse proxy in front shows by
-the fields that proxies add, or by HTTP/1.0, which nginx speaks to what is behind it unless told otherwise; a page on a
-name that resolves to 127.0.0.1 (DNS rebinding) by its `Host`; a page of another site by `Origin` and `Sec-Fetch-Site`
-(W3C Fetch Metadata), which browsers set and scripts cannot. A proxy on this machine that speaks HTTP/1.1, rewrites
-`Host` and adds nothing cannot be told from a person here: hence the token in production.
+The second rule trusts the people and programs of this machine. It does not trust somebody who can only make the machine
+send a request. A reverse proxy in front is recognised by the fields that proxies add, or by HTTP/1.0, which nginx
+speaks to its upstreams by default. A page on a name that resolves to 127.0.0.1 (DNS rebinding) is recognised by its
+`Host`. A page of another site is recognised by `Origin` and `Sec-Fetch-Site` (W3C Fetch Metadata), which browsers set
+and scripts cannot set. A proxy on this machine that speaks HTTP/1.1, rewrites `Host` and adds no field cannot be told
+from a person here. That is why production needs a token.
 
-The right token always gets through: a limit on it would let anybody lock out who shares an address with the operator.
-Each failure costs its peer one of `BURST` tries, which come back one in `TRY_EVERY` seconds; without any left a wrong
-token is a 429 that leaves no line in the log. That keeps the log readable. What keeps a token from being guessed is its
-length. A refusal by place is not throttled, since it leaves nothing to guess, but logged as sparingly. The table of
-peers is bounded: those failing least recently are forgotten first.
+The right token is always accepted. If it were limited, whoever shares an address with the operator could lock the
+operator out. Each failure costs its peer one of `BURST` tries, and one try comes back every `TRY_EVERY` seconds. A peer
+without tries gets 429 for a wrong token, and no line is logged. This keeps the log readable. It does not keep a token
+from being guessed; the length of the token does. A refusal because of the peer's address is not limited, since there is
+nothing to guess, but it is logged as rarely. The table of peers is bounded: the peer whose last failure is oldest is
+forgotten first.
 
-Left out: roles, and protection of what only reads. What must not be read by everybody belongs on ADMIN_PORT.
+Left out: roles, and protection of operations that only read. Use ADMIN_PORT where not everybody may read.
 """
 
 import hmac
@@ -41,7 +43,8 @@ _BY_PROXIES = frozenset(
     | {"cf-connecting-ip", "fastly-client-ip", "front-end-https", "x-original-host", "x-envoy-external-address"}
 )
 _PROXY_PREFIX = "x-forwarded"
-# Whatever stands for the hyphen, the name may be taken for the proxy's further on (RFC 3875 section 4.1.18).
+# Whatever stands in place of the hyphen, a program further on may take the name for the proxy's (RFC 3875 section
+# 4.1.18).
 _ODD = re.compile(r"[^a-z0-9-]")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="gateway control plane"'}
 
@@ -62,7 +65,7 @@ class Access:
         self._token = token.encode() if token is not None else None
         self._production = production
         self._clock = clock
-        # Tries left, and as of when.
+        # The tries that are left, and the instant for which that is right.
         self._tries: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     @property

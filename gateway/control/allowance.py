@@ -2,9 +2,9 @@
 
     balance(t) = min(burst, balance(t₀) + share · (t - t₀)) - what was spent
 
-Work is done anew while the balance is positive; otherwise the last result must do. So one poll a second is always
-answered with what is true now, and a thousand a second cost no more than `share` of the loop and read what was true
-cost / share seconds ago at most.
+Work is done anew while the balance is positive. Otherwise the last result is used again. So one poll a second always
+gets what is true now. A thousand polls a second cost no more than `share` of the loop, and get what was true at most
+cost / share seconds ago.
 """
 
 import time

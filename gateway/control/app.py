@@ -14,9 +14,9 @@ the data plane with its next; requests pipelined behind it are not answered, whi
 9112 section 9.6). Its whole life is bounded by `connection_timeout`: neither a client that stops sending nor one that
 stops reading holds it for longer.
 
-What is polled is answered before aiohttp (`quick`); all else has a share of the loop's time (`queue`). At most
-`MAX_CONNECTIONS` are open at once: beyond that the one that has been open for longest is cut off, so that idle ones
-cannot keep a health check out.
+Requests that are polled are answered before aiohttp sees them (`quick`). All others have a share of the loop's time
+(`queue`). At most `MAX_CONNECTIONS` are open at once. Beyond that the one that has been open for longest is closed, so
+that idle connections cannot keep a health check out.
 
 With a port of its own (`ADMIN_PORT`) the control plane is served there by `protocol`, given to `create_server`, and
 `health_protocol` is what the data plane hands over to: an application that has nothing but health.
@@ -50,7 +50,7 @@ SERVER = "gateway"
 MAX_CONNECTIONS = 1024
 
 _MAX_BODY_BYTES = 64 * 1024
-# Wider than the data plane's own limits, which a request has already met when it gets here.
+# These are wider than the limits of the data plane, which a request has already passed when it gets here.
 _MAX_LINE_BYTES = 64 * 1024
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 1000
@@ -169,7 +169,7 @@ class _Face:
 
     def opened(self, connection: asyncio.BaseProtocol, transport: asyncio.Transport) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
-            # Not counted any more: its end is only told in the next turn of the loop.
+            # It does not count any more, although its end is told only in the next turn of the loop.
             self._connections.pop(next(iter(self._connections))).abort()
         self._connections[connection] = transport
 
@@ -221,7 +221,7 @@ class _Connection(web.RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override] # the base returns None, which closes the transport
         """Whether to keep the connection: a client may end its side after its request and still wait for the answer.
 
-        One that ends it within its request has left. TLS has no half-closed state.
+        A client that ends its side within its request has left. TLS has no half-closed state.
         """
         transport = self.transport
         if transport is None or transport.get_extra_info("sslcontext") is not None or not self._request_count:
@@ -271,7 +271,7 @@ def _answering(request_timeout: float, queue: Queue) -> Middleware:
             if isinstance(error, TimeoutError) and scope.expired():
                 response = problem(plain(408), request_id)
             else:
-                # A client that left is no failure of ours, and nobody reads the answer.
+                # That a client has left is no failure of the control plane, and nobody reads the answer.
                 if request.transport is not None:
                     _log.exception("control request failed", extra={"path": request.path, "request_id": request_id})
                 response = problem(plain(500), request_id)

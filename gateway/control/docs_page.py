@@ -1,4 +1,5 @@
-"""`/api/docs`: the OpenAPI document as a page: one file, nothing from elsewhere, and a policy that allows no more."""
+"""`/api/docs`: a page that shows the OpenAPI document. It is one file that loads nothing from elsewhere, and its policy
+allows nothing else."""
 
 import base64
 import hashlib
@@ -34,6 +35,6 @@ def routes() -> list[web.RouteDef]:
 
 
 def _digest(page: str, element: str) -> str:
-    """CSP Level 3: the hash of the element's text allows that element and no other."""
+    """The hash of an element's text, with which a policy allows this element and no other one (CSP Level 3)."""
     text = page.partition(f"<{element}>")[2].partition(f"</{element}>")[0]
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""What the API tells and commands: the parts of the gateway that its resources are given."""
+"""The parts of the gateway that the API's operations read and command."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from gateway.telemetry.figures import Figures
 
 
 class ServiceStates(NamedTuple):
-    """The circuits by upstream, the upstreams that have no endpoint left, and from when on errors are too many."""
+    """The circuits by upstream, the upstreams that have no endpoint left, and the thresholds for errors."""
 
     circuits: dict[str, CircuitView]
     exhausted: frozenset[str]
@@ -48,5 +48,6 @@ class ControlFacts:
         )
 
     def circuit(self, upstream: str) -> CircuitView | None:
-        """None: there is no upstream of this name (the gateway itself has figures, and no circuit)."""
+        """The circuit of an upstream. None where no upstream has this name (the gateway itself has figures, but no
+        circuit)."""
         return next((circuit for circuit in self.view.circuits if circuit.upstream == upstream), None)

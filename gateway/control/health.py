@@ -5,10 +5,10 @@
                 is reached, or the gateway is still starting
     healthy     otherwise
 
-`/health` answers 200 with the word in it, whatever the word: a restart of the gateway mends none of the causes, and a
-health check that fails because an upstream is down would have an orchestrator restart, or a load balancer remove, the
-one component that still answers with a reason and a `Retry-After`. `/readyz` is what traffic should depend on: 503
-while starting or draining. `/livez` is 200 as long as the event loop runs.
+`/health` answers 200 with the word in it, whatever the word is, because a restart of the gateway mends none of the
+causes. If the check failed while an upstream is down, an orchestrator would restart the gateway, or a load balancer
+would remove it, although it is the one component that still answers with a reason and a `Retry-After`. Traffic should
+depend on `/readyz`, which is 503 while starting or draining. `/livez` is 200 as long as the event loop runs.
 
 Each answer is built from memory without waiting for anything, so it may be polled every second.
 """
@@ -78,7 +78,7 @@ class Health:
 
 
 def report(view: GatewayView, now: float) -> dict[str, object]:
-    """The body of `/health`. `reasons` are sentences for whoever is called at night, in the order of the checks."""
+    """The body of `/health`. `reasons` are sentences for the person who is on call, in the order of the checks."""
     reasons: list[str] = []
     checks = {
         "gateway": _gateway(view, reasons),

@@ -6,8 +6,9 @@
     whole      Unhealthy   the gateway stops, or every service with a circuit is Unhealthy
                Degraded    anything else is wrong: one service, Redis, the in-flight cap
 
-The thresholds are those of the alerts, the shares only from ALERT_MINIMUM_REQUESTS on, so that the two do not
-contradict each other. What an operator has forced open is as closed to clients as what tripped.
+The thresholds are those of the alerts, and shares count only from ALERT_MINIMUM_REQUESTS on, so that health and alerts
+do not contradict each other. A circuit that an operator has forced open counts like one that tripped, because clients
+are refused in both cases.
 """
 
 from typing import NamedTuple

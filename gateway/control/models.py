@@ -139,7 +139,7 @@ class Circuits(Answer):
 
 class CircuitCounts(Answer):
     """What this replica itself has seen within the breaker's window: now while the circuit is closed, otherwise when it
-    last was. May be nought where the calls of others tripped it. Probes are not counted."""
+    last was. They may be 0 where the calls of other replicas tripped it. Probes are not counted."""
 
     calls: Count
     failed_calls: Count

@@ -21,7 +21,7 @@ PATH = "/api/openapi.json"
 _REF = "#/components/schemas/{model}"
 _TOKEN = "adminToken"  # noqa: S105 - the name of a scheme
 
-# What the front refuses before it is known whom a request is for, and what may happen to anybody.
+# Refusals that are possible before the operation is known, and those that are possible for all operations.
 _ANY = (408, 414, 431, 500)
 
 _DESCRIPTION = """\
@@ -83,7 +83,7 @@ def routes(document: dict[str, Any]) -> list[web.RouteDef]:
 
 
 def _sample(each: Operation[Any, Any], services: Sequence[str], *, needs_token: bool) -> dict[str, str]:
-    """How to ask for it on a command line, in the form that documentation tools know (`x-codeSamples` of Redocly).
+    """An example of a call on a command line, in the form that documentation tools know (`x-codeSamples` of Redocly).
 
     `GATEWAY_URL` and `ADMIN_TOKEN` are variables of the shell. A header with the token is read from standard input: an
     argument could be seen by everybody on the machine.
@@ -141,7 +141,7 @@ def _operation(
                 "schema": {"type": "string", "minLength": 3},
             }
         )
-    # Any request may have a parameter that is unknown here, and is told so.
+    # Any request may have a parameter that this operation does not know, which is a 400.
     refusals.add(400)
     parameters += _parameters(each.query)
     described = _described(each.name, each.summary, content, {})
@@ -198,7 +198,7 @@ def _parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
 
 
 def _query_schema(rules: dict[str, Any]) -> dict[str, Any]:
-    """Of a parameter that may be left out: in a query there is no null."""
+    """The schema of a parameter. Null is taken out: a query has no null, and the parameter is left out instead."""
     options = [each for each in rules.get("anyOf", ()) if each.get("type") != "null"]
     if not options:
         return dict(rules)

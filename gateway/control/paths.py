@@ -1,7 +1,7 @@
 """Which request paths belong to the control plane, decided before any route is looked at.
 
 Whole segments only: `/chaos` and `/chaos/config` do, `/chaosmonkey` does not. The bytes are compared as they came, with
-nothing decoded or normalised; what merely looks like a control path after decoding is a path like any other.
+nothing decoded or normalised. A path that looks like a control path only after decoding is a path like any other.
 """
 
 _HEALTH = frozenset({b"/health", b"/livez", b"/readyz"})
@@ -26,10 +26,10 @@ def is_control_path(path: bytes) -> bool:
 
 
 def is_control_path_or_root(path: bytes) -> bool:
-    """HOT. The same where no route takes `/`, so that the control plane says there what is where."""
+    """HOT. The same, for a gateway where no route takes `/`: there the control plane has a page with links."""
     return path in _EXACT_AND_ROOT or path.startswith(_BELOW)
 
 
 def is_health_path(path: bytes) -> bool:
-    """HOT. What remains on the listener of the data plane when the control plane has a port of its own."""
+    """HOT. Whether the path stays on the listener of the data plane when the control plane has a port of its own."""
     return path in _HEALTH

@@ -40,7 +40,7 @@ _DETAILS = {
 
 
 class RefusalError(Exception):
-    """Raised by whatever answers a request to refuse it; becomes a `problem`."""
+    """Raise it to refuse a request. It becomes a `problem`."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ def problem(refused: RefusalError, request_id: str) -> web.Response:
 
 
 def rendered(refused: RefusalError, request_id: str) -> bytes:
-    """The same as the bytes of a whole response, after which the connection closes."""
+    """A `problem` as the bytes of a whole response, after which the connection closes."""
     response = problem(refused, request_id)
     assert isinstance(response.body, bytes)  # noqa: S101 - as `problem` makes it
     lines = [f"HTTP/1.1 {response.status} {_title(response.status)}", f"Content-Length: {len(response.body)}"]

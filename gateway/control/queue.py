@@ -1,10 +1,11 @@
 """Who is answered by the control plane, and when: everything beyond the polled answers has a share of the loop's time.
 
-Reads of the control plane are open to everybody who reaches its port, and some of them take milliseconds. So what they
-cost is measured (`metered`) and charged to one `Allowance`. While it is used up requests wait: each peer in a queue of
-its own, the peers in turns, so that one who asks without end delays himself. Whoever asks while many wait is refused.
+Reads of the control plane are open to everybody who reaches its port, and some of them take milliseconds. So their cost
+is measured (`metered`) and charged to one `Allowance`. While that is used up, requests wait. Each peer has a queue of
+its own and the peers take turns, so a peer that asks without end delays itself. While many requests wait, further ones
+are refused.
 
-An operator with the token never waits: during an attack he is the one who must get through.
+An operator with the token never waits, because during an attack the operator must be able to act.
 """
 
 import asyncio
@@ -19,7 +20,8 @@ SHARE = 0.2
 BURST = 0.2
 MAX_WAITING = 256
 MAX_WAITING_OF_PEER = 32
-# One is let in, and the next one so much later at the earliest: those who come at once do not make one long turn.
+# Between two requests that are let in there is at least this time, so that requests which come at once do not make one
+# long turn of the loop.
 _TICK = 0.001
 # After so much work in one turn of the loop, in seconds, the rest is for the next turn. Requests that wait for the same
 # answer of the store would otherwise all go on in the turn in which it comes.
@@ -45,7 +47,7 @@ class Waiting:
 
 
 class Queue:
-    """Lets requests in one by one. Nobody is let in before one who has waited for longer in the same peer's name."""
+    """Lets requests in one by one. The requests of one peer are let in in the order in which they came."""
 
     def __init__(self, allowance: Allowance | None = None) -> None:
         self._allowance = allowance or Allowance(share=SHARE, burst=BURST)
@@ -57,7 +59,8 @@ class Queue:
         return sum(len(each) for each in self._peers.values())
 
     def enter(self, peer: str, go: Callable[[], None]) -> Waiting | None:
-        """Call `go` at once, or later; None when there are too many already."""
+        """Let a request in: `go` is called at once or later. Returns None, and never calls it, when too many wait
+        already."""
         waiting = Waiting(go)
         if self._timer is None and self._allowance.open:
             self._let_in(waiting)

@@ -1,9 +1,10 @@
 """The answers that are polled, without a web framework in between: `/health`, `/livez`, `/readyz`, `/metrics`.
 
-A connection of the control plane begins here. A request that is complete, plain and for one of these is answered and
-the connection closed; everything else goes on to aiohttp with every byte received, and is answered there in the same
-words. That is a fifth of the cost, which matters to whoever is served meanwhile. What goes on to aiohttp has a share of
-the loop's time, and waits or is refused when it is used up (`gateway.control.queue`).
+A connection of the control plane begins here. A request that is complete, plain and for one of these paths is answered
+here, and its connection is closed. That costs a fifth of what aiohttp would cost, which matters to the requests that
+are served meanwhile. Every other request goes on to aiohttp with all bytes received, and is answered there in the same
+words. Those requests have a share of the loop's time; when it is used up, they wait or are refused
+(`gateway.control.queue`).
 
 Plain means: a GET in HTTP/1.1 for exactly that path, no query, no body, nothing behind it.
 """
@@ -25,7 +26,7 @@ _BUSY = RefusalError(
     429, "Too many requests to the control plane are waiting.", reason="control_plane_busy", retry_after=1.0
 )
 
-# None: not now, aiohttp knows what to say.
+# None means that there is no answer now, and that aiohttp gives one.
 Body = Callable[[], bytes | None]
 
 _END = b"\r\n\r\n"
@@ -33,7 +34,7 @@ _REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*([\x21-\x7e]{1,128})[ \t]*\r\
 _ACCEPT = re.compile(rb"\r\naccept:([^\r\n]*)", re.IGNORECASE)
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _AUTHORIZATION = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]*)", re.IGNORECASE)
-# Held of a request that waits; one that is longer is aborted.
+# The most that is held of a request that waits. A longer one is aborted.
 _MAX_HELD = 128 * 1024
 _BODY = re.compile(rb"\r\n(?:content-length|transfer-encoding|expect|upgrade)[ \t]*:", re.IGNORECASE)
 
@@ -80,7 +81,7 @@ class Quick(Protocol):
 
 
 class QuickConnection(asyncio.Protocol):
-    """One connection until it is known what it asks. `on_lost` is called once, when it is gone."""
+    """A connection until it is known what it asks for. `on_lost` is called once, when the connection is gone."""
 
     __slots__ = ("_deadline", "_held", "_on_lost", "_plane", "_task", "_transport", "_waiting")
 
@@ -106,7 +107,8 @@ class QuickConnection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         if self._task is not None:
-            # More than was asked for at first: it is not answered, and the answer to the first says so.
+            # This is a second request. It is not answered, and the answer to the first one says so (`Connection:
+            # close`).
             return
         if self._waiting is not None:
             self._held += data
@@ -179,7 +181,7 @@ class QuickConnection(asyncio.Protocol):
             return
         end = data.find(_END) + 4
         if end >= 4 and not _BODY.search(data[:end]):
-            # What is pipelined behind the request would be parsed, and thrown away.
+            # aiohttp would parse what is pipelined behind the request, only to throw it away.
             data = data[:end]
         self._left()
         protocol = self._plane.slow(self._on_lost)
@@ -201,8 +203,8 @@ class QuickConnection(asyncio.Protocol):
 
 
 def _in_ascii(data: bytes) -> bytes:
-    """With what is not ASCII in the request line percent-encoded: aiohttp would refuse it without a word on which
-    parameter is wrong."""
+    """The request with everything in its request line percent-encoded that is not ASCII. aiohttp would refuse such a
+    line without saying which parameter is wrong."""
     line = data[: max(0, data.find(b"\r\n"))]
     if line.isascii():
         return data

@@ -1,7 +1,7 @@
-"""`/`: what is where, for somebody who has just started the gateway. A page for browsers, JSON for anybody else.
+"""`/`: links to what is there, for somebody who has just started the gateway. Browsers get a page, all others JSON.
 
-It is here only while no route takes the path; what it names are paths of the control plane and the prefixes of routes
-for any host, which a client may know anyway.
+It is served only while no route takes the path. It names the paths of the control plane and the prefixes of routes for
+any host, which a client may know anyway.
 """
 
 from collections.abc import Iterable

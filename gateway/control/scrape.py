@@ -1,8 +1,9 @@
 """`/metrics`: the exposition, in the format that `Accept` asks for.
 
 All values are read in one go and put into text piece by piece, with a turn of the event loop in between, so that no
-request waits for a scrape. Scrapes that come while one is being made share it, and a flood of them shares what an
-`Allowance` of the loop's time permits: at 5 % of it and 5 ms for each, what is served is 100 ms old at most.
+request waits for a scrape. Scrapes that come while one is being made share it, and a flood of them shares as many as an
+`Allowance` of the loop's time permits. With 5 % of the time and 5 ms for each scrape, what is served is at most 100 ms
+old.
 
 Not compressed: a scraper is near, and compressing costs more time on the loop than rendering.
 """
@@ -27,7 +28,8 @@ class Scrape:
         self._making: dict[bool, asyncio.Task[tuple[bytes, str]]] = {}
 
     def warm_up(self) -> None:
-        """The first exposition makes every series' text (20 ms at 100 routes); no request should wait for that."""
+        """Make the first exposition, which makes the text of every series (20 ms at 100 routes), so that no request has
+        to wait for that."""
         self._metrics.render(None)
 
     async def text(self, accept: str) -> tuple[bytes, str]:
@@ -40,7 +42,7 @@ class Scrape:
                 return last
             making = asyncio.get_running_loop().create_task(self._make(accept, openmetrics))
             self._making[openmetrics] = making
-        # A scraper that leaves must not end it for the others.
+        # When one scraper leaves, the others still want the result.
         return await asyncio.shield(making)
 
     async def respond(self, accept: str) -> web.Response:

@@ -19,9 +19,9 @@ class RedisView(NamedTuple):
 
 class CircuitView(NamedTuple):
     """One upstream's circuit. `state` is closed, open, half_open, forced_open or forced_closed; `retry_after` the time
-    until it lets an attempt through, 0 where it does now; `opened_at` None unless it is open. `calls`, `failed_calls`
-    and `slow_calls` are what this replica has in the breaker's window, or had when the circuit was last closed.
-    `forced_for` is the time to the end of a forced state, whichever it is, 0 where there is none."""
+    until it lets an attempt through, and 0 where it does so now; `opened_at` is None unless it is open. `calls`,
+    `failed_calls` and `slow_calls` are what this replica has in the breaker's window, or had when the circuit was last
+    closed. `forced_for` is the time to the end of a forced state, whichever it is, 0 where there is none."""
 
     upstream: str
     state: str
@@ -37,8 +37,8 @@ class CircuitView(NamedTuple):
 
 
 class CertificateView(NamedTuple):
-    """The listener's certificate. `not_after` is when it expires, None where that is not known; `problem` says why the
-    files, as they are now, could not be taken, None while what they hold is served."""
+    """The listener's certificate. `not_after` is when it expires, None where that is not known. `problem` says why the
+    files cannot be used as they are now; it is None while the certificate in the files is the one that is served."""
 
     not_after: float | None
     problem: str | None

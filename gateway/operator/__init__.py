@@ -1,7 +1,7 @@
 """An operator's commands over the control plane of a running gateway: one file for each.
 
-Nothing here knows the gateway's inside: a command asks the HTTP API that docs/control-plane.md describes, prints what
-it answers, and ends with a code that a script can act on:
+Nothing here knows the inside of the gateway. A command asks the HTTP API that docs/control-plane.md describes and
+prints the answer. Its exit status is for scripts:
 
     0  as it should be: healthy, done, would be forwarded
     1  not so: not healthy, would be refused, or the gateway refused the order

@@ -1,7 +1,7 @@
 """The arguments of the operator's commands, and what ends one of them.
 
-Where the gateway is: `--url`, else `GATEWAY_URL`, else this machine, on `ADMIN_PORT`, `PORT` (environment) or 5000.
-The token is `ADMIN_TOKEN` of the environment and never an argument, which everybody on the machine could see.
+Where the gateway is: `--url`, else `GATEWAY_URL`, else this machine, on `ADMIN_PORT`, `PORT` (environment) or 5000. The
+token is `ADMIN_TOKEN` of the environment. It is never an argument, because everybody on the machine can see arguments.
 """
 
 import argparse
@@ -108,7 +108,8 @@ def _seconds(text: str) -> float:
 
 
 def _ended(run: Command, arguments: argparse.Namespace) -> int:
-    """Run the command; 3 when nobody answers, 1 when the gateway refuses, 2 when the arguments cannot be right."""
+    """Run the command. Returns its exit status, or 3 when nobody answers, 1 when the gateway refuses, and 2 when the
+    arguments cannot be right."""
     environ = os.environ
     if getattr(arguments, "duration", None) is not None and not arguments.reason:
         return _failed("--reason is needed: it goes to the audit log", 2)

@@ -1,4 +1,4 @@
-"""`gateway circuit open|close|release` and `gateway reset`: an operator's hand on a circuit."""
+"""`gateway circuit open|close|release` and `gateway reset`: commands to a circuit."""
 
 import argparse
 from typing import Any

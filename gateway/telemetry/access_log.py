@@ -3,8 +3,8 @@
 The entry is a dict that the data plane makes; here it gets the time and a form. Keys, in this order: `request_id`,
 `correlation_id`, `client`, `method`, `target`, `route`, `upstream`, `endpoint`, `status`, `bytes_in`, `bytes_out`,
 `duration_ms`, `upstream_ms`, `attempts`, `decisions` (policy decisions, a small dict), `reason`. Bytes are those of
-bodies; what a refusal sends counts too. Unknown ones are
-`null` in JSON and absent from text; more keys may follow. Milliseconds have three decimals at most.
+bodies, and the body of a refusal counts too. A value that is not known is `null` in JSON and absent from text. More
+keys may follow. Milliseconds have at most three decimals.
 
 The time is that of the end of the request, RFC 3339 in UTC with milliseconds; its seconds are formatted once a second.
 """
@@ -55,13 +55,13 @@ class AccessLog:
         self._second_json = b""
         # As JSON, of every endpoint that there is.
         self._endpoints = {"": b"null"}
-        # The last ones: most exchanges share the very same object.
+        # The decisions that were rendered last: most exchanges share one and the same object.
         self._decisions: Mapping[str, str] | None = None
         self._decisions_json = b""
 
     def exchange(self, record: Record, seconds: float, now: float) -> None:
-        """The line of an exchange that is over, after `seconds`. `now` is in seconds since the epoch. JSON is put
-        together by hand: what could need escaping is in the record's log part or goes through orjson. HOT."""
+        """The line of an exchange that is over, after `seconds`. `now` is in seconds since the epoch. The JSON is put
+        together by hand. Whatever could need escaping is in the record's log part or goes through orjson. HOT."""
         reason = record.reason
         if self._json:
             part = record.log_part

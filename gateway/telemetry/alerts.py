@@ -2,8 +2,8 @@
 
 At every check the rules look at facts and say of each condition (`kind/service`) whether it holds. An alert is raised
 at the first check that finds its condition beyond the threshold; stays active while the condition is beyond `HOLD`
-(80 %) of it; and is resolved once that has not been so for `resolve_after` seconds without a break, so that what swings
-about a threshold is one alert and not many.
+(80 %) of it; and is resolved when that has not been so for `resolve_after` seconds without a break. So a value that
+swings about a threshold makes one alert and not many.
 
     high_error_rate         errors a minute > high_errors_per_minute, or with minimum_requests rate > high_error_rate
     critical_error_rate     with minimum_requests rate >= critical_error_rate
@@ -12,10 +12,10 @@ about a threshold is one alert and not many.
     retry_budget_exhausted  a retry was not made for want of budget since the last check
     shedding                a request was turned away by the global caps since the last check
 
-The first three are about the service, and their facts the fleet's while the store answers. Replicas still need not
-agree at every moment: each looks at instants of its own, so what comes and goes between two checks of one may be seen
-by another. The other kinds are about this process. Each replica keeps, and delivers, its own alerts: `key` tells the
-receiver which are about the same.
+The first three are about the service, and their facts are those of the fleet while the store answers. Replicas need not
+agree at every moment: each of them looks at other instants, so one may see what comes and goes between two checks of
+another. The other kinds are about this process. Each replica keeps and delivers its own alerts; `key` tells the
+receiver which of them are about the same condition.
 
 Left out on purpose: delivery (`webhook`), silencing, and alerts that outlive the process.
 """
@@ -124,7 +124,8 @@ class AlertFacts:
 
 
 class Finding(NamedTuple):
-    """A condition at one check. `fires` False: not beyond the threshold, but too near to it to call the alert off."""
+    """A condition at one check. With `fires` False it is not beyond the threshold, but too near to it for the alert to
+    end."""
 
     kind: Kind
     service: str
@@ -300,7 +301,7 @@ def _error_rates(rate: Rate, settings: AlertSettings) -> Iterator[Finding]:
 
     if beyond(HOLD):
         yield Finding("high_error_rate", rate.service, "warning", message, beyond(1.0))
-    # Who has become too few to say anything is not called off for that as long as they keep failing.
+    # Too few requests to raise an alert do not end one: it stays while most of those few still fail.
     if rate.requests and share >= HOLD * settings.critical_error_rate:
         fires = enough and share >= settings.critical_error_rate
         yield Finding("critical_error_rate", rate.service, "critical", message, fires)
@@ -374,6 +375,6 @@ class AlertCheck:
             try:
                 self._alerts.check(await self._gather())
             except Exception:
-                # The loop is all there is to tell anybody: it survives anything.
+                # Without this loop nobody would hear of an alert again, so no error ends it.
                 log.exception("the check for alerts failed")
             await asyncio.sleep(self._alerts.settings.interval)

@@ -2,7 +2,8 @@
 log, so that the two keep their order and neither can block the event loop.
 
 JSON keys: `time`, `level`, `logger`, `message`, then what the call gave as `extra`, then `exception` (the traceback).
-An extra of a name that is already taken is left out. Text has the same, with the traceback indented below its line.
+An extra whose name is already taken is left out. The text form has the same, with the traceback indented below its
+line.
 
 Left out: levels for single loggers. One line on stdout is what a container expects; files are `log_files`, which is one
 of the further handlers that `configure` takes.
@@ -80,7 +81,7 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):
-        # The arguments do not fit the format; both are worth more than nothing.
+        # The arguments do not fit the format. Showing both says more than showing nothing.
         return f"{record.msg} {record.args!r}"
 
 

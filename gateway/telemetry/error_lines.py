@@ -3,9 +3,9 @@
     ERROR     attempts at an upstream that failed, by upstream and reason
     WARNING   requests that the gateway refused with a 5xx status, by service and reason
 
-So that `logs | grep -i error` shows that something is wrong, and a thousand failures a second do not fill the disk. The
-access log has a line for each request, and the error records tell them apart. Refusals with a 4xx status are answers to
-a client and not told here.
+So `logs | grep -i error` shows that something is wrong, and a thousand failures a second do not fill the disk. The
+access log has a line for each request, and the error records tell the failures apart. Refusals with a 4xx status have
+no line here, because they answer a mistake of the client.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ INTERVAL = 1.0
 
 
 class ErrorLines:
-    """Writes what `errors` has counted. `start` and `stop` belong to one event loop; `stop` writes the rest."""
+    """Writes what `errors` has counted. `start` and `stop` are called on one event loop; `stop` writes the rest."""
 
     def __init__(self, errors: ErrorLog) -> None:
         self._errors = errors

@@ -1,8 +1,8 @@
 """Every failed attempt and every refusal as a record: the latest in a ring, all of them in the cells of `rates`.
 
-A refusal that a failed attempt led to (`upstream_timeout` and the like) is that attempt's record and none of its own.
-A refusal belongs to the upstream of its route, or to the gateway itself where it concerns none: no route, a malformed
-request, a full gateway, a gateway that stops.
+Where a failed attempt led to a refusal (`upstream_timeout` and the like), the attempt has a record and the refusal has
+none. A refusal belongs to the upstream of its route, or to the gateway itself where it concerns none: no route, a
+malformed request, a full gateway, a gateway that stops.
 
 Recording costs about a microsecond and waits for nothing. On the way of a request that succeeds there is one cell.
 
@@ -77,7 +77,7 @@ class ErrorLog:
         """Records so far, those that have left the ring included."""
         self._kinds: dict[tuple[str, str, int], Kind] = {}
         self._failures: dict[tuple[str, str, str], tuple[int, str]] = {}
-        # As they come, with the ids as bytes; an `ErrorRecord` is made of what is looked at.
+        # As they come, with the ids as bytes. Only a record that is looked at becomes an `ErrorRecord`.
         self._records: deque[_Raw] = deque(maxlen=capacity)
         self._on_record = on_record
         self._clock = clock
@@ -111,7 +111,7 @@ class ErrorLog:
         self._keep((self._clock(), request_id, correlation_id, message, told))
 
     def kind(self, service: str, reason: str, status: int) -> "Kind":
-        """Of refusals in place of the upstream `service` ("": none), for `refused`."""
+        """What `refused` needs for refusals that answer in place of the upstream `service` ("": none)."""
         kind = self._kinds.get((service, reason, status))
         if kind is None:
             cells = self.cells[self.service if not service or reason in GATEWAY_REASONS else service]
@@ -121,8 +121,8 @@ class ErrorLog:
     def refused(
         self, kind: "Kind", request_id: bytes, correlation_id: bytes, message: str, now: float, wall: float
     ) -> None:
-        """A request is over: the gateway answered it itself. Nothing is recorded where a failed attempt was. `now` is
-        monotonic, `wall` in seconds since the epoch. HOT."""
+        """A request is over because the gateway answered it itself. Nothing is recorded where a failed attempt has a
+        record already. `now` is monotonic, `wall` in seconds since the epoch. HOT."""
         if kind.told is None:
             kind.cells.failed_request(now)
             return
@@ -136,9 +136,9 @@ class ErrorLog:
             self._on_record(_record(raw))
 
     def over(self, service: str, reason: str, failed: bool, now: float) -> None:
-        """A request for `service` ("": none) is over that was not refused and did not simply end well: it has a
-        `reason` (`upstream_truncated`, `client_closed`, ...), or `failed` with an answer that counts as a failure of
-        the upstream. Others go to `cells[service].request`."""
+        """A request for `service` ("": none) is over. It was not refused, but it did not simply end well: it has a
+        `reason` (`upstream_truncated`, `client_closed`, ...), or it `failed` with an answer that counts as a failure of
+        the upstream. Requests that ended well go to `cells[service].request`."""
         cells = self.cells[self.service if not service or reason in GATEWAY_REASONS else service]
         if reason not in _OF_CLIENTS and (failed or reason == "upstream_truncated"):
             cells.failed_request(now)
@@ -146,7 +146,8 @@ class ErrorLog:
             cells.request(now)
 
     def take_failures(self) -> dict[tuple[str, str, str], tuple[int, str]]:
-        """Of attempts since the last call: how many failed, by service, category and reason, and the last message."""
+        """How many attempts have failed since the last call, by service, category and reason, with the last message of
+        each."""
         taken, self._failures = self._failures, {}
         return taken
 
@@ -165,7 +166,8 @@ class ErrorLog:
         return list(islice(wanted, count))
 
     def since(self, recorded: int, most: int) -> list[ErrorRecord]:
-        """The records after the first `recorded`, oldest first; if they are more than `most`, the newest of them."""
+        """The records that follow the first `recorded` ones, oldest first. If there are more than `most`, only the
+        newest of them."""
         count = min(self.recorded - recorded, most)
         return self.recent(count)[::-1]
 
@@ -176,14 +178,15 @@ class ErrorLog:
             self._on_record(_record(raw))
 
 
-# From `ErrorRecord.service` on, but for the message.
+# The fields of `ErrorRecord` from `service` on, without the message.
 _Told = tuple[str, str, str, int | None, int, bool]
 _Raw = tuple[float, bytes, bytes, str, _Told]
 
 
 class Kind:
-    """What all refusals of a service with one reason and status have in common: how they are counted, and what their
-    records say; None where a failed attempt has said it. There were `seen` of them, `taken` told of already."""
+    """What all refusals of a service with one reason and status have in common. `count` counts one of them. `told` is
+    what their records have in common; it is None where the failed attempt before has the record. `seen` is the number
+    of them, of which `take_refusals` has told `taken`."""
 
     __slots__ = ("category", "cells", "count", "seen", "taken", "told")
 

@@ -1,9 +1,9 @@
 """Families as Prometheus text 0.0.4 or OpenMetrics 1.0.0.
 
 `prometheus_client` formats about 80 samples a millisecond, which stops the event loop for 50 ms at 100 routes and 50
-upstreams. Here everything of a line but its number is made once and kept, so a scrape costs one join, and can be made
-in pieces. The two formats differ in the names of counter and info families, in the type of an info, and in the closing
-`# EOF`; the sample lines are the same.
+upstreams. Here the text of each line is made once and kept, except for its number. So a scrape costs one join, and it
+can be made in pieces. The two formats differ in the names of counter and info families, in the type of an info, and in
+the closing `# EOF`; the sample lines are the same.
 
 Left out: timestamps, exemplars, `_created` series, native histograms, names outside the classic character set.
 """

@@ -1,8 +1,8 @@
 """The figures of every service as the control plane serves them: the fleet's, or this process's while it is alone.
 
-Reading asks the store, when there is one and it answers: own counts are published first, so that what this gateway has
-counted is in the answer; what others have counted is in it half a second later at most. While the store is away
-the figures are this process's own and say so (`scope` "process"); without one this process is the fleet.
+Reading asks the store, when there is one and it answers. This gateway's own counts are published first, so the answer
+contains them; the counts of others are in it at most half a second later. While the store is away the figures are this
+process's own and say so (`scope` "process"). Without a store this process is the fleet.
 
     reset     forgets the counts of a service in the whole fleet and closes its circuit everywhere; the recent errors
               stay: they happened
@@ -85,7 +85,7 @@ class Figures:
     async def recent(self, count: int, service: str | None = None) -> Recent:
         """The latest `count` errors, newest first; of one service only if it is named."""
         if self._shared is not None:
-            # A service's own may be anywhere among them.
+            # The records of one service may be anywhere among those of all services.
             published = await self._shared.recent(count if service is None else self._errors.capacity)
             if published is not None:
                 return Recent(_parsed(published, count, service), "fleet")
@@ -146,7 +146,8 @@ class Records:
         return self._errors.recorded
 
     def unpublished(self, after: int, most: int) -> list[bytes]:
-        """At most `most` of the records after the first `after`, the newest of them, oldest first."""
+        """The records that follow the first `after` ones, oldest first. If there are more than `most`, only the newest
+        of them."""
         records = self._errors.since(after, most)
         first = self._errors.recorded - len(records) + 1
         return [orjson.dumps((f"{self._replica}/{first + i}", *record)) for i, record in enumerate(records)]
@@ -159,7 +160,7 @@ def _parsed(entries: Sequence[bytes], count: int, service: str | None) -> list[E
             identity, *fields = orjson.loads(entry)
             record = ErrorRecord(*fields)
         except (ValueError, TypeError):
-            continue  # of another version
+            continue  # It was published by another version of the gateway.
         if service is None or record.service == service:
             found.setdefault(identity, record)
     return sorted(found.values(), key=lambda record: record.time, reverse=True)[:count]

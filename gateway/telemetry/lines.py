@@ -90,14 +90,14 @@ class LineWriter:
             return
         self._accepted = accepted
         self._lines.append(line)
-        # After the append: whoever finds the bell rung already knows that the thread will look once more.
+        # After the append: if the bell was rung already, the thread will look at the list once more.
         if accepted >= self._ring_at:
             self._ring(accepted)
 
     def close(self, timeout: float = 2.0) -> bool:
         """Write what is left and stop, waiting (blocking) at most `timeout` seconds for the descriptor.
 
-        False when it took too long: what could not be written is lost, and counted in `dropped`. Idempotent.
+        Returns False when that took too long. What could not be written is lost, and counted in `dropped`. Idempotent.
         """
         self._capacity_bytes = _NOTHING
         self._closing = True
@@ -112,7 +112,8 @@ class LineWriter:
         return False
 
     def _ring(self, accepted: int) -> None:
-        """For the first line of a batch, and once more when the batch is full. A bell too many shortens a batch."""
+        """Wake the thread: for the first line of a batch, and once more when the batch is full. One wake-up too many
+        only makes a batch shorter."""
         self._ring_at = accepted + self._batch_bytes if self._ring_at == _IDLE else _RUNG
         self._bell.put(None)
 
@@ -156,7 +157,8 @@ class LineWriter:
         return not lost
 
     def _report(self) -> None:
-        """Through logging, and so most likely into this writer, which has room again."""
+        """Say through logging how many lines were lost. Most likely that goes into this writer, which has room
+        again."""
         unreported = self.dropped - self._reported
         if unreported:
             self._reported = self.dropped

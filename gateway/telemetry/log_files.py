@@ -108,7 +108,7 @@ class DayFile(LineWriter):
                 os.close(fd)
 
     def _size(self) -> int | None:
-        """Of the open file; None when its name means another one by now, or none."""
+        """The size of the open file. None when its name means another file by now, or no file."""
         try:
             named, open_ = os.stat(self._path), os.fstat(self._fd)  # noqa: PTH116 - at every batch
         except FileNotFoundError:
@@ -116,7 +116,8 @@ class DayFile(LineWriter):
         return open_.st_size if (named.st_ino, named.st_dev) == (open_.st_ino, open_.st_dev) else None
 
     def _set_aside(self, day: str) -> bool:
-        """Give the full file its number, unless another process is doing so. The lock goes with the descriptor."""
+        """Give the full file its number, unless another process is doing so. The lock ends when the descriptor is
+        closed."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -136,7 +137,7 @@ class DayFile(LineWriter):
                 path.unlink()
 
     def _files(self) -> list[tuple[str, int, Path]]:
-        """Day, number of the part (0: the file that is written) and path of each of ours."""
+        """For each file of ours: its day, the number of its part (0 is the file that is written), and its path."""
         found = []
         for name in os.listdir(self._directory):  # noqa: PTH208 - names are all that is wanted
             match = self._pattern.fullmatch(name)
@@ -172,7 +173,8 @@ class LogFiles:
         everything, errors = LogLines(self.write, "json"), LogLines(self.write_error, "json")
         errors.setLevel(logging.ERROR)
         for handler in (everything, errors):
-            # The files have each error by itself (`record`); their sums a second are for standard output.
+            # In the files each error has a line of its own (`record`). The sums of each second are for standard output
+            # alone.
             handler.addFilter(lambda line: line.name != SUMS)
         return everything, errors
 

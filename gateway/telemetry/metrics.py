@@ -51,7 +51,7 @@ class RouteCells:
             self.counts[method, status] += 1
         except KeyError:
             self._count_anew(method, status)
-        # Histogram.observe, in place: one call less for each request.
+        # This is `Histogram.observe`, written out to save a call for each request.
         duration = self.duration
         duration.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
         duration.total += seconds
@@ -65,7 +65,7 @@ class RouteCells:
         self.duration.buckets[0] += 1
 
     def _count_anew(self, method: str, status: int) -> None:
-        """Under a method and status that have no count of their own yet, or get none."""
+        """Count a request whose method and status have no cell yet, or never get one of their own."""
         key = _bounded(method, status)
         self.counts[key] = self.counts.get(key, 0) + 1
 
@@ -139,7 +139,7 @@ class Metrics:
             duration = self._attempts[upstream]
         except KeyError:
             duration = self._attempts[upstream] = Histogram(LATENCY_BOUNDS)
-        # Histogram.observe, in place: one call less for each request.
+        # This is `Histogram.observe`, written out to save a call for each request.
         duration.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
         duration.total += seconds
 
@@ -148,7 +148,8 @@ class Metrics:
         return self._rate_limits.setdefault(policy, [0, 0])
 
     def exempt(self, policy: str) -> list[int]:
-        """Likewise of clients that the rate limit is not for: only the second of the two ever grows."""
+        """Where requests of clients are counted that the rate limit is not for. Only the second of the two numbers
+        grows."""
         return self._exempt.setdefault(policy, [0, 0])
 
     def shed(self, reason: str) -> None:
@@ -197,11 +198,12 @@ class Metrics:
         return {upstream: count for (upstream,), count in self._retry_budget_exhausted.items()}
 
     def gauge(self, name: str, documentation: str, label_names: Labels, read: Read) -> None:
-        """A gauge that `read` tells at each scrape, each series once, on the event loop's thread, without waiting."""
+        """Add a gauge. `read` gives its values at each scrape, each series once; it is called on the event loop's
+        thread and must not wait."""
         self._exposition.add(Family(name, "gauge", documentation, label_names, read))
 
     def counter(self, name: str, documentation: str, label_names: Labels, read: Read) -> None:
-        """As `gauge`, for a count that somebody else keeps. `name` ends in `_total`."""
+        """Add a counter whose count somebody else keeps. `read` is as for `gauge`; `name` ends in `_total`."""
         self._exposition.add(Family(name, "counter", documentation, label_names, read))
 
     def render(self, accept: str | None) -> tuple[bytes, str]:
@@ -210,7 +212,7 @@ class Metrics:
         return self._exposition.render(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
 
     def pieces(self, accept: str | None) -> tuple[Iterator[bytes], str]:
-        """As `render`, in pieces: read at once, put into text as they are asked for."""
+        """As `render`, but in pieces. All values are read at once, and each piece becomes text when it is asked for."""
         openmetrics = negotiate(accept)
         return self._exposition.pieces(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
 

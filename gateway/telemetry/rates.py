@@ -97,11 +97,11 @@ class Rate(NamedTuple):
 
 
 def rate(service: str, window: float, counts: Sequence[int], last_error_time: float | None, scope: Scope) -> Rate:
-    """A count vector put into words. `by_category` has all ten, in their order."""
+    """The figures that a count vector stands for. `by_category` has all ten categories, in their order."""
     by_category = dict(zip(CATEGORIES, counts[FIRST_CATEGORY:FIRST_REFUSED], strict=True))
     refused_by_category = dict(zip(CATEGORIES, counts[FIRST_REFUSED:], strict=True))
     errors = counts[ERRORS]
-    # The parts of one sum may come from two instants when a fleet's cells are pruned; never show less than none.
+    # While a fleet's cells are pruned, the parts of one sum may come from two instants. Never show less than zero.
     refused = max(0, sum(by_category.values()) - errors)
     return Rate(
         service,
@@ -125,13 +125,14 @@ class ServiceCells:
     def __init__(self, name: str, now: float) -> None:
         self.name = name
         self.last_error_at: float | None = None
-        self._cells: deque[tuple[int, list[int]]] = deque()  # those before the current one that have something in them
+        # The cells before the current one, of those that have something in them.
+        self._cells: deque[tuple[int, list[int]]] = deque()
         self._cell = [0] * _EVENTS
-        # The end of the current cell; 0 makes the next count come by `_roll`, which notes when it was.
+        # The end of the current cell. With 0 the next count goes through `_roll`, which notes the time.
         self._end = 0.0
         self._index = int(now // CELL)
         self._began = now
-        self._total = [0] * _EVENTS  # of all closed cells, whether still kept or not
+        self._total = [0] * _EVENTS  # The sum of all closed cells, also of those that are no longer kept.
         self._taken = [0] * _EVENTS
 
     def __repr__(self) -> str:

@@ -24,9 +24,9 @@ def rfc3339(when: float) -> str:
 
 
 def json_line(record: dict[str, object]) -> bytes:
-    """One JSON object and a newline. Never raises for what the record holds: undecodable text is escaped, and what
-    JSON has no word for becomes its `str`. Characters that drive a terminal, end a line for some reader, or reorder or
-    hide what is beside them are escaped too, though JSON allows them beyond ASCII."""
+    """One JSON object and a newline. Nothing in the record makes it raise: undecodable text is escaped, and a value
+    that JSON cannot express becomes its `str`. Characters that drive a terminal, end a line for some reader, or reorder
+    or hide what is beside them are escaped too, though JSON allows them beyond ASCII."""
     try:
         line = orjson.dumps(record, _plain, orjson.OPT_APPEND_NEWLINE)
     except TypeError:

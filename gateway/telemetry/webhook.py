@@ -10,10 +10,10 @@ The receiver checks it in three steps: refuse a timestamp more than five minutes
 the timestamp's text, a dot and the body's bytes as they came; compare in constant time (`hmac.compare_digest`). Without
 a secret there is no signature.
 
-2xx is delivered. Anything else is tried again up to `ATTEMPTS` times, after a delay uniform in
-[0, min(MAX_DELAY, BASE_DELAY * 2^n)), except statuses that say that the same request will never do: 3xx (redirects are
-not followed: the body is for the configured receiver) and 4xx other than 408, 425 and 429. Deliveries are at least
-once, in order; when more than `CAPACITY` wait, the oldest is given up.
+2xx is delivered. Anything else is tried again up to `ATTEMPTS` times, after a delay uniform in [0, min(MAX_DELAY,
+BASE_DELAY * 2^n)), except after statuses that say that the same request will never succeed: 3xx (redirects are not
+followed: the body is for the configured receiver) and 4xx other than 408, 425 and 429. Deliveries are at least once, in
+order; when more than `CAPACITY` wait, the oldest is given up.
 """
 
 import asyncio
@@ -123,11 +123,11 @@ class Webhook:
         return orjson.dumps({"event": event, "alert": told, **self._source}, option=orjson.OPT_APPEND_NEWLINE)
 
     async def _run(self) -> None:
-        # A proxy of the environment is not for the gateway's own traffic unless somebody says so.
+        # A proxy that the environment names is not used for the gateway's own traffic.
         async with aiohttp.ClientSession(timeout=self._timeout, trust_env=False) as session:
             while True:
                 while self._waiting:
-                    # It leaves the queue when it is settled, so that `stop` counts it if it is not.
+                    # It stays in the queue until it is settled, so `stop` counts it as failed if it never is.
                     delivery = self._waiting[0]
                     await self._settle(session, *delivery)
                     if self._waiting and self._waiting[0] is delivery:
@@ -145,7 +145,7 @@ class Webhook:
             try:
                 status = await self._post(session, identity, body)
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-                # Its class only: the text names the address, which may hold a secret.
+                # Only the class of the error: its text names the address, which may hold a secret.
                 cause = type(error).__name__
                 continue
             if 200 <= status < 300:

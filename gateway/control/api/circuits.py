@@ -1,4 +1,4 @@
-"""The circuits: their states, and an operator's hand on them.
+"""The circuits: their states, and an operator's commands.
 
 States are this replica's, which follow the fleet's within a quarter of a second; commands go to the whole fleet.
 """
@@ -29,7 +29,7 @@ PATH = "/api/resilience/circuit-breakers"
 
 
 def word(state: str) -> CircuitWord:
-    """Closed, Open or HalfOpen: what a state, forced ones included, amounts to."""
+    """The state as the API says it: Closed, Open or HalfOpen. A forced state counts as the state that it forces."""
     return CIRCUIT_WORDS[plain_state(state)]
 
 

@@ -1,8 +1,8 @@
 """One operation of the API: declared once, served and documented from the same declaration.
 
 The models of an operation are what its query and body are checked with, what its answer is made of, and what the
-OpenAPI document says. What is wrong with a request is told by the name of the parameter, the value and what is
-allowed. The order of the checks: access, the service's name, the query, the body.
+OpenAPI document says. An error names the parameter, its value and what is allowed. The order of the checks: access, the
+service's name, the query, the body.
 """
 
 import json
@@ -131,7 +131,7 @@ def parsed_query(model: type[Q], request: web.Request) -> Q:
 async def _parsed_body(operation: Operation[Any, B], request: web.Request) -> B:
     raw = await request.read()
     if not operation.has_body:
-        # An empty object is what clients send that cannot send nothing.
+        # Some clients cannot send an empty body and send an empty object.
         if raw.strip() not in {b"", b"{}"}:
             raise RefusalError(400, "This takes no body.")
         return operation.body()
