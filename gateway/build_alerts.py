@@ -42,6 +42,7 @@ def build_alerting(
         )
 
     async def facts() -> AlertFacts:
+        """What the rules of the alerts look at, gathered now."""
         return alert_facts(view, await figures.rates(errors.window), metrics)
 
     return Alerting(alerts, AlertCheck(alerts, facts), webhook)

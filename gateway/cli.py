@@ -19,6 +19,7 @@ from gateway.config.problems import shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program with these arguments, or with those of the process. Returns the exit status."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:

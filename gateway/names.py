@@ -77,10 +77,12 @@ def network(text: str, *, strict: bool = True) -> Network:
 
 
 def is_within(found: Address | None, networks: tuple[Network, ...]) -> bool:
+    """Whether the address is in one of the networks. False for None."""
     return found is not None and any(found in each for each in networks)
 
 
 def is_loopback(text: str) -> bool:
+    """Whether the text is a loopback address. False for what is no address."""
     found = address(text)
     return found is not None and found.is_loopback
 
@@ -105,6 +107,8 @@ def client_key(text: str) -> str:
 
 
 def key_of(found: Address) -> str:
+    """What an address counts as for limits: of IPv6 the /64, of IPv4 and of translated IPv4 (RFC 6052, RFC 8215) the
+    whole address."""
     if isinstance(found, IPv4Address) or found in _TRANSLATED or found in _TRANSLATED_LOCALLY:
         return str(found)
     return str(ip_network((int(found), 64), strict=False))
