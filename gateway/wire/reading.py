@@ -16,7 +16,7 @@ shrinks again while the connection lives.
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
@@ -41,17 +41,21 @@ class Turns:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.thread_time) -> None:
         self._loop = loop
         self._clock = clock
-        self._queue: deque[Reading] = deque()
+        self._queue: OrderedDict[Reading, None] = OrderedDict()
         self._waiting = False
         self._since = 0.0
         self.width = 1
 
     def queue(self, reading: "Reading") -> None:
-        self._queue.append(reading)
+        self._queue[reading] = None
         if not self._waiting:
             self._waiting = True
             self._since = self._clock()
             self._loop.call_soon(self._next)
+
+    def drop(self, reading: "Reading") -> None:
+        """It needs no turn any more."""
+        self._queue.pop(reading, None)
 
     def _next(self) -> None:
         """A turn of the loop has passed since the first one queued."""
@@ -63,7 +67,7 @@ class Turns:
         elif spent < _SHORT_TURN:
             self.width = min(_MOST_IN_A_TURN, self.width * 2)
         for _ in range(min(self.width, len(queue))):
-            queue.popleft().rested()
+            queue.popitem(last=False)[0].rested()
         self._waiting = bool(queue)
         if queue:
             self._loop.call_soon(self._next)
@@ -135,6 +139,12 @@ class Reading:
             self._resting = False
             if not self.stopped:
                 self._resume()
+
+    def end(self) -> None:
+        """The transport is closed. While it stands in a long queue, none of its buffers would be freed."""
+        if self._resting:
+            self._resting = False
+            self._turns.drop(self)
 
     def leave(self) -> None:
         """The transport goes to another protocol, which expects it to be read."""

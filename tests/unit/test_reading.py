@@ -1,6 +1,7 @@
 """Reading in turns: who rests, who is read next, and how many of them in one turn of the loop."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -181,3 +182,18 @@ def test_what_is_only_passed_on_rests_after_every_fourth_read() -> None:
     under_tls, transport = bench.reading(tls=True)
     under_tls.passed()
     assert not transport.is_read()
+
+
+def test_a_closed_connection_leaves_the_queue() -> None:
+    bench = Bench()
+    gone, gone_transport = bench.reading()
+    next_one, next_transport = bench.reading()
+    gone.rest()
+    next_one.rest()
+    gone_transport.closing = True
+    gone.end()
+    del gone
+    assert sys.getrefcount(gone_transport) == 2
+    bench.loop.turn()
+    assert next_transport.is_read()
+    assert bench.loop.scheduled() == 0

@@ -259,6 +259,7 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._reading.end()
         if not self.closed:
             self.closed = True
             if self._sink is None:

@@ -21,9 +21,9 @@ from gateway.wire.message.head_reader import HeadReader
 from gateway.wire.message.request import Request, RequestError
 from gateway.wire.server.framing import IncomingBody
 from gateway.wire.server.registry import Server
-from gateway.wire.server.tls_buffers import GROWN_KEEPALIVE, MAX_GROWN
+from gateway.wire.server.tls_buffers import GROWN_KEEPALIVE
 from gateway.wire.server.transitions import Event, State
-from gateway.wire.server.transport_half import LINGER_TIME, LOOK_INTERVAL, NEVER, RECORD, TransportHalf
+from gateway.wire.server.transport_half import LOOK_INTERVAL, NEVER, RECORD, TransportHalf
 
 # Held for later while an exchange is in flight.
 _PIPELINE_BYTES: Final = 65_536
@@ -104,7 +104,7 @@ class ServerConnection(TransportHalf):
         state = self.state
         if self._reading.stopped and peer_left(self._transport):
             self.abort()
-        elif self.write_blocked or (state is _LINGER and self._transport.get_write_buffer_size()):
+        elif self.write_blocked or (state is _LINGER and self._undelivered()):
             self._taken_slowly(now)
         elif state is _HEAD:
             self._said_nothing(now)
@@ -202,9 +202,6 @@ class ServerConnection(TransportHalf):
             )
             return
         self._close()
-        if self._grown:
-            # Its buffers are not freed before the client has closed its side of TLS.
-            self.deadline = now + LINGER_TIME
 
     def _sent_slowly(self, now: float) -> None:
         """The request body is looked at."""
@@ -352,8 +349,11 @@ class ServerConnection(TransportHalf):
         self.state = _HEAD
         self._idle_since = now
         self.deadline = now + self._server.keepalive_timeout
-        if self._grown and self._server.grown > MAX_GROWN:
-            self.deadline = now + GROWN_KEEPALIVE
+        if self._grown:
+            grown = self._server.grown
+            grown.wait(self, now)
+            if grown.many:
+                self.deadline = now + GROWN_KEEPALIVE
         if self._unwanted:
             self.resume_reading()
         if self._held:

@@ -9,6 +9,7 @@ from gateway.wire.message.request import Limits
 from gateway.wire.ports import Front
 from gateway.wire.server.body_rate import BodyRate, RateLimits
 from gateway.wire.server.places import Occupant, Places
+from gateway.wire.server.tls_buffers import GrownConnections
 
 
 class Server:
@@ -38,7 +39,7 @@ class Server:
         self.kept_heads = KeptHeads()
         self.rates = rates or RateLimits()
         # TLS connections whose buffers have grown: see gateway.wire.server.tls_buffers.
-        self.grown = 0
+        self.grown = GrownConnections()
         # Seconds, not milliseconds: see gateway.wire.deadlines.
         self.deadlines = Deadlines(loop, min(1.0, header_timeout / 4, keepalive_timeout / 4))
         self.draining = False

@@ -20,7 +20,7 @@ from typing import Final, cast
 from mypy_extensions import mypyc_attr
 
 from gateway import names
-from gateway.wire.kernel import unread
+from gateway.wire.kernel import unread, unsent
 from gateway.wire.ports import Connection, Exchange
 from gateway.wire.reading import Reading
 from gateway.wire.server.body_rate import BodyRate
@@ -36,10 +36,13 @@ LINGER_TIME: Final = 2.0
 LOOK_INTERVAL: Final = 1.0
 """Seconds from one look for a client that has left to the next, while its connection is not read."""
 
+_CLOSE_NOTIFY_TIME: Final = 0.05
+
 # HOT: looking up a member of an enum costs as much as a call.
 _BODY: Final = State.BODY
 _LINGER: Final = State.LINGER
 _GONE: Final = State.GONE
+_WAIT: Final = State.WAIT
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -111,6 +114,7 @@ class TransportHalf(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is closed; the exchange hears of it."""
         self._leave()
+        self._reading.end()
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.client_gone()
@@ -210,7 +214,7 @@ class TransportHalf(Connection):
         """The buffers of the transport may have grown for good (gateway.wire.server.tls_buffers)."""
         if not self._grown and self._server.scheme == "https":
             self._grown = True
-            self._server.grown += 1
+            self._server.grown.enter(self)
 
     # Ending.
 
@@ -233,6 +237,7 @@ class TransportHalf(Connection):
         if self.state is not _GONE:
             exchange, self.exchange = self.exchange, None
             self._leave()
+            self._reading.end()
             self._transport.abort()
             if exchange is not None:
                 exchange.client_gone()
@@ -255,8 +260,37 @@ class TransportHalf(Connection):
         if self.state is _GONE or self.state is _LINGER:
             return
         self._move(Event.CLOSE)
-        self.deadline = time.monotonic() + self._server.client_idle_timeout
+        now = time.monotonic()
+        self.deadline = now + self._server.client_idle_timeout
+        if self._grown:
+            # Its buffers are not freed before the client has closed its side of TLS.
+            self.deadline = now + LINGER_TIME
+            self._server.grown.wait(self, now)
         self._transport.close()
+
+    def _undelivered(self) -> bool:
+        """Whether the client has still to take something that was written before our side was closed."""
+        if self._grown:
+            # What TLS has already given to the socket's buffer would be lost too.
+            left = unsent(self._transport)
+            if left >= 0:
+                return left > 0
+        return self._transport.get_write_buffer_size() > 0
+
+    def give_back(self, *, patient: bool) -> bool:
+        """See `gateway.wire.server.tls_buffers.Grown`."""
+        state = self.state
+        if state is _BODY or state is _WAIT or state is _GONE:
+            return False
+        if patient and (self._undelivered() or (state is not _LINGER and (self.quiet_since is None or self.unread))):
+            return False
+        if patient and state is not _LINGER:
+            # Time for the message of TLS that it is closed, which the client need not answer.
+            self._close()
+            self._server.loop.call_later(_CLOSE_NOTIFY_TIME, self.abort)
+        else:
+            self.abort()
+        return True
 
     def _reset(self) -> None:
         sock = self._transport.get_extra_info("socket")
@@ -272,6 +306,6 @@ class TransportHalf(Connection):
         self._move(Event.LEAVE)
         if self._grown:
             self._grown = False
-            self._server.grown -= 1
+            self._server.grown.leave(self)
         self._server.places.leave(self)
         self._server.deadlines.discard(self)
