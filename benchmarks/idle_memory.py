@@ -124,7 +124,7 @@ class Client:
         self.answers: dict[int, int] = {}
         self._lock = threading.Lock()
 
-    def open(self, count: int, seconds: float) -> None:
+    def open(self, count: int, seconds: float, at_once: int = AT_ONCE) -> None:
         """`count` connections, or as many as there are when the time is over."""
         numbers = iter(range(count))
         end = time.monotonic() + seconds
@@ -137,7 +137,7 @@ class Client:
                     return
                 self._one(number)
 
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(AT_ONCE, count))]
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(at_once, count))]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -200,7 +200,9 @@ def _answer(sock: socket.socket) -> int:
     return int(found[9:12])
 
 
-def measure(name: str, count: int, seconds: float, idle_seconds: float = IDLE_SECONDS) -> Row:
+def measure(
+    name: str, count: int, seconds: float, *, idle_seconds: float = IDLE_SECONDS, at_once: int = AT_ONCE
+) -> Row:
     """One row of `ROWS`, with a gateway of its own. Opening takes at most so many `seconds`."""
     tls, refused = name.startswith("tls"), name.endswith("refused")
     with tempfile.TemporaryDirectory() as directory, upstream() as upstream_port:
@@ -222,7 +224,7 @@ def measure(name: str, count: int, seconds: float, idle_seconds: float = IDLE_SE
             before = _resident(gateway.pid, "VmRSS:")
             client = Client(port, tls=tls, refused=refused)
             began = time.monotonic()
-            client.open(count, seconds)
+            client.open(count, seconds, at_once)
             took = time.monotonic() - began
             time.sleep(idle_seconds)
             idle = _resident(gateway.pid, "VmRSS:")
@@ -277,6 +279,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=10_000, help="connections in a row of the table (10000)")
     parser.add_argument("--seconds", type=float, default=180.0, help="the most that opening them may take (180)")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help=f"requests in flight ({AT_ONCE}, at most 500)")
     parser.add_argument("--only", choices=ROWS, action="append", help="only this row; may be repeated")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -284,7 +287,7 @@ def main() -> None:
     if not arguments.json:
         print(f"{'':14}{'opened':>8}{'open':>8}{'before':>9}{'peak':>9}{'idle':>9}{'each':>11}{'s':>6}  answers")
     for name in arguments.only or ROWS:
-        row = measure(name, min(arguments.count, 15_000), arguments.seconds)
+        row = measure(name, min(arguments.count, 15_000), arguments.seconds, at_once=min(arguments.at_once, 500))
         rows.append(row)
         if not arguments.json:
             answers = ", ".join(f"{count} x {status or 'none'}" for status, count in row.answers.items())
