@@ -2,7 +2,8 @@
 
 Names come from `pyproject.toml` (dependencies, the build backend, the `dev` extra), versions from the package index
 that pip is configured for. `requirements-dev.lock` holds everything in `requirements.lock` at the same versions, so one
-environment can grow from the first to the second. Pins that still satisfy `pyproject.toml` stay, unless `--upgrade`.
+environment can grow from the first to the second. `requirements-build.lock` holds what compiling needs besides (mypy),
+at the versions of the second. Pins that still satisfy `pyproject.toml` stay, unless `--upgrade`.
 
 Run it on the oldest Python that is supported: a version chosen there installs on the newer ones too. What only some
 interpreters need would be missing from a lock made on another one; it is listed in `CONDITIONAL`, resolved for all,
@@ -35,12 +36,13 @@ def install_pip_tools(directory: Path) -> Path:
     return directory / "bin" / "pip-compile"
 
 
-def with_markers(lock: str) -> str:
-    """The lock with the markers of `CONDITIONAL` added to its pins."""
+def with_markers(lock: str, requirements: list[str]) -> str:
+    """The lock of these requirements with the markers of `CONDITIONAL` added to its pins."""
     for name, marker in CONDITIONAL.items():
         lock, count = re.subn(rf"^({re.escape(name)}==\S+)( \\)$", rf"\1 ; {marker}\2", lock, flags=re.MULTILINE)
-        if count != 1:
-            raise SystemExit(f"lock: expected one pin of {name}, found {count}")
+        expected = requirements.count(name)
+        if count != expected:
+            raise SystemExit(f"lock: expected {expected} pins of {name}, found {count}")
     return lock
 
 
@@ -63,11 +65,17 @@ def compile_lock(pip_compile: Path, requirements: list[str], lock_file: Path, wo
         *(["--upgrade"] if upgrade else []),
     ]
     subprocess.run(command, check=True, cwd=work)
-    lock_file.write_text(HEADER + with_markers(output.read_text()))
+    lock_file.write_text(HEADER + with_markers(output.read_text(), requirements))
+
+
+def write_constraints(lock_file: Path, constraints: Path) -> None:
+    """The pins of a lock, for another one to be made with the same."""
+    pins = re.findall(r"^[\w.-]+==[^\s;\\]+", lock_file.read_text(), re.MULTILINE)
+    constraints.write_text("".join(f"{pin}\n" for pin in pins))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write requirements.lock and requirements-dev.lock.")
+    parser = argparse.ArgumentParser(description="Write the three lock files.")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that pyproject.toml allows")
     arguments = parser.parse_args()
     if sys.version_info[:2] != OLDEST_PYTHON:
@@ -82,16 +90,11 @@ def main() -> None:
         pip_compile = install_pip_tools(work / "venv")
         lock_file = ROOT / "requirements.lock"
         compile_lock(pip_compile, runtime, lock_file, work, upgrade=arguments.upgrade)
-        (work / "constraints.txt").write_text(
-            "".join(f"{pin}\n" for pin in re.findall(r"^[\w.-]+==[^\s;\\]+", lock_file.read_text(), re.MULTILINE))
-        )
-        compile_lock(
-            pip_compile,
-            ["-c constraints.txt", *runtime, *dev],
-            ROOT / "requirements-dev.lock",
-            work,
-            upgrade=arguments.upgrade,
-        )
+        write_constraints(lock_file, work / "runtime.txt")
+        dev_lock = ROOT / "requirements-dev.lock"
+        compile_lock(pip_compile, ["-c runtime.txt", *runtime, *dev], dev_lock, work, upgrade=arguments.upgrade)
+        write_constraints(dev_lock, work / "dev.txt")
+        compile_lock(pip_compile, ["-c dev.txt", "mypy"], ROOT / "requirements-build.lock", work, upgrade=False)
 
 
 if __name__ == "__main__":

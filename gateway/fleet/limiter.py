@@ -212,9 +212,9 @@ class SharedLimiter:
         alarm = Alarm(self._loop, limit, partial(self._overdue, limit))
         try:
             grants = await self._store.take(asks)
-        except StoreUnavailable as exc:
+        except StoreUnavailable as unavailable:
             if not alarm.rang:
-                self._link.lost(exc)
+                self._link.lost(unavailable)
                 self._abandon()
             return
         except Exception as exc:

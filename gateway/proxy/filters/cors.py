@@ -118,8 +118,10 @@ class Cors(Filter):
         if origin in self._exact:
             return True
         for before, after in self._patterns:
-            middle = origin[len(before) : len(origin) - len(after)]
-            if middle and origin == before + middle + after and _SUBDOMAIN.fullmatch(middle):
+            if not (origin.startswith(before) and origin.endswith(after)):
+                continue
+            start, stop = len(before), len(origin) - len(after)
+            if start < stop and _SUBDOMAIN.fullmatch(origin, start, stop):
                 return True
         return False
 

@@ -123,7 +123,7 @@ class ChunkedDecoder:
             if state == _PAYLOAD:
                 stop = pos + remaining
                 if stop > end:
-                    pieces.append(data[pos:])
+                    pieces.append(data[pos:] if pos else data)  # no copy, compiled either
                     remaining = stop - end
                     break
                 pieces.append(data[pos:stop])

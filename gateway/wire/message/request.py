@@ -121,8 +121,8 @@ def parse_fields(block: bytes, limits: Limits) -> Fields:
     """The field block of a request, with this module's errors."""
     try:
         return parse_request_fields(block, limits.header_count, underscores=limits.underscores)
-    except TooManyFieldsError as error:
-        raise RequestError(431, "headers_too_large", str(error)) from None
+    except TooManyFieldsError as excess:
+        raise RequestError(431, "headers_too_large", str(excess)) from None
     except FieldError as error:
         raise _bad(f"the header section is malformed: {error}") from None
 
