@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.conformance.wire.clients import plain
-from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh
+from tests.conformance.wire.upstream import Peer, PeerGone, ProgrammedUpstream, Seen, fresh
 from tests.conftest import StartGateway
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.gateway_process import GatewayProcess
@@ -216,6 +216,79 @@ def test_an_answer_to_a_large_upload_outlives_the_connection(
         assert upload(gateway, path, chunked=chunked) == (status, body)
     circuit = gateway.get("/status/breakers").json()["default"]
     assert (circuit["state"], circuit["failures"]) == ("closed", before)
+
+
+@pytest.mark.parametrize("status", [b"302 Found", b"413 Too Large"])
+def test_an_early_answer_that_is_cut_off_is_not_held_against_the_upstream(
+    status: bytes, gateway: GatewayProcess, upstream: ProgrammedUpstream
+) -> None:
+    """A kernel that closes with unread bytes resets the connection: such an answer comes without its end, every time,
+    and whoever uploads too much could open the circuit for everybody."""
+    before = gateway.get("/status/breakers").json()["default"]["failures"]
+    for _ in range(4):
+        upstream.on(path := fresh(), early(b"HTTP/1.1 " + status + b"\r\nContent-Length: 9\r\n\r\nhalf", leave))
+        answered, body = upload(gateway, path, chunked=False)
+        assert (answered, body) == (int(status[:3]), b"half")
+    circuit = gateway.get("/status/breakers").json()["default"]
+    assert (circuit["state"], circuit["failures"]) == ("closed", before)
+
+
+def test_the_rest_of_an_upload_that_was_redirected_goes_nowhere(
+    gateway: GatewayProcess, upstream: ProgrammedUpstream
+) -> None:
+    answered, came = threading.Event(), []
+
+    def answer(peer: Peer, seen: Seen) -> None:
+        peer.send(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /there\r\nContent-Length: 6\r\n\r\n")
+        assert answered.wait(10.0)
+        peer.socket.settimeout(1.0)
+        try:
+            came.append(peer.receive())
+        except PeerGone:
+            came.append(b"")
+        peer.send(b"there\n")
+
+    upstream.on(path := fresh(), answer)
+    with RawClient(gateway.port) as client:
+        client.send(f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n".encode())
+        assert head_of(client).startswith(b"HTTP/1.1 307 ")
+        client.send(b"12345")
+        answered.set()
+        assert client.socket.recv(100) == b"there\n"
+    assert came == [b""]
+
+
+def test_a_connection_with_an_upload_that_nobody_took_is_not_used_again(
+    upstream: ProgrammedUpstream, gateway: GatewayProcess
+) -> None:
+    """The answer came early, the request lies in the kernels' buffers to its end: the next one would wait behind it."""
+    size = 1_500_000
+    numbers, over = [], threading.Event()
+
+    def answer(peer: Peer, seen: Seen) -> None:
+        numbers.append(peer.number)
+        if seen.head.startswith(b"POST"):
+            sent.wait(10.0)
+            peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nbig!")
+            over.wait(10.0)
+            peer.close()
+        else:
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")
+
+    sent = threading.Event()
+    upstream.on(path := fresh(), answer, answer)
+    try:
+        with RawClient(gateway.port, timeout=10.0) as client:
+            client.send(
+                f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode() + b"z" * size
+            )
+            sent.set()
+            assert client.read_response().status == 413
+        with RawClient(gateway.port) as client:
+            assert client.request(get(path)).body == b"fine"
+        assert numbers[0] != numbers[1]
+    finally:
+        over.set()
 
 
 def drained(peer: Peer) -> None:

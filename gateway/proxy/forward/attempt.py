@@ -130,7 +130,7 @@ class Attempt(Ending):
         if self.streaming:
             if connection is not None:
                 connection.abort()
-            self._truncated("the response body stood still")
+            self._truncated("the response body stood still", FAILURE)
             return
         if connection is not None:
             unsent = connection.unsent if self._owner.body.received > _TAKEN_AT_ONCE else 0
@@ -260,7 +260,7 @@ class Attempt(Ending):
             # A probe has told what it was sent for; its lease does not wait for a long body.
             self._settle(SUCCESS, now)
         self.streaming = True
-        if status >= 400 and not owner.body.done:
+        if status >= 300 and not owner.body.done:
             self._stop_body()
         self.deadline = now + upstream.idle_timeout
         owner.downstream.respond(response)
@@ -318,7 +318,9 @@ class Attempt(Ending):
         """The connection broke. The attempt has failed; within the body of an answer, the answer breaks off."""
         connection = self._connection
         if self.streaming:
-            self._truncated(detail)
+            # An upstream that does not want the rest of an upload may close at once. The reset that this makes takes
+            # from us what had not left its kernel, and is no sign of an upstream that fails.
+            self._truncated(detail, IGNORED if self._body_stopped else FAILURE)
             return
         reset = loss is Loss.RESET
         self._failed(
@@ -341,7 +343,7 @@ class Attempt(Ending):
         self._owner.downstream.want_body(True)
 
     def _stop_body(self) -> None:
-        """An answer that is an error came before the end of the request: no more of it is sent."""
+        """An answer that is no success came before the end of the request: no more of it is sent."""
         self._body_stopped = True
         self._owner.downstream.want_body(True)
 

@@ -29,12 +29,12 @@ class Ending:
     def _failed(self, failure: Failure, reason: str, detail: str, error: str | None, *, stale: bool = False) -> None:
         self._owner.failed(failure, reason, detail, error, stale=stale, now=time.monotonic())
 
-    def _truncated(self, detail: str) -> None:
+    def _truncated(self, detail: str, outcome: Outcome) -> None:
         reason = "upstream_truncated"
         owner = self._owner
         ticket = owner.ticket
         owner.runtime.recorder.attempt_failed(ticket, owner.target.upstream.name, reason, ticket.status, detail)
-        self._settle(FAILURE, time.monotonic())
+        self._settle(outcome, time.monotonic())
         owner.ended()
         owner.downstream.truncated(reason, detail)
 

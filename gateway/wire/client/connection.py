@@ -82,6 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_tls",
         "_to_head",
         "_transport",
+        "_uploaded",
         "address",
         "closed",
         "expires",
@@ -112,6 +113,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: ResponseSink | None = None
         self._to_head = False
         self._request_open = False
+        self._uploaded = False
         self._in_body = False
         self._partial = b""
         self._framing = _NONE
@@ -161,6 +163,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def end_request(self) -> None:
         self._request_open = False
+        self._uploaded = True
 
     def pause_reading(self) -> None:
         """Backpressure: the response body is not wanted for now."""
@@ -462,6 +465,10 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._spare != NO_FILE:
             self._close_spare()
+        if self._uploaded:
+            # Answered before it was taken, by an upstream that may not read on: the next request would wait behind it.
+            self._uploaded = False
+            self._request_open = self.unsent > 0
         if rest or self._request_open or not self._keep_alive:
             self.close()
         else:
