@@ -5,30 +5,49 @@ segment above (RFC 3986 section 5.2.4) would answer for another path than the on
 have been seen to take for a dot segment:
 
     /../  /./  /..           plain, also at the end
-    /%2e%2e/  /%252e./       percent-encoded, once or more often, in any mix
+    /%2e%2e/  /%252e./       percent-encoded, once or more often, in any mix: `%%32%65` is `%2e` after one decoding
+    /%u002e%u002e/           in the form that IIS reads
     /..%2f  /..%5c  /..\\     with a separator that shows only after decoding, or that Windows has
     /..;/  /..;x=1/  /.%3b/  with path parameters, which servlet containers take off
-    /%c0%ae%c0%ae/           in overlong UTF-8, which is never valid
+    /%c0%ae%c0%ae/           in overlong UTF-8 of any length, which is never valid
     /..%00  /..%23  /..%3f   cut off by what follows
 
-A NUL byte anywhere belongs to the same kind: it ends the path for upstreams written in C. Three dots and more are a
-name, and so are dots beside anything else. The query is not looked at.
+So the path is decoded until nothing is left to decode, and looked at each time. A NUL byte anywhere belongs to the same
+kind: it ends the path for upstreams written in C. Three dots and more are a name, and so are dots beside anything else.
+The query is not looked at.
 """
 
 import re
+from string import hexdigits
 
-_PERCENT = rb"%(?:25)*"
-_SEPARATOR = rb"[/\\]|" + _PERCENT + rb"(?:2f|5c|c0%(?:25)*af|c1%(?:25)*9c)|\xc0\xaf|\xc1\x9c"
-_DOT = rb"(?:\.|" + _PERCENT + rb"(?:2e|c0%(?:25)*ae|e0%(?:25)*80%(?:25)*ae)|\xc0\xae|\xe0\x80\xae)"
-_END = rb"\Z|;|" + _SEPARATOR + rb"|" + _PERCENT + rb"(?:3b|3f|23|00)"
-_DOT_SEGMENT = re.compile(
-    rb"(?:" + _SEPARATOR + rb")" + _DOT + rb"{1,2}(?=" + _END + rb")|" + _PERCENT + rb"00", re.IGNORECASE
-)
+# Overlong UTF-8 of two to six bytes: leading bytes, and what the last two carry.
+_OVERLONG = rb"(?:\xe0|\xf0\x80|\xf8\x80\x80|\xfc\x80\x80\x80)"
+_SEPARATOR = rb"(?:[/\\]|\xc0\xaf|\xc1\x9c|" + _OVERLONG + rb"(?:\x80\xaf|\x81\x9c))"
+_DOT = rb"(?:\.|\xc0\xae|" + _OVERLONG + rb"\x80\xae)"
+# `?` and `#` come out of decoding only: plain ones are no part of a path.
+_DOT_SEGMENT = re.compile(_SEPARATOR + _DOT + rb"{1,2}(?=\Z|[;?#]|" + _SEPARATOR + rb")|\x00")
+# `%252525…` in one step, for it would need a decoding for each pair of digits; and `%u00` before two digits is IIS's.
+_ENCODED = re.compile(rb"%(?:25)*(?:u00)?([0-9a-f]{2})", re.IGNORECASE)
+_OCTETS = {(high + low).encode(): bytes((int(high + low, 16),)) for high in hexdigits for low in hexdigits}
+_MOST_LAYERS = 4
 
 
 def has_dot_segment(target: bytes) -> bool:
-    """`target` is in origin-form, its query included."""
+    """`target` is in origin-form, its query included. What needs more than four decodings is refused likewise."""
     path = target.partition(b"?")[0]
     if b"/." not in path and b"%" not in path and b"\\" not in path and path.isascii():
         return False
-    return _DOT_SEGMENT.search(path) is not None
+    for _ in range(_MOST_LAYERS):
+        if _DOT_SEGMENT.search(path) is not None:
+            return True
+        if b"%" not in path:
+            return False
+        decoded = _ENCODED.sub(_octet, path)
+        if decoded == path:
+            return False
+        path = decoded
+    return True
+
+
+def _octet(match: re.Match[bytes]) -> bytes:
+    return _OCTETS[match[1]]

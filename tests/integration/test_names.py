@@ -86,6 +86,7 @@ def test_what_says_where_a_request_came_from_is_ours(gateway: GatewayProcess, up
         *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix"),
         *("X-Forwarded-Ssl", "X-Forwarded-Scheme", "X-Forwarded-Server", "X-Forwarded-User", "X-Original-URL"),
         *("X-Rewrite-URL", "Front-End-Https", "Proxy", "X-Forwarded-Anything"),
+        *("X-Forwarded", "Forwarded-For"),
     )
     lines = [f"{name}: 6.6.6.6" for name in claims]
     lines += [f"{name.replace('-', '_')}: 6.6.6.6" for name in claims]
