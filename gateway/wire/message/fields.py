@@ -51,16 +51,8 @@ _HOP_BY_HOP = (b"keep-alive", b"proxy-connection", b"te", b"trailer", b"proxy-au
 # What tells an upstream where a request came from, or what its target was before somebody rewrote it. From whom it does
 # not trust, the gateway takes none of it; `x-forwarded-` followed by anything belongs to it too.
 _PROVENANCE = (
-    *(
-        b"forwarded",
-        b"x-forwarded",
-        b"forwarded-for",
-        b"x-real-ip",
-        b"x-client-ip",
-        b"client-ip",
-        b"true-client-ip",
-        b"x-true-client-ip",
-    ),
+    *(b"forwarded", b"x-forwarded", b"forwarded-for", b"x-real-ip", b"x-client-ip", b"client-ip"),
+    *(b"true-client-ip", b"x-true-client-ip"),
     *(b"x-cluster-client-ip", b"x-remote-ip", b"x-remote-addr", b"x-originating-ip", b"x-original-forwarded-for"),
     *(b"proxy-client-ip", b"wl-proxy-client-ip", b"x-proxyuser-ip", b"cf-connecting-ip", b"cf-connecting-ipv6"),
     *(b"cf-pseudo-ipv4", b"cf-visitor", b"fastly-client-ip", b"fly-client-ip", b"x-appengine-user-ip"),
