@@ -207,6 +207,22 @@ async def test_keys_of_another_type_do_not_stand_in_the_way(redis_server: RedisS
     await fleet.close()
 
 
+@pytest.mark.parametrize("instant", ["nan", "99999999999999", "-1e999", "soon", ""])
+async def test_values_that_cannot_be_meant_do_not_stand_in_the_way(instant: str, redis_server: RedisServer) -> None:
+    """Foreign values, and instants later than now, such as a clock that was set back leaves behind."""
+    redis_server.execute("FLUSHDB")
+    key = f"{PREFIX}:figures:orders"
+    for field in ("reset", "last", "at", "sone", "c1"):
+        redis_server.execute("HSET", key, field, instant)
+    fleet = RedisFleet(redis_server)
+    store = fleet.replica("one")
+    sequence = 10**15
+    await store.add_figures([delta("orders", sequence, (0.0, (1, 0, 0)))])
+    await store.add_figures([delta("orders", sequence + 1, (0.0, (2, 0, 0)))])
+    assert await counts(store, "orders") == (3, 0, 0)
+    await fleet.close()
+
+
 async def test_what_is_kept_is_bounded_and_expires(redis_server: RedisServer) -> None:
     redis_server.execute("FLUSHDB")
     fleet = RedisFleet(redis_server)

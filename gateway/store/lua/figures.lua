@@ -25,6 +25,13 @@ if kind ~= 'none' and kind ~= wanted then redis.call('DEL', key) end
 
 local function whole(number) return string.format('%.0f', number) end
 
+-- The instant in a field: 0 if there is none, or none that can be meant. One that is later than now, which a clock that
+-- was set back leaves behind, is now at the latest.
+local function instant(field)
+  local found = tonumber(string.match(redis.call('HGET', key, field) or '', '^%d+$') or 0)
+  return math.min(found, now)
+end
+
 local function numbers(text)
   local found = {}
   for number in string.gmatch(text, '%d+') do found[#found + 1] = tonumber(number) end
@@ -46,8 +53,8 @@ if op == 'add' then
   local cell, kept, replica, sequence = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
   local current = math.floor(now / cell)
   local seen = redis.call('HGET', key, 's' .. replica)
-  if seen and sequence <= tonumber(string.match(seen, '^%d+')) then return 0 end
-  local reset = tonumber(redis.call('HGET', key, 'reset') or 0)
+  if seen and sequence <= tonumber(string.match(seen, '^%d+') or -1) then return 0 end
+  local reset = instant('reset')
   for i = 7, #ARGV, 2 do
     local at = now - ARGV[i]
     if at >= reset and at > now - kept then
@@ -65,8 +72,7 @@ if op == 'add' then
   end
   local age = tonumber(ARGV[6])
   if age >= 0 and now - age >= reset then
-    local last = tonumber(redis.call('HGET', key, 'last') or 0)
-    if now - age > last then redis.call('HSET', key, 'last', whole(now - age)) end
+    if now - age > instant('last') then redis.call('HSET', key, 'last', whole(now - age)) end
   end
   redis.call('HSET', key, 's' .. replica, whole(sequence) .. ':' .. whole(current))
   prune(current, math.floor((now - kept) / cell))
@@ -88,8 +94,8 @@ if op == 'sum' then
         n = n + 1
         if n <= width then sum[n] = sum[n] + number end
       end
-    elseif all[i] == 'last' then
-      last = tonumber(all[i + 1])
+    elseif all[i] == 'last' and string.match(all[i + 1], '^%d+$') then
+      last = instant('last')
     end
   end
   return { last and math.max(0, now - last) or -1, unpack(sum) }
