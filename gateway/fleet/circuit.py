@@ -4,27 +4,36 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-from gateway.policy.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, CircuitState, Counts, Permit
+from gateway.policy.breaker import (
+    FORCED_CLOSED,
+    FORCED_OPEN,
+    HALF_OPEN,
+    OPEN,
+    BreakerSettings,
+    CircuitBreaker,
+    CircuitOpen,
+    CircuitState,
+    Counts,
+    Permit,
+)
 
 logger = logging.getLogger("gateway.circuit")
 
 Clock = Callable[[], float]
 TransitionHook = Callable[[str, CircuitState, CircuitState, str], None]
-"""`(upstream, from_state, to_state, cause)`, once for each transition of this replica."""
+"""Called with `(upstream, from_state, to_state, cause)` once for each transition in this replica."""
 
-OPEN, HALF_OPEN = CircuitState.OPEN, CircuitState.HALF_OPEN
-FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
-FORCED = frozenset({FORCED_OPEN, FORCED_CLOSED})
+FORCED: Final = frozenset({FORCED_OPEN, FORCED_CLOSED})
 
 
 class Circuit(Protocol):
     """What stands before every attempt at an upstream.
 
-    `opened_at` is an instant of the clock, None unless the circuit is open or half-open. `failures` are the
-    consecutive ones, of the fleet where the fleet decides. For observers are `state`, `retry_after(now)` (seconds until
-    an attempt may be let through, 0: now) and `forced_for(now)` (seconds until a forced state ends, 0: none is).
+    The properties are for observers. `opened_at` is an instant of the clock, None unless the circuit is open or
+    half-open. `failures` counts consecutive failures, those of the fleet where the fleet decides. `cause` says why the
+    circuit is in its state, and `generation` counts the transitions.
     """
 
     upstream: str
@@ -32,20 +41,27 @@ class Circuit(Protocol):
     """Its `permit` is there while the circuit is closed, and is what every attempt shares then. HOT."""
 
     def try_acquire(self, now: float) -> Permit | CircuitOpen | None:
-        """A permit, a refusal, or None: cannot say here, `acquire` can."""
+        """A permit or a refusal; None when that cannot be decided here, but `acquire` can find it out."""
         ...
 
     def acquire(self, resume: Callable[[Permit | CircuitOpen], None]) -> None:
-        """Find out, asking the store if need be. Calls `resume` exactly once, later and never from within, and never
-        raises. Who no longer wants the permit then must release it as ignored."""
+        """Decide, and ask the store if need be.
+
+        Calls `resume` exactly once, later and never from within this call. Raises nothing. A caller that no longer
+        wants the permit by then releases it as ignored.
+        """
         ...
 
-    def retry_after(self, now: float) -> float: ...
+    def retry_after(self, now: float) -> float:
+        """The seconds until an attempt may be let through; 0 when one may be let through at once."""
+        ...
 
-    def forced_for(self, now: float) -> float: ...
+    def forced_for(self, now: float) -> float:
+        """The seconds until a forced state ends; 0 when the circuit is not forced."""
+        ...
 
     def counts(self, now: float) -> Counts:
-        """What this process has seen within the breaker's window; as of when it was last closed, unless it is."""
+        """What this process has seen within the breaker's window; while it is not closed, as of when it last was."""
         ...
 
     @property
@@ -81,11 +97,11 @@ def _announce(upstream: str, old: CircuitState, new: CircuitState, cause: str) -
 
 
 def unnoticed(_upstream: str, _old: CircuitState, _new: CircuitState, _cause: str) -> None:
-    """Nobody listens."""
+    """The listener of a circuit whose transitions nobody wants to hear of."""
 
 
 class LocalCircuit:
-    """A circuit of this process alone."""
+    """A circuit of this process alone. `Circuit` says what the methods and properties mean."""
 
     __slots__ = ("_clock", "_on_transition", "breaker", "upstream")
 
@@ -145,12 +161,14 @@ class LocalCircuit:
         return self.breaker.counts(now)
 
     def force_here(self, state: CircuitState | None, duration: float, cause: str) -> None:
+        """Force the circuit of this process for `duration` seconds; with None, end a forced state."""
         if state is None:
             self.breaker.release_force(self._clock())
         else:
             self.breaker.force(state, duration, cause, self._clock())
 
     def reset_here(self) -> None:
+        """Close the circuit of this process, and forget what it has seen."""
         self.breaker.reset(self._clock())
 
     def _transitioned(self, old: CircuitState, new: CircuitState, cause: str) -> None:

@@ -4,21 +4,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from gateway.config.model import EndpointConfig, UpstreamConfig
 from gateway.fleet.circuit import Circuit, Clock, LocalCircuit, TransitionHook, unnoticed
 from gateway.fleet.link import Link
 from gateway.fleet.shared_circuit import CircuitStore, SharedCircuit
-from gateway.policy.breaker import UNCOUNTED, CircuitOpen, CircuitState, Permit
+from gateway.policy.breaker import FORCED_CLOSED, FORCED_OPEN, UNCOUNTED, CircuitOpen, CircuitState, Permit
 from gateway.store.port import CircuitReport, CircuitSnapshot, StoreUnavailable
 
 __all__ = ["UNCOUNTED", "Circuit", "CircuitOpen", "Circuits", "LocalCircuit", "Permit", "SharedCircuit"]
 
-MARGIN = 1.0
-"""Seconds a probe may take beyond the time limit of its attempt before its lease lapses."""
-
-FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
+MARGIN: Final = 1.0
+"""The seconds that a probe may take beyond the time limit of its attempt before its lease lapses."""
 
 
 async def _nowhere(_endpoints: Sequence[EndpointConfig]) -> bool | None:
@@ -26,10 +24,12 @@ async def _nowhere(_endpoints: Sequence[EndpointConfig]) -> bool | None:
 
 
 class Circuits(Mapping[str, Circuit]):
-    """Every upstream's circuit by name: shared through `store` when there is one (then `link` is needed too). `dial`
-    says whether one of the endpoints can be reached from here, or None if that cannot be said; without it none can.
+    """Every upstream's circuit by name.
 
-    Must be made and used on one event loop; `close` ends what is under way.
+    With a `store` the circuits belong to the fleet, and `link` is needed too. `dial` tries whether one of the endpoints
+    can be reached from here; it says None when that cannot be found out. Without `dial` no endpoint can be reached.
+
+    The object is made and used on one event loop. `close` ends what is under way.
     """
 
     def __init__(
@@ -76,17 +76,20 @@ class Circuits(Mapping[str, Circuit]):
         return len(self._local)
 
     async def force(self, upstream: str, state: CircuitState, duration: float, cause: str) -> bool:
-        """Force a circuit FORCED_OPEN or FORCED_CLOSED for `duration` seconds. True: everywhere; False: only here."""
+        """Force a circuit FORCED_OPEN or FORCED_CLOSED for `duration` seconds; ValueError for any other state.
+
+        True: in the whole fleet. False: only here.
+        """
         if state is not FORCED_OPEN and state is not FORCED_CLOSED:
             raise ValueError(f"a circuit can be forced open or closed, not {state.value}")
         return await self._force(upstream, state, duration, cause)
 
     async def release(self, upstream: str) -> bool:
-        """End a forced state. True: everywhere; False: only here."""
+        """End a forced state. True: in the whole fleet. False: only here."""
         return await self._force(upstream, None, 0.0, "")
 
     async def reset(self, upstream: str) -> bool:
-        """Close the circuit and forget why it was open. True: everywhere; False: only here."""
+        """Close the circuit and forget why it was open. True: in the whole fleet. False: only here."""
         circuit = self._local[upstream]
         if self._store is not None and self._link.up:
             try:
@@ -109,24 +112,27 @@ class Circuits(Mapping[str, Circuit]):
             else:
                 self._shared[upstream].follow(snapshot)
                 if state is None:
-                    # A force from the time when the link was down is of this replica alone.
+                    # Something that was forced while the link was down belongs to this replica alone.
                     circuit.force_here(None, 0.0, "")
                 return True
         circuit.force_here(state, duration, cause)
         return False
 
     def reports(self, now: float, everything: bool) -> list[CircuitReport]:
+        """What the circuits have to tell the fleet; with `everything` each of them says something."""
         found = (circuit.report(now, everything) for circuit in self._shared.values())
         return [report for report in found if report is not None]
 
     def apply(self, report: CircuitReport, snapshot: CircuitSnapshot, epoch: int, now: float) -> None:
+        """What the store has answered to a report (see `SharedCircuit.apply`)."""
         self._shared[report.upstream].apply(report, snapshot, epoch, now)
 
     def next_look(self, now: float) -> float:
+        """The seconds until some circuit has to be read sooner than usual; infinite when none has to."""
         return min((circuit.look_at for circuit in self._shared.values()), default=float("inf")) - now
 
     async def close(self) -> None:
-        """Let the outcomes of probes reach the store; bounded by its own time limit."""
+        """Wait until the outcomes of probes have reached the store, for as long as its time limit at most."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -1,24 +1,24 @@
-"""Endpoints that an operator has taken out: the fleet's through the store, or this process's own without one.
+"""Endpoints that an operator has taken out, in the whole fleet through the store, or in this process without one.
 
-What is said while the store is away holds here alone, until it ends or is taken back; what the store says is added to
-it, as soon as it answers again. Endpoints that this replica does not have are the business of others.
+A command that is given while the store is away holds here alone, until it ends or is taken back. When the store answers
+again, what it says is added. Endpoints that this replica does not have are ignored.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from gateway.fleet.link import Link
 from gateway.store.port import EndpointOut, EndpointStore, StoreUnavailable
 
 Mode = Literal["drained", "disabled"]
 
-_LOOK_AGAIN = 1.0
+_LOOK_AGAIN: Final = 1.0
 
 
 class Out(NamedTuple):
-    """`until` is an instant of the clock."""
+    """How an endpoint is out, until the instant `until` of the clock, and why."""
 
     mode: Mode
     until: float
@@ -26,15 +26,18 @@ class Out(NamedTuple):
 
 
 Changed = Callable[[str, Mapping[str, Out]], None]
-"""Told of an upstream's endpoints that are out, all of them, when they have become others."""
+"""Called with an upstream and all of its endpoints that are out, when they have changed."""
 
 
 def unnoticed(_upstream: str, _out: Mapping[str, Out]) -> None:
-    """Nobody listens."""
+    """The listener where nobody wants to hear of changes."""
 
 
 class EndpointsOut:
-    """`upstreams` are the endpoints that there are, by upstream. Made and used on one event loop."""
+    """The endpoints that are out. `upstreams` has all endpoints that there are, by upstream.
+
+    Made and used on one event loop.
+    """
 
     def __init__(
         self,
@@ -57,16 +60,16 @@ class EndpointsOut:
 
     @property
     def interval(self) -> float | None:
-        """Seconds after which the store is asked again; None: it is enough when something has changed there."""
+        """The seconds after which the store has to be read again; None: when its version changes."""
         return _LOOK_AGAIN if self._fleet else None
 
     def of(self, upstream: str) -> Mapping[str, Out]:
-        """Those that are out now."""
+        """The endpoints of one upstream that are out now. KeyError for an unknown upstream."""
         now = self._clock()
         return {endpoint: out for endpoint, out in self._told[upstream].items() if out.until > now}
 
     async def take_out(self, upstream: str, endpoint: str, mode: Mode, duration: float, reason: str) -> bool:
-        """For `duration` seconds. True: everywhere; False: only here."""
+        """Take an endpoint out for `duration` seconds. True: in the whole fleet. False: only here."""
         everywhere = await self._tell(upstream, endpoint, EndpointOut(upstream, endpoint, mode, duration, reason))
         kept = self._fleet if everywhere else self._here
         kept[upstream, endpoint] = Out(mode, self._clock() + duration, reason)
@@ -74,7 +77,7 @@ class EndpointsOut:
         return everywhere
 
     async def bring_back(self, upstream: str, endpoint: str) -> bool:
-        """True: everywhere; False: only here."""
+        """Let an endpoint have requests again. True: in the whole fleet. False: only here."""
         everywhere = await self._tell(upstream, endpoint, None)
         self._here.pop((upstream, endpoint), None)
         self._fleet.pop((upstream, endpoint), None)
@@ -82,7 +85,7 @@ class EndpointsOut:
         return everywhere
 
     async def refresh(self) -> None:
-        """What the fleet says now. Raises `StoreUnavailable`."""
+        """Read what the fleet says now. Raises `StoreUnavailable`."""
         assert self._store is not None  # noqa: S101 - only the sync loop asks, and there is none without a store
         listed = await self._store.endpoints_out()
         now = self._clock()
@@ -94,6 +97,7 @@ class EndpointsOut:
         self._apply()
 
     def close(self) -> None:
+        """Forget the timer; nothing comes back by itself any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,17 +1,17 @@
-"""This replica's part in the fleet's figures: what it has counted goes out, what all have counted comes in.
+"""This replica's part in the fleet's figures: it publishes what it has counted, and reads what all have counted.
 
-Twice a second, while the link is up, the deltas of every service that has any are added to the store's cells, and the
-records since the last time (at most `MOST_RECORDS`, the newest) are put in front of the fleet's. Reading publishes
-first, so that a replica's own counts are always in its answers, and those of others at most `interval` later.
+Twice a second, while the link is up, it adds to the store's cells what was counted for each service since the last time
+(a delta), and puts its new records in front of the fleet's (the newest `MOST_RECORDS` at most). A read publishes first,
+so that a replica's own counts are always in its answers, and those of others at most `interval` seconds later.
 
-A delta has a number, and stays as it is until the store has confirmed it: counted exactly once, also when an answer is
-lost. While the store is away deltas wait, for as long as the store would keep them, and are added to the time that they
-belong to when it is back. A replica that dies takes with it what it has counted since its last exchange.
+A delta has a number and is not changed until the store has confirmed it. So it is counted exactly once, also when an
+answer is lost. While the store is away, deltas wait for as long as the store would keep them; when it is back, they are
+added to the time that they belong to. A replica that dies takes with it what it has counted since its last exchange.
 
-A reset travels with the exchanges: a replica that learns of one forgets its own cells too, and what began before it is
-not added any more.
+The answers of the store say which services were reset. A replica that learns of a reset forgets its own counts too, and
+counts that began before it are not added any more.
 
-Left out on purpose: saying that the link is lost. The sync loop finds out sooner, and no figure is worth a verdict.
+Left out on purpose: saying that the link is lost. The sync loop finds that out sooner.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from gateway.fleet.link import Link
 from gateway.store.port import (
@@ -35,33 +35,35 @@ from gateway.store.port import (
 
 logger = logging.getLogger("gateway.fleet")
 
-MOST_RECORDS = 200
+MOST_RECORDS: Final = 200
 
 T = TypeVar("T")
 
 
 class Counted(Protocol):
-    """The cells of one service in this process."""
+    """What this process counts for one service. `last_error_at` is an instant of the clock; None for no error yet."""
 
     last_error_at: float | None
 
     def take(self) -> tuple[float, list[int]] | None:
-        """What was counted since the last `take`, and the instant of the first of it; None for nothing."""
+        """The instant at which counting began after the last `take`, and the counts since; None for nothing."""
         ...
 
-    def reset(self) -> None: ...
+    def reset(self) -> None:
+        """Forget everything."""
+        ...
 
 
 class Recorded(Protocol):
-    """The records of this process."""
+    """The error records of this process."""
 
     @property
     def recorded(self) -> int:
-        """How many there were so far."""
+        """The number of records so far."""
         ...
 
     def unpublished(self, after: int, most: int) -> Sequence[bytes]:
-        """At most `most` of those after the first `after`, the newest of them, oldest first."""
+        """The newest `most` of the records after the first `after`, oldest first."""
         ...
 
 
@@ -92,7 +94,11 @@ class _Outbox:
 
 
 class FleetFigures:
-    """`start` and `stop` belong to the same event loop. `cells` is all services by name; `width` that of a vector."""
+    """The exchange of figures. `start` and `stop` belong to the same event loop.
+
+    `cells` has all services by name, and `width` is the number of counts for one of them. `keep_records` is how many
+    records the fleet keeps.
+    """
 
     def __init__(
         self,
@@ -117,13 +123,14 @@ class FleetFigures:
         self._outboxes = {service: _Outbox() for service in cells}
         self._published = 0
         self._resets: dict[str, int] | None = None
-        # Exchanges one after the other: a delta is sent and confirmed before the next is taken.
+        # There is one exchange at a time: a delta is sent and confirmed before the next one is taken.
         self._turn = asyncio.Lock()
         self._waiting: dict[object, asyncio.Task[Any]] = {}
         self._task: asyncio.Task[None] | None = None
         self._bewildered = False
 
     def start(self) -> None:
+        """Begin to publish every `interval` seconds; without effect when that has begun."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="fleet-figures")
 
@@ -137,18 +144,18 @@ class FleetFigures:
             await self.publish()
 
     async def publish(self) -> bool:
-        """Publish what was counted up to now. False: the store did not answer, and it waits."""
+        """Publish what was counted up to now. False: the store did not answer, and the counts wait."""
         return bool(await self._in_turn("publish", self._nothing_more))
 
     async def read(self, services: Sequence[str], window: float) -> Sequence[FigureSum] | None:
-        """For each service the fleet's sum of the last `window` seconds. None: the store did not answer."""
+        """For each service, the fleet's counts of the last `window` seconds. None: the store did not answer."""
         services = tuple(services)
         return await self._in_turn(
             ("read", services, window), lambda: self._store.sum_figures(services, window, self._width)
         )
 
     async def recent(self, count: int) -> Sequence[bytes] | None:
-        """At most that many records of the fleet, the latest publications first. None: the store did not answer."""
+        """At most `count` records of the fleet, the latest publications first. None: the store did not answer."""
         return await self._in_turn(("recent", count), lambda: self._store.records(count))
 
     async def reset(self, service: str) -> bool:
@@ -162,8 +169,11 @@ class FleetFigures:
         return bool(await self._in_turn(("reset", service), forget))
 
     async def _in_turn(self, key: object, ask: Callable[[], Awaitable[T]]) -> T | None:
-        """Publish, then ask. Whoever wants the same before that has begun shares the answer, so any number of callers
-        costs the store no more than one exchange after another; a caller that is cancelled ends nobody's exchange."""
+        """Publish, then ask.
+
+        Callers that want the same before that has begun share the answer, so any number of callers costs the store no
+        more than one exchange after another. Cancelling a caller does not end the exchange.
+        """
         task = self._waiting.get(key)
         if task is None:
             task = self._waiting[key] = asyncio.create_task(self._take_turn(key, ask))
@@ -172,7 +182,7 @@ class FleetFigures:
 
     async def _take_turn(self, key: object, ask: Callable[[], Awaitable[T]]) -> T | None:
         async with self._turn:
-            # Who comes from now on may have counted something that this exchange does not take.
+            # A caller that comes from now on may have counted something that this exchange does not publish.
             del self._waiting[key]
             self._collect()
             if not self._link.up:
@@ -193,7 +203,7 @@ class FleetFigures:
             try:
                 await self.publish()
             except Exception:
-                # Figures are worth a line in the log, and no loop that has died.
+                # The loop goes on after any error, which is logged once until it works again.
                 if not self._bewildered:
                     self._bewildered = True
                     logger.exception("The exchange of figures failed")
@@ -207,7 +217,7 @@ class FleetFigures:
                 self._outboxes[service].put(*taken)
 
     async def _exchange(self) -> None:
-        # Once more where something was still under way: what has waited behind it.
+        # A second round sends what had to wait because an earlier delta was not confirmed yet.
         again = True
         while again:
             again = any(outbox.sent and outbox.waiting for outbox in self._outboxes.values())
@@ -229,14 +239,14 @@ class FleetFigures:
     def _learn(self, resets: Mapping[str, int]) -> None:
         known, self._resets = self._resets, dict(resets)
         if known is None:
-            return  # they are older than this replica's figures
+            return  # these resets are older than this replica's figures
         self._forget(service for service, number in resets.items() if known.get(service) != number)
 
     def _forget(self, services: Iterable[str]) -> None:
         for service in services:
             cells = self._cells.get(service)
             if cells is not None:
-                # What was counted meanwhile belongs to the time after the reset, or is too old for the store.
+                # Counts from after the reset are kept; the store does not take those from before it.
                 taken = cells.take()
                 if taken is not None:
                     self._outboxes[service].put(*taken)

@@ -1,13 +1,13 @@
 """Rate limiting as the request path sees it: `try_take` answers at once or says None, and then `take` answers later.
 
-`EmbeddedLimiter` knows every bucket there is. `SharedLimiter` does the I/O for a `LeaseTable`: one call at a time, with
-everything that has come up since the last one, so that batches grow with the load. No call belongs to a request. When
-the store fails, or has not answered within its time limit, everything that waits is decided without it at once, and so
-is everything else until the link is up again (see `gateway.fleet.alone`). A call that is late goes on: its answer says
-what the store has done.
+`EmbeddedLimiter` knows every bucket there is. `SharedLimiter` does the I/O for a `LeaseTable`. It makes one call at a
+time, with everything that has come up since the last one, so that batches grow with the load. No call belongs to a
+single request. When the store fails, or has not answered within its time limit, everything that waits is decided
+without it at once, and so is everything else until the link is up again (see `gateway.fleet.alone`). A call that is
+late goes on, because its answer says what the store has done.
 
-When the link is up again the store is told what was admitted meanwhile, in batches, without waiting for the clients to
-come again.
+When the link is up again the store is told in batches what was admitted meanwhile, even if the clients do not come
+again.
 
 Left out on purpose: noticing that the store is back (the sync loop does), and the header fields.
 """
@@ -16,7 +16,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from gateway.fleet.alone import Alone
 from gateway.fleet.link import Link
@@ -26,9 +26,13 @@ from gateway.store.alarm import Alarm
 from gateway.store.port import Ask, Store, StoreUnavailable
 
 Resume = Callable[[Decision], None]
+"""What is called with the decision about one request."""
 
-MAX_BATCH = 128  # Redis serves nobody else meanwhile: about half a millisecond
-CLOSING = 1.0  # seconds to tell the store, at the end, what it does not know
+MAX_BATCH: Final = 128
+"""The buckets in one call. Redis works on them for about half a millisecond, and serves nobody else meanwhile."""
+
+CLOSING: Final = 1.0
+"""The seconds that closing may take to tell the store what it does not know."""
 
 
 class Limiter(Protocol):
@@ -49,11 +53,13 @@ class Limiter(Protocol):
         """What a request would be told now, without taking a token. Raises nothing."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Decide what waits and stop. Later requests are decided without the store."""
+        ...
 
 
 class EmbeddedLimiter:
-    """All buckets in this process. `max_clients` bounds them, for each policy (see `BucketTable`)."""
+    """All buckets are in this process, `max_clients` for each policy at most (see `BucketTable`)."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, max_clients: int = 100_000) -> None:
         self._clock = clock
@@ -82,7 +88,10 @@ class EmbeddedLimiter:
 
 
 class SharedLimiter:
-    """Buckets shared through `store`, on this event loop. `on_failure` says what decides while the store is away."""
+    """The buckets are shared through `store`. `on_failure` says what decides while the store is away.
+
+    Made and used on one event loop.
+    """
 
     def __init__(
         self,
@@ -169,7 +178,8 @@ class SharedLimiter:
             self._notice()
 
     def _notice(self) -> None:
-        # From the lease table: something to ask, or an earlier instant to wake at. Not now: more may come in this turn.
+        # The lease table has something to ask, or an earlier instant to wake at. More may come in this turn of the
+        # loop, so the call is made at its end.
         if self._soon is None and not self._closed:
             self._soon = self._loop.call_soon(self._pump)
 
@@ -179,7 +189,7 @@ class SharedLimiter:
         leases = self._leases
         leases.wake(now)
         if not self._link.up:
-            # After the wake, which puts accounts in line: left there, they would wait for ever when the link is back.
+            # `wake` has just put accounts in line. If they were left there, they would wait for ever.
             self._abandon()
         while self._link.up and self._call is None:
             self._alone.owe_some(MAX_BATCH - leases.in_line, now)
@@ -199,7 +209,7 @@ class SharedLimiter:
         if self._call is call:
             self._call = None
         if not call.cancelled():
-            call.result()  # an error here is one of this program: let the loop report it
+            call.result()  # raises what is a defect of this program, and the loop reports it
         self._notice()
 
     async def _exchange(self, accounts: list[Account[Resume]]) -> None:
@@ -218,7 +228,7 @@ class SharedLimiter:
                 self._abandon()
             return
         except Exception as exc:
-            # A defect of the store is reported by the loop, but no request may wait for ever because of it.
+            # The loop reports a defect of the store, but no request may wait for ever because of it.
             self._link.lost(StoreUnavailable(f"the store failed ({type(exc).__name__})"))
             self._abandon()
             raise
@@ -231,7 +241,7 @@ class SharedLimiter:
             self._tell(resume, decision)
 
     def _overdue(self, limit: float) -> None:
-        # The call goes on, for what it has to say; nobody waits for it.
+        # The call goes on, because its answer says what the store has done. Nobody waits for it.
         if self._call is not None:
             self._late.add(self._call)
             self._call = None

@@ -1,39 +1,40 @@
 """Whether the store answers: one flag that everything on the request path reads instead of finding out by itself.
 
-Up means that the last exchange worked. Whoever meets `StoreUnavailable`, or an answer that is late, says `lost`, and
-from then on nobody asks the store anything; only the sync loop tries to reach it, and says `back` for each good answer.
-Each change is logged once.
+The link is up when the last exchange worked. Whoever meets `StoreUnavailable`, or an answer that is late, calls `lost`.
+From then on only the sync loop tries to reach the store, and it calls `back` for each good answer. Each change is
+logged once.
 
 A store that comes and goes several times a second would change the way of deciding as often. So a link that is lost
 within `STEADY` seconds of its return needs twice as many good answers in a row as the last time before it is up again,
-at most `MOST_ANSWERS`; one that was steady needs one.
+`MOST_ANSWERS` at most. A link that was steady needs one.
 
-While the gateway starts it waits for the first answer instead of working without the store, so `lost` is no news until
-`started` is said.
+While the gateway starts, it waits for the first answer instead of working without the store. So `lost` is not logged
+until `started` has been called.
 """
 
 import logging
 import time
 from collections.abc import Callable
+from typing import Final
 
 from gateway.store.port import StoreUnavailable
 
 logger = logging.getLogger("gateway.fleet")
 
-STEADY = 5.0
-MOST_ANSWERS = 6  # one every 60 ms: the return is noticed well within a second
+STEADY: Final = 5.0
+MOST_ANSWERS: Final = 6  # there is one every 60 ms, so a return is noticed well within a second
 
 
 def _nobody() -> None:
-    """Nobody to wake."""
+    """Does nothing, where nobody is to be called."""
 
 
 class Link:
     """`up` is False until the first exchange has worked. `replicas` (≥ 1) is the number of live ones last seen.
 
     `since` is the instant of `clock` at which `up` last changed, `last_error` the text of the last failure, and
-    `losses` counts how often the link went from up to down. `wake` makes the sync loop look at once, which sets it;
-    `returned` is called when the link comes up, and the limiter sets it.
+    `losses` counts how often the link went from up to down. `wake` makes the sync loop look at once; the loop sets it.
+    `returned` is called when the link comes up; the limiter sets it.
     """
 
     __slots__ = (
@@ -70,17 +71,17 @@ class Link:
 
     @property
     def joined(self) -> bool:
-        """Whether it was ever up."""
+        """Whether the link was ever up."""
         return self.up or self.losses > 0
 
     def started(self, waited: float) -> None:
-        """The gateway begins to work now, after it has waited that many seconds for the store."""
+        """The gateway begins to work now, after it has waited `waited` seconds for the store."""
         self.starting = False
         if not self.up:
             self._tell(f"no answer within {waited:.1f} s of the start ({self.last_error or 'nothing was said'})")
 
     def lost(self, cause: StoreUnavailable) -> None:
-        """The store did not answer, or not in time. May be said many times."""
+        """The store did not answer, or not in time. May be called many times."""
         self.last_error = str(cause)
         self._answers = 0
         if self.up:
@@ -94,7 +95,7 @@ class Link:
             self._tell(str(cause))
 
     def back(self, replicas: int) -> None:
-        """The store answers in time, and knows of that many replicas."""
+        """The store has answered in time, and knows of `replicas` replicas."""
         self.replicas = max(1, replicas)
         if not self.up:
             self._answers += 1

@@ -4,27 +4,33 @@
     fleet closed, link up         the breaker decides for this replica alone, and its evidence goes to the fleet
     link down for a second        the breaker goes on from wherever it is
 
-When another replica has no connection to the upstream, this one is asked whether it can make one, tries once (`dial`)
-and says so in its next report, at once.
+When another replica has no connection to the upstream, the store asks this one whether it can make one. It tries once
+(`dial`) and reports the result at once.
 
-So the state to act on is always the breaker's, and a closed circuit costs one field to read. A replica whose own
-network is broken is protected by its own breaker without the fleet following it.
+So the state to act on is always the breaker's, and a closed circuit costs one attribute to read. A replica whose own
+network is broken is protected by its own breaker, and the fleet does not follow it.
 
-Whenever the fleet's generation changes, the replica takes over its state and forgets its own evidence: that is how a
-trip, a recovery, a force and an operator's DEL arrive. The exception is a store that lost its memory while the link
-was down: what it then knows of a circuit is nothing, not "closed", and the replica keeps its own state and evidence.
-Answers may overtake each other, so one of an earlier generation is ignored.
+Whenever the fleet's generation changes, the replica takes over the fleet's state and forgets its own evidence. In this
+way it learns of a trip, a recovery, a forced state and an operator's DEL. There is one exception: a store that lost its
+memory while the link was down knows nothing of the circuit, which does not mean that the circuit is closed. Then the
+replica keeps its own state and evidence. Answers may overtake each other, so an answer of an earlier generation is
+ignored.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from gateway.fleet.circuit import FORCED, Clock, LocalCircuit, TransitionHook, unnoticed
 from gateway.fleet.link import Link
 from gateway.policy.breaker import (
+    CLOSED,
+    FORCED_CLOSED,
+    FORCED_OPEN,
+    HALF_OPEN,
+    OPEN,
     PROBE_PATIENCE,
     UNCOUNTED,
     BreakerSettings,
@@ -33,29 +39,28 @@ from gateway.policy.breaker import (
     Permit,
     probe_wait,
 )
-from gateway.policy.outcome import Outcome
+from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS, Outcome
 from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, StoreUnavailable, SyncAnswer
 
 logger = logging.getLogger("gateway.circuit")
 
-HALF_OPEN_READ_EVERY = 0.05
-"""Seconds until a place for a probe that another replica has freed is seen here."""
-READ_EVERY = 0.5
-"""Seconds for a closed circuit: an operator's DEL is noticed within it, and evidence stays fresh (2 s and it is gone).
-Successes are not hurried: a suspicion changes the store's version, and then every replica says what it has seen."""
+HALF_OPEN_READ_EVERY: Final = 0.05
+"""The seconds between two reads of a half-open circuit. A place for a probe that another replica has freed is seen
+within this time."""
+READ_EVERY: Final = 0.5
+"""The seconds between two reads of a closed circuit. An operator's DEL is noticed within this time, and the evidence in
+the store stays fresh (it is gone after 2 s). Successes need not be reported sooner: a suspicion changes the store's
+version, and then every replica reports what it has seen."""
 
-GRACE = 1.0
-"""Seconds for which the fleet's verdict still binds after the link was lost. Most losses are a hiccup of milliseconds;
-a replica that sent probes of its own in each of them would break the promise of so many at a time in the fleet."""
+GRACE: Final = 1.0
+"""The seconds for which the fleet's verdict still binds after the link was lost. Most losses last milliseconds. If each
+replica sent probes of its own during every loss, there would be more of them in the fleet than is allowed."""
 
-DELETED = "deleted from the store, or reset by another replica"
-"""The cause where the fleet's circuit has begun anew. A reset deletes it too: nothing is left to tell the two apart."""
+DELETED: Final = "deleted from the store, or reset by another replica"
+"""The cause of a circuit that has begun anew in the fleet. A reset deletes it too, so the two look the same."""
 
-HERE_ONLY = "no connection from this replica, though another one can connect"
-"""The cause where this replica alone holds the circuit open, once the others have been asked."""
-
-CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
-FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
+HERE_ONLY: Final = "no connection from this replica, though another one can connect"
+"""The cause of a circuit that only this replica holds open, once the others have been asked."""
 
 
 class CircuitStore(Protocol):
@@ -98,15 +103,19 @@ class _FleetProbe(Permit):
     def left(self, elapsed: float, now: float) -> None:
         circuit = self._circuit
         slow = circuit is not None and circuit.is_slow(elapsed)
-        self.release(Outcome.FAILURE if slow else Outcome.IGNORED, elapsed, now)
+        self.release(FAILURE if slow else IGNORED, elapsed, now)
 
 
 class SharedCircuit(LocalCircuit):
-    """One replica's view of a circuit of the fleet; `apply` is called by the sync loop with what the store says."""
+    """One replica's view of a circuit of the fleet.
+
+    The sync loop calls `report` and `apply`. `look_at` is the instant at which the circuit has to be read sooner than
+    usual; infinity when it has not.
+    """
 
     __slots__ = (
-        "_dial", "_dialling", "_epoch", "_failures", "_fleet", "_generation", "_leasing", "_link", "_losses",
-        "_probe_time", "_reported_failure", "_settings", "_spawn", "_store", "_synced_at", "_word", "look_at",
+        "_dial", "_dial_result", "_dialing", "_epoch", "_failures", "_fleet", "_generation", "_leasing", "_link",
+        "_losses", "_probe_time", "_reported_failure", "_settings", "_spawn", "_store", "_synced_at", "look_at",
     )  # fmt: skip
 
     def __init__(
@@ -127,8 +136,9 @@ class SharedCircuit(LocalCircuit):
         self._store = store
         self._link = link
         self._dial = dial
-        self._dialling = False
-        self._word: tuple[int, bool] | None = None  # of which generation, and whether a connection came about
+        self._dialing = False
+        # The generation in which the store asked, and whether a connection came about.
+        self._dial_result: tuple[int, bool] | None = None
         self._spawn = spawn
         self._probe_time = probe_time
         self._fleet = CLOSED
@@ -147,7 +157,7 @@ class SharedCircuit(LocalCircuit):
         if permit is not None:
             return permit
         if self._fleet is OPEN and self._link.up and now < breaker.until:
-            # As below, for the state that refuses most.
+            # The same as in `_try_unclosed`, for the state that refuses most requests.
             return CircuitOpen(breaker.until - now, breaker.cause)
         return self._try_unclosed(now)
 
@@ -165,7 +175,7 @@ class SharedCircuit(LocalCircuit):
 
     @property
     def generation(self) -> int:
-        """The fleet's; 0 until it is known."""
+        """The generation of the fleet; 0 until it is known."""
         return self._generation
 
     @property
@@ -183,8 +193,11 @@ class SharedCircuit(LocalCircuit):
         return self._mirrored_wait(now) if self._fleet in FORCED else 0.0
 
     def _governed(self) -> bool:
-        """Whether the fleet decides. Then its clock does too: no time transition of the mirroring breaker is resolved
-        here, or the two would contradict each other for the milliseconds they differ."""
+        """Whether the fleet decides.
+
+        Then its clock decides too: transitions of the mirroring breaker that are due by time are not made here, because
+        the two clocks differ by milliseconds and would contradict each other.
+        """
         link = self._link
         return self._fleet is not CLOSED and (link.up or self._clock() - link.since < GRACE)
 
@@ -218,7 +231,7 @@ class SharedCircuit(LocalCircuit):
         except Exception:
             logger.exception("Asking for a probe of upstream %s failed", self.upstream)
         finally:
-            # With the lease still marked as asked for, so that the answer to "may I?" cannot be "ask again".
+            # `_leasing` is still True, so `try_acquire` cannot answer None, which would mean to ask again.
             verdict = verdict or self.try_acquire(self._clock()) or CircuitOpen(PROBE_PATIENCE, self.breaker.cause)
             self._leasing = False
             resume(verdict)
@@ -227,7 +240,7 @@ class SharedCircuit(LocalCircuit):
         probe = _FleetProbe(self, lease)
         now = self._clock()
         if lease.generation < self._generation:
-            probe.release(Outcome.IGNORED, 0.0, now)
+            probe.release(IGNORED, 0.0, now)
             return None
         if lease.generation > self._generation or self.breaker.state is not HALF_OPEN:
             granted = CircuitSnapshot(self.upstream, True, HALF_OPEN, lease.generation, self._failures, 0.0, "probing")
@@ -239,9 +252,11 @@ class SharedCircuit(LocalCircuit):
         return elapsed >= self.breaker.history.slow_after
 
     def settle(self, lease: ProbeLease, outcome: Outcome, elapsed: float, reached: bool = True) -> None:
-        if outcome is Outcome.SUCCESS and elapsed >= self.breaker.history.slow_after:
-            outcome = Outcome.FAILURE
-        # Even over a lost link: it may be back, and the lease would bar the fleet's next probe until it lapses.
+        """Tell the store how a leased probe ended, after `elapsed` seconds. A slow success counts as a failure."""
+        if outcome is SUCCESS and elapsed >= self.breaker.history.slow_after:
+            outcome = FAILURE
+        # The store is told even when the link is lost: it may be back, and otherwise the lease would keep the fleet
+        # from its next probe until it lapses.
         self._spawn(self._settle(lease, outcome, reached))
 
     async def _settle(self, lease: ProbeLease, outcome: Outcome, reached: bool) -> None:
@@ -255,16 +270,16 @@ class SharedCircuit(LocalCircuit):
             self.follow(snapshot)
 
     def report(self, now: float, everything: bool) -> CircuitReport | None:
-        """What this replica has to say, or to ask; None when there is nothing yet."""
+        """What this replica has to tell the fleet; None when there is nothing, unless `everything` is to be read."""
         breaker = self.breaker
         if not self._governed():
             breaker.current_state(now)
-        if self._word is not None and self._word[0] != self._generation:
-            self._word = None  # the circuit changed while it was found out
+        if self._dial_result is not None and self._dial_result[0] != self._generation:
+            self._dial_result = None  # the circuit has changed since the store asked
         if not (
             everything
             or breaker.history.last_failure != self._reported_failure
-            or self._word is not None
+            or self._dial_result is not None
             or breaker.state is not CLOSED
             or self._fleet is not CLOSED
             or now >= self.look_at
@@ -285,29 +300,29 @@ class SharedCircuit(LocalCircuit):
             seen.answered,
             seen.unreached_age,
             seen.unreached,
-            self._word[1] if self._word is not None else None,
+            self._dial_result[1] if self._dial_result is not None else None,
         )
 
     def apply(self, report: CircuitReport, snapshot: CircuitSnapshot, epoch: int, now: float) -> None:
-        """What the store answered to a report. `epoch` identifies its memory."""
+        """Take what the store has answered to a report. `epoch` identifies its memory, and is new when it was lost."""
         regressed = report.generation == self._generation and snapshot.generation < report.generation
         forgot = self._losses != self._link.losses and (regressed or epoch != self._epoch)
         self._losses, self._epoch = self._link.losses, epoch
         self._synced_at = now
         if report.reachable is not None:
-            self._word = None
+            self._dial_result = None
         if self._generation and not forgot:
             if regressed:
                 self._generation = 0
             self._follow(snapshot, now)
         elif snapshot.state is CLOSED:
             self._generation, self._fleet, self._failures = snapshot.generation, CLOSED, snapshot.failures
-            # The evidence was sent under another generation and has not been heard.
+            # The evidence was sent under another generation, and the store has ignored it.
             self._reported_failure = None
         else:
             self._adopt(snapshot, now)
-        if snapshot.asked and not self._dialling and self._word is None:
-            self._dialling = True
+        if snapshot.asked and not self._dialing and self._dial_result is None:
+            self._dialing = True
             self._spawn(self._ask_upstream(snapshot.generation))
         breaker = self.breaker
         if snapshot.denied and self._fleet is CLOSED and breaker.state is OPEN and breaker.cause != HERE_ONLY:
@@ -315,23 +330,28 @@ class SharedCircuit(LocalCircuit):
             breaker.cause = HERE_ONLY
 
     async def _ask_upstream(self, generation: int) -> None:
-        """Find out whether the upstream can be reached from here, for the fleet to know. Who cannot even try says
-        nothing, and is asked again with the next report."""
+        """Find out for the fleet whether the upstream can be reached from here.
+
+        A replica that cannot even try reports nothing, and is asked again with the next report.
+        """
         try:
             reachable = await self._dial()
         finally:
-            self._dialling = False
+            self._dialing = False
         if reachable is not None:
-            self._word = generation, reachable
+            self._dial_result = generation, reachable
             self._link.wake()
 
     def follow(self, snapshot: CircuitSnapshot) -> None:
-        """Follow the fleet, unless the answer is older than what is known. Generation 0: the store knows nothing."""
+        """Follow the fleet, unless the answer is older than what is known or the store knows nothing (generation 0)."""
         self._follow(snapshot, self._clock())
 
     def reset_everywhere(self) -> None:
-        """The store has been told to forget the circuit. An answer from before that must not bring it back: it is
-        not later than the generation in which the next one, taken from the store's clock, is awaited."""
+        """The store has been told to forget the circuit.
+
+        An answer from before that must not bring the old state back. The generation counted here is later than that of
+        any such answer, and not later than that of the next circuit, which the store takes from its clock.
+        """
         self._generation += 1
         self._fleet = CLOSED
         self.reset_here()

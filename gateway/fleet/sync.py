@@ -1,18 +1,19 @@
-"""The replica's exchange with the fleet: heartbeat and evidence out, verdicts in.
+"""The replica's exchange with the fleet: it sends its heartbeat and evidence, and receives verdicts.
 
-While the link is up there is one exchange every `interval`; sooner when a circuit of this replica trips, and when one
-is due for a look (a suspicion to be decided, an open time that ends, a half-open circuit). An exchange carries the
-circuits that have failures to tell, that are not closed, or that were not read for half a second; when the store's
-version has changed, another one follows at once that reads them all. So a trip is acted on elsewhere within the time to
-confirm it (see gateway/store/memory/circuit.py) or one interval, whichever is longer, plus a round trip or two.
+While the link is up there is one exchange every `interval` seconds. There is one sooner when a circuit of this replica
+trips, and when a circuit has to be read (a suspicion is to be decided, an open time ends, or the circuit is half-open).
+An exchange carries the circuits that have failures to tell, that are not closed, or that were not read for half a
+second. When the store's version has changed, another exchange follows at once and reads them all. So other replicas act
+on a trip within the time to confirm it (see gateway/store/memory/circuit.py) or one interval, whichever is longer, plus
+a round trip or two.
 
 While the link is down there is one attempt every `RECONNECT` seconds, and one every `interval` as long as it succeeds.
-An answer that is late (see `Store.time_limit`) counts as none: the link is lost when it is due, nothing that it says is
-applied but the number of replicas, and another exchange follows it at once. Only the very first answer may take as long
-as it wants: it has opened the connection.
+A late answer (see `Store.time_limit`) counts as none: the link is lost when the answer is due, nothing in it is applied
+except the number of replicas, and another exchange follows at once. Only the very first answer may take as long as it
+wants, because it includes opening the connection.
 
-The loop must not die and must not run twice: an exchange that raises something unforeseen counts as a lost link and is
-logged with its traceback, once until it works again.
+The loop must not die and must not run twice. An exchange that raises something unforeseen counts as a lost link and is
+logged with its traceback, once until an exchange works again.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.fleet.link import Link
 from gateway.store.alarm import Alarm
@@ -29,11 +30,16 @@ from gateway.store.port import CircuitReport, CircuitSnapshot, StoreUnavailable,
 
 logger = logging.getLogger("gateway.fleet")
 
-RECONNECT = 0.25
-SHORTEST = 0.005
+RECONNECT: Final = 0.25
+"""The seconds between two attempts while the link is down."""
+
+SHORTEST: Final = 0.005
+"""The least seconds between two exchanges, unless everything has to be read."""
 
 
 class SyncStore(Protocol):
+    """The part of the store port that the loop uses; `gateway.store.port.Store` says what the methods do."""
+
     @property
     def time_limit(self) -> float: ...
 
@@ -41,30 +47,32 @@ class SyncStore(Protocol):
 
 
 class Synced(Protocol):
-    """The circuits, as the loop sees them."""
+    """The circuits, as the loop sees them (see `gateway.fleet.circuits.Circuits`)."""
 
     def reports(self, now: float, everything: bool) -> list[CircuitReport]: ...
 
     def apply(self, report: CircuitReport, snapshot: CircuitSnapshot, epoch: int, now: float) -> None: ...
 
     def next_look(self, now: float) -> float:
-        """Seconds until some circuit needs to be read sooner than usual; infinite when none does."""
+        """The seconds until some circuit has to be read sooner than usual; infinite when none has to."""
         ...
 
 
 class Followed(Protocol):
-    """What else the fleet shares: read when the version has changed, and every `interval` seconds unless None."""
+    """What else the fleet shares. It is read when the store's version has changed, and every `interval` seconds."""
 
     @property
-    def interval(self) -> float | None: ...
+    def interval(self) -> float | None:
+        """None: it is enough to read when the version has changed."""
+        ...
 
     async def refresh(self) -> None:
-        """Raises `StoreUnavailable`."""
+        """Read what the store says now. Raises `StoreUnavailable`."""
         ...
 
 
 class FleetSync:
-    """`start` and `stop` belong to the same event loop. After `stop` the link says nothing new."""
+    """The loop. `start` and `stop` belong to the same event loop. After `stop` the link does not change any more."""
 
     def __init__(
         self,
@@ -90,18 +98,19 @@ class FleetSync:
         self._joined = asyncio.Event()
 
     def start(self) -> None:
+        """Begin the exchanges; without effect when they have begun."""
         if self._task is None:
             self._link.wake = self._wake.set
             self._task = asyncio.get_running_loop().create_task(self._run(), name="fleet-sync")
 
     async def joined(self, within: float) -> None:
-        """Wait for the first good answer, for that many seconds at most."""
+        """Wait for the first good answer, for `within` seconds at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._joined.wait()
 
     async def stop(self) -> None:
-        """End the loop, an exchange under way included."""
+        """End the loop, and the exchange that is under way."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -112,7 +121,7 @@ class FleetSync:
         loop = asyncio.get_running_loop()
         while True:
             delay = await self._exchange()
-            # Cheaper than a timeout around the wait, twenty times a second for ever.
+            # This is cheaper than a timeout around the wait, and it happens twenty times a second for ever.
             timer = loop.call_later(delay, self._wake.set)
             await self._wake.wait()
             timer.cancel()
@@ -125,7 +134,7 @@ class FleetSync:
             self._followed_at = now
 
     async def _exchange(self) -> float:
-        """One exchange; seconds to the next."""
+        """Make one exchange, and return the seconds until the next one is due."""
         link, circuits = self._link, self._circuits
         sent_at = self._clock()
         limit = self._store.time_limit
@@ -137,7 +146,9 @@ class FleetSync:
             now = self._clock()
             if alarm.rang if alarm is not None else link.joined and now - sent_at > limit:
                 link.lost(late)
-                link.replicas = max(1, answer.replicas)  # what each one's share follows from is true however late
+                link.replicas = max(
+                    1, answer.replicas
+                )  # it is right however late, and each replica's share depends on it
                 self._everything = True
                 return SHORTEST
             for report, snapshot in zip(reports, answer.circuits, strict=True):
@@ -148,7 +159,7 @@ class FleetSync:
             link.lost(exc)
             return RECONNECT
         except Exception as exc:
-            # The loop is the only way back to the fleet: it survives anything.
+            # The loop survives anything, because it is the only way back to the fleet.
             if not self._bewildered:
                 self._bewildered = True
                 logger.exception("The exchange with the fleet failed")

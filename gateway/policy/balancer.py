@@ -1,9 +1,10 @@
 """Which endpoint of an upstream the next attempt goes to.
 
-Preference, whatever the strategy: an endpoint that is available and was not tried yet by this request; then any
-available one; then, when none is available, any at all. The last is Envoy's panic mode, entered when none is left: if
-every endpoint looks bad, the signal is likelier wrong than all of them dead, and refusing everything would be certain
-failure. (Envoy's default threshold of half does not suit upstreams of two or three endpoints.)
+Every strategy prefers an endpoint that is available and that this request has not tried yet. If there is none, it takes
+any available endpoint; if none is available, any endpoint at all. The last rule is the panic mode of Envoy: when every
+endpoint looks bad, it is more likely that the signal is wrong than that all of them are dead, and refusing everything
+would be certain failure. (Envoy's default, panic when half of the endpoints are bad, does not suit upstreams of two or
+three endpoints.)
 
 Left out on purpose: locality, stickiness, slow start.
 """
@@ -13,8 +14,11 @@ from collections.abc import Collection, Sequence
 from typing import Generic, Protocol, TypeVar
 
 
-class Endpoint(Protocol):
-    """`weight` >= 1 is relative to the others, and does not change; `in_flight` is attempts now."""
+class Balanced(Protocol):
+    """An endpoint as a strategy sees it.
+
+    `weight` (>= 1) is relative to the others and does not change. `in_flight` attempts are under way.
+    """
 
     @property
     def weight(self) -> int: ...
@@ -27,19 +31,24 @@ class Endpoint(Protocol):
         ...
 
 
-E = TypeVar("E", bound=Endpoint)
+E = TypeVar("E", bound=Balanced)
 
 
 class Balancer(Protocol[E]):
+    """A strategy over the endpoints that it was made with."""
+
     def pick(self, now: float, exclude: Collection[E] = ()) -> E | None:
-        """An endpoint; None only when there is none at all. `exclude` holds those already tried."""
+        """An endpoint for the next attempt; None only when the upstream has none. `exclude` are those already tried."""
         ...
 
 
 class RoundRobin(Generic[E]):
-    """Smooth weighted round-robin, as in nginx: each pick adds its weight to every candidate's credit, takes the
-    highest and charges it the sum, so that weights 5, 1, 1 give a a b a c a a and not a a a a a b c. Costs O(number of
-    endpoints) when weights differ, else O(1)."""
+    """Smooth weighted round-robin, as in nginx.
+
+    Each pick adds its weight to every candidate's credit, takes the candidate with the highest credit, and charges it
+    the sum of the weights. So weights 5, 1, 1 give a a b a c a a and not a a a a a b c. A pick costs O(number of
+    endpoints) when weights differ, and O(1) otherwise.
+    """
 
     __slots__ = ("_credits", "_endpoints", "_equal", "_next", "_only", "_weights")
 
@@ -86,9 +95,10 @@ class RoundRobin(Generic[E]):
 class LeastInFlight(Generic[E]):
     """The less loaded of two random endpoints (Mitzenmacher, The Power of Two Choices, 1996), O(1) in their number.
 
-    Load is `in_flight / weight`, as in nginx's least_conn; the first of the two is drawn in proportion to weight, the
-    second evenly from the others, and the first stays unless the second's load is strictly less: an idle upstream
-    is shared by weight. Two choices, not the minimum of all: replicas that all see the same minimum would rush at it.
+    The load is `in_flight / weight`, as in nginx's least_conn. The first of the two is drawn in proportion to weight,
+    the second evenly from the others, and the second is taken only if its load is strictly less. So an idle upstream is
+    shared by weight. It is not the minimum of all endpoints, because replicas that all see the same minimum would send
+    everything to it.
     """
 
     __slots__ = ("_alias", "_endpoints", "_keep", "_only", "_random")
@@ -129,9 +139,9 @@ class LeastInFlight(Generic[E]):
         return self._among(_candidates(endpoints, now, exclude))
 
     def _among(self, candidates: Sequence[int]) -> E:
-        """The same choice over a part of the endpoints; rare enough to cost O(its size)."""
+        """The same choice over a part of the endpoints. It costs O(its size), and is rare."""
         endpoints = [self._endpoints[index] for index in candidates]
-        draw = self._random() * sum(endpoint.weight for endpoint in endpoints)
+        draw = self._random() * sum([endpoint.weight for endpoint in endpoints])
         first = endpoints[-1]
         for endpoint in endpoints:
             draw -= endpoint.weight
@@ -164,6 +174,6 @@ def _alias_table(weights: Sequence[int]) -> tuple[list[float], list[int]]:
         keep[more] -= 1.0 - keep[less]
         if keep[more] < 1.0:
             small.append(large.pop())
-    for index in small + large:  # what rounding left over
+    for index in small + large:  # they are left over because of rounding
         keep[index] = 1.0
     return keep, alias

@@ -28,6 +28,8 @@ class BudgetSettings:
 
 
 class RetryBudget:
+    """The budget of one upstream. Every `now` is an instant of one clock that does not run backwards, in seconds."""
+
     __slots__ = (
         "_cell_end",
         "_cell_width",

@@ -1,9 +1,11 @@
 """A concurrency limit with a short, bounded queue. Serves the global in-flight cap and the per-upstream bulkheads.
 
-Invariants: a slot belongs to exactly one holder, from `try_acquire` or from being handed over until `release`; nobody
-waits while a slot is free, so a newcomer cannot overtake; every waiter leaves the queue exactly once, by one of
-`release`, `expire` and `abandon`. Little's law gives the size of a useful queue: what is served within
-`queue_timeout`. Waiting longer only makes late answers out of requests that could have been refused at once.
+Three invariants hold. A slot belongs to exactly one holder, from `try_acquire` or from the hand-over until `release`.
+Nobody waits while a slot is free, so a newcomer cannot overtake. Every waiter leaves the queue exactly once, through
+`release`, `expire` or `abandon`.
+
+By Little's law a queue is useful up to the number of requests that are served within `queue_timeout`. Beyond that, it
+only makes late answers out of requests that could have been refused at once.
 
 Left out on purpose: timers and resuming (the caller's), priorities, and adapting the limit.
 """
@@ -15,7 +17,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """At most `limit` at once; `max_queue` more may wait up to `queue_timeout` seconds."""
+    """At most `limit` requests hold a slot at once; `max_queue` more may wait, each up to `queue_timeout` seconds."""
 
     limit: int
     max_queue: int = 0
@@ -23,7 +25,7 @@ class LimitSettings:
 
 
 class Waiter:
-    """One place in the queue. `payload` is the caller's; `deadline` is when waiting becomes pointless."""
+    """One place in the queue. `payload` belongs to the caller. At the instant `deadline` waiting becomes pointless."""
 
     __slots__ = ("deadline", "payload")
 
@@ -41,7 +43,8 @@ class ConcurrencyLimit:
         self.settings = settings
         self.limit = settings.limit
         self.in_flight = 0
-        # Ordered by arrival and, the timeout being the same for all, by deadline. Not a deque: `abandon` must not scan.
+        # In order of arrival, and so of deadline, because the timeout is the same for all. It is not a deque, because
+        # `abandon` must not scan it.
         self.queue: OrderedDict[Waiter, None] = OrderedDict()
         self._overdue: list[Waiter] = []
 
@@ -50,17 +53,18 @@ class ConcurrencyLimit:
 
     @property
     def queued(self) -> int:
+        """How many wait."""
         return len(self.queue)
 
     @property
     def queue_full(self) -> bool:
-        """Whether `enqueue` would say no."""
+        """Whether `enqueue` would refuse."""
         settings = self.settings
         return len(self.queue) >= settings.max_queue or settings.queue_timeout <= 0.0
 
     @property
     def next_deadline(self) -> float | None:
-        """When `expire` is next worth calling; it may lie in the past."""
+        """The instant at which `expire` has something to do, which may lie in the past; None while nobody waits."""
         if self._overdue:
             return self._overdue[0].deadline
         return next(iter(self.queue)).deadline if self.queue else None
@@ -86,7 +90,11 @@ class ConcurrencyLimit:
         return None
 
     def enqueue(self, payload: Any, now: float) -> Waiter | None:
-        """Wait for a slot, right after `try_acquire` said no (nothing may be awaited in between). None: queue full."""
+        """Wait for a slot. None: the queue is full.
+
+        The caller has just been refused by `try_acquire` and has awaited nothing since; RuntimeError when a slot is
+        free.
+        """
         if self.in_flight < self.limit:
             raise RuntimeError("a slot is free")
         settings = self.settings
@@ -97,7 +105,7 @@ class ConcurrencyLimit:
         return waiter
 
     def abandon(self, waiter: Waiter) -> bool:
-        """The client left. False: it was not waiting any more, and a slot handed to it is still to be released."""
+        """The client has left. False: it was not waiting any more, and must `release` the slot that it was given."""
         if waiter in self.queue:
             del self.queue[waiter]
             return True
@@ -115,7 +123,7 @@ class ConcurrencyLimit:
         return expired
 
     def _next_live(self, now: float) -> Waiter | None:
-        """The oldest waiter whose deadline has not come; those passed over are kept for the next `expire`."""
+        """The oldest waiter whose deadline has not come. Those whose deadline has come are left to `expire`."""
         while self.queue:
             waiter, _ = self.queue.popitem(last=False)
             if waiter.deadline > now:

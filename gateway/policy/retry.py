@@ -4,20 +4,20 @@ In this order, the first that applies:
 
 1. a half-open probe is never retried;
 2. only a status in `statuses` or a failure is worth another attempt;
-3. the body must still be there in full;
+3. the body must still be available in full;
 4. it must be safe: the method is idempotent, or no byte of the request was sent. A connection that closes under a POST
    whose bytes were written may have been closed after the upstream acted on it, pooled or not, so it is not repeated
    (RFC 9110 section 9.2.2). Nonsense instead of a response head is repeated for idempotent requests only;
-5. a stale pooled connection costs nothing: once, at once, neither an attempt nor budget. It says nothing about the
-   upstream, only that its keep-alive timer is shorter than ours;
+5. an attempt that failed on a stale pooled connection is repeated at once and for free, once: it is not counted as an
+   attempt and costs no budget. It says nothing about the upstream, only that its keep-alive timer is shorter than ours;
 6. at most `max_attempts`;
 7. the delay must end before the deadline:
 
        delay = retry_after + uniform[0, min(max_delay, base_delay * 2 ** (attempt - 1)))     exponential_jitter
        delay = retry_after + base_delay                                                      constant
 
-   "Full jitter" of the AWS Architecture Blog (Exponential Backoff and Jitter, 2015). An upstream's Retry-After is a
-   floor with the backoff on top of it, because all who were told the same second would come back in the same instant;
+   This is the "full jitter" of the AWS Architecture Blog (Exponential Backoff and Jitter, 2015). The backoff is added
+   to an upstream's Retry-After, because clients that were told the same second would come back in the same instant;
 8. the budget is asked last, so that a retry that would not happen anyway spends nothing.
 
 Left out on purpose: choosing the endpoint, sleeping, and hedging.
@@ -51,7 +51,7 @@ GiveUpReason = Literal[
 IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 
-class Facts(NamedTuple):
+class EndedAttempt(NamedTuple):
     """What is known when an attempt has ended without anything sent on to the client.
 
     attempt               the one that just ended, from 1; free retries are not counted
@@ -97,7 +97,7 @@ class GiveUp:
 
 
 def next_delay(
-    settings: RetrySettings, facts: Facts, budget: RetryBudget, rng: random.Random, now: float
+    settings: RetrySettings, facts: EndedAttempt, budget: RetryBudget, rng: random.Random, now: float
 ) -> Retry | GiveUp:
     """Decide, by the rules above. `now` is an instant of the budget's clock; budget is spent if and only if the
     answer is a Retry that is not free."""

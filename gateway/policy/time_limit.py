@@ -8,17 +8,19 @@ with the mean of the times that answers took (gain 1/8) and their mean deviation
 1/4, as in TCP, but shrinks with 1/32: a peer that is slow now and then is expected to be so again for a while, or the
 limit would follow it down and meet the next slow answer too early.
 
-An answer that took longer than `most` says that the peer was away, and nothing of what it usually takes: it does not
-count. Nor does an answer that never came.
+An answer that took longer than `most` does not count, and neither does an answer that never came: they say that the
+peer was away, and nothing of how long it usually takes.
 """
 
-MEAN_GAIN = 1 / 8
-DEVIATION_GROWS = 1 / 4
-DEVIATION_SHRINKS = 1 / 32
+from typing import Final
+
+MEAN_GAIN: Final = 1 / 8
+DEVIATION_GROWS: Final = 1 / 4
+DEVIATION_SHRINKS: Final = 1 / 32
 
 
 class TimeLimit:
-    """`seconds` is the limit now; it begins with `least`."""
+    """`seconds` is the limit now. It begins with `least`, and stays within `least` and `most`."""
 
     __slots__ = ("_deviation", "_least", "_mean", "_most", "seconds")
 

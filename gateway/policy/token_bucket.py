@@ -5,7 +5,7 @@ A bucket holds `tokens ≤ capacity`; they grow by `refill_rate · t` and a requ
     tokens(t) = min(capacity, tokens(t₀) + refill_rate · (t - t₀))
 
 so the requests admitted in any window of t seconds are at most capacity + refill_rate · t. A bucket that is full is no
-different from one never seen, which is what makes forgetting safe.
+different from one that was never seen, so it may be forgotten.
 
 Left out on purpose: costs other than one token, and sharing between replicas (see `lease`).
 """
@@ -20,8 +20,8 @@ from typing import Final
 class RateLimitPolicy:
     """A named token bucket: at most `capacity` tokens, `refill_rate` tokens per second, one per request.
 
-    `max_ttl` bounds, in seconds, how long an idle bucket is remembered (it is full long before that, unless it takes
-    longer than `max_ttl` to refill: then being idle for that long fills it).
+    An idle bucket is remembered for `max_ttl` seconds at most. Usually it is full long before that; a bucket that would
+    take longer to refill counts as full after `max_ttl` seconds without a request.
     """
 
     name: str
@@ -90,12 +90,12 @@ class Bucket:
 class BucketTable:
     """The buckets of one policy's clients, in memory.
 
-    Holds those that are not full, and `max_clients` at most. Each new client pays for looking at the two buckets that
-    have not been looked at for longest: a full one is dropped, another goes to the back. At the cap the fuller of the
-    two is dropped although it is not full, so that its client may exceed its limit: a flood of addresses then loosens
-    the limits of some instead of refusing everybody new.
+    The table holds `max_clients` buckets at most. For each new client it looks at the two buckets that have not been
+    looked at for longest: it drops a full one, and moves another to the back. At the cap it drops the fuller of the two
+    although it is not full. The client of that bucket may then exceed its limit: a flood of addresses loosens the
+    limits of some clients, and does not make the table refuse everybody new.
 
-    `share` scales the policy down (a replica on its own takes capacity/n and refill_rate/n), to one token at least.
+    `share` scales the policy down, to one token at least: a replica on its own takes capacity / n and refill_rate / n.
     """
 
     __slots__ = ("_buckets", "_capacity", "_max_clients", "_rate", "_ttl", "policy")
@@ -105,7 +105,7 @@ class BucketTable:
         self.scale(share)
         self._ttl = policy.max_ttl
         self._max_clients = max(1, max_clients)
-        # Not a plain dict: finding its first entry costs time in proportion to those removed before it.
+        # A plain dict takes time in proportion to the entries removed before its first one.
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def __len__(self) -> int:
@@ -115,7 +115,7 @@ class BucketTable:
         return client in self._buckets
 
     def scale(self, share: float) -> None:
-        """Change the share; buckets keep what is in them, up to what they hold now."""
+        """Change the share. Buckets keep their tokens, as far as they still have room for them."""
         self._capacity = max(1.0, self.policy.capacity * share)
         self._rate = self.policy.refill_rate * share
 
@@ -154,9 +154,12 @@ class BucketTable:
         return bucket
 
     def forget(self, client: str, now: float) -> int:
-        """Drop the client's bucket, and return what the bucket that this is a share of has to be charged with: the
-        tokens taken since it began. If it began so long ago that a bucket has filled up since, what counts is what this
-        one still lacks: more than that has flowed in for this share meanwhile, and the whole did not have the room."""
+        """Drop the client's bucket, and return how many tokens the whole bucket, of which this is a share, owes for it.
+
+        Those are the tokens taken since this bucket began. If it began so long ago that a bucket has filled up since,
+        only what this one still lacks counts: the rest has flowed into this share again, while the whole bucket was
+        full and had no room for it.
+        """
         bucket = self._buckets.pop(client, None)
         if bucket is None or bucket.spent <= 0:
             return 0
@@ -167,11 +170,11 @@ class BucketTable:
         return max(0, min(bucket.spent, ceil(lacks)))
 
     def first(self) -> str | None:
-        """The client not looked at for longest."""
+        """The client whose bucket was not looked at for longest; None when there is none."""
         return next(iter(self._buckets), None)
 
     def _wait(self, tokens: float) -> float:
-        # time_to_gain, for this table's share of the policy
+        # This is `time_to_gain` for this table's share of the policy.
         return tokens / self._rate if tokens < self._rate * self._ttl else self._ttl
 
     def _evict(self, now: float) -> None:

@@ -37,7 +37,7 @@ class Endpoint:
         self.in_flight = 0
         self._index = index
         self._ejection = ejection
-        self._standing = ejection.standings[index]
+        self._standing = ejection.health[index]
         self.available = self._standing.available
 
     def __repr__(self) -> str:

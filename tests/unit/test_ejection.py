@@ -17,11 +17,11 @@ def test_consecutive_failures_eject_for_the_base_time() -> None:
     assert not ejection.ejected(0, 10.0)
     assert fail(ejection, 0, 10.0, times=1)
     assert ejection.ejected(0, 14.99)
-    assert not ejection.standings[0].available(14.99)
-    assert ejection.standings[1].available(14.99)
+    assert not ejection.health[0].available(14.99)
+    assert ejection.health[1].available(14.99)
     assert ejection.ejected_count(14.99) == 1
     assert not ejection.ejected(0, 15.0)
-    assert ejection.standings[0].available(15.0)
+    assert ejection.health[0].available(15.0)
 
 
 def test_a_success_in_between_starts_the_count_again_and_an_ignored_outcome_does_not() -> None:
@@ -39,7 +39,7 @@ def test_each_ejection_in_a_row_lasts_twice_as_long_up_to_the_maximum() -> None:
     lengths = []
     for _ in range(7):
         assert fail(ejection, 0, now)
-        until = ejection.standings[0].ejected_until
+        until = ejection.health[0].ejected_until
         lengths.append(until - now)
         now = until + 1.0
     assert lengths == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0]
@@ -49,13 +49,13 @@ def ejected_thrice() -> tuple[Ejection, float]:
     """The endpoint is back, at the instant given, from ejections of 5, 10 and 20 seconds."""
     ejection = Ejection(SETTINGS, 2)
     for _ in range(3):
-        fail(ejection, 0, max(0.0, ejection.standings[0].ejected_until))
-    return ejection, ejection.standings[0].ejected_until
+        fail(ejection, 0, max(0.0, ejection.health[0].ejected_until))
+    return ejection, ejection.health[0].ejected_until
 
 
 def next_length(ejection: Ejection, now: float) -> float:
     assert fail(ejection, 0, now)
-    return ejection.standings[0].ejected_until - now
+    return ejection.health[0].ejected_until - now
 
 
 def test_good_service_is_repaid_ejection_by_ejection() -> None:
@@ -75,7 +75,7 @@ def test_what_ends_while_the_endpoint_is_out_changes_nothing() -> None:
     fail(ejection, 0, 0.0)
     assert not fail(ejection, 0, 1.0, times=10)
     ejection.record(0, Outcome.SUCCESS, 2.0)
-    assert ejection.standings[0].ejected_until == 5.0
+    assert ejection.health[0].ejected_until == 5.0
     assert not fail(ejection, 0, 5.0, times=2), "counted from zero after the return"
 
 
@@ -98,18 +98,18 @@ def test_the_last_available_endpoint_stays() -> None:
     alone = Ejection(settings, 1)
     assert not fail(alone, 0, 0.0, times=50)
     three = Ejection(settings, 3)
-    three.standings[2].healthy = False
+    three.health[2].healthy = False
     assert fail(three, 0, 0.0)
     assert not fail(three, 1, 0.0, times=50)
-    three.standings[2].healthy = True
+    three.health[2].healthy = True
     assert fail(three, 1, 0.0, times=1)
 
 
 def test_an_unhealthy_endpoint_is_not_available_though_not_ejected() -> None:
     ejection = Ejection(SETTINGS, 2)
-    ejection.standings[0].healthy = False
-    assert not ejection.standings[0].available(0.0)
-    assert not ejection.standings[0].ejected(0.0)
+    ejection.health[0].healthy = False
+    assert not ejection.health[0].available(0.0)
+    assert not ejection.health[0].ejected(0.0)
 
 
 @given(
@@ -124,11 +124,11 @@ def test_bounds_hold_whatever_happens(
     now = 0.0
     for index, outcome, elapsed in events:
         now += elapsed
-        standing = ejection.standings[index % endpoints]
+        standing = ejection.health[index % endpoints]
         was_out = standing.ejected(now)
         if ejection.record(index % endpoints, outcome, now):
             assert outcome is Outcome.FAILURE
             assert not was_out
             assert 5.0 <= standing.ejected_until - now <= 60.0
         assert ejection.ejected_count(now) <= max_fraction * endpoints
-        assert any(standing.available(now) for standing in ejection.standings)
+        assert any(standing.available(now) for standing in ejection.health)

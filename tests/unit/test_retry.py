@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.policy.budget import BudgetSettings, RetryBudget
 from gateway.policy.retry import (
     IDEMPOTENT_METHODS,
-    Facts,
+    EndedAttempt,
     GiveUp,
     Retry,
     RetrySettings,
@@ -20,13 +20,13 @@ from gateway.policy.retry import (
 SETTINGS = RetrySettings()
 
 
-def facts(**changes: Any) -> Facts:
+def facts(**changes: Any) -> EndedAttempt:
     """The first attempt of a GET that met a 503, with plenty of time left."""
-    base = Facts(attempt=1, idempotent=True, replayable=True, request_sent=True, remaining=30.0, status=503)
+    base = EndedAttempt(attempt=1, idempotent=True, replayable=True, request_sent=True, remaining=30.0, status=503)
     return base._replace(**changes)
 
 
-def failed(failure: str, **changes: Any) -> Facts:
+def failed(failure: str, **changes: Any) -> EndedAttempt:
     return facts(**{"status": None, "failure": failure, **changes})
 
 
@@ -34,7 +34,9 @@ def budget_of(retries: int) -> RetryBudget:
     return RetryBudget(BudgetSettings(ratio=0.0, min_per_second=retries / 10, window=10.0), clock=lambda: 0.0)
 
 
-def decide(given_facts: Facts, settings: RetrySettings = SETTINGS, budget: RetryBudget | None = None) -> Retry | GiveUp:
+def decide(
+    given_facts: EndedAttempt, settings: RetrySettings = SETTINGS, budget: RetryBudget | None = None
+) -> Retry | GiveUp:
     return next_delay(settings, given_facts, budget or budget_of(10), random.Random(1), 0.0)
 
 
@@ -91,7 +93,7 @@ def decide(given_facts: Facts, settings: RetrySettings = SETTINGS, budget: Retry
         (failed("reset", probe=True, stale=True), "probe"),
     ],
 )
-def test_decision_table(known: Facts, answer: str) -> None:
+def test_decision_table(known: EndedAttempt, answer: str) -> None:
     decision = decide(known)
     if isinstance(decision, GiveUp):
         assert decision.reason == answer
@@ -119,7 +121,7 @@ def test_the_budget_bounds_what_would_otherwise_be_retried() -> None:
         failed("reset", stale=True),
     ],
 )
-def test_nothing_else_is_charged_to_the_budget(known: Facts) -> None:
+def test_nothing_else_is_charged_to_the_budget(known: EndedAttempt) -> None:
     budget = budget_of(1)
     decide(known, budget=budget)
     assert isinstance(decide(facts(), budget=budget), Retry)
@@ -168,7 +170,7 @@ def test_idempotent_methods_are_those_of_the_rfc() -> None:
 
 @given(
     st.builds(
-        Facts,
+        EndedAttempt,
         attempt=st.integers(1, 5),
         idempotent=st.booleans(),
         replayable=st.booleans(),
@@ -182,7 +184,7 @@ def test_idempotent_methods_are_those_of_the_rfc() -> None:
         probe=st.booleans(),
     )
 )
-def test_what_no_retry_may_ever_do(known: Facts) -> None:
+def test_what_no_retry_may_ever_do(known: EndedAttempt) -> None:
     decision = decide(known)
     if isinstance(decision, GiveUp):
         return

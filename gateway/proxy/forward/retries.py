@@ -10,7 +10,7 @@ import time
 from functools import lru_cache
 
 from gateway.policy.outcome import IGNORED
-from gateway.policy.retry import Facts, Failure, Retry, next_delay, parse_retry_after
+from gateway.policy.retry import EndedAttempt, Failure, Retry, next_delay, parse_retry_after
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.owner import Owner
@@ -217,7 +217,7 @@ class Forward(Owner):
         attempt = self._attempt
         assert attempt is not None  # noqa: S101 - it is the one that asks
         runtime, upstream, ticket = self.runtime, self.target.upstream, self.ticket
-        facts = Facts(
+        facts = EndedAttempt(
             attempt=ticket.attempts,
             idempotent=self._idempotent,
             replayable=self.body.replayable,
