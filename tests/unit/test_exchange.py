@@ -1,0 +1,170 @@
+"""One request through connection, front, gates, forwarder and upstream connection, and back, without a socket."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import cast
+
+import pytest
+
+from gateway.build import Gateway, build
+from gateway.config import load
+from gateway.proxy.topology import Route
+from gateway.telemetry.lines import LineWriter
+from gateway.wire.client.connection import UpstreamConnection
+from gateway.wire.server.connection import ServerConnection
+from tests.support.fake_transport import FakeLoop, FakeTransport
+
+OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Bench:
+    """A gateway whose upstream connections are fed by the test."""
+
+    def __init__(self, gateway: Gateway, stack: ExitStack) -> None:
+        self.gateway = gateway
+        self._stack = stack
+        self.client = self.transport()
+        self.connection = ServerConnection(gateway.server)
+        self.connection.connection_made(self.client)
+
+    @property
+    def route(self) -> Route:
+        return self.gateway.topology.routes[0]
+
+    def transport(self) -> FakeTransport:
+        return self._stack.enter_context(FakeTransport())
+
+    def upstream(self) -> tuple[UpstreamConnection, FakeTransport]:
+        """A connection that lies idle in the pool of the only endpoint."""
+        pool = self.route.upstream.endpoints[0].pool
+        transport = self.transport()
+        connection = UpstreamConnection(pool, "127.0.0.1")
+        connection.connection_made(transport)
+        pool.release(connection)
+        return connection, transport
+
+    def ask(self, request: bytes) -> None:
+        self.connection.data_received(request)
+
+    def counted(self, method: str, status: int) -> int:
+        return self.gateway.telemetry.metrics.route("proxy").counts.get((method, status), 0)
+
+    def nothing_is_held(self) -> bool:
+        """Every gate is left and no exchange is in flight."""
+        return self.gateway.runtime.exchanges == 0 and self.route.upstream.bulkhead.in_flight == 0
+
+
+@pytest.fixture
+async def bench() -> "Iterator[Bench]":  # type: ignore[misc] # an asynchronous generator, which pytest-asyncio runs
+    config = load({"UPSTREAM_URL": "http://127.0.0.1:9", "RETRY_BASE_DELAY_SECONDS": "0.01"})
+    with open(os.devnull, "wb") as nowhere, ExitStack() as stack:  # noqa: ASYNC230, PTH123 - nothing waits for it
+        writer = LineWriter(nowhere.fileno())
+        yield Bench(build(config, writer), stack)
+        writer.close()
+
+
+async def test_head_and_body_in_one_piece_are_one_write(bench: Bench) -> None:
+    upstream, sent = bench.upstream()
+    bench.ask(b"GET /proxy/a?b=%2f HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+    request = sent.sent()
+    assert request.startswith(b"GET /a?b=%2f HTTP/1.1\r\nHost: 127.0.0.1:9\r\n")
+    assert b"\r\nX-Forwarded-Host: shop.test\r\n" in request
+    assert repr(bench.connection.exchange).startswith("<Exchange forwarding <Ticket GET proxy ")
+    assert "busy" in repr(upstream)
+    upstream.data_received(OK)
+    assert bench.client.writes == 1
+    answer = bench.client.sent()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\nDate: now\r\n")
+    assert answer.endswith(b"\r\n\r\nok")
+    assert bench.connection.exchange is None
+    assert "idle" in repr(upstream)
+    assert bench.counted("GET", 200) == 1
+    assert bench.nothing_is_held()
+
+
+async def test_an_answer_in_pieces_is_passed_on_as_it_comes(bench: Bench) -> None:
+    upstream, _ = bench.upstream()
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+    assert bench.client.sent().startswith(b"HTTP/1.1 200 OK\r\n")
+    assert repr(bench.connection.exchange).startswith("<Exchange responding ")
+    upstream.data_received(b"ab")
+    assert bench.client.sent() == b"ab"
+    upstream.data_received(b"cd")
+    assert bench.client.sent() == b"cd"
+    assert bench.nothing_is_held()
+
+
+async def test_an_upload_is_passed_on_piece_by_piece(bench: Bench) -> None:
+    upstream, sent = bench.upstream()
+    bench.ask(b"POST /proxy/a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+    assert bench.client.sent() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert sent.sent().startswith(b"POST /a HTTP/1.1\r\n")
+    for piece in (b"ab", b"cd"):
+        bench.ask(piece)
+        assert sent.sent() == piece
+    upstream.data_received(OK)
+    assert bench.client.sent().endswith(b"ok")
+    assert bench.counted("POST", 200) == 1
+
+
+async def test_an_answer_that_may_be_repeated_is_made_good_by_another_attempt(bench: Bench) -> None:
+    upstream, sent = bench.upstream()
+    turns = FakeLoop()
+    bench.gateway.runtime.loop = cast(asyncio.AbstractEventLoop, turns)
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    first = sent.sent()
+    upstream.data_received(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+    assert bench.client.sent() == b""
+    assert repr(bench.connection.exchange).startswith("<Exchange forwarding ")
+    ((pause, attempt_again, _),) = turns.timers
+    assert 0.0 <= pause < 0.01
+    attempt_again()
+    assert sent.sent() == first
+    upstream.data_received(OK)
+    assert bench.client.sent().endswith(b"ok")
+    assert bench.counted("GET", 200) == 1
+    assert bench.route.upstream.circuit.failures == 0
+    assert bench.nothing_is_held()
+
+
+async def test_a_client_that_leaves_takes_its_request_along(bench: Bench) -> None:
+    upstream, sent = bench.upstream()
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    bench.connection.connection_lost(None)
+    assert "abort" in sent.calls
+    assert "closed" in repr(upstream)
+    assert bench.counted("GET", 499) == 1
+    assert bench.route.upstream.circuit.failures == 0
+    assert bench.nothing_is_held()
+
+
+async def test_an_answer_that_breaks_off_is_not_ended_in_order(bench: Bench) -> None:
+    upstream, _ = bench.upstream()
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    upstream.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
+    upstream.connection_lost(None)
+    answer = bench.client.sent()
+    assert answer.endswith(b"2\r\nab\r\n")
+    assert b"0\r\n\r\n" not in answer
+    assert bench.client.calls[-1] in {"close", "abort"}
+    assert bench.gateway.telemetry.metrics.refusals["upstream_truncated"] == 1
+    assert bench.route.upstream.circuit.failures == 1
+    assert bench.nothing_is_held()
+
+
+async def test_an_open_circuit_asks_nobody(bench: Bench) -> None:
+    upstream, sent = bench.upstream()
+    for _ in range(bench.route.upstream.config.breaker.failure_threshold):
+        bench.ask(b"POST /proxy/a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        upstream.data_received(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
+    sent.sent()
+    bench.client.sent()
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = bench.client.sent()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b'"reason": "circuit_open"' in answer
+    assert sent.sent() == b""
+    assert bench.nothing_is_held()
