@@ -99,7 +99,10 @@ def _routes(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     _warn(loaded.notices)
-    sys.stdout.write(report.as_json(loaded) if arguments.json else report.as_text(loaded))
+    from gateway.gate_descriptions import gates_of  # noqa: PLC0415 - the other commands build no gateway
+
+    gates = gates_of(loaded.config)
+    sys.stdout.write(report.as_json(loaded, gates) if arguments.json else report.as_text(loaded, gates))
     return 0
 
 

@@ -24,13 +24,18 @@ def summary(config: GatewayConfig) -> str:
     return f"{', '.join(counted)}; {_listener(config)}; {_store(config.redis)}"
 
 
-def as_json(loaded: Loaded) -> str:
-    """The configuration, and in `origins` where each setting comes from, in the order of the settings."""
+Gates = Mapping[str, Sequence[Mapping[str, object]]]
+"""By route, in the order in which a request passes them: `gate` is the name, the rest are its settings."""
+
+
+def as_json(loaded: Loaded, gates: Gates) -> str:
+    """The configuration, in `gates` the gates of each route, and in `origins` where each setting comes from, in the
+    order of the settings."""
     origins = {each.setting: {"value": each.value, "source": each.source} for each in loaded.origins}
-    return json.dumps(_plain(loaded.config) | {"origins": origins}, indent=2) + "\n"
+    return json.dumps(_plain(loaded.config) | {"gates": gates, "origins": origins}, indent=2) + "\n"
 
 
-def as_text(loaded: Loaded) -> str:
+def as_text(loaded: Loaded, gates: Gates) -> str:
     """What `gateway routes` prints: the configuration in effect, a table for each subject. It contains no secrets."""
     config = loaded.config
     upstreams = config.upstreams.values()
@@ -41,6 +46,10 @@ def as_text(loaded: Loaded) -> str:
         ("Circuit breakers", [_breaker(upstream) for upstream in upstreams]),
         ("Concurrency", [_concurrency(upstream) for upstream in upstreams]),
         ("Rate limits", [_rate_limit(config, name) for name in config.rate_limits.policies]),
+        (
+            "Gates, in the order in which a request passes them",
+            [_gate(route, gate) for route, passed in gates.items() for gate in passed],
+        ),
         (
             "Not from the defaults (the rest is; --json lists all)",
             [_origin(each) for each in loaded.origins if not each.is_default],
@@ -57,6 +66,11 @@ def as_text(loaded: Loaded) -> str:
     for title, rows in sections:
         lines += [title, *_table(rows), ""]
     return "\n".join(lines[:-1]) + "\n"
+
+
+def _gate(route: str, gate: Mapping[str, object]) -> dict[str, str]:
+    settings = (f"{name}={number(value) if isinstance(value, float) else value}" for name, value in gate.items())
+    return {"route": route, "gate": str(gate["gate"]), "settings": " ".join(list(settings)[1:]) or "-"}
 
 
 def _route(route: RouteConfig) -> dict[str, str]:

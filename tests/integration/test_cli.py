@@ -100,7 +100,9 @@ def test_routes(gateway: Gateway) -> None:
     assert lines[:2] == ["Listener: http on *:5000", "Store: embedded store (no Redis)"]
     for title in ("Routes", "Upstreams", "Retries", "Circuit breakers", "Concurrency", "Rate limits"):
         assert title in lines
-    (row,) = [line.split() for line in lines if line.startswith("  orders-write ")]
+    gates = [line.split()[1] for line in lines if line.startswith("  orders-write ") and "=" in line]
+    assert gates == ["client_share", "in_flight", "rate_limit", "bulkhead", "circuit"]
+    (row,) = [line.split() for line in lines if line.startswith("  orders-write ") and "DELETE" in line]
     matched = "any /api/orders/write DELETE,PATCH,POST,PUT orders"
     assert " ".join(row[1:]) == f"{matched} no no writes 1048576 refuse the upstream's choice no"
 

@@ -57,6 +57,7 @@ LAYERS = {
     "gateway.config": layer("gateway.names", "gateway.policy", "yaml", *PYDANTIC),
     "gateway.build": layer("gateway", *THEIRS),
     "gateway.build_alerts": layer("gateway"),
+    "gateway.gate_descriptions": layer("gateway.build", "gateway.config.model", "gateway.telemetry.lines"),
     "gateway.lifecycle": layer("gateway", "uvloop"),
     # Every layer needs the words.
     "gateway.reasons": layer(),
@@ -72,7 +73,14 @@ LAYERS = {
     "gateway.open_files": layer(),
     # It is a client of the control plane, and knows no more of the gateway than how a time is written.
     "gateway.operator": layer("gateway.config.units"),
-    "gateway.cli": layer("gateway.compiled", "gateway.lifecycle", "gateway.config", "gateway.operator", "uvloop"),
+    "gateway.cli": layer(
+        "gateway.compiled",
+        "gateway.config",
+        "gateway.gate_descriptions",
+        "gateway.lifecycle",
+        "gateway.operator",
+        "uvloop",
+    ),
     "gateway.__main__": layer("gateway.cli"),
     "upstream_stub": layer("aiohttp", "uvloop"),
 }
