@@ -17,7 +17,7 @@ from tests.support.redis_server import RedisServer
 CLIENT = "192.0.2.1"
 TEN = RateLimitPolicy("default", 10, 0.1)
 HUNDRED = RateLimitPolicy("default", 100, 0.1)
-SLACK = 0.05  # tokens that flow while a real Redis is at work
+SLACK = 0.2  # tokens that flow while a real Redis is at work: two seconds, which a busy machine may stand still
 
 
 @pytest.fixture(params=["memory", "redis"])
