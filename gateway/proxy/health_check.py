@@ -22,11 +22,11 @@ from typing import Final, Protocol
 
 from gateway.config.model import HealthCheckConfig
 from gateway.wire.client.connect import SocketAddress, attempt_delay, connect
-from gateway.wire.client.connection import UpstreamConnection
+from gateway.wire.client.connection import ConnectionOwner, UpstreamConnection
 from gateway.wire.client.fault import Fault, fault_of
 from gateway.wire.client.lifetime import Closed
 from gateway.wire.client.resolver import Resolver
-from gateway.wire.client.response_sink import Loss
+from gateway.wire.client.response_sink import Loss, Nobody
 from gateway.wire.message.response import Response
 
 log = logging.getLogger("gateway.health_check")
@@ -197,7 +197,7 @@ async def _ask(check: EndpointCheck, resolver: Resolver) -> int | str:
         connection.abort()
 
 
-class _NoPool:
+class _NoPool(ConnectionOwner):
     """Nobody keeps the connection of a check."""
 
     def release(self, connection: UpstreamConnection) -> None:
@@ -217,8 +217,8 @@ def _connection(address: SocketAddress) -> UpstreamConnection:
     return UpstreamConnection(_NO_POOL, address[0])
 
 
-class _Answer:
-    """Waits for the head of an answer; what follows is not wanted (gateway.wire.client.connection.ResponseSink)."""
+class _Answer(Nobody):
+    """Waits for the head of an answer; what follows is not wanted."""
 
     def __init__(self, status: "asyncio.Future[int | str]") -> None:
         self.status = status
@@ -226,9 +226,6 @@ class _Answer:
     def _tell(self, what: int | str) -> None:
         if not self.status.done():
             self.status.set_result(what)
-
-    def informational(self, response: Response) -> None:
-        pass
 
     def response_head(self, response: Response) -> None:
         self._tell(response.status)
@@ -241,11 +238,3 @@ class _Answer:
 
     def upstream_lost(self, loss: Loss, detail: str) -> None:
         self._tell(detail)
-
-    def response_body(self, data: bytes) -> None:
-        pass
-
-    def response_end(self) -> None:
-        pass
-
-    response_pause = request_blocked = request_ready = response_end

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.wire.client.connection import UpstreamConnection
-from gateway.wire.client.response_sink import Loss
+from gateway.wire.client.connection import ConnectionOwner, UpstreamConnection
+from gateway.wire.client.lifetime import Closed
+from gateway.wire.client.response_sink import Loss, Nobody
 from gateway.wire.message.request import Limits
 from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.registry import Server
@@ -104,7 +105,7 @@ async def test_of_an_upload_four_reads_are_handled_in_a_turn() -> None:
     assert meter.total == _SENT
 
 
-class Sink:
+class Sink(Nobody):
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self.lost = ""
@@ -115,14 +116,21 @@ class Sink:
     def upstream_lost(self, loss: Loss, detail: str) -> None:
         self.lost = detail
 
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
+
+class NoPool(ConnectionOwner):
+    """Keeps no connection."""
+
+    def release(self, connection: UpstreamConnection) -> None:
+        connection.close()
+
+    def forget(self, connection: UpstreamConnection) -> None: ...
+    def retired(self, cause: Closed) -> None: ...
 
 
 class Asking(UpstreamConnection):
     """Sends its request before it can read."""
 
-    def __init__(self, owner: Any, sink: Any) -> None:
+    def __init__(self, owner: ConnectionOwner, sink: Nobody) -> None:
         super().__init__(owner, "127.0.0.1")
         self._asks = sink
 
@@ -141,8 +149,8 @@ async def test_of_a_download_a_few_reads_are_handled_in_a_turn(framing: str) -> 
         await asyncio.sleep(0.2)
         meter = Meter()
         sink = Sink(meter)
-        owner = cast(Any, Sink(meter))
-        transport, _ = await loop.connect_accepted_socket(lambda: Asking(owner, cast(Any, sink)), ours)
+        owner = NoPool()
+        transport, _ = await loop.connect_accepted_socket(lambda: Asking(owner, sink), ours)
         await meter.until(_SENT)
         await filling
         transport.abort()

@@ -11,6 +11,7 @@ class FakeSocket:
 
     def __init__(self) -> None:
         self._reads, self._writes = os.pipe()
+        os.set_blocking(self._reads, False)
 
     def fileno(self) -> int:
         """The end that would be read."""

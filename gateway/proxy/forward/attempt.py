@@ -239,7 +239,7 @@ class Attempt(Ending):
         if not connection.write_blocked:
             owner.downstream.want_body(True)
 
-    # The answer (gateway.wire.client.connection.ResponseSink).
+    # The answer (gateway.wire.client.response_sink.ResponseSink).
 
     def informational(self, response: Response) -> None:
         """A 1xx other than 101."""

@@ -6,9 +6,10 @@ from gateway.policy.outcome import FAILURE, IGNORED, Outcome
 from gateway.policy.retry import Failure
 from gateway.proxy.forward.owner import Owner
 from gateway.proxy.upstreams import Endpoint
+from gateway.wire.client.response_sink import ResponseSink
 
 
-class Ending:
+class Ending(ResponseSink):
     """The part of an attempt (`gateway.proxy.forward.attempt`) that settles it. `endpoint` is where it is made."""
 
     __slots__ = ("_head_at", "_owner", "_reached", "_sent_at", "_settled", "endpoint")

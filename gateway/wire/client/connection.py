@@ -11,123 +11,104 @@ Bytes that arrive while nobody waits for a response poison the connection: it is
 """
 
 import asyncio
-import os
-import re
 import time
-from typing import Protocol, cast
+from typing import Final
 
-from gateway.wire.client.lifetime import Closed, watch, what_came
+from mypy_extensions import mypyc_attr
+
+from gateway.wire.client.lifetime import Closed
 from gateway.wire.client.response_sink import Loss, Nobody, ResponseSink
-from gateway.wire.kernel import unsent
-from gateway.wire.leftovers import NO_FILE, leftovers, spare_file
-from gateway.wire.message.chunked import ChunkedDecoder, ChunkedError
-from gateway.wire.message.fields import Fields
+from gateway.wire.client.transport_half import TransportHalf
+from gateway.wire.leftovers import NO_FILE
+from gateway.wire.message.chunked import ChunkedError
+from gateway.wire.message.incoming_body import IncomingBody
 from gateway.wire.message.keep_alive import KeepAlive
-from gateway.wire.message.response import (
-    MAX_HEAD_BYTES,
-    Framing,
-    Response,
-    ResponseError,
-    parse_fields,
-    parse_status_line,
-)
-from gateway.wire.reading import Reading
+from gateway.wire.message.response import Framing, Response, ResponseError
+from gateway.wire.message.response_head_reader import ResponseHeadReader
 
 # An answer that nobody wants any more is read to its end if that is cheaper than a new connection.
-_DISCARD_BYTES = 65_536
-_DISCARD_TIME = 1.0
-_MAX_INFORMATIONAL = 16
-# A larger head is not kept for the case that it comes again.
-_MAX_KEPT_HEAD = 4096
-_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
+_DISCARD_BYTES: Final = 65_536
+_DISCARD_TIME: Final = 1.0
+_MAX_INFORMATIONAL: Final = 16
 # HOT: looking up a member of an enum costs as much as a call.
-_NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
-_NOBODY = Nobody()
-_NEVER = float("inf")
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
+_CHUNKED: Final = Framing.CHUNKED
+_CLOSE: Final = Framing.CLOSE
+_NOBODY: Final = Nobody()
+_NEVER: Final = float("inf")
 
 
-class ConnectionOwner(Protocol):
-    """The pool, as its connections see it."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ConnectionOwner:
+    """The pool, as its connections see it. A class and no protocol, as `ResponseSink` is."""
 
-    def release(self, connection: "UpstreamConnection") -> None: ...
+    def release(self, connection: "UpstreamConnection") -> None:
+        """The response is complete, and the connection can carry another request. HOT."""
+        raise NotImplementedError
 
-    def forget(self, connection: "UpstreamConnection") -> None: ...
+    def forget(self, connection: "UpstreamConnection") -> None:
+        """The connection is closed, or belongs to somebody else from here on."""
+        raise NotImplementedError
 
     def retired(self, cause: Closed) -> None:
         """A connection was closed while no request used it."""
-        ...
+        raise NotImplementedError
 
 
-class UpstreamConnection(asyncio.Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class UpstreamConnection(TransportHalf):
+    """The protocol of one connection to an endpoint (`asyncio.Protocol`), which belongs to `owner`.
+
+    `address` is the IP address. `uses` counts the requests, `received` says that a byte of the present response has
+    come. `expires` and `max_uses` bound its life (gateway.wire.client.lifetime), and `idle_since` is its owner's. All
+    times are instants of the monotonic clock.
+    """
+
     __slots__ = (
-        "_block",
-        "_decoder",
+        "_body",
         "_discard_left",
-        "_fields",
         "_framing",
+        "_heads",
         "_idle_limit",
         "_in_body",
         "_informational",
         "_keep_alive",
-        "_last",
-        "_last_head",
         "_owner",
-        "_partial",
-        "_poll",
-        "_reading",
-        "_remaining",
         "_request_open",
         "_sink",
-        "_spare",
-        "_tls",
         "_to_head",
-        "_transport",
         "_uploaded",
         "address",
-        "closed",
         "expires",
         "idle_since",
         "max_uses",
         "received",
-        "usable_until",
         "uses",
-        "write_blocked",
     )
 
     def __init__(self, owner: ConnectionOwner, address: str) -> None:
+        super().__init__()
         self._owner = owner
+        self._heads = ResponseHeadReader()
         self.address = address
-        self.closed = False
         self.uses = 0
         self.idle_since = 0.0
-        # See gateway.wire.client.lifetime. The pool bounds the first two; `usable_until` is None unless the upstream
-        # has announced how long it waits.
+        # The pool bounds them (gateway.wire.client.lifetime).
         self.expires = self.max_uses = _NEVER
         self._idle_limit: float | None = None
-        self.usable_until: float | None = None
-        self.write_blocked = False
-        self._tls = False
-        # While a body is uploaded over TLS: see gateway.wire.leftovers.
-        self._spare = NO_FILE
         # The current exchange of messages.
         self._sink: ResponseSink | None = None
         self._to_head = False
         self._request_open = False
         self._uploaded = False
         self._in_body = False
-        self._partial = b""
         self._framing = _NONE
-        self._remaining = 0
-        self._decoder: ChunkedDecoder | None = None
+        self._body: IncomingBody | None = None
         self._keep_alive = False
         self._informational = 0
         self._discard_left = 0
         self.received = False
-        # The last head and field block, and what they said: see gateway.wire.message.fields.
-        self._block = b""
-        self._fields: Fields | None = None
-        self._last_head = b""
-        self._last: Response | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "busy" if self._sink is not None else "idle"
@@ -150,29 +131,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._informational = 0
         self._transport.write(head)
 
-    def write(self, body: bytes) -> None:
-        """A piece of the request body. HOT."""
-        if self._tls and self._spare == NO_FILE:
-            self._spare = spare_file(self._transport)
-        self._transport.write(body)
-
-    @property
-    def unsent(self) -> int:
-        """Bytes of the request that the upstream has not taken yet; -1 when that is not to be known."""
-        return unsent(self._transport)
-
     def end_request(self) -> None:
+        """The request body is written to its end."""
         self._request_open = False
         self._uploaded = True
-
-    def pause_reading(self) -> None:
-        """Backpressure: the response body is not wanted for now."""
-        if not self.closed:
-            self._reading.stop()
-
-    def resume_reading(self) -> None:
-        if not self.closed:
-            self._reading.start()
 
     def discard(self) -> None:
         """The sink loses interest in the response whose head it got: read it to its end, or close."""
@@ -210,15 +172,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._owner.retired(cause)
             self.close()
 
-    def fault(self) -> Closed | None:
-        """Why this idle connection must not be used; None if it may. Asks the kernel: the loop may be late. HOT."""
-        if self.usable_until is not None and time.monotonic() >= self.usable_until:
-            return Closed.IDLE
-        if self._tls and self._transport.get_extra_info("socket").fileno() < 0:
-            return Closed.UPSTREAM  # uvloop tells of it a turn of the loop later
-        events = self._poll(0)
-        return what_came(self._transport, events[0][1], tls=self._tls) if events else None
-
     def detach(self) -> asyncio.Transport:
         """Give the transport away after `switched`; the connection is over for its pool."""
         self._sink = None
@@ -229,13 +182,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     # What the transport does.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._reading = Reading(self._transport, asyncio.get_running_loop())
-        self._tls = transport.get_extra_info("ssl_object") is not None
-        self._poll = watch(transport)
-
     def data_received(self, data: bytes) -> None:
+        """A piece of a response, or something that nobody asked for. HOT."""
         sink = self._sink
         if sink is None:
             self.retire(Closed.UNASKED)
@@ -243,9 +191,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.received = True
         try:
             if self._in_body:
-                self._body(sink, data)
+                self._read_body(sink, data)
+                return
+            heads = self._heads
+            last = heads.last
+            if last is not None and not self._to_head and not heads.partial and data.startswith(heads.last_head):
+                self._begin(sink, last, data[len(heads.last_head) :])
             else:
-                self._head(sink, data)
+                self._read_head(sink, data)
         except (ResponseError, ChunkedError) as error:
             loss = Loss.TRUNCATED if self._in_body else Loss.PROTOCOL
             self._lose(loss, str(error))
@@ -262,6 +215,7 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is closed. What had arrived before is read first."""
         self._reading.end()
         if not self.closed:
             self.closed = True
@@ -280,7 +234,7 @@ class UpstreamConnection(asyncio.Protocol):
         # a plain write failed because the connection is broken, rather than reset, means that a FIN had come first.
         orderly = isinstance(exc, BrokenPipeError) and not self._tls
         if exc is not None or self._tls:
-            for data in leftovers(self._transport, self._spare):
+            for data in self._left_over():
                 if data:
                     self.data_received(data)
                 else:
@@ -305,19 +259,16 @@ class UpstreamConnection(asyncio.Protocol):
             self._lose(Loss.RESET, "the connection closed before a response")
 
     def pause_writing(self) -> None:
+        """The upstream takes no more of the request for now."""
         self.write_blocked = True
         if self._sink is not None:
             self._sink.request_blocked()
 
     def resume_writing(self) -> None:
+        """The upstream takes more of the request."""
         self.write_blocked = False
         if self._sink is not None:
             self._sink.request_ready()
-
-    def _close_spare(self) -> None:
-        spare, self._spare = self._spare, NO_FILE
-        if spare != NO_FILE:
-            os.close(spare)
 
     # Reading a response.
 
@@ -331,32 +282,19 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is not None:
             sink.upstream_lost(loss, detail)
 
-    def _head(self, sink: ResponseSink, data: bytes) -> None:
-        while True:
-            if self._partial:
-                data = self._partial + data
-                self._partial = b""
-            response = self._last
-            if response is not None and not self._to_head and data.startswith(self._last_head):
-                data = data[len(self._last_head) :]
-            else:
-                end = data.find(b"\r\n\r\n")
-                if end > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
-                    raise ResponseError("the response head is too large")
-                if end < 0:
-                    if not data.startswith(b"HTTP/"[: len(data)]):
-                        raise ResponseError("the response is not HTTP/1")
-                    if _BARE_LINE_FEED.search(data):
-                        # What ends its lines like this will never send the empty line that is waited for.
-                        raise ResponseError("a line feed without a carriage return in the response head")
-                    self._partial = data
-                    if len(data) >= self._reading.large:
-                        self._reading.rest()
-                    return
-                response = self._parse(data[: end + 4])
-                data = data[end + 4 :]
+    def _read_head(self, sink: ResponseSink, data: bytes) -> None:
+        """What is not the last head once more: informational responses, a new head, or a part of one."""
+        heads = self._heads
+        while data:
+            found = heads.read(data, self._to_head)
+            if found is None:
+                if len(data) >= self._reading.large:
+                    self._reading.rest()
+                return
+            response, data = found
             if response.status >= 200:
-                break
+                self._begin(sink, response, data)
+                return
             if response.status == 101:
                 sink.switched(response, data)
                 return
@@ -364,8 +302,11 @@ class UpstreamConnection(asyncio.Protocol):
             if self._informational > _MAX_INFORMATIONAL:
                 raise ResponseError("more informational responses than anybody needs")
             sink.informational(response)
-            if self._sink is not sink or not data:
+            if self._sink is not sink:
                 return
+
+    def _begin(self, sink: ResponseSink, response: Response, data: bytes) -> None:
+        """A final head is complete; `data` follows it. HOT."""
         framing = response.framing
         self._keep_alive = response.keep_alive
         if response.promise is not None:
@@ -376,10 +317,8 @@ class UpstreamConnection(asyncio.Protocol):
             sink.response_whole(response, data)
             return
         self._in_body = True
-        if framing is _LENGTH:
-            self._remaining = response.length
-        elif framing is _CHUNKED:
-            self._decoder = ChunkedDecoder()
+        if framing is _LENGTH or framing is _CHUNKED:
+            self._body = IncomingBody(chunked=framing is _CHUNKED, length=response.length)
         sink.response_head(response)
         # The sink may have discarded or closed the connection; who reads on is whoever it left.
         after = self._sink
@@ -389,7 +328,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._done(data)
             after.response_end()
         elif data:
-            self._body(after, data)
+            self._read_body(after, data)
         else:
             # The body may be long in coming; whoever waits for the head has it now.
             after.response_pause()
@@ -401,51 +340,23 @@ class UpstreamConnection(asyncio.Protocol):
             # Some servers count down, others say the same each time: the least is right for both.
             self.max_uses = min(self.max_uses, self.uses + promise.requests)
 
-    def _parse(self, head: bytes) -> Response:
-        """A head, framed. The last one is kept unless it answers a HEAD, which frames it differently."""
-        line_end = head.find(b"\r\n")
-        minor, status, phrase = parse_status_line(head[:line_end])
-        block = head[line_end + 2 :]
-        fields = self._fields
-        if fields is None or block != self._block:
-            fields = self._fields = parse_fields(block)
-            self._block = block
-        response = Response(status, phrase, minor, fields)
-        response.frame(self._to_head)
-        if len(head) <= _MAX_KEPT_HEAD:
-            self._last = None if self._to_head else response
-            self._last_head = head
-        else:
-            self._last = self._fields = None
-            self._last_head = self._block = b""
-        return response
-
-    def _body(self, sink: ResponseSink, data: bytes) -> None:
-        framing = self._framing
-        done = False
+    def _read_body(self, sink: ResponseSink, data: bytes) -> None:
+        body = self._body
+        size = len(data)
         rest = b""
         if sink is _NOBODY:
-            self._discard_left -= len(data)
+            self._discard_left -= size
             if self._discard_left < 0:
                 self.abort()
                 return
-        if framing is _LENGTH:
-            remaining = self._remaining - len(data)
-            if remaining > 0:
-                if len(data) >= self._reading.large:
-                    self._reading.passed()
-            else:
-                done = True
-                if remaining < 0:
-                    data, rest = data[:remaining], data[remaining:]
-            self._remaining = remaining
-        elif len(data) >= self._reading.large:
-            self._reading.rest()
-        if framing is _CHUNKED:
-            decoder = self._decoder
-            assert decoder is not None  # noqa: S101 - set with the framing
-            data, rest = decoder.feed(data)
-            done = decoder.done
+        if body is not None:
+            data, rest = body.take(data)
+        done = body is not None and body.done
+        if size >= self._reading.large:
+            if body is None or body.chunked:
+                self._reading.rest()
+            elif not done:
+                self._reading.passed()
         if data:
             sink.response_body(data)
             if self._sink is not sink:
@@ -460,7 +371,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The response is complete: the connection is idle again, or of no further use."""
         self._sink = None
         self._in_body = False
-        self._decoder = None
+        self._body = None
         if self.closed:
             return
         if self._spare != NO_FILE:

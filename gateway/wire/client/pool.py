@@ -18,8 +18,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 
+from mypy_extensions import mypyc_attr
+
 from gateway.wire.client.connect import SocketAddress, attempt_delay, connect
-from gateway.wire.client.connection import UpstreamConnection
+from gateway.wire.client.connection import ConnectionOwner, UpstreamConnection
 from gateway.wire.client.fault import Fault, fault_of, why_not
 from gateway.wire.client.lifetime import Closed, Lifetime
 from gateway.wire.client.resolver import Resolver
@@ -72,7 +74,8 @@ class Waiter:
             resume(result)
 
 
-class EndpointPool:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class EndpointPool(ConnectionOwner):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

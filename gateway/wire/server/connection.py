@@ -18,8 +18,8 @@ from mypy_extensions import mypyc_attr
 from gateway.wire.kernel import peer_left
 from gateway.wire.message.chunked import ChunkedError
 from gateway.wire.message.head_reader import HeadReader
+from gateway.wire.message.incoming_body import IncomingBody
 from gateway.wire.message.request import Request, RequestError
-from gateway.wire.server.framing import IncomingBody
 from gateway.wire.server.registry import Server
 from gateway.wire.server.tls_buffers import GROWN_KEEPALIVE
 from gateway.wire.server.transitions import Event, State

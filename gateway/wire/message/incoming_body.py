@@ -1,4 +1,4 @@
-"""Where the body of a request ends: after so many bytes, or with its last chunk (RFC 9112 section 6.3)."""
+"""Where a body ends that is arriving: after so many bytes, or with its last chunk (RFC 9112 section 6.3)."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ _DRAIN_BYTES: Final = 65_536
 
 
 class IncomingBody:
-    """One request body that is arriving. `done` says that it has arrived to its end."""
+    """One body that is arriving, of a request or a response. `done` says that it has arrived to its end."""
 
     __slots__ = ("_decoder", "_remaining", "done")
 
