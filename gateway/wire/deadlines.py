@@ -23,6 +23,8 @@ class Expiring(Protocol):
 
 
 class Deadlines:
+    """Sweeps its members every `interval` seconds of the loop. `clock` gives instants of the monotonic clock."""
+
     def __init__(
         self, loop: asyncio.AbstractEventLoop, interval: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
@@ -33,17 +35,20 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, member: Expiring) -> None:
+        """Register; idempotent."""
         self._members.add(member)
         if self._timer is None:
             self._timer = self._loop.call_later(self._interval, self._sweep)
 
     def discard(self, member: Expiring) -> None:
+        """Forget it. Idempotent."""
         self._members.discard(member)
 
     def __len__(self) -> int:
         return len(self._members)
 
     def close(self) -> None:
+        """Nothing registered now expires any more."""
         self._members.clear()
         if self._timer is not None:
             self._timer.cancel()

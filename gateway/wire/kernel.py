@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 import termios
+from typing import Final
 
 
 def unsent(transport: asyncio.Transport) -> int:
@@ -46,8 +47,8 @@ def unread(transport: asyncio.BaseTransport) -> bool:
 
 
 # Of struct tcp_info: tcpi_bytes_acked, an unsigned number of 64 bits (linux/tcp.h, since 4.1).
-_TCP_INFO = getattr(socket, "TCP_INFO", None)
-_BYTES_ACKED = slice(120, 128)
+_TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
+_BYTES_ACKED: Final = slice(120, 128)
 
 
 def acknowledged(transport: asyncio.Transport) -> int:
@@ -61,8 +62,8 @@ def acknowledged(transport: asyncio.Transport) -> int:
 
 # SO_ATTACH_FILTER of Linux, and a classic BPF program of five instructions (code, if true, if false, operand): load the
 # byte of the flags from the TCP header, keep SYN and ACK, and drop the packet where only SYN is set.
-_SO_ATTACH_FILTER = 26
-_DROP_SYN = b"".join(
+_SO_ATTACH_FILTER: Final = 26
+_DROP_SYN: Final = b"".join(
     struct.pack("HBBI", *instruction)
     for instruction in (
         (0x30, 0, 0, 13),

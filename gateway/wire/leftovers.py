@@ -13,9 +13,10 @@ import asyncio
 import os
 import ssl
 from collections.abc import Iterator
+from typing import Final
 
-_READ_BYTES = 65_536
-NO_FILE = -1
+_READ_BYTES: Final = 65_536
+NO_FILE: Final = -1
 
 
 def spare_file(transport: asyncio.Transport) -> int:

@@ -18,19 +18,20 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final
 from weakref import WeakKeyDictionary
 
 # Reads below uvloop's 256,000 bytes are the last ones of their turn anyway. This is less, because many connections
 # with a little less than this each are not to make a long turn either.
-_LARGE_READ = 16_384
+_LARGE_READ: Final = 16_384
 
 # Bytes that are passed on without being looked at cost a tenth of a millisecond a read: so many reads of them count as
 # one. A turn of the loop for each would cost a large body a fifth of its speed.
-_PASSED_AT_ONCE = 4
+_PASSED_AT_ONCE: Final = 4
 
-_SHORT_TURN = 0.002
-_LONG_TURN = 0.004
-_MOST_IN_A_TURN = 64
+_SHORT_TURN: Final = 0.002
+_LONG_TURN: Final = 0.004
+_MOST_IN_A_TURN: Final = 64
 
 
 class Turns:
@@ -47,6 +48,7 @@ class Turns:
         self.width = 1
 
     def queue(self, reading: "Reading") -> None:
+        """Have `reading` read again in a later turn of the loop."""
         self._queue[reading] = None
         if not self._waiting:
             self._waiting = True
@@ -107,12 +109,14 @@ class Reading:
             transport.set_read_buffer_limits(high=_LARGE_READ)  # type: ignore[attr-defined]
 
     def stop(self) -> None:
+        """Its user wants no bytes for now."""
         if not self.stopped:
             self.stopped = True
             if not self._resting:
                 self._transport.pause_reading()
 
     def start(self) -> None:
+        """Its user wants bytes again; they come when its turn has come."""
         if self.stopped:
             self.stopped = False
             if not self._resting:

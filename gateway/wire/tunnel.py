@@ -11,7 +11,7 @@ Close to both sides, when the gateway stops."""
 import asyncio
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 from gateway.wire.kernel import unsent
 from gateway.wire.leftovers import leftovers
@@ -19,13 +19,15 @@ from gateway.wire.reading import Reading
 from gateway.wire.websocket import FrameTracker, close_frame
 
 # While the tunnel is closing and nothing moves: how long an answer to a Close, or the other side's end, is waited for.
-_CLOSE_TIME = 2.0
+_CLOSE_TIME: Final = 2.0
 # Likewise, how long a side may take nothing of what is still queued for it.
-_STALL_TIME = 10.0
-_LOOK_INTERVAL = 0.5
+_STALL_TIME: Final = 10.0
+_LOOK_INTERVAL: Final = 0.5
 
 
 class Tunnel:
+    """Two transports, each written what the other brings. `closed` is called once, when both are over."""
+
     __slots__ = (
         "_client",
         "_closed",
@@ -103,6 +105,7 @@ class Tunnel:
         self.deadline = now + _LOOK_INTERVAL
 
     def moved(self, side: "_Side", count: int) -> None:
+        """One side has brought `size` bytes: the time limit begins anew."""
         if side is self._client:
             self.bytes_from_client += count
         else:

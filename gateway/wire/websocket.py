@@ -47,9 +47,11 @@ class FrameTracker:
 
     @property
     def between_frames(self) -> bool:
+        """Whether a frame of our own may be written now."""
         return not self._header and not self._payload
 
     def feed(self, data: bytes) -> None:
+        """Follow the frames in `data`."""
         at, end = 0, len(data)
         while at < end:
             if self._payload:

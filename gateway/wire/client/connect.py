@@ -16,11 +16,11 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gateway.wire.client.fault import LACKS, Fault, fault_of
 
-ATTEMPT_DELAY = 0.25
+ATTEMPT_DELAY: Final = 0.25
 """Seconds from the start of one attempt to that of the next (RFC 8305 section 8)."""
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]

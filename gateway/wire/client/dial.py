@@ -12,23 +12,29 @@ connection.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from gateway.wire.client.connect import SocketAddress, connect
 from gateway.wire.client.fault import Fault, fault_of
 
-DIAL_TIME = 0.1
+DIAL_TIME: Final = 0.1
 
 Resolve = Callable[[str, int], Awaitable[Sequence[SocketAddress]]]
 """Host and port to the socket addresses to try. Raises OSError."""
 
 
 class Endpoint(Protocol):
-    @property
-    def host(self) -> str: ...
+    """Where to connect to."""
 
     @property
-    def port(self) -> int: ...
+    def host(self) -> str:
+        """A name or an IP address."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        ...
 
 
 async def reachable(resolve: Resolve, endpoints: Sequence[Endpoint], within: float = DIAL_TIME) -> bool | None:

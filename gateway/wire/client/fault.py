@@ -23,9 +23,12 @@ import ssl
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
+from typing import Final
 
 
 class Fault(Enum):
+    """Who has to answer for a connection that did not come about or was lost."""
+
     LOCAL = "local"
     NETWORK = "network"
     UPSTREAM = "upstream"
@@ -70,7 +73,7 @@ FAULTS: Mapping[int, Fault] = MappingProxyType(
     }
 )
 
-_WHY = {
+_WHY: Final = {
     errno.EMFILE: "no more files may be open",
     errno.ENFILE: "no more files may be open on this host",
     errno.EADDRNOTAVAIL: "no local port is left",

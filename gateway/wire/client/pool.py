@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
@@ -28,8 +29,8 @@ from gateway.wire.client.resolver import Resolver
 
 log = logging.getLogger("gateway.pool")
 
-_SWEEP_INTERVAL = 1.0
-_LIFETIME = Lifetime()
+_SWEEP_INTERVAL: Final = 1.0
+_LIFETIME: Final = Lifetime()
 
 
 class ConnectFailure(Enum):
@@ -63,12 +64,15 @@ class Waiter:
 
     @property
     def cancelled(self) -> bool:
+        """Whether it has been served or given up."""
         return self._resume is None
 
     def cancel(self) -> None:
+        """Nothing is wanted any more."""
         self._resume = None
 
     def serve(self, result: UpstreamConnection | ConnectFailure) -> None:
+        """Call whoever waits, once."""
         resume, self._resume = self._resume, None
         if resume is not None:
             resume(result)
@@ -76,6 +80,10 @@ class Waiter:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class EndpointPool(ConnectionOwner):
+    """`host` and `port` are those of the endpoint, `tls` is None for plain connections. `connect_timeout` is in seconds
+    and covers name, connection and TLS handshake.
+    """
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -130,9 +138,11 @@ class EndpointPool(ConnectionOwner):
 
     @property
     def open(self) -> int:
+        """How many connections there are, idle and busy."""
         return len(self._members)
 
     def take(self) -> UpstreamConnection | None:
+        """An idle connection that can be used, or None. HOT."""
         idle = self._idle
         while idle:
             connection = idle.pop()
@@ -154,6 +164,7 @@ class EndpointPool(ConnectionOwner):
     # Called by the connections.
 
     def release(self, connection: UpstreamConnection) -> None:
+        """A connection is free again: for the oldest waiter, or idle. HOT."""
         if self._closed:
             connection.close()
             return
@@ -173,9 +184,11 @@ class EndpointPool(ConnectionOwner):
             self._sweep_timer = self._loop.call_later(_SWEEP_INTERVAL, self._sweep)
 
     def retired(self, cause: Closed) -> None:
+        """A connection was closed while no request used it."""
         self.closed[cause] += 1
 
     def forget(self, connection: UpstreamConnection) -> None:
+        """A connection is closed, or belongs to somebody else from here on."""
         self._members.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)

@@ -91,6 +91,8 @@ class _Entry:
 
 
 class Resolver:
+    """The addresses of names, kept for a time. One for all pools."""
+
     def __init__(
         self,
         ttl: float = TTL,

@@ -14,43 +14,49 @@ End-to-end fields are kept as bytes ready to be forwarded, unchanged and in orde
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 import httptools
 
-_START_LINE = b"GET / HTTP/1.1\r\n"
+_START_LINE: Final = b"GET / HTTP/1.1\r\n"
 
 # Removed always: they belong to one connection. Trailer goes too, since trailers are dropped (docs/behaviour.md).
-_HOP_BY_HOP = (b"keep-alive", b"proxy-connection", b"te", b"trailer", b"proxy-authenticate", b"proxy-authorization")
+_HOP_BY_HOP: Final = (
+    b"keep-alive",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+)
 
-(
-    _DROP,
-    _CONNECTION,
-    _CONTENT_LENGTH,
-    _TRANSFER_ENCODING,
-    _HOST,
-    _EXPECT,
-    _UPGRADE,
-    _FORWARDED,
-    _VIA,
-    _REQUEST_ID,
-    _CORRELATION_ID,
-    _TRACEPARENT,
-    _TRACESTATE,
-    _IDEMPOTENCY_KEY,
-    _RETRY_AFTER,
-    _DATE,
-    _RATE_LIMIT,
-    _MAX_FORWARDS,
-    _ORIGIN,
-    _REDIRECT,
-    _ALLOW_ORIGIN,
-    _END_TO_END,
-    _KEEP_ALIVE,
-) = range(23)
+_DROP: Final = 0
+_CONNECTION: Final = 1
+_CONTENT_LENGTH: Final = 2
+_TRANSFER_ENCODING: Final = 3
+_HOST: Final = 4
+_EXPECT: Final = 5
+_UPGRADE: Final = 6
+_FORWARDED: Final = 7
+_VIA: Final = 8
+_REQUEST_ID: Final = 9
+_CORRELATION_ID: Final = 10
+_TRACEPARENT: Final = 11
+_TRACESTATE: Final = 12
+_IDEMPOTENCY_KEY: Final = 13
+_RETRY_AFTER: Final = 14
+_DATE: Final = 15
+_RATE_LIMIT: Final = 16
+_MAX_FORWARDS: Final = 17
+_ORIGIN: Final = 18
+_REDIRECT: Final = 19
+_ALLOW_ORIGIN: Final = 20
+_END_TO_END: Final = 21
+_KEEP_ALIVE: Final = 22
 
 # What tells an upstream where a request came from, or what its target was before somebody rewrote it. From whom it does
 # not trust, the gateway takes none of it; `x-forwarded-` followed by anything belongs to it too.
-_PROVENANCE = (
+_PROVENANCE: Final = (
     *(b"forwarded", b"x-forwarded", b"forwarded-for", b"x-real-ip", b"x-client-ip", b"client-ip"),
     *(b"true-client-ip", b"x-true-client-ip"),
     *(b"x-cluster-client-ip", b"x-remote-ip", b"x-remote-addr", b"x-originating-ip", b"x-original-forwarded-for"),
@@ -60,13 +66,13 @@ _PROVENANCE = (
     *(b"front-end-https", b"x-url-scheme", b"x-scheme", b"x-original-host", b"x-http-host-override", b"x-host"),
     *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-script-name"),
 )
-_FORWARDED_PREFIX = b"x-forwarded-"
+_FORWARDED_PREFIX: Final = b"x-forwarded-"
 
 # Lower case, and a hyphen for everything but letters and digits: that is how upstreams
 # behind CGI and its heirs read them (RFC 3875 section 4.1.18; lighttpd and PHP map more than the underscore).
-_AS_CGI = bytes(octet if octet < 128 and chr(octet).isalnum() else 0x2D for octet in bytes(range(256)).lower())
+_AS_CGI: Final = bytes(octet if octet < 128 and chr(octet).isalnum() else 0x2D for octet in bytes(range(256)).lower())
 
-_COMMON = dict.fromkeys(_HOP_BY_HOP, _DROP) | {
+_COMMON: Final = dict.fromkeys(_HOP_BY_HOP, _DROP) | {
     b"connection": _CONNECTION,
     b"content-length": _CONTENT_LENGTH,
     b"transfer-encoding": _TRANSFER_ENCODING,
@@ -75,7 +81,7 @@ _COMMON = dict.fromkeys(_HOP_BY_HOP, _DROP) | {
     b"x-request-id": _REQUEST_ID,
     b"x-correlation-id": _CORRELATION_ID,
 }
-_REQUEST = _COMMON | {
+_REQUEST: Final = _COMMON | {
     b"host": _HOST,
     b"expect": _EXPECT,
     b"traceparent": _TRACEPARENT,
@@ -87,7 +93,7 @@ _REQUEST = _COMMON | {
     b"proxy": _DROP,
     **dict.fromkeys(_PROVENANCE, _FORWARDED),
 }
-_RESPONSE = (
+_RESPONSE: Final = (
     _COMMON
     | {b"retry-after": _RETRY_AFTER, b"date": _DATE, b"keep-alive": _KEEP_ALIVE}
     | dict.fromkeys((b"ratelimit", b"ratelimit-policy"), _RATE_LIMIT)
@@ -97,8 +103,10 @@ _RESPONSE = (
 )
 
 # What identifies a request is echoed into logs and JSON: printable ASCII without quotes and backslash.
-_SAFE_ID = re.compile(rb"[!#-\[\]-~]{1,128}")
-_TRACEPARENT_FORM = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_SAFE_ID: Final = re.compile(rb"[!#-\[\]-~]{1,128}")
+_TRACEPARENT_FORM: Final = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+)
 
 
 class FieldError(ValueError):
@@ -106,7 +114,7 @@ class FieldError(ValueError):
 
 
 class TooManyFieldsError(FieldError):
-    pass
+    """The block has more fields than it may."""
 
 
 class Fields:
@@ -255,8 +263,8 @@ class _Names:
         return code if key == low or code == _END_TO_END else _DROP
 
 
-_MOST_SPELLINGS = 2048
-_LONGEST_SPELLING = 64
+_MOST_SPELLINGS: Final = 2048
+_LONGEST_SPELLING: Final = 64
 _request_names = _Names(_REQUEST, of_request=True)
 _response_names = _Names(_RESPONSE, of_request=False)
 

@@ -11,16 +11,17 @@ all the same, for the price of parsing it each time.
 """
 
 import re
+from typing import Final
 
 from gateway.wire.message.fields import Fields
 from gateway.wire.message.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
 
 # Tolerated before a request line; RFC 9112 section 2.2 asks for at least one.
-_MAX_EMPTY_LINES = 4
-_CR = 0x0D
-_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
+_MAX_EMPTY_LINES: Final = 4
+_CR: Final = 0x0D
+_BARE_LINE_FEED: Final = re.compile(rb"(?<!\r)\n")
 
-_MAX_KEPT_HEAD = 4096
+_MAX_KEPT_HEAD: Final = 4096
 
 
 class KeptHeads:
@@ -37,6 +38,8 @@ class KeptHeads:
 
 
 class HeadReader:
+    """Reads the heads of one connection."""
+
     __slots__ = ("_block", "_empty_lines", "_fields", "_kept", "_last", "_last_head", "_limits", "_partial")
 
     def __init__(self, limits: Limits, kept: KeptHeads) -> None:

@@ -8,18 +8,19 @@ an absolute-form target loses its scheme and authority, as section 3.2.2 of RFC 
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from gateway import names
 from gateway.wire.message.fields import FieldError, Fields, TooManyFieldsError, parse_request_fields
 
-_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
+_METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 # Every byte but controls, space and '#'. Bytes above 0x7f are not in RFC 3986 yet harmless and in use: they pass.
-_TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
-_ABSOLUTE = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE)
-_VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
+_TARGET: Final = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
+_ABSOLUTE: Final = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE)
+_VERSIONS: Final = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 
 # Methods seen before decode once; anything else pays for the check. RFC 9110 section 9, RFC 5789.
-_KNOWN = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH")}
+_KNOWN: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,18 @@ Content-Length; else up to the end of the connection.
 import re
 from enum import Enum
 from http import HTTPStatus
+from typing import Final
 
 from gateway.wire.message.fields import FieldError, Fields, parse_response_fields
 from gateway.wire.message.keep_alive import parse_keep_alive
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
-_CONTENT_LENGTH = re.compile(rb"^content-length:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
-_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
+_CONTENT_LENGTH: Final = re.compile(rb"^content-length:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 # More than a client may send: upstreams are trusted further, yet not without bound.
-MAX_HEAD_BYTES = 65_536
-MAX_FIELDS = 256
+MAX_HEAD_BYTES: Final = 65_536
+MAX_FIELDS: Final = 256
 
 
 class ResponseError(Exception):
@@ -102,4 +103,5 @@ def parse_fields(block: bytes) -> Fields:
 
 
 def phrase_of(status: int) -> bytes:
+    """The reason phrase of a status; empty for one that is not registered."""
     return _PHRASES.get(status, b"")

@@ -17,7 +17,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.wire.kernel import refuse_new_connections
 from gateway.wire.server.listener import BACKLOG
@@ -25,10 +25,10 @@ from gateway.wire.server.listener import BACKLOG
 log = logging.getLogger("gateway")
 
 # Handshakes are begun in batches, so that a burst of them does not hold up the connections that exist.
-_AT_ONCE = 16
+_AT_ONCE: Final = 16
 # No more files may be open, or no memory is left: accepting is tried again after this.
-_BREATHER = 0.1
-_LOGGED_EVERY = 10.0
+_BREATHER: Final = 0.1
+_LOGGED_EVERY: Final = 10.0
 Factory = Callable[[], asyncio.Protocol]
 
 
@@ -60,6 +60,7 @@ class Handshake(asyncio.Protocol):
 
     @property
     def unread(self) -> bool:
+        """Whether bytes of a request have arrived: not before the handshake is complete."""
         return False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,6 +71,7 @@ class Handshake(asyncio.Protocol):
         protocol.connection_made(transport)
 
     def abort(self) -> None:
+        """End the handshake; its socket is closed."""
         self._handshakes.leave_handshake(self)
         if self.task is not None:
             self.task.cancel()
@@ -128,6 +130,7 @@ class Listener:
         return len(self._tasks)
 
     async def start(self) -> None:
+        """Accept from now on."""
         if self._certificate is None:
             # The event loop closes the socket that it is given; ours stays open for `close`.
             self._server = await self._loop.create_server(self._factory, sock=self._sock.dup(), backlog=BACKLOG)

@@ -13,10 +13,11 @@ It is looked at only when `due` has come, so that a byte that moves costs an add
 """
 
 from dataclasses import dataclass
+from typing import Final
 
-_NEVER = float("inf")
+_NEVER: Final = float("inf")
 # A body that is nearly too slow is not looked at in every turn of the loop.
-_LEAST_WAIT = 0.1
+_LEAST_WAIT: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class BodyRate:
         self._stopped_at = now
 
     def go(self, now: float) -> None:
+        """The gateway takes bytes again; the pause is not counted."""
         if self._stopped_at is not None:
             pause = now - self._stopped_at
             self._stopped_at = None

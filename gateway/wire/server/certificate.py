@@ -18,11 +18,12 @@ import re
 import ssl
 import time
 from pathlib import Path
+from typing import Final
 
 log = logging.getLogger("gateway")
 
-INTERVAL = 1.0
-_FIRST_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+INTERVAL: Final = 1.0
+_FIRST_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 
 _Seen = tuple[tuple[int, int, int, int], ...] | None
@@ -42,12 +43,15 @@ class Certificate:
         self._task: asyncio.Task[None] | None = None
 
     def context(self) -> ssl.SSLContext:
+        """What a new handshake is to use."""
         return self._context
 
     def start(self) -> None:
+        """Watch the files from now on."""
         self._task = asyncio.get_running_loop().create_task(self._watch())
 
     async def stop(self) -> None:
+        """Watch no longer."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -1,8 +1,9 @@
 """Listening sockets: one port, IPv4 and IPv6, and an accept queue that is long enough for a burst."""
 
 import socket
+from typing import Final
 
-BACKLOG = 4096
+BACKLOG: Final = 4096
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

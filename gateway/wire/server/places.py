@@ -18,15 +18,15 @@ import heapq
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.wire.ports import Connection
 
-_SILENT = 1.0
+_SILENT: Final = 1.0
 # A client that has just got its answer may already be sending its next request.
-_IDLE = 0.05
-_PAUSE = 0.02
-_FOUND_AT_ONCE = 1024
+_IDLE: Final = 0.05
+_PAUSE: Final = 0.02
+_FOUND_AT_ONCE: Final = 1024
 
 
 class Occupant(Protocol):

@@ -75,10 +75,12 @@ class Server:
         return not (places.connections or places.handshakes or places.reserve)
 
     def give_up(self) -> None:
+        """Have every exchange end now, with an answer if it has none yet."""
         for connection in list(self.places.connections):
             connection.give_up()
 
     def abort(self) -> None:
+        """Close everything at once."""
         places = self.places
         everybody: list[Occupant] = [*places.connections, *places.handshakes, *places.reserve]
         for occupant in everybody:

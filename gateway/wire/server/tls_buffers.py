@@ -86,8 +86,8 @@ class GrownConnections:
                 return
 
 
-_M_MMAP_THRESHOLD = -3  # malloc.h
-_THRESHOLD = 32 * 1024  # Below the buffers of TLS. Being set, it is not moved any more.
+_M_MMAP_THRESHOLD: Final = -3  # malloc.h
+_THRESHOLD: Final = 32 * 1024  # Below the buffers of TLS. Being set, it is not moved any more.
 
 
 def map_large_blocks() -> bool:
