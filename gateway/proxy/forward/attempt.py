@@ -316,11 +316,14 @@ class Attempt(Ending):
 
     def upstream_lost(self, loss: Loss, detail: str) -> None:
         """The connection broke. The attempt has failed; within the body of an answer, the answer breaks off."""
+        owner = self._owner
         connection = self._connection
         if self.streaming:
-            # An upstream that does not want the rest of an upload may close at once. The reset that this makes takes
-            # from us what had not left its kernel, and is no sign of an upstream that fails.
-            self._truncated(detail, IGNORED if self._body_stopped else FAILURE)
+            # An upstream that does not want an upload may close at once. The reset that this makes takes from us what
+            # had not left its kernel, and is no sign of an upstream that fails. Whether it had read all of a large body
+            # is not to be known: the kernels' buffers may hold megabytes of it.
+            large = owner.body.received > _TAKEN_AT_ONCE and owner.ticket.status >= 300
+            self._truncated(detail, IGNORED if self._body_stopped or large else FAILURE)
             return
         reset = loss is Loss.RESET
         self._failed(
