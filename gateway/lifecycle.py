@@ -173,10 +173,16 @@ class Lifecycle:
         return Listener(self._gateway.loop, sock, factory, handshakes, certificate, timeout)
 
     def read_again(self) -> None:
-        """SIGHUP: what can be renewed while the process runs, which is the certificate."""
-        log.info("SIGHUP received: the certificate is read again, settings are not")
+        """SIGHUP: what can be renewed while the process runs, which are certificates."""
+        log.info("SIGHUP received: certificates are read again, settings are not")
         if self._certificate is not None:
             self._certificate.load()
+        for upstream in self._gateway.topology.upstreams.values():
+            try:
+                upstream.read_certificates_again()
+            except OSError as error:
+                # ssl.SSLError is one, too. What was read before stays in use.
+                log.error("the certificates for upstream %s cannot be read again: %s", upstream.name, error)  # noqa: TRY400 - the reason is in the message
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Stop taking work and let what is in flight finish, within the configured times."""

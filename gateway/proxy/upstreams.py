@@ -165,6 +165,19 @@ class Upstream:
             connect_timeout=config.connect_timeout,
         )
 
+    def read_certificates_again(self) -> None:
+        """Read the CA file and the client certificate anew, for connections from now on. What a CA file held before is
+        trusted until a restart. Raises OSError when a file cannot be read or used."""
+        tls = self.config.tls
+        if tls is None or self.tls is None:
+            return
+        if tls.cert_file is not None:
+            # A pair that does not match would be half loaded, so a context that nobody uses tries it first.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(tls.cert_file, tls.key_file)
+            self.tls.load_cert_chain(tls.cert_file, tls.key_file)
+        if tls.ca_file is not None:
+            self.tls.load_verify_locations(tls.ca_file)
+
     @property
     def connections(self) -> int:
         """Connections that are open, to all endpoints, idle ones included."""

@@ -130,3 +130,34 @@ def test_no_such_signal_ends_the_process(name: str, start_gateway: Start, stub: 
         assert client.read_response().status == 200
     assert gateway.get("/proxy/ok").status == 200
     assert gateway.returncode is None
+
+
+def test_the_authority_of_an_upstream_is_read_again(
+    start_gateway: Start, gateway: GatewayProcess, certificate: Certificate, tmp_path: Path
+) -> None:
+    """The upstream of this gateway is another one, whose certificate is renewed."""
+    authority = tmp_path / "authority.pem"
+    shutil.copy(certificate.cert, authority)
+    front = start_gateway(plain(f"https://localhost:{gateway.port}", UPSTREAM_CA_FILE=str(authority), VIA_NAME="front"))
+    assert front.get("/proxy/proxy/ok").status == 200
+    old = text_of(certificate)
+    make_certificate(certificate.cert.parent, days=5)
+    eventually(lambda: served(gateway) != old, "the new one served", 15.0)
+    shutil.copy(certificate.cert, authority)
+    front.send_signal(signal.SIGHUP)
+    front.wait_for_line("SIGHUP received", 15.0)
+    gateway.send_signal(signal.SIGHUP)
+    eventually(lambda: front.get("/proxy/proxy/ok?again").status == 200, "the new one trusted", 15.0)
+
+
+def test_a_hang_up_while_the_gateway_starts_does_not_end_it(start_gateway: Start, stub: StubProcess) -> None:
+    starting = start_gateway(plain(stub.url), ready=False)
+    status = Path(f"/proc/{starting.pid}/status")
+
+    def ignored() -> bool:
+        line = next(line for line in status.read_text().splitlines() if line.startswith("SigIgn:"))
+        return bool(int(line.split()[1], 16) & 1 << (signal.SIGHUP - 1))
+
+    eventually(ignored, "SIGHUP ignored", 15.0)
+    starting.send_signal(signal.SIGHUP)
+    starting.wait_until_ready()
