@@ -68,7 +68,7 @@ class RedisStores:
 
     def replica(self, name: str) -> Store:
         if name not in self._replicas:
-            config = RedisConfig("single", ((self.server.host, self.server.port),), timeout=2.0)
+            config = RedisConfig("single", ((self.server.host, self.server.port),), timeout=8.0)
             self._replicas[name] = RedisStore(config, name)
         return self._replicas[name]
 

@@ -128,7 +128,7 @@ async def test_a_lease_that_lapsed_is_spent(stores: Stores) -> None:
 
 async def test_within_the_grace_a_lease_still_comes_back(stores: Stores) -> None:
     (lease,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, lease=6))
-    await stores.advance(LEASE_TIME + GRACE / 2)
+    await stores.advance(LEASE_TIME + GRACE / 20)
     (seen,) = await stores.take("b", Ask(HUNDRED, CLIENT, 0))
     assert (seen.held_elsewhere, seen.held_time) == (6, 0.0)
     (back,) = await stores.take("a", Ask(HUNDRED, CLIENT, 0, unspent=6, lease_id=lease.lease_id))
@@ -159,7 +159,7 @@ async def test_no_more_comes_back_than_was_leased(stores: Stores) -> None:
 async def test_refill_stops_at_the_capacity_less_what_is_leased(stores: Stores) -> None:
     fast = RateLimitPolicy("default", 160, 1000.0)
     await stores.take("a", Ask(fast, CLIENT, 0, lease=10))
-    await stores.advance(LEASE_TIME + GRACE / 2)
+    await stores.advance(LEASE_TIME + GRACE / 20)
     (grant,) = await stores.take("b", Ask(fast, CLIENT, 0))
     assert grant.remaining == pytest.approx(150, abs=1e-6)
 

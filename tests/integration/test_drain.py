@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,25 +87,27 @@ def test_what_the_kernel_had_accepted_is_answered(
     certificate = make_certificate(tmp_path / "tls")
     gateway = start_gateway(plain(stub.url, **DRAINING, **(certificate.variables if tls else {})), ready=False)
     gateway.wait_for_line("listening on", 15.0)
-    # Held still, as by a long pause of the machine: it finds the signal and the clients at the same moment.
-    gateway.send_signal(signal.SIGSTOP)
-    clients = []
-    try:
-        gateway.send_signal(signal.SIGTERM)
-        clients = [RawClient(gateway.port, timeout=20.0) for _ in range(40)]
-        if not tls:
-            for client in clients:
-                client.send(b"POST /proxy/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
-    finally:
-        gateway.send_signal(signal.SIGCONT)
     context = ssl.create_default_context(cafile=str(certificate.cert))
-    for client in clients:
+
+    def ask(client: RawClient) -> tuple[int, str | None]:
         with client:
             if tls:
                 client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
-                client.send(b"POST /proxy/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+            client.send(b"POST /proxy/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
             response = client.read_response()
-            assert (response.status, response.get("Connection")) == (200, "close")
+            return response.status, response.get("Connection")
+
+    # Held still, as by a long pause of the machine: it finds the signal and the clients at the same moment.
+    gateway.send_signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(40) as threads:
+        try:
+            gateway.send_signal(signal.SIGTERM)
+            clients = [RawClient(gateway.port, timeout=20.0) for _ in range(40)]
+            answers = [threads.submit(ask, client) for client in clients]
+            time.sleep(0.3)  # so that most have sent their first bytes
+        finally:
+            gateway.send_signal(signal.SIGCONT)
+        assert [answer.result() for answer in answers] == [(200, "close")] * 40
     assert gateway.wait(10.0) == 0
 
 

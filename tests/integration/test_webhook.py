@@ -133,7 +133,7 @@ async def test_trouble_that_passes_is_tried_again(receiver: Receiver, trouble: l
 
 async def test_a_server_that_does_not_answer_is_given_up_in_time(receiver: Receiver) -> None:
     receiver.statuses = [-1, 200]
-    hook = sender(receiver, timeout=0.05)
+    hook = sender(receiver, timeout=0.5)
     hook.deliver("raised", alert())
     await settled(hook)
     await hook.stop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import shutil
 import socket
 import subprocess
@@ -185,7 +186,7 @@ async def test_a_paused_server_is_left_and_found_again(connect: Connect, own_red
     own_redis.pause()
     for _ in range(3):
         said, took = await refusal(client)
-        assert said == "Redis did not answer within 50 ms"
+        assert re.fullmatch(r"Redis did not answer within \d+ ms", said)  # on a slow machine the limit has grown
         assert took < TIMEOUT + SLACK
     own_redis.resume()
     await answers_again(client)
