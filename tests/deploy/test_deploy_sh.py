@@ -162,7 +162,7 @@ def test_interrupted_after_the_switch_goes_back(deployed: Deployment) -> None:
     deployed.docker.fault("slow-up")
     environment = deployed.docker.environment(**deployed.variables)
     with ChildProcess("deploy.sh", [tool("bash"), "deploy.sh", "prod"], env=environment, cwd=deployed.clone) as child:
-        child.wait_until(lambda: deployed.docker.image(LATEST) == "two", "switching", timeout=30)
+        child.wait_until(lambda: deployed.docker.image(LATEST) == "two", "switching")
         child.wait_for_line("==> starting")
         deployed.docker.mend()
         # As a terminal does: to the whole group.
@@ -179,7 +179,7 @@ def test_two_at_once(deployed: Deployment) -> None:
     deployed.docker.fault("slow-up")
     environment = deployed.docker.environment(**deployed.variables)
     with ChildProcess("deploy.sh", [tool("bash"), "deploy.sh", "prod"], env=environment, cwd=deployed.clone) as child:
-        child.wait_for_line("==> starting", 30)
+        child.wait_for_line("==> starting")
         status, output = deployed("prod")
         assert status == 1
         assert "Another deployment or restore is under way." in output

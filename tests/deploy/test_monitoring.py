@@ -106,7 +106,7 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
     certificate and an upstream with a name, and by others."""
     redis_server.ensure_running()
     redis_server.flush()
-    variables = {"REDIS_URL": redis_server.url, "UPSTREAM_URL": stub_process.url}
+    variables = {**redis_server.variables, "UPSTREAM_URL": stub_process.url}
     with GatewayProcess(variables, tmp_path_factory.mktemp("gateway")) as gateway:
         for target in ("/proxy/ok", "/proxy/status/503", "/proxy/fail", "/nowhere"):
             for _ in range(3):
@@ -122,7 +122,7 @@ def with_certificate(stub_process: StubProcess, directories: pytest.TempPathFact
     context = ssl.create_default_context(cafile=str(certificate.cert))
     variables = {"UPSTREAM_URL": f"http://localhost:{stub_process.port}", **certificate.variables}
     with GatewayProcess(variables, directories.mktemp("gateway"), ready=False) as gateway:
-        gateway.wait_for_line("listening on", 60.0)
+        gateway.wait_for_line("listening on")
         for target in ("/proxy/ok", "/metrics"):
             connection = http.client.HTTPSConnection("localhost", gateway.port, timeout=30.0, context=context)
             connection.request("GET", target)

@@ -16,6 +16,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 from tests.support.stub_process import StubProcess
+from tests.support.waiting import PATIENCE, Stopwatch, eventually
 
 KEY = "api-gateway:circuit-breaker"
 RESET = 1.0
@@ -28,7 +29,7 @@ SETTINGS = {
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
         yield session
 
 
@@ -52,13 +53,13 @@ class Pair:
 
     async def until_both_share(self) -> None:
         for gateway in (self.cut_off, self.other):
-            for _ in range(200):
+            for _ in range(600):
                 async with self.session.get(gateway.url + "/health") as response:
                     redis = (await response.json())["checks"]["redis"]
                 if redis["status"] == "healthy":
                     break
                 await asyncio.sleep(0.05)
-        deadline = time.monotonic() + 2.0
+        deadline = time.monotonic() + PATIENCE
         while len([name for name in self.redis.execute("HKEYS", KEY) if name.startswith("replica:")]) < 2:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.02)
@@ -80,9 +81,7 @@ def start_pair(
 ) -> Pair:
     dead = f"http://127.0.0.1:{free_port()}"
     urls = (dead, other or dead)
-    return Pair(
-        session, redis, *(start({"REDIS_URL": redis.url, "UPSTREAM_URL": url, **SETTINGS, **more}) for url in urls)
-    )
+    return Pair(session, redis, *(start({**redis.variables, "UPSTREAM_URL": url, **SETTINGS, **more}) for url in urls))
 
 
 async def test_a_quiet_healthy_replica_stays_closed(
@@ -99,8 +98,12 @@ async def test_a_quiet_healthy_replica_stays_closed(
     assert cut_off[503] > 50
     circuit = await pair.circuit(pair.cut_off)
     assert circuit["state"] in {"open", "half_open"}
-    assert any("no connection from this replica" in str(r.get("message")) for r in pair.cut_off.log_records())
-    assert len([line for line in pair.transitions(pair.cut_off) if "HALF_OPEN" in line]) >= 2
+    await asyncio.to_thread(pair.cut_off.wait_for_line, "no connection from this replica")
+
+    def half_opens() -> int:
+        return sum("HALF_OPEN" in line for line in pair.transitions(pair.cut_off))
+
+    await asyncio.to_thread(eventually, lambda: half_opens() >= 2, "half-open twice")
 
 
 async def test_a_replica_without_traffic_stays_closed_and_serves_what_comes_then(
@@ -125,10 +128,10 @@ async def test_a_dead_upstream_is_open_in_an_idle_replica_within_250_ms(
     for round_ in range(5):
         for _ in range(5):
             assert await pair.status(pair.cut_off) == 502
-        tripped = time.monotonic()
-        while (await pair.circuit(pair.other))["state"] != "open":
-            assert time.monotonic() - tripped < 0.25, f"the idle replica is not open, round {round_}"
-            await asyncio.sleep(0.005)
+        with Stopwatch() as watch:
+            while (await pair.circuit(pair.other))["state"] != "open":
+                assert watch.seconds < 0.25, f"the idle replica is not open, round {round_}"
+                await asyncio.sleep(0.005)
         assert await pair.status(pair.other) == 503
         redis.execute("DEL", KEY)
         for gateway in (pair.cut_off, pair.other):
@@ -141,7 +144,7 @@ async def test_an_upstream_without_tls_is_to_blame_itself(
     redis: RedisServer, stub: StubProcess, start_gateway: StartGateway, session: aiohttp.ClientSession
 ) -> None:
     url = stub.url.replace("http://", "https://")
-    env = {"REDIS_URL": redis.url, "UPSTREAM_URL": url, **SETTINGS, "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS": "30"}
+    env = {**redis.variables, "UPSTREAM_URL": url, **SETTINGS, "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS": "30"}
     pair = Pair(session, redis, start_gateway(env), start_gateway(env))
     await pair.until_both_share()
     for _ in range(5):
@@ -193,10 +196,10 @@ async def test_a_dead_upstream_reopens_through_one_probe(
     # The other one may have seen to that: this one hears of it within an interval.
     while await pair.status(pair.cut_off) != 502:
         await asyncio.sleep(0.01)
-    probed = time.monotonic()
-    while redis.execute("HGET", KEY, "state") != "open":
-        assert time.monotonic() - probed < 0.25
-        await asyncio.sleep(0.005)
+    with Stopwatch() as watch:
+        while redis.execute("HGET", KEY, "state") != "open":
+            assert watch.seconds < 0.25
+            await asyncio.sleep(0.005)
     assert await pair.status(pair.cut_off) == 503
 
 
@@ -204,19 +207,21 @@ async def test_the_probe_of_a_killed_replica_holds_nobody_up(
     redis: RedisServer, stub: StubProcess, start_gateway: StartGateway, session: aiohttp.ClientSession
 ) -> None:
     pair = start_pair(session, redis, start_gateway, stub.url)
-    second = start_gateway({"REDIS_URL": redis.url, "UPSTREAM_URL": stub.url, **SETTINGS})
+    second = start_gateway({**redis.variables, "UPSTREAM_URL": stub.url, **SETTINGS})
     await pair.until_both_share()
     for _ in range(5):
         assert await pair.status(pair.other, "/proxy/fail") == 500
     while redis.execute("HGET", KEY, "state") != "half_open":
         await asyncio.sleep(0.02)
-    probe = asyncio.create_task(pair.status(pair.other, "/proxy/slow?seconds=8"))
-    await asyncio.sleep(0.3)
+    probe = asyncio.create_task(pair.status(pair.other, "/proxy/slow?seconds=25"))
+    async with asyncio.timeout(PATIENCE):
+        while stub.stats()["in_flight"] < 1:
+            await asyncio.sleep(0.02)
     pair.other.kill()
     killed = time.monotonic()
     with pytest.raises(aiohttp.ClientError):
         await probe
     while await pair.status(second) != 200:
-        assert time.monotonic() - killed < 4.0
+        assert time.monotonic() - killed < 20.0
         await asyncio.sleep(0.05)
     assert time.monotonic() - killed > 1.0

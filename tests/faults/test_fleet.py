@@ -12,6 +12,7 @@ from tests.conftest import StartGateway
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
 from tests.support.stub_process import StubProcess
+from tests.support.waiting import PATIENCE, Stopwatch
 
 # A bucket that gains nothing while a test runs, so that counts are exact.
 _CAPACITY = 120
@@ -21,12 +22,12 @@ _BREAKER = {**_UNLIMITED, "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "5", "CIRCUIT_BRE
 
 
 def environment(redis: RedisServer, stub: StubProcess, **more: str) -> dict[str, str]:
-    return {"REDIS_URL": redis.url, "UPSTREAM_URL": stub.url, **more}
+    return {**redis.variables, "UPSTREAM_URL": stub.url, **more}
 
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    timeout = aiohttp.ClientTimeout(total=10)
+    timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=64)) as session:
         yield session
 
@@ -39,12 +40,12 @@ async def status_of(session: aiohttp.ClientSession, gateway: GatewayProcess, pat
 
 async def until_shared(gateway: GatewayProcess, session: aiohttp.ClientSession) -> None:
     """Until the gateway has Redis; limits are only shared from then on."""
-    for _ in range(100):
-        async with session.get(gateway.url + "/health") as response:
-            if (await response.json())["checks"]["redis"]["status"] == "healthy":
-                return
-        await asyncio.sleep(0.05)
-    raise AssertionError("the gateway does not reach Redis")
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            async with session.get(gateway.url + "/health") as response:
+                if (await response.json())["checks"]["redis"]["status"] == "healthy":
+                    return
+            await asyncio.sleep(0.05)
 
 
 async def test_a_client_limited_to_n_gets_n_over_both(
@@ -94,17 +95,16 @@ async def test_a_trip_through_one_is_open_in_the_other_within_250_ms(
         assert await status_of(session, gateway) == 200
     for _ in range(5):
         assert await status_of(session, first, "/proxy/fail") == 500
-    tripped = time.monotonic()
-    while await status_of(session, second) != 503:
-        assert time.monotonic() - tripped < 0.25, "the other replica still lets requests through"
-        await asyncio.sleep(0.01)
+    with Stopwatch() as watch:
+        while await status_of(session, second) != 503:
+            assert watch.seconds < 0.25, "the other replica still lets requests through"
+            await asyncio.sleep(0.01)
 
     redis.execute("DEL", "api-gateway:circuit-breaker")
-    deleted = time.monotonic()
-    for gateway in (first, second):
-        while await status_of(session, gateway) != 200:
-            assert time.monotonic() - deleted < 2.0, "deleting the key does not close the circuit"
-            await asyncio.sleep(0.02)
+    async with asyncio.timeout(PATIENCE):
+        for gateway in (first, second):
+            while await status_of(session, gateway) != 200:
+                await asyncio.sleep(0.02)
 
 
 async def test_half_open_sends_one_probe_at_a_time_from_both(
@@ -123,7 +123,7 @@ async def test_half_open_sends_one_probe_at_a_time_from_both(
     async def knock(gateway: GatewayProcess) -> None:
         # Slow probes, so that a second one at the same time would be seen.
         while not statuses[200]:
-            statuses[await status_of(session, gateway, "/proxy/slow?seconds=0.3")] += 1
+            statuses[await status_of(session, gateway, "/proxy/slow?seconds=0.6")] += 1
             await asyncio.sleep(0.005)
 
     await asyncio.gather(*(knock(pair[n % 2]) for n in range(8)))
@@ -135,7 +135,9 @@ async def test_half_open_sends_one_probe_at_a_time_from_both(
 async def test_without_redis_every_replica_goes_on_and_rejoins(
     fault: str, own_redis: RedisServer, stub: StubProcess, start_gateway: StartGateway, session: aiohttp.ClientSession
 ) -> None:
-    gateway = start_gateway(environment(own_redis, stub, RATE_LIMIT_CAPACITY="400", RATE_LIMIT_REFILL_RATE="200"))
+    limits = {"RATE_LIMIT_CAPACITY": "400", "RATE_LIMIT_REFILL_RATE": "200"}
+    # With the limits of time of production: they are what this is about.
+    gateway = start_gateway({"REDIS_URL": own_redis.url, "UPSTREAM_URL": stub.url, **limits})
     await until_shared(gateway, session)
     statuses: Counter[int] = Counter()
     slowest = 0.0
@@ -157,16 +159,18 @@ async def test_without_redis_every_replica_goes_on_and_rejoins(
     else:
         own_redis.kill()
     await asyncio.sleep(1.5)
-    assert (await (await session.get(gateway.url + "/health")).json())["status"] == "degraded"
+    async with asyncio.timeout(PATIENCE):
+        while (await (await session.get(gateway.url + "/health")).json())["status"] != "degraded":
+            await asyncio.sleep(0.05)
     during = slowest
     if fault == "stop":
         own_redis.resume()
     else:
         own_redis.restart()
-    back = time.monotonic()
-    await until_shared(gateway, session)
-    # "Within a second of its return"; a restarted server needs a moment before it has returned.
-    assert time.monotonic() - back < 2.0
+    with Stopwatch() as watch:
+        await until_shared(gateway, session)
+        # "Within a second of its return"; a restarted server needs a moment before it has returned.
+        assert watch.seconds < 2.0
     await asyncio.sleep(0.3)
     over = True
     await asyncio.gather(*load)
@@ -189,5 +193,5 @@ async def test_a_gateway_whose_redis_is_down_starts_and_joins_when_it_comes(
     own_redis.restart()
     await until_shared(gateway, session)
     assert await status_of(session, gateway) == 200
-    lost = [record for record in gateway.log_records() if record.get("event") == "redis_lost"]
-    assert len(lost) == 1
+    assert await asyncio.to_thread(gateway.stop) == 0
+    assert len(gateway.log_records(event="redis_lost")) == 1

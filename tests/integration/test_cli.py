@@ -152,7 +152,8 @@ def test_run_writes_warnings_to_its_log_once(start_gateway: StartGateway, stub: 
     config = tmp_path / "gateway.yaml"
     config.write_text("upstreams:\n  unused:\n    endpoints: ['h:1']\n")
     running = start_gateway({"GATEWAY_CONFIG": str(config), "UPSTREAM_URL": stub.url})
-    running.wait_for_line("no route uses it", 10.0)
-    found = [line for line in running.log_records() if line.get("event") == "configuration_notice"]
+    running.wait_for_records(event="configuration_notice")
+    assert running.stop() == 0
+    found = running.log_records(event="configuration_notice")
     assert [line["message"] for line in found] == [f"Configuration: {config}:2 upstreams.unused: no route uses it"]
     assert found[0]["level"] == "WARNING"

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from tests.conformance.wire.clients import plain
-from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh, ok, wait_until
+from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh, ok
 from tests.support.gateway_process import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.raw_http import RawClient
 from tests.support.raw_response import RawResponse
+from tests.support.waiting import PATIENCE, eventually
 
 Start = Callable[..., GatewayProcess]
+IN_FLIGHT = "http_requests_in_flight"
 GET = "GET /proxy{} HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -31,11 +33,18 @@ def hasty(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFactory
     """A gateway with short patience."""
     variables = plain(
         upstream.url,
-        HEADER_TIMEOUT_SECONDS="0.6",
-        KEEPALIVE_TIMEOUT_SECONDS="0.8",
-        CLIENT_IDLE_TIMEOUT_SECONDS="0.6",
-        MAX_BODY_BYTES="1000",
+        HEADER_TIMEOUT_SECONDS="1.2",
+        KEEPALIVE_TIMEOUT_SECONDS="1.6",
+        CLIENT_IDLE_TIMEOUT_SECONDS="1.2",
     )
+    with GatewayProcess(variables, tmp_path_factory.mktemp("gateway")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def strict(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A gateway for small bodies, with as much patience as any."""
+    variables = plain(upstream.url, MAX_BODY_BYTES="1000")
     with GatewayProcess(variables, tmp_path_factory.mktemp("gateway")) as process:
         yield process
 
@@ -65,15 +74,15 @@ def test_slow_headers(hasty: GatewayProcess) -> None:
         started = time.monotonic()
         client.send(b"GET /proxy/slow HTTP/1.1\r\n")
         while client.fate(0.1) == "open" and not client.unread:  # dripping does not buy time
-            assert time.monotonic() - started < 3.0
+            assert time.monotonic() - started < PATIENCE
             client.send(b"X: y\r\n")
         check_refusal(client.read_response(), 408, "request_timeout", hasty)
-        assert 0.5 < time.monotonic() - started < 1.5
+        assert time.monotonic() - started > 1.0
 
 
 def test_a_connection_that_says_nothing(hasty: GatewayProcess) -> None:
     with RawClient(hasty.port) as client:
-        assert client.fate(2.5) == "closed"
+        assert client.fate() == "closed"
         assert client.unread == b""
 
 
@@ -82,7 +91,7 @@ def test_a_slow_body(framing: str, hasty: GatewayProcess, upstream: ProgrammedUp
     ended: list[str] = []
 
     def wait(peer: Peer, seen: Seen) -> None:
-        ended.append(peer.wait_for_end(5.0))
+        ended.append(peer.wait_for_end())
 
     upstream.on(path := fresh(), wait)
     with RawClient(hasty.port) as client:
@@ -90,15 +99,15 @@ def test_a_slow_body(framing: str, hasty: GatewayProcess, upstream: ProgrammedUp
         response = client.read_response()
         check_refusal(response, 408, "request_timeout", hasty)
         assert response.get("Connection") == "close"
-    wait_until(lambda: bool(ended), "the upstream request to be cancelled", 2.0)
+    eventually(lambda: bool(ended), "the upstream request to be cancelled")
 
 
 def test_an_idle_kept_connection(hasty: GatewayProcess) -> None:
     with RawClient(hasty.port) as client:
         assert client.request(GET.format(fresh()).encode()).status == 200
         started = time.monotonic()
-        assert client.fate(3.0) == "closed"
-        assert 0.6 < time.monotonic() - started < 2.0
+        assert client.fate() == "closed"
+        assert time.monotonic() - started > 1.2
         assert client.unread == b""
 
 
@@ -116,38 +125,38 @@ def test_a_client_that_takes_nothing(hasty: GatewayProcess, upstream: Programmed
     upstream.on(path := fresh(), flood)
     with RawClient(hasty.port) as client:
         client.send(GET.format(path).encode())
-        wait_until(lambda: bool(ended), "the exchange to be given up", 6.0)
+        eventually(lambda: bool(ended), "the exchange to be given up")
 
 
 @pytest.mark.parametrize("size", [1000, 1001, 10_000_000])
-def test_body_limit_by_length(size: int, hasty: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+def test_body_limit_by_length(size: int, strict: GatewayProcess, upstream: ProgrammedUpstream) -> None:
     path = fresh()
-    with RawClient(hasty.port) as client:
+    with RawClient(strict.port) as client:
         client.send(f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode())
         if size == 1000:
             assert client.request(b"x" * size).status == 200
         else:
-            check_refusal(client.read_response(), 413, "body_too_large", hasty)
+            check_refusal(client.read_response(), 413, "body_too_large", strict)
             assert upstream.requests(path) == []
 
 
 @pytest.mark.parametrize("size", [1000, 1001])
-def test_body_limit_by_counting(size: int, hasty: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+def test_body_limit_by_counting(size: int, strict: GatewayProcess, upstream: ProgrammedUpstream) -> None:
     path = fresh()
     raw = f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-    with RawClient(hasty.port) as client:
+    with RawClient(strict.port) as client:
         response = client.request(raw + b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size))
         if size == 1000:
             assert response.status == 200
         else:
-            check_refusal(response, 413, "body_too_large", hasty)
+            check_refusal(response, 413, "body_too_large", strict)
             assert not any(seen.whole for seen in upstream.requests(path))
-            assert client.fate(3.0) == "closed"
+            assert client.fate() == "closed"
 
 
-def test_a_large_expected_body_is_refused_before_it_is_sent(hasty: GatewayProcess) -> None:
+def test_a_large_expected_body_is_refused_before_it_is_sent(strict: GatewayProcess) -> None:
     raw = "POST /proxy/x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n"
-    with RawClient(hasty.port) as client:
+    with RawClient(strict.port) as client:
         response = client.request(raw.encode())
         assert (response.status, response.interim) == (413, [])
 
@@ -157,7 +166,7 @@ def test_shedding(status: int, start_gateway: Start, upstream: ProgrammedUpstrea
     release = threading.Event()
 
     def wait(peer: Peer, seen: Seen) -> None:
-        release.wait(5.0)
+        release.wait(PATIENCE)
         peer.send(ok())
 
     upstream.on(path := fresh(), wait)
@@ -183,27 +192,27 @@ def test_the_bulkhead_and_its_queue(start_gateway: Start, upstream: ProgrammedUp
     release = threading.Event()
 
     def wait(peer: Peer, seen: Seen) -> None:
-        release.wait(5.0)
+        release.wait(PATIENCE)
         peer.send(ok())
 
     upstream.on(path := fresh(), wait)
     gateway = start_gateway(
-        plain(upstream.url, BULKHEAD_LIMIT="1", BULKHEAD_QUEUE="1", BULKHEAD_QUEUE_TIMEOUT_SECONDS="0.4")
+        plain(upstream.url, BULKHEAD_LIMIT="1", BULKHEAD_QUEUE="1", BULKHEAD_QUEUE_TIMEOUT_SECONDS="4")
     )
     clients = [RawClient(gateway.port) for _ in range(4)]
     clients[0].send(GET.format(path).encode())
     upstream.wait_for(path)
     clients[1].send(GET.format(fresh()).encode())  # waits in the queue, in vain
-    time.sleep(0.1)
+    gateway.wait_for_metric(IN_FLIGHT, 2)
     started = time.monotonic()
     full = check_refusal(clients[2].request(GET.format(fresh()).encode()), 503, "bulkhead_full", gateway)
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 3.0, "it waited too"
     assert 1 <= full["retry_after"] <= 2
     told = {clients[2].request(GET.format(fresh()).encode()).get("Retry-After") for _ in range(40)}
     assert told == {"1", "2"}, "those who obey come back as one wave"
     check_refusal(clients[1].read_response(), 503, "bulkhead_full", gateway)
     clients[3].send(GET.format(fresh()).encode())  # waits, and gets its turn
-    time.sleep(0.1)
+    gateway.wait_for_metric(IN_FLIGHT, 2)
     release.set()
     assert clients[0].read_response().status == 200
     assert clients[3].read_response().status == 200
@@ -215,22 +224,22 @@ def test_a_client_that_leaves_the_queue_leaves_no_hole(start_gateway: Start, ups
     release = threading.Event()
 
     def wait(peer: Peer, seen: Seen) -> None:
-        release.wait(5.0)
+        release.wait(PATIENCE)
         peer.send(ok())
 
     upstream.on(path := fresh(), wait)
     gateway = start_gateway(
-        plain(upstream.url, BULKHEAD_LIMIT="1", BULKHEAD_QUEUE="5", BULKHEAD_QUEUE_TIMEOUT_SECONDS="5")
+        plain(upstream.url, BULKHEAD_LIMIT="1", BULKHEAD_QUEUE="5", BULKHEAD_QUEUE_TIMEOUT_SECONDS="30")
     )
     first = RawClient(gateway.port).send(GET.format(path).encode())
     upstream.wait_for(path)
     for _ in range(5):
         with RawClient(gateway.port) as client:
             client.send(GET.format(fresh()).encode())
-            time.sleep(0.05)
-    time.sleep(0.1)
+            gateway.wait_for_metric(IN_FLIGHT, 2)
+        gateway.wait_for_metric(IN_FLIGHT, 1)
     last = RawClient(gateway.port).send(GET.format(fresh()).encode())
-    time.sleep(0.1)
+    gateway.wait_for_metric(IN_FLIGHT, 2)
     release.set()
     assert first.read_response().status == 200
     assert last.read_response().status == 200

@@ -16,12 +16,15 @@ import pytest
 from tests.conformance.wire.clients import plain
 from tests.support.certificates import make_certificate
 from tests.support.gateway_process import GatewayProcess
+from tests.support.ports import is_listening
 from tests.support.raw_http import RawClient
 from tests.support.raw_response import NoResponse
 from tests.support.stub_process import StubProcess
+from tests.support.waiting import PATIENCE, eventually
 
 Start = Callable[..., GatewayProcess]
-DRAINING = {"DRAIN_TIMEOUT_SECONDS": "10", "UPSTREAM_TIMEOUT": "5", "UPSTREAM_TOTAL_TIMEOUT": "10"}
+DRAINING = {"DRAIN_TIMEOUT_SECONDS": "40", "UPSTREAM_TIMEOUT": "30", "UPSTREAM_TOTAL_TIMEOUT": "40"}
+IN_FLIGHT = "http_requests_in_flight"
 
 
 @dataclass
@@ -37,7 +40,7 @@ class Load:
     def run(self) -> None:
         while not self.stopped:
             try:
-                client = RawClient(self.port, timeout=10.0)
+                client = RawClient(self.port)
             except OSError:
                 return  # the listener is gone: nothing was accepted
             with client:
@@ -66,16 +69,15 @@ def test_a_stop_under_load_loses_nothing(start_gateway: Start, stub: StubProcess
     threads = [threading.Thread(target=load.run) for _ in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(0.7)
+    eventually(lambda: load.answered > 100, "under load")
     gateway.send_signal(signal.SIGTERM)
     for thread in threads:
-        thread.join(10.0)
+        thread.join(PATIENCE)
     load.stopped = True
-    assert gateway.wait(10.0) == 0
+    assert gateway.wait() == 0
     assert load.lost == []
-    assert load.answered > 100
     assert load.told_to_go >= 8
-    records = [record for record in gateway.log_records() if record.get("target") == "/proxy/ok"]
+    records = gateway.log_records(target="/proxy/ok")
     assert len(records) >= load.answered
 
 
@@ -86,7 +88,7 @@ def test_what_the_kernel_had_accepted_is_answered(
     """benoitc/gunicorn#1725: connections in the accept queue were reset when the listener closed."""
     certificate = make_certificate(tmp_path / "tls")
     gateway = start_gateway(plain(stub.url, **DRAINING, **(certificate.variables if tls else {})), ready=False)
-    gateway.wait_for_line("listening on", 15.0)
+    gateway.wait_for_line("listening on")
     context = ssl.create_default_context(cafile=str(certificate.cert))
 
     def ask(client: RawClient) -> tuple[int, str | None]:
@@ -102,55 +104,52 @@ def test_what_the_kernel_had_accepted_is_answered(
     with ThreadPoolExecutor(40) as threads:
         try:
             gateway.send_signal(signal.SIGTERM)
-            clients = [RawClient(gateway.port, timeout=20.0) for _ in range(40)]
+            clients = [RawClient(gateway.port) for _ in range(40)]
             answers = [threads.submit(ask, client) for client in clients]
             time.sleep(0.3)  # so that most have sent their first bytes
         finally:
             gateway.send_signal(signal.SIGCONT)
         assert [answer.result() for answer in answers] == [(200, "close")] * 40
-    assert gateway.wait(10.0) == 0
+    assert gateway.wait() == 0
 
 
 def test_readyz_says_no_while_the_listener_is_still_open(start_gateway: Start, stub: StubProcess) -> None:
-    gateway = start_gateway(plain(stub.url, **DRAINING, DRAIN_DELAY_SECONDS="1"))
+    gateway = start_gateway(plain(stub.url, **DRAINING, DRAIN_DELAY_SECONDS="4"))
     assert gateway.get("/readyz").status == 200
     gateway.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
-    assert gateway.get("/readyz").status == 503
+    eventually(lambda: gateway.get("/readyz").status == 503, "told to go")
     assert gateway.get("/livez").status == 200
     answer = gateway.get("/proxy/ok")
     assert (answer.status, answer.headers["Connection"]) == (200, "close")
-    assert gateway.wait(6.0) == 0
+    assert gateway.wait() == 0
 
 
 def test_what_is_in_flight_finishes(start_gateway: Start, stub: StubProcess) -> None:
     gateway = start_gateway(plain(stub.url, **DRAINING))
     with RawClient(gateway.port) as slow, RawClient(gateway.port) as body, RawClient(gateway.port) as idle:
-        slow.send(b"GET /proxy/slow?seconds=1.5 HTTP/1.1\r\nHost: a\r\n\r\n")
+        slow.send(b"GET /proxy/slow?seconds=4 HTTP/1.1\r\nHost: a\r\n\r\n")
         body.send(b"POST /proxy/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234")
         assert idle.request(b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n").status == 200
-        time.sleep(0.3)
+        gateway.wait_for_metric(IN_FLIGHT, 2)
         gateway.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        with pytest.raises(OSError, match="refused"):
-            gateway.get("/proxy/ok")
+        eventually(lambda: not is_listening(gateway.port), "closed to newcomers")
         body.send(b"56789")
         assert body.read_response().status == 200
         response = slow.read_response()
         assert (response.status, response.get("Connection")) == (200, "close")
-        assert idle.fate(3.0) == "closed"
-    assert gateway.wait(5.0) == 0
+        assert idle.fate() == "closed"
+    assert gateway.wait() == 0
 
 
 def test_the_time_for_it_is_bounded(start_gateway: Start, stub: StubProcess) -> None:
     gateway = start_gateway(plain(stub.url, **{**DRAINING, "DRAIN_TIMEOUT_SECONDS": "0.5"}))
     with RawClient(gateway.port) as client:
-        client.send(b"GET /proxy/slow?seconds=4 HTTP/1.1\r\nHost: a\r\n\r\n")
-        time.sleep(0.3)
+        client.send(b"GET /proxy/slow?seconds=25 HTTP/1.1\r\nHost: a\r\n\r\n")
+        gateway.wait_for_metric(IN_FLIGHT, 1)
         started = time.monotonic()
         gateway.send_signal(signal.SIGTERM)
-        assert gateway.wait(4.0) == 0
-        assert time.monotonic() - started < 3.0
+        assert gateway.wait() == 0
+        assert time.monotonic() - started < 15.0
         response = client.read_response()
         assert (response.status, response.get("Retry-After"), response.get("Connection")) == (503, "1", "close")
         assert json.loads(response.body)["reason"] == "draining"
@@ -164,20 +163,20 @@ def test_the_time_for_it_is_bounded(start_gateway: Start, stub: StubProcess) -> 
 def test_a_second_signal_hurries(start_gateway: Start, stub: StubProcess) -> None:
     gateway = start_gateway(plain(stub.url, **DRAINING))
     with RawClient(gateway.port) as client:
-        client.send(b"GET /proxy/slow?seconds=4 HTTP/1.1\r\nHost: a\r\n\r\n")
-        time.sleep(0.3)
+        client.send(b"GET /proxy/slow?seconds=25 HTTP/1.1\r\nHost: a\r\n\r\n")
+        gateway.wait_for_metric(IN_FLIGHT, 1)
         gateway.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        gateway.wait_for_line("draining: 1 exchange")
         assert gateway.returncode is None
         gateway.send_signal(signal.SIGINT)
-        assert gateway.wait(3.0) == 0
+        assert gateway.wait(15.0) == 0
 
 
 def test_an_idle_gateway_stops_at_once(start_gateway: Start, stub: StubProcess) -> None:
     gateway = start_gateway(plain(stub.url, **DRAINING))
     started = time.monotonic()
-    assert gateway.stop(5.0) == 0
-    assert time.monotonic() - started < 2.0
+    assert gateway.stop() == 0
+    assert time.monotonic() - started < 15.0
     with pytest.raises((OSError, http.client.HTTPException)):
         gateway.get("/livez")
 
@@ -187,6 +186,6 @@ def test_the_port_can_be_taken_again_at_once(start_gateway: Start, stub: StubPro
     with RawClient(first.port) as client:
         assert client.request(b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n").status == 200
         first.send_signal(signal.SIGTERM)
-        assert first.wait(6.0) == 0
+        assert first.wait() == 0
     second = start_gateway(plain(stub.url, **DRAINING, PORT=str(first.port)))
     assert second.get("/proxy/ok").status == 200

@@ -16,6 +16,7 @@ from tests.conftest import StartGateway
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_http import RawClient
+from tests.support.waiting import PATIENCE
 
 SIZE = 5_000_000
 TRUSTING = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3", "RETRY_MAX_ATTEMPTS": "1", "UPSTREAM_VERIFY_SSL": "false"}
@@ -61,7 +62,7 @@ def get(path: str, version: str = "1.1") -> bytes:
 def head_of(client: RawClient) -> bytes:
     """What has come up to the end of a head, by single bytes so that no more is taken."""
     head = b""
-    client.socket.settimeout(5.0)
+    client.socket.settimeout(PATIENCE)
     while not head.endswith(b"\r\n\r\n"):
         octet = client.socket.recv(1)
         assert octet, head
@@ -86,7 +87,7 @@ def test_a_head_goes_out_before_its_body_comes(
 
     def answer(peer: Peer, seen: Seen) -> None:
         peer.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
-        assert may_go_on.wait(10.0)
+        assert may_go_on.wait(PATIENCE)
         peer.send(body)
         end(peer)
 
@@ -105,7 +106,7 @@ def test_a_refusal_reaches_a_client_that_is_still_uploading(
 
     def answer(peer: Peer, seen: Seen) -> None:
         peer.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 6\r\n\r\n")
-        assert may_go_on.wait(10.0)
+        assert may_go_on.wait(PATIENCE)
         peer.send(b"hello\n")
 
     upstream.on(path := fresh(), answer)
@@ -120,7 +121,7 @@ def test_early_hints_go_out_before_the_head(gateway: GatewayProcess, upstream: P
 
     def answer(peer: Peer, seen: Seen) -> None:
         peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n")
-        assert may_go_on.wait(10.0)
+        assert may_go_on.wait(PATIENCE)
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     upstream.on(path := fresh(), answer)
@@ -173,13 +174,13 @@ def upload(gateway: GatewayProcess, path: str, *, chunked: bool) -> tuple[int, b
         sending = threading.Thread(target=send)
         sending.start()
         try:
-            response = client.read_response(timeout=10.0)
+            response = client.read_response()
             assert response.status != 502, response.body
             return response.status, response.body
         finally:
             with contextlib.suppress(OSError):
                 client.socket.shutdown(socket.SHUT_RDWR)
-            sending.join(5.0)
+            sending.join(PATIENCE)
 
 
 LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbig!"
@@ -240,7 +241,7 @@ def test_the_rest_of_an_upload_that_was_redirected_goes_nowhere(
 
     def answer(peer: Peer, seen: Seen) -> None:
         peer.send(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /there\r\nContent-Length: 6\r\n\r\n")
-        assert answered.wait(10.0)
+        assert answered.wait(PATIENCE)
         peer.socket.settimeout(1.0)
         try:
             came.append(peer.receive())
@@ -268,9 +269,9 @@ def test_a_connection_with_an_upload_that_nobody_took_is_not_used_again(
     def answer(peer: Peer, seen: Seen) -> None:
         numbers.append(peer.number)
         if seen.head.startswith(b"POST"):
-            sent.wait(10.0)
+            sent.wait(PATIENCE)
             peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nbig!")
-            over.wait(10.0)
+            over.wait(PATIENCE)
             peer.close()
         else:
             peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")
@@ -278,7 +279,7 @@ def test_a_connection_with_an_upload_that_nobody_took_is_not_used_again(
     sent = threading.Event()
     upstream.on(path := fresh(), answer, answer)
     try:
-        with RawClient(gateway.port, timeout=10.0) as client:
+        with RawClient(gateway.port) as client:
             client.send(
                 f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode() + b"z" * size
             )
@@ -299,7 +300,7 @@ def drained(peer: Peer) -> None:
 def answer_and_half_close(peer: Peer, seen: Seen) -> None:
     peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello")
     peer.finish_sending()
-    peer.wait_for_end(5.0)
+    peer.wait_for_end()
 
 
 def test_an_upstream_that_half_closes_after_its_answer(start_gateway: StartGateway) -> None:
@@ -342,7 +343,7 @@ def test_a_slow_reader_gets_the_end_of_an_answer_whose_upstream_has_closed(
         done.set()
 
     upstream.on(path := fresh(), answer)
-    with RawClient(gateway.port, timeout=20.0) as client:
+    with RawClient(gateway.port) as client:
         client.send(get(path))
         head_of(client)
         total = 0

@@ -71,7 +71,7 @@ def test_a_drained_endpoint_gets_no_new_requests(
     assert drained_is in gateway.get("/metrics").body.decode()
     assert order(gateway, pair[0].port, "enable").status == 200
     assert answers(gateway) == {b"a", b"b"}
-    (drained, enabled) = [line for line in gateway.log_records() if line.get("event") == "admin_action"]
+    (drained, enabled) = gateway.wait_for_records(2, event="admin_action")
     assert (drained["before"], drained["after"], drained["duration"]) == ("enabled", "drained", 60.0)
     assert (drained["reason"], drained["service"]) == ("new disk", "default")
     assert (enabled["before"], enabled["after"]) == ("drained", "enabled")
@@ -103,7 +103,7 @@ def test_what_is_under_way_ends_and_then_all_are_refused(start_gateway: StartGat
 
 def test_it_ends_by_itself(start_gateway: StartGateway, stub: StubProcess) -> None:
     gateway = start_gateway({**PATIENT, "UPSTREAM_URL": stub.url})
-    take_out(gateway, stub.port, duration=1.0)
+    take_out(gateway, stub.port, duration=3.0)
     assert gateway.get("/proxy/ok").status == 503
     eventually(lambda: gateway.get("/proxy/ok").status == 200, "the endpoint is back")
     assert states(gateway) == ["enabled"]
@@ -122,7 +122,7 @@ def test_what_is_refused(start_gateway: StartGateway, stub: StubProcess) -> None
 def test_a_fleet_follows(
     start_gateway: StartGateway, pair: tuple[FakeUpstream, FakeUpstream], redis: RedisServer
 ) -> None:
-    env = {**PATIENT, "UPSTREAM_URL": urls(pair), "REDIS_URL": redis.url, "REDIS_TIMEOUT": "1"}
+    env = {**PATIENT, "UPSTREAM_URL": urls(pair), **redis.variables}
     one, two = start_gateway(env), start_gateway(env)
     eventually(lambda: json.loads(one.get("/health").body)["checks"]["redis"]["replicas"] == 2, "both are there")
     assert take_out(one, pair[1].port)["scope"] == "fleet"

@@ -7,17 +7,15 @@ from tests.conftest import StartGateway
 from tests.support.gateway_process import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.stub_process import StubProcess
+from tests.support.waiting import eventually
 
 
 def told(gateway: GatewayProcess, event: str) -> list[dict[str, Any]]:
-    return [record for record in gateway.log_records() if record.get("event") == event]
+    return gateway.log_records(event=event)
 
 
 def until_told(gateway: GatewayProcess, event: str, count: int) -> list[dict[str, Any]]:
-    deadline = time.monotonic() + 10.0
-    while sum(record["count"] for record in told(gateway, event)) < count:
-        assert time.monotonic() < deadline, gateway.log_records()
-        time.sleep(0.05)
+    eventually(lambda: sum(record["count"] for record in told(gateway, event)) >= count, f"told of {count} {event}")
     return told(gateway, event)
 
 
@@ -70,9 +68,7 @@ def test_the_access_log_has_the_bytes_of_refusals(start_gateway: StartGateway) -
     ]
     assert [answer.status for answer in answers] == [502, 503, 503, 404]
     assert gateway.request("HEAD", "/proxy/fifth").status == 503
-    deadline = time.monotonic() + 5.0
-    while len(lines := [r for r in gateway.log_records() if "bytes_out" in r]) < 5:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert gateway.stop() == 0
+    lines = [record for record in gateway.log_records() if "bytes_out" in record]
     assert [line["bytes_out"] for line in lines] == [*(len(answer.body) for answer in answers), 0]
     assert lines[0]["bytes_out"] > 200

@@ -17,7 +17,7 @@ from gateway.config.model import HealthCheckConfig
 from gateway.proxy.health_check import EndpointCheck, HealthChecker, Verdict
 from gateway.wire.client.resolver import Resolver
 
-CONFIG = HealthCheckConfig("/health", interval=0.02, timeout=0.2, healthy_threshold=2, unhealthy_threshold=3)
+CONFIG = HealthCheckConfig("/health", interval=0.02, timeout=5.0, healthy_threshold=2, unhealthy_threshold=3)
 
 
 def has_ipv6_loopback() -> bool:
@@ -81,7 +81,7 @@ async def checking(*checks: EndpointCheck) -> AsyncIterator[HealthChecker]:
         await checker.stop()
 
 
-async def until(condition: Callable[[], bool], timeout: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], timeout: float = 30.0) -> None:
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.005)
@@ -239,7 +239,7 @@ async def test_stop_ends_checks_in_flight_and_may_be_called_twice() -> None:
         checker = HealthChecker([EndpointCheck("a", HealthCheckConfig("/", interval=0.02), Endpoint(upstream.port))])
         checker.start()
         await until(lambda: bool(upstream.requests))
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(10.0):
             await checker.stop()
             await checker.stop()
         seen = len(upstream.requests)

@@ -19,7 +19,7 @@ SETTINGS = {
     "RETRY_MAX_ATTEMPTS": "1",
     "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "4",
     "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS": "60",
-    "UPSTREAM_TIMEOUT": "0.2",
+    "UPSTREAM_TIMEOUT": "2",
 }
 
 
@@ -32,7 +32,7 @@ def shell(command: str, directory: Path) -> str:
 def drive(gateway: GatewayProcess) -> None:
     """Three failures and a timeout trip the breaker, which refuses two more."""
     statuses = [gateway.get("/proxy/fail").status for _ in range(3)]
-    statuses.append(gateway.get("/proxy/slow?delay=5", headers={"X-Correlation-ID": "drill-4711"}).status)
+    statuses.append(gateway.get("/proxy/slow?seconds=10", headers={"X-Correlation-ID": "drill-4711"}).status)
     statuses += [gateway.get("/proxy/ok").status for _ in range(2)]
     assert statuses == [500, 500, 500, 504, 503, 503]
 

@@ -73,6 +73,7 @@ def test_what_upstreams_cannot_need_is_left_to_clients(stack: ExitStack, tmp_pat
 def test_a_hard_limit_lowers_the_maximum_and_says_so_once(stack: ExitStack, tmp_path: Path) -> None:
     gateway = stack.enter_context(LimitedGateway(64, 64, tmp_path))
     gateway.wait_for_line("listening on")
+    gateway.wait_for_line(SAYS)
     (record,) = (record for record in gateway.log_records() if SAYS in record.get("message", ""))
     assert record["message"] == (
         "at most 16 client connections, as no more than 64 files may be open (ulimit -n); MAX_CONNECTIONS is 20000"

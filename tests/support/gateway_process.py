@@ -11,6 +11,7 @@ from tests.support import plain_http
 from tests.support.plain_http import Answer
 from tests.support.ports import free_port
 from tests.support.processes import ChildProcess, clean_environment
+from tests.support.waiting import PATIENCE
 
 
 class GatewayProcess(ChildProcess):
@@ -43,8 +44,13 @@ class GatewayProcess(ChildProcess):
     def get(self, target: str, headers: Mapping[str, str] | None = None) -> Answer:
         return self.request("GET", target, headers=headers)
 
-    def log_records(self) -> list[dict[str, Any]]:
-        """The output lines that are JSON objects, in order."""
+    def log_records(self, **members: object) -> list[dict[str, Any]]:
+        """The output lines that are JSON objects with these members, in order.
+
+        Only those that have come by now. A line leaves the gateway up to a tenth of a second after the answer that it
+        is about, and reaches this process when the machine runs both: to look at a line, `wait_for_records`. All of
+        them are here once the process has ended (`wait`, `stop`).
+        """
         records = []
         for line in list(self.lines):
             if line.startswith("{"):
@@ -52,7 +58,28 @@ class GatewayProcess(ChildProcess):
                     records.append(json.loads(line))
                 except ValueError:
                     continue
-        return records
+        return [each for each in records if all(each.get(name) == value for name, value in members.items())]
+
+    def wait_for_records(self, count: int = 1, timeout: float = PATIENCE, **members: object) -> list[dict[str, Any]]:
+        """The records with these members, as soon as there are at least that many of them; more are not waited for."""
+        found: list[dict[str, Any]] = []
+
+        def there() -> bool:
+            found[:] = self.log_records(**members)
+            return len(found) >= count
+
+        self.wait_until(there, f"writing {count} records with {members}", timeout)
+        return found
+
+    def metric(self, series: str) -> float:
+        """The value of this series, labels included, as `/metrics` has it now."""
+        lines = self.get("/metrics").body.decode().splitlines()
+        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} "))
+
+    def wait_for_metric(self, series: str, value: float) -> None:
+        """Until the series has this value: what the gateway does about an answer or an end goes on after the client
+        has seen it."""
+        self.wait_until(lambda: self.metric(series) == value, f"showing {series} {value}", PATIENCE)
 
     def _status(self, target: str) -> int | None:
         try:

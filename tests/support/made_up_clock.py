@@ -5,17 +5,20 @@ from typing import Any
 
 import redis
 
-from gateway.store.redis.client import Arg, Script
+from gateway.store.redis.client import Arg, Key, Script
 from tests.support.redis_server import RedisServer
 
 _TIME = "redis.call('TIME')"
 
 
 class MadeUpClock:
-    """`RedisClient` as far as `RedisCircuits` needs one. `now` is in seconds, and the scripts take it for the time.
+    """`RedisClient` as far as `RedisCircuits` and `RedisBuckets` need one. `now` is in seconds, and the scripts take it
+    for the time.
 
     Only the reading of the clock is replaced in a script; all the rest of it runs as it is.
     """
+
+    clustered = False
 
     def __init__(self, server: RedisServer) -> None:
         password = getattr(server, "password", None)  # fakeredis has none
@@ -31,16 +34,17 @@ class MadeUpClock:
         """Move the clock, by an uneven amount: no instants of two steps coincide, and rounding decides nothing."""
         self.now = round(self.now + seconds + 0.000017, 6)
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, patient: bool = False) -> Any:
+    async def run(self, script: Script, keys: Sequence[Key], args: Sequence[Arg], *, patient: bool = False) -> Any:
         """As `RedisClient.run`."""
         return (await self.run_many(script, [(keys, args)]))[0]
 
     async def run_many(
-        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Arg]]], *, patient: bool = False
+        self, script: Script, calls: Sequence[tuple[Sequence[Key], Sequence[Arg]]], *, patient: bool = False
     ) -> list[Any]:
         """As `RedisClient.run_many`."""
         assert script.text.count(_TIME) == 1
-        text = script.text.replace(_TIME, f"{{ '{self.now:.6f}', '0' }}")
+        seconds, micro = divmod(round(self.now * 1_000_000), 1_000_000)
+        text = script.text.replace(_TIME, f"{{ '{seconds}', '{micro}' }}")
         pipeline = self._redis.pipeline(transaction=False)
         for keys, args in calls:
             pipeline.eval(text, len(keys), *keys, *args)

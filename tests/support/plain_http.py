@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support.waiting import PATIENCE
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -25,7 +27,7 @@ def request(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     host: str = "127.0.0.1",
-    timeout: float = 10.0,
+    timeout: float = PATIENCE,
 ) -> Answer:
     """OSError or `http.client.HTTPException` when there is no complete answer."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)

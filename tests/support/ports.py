@@ -71,7 +71,7 @@ def _is_free(port: int) -> bool:
 def is_listening(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a connection to the port can be made."""
     try:
-        with socket.create_connection((host, port), timeout=1.0):
+        with socket.create_connection((host, port), timeout=5.0):
             return True
     except OSError:
         return False

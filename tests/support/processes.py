@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 import gateway
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL = 0.01
@@ -79,7 +80,7 @@ class ChildProcess:
         deadline = time.monotonic() + timeout
         while not condition():
             if self.returncode is not None:
-                self._reader.join(1.0)
+                self._reader.join(5.0)
                 raise ChildFailed(f"{self!r} ended before {what}:\n{self.output}")
             if time.monotonic() > deadline:
                 raise ChildFailed(f"{self!r}: not {what} within {timeout} s:\n{self.output}")
@@ -90,7 +91,7 @@ class ChildProcess:
         self.wait_until(lambda: any(text in line for line in self.lines), f"printing {text!r}", timeout)
         return next(line for line in self.lines if text in line)
 
-    def wait(self, timeout: float = 10.0) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """Wait for its end; the exit status."""
         try:
             status = self._popen.wait(timeout)
@@ -103,7 +104,7 @@ class ChildProcess:
         if self.returncode is None:
             os.kill(self.pid, number)
 
-    def stop(self, timeout: float = 10.0) -> int:
+    def stop(self, timeout: float = PATIENCE) -> int:
         """SIGTERM and wait; the exit status. Fails, having killed it, when it does not end in time."""
         self.send_signal(signal.SIGCONT)
         self.send_signal(signal.SIGTERM)
@@ -155,7 +156,7 @@ class ChildProcess:
     def _close(self) -> None:
         """The child is gone. A grandchild may still hold the pipe: then the reader is left to itself."""
         _alive.discard(self)
-        self._reader.join(1.0)
+        self._reader.join(5.0)
         if self._popen.stdout is not None and not self._reader.is_alive():
             self._popen.stdout.close()
 

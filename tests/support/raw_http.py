@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from tests.support.raw_response import Buffer, Ending, RawResponse, parse_response
+from tests.support.waiting import PATIENCE
 
 Fate = Literal["open", "closed", "reset"]
 FATES: dict[Ending, Fate] = {"timeout": "open", "closed": "closed", "reset": "reset"}
@@ -21,7 +22,7 @@ LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 class RawClient:
-    def __init__(self, port: int, host: str = "127.0.0.1", timeout: float = 5.0) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1", timeout: float = PATIENCE) -> None:
         """Connect; OSError when that fails."""
         self.timeout = timeout
         self._buffer = Buffer()
@@ -71,7 +72,7 @@ class RawClient:
         ending = self._read_to_end(timeout)
         return self._buffer.take(len(self._buffer.octets)), ending
 
-    def fate(self, timeout: float = 1.0) -> Fate:
+    def fate(self, timeout: float = PATIENCE) -> Fate:
         """Whether and how the peer ends the connection within `timeout`; what it sends before stays in `unread`."""
         return FATES[self._read_to_end(timeout)]
 
@@ -129,7 +130,7 @@ class AsyncRawClient:
         self._buffer = Buffer()
 
     @classmethod
-    async def connect(cls, port: int, host: str = "127.0.0.1", timeout: float = 5.0) -> Self:
+    async def connect(cls, port: int, host: str = "127.0.0.1", timeout: float = PATIENCE) -> Self:
         async with asyncio.timeout(timeout):
             reader, writer = await asyncio.open_connection(host, port)
         return cls(reader, writer, timeout)
@@ -174,7 +175,7 @@ class AsyncRawClient:
         ending = await self._read_to_end(timeout)
         return self._buffer.take(len(self._buffer.octets)), ending
 
-    async def fate(self, timeout: float = 1.0) -> Fate:
+    async def fate(self, timeout: float = PATIENCE) -> Fate:
         return FATES[await self._read_to_end(timeout)]
 
     @property

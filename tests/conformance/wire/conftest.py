@@ -15,9 +15,10 @@ PLAIN = {
     "CIRCUIT_BREAKER_WINDOW_SIZE": "100000",
     "CIRCUIT_BREAKER_MINIMUM_CALLS": "100000",
     "RETRY_MAX_ATTEMPTS": "1",
-    "UPSTREAM_TIMEOUT": "1.5",
-    "UPSTREAM_TOTAL_TIMEOUT": "5",
-    "UPSTREAM_IDLE_TIMEOUT": "1.5",
+    # Longer than any pause of a test or of the machine. Tests of these limits set them.
+    "UPSTREAM_TIMEOUT": "15",
+    "UPSTREAM_TOTAL_TIMEOUT": "25",
+    "UPSTREAM_IDLE_TIMEOUT": "15",
     "DRAIN_TIMEOUT_SECONDS": "0",
 }
 

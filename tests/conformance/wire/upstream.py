@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from tests.support.waiting import PATIENCE, eventually
+
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
@@ -139,7 +141,7 @@ class Peer:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
         self.close()
 
-    def wait_for_end(self, timeout: float = 5.0) -> str:
+    def wait_for_end(self, timeout: float = PATIENCE) -> str:
         """Read on until the gateway ends the connection: "closed", "reset" or "timeout"."""
         self.socket.settimeout(timeout)
         try:
@@ -164,7 +166,8 @@ def framed(*pieces: bytes, close: bool = True, reset: bool = False, delay: float
             if delay:
                 time.sleep(delay)
         if reset:
-            time.sleep(0.05)
+            # What was sent goes on its way first: a reset may overtake what the gateway has not read.
+            time.sleep(0.3)
             peer.reset()
         elif close:
             peer.close()
@@ -223,8 +226,8 @@ class ProgrammedUpstream:
         assert len(found) == 1, f"{len(found)} requests for {path}"
         return found[0]
 
-    def wait_for(self, path: str, count: int = 1, timeout: float = 5.0) -> list[Seen]:
-        wait_until(lambda: len(self.requests(path)) >= count, f"{count} requests for {path}", timeout)
+    def wait_for(self, path: str, count: int = 1, timeout: float = PATIENCE) -> list[Seen]:
+        eventually(lambda: len(self.requests(path)) >= count, f"{count} requests for {path}", timeout)
         return self.requests(path)
 
     def _accept(self) -> None:
@@ -242,7 +245,7 @@ class ProgrammedUpstream:
     def _serve(self, sock: socket.socket, number: int) -> None:
         raw = sock
         try:
-            sock.settimeout(30.0)
+            sock.settimeout(120.0)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._wrap is not None:
                 sock = self._wrap(sock)
@@ -274,13 +277,6 @@ class ProgrammedUpstream:
         answer = program.answers[min(program.served, len(program.answers) - 1)]
         program.served += 1
         return answer
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = 5.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(0.005)
 
 
 @dataclass
