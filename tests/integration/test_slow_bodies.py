@@ -151,15 +151,15 @@ def test_an_answer_that_is_taken_too_slowly_is_cut(gateway: GatewayProcess, upst
 def test_a_response_with_nothing_to_send_is_left_alone(gateway: GatewayProcess, upstream: ProgrammedUpstream) -> None:
     def events(peer: Peer, seen: Seen) -> None:
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for _ in range(4):
+        for _ in range(3):
             peer.send(b"9\r\ndata: x\n\n\r\n")
-            time.sleep(1.5)
+            time.sleep(GRACE + 1.0)
         peer.send(b"0\r\n\r\n")
 
     upstream.on(path := fresh(), events)
     with RawClient(gateway.port) as client:
         response = client.request(f"GET /proxy{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-        assert (response.status, response.complete, response.body) == (200, True, b"data: x\n\n" * 4)
+        assert (response.status, response.complete, response.body) == (200, True, b"data: x\n\n" * 3)
 
 
 def test_one_client_cannot_take_every_place_in_flight(start_gateway: Start, upstream: ProgrammedUpstream) -> None:
