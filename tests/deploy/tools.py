@@ -33,7 +33,7 @@ def tool(name: str) -> str:
 
 
 def run(
-    command: Sequence[str | Path], cwd: Path, env: dict[str, str] | None = None, timeout: float = 60.0
+    command: Sequence[str | Path], cwd: Path, env: dict[str, str] | None = None, timeout: float = 150.0
 ) -> subprocess.CompletedProcess[str]:
     """Run to the end; output and errors are one text in `stdout`."""
     return subprocess.run(

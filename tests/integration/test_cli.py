@@ -31,7 +31,7 @@ def gateway(tmp_path: Path) -> Gateway:
             env=clean_environment(**environ),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
 

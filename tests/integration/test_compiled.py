@@ -28,7 +28,7 @@ def test_a_gateway_in_the_checkout_is_the_installed_one_with_a_safe_path() -> No
     """As `make run` starts it."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "gateway", "--version"],
-        cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=30, check=False,
+        cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.stdout == f"gateway {__version__} ({HOW})\n"
 

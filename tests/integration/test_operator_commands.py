@@ -22,7 +22,7 @@ Done = subprocess.CompletedProcess[str]
 def gateway(*arguments: str, env: Mapping[str, str] | None = None) -> Done:
     environ = clean_environment(**(env or {}))
     command = [sys.executable, "-m", "gateway", *arguments]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
 
 
 def at(process: GatewayProcess, token: str | None = TOKEN) -> dict[str, str]:

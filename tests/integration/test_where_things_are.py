@@ -67,7 +67,7 @@ def test_every_example_works_as_it_stands(start_gateway: StartGateway, stub: Stu
     for name, source in found.items():
         done = subprocess.run(
             ["bash", "-c", f"{source} -o /dev/null -w '%{{http_code}}'"],
-            env=environ, capture_output=True, text=True, timeout=30, check=False,
+            env=environ, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert (name, done.returncode, done.stdout) == (name, 0, "200"), source
         assert token == "" or token not in source
@@ -84,7 +84,7 @@ def test_the_page_keeps_its_link_and_shows_the_examples(
     node = subprocess.run(["which", "node"], capture_output=True, check=False)
     if node.returncode:
         pytest.skip("node is not installed")
-    done = subprocess.run(["node", "run.js"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(["node", "run.js"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
     shown = json.loads(done.stdout)
     assert "`" not in shown["about"]

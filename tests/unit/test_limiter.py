@@ -15,6 +15,7 @@ from gateway.store.memory import MemoryStore, SharedMemory
 from gateway.store.port import Ask, Grant, StoreUnavailable
 from gateway.store.redis import RedisStore
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import Stopwatch
 
 CLIENT = "192.0.2.1"
 HUNDRED = RateLimitPolicy("default", 100, 0.001)
@@ -248,7 +249,7 @@ async def test_parked_requests_are_decided_when_the_link_is_lost_meanwhile(made:
     waiting = asyncio.ensure_future(decide(limiter, HUNDRED))
     await asyncio.sleep(0.01)
     link.lost(StoreUnavailable("gone"))
-    decision = await asyncio.wait_for(waiting, 1.0)
+    decision = await asyncio.wait_for(waiting, 30.0)
     assert not decision.allowed
 
 
@@ -262,7 +263,7 @@ async def test_a_lease_that_ends_while_the_store_is_away_leaves_nobody_waiting_f
     link.lost(StoreUnavailable("gone"))
     await asyncio.sleep(3 * LEASE_TIME)
     link.back(1)
-    assert (await asyncio.wait_for(decide(limiter, policy), 1.0)).allowed
+    assert (await asyncio.wait_for(decide(limiter, policy), 30.0)).allowed
 
 
 class OnRedis:
@@ -278,7 +279,7 @@ class OnRedis:
     async def warm(self) -> None:
         """Connect, and wait for the link as the sync loop would."""
         for store, link in zip(self.stores, self.links, strict=True):
-            for _ in range(100):
+            for _ in range(400):
                 try:
                     await store.take([])
                 except StoreUnavailable:
@@ -332,16 +333,14 @@ async def test_a_paused_redis_costs_its_time_limit_once(fleet: OnRedis) -> None:
     assert (await decide(limiter, policy, "before")).allowed
     fleet.server.pause()
 
-    async def timed(client: str) -> float:
-        started = time.monotonic()
-        assert (await decide(limiter, policy, client)).allowed
-        return time.monotonic() - started
-
-    first = await asyncio.gather(*(timed(f"client-{i}") for i in range(50)))
-    assert max(first) < TIMEOUT + SLACK
+    with Stopwatch() as watch:
+        assert await allowed([decide(limiter, policy, f"client-{i}") for i in range(50)]) == 50
+        assert watch.seconds < TIMEOUT + SLACK
     assert repr(link) == "Link(up=False, replicas=2)"
-    later = [await timed(f"later-{i}") for i in range(50)]
-    assert sum(later) < 50 * TIMEOUT / 2  # none of them waited for it again
+    with Stopwatch() as watch:
+        for i in range(50):
+            assert (await decide(limiter, policy, f"later-{i}")).allowed
+        assert watch.seconds < 50 * TIMEOUT / 2  # none of them waited for it again
     assert limiter.try_take(policy, "later-0", time.monotonic()) is not None
 
     fleet.server.resume()
@@ -400,9 +399,9 @@ async def test_a_killed_redis_is_noticed_at_once_and_used_again_when_it_is_back(
     limiter, link = fleet.limiters[0], fleet.links[0]
     assert (await decide(limiter, HUNDRED)).allowed
     fleet.server.kill()
-    started = time.monotonic()
-    assert (await decide(limiter, HUNDRED, "other")).allowed
-    assert time.monotonic() - started < TIMEOUT + SLACK
+    with Stopwatch() as watch:
+        assert (await decide(limiter, HUNDRED, "other")).allowed
+        assert watch.seconds < TIMEOUT + SLACK
     assert repr(link) == "Link(up=False, replicas=2)"
     fleet.server.restart()
     await fleet.warm()
