@@ -294,7 +294,7 @@ def test_a_connection_with_an_upload_that_nobody_took_is_not_used_again(
 
 def drained(peer: Peer) -> None:
     """Read what still comes, for a while."""
-    peer.wait_for_end(10.0)
+    peer.wait_for_end()
 
 
 def answer_and_half_close(peer: Peer, seen: Seen) -> None:

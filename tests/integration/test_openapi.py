@@ -98,7 +98,7 @@ def schemathesis(gateway: GatewayProcess, directory: Path, *arguments: str) -> s
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
         check=False,
     )
 
