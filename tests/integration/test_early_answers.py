@@ -18,7 +18,8 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_http import RawClient
 from tests.support.waiting import PATIENCE
 
-SIZE = 5_000_000
+# Less than the 4 MiB that the gateway throws away: a client that sends more before it reads may lose the answer.
+SIZE = 3_500_000
 TRUSTING = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3", "RETRY_MAX_ATTEMPTS": "1", "UPSTREAM_VERIFY_SSL": "false"}
 
 
@@ -214,7 +215,9 @@ def test_an_answer_to_a_large_upload_outlives_the_connection(
         # A kernel that closes with unread bytes drops what it has not sent: so the large answer waits to be taken.
         ending = drained if kind == "413 of a megabyte" else leave
         upstream.on(path := fresh(), early(answer, ending, after))
-        assert upload(gateway, path, chunked=chunked) == (status, body)
+        answered, got = upload(gateway, path, chunked=chunked)
+        assert (answered, len(got)) == (status, len(body))
+        assert got == body
     circuit = gateway.get("/status/breakers").json()["default"]
     assert (circuit["state"], circuit["failures"]) == ("closed", before)
 
