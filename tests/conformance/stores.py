@@ -90,7 +90,7 @@ class RedisBucketsOnOurClock:
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
-        self._clock = MadeUpClock(server)
+        self._clock = MadeUpClock(server, expires=True)
         self._clock.begin()
         self._replicas: dict[str, RedisBuckets] = {}
 
@@ -101,7 +101,6 @@ class RedisBucketsOnOurClock:
 
     async def advance(self, seconds: float) -> None:
         self._clock.advance(seconds)
-        age(self._server, seconds)
 
     async def forgotten(self, key: str) -> bool:
         return not self._server.execute("EXISTS", f"api-gateway:rate-limit:{key}")
