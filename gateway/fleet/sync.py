@@ -9,8 +9,9 @@ a round trip or two.
 
 While the link is down there is one attempt every `RECONNECT` seconds, and one every `interval` as long as it succeeds.
 A late answer (see `Store.time_limit`) counts as none: the link is lost when the answer is due, nothing in it is applied
-except the number of replicas, and another exchange follows at once. Only the very first answer may take as long as it
-wants, because it includes opening the connection.
+except the number of replicas, and another exchange follows at once. An exchange may be two calls of the store, and each
+of them has the whole time limit. Only the very first answer may take as long as it wants, because it includes opening
+the connection.
 
 The loop must not die and must not run twice. An exchange that raises something unforeseen counts as a lost link and is
 logged with its traceback, once until an exchange works again.
@@ -20,13 +21,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from gateway.fleet.link import Link
 from gateway.store.alarm import Alarm
 from gateway.store.port import CircuitReport, CircuitSnapshot, StoreUnavailable, SyncAnswer
+
+T = TypeVar("T")
 
 logger = logging.getLogger("gateway.fleet")
 
@@ -127,34 +130,50 @@ class FleetSync:
             timer.cancel()
             self._wake.clear()
 
-    async def _follow(self, followed: Followed, now: float, *, changed: bool) -> None:
+    async def _follow(self, followed: Followed, now: float, *, changed: bool) -> bool:
+        """Read what else is shared, if it is time. Returns whether the answer came in time."""
         interval = followed.interval
         if changed or (interval is not None and now - self._followed_at >= interval):
-            await followed.refresh()
+            _, in_time = await self._timed(followed.refresh())
+            if not in_time:
+                return False
             self._followed_at = now
+        return True
+
+    async def _timed(self, call: Awaitable[T]) -> tuple[T, bool]:
+        """What the store answers, and whether that was in time. The link is lost when the answer is due."""
+        link, limit = self._link, self._store.time_limit
+        sent_at = self._clock()
+        late = StoreUnavailable(f"Redis did not answer within {limit * 1000:.0f} ms")
+        alarm = Alarm(asyncio.get_running_loop(), limit, partial(link.lost, late)) if link.up else None
+        try:
+            answer = await call
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+        if alarm.rang if alarm is not None else link.joined and self._clock() - sent_at > limit:
+            link.lost(late)
+            return answer, False
+        return answer, True
 
     async def _exchange(self) -> float:
         """Make one exchange, and return the seconds until the next one is due."""
         link, circuits = self._link, self._circuits
-        sent_at = self._clock()
-        limit = self._store.time_limit
-        late = StoreUnavailable(f"Redis did not answer within {limit * 1000:.0f} ms")
-        alarm = Alarm(asyncio.get_running_loop(), limit, partial(link.lost, late)) if link.up else None
         try:
-            reports = circuits.reports(sent_at, self._everything or not link.up)
-            answer = await self._store.sync(reports)
+            reports = circuits.reports(self._clock(), self._everything or not link.up)
+            answer, in_time = await self._timed(self._store.sync(reports))
             now = self._clock()
-            if alarm.rang if alarm is not None else link.joined and now - sent_at > limit:
-                link.lost(late)
-                link.replicas = max(
-                    1, answer.replicas
-                )  # it is right however late, and each replica's share depends on it
+            if in_time:
+                for report, snapshot in zip(reports, answer.circuits, strict=True):
+                    circuits.apply(report, snapshot, answer.epoch, now)
+                if self._followed is not None:
+                    changed = answer.version != self._version or not link.up
+                    in_time = await self._follow(self._followed, now, changed=changed)
+            if not in_time:
+                # The number is right however late it is, and each replica's share depends on it.
+                link.replicas = max(1, answer.replicas)
                 self._everything = True
                 return SHORTEST
-            for report, snapshot in zip(reports, answer.circuits, strict=True):
-                circuits.apply(report, snapshot, answer.epoch, now)
-            if self._followed is not None:
-                await self._follow(self._followed, now, changed=answer.version != self._version or not link.up)
         except StoreUnavailable as exc:
             link.lost(exc)
             return RECONNECT
@@ -165,9 +184,6 @@ class FleetSync:
                 logger.exception("The exchange with the fleet failed")
             link.lost(StoreUnavailable(f"the exchange failed ({type(exc).__name__})"))
             return RECONNECT
-        finally:
-            if alarm is not None:
-                alarm.cancel()
         self._bewildered = False
         self._everything = answer.version != self._version
         self._version = answer.version

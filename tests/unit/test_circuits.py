@@ -49,6 +49,7 @@ class Cable(MemoryCircuits):
         super().__init__(table, replica)
         self.error: Exception | None = None
         self.pace: asyncio.Event | None = None
+        self.delay = 0.0
         self.syncs = 0
         self.leases = 0
 
@@ -79,10 +80,26 @@ class Cable(MemoryCircuits):
         await super().reset(upstream)
 
     async def _travel(self) -> None:
+        if self.delay:
+            await asyncio.sleep(self.delay)
         if self.pace is not None:
             await self.pace.wait()
         if self.error is not None:
             raise self.error
+
+
+class Out:
+    """Something that the loop follows, and reads with every exchange."""
+
+    interval = 0.0
+
+    def __init__(self) -> None:
+        self.delay = 0.0
+        self.asked = 0
+
+    async def refresh(self) -> None:
+        await asyncio.sleep(self.delay)
+        self.asked += 1
 
 
 class Replica:
@@ -915,4 +932,36 @@ class TestLoop:
         # The clock stands still, so nothing becomes due by time.
         await b.circuits.force("orders", FORCED_OPEN, 60.0, "maintenance")
         await self.until(lambda: a.circuits["orders"].state is FORCED_OPEN)
+        await loop.stop()
+
+    async def test_each_of_its_two_questions_has_the_whole_time_limit(self, replica: Callable[[str], Replica]) -> None:
+        a = replica("a")
+        out = Out()
+        loop = FleetSync(a.store, a.link, a.circuits, a.clock, interval=0.01, followed=out)
+        loop.start()
+        await self.until(lambda: a.link.up)
+        a.store.time_limit = 0.5
+        a.store.delay = out.delay = 0.3
+        asked = out.asked
+        await self.until(lambda: out.asked >= asked + 2)
+        assert (a.link.up, a.link.losses) == (True, 0)
+        await loop.stop()
+
+    async def test_a_late_answer_about_what_it_follows_is_as_good_as_none(
+        self, replica: Callable[[str], Replica]
+    ) -> None:
+        a = replica("a")
+        out = Out()
+        loop = FleetSync(a.store, a.link, a.circuits, a.clock, interval=0.01, followed=out)
+        loop.start()
+        await self.until(lambda: a.link.up)
+        a.store.time_limit, out.delay = 0.03, 0.06
+        await self.until(lambda: not a.link.up)
+        assert a.link.last_error == "Redis did not answer within 30 ms"
+        a.store.time_limit, out.delay = -1.0, 0.0  # whatever comes is late
+        syncs = a.store.syncs
+        await self.until(lambda: a.store.syncs >= syncs + 3)
+        assert (a.link.up, a.link.losses) == (False, 1)
+        a.store.time_limit = 2.0
+        await self.until(lambda: a.link.up)
         await loop.stop()
