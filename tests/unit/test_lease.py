@@ -1,5 +1,6 @@
 """The lease table step by step: what it asks for, what it decides, when it wants to be called."""
 
+import gc
 from math import inf
 
 import pytest
@@ -344,6 +345,27 @@ def test_memory_is_flat_over_many_clients() -> None:
         desk.answer(grant(1, remaining=9.0))
         desk.now += 0.01
     assert len(desk.table) <= 220  # what a client did is forgotten a second later
+
+
+def accounts_in_memory() -> int:
+    gc.collect()
+    return sum(type(each) is Account for each in gc.get_objects())
+
+
+def test_debts_that_late_answers_covered_keep_nobody_in_memory() -> None:
+    before = accounts_in_memory()
+    desk = Desk(RateLimitPolicy("default", 10, 10.0), max_clients=500)
+    for i in range(1000):
+        client = f"client-{i}"
+        desk.request(client=client)
+        desk.send()
+        desk.table.abandon()
+        desk.table.owe(desk.policy, client, 1, desk.now)  # it is admitted without the store
+        late = [grant(1, remaining=9.0)]
+        desk.table.settle_late(zip(desk.asks, desk.turns, strict=True), late, desk.sent_at, desk.now)
+        assert desk.send() == []  # the store has granted it after all, so nothing is owed
+        desk.now += 0.01
+    assert accounts_in_memory() - before <= 220
 
 
 def test_the_number_of_accounts_is_capped() -> None:

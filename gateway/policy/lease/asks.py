@@ -105,10 +105,7 @@ class Asks(Generic[W]):
         for (account, turn), grant in zip(asks, grants, strict=True):
             if account.debt_sent and turn >= account.debt_id:
                 self._debts.confirmed(account)
-            # What the requests that waited have got without the store need not be told as far as the store granted it.
-            covered = min(account.debt, grant.granted)
-            account.debt -= covered
-            account.credit += grant.granted - covered
+            self._debts.covered(account, grant.granted)
             if account.state is not IDLE or account.turn != turn:
                 continue
             _take_level(account, grant, now)

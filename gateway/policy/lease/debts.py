@@ -41,5 +41,16 @@ class Debts(Generic[W]):
     def confirmed(self, account: Account[W]) -> None:
         """The store has answered the ask that told the debt."""
         account.debt_sent = 0
-        if not account.debt:
+        self._forget(account)
+
+    def covered(self, account: Account[W], granted: int) -> None:
+        """The store has granted `granted` tokens to requests that were decided without it meanwhile. As far as these
+        cover the debt, it need not be told; the rest is credit."""
+        covered = min(account.debt, granted)
+        account.debt -= covered
+        account.credit += granted - covered
+        self._forget(account)
+
+    def _forget(self, account: Account[W]) -> None:
+        if not (account.debt or account.debt_sent):
             self._debtors.pop(account, None)
