@@ -16,6 +16,13 @@ class Transport:
         self.writes: list[int] = []
         self.high = 0
         self.unsent = 0
+        self.paused = 0
+
+    def pause_reading(self) -> None:
+        self.paused += 1
+
+    def resume_reading(self) -> None:
+        self.paused -= 1
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -51,8 +58,8 @@ class Front:
         return lambda *_: None
 
 
-def connected(scheme: str = "https") -> tuple[ServerConnection, Transport, Server]:
-    server = Server(cast(Any, Loop()), cast(Any, Front()), limits=Limits(), scheme=scheme)
+def connected(scheme: str = "https", front: Front | None = None) -> tuple[ServerConnection, Transport, Server]:
+    server = Server(cast(Any, Loop()), cast(Any, front or Front()), limits=Limits(), scheme=scheme)
     connection = ServerConnection(server)
     transport = Transport()
     connection.connection_made(cast(asyncio.BaseTransport, transport))
@@ -176,6 +183,28 @@ def test_half_a_head_is_waited_for_only_so_long() -> None:
     assert not connection.give_back(patient=True)
     assert connection.give_back(patient=False)
     assert server.grown.count == 0
+
+
+class GivesAway(Front):
+    """Gives each connection away, as is done for the control plane."""
+
+    received = b""
+
+    def begin(self, connection: ServerConnection, request: object) -> Any:
+        _, self.received = connection.hand_over()
+        return None
+
+
+def test_what_comes_after_a_connection_was_given_away_counts_nothing() -> None:
+    front = GivesAway()
+    connection, transport, server = connected(front=front)
+    head, more = b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", b"x" * 20_000
+    connection.data_received(head + more)
+    assert front.received == head + more
+    connection.data_received(more)
+    assert state_of(connection) is State.GONE
+    assert server.grown.count == 0
+    assert transport.paused == 0
 
 
 def test_malloc_is_told() -> None:

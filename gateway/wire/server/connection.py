@@ -76,6 +76,9 @@ class ServerConnection(TransportHalf):
         if state is _BODY:
             self._read_body(data)
             return
+        if state is _GONE:
+            # The transport may be another protocol's by now, which reads it as it likes.
+            return
         self._give_way(len(data))
         if state is _WAIT or state is _HEAD:
             # In HEAD not before what came first; and nothing is begun for a client that does not take what it asked
