@@ -66,3 +66,23 @@ async def test_a_lack_of_this_host_is_nobody_elses_fault(number: int) -> None:
     pool.request(told.set_result)
     assert await asyncio.wait_for(told, 10.0) is ConnectFailure.LOCAL
     assert pool.lacking
+
+
+@pytest.mark.parametrize("passes", [1.0, 5.0])
+async def test_the_sweep_takes_nobodys_turn(passes: float) -> None:
+    """A pool that opens a connection now and then, and sweeps in between, still goes from one address to the next."""
+
+    async def name_server(host: str, port: int, *, type: int) -> list[tuple[Any, ...]]:  # noqa: A002
+        return [(socket.AF_INET, type, 6, "", (address, port)) for address in ("10.0.0.1", "10.0.0.2")]
+
+    now = 1000.0
+    resolver = Resolver(5.0, lambda: now, name_server)
+    pool = EndpointPool(asyncio.get_running_loop(), resolver, "a", 80)
+    first = []
+    for _ in range(4):
+        first.append((await resolver.resolve("a", 80))[0][0])
+        now += passes
+        pool._sweep()
+        await asyncio.sleep(0.01)  # after 5 s the name is looked up again, in a task
+    assert first == ["10.0.0.1", "10.0.0.2"] * 2
+    pool.close()

@@ -60,7 +60,8 @@ async def first_hosts(resolver: Resolver, count: int) -> list[str]:
 async def test_ip_literals_need_no_lookup_and_never_expire(host: str, address: tuple[Any, ...]) -> None:
     server, clock = NameServer(), Clock()
     resolver = Resolver(5.0, clock, server)
-    assert resolver.cached(host, 80) == (address,)
+    assert resolver.is_fresh(host, 80)
+    assert await resolver.resolve(host, 80) == (address,)
     clock.now += 1e9
     assert await resolver.resolve(host, 80) == (address,)
     assert server.asked == 0
@@ -69,23 +70,25 @@ async def test_ip_literals_need_no_lookup_and_never_expire(host: str, address: t
 @pytest.mark.parametrize("host", ["127.1", "0x7f.1", "1.2.3.4.5", "::g", "a\x00b", "[::1]"])
 async def test_anything_else_is_a_name(host: str) -> None:
     server = NameServer("10.0.0.1")
-    assert Resolver(5.0, Clock(), server).cached(host, 80) is None
+    assert not Resolver(5.0, Clock(), server).is_fresh(host, 80)
 
 
 async def test_an_answer_is_fresh_for_its_ttl() -> None:
     server, clock = NameServer("10.0.0.1"), Clock()
     resolver = Resolver(5.0, clock, server)
-    assert resolver.cached("a", 80) is None
+    assert not resolver.is_fresh("a", 80)
     assert await resolver.resolve("a", 80) == (("10.0.0.1", 80),)
     server.answer = ["10.0.0.2"]
     clock.now += 4.99
-    assert resolver.cached("a", 80) == (("10.0.0.1", 80),)
+    assert resolver.is_fresh("a", 80)
+    assert await resolver.resolve("a", 80) == (("10.0.0.1", 80),)
     assert server.asked == 1
     clock.now += 0.01
-    assert resolver.cached("a", 80) is None
+    assert not resolver.is_fresh("a", 80)
     assert await resolver.resolve("a", 80) == (("10.0.0.2", 80),)
-    assert resolver.cached("a", 80) == (("10.0.0.2", 80),)
-    assert resolver.cached("a", 81) is None
+    assert resolver.is_fresh("a", 80)
+    assert await resolver.resolve("a", 80) == (("10.0.0.2", 80),)
+    assert not resolver.is_fresh("a", 81)
 
 
 async def test_many_wait_for_one_lookup_and_a_cancelled_one_spoils_nothing() -> None:
@@ -143,7 +146,8 @@ async def test_nobody_with_an_old_answer_waits_long_for_a_hanging_name_server() 
     assert server.asked == 2
     server.gate.set()
     await turn()
-    assert resolver.cached("a", 80) == (("10.0.0.2", 80),)
+    assert resolver.is_fresh("a", 80)
+    assert await resolver.resolve("a", 80) == (("10.0.0.2", 80),)
 
 
 async def test_a_failure_without_an_old_answer_is_told_and_remembered_for_a_second() -> None:
@@ -187,6 +191,14 @@ async def test_connections_spread_over_the_addresses_of_a_name() -> None:
     assert await first_hosts(resolver, 6) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"] * 2
 
 
+async def test_only_who_connects_takes_a_turn() -> None:
+    resolver = Resolver(5.0, Clock(), NameServer("10.0.0.1", "10.0.0.2"))
+    for expected in ["10.0.0.1", "10.0.0.2"] * 2:
+        assert await resolver.hosts("a", 80) == {"10.0.0.1", "10.0.0.2"}
+        assert resolver.is_fresh("a", 80)
+        assert await first_hosts(resolver, 1) == [expected]
+
+
 async def test_ttl_zero_asks_every_time() -> None:
     server = NameServer("10.0.0.1")
     resolver = Resolver(0.0, Clock(), server)
@@ -224,19 +236,19 @@ async def test_two_who_use_a_name_get_what_the_stricter_wants() -> None:
     resolver.expect("a", 80, ttl=100.0, stale=3600.0)
     await resolver.resolve("a", 80)
     clock.now += 50.0
-    assert resolver.cached("a", 80) is not None
+    assert resolver.is_fresh("a", 80)
     resolver.expect("a", 80, ttl=2.0, stale=7200.0)
     clock.now += 60.0
     await resolver.resolve("a", 80)
     clock.now += 3.0
-    assert resolver.cached("a", 80) is None
+    assert not resolver.is_fresh("a", 80)
 
 
 async def test_observers_are_told_of_old_addresses_in_use(caplog: pytest.LogCaptureFixture) -> None:
     server, clock = NameServer("10.0.0.1"), Clock()
     caplog.set_level("INFO", "gateway.resolver")
     resolver = Resolver(5.0, clock, server)
-    resolver.cached("10.0.0.9", 80)
+    await resolver.resolve("10.0.0.9", 80)
     await resolver.resolve("a", 80)
     assert list(resolver.names()) == [("a", 0.0, 1, 0)]
     server.answer = socket.gaierror(socket.EAI_AGAIN, "no")

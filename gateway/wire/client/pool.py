@@ -15,7 +15,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -296,7 +296,8 @@ class EndpointPool(ConnectionOwner):
         return ConnectFailure.DNS if isinstance(error, socket.gaierror) else ConnectFailure.UNREACHABLE
 
     async def _open(self) -> UpstreamConnection:
-        addresses = await self._resolve()
+        addresses = await self._resolver.resolve(self.host, self.port)
+        self._addresses = frozenset(address[0] for address in addresses)
         return await connect(
             addresses,
             self._protocol,
@@ -309,18 +310,13 @@ class EndpointPool(ConnectionOwner):
     def _protocol(self, address: SocketAddress) -> UpstreamConnection:
         return UpstreamConnection(self, address[0])
 
-    async def _resolve(self) -> Sequence[SocketAddress]:
-        addresses = await self._resolver.resolve(self.host, self.port)
-        self._addresses = frozenset(address[0] for address in addresses)
-        return addresses
-
     async def _refresh(self) -> None:
         """Resolve again, although nothing has to be connected, and leave the addresses that are gone."""
         try:
-            await self._resolve()
+            self._addresses = addresses = await self._resolver.hosts(self.host, self.port)
         except OSError:
             return
-        for connection in [c for c in self._idle if c.address not in (self._addresses or ())]:
+        for connection in [c for c in self._idle if c.address not in addresses]:
             connection.retire(Closed.ADDRESS)
 
     def _sweep(self) -> None:
@@ -334,9 +330,7 @@ class EndpointPool(ConnectionOwner):
                 connection.retire(Closed.IDLE)
             elif now >= connection.expires:
                 connection.retire(Closed.AGE)
-        if self._resolver.cached(self.host, self.port) is None and (
-            self._refreshing is None or self._refreshing.done()
-        ):
+        if (self._refreshing is None or self._refreshing.done()) and not self._resolver.is_fresh(self.host, self.port):
             self._refreshing = self._loop.create_task(self._refresh())
         if self._idle:
             self._sweep_timer = self._loop.call_later(_SWEEP_INTERVAL, self._sweep)

@@ -117,10 +117,9 @@ class Resolver:
         entry.ttl = min(entry.ttl, ttl) if known else ttl
         entry.stale = min(entry.stale, stale) if known else stale
 
-    def cached(self, host: str, port: int) -> tuple[SocketAddress, ...] | None:
-        """The addresses if known and fresh, else None (then `resolve`). An IP literal is always known. HOT."""
-        entry = self._entry(host, port)
-        return self._ordered(entry) if self._clock() < entry.fresh_until else None
+    def is_fresh(self, host: str, port: int) -> bool:
+        """Whether `resolve` would answer at once, without asking. An IP literal is always known."""
+        return self._clock() < self._entry(host, port).fresh_until
 
     async def resolve(self, host: str, port: int) -> tuple[SocketAddress, ...]:
         """One address or more, in the order in which to try them. Raises ResolveError.
@@ -128,24 +127,12 @@ class Resolver:
         Waits no longer than PATIENCE when there is an old answer to fall back on; otherwise the time limit is the
         caller's.
         """
-        fresh = self.cached(host, port)
-        if fresh is not None:
-            return fresh
-        entry = self._entries[host, port]
-        now = self._clock()
-        usable = now < entry.usable_until
-        if entry.lookup is None and now >= entry.retry_at:
-            entry.begun = now
-            entry.lookup = asyncio.create_task(self._look_up(entry, host, port))
-        lookup = entry.lookup
-        if lookup is not None:
-            patience = max(0.0, entry.begun + PATIENCE - now) if usable else None
-            await asyncio.wait({lookup}, timeout=patience)
-            if lookup.done() and lookup.result():
-                return self._ordered(entry)
-        if self._clock() < entry.usable_until:
-            return self._ordered(entry)
-        raise ResolveError(socket.EAI_NONAME, f"{host}: {entry.error}") from entry.error
+        return self._ordered(await self._usable(host, port))
+
+    async def hosts(self, host: str, port: int) -> frozenset[str]:
+        """As `resolve`, for whoever connects to none of them: without ports, in no order, and nobody's turn is over."""
+        entry = await self._usable(host, port)
+        return frozenset(address[0] for family in entry.families for address in family)
 
     def note(self, address: SocketAddress, connected: bool) -> None:
         """What came of trying one of several addresses (`gateway.wire.client.connect.Note`)."""
@@ -186,6 +173,26 @@ class Resolver:
         if entry is None:
             entry = self._entries[host, port] = _literal(host, port) or _Entry(self._ttl, self._stale)
         return entry
+
+    async def _usable(self, host: str, port: int) -> _Entry:
+        """What is known of the name, after asking if it is time. Raises ResolveError when nothing is."""
+        entry = self._entry(host, port)
+        now = self._clock()
+        if now < entry.fresh_until:
+            return entry
+        usable = now < entry.usable_until
+        if entry.lookup is None and now >= entry.retry_at:
+            entry.begun = now
+            entry.lookup = asyncio.create_task(self._look_up(entry, host, port))
+        lookup = entry.lookup
+        if lookup is not None:
+            patience = max(0.0, entry.begun + PATIENCE - now) if usable else None
+            await asyncio.wait({lookup}, timeout=patience)
+            if lookup.done() and lookup.result():
+                return entry
+        if self._clock() < entry.usable_until:
+            return entry
+        raise ResolveError(socket.EAI_NONAME, f"{host}: {entry.error}") from entry.error
 
     def _ordered(self, entry: _Entry) -> tuple[SocketAddress, ...]:
         answer = entry.answer()
