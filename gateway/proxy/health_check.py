@@ -72,6 +72,11 @@ class EndpointCheck:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
 
+    @property
+    def where(self) -> str:
+        """The endpoint, in words for the log."""
+        return f"endpoint {self.endpoint.host}:{self.endpoint.port} of upstream {self.upstream}"
+
 
 class Verdict:
     """Counts checks; healthy until proven otherwise. Pure."""
@@ -127,12 +132,18 @@ class HealthChecker:
         await asyncio.sleep(interval * self._rng.random())
         while True:
             if check.endpoint.checked:
-                unable = await self._check(check, verdict, unable)
+                try:
+                    unable = await self._check(check, verdict, unable)
+                except Exception:
+                    # A defect of the gateway says nothing of the endpoint, and must not end its checks.
+                    if not unable:
+                        log.exception("the check of %s failed", check.where)
+                    unable = True
             await asyncio.sleep(interval * self._rng.uniform(1.0 - _JITTER, 1.0 + _JITTER))
 
     async def _check(self, check: EndpointCheck, verdict: Verdict, unable: bool) -> bool:
         """One check. Whether it could not be made; `unable` says the same of the one before."""
-        where = f"endpoint {check.endpoint.host}:{check.endpoint.port} of upstream {check.upstream}"
+        where = check.where
         try:
             complaint = await _complaint(check, self._resolver)
         except _Unable as error:

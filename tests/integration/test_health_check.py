@@ -233,6 +233,28 @@ async def test_what_this_host_lacks_is_no_result(number: int, caplog: pytest.Log
     assert caplog.text.count("cannot be checked from here") == 1
 
 
+async def test_a_defect_ends_no_checks_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    asked = 0
+
+    async def broken(host: str, port: int, *, type: int) -> list[tuple[Any, ...]]:  # noqa: A002 - as getaddrinfo has it
+        nonlocal asked
+        asked += 1
+        if asked <= 3:
+            raise RuntimeError("a defect")
+        return [(socket.AF_INET, type, 6, "", ("127.0.0.1", upstream.port))]
+
+    async with serving() as upstream:
+        endpoint = Endpoint(upstream.port, host="orders")
+        checker = HealthChecker([EndpointCheck("a", CONFIG, endpoint)], resolver=Resolver(0.0, getaddrinfo=broken))
+        checker.start()
+        await until(lambda: len(upstream.requests) > 2)
+        await checker.stop()
+    assert endpoint.changes == []
+    (record,) = caplog.records
+    assert record.getMessage() == f"the check of endpoint orders:{upstream.port} of upstream a failed"
+    assert record.exc_info is not None
+
+
 async def test_stop_ends_checks_in_flight_and_may_be_called_twice() -> None:
     async with serving() as upstream:
         upstream.delay = 30.0
