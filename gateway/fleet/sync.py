@@ -3,9 +3,9 @@
 While the link is up there is one exchange every `interval` seconds. There is one sooner when a circuit of this replica
 trips, and when a circuit has to be read (a suspicion is to be decided, an open time ends, or the circuit is half-open).
 An exchange carries the circuits that have failures to tell, that are not closed, or that were not read for half a
-second. When the store's version has changed, another exchange follows at once and reads them all. So other replicas act
-on a trip within the time to confirm it (see gateway/store/memory/circuit.py) or one interval, whichever is longer, plus
-a round trip or two.
+second. When the store's version has changed, another exchange follows at once and reads them all, and when this replica
+has changed a circuit, another one tells the others so. So other replicas act on a trip within the time to confirm it
+(see gateway/store/memory/circuit.py) or one interval, whichever is longer, plus a round trip or two.
 
 While the link is down there is one attempt every `RECONNECT` seconds, and one every `interval` as long as it succeeds.
 A late answer (see `Store.time_limit`) counts as none: the link is lost when the answer is due, nothing in it is applied
@@ -189,6 +189,6 @@ class FleetSync:
         self._version = answer.version
         link.back(answer.replicas)
         self._joined.set()
-        if self._everything:
+        if self._everything or answer.again:
             return 0.0
         return max(SHORTEST, min(self._interval, circuits.next_look(now)))

@@ -133,12 +133,16 @@ class SyncAnswer:
     `version` changes whenever any circuit of the fleet changes, so that a replica notices it without reading circuits
     that it does not use. `epoch` identifies the store's memory: another epoch means that the store has lost its memory,
     by a restart or a flush.
+
+    `again` says that a report has changed a circuit, and that the other replicas learn of it with the next `sync`,
+    which should follow at once.
     """
 
     replicas: int
     circuits: tuple[CircuitSnapshot, ...]
     version: int = 0
     epoch: int = 0
+    again: bool = False
 
 
 class EndpointOut(NamedTuple):

@@ -103,6 +103,8 @@ class Voice:
         )
         answer = await self.store.sync([report])
         (snapshot,) = answer.circuits
+        if answer.again:
+            await self.store.sync([])
         self.generation, self.version, self.replicas = snapshot.generation, answer.version, answer.replicas
         return snapshot
 

@@ -19,6 +19,7 @@ from gateway.policy.outcome import Outcome
 from gateway.store.redis.circuits import RedisCircuits
 from gateway.store.redis.client import RedisClient
 from tests.support.redis_server import RedisServer
+from tests.support.slow_proxy import SlowProxy
 from tests.support.waiting import PATIENCE, Stopwatch
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
@@ -41,9 +42,9 @@ def upstream(reset_timeout: float, max_probes: int = 1, attempt_timeout: float =
 class Replica:
     """What one gateway process has, without the proxy."""
 
-    def __init__(self, server: RedisServer, name: str, config: UpstreamConfig, timeout: float) -> None:
+    def __init__(self, address: tuple[str, int], name: str, config: UpstreamConfig, timeout: float) -> None:
         self.name = name
-        self.client = RedisClient(RedisConfig("single", ((server.host, server.port),), timeout=timeout))
+        self.client = RedisClient(RedisConfig("single", (address,), timeout=timeout, timeout_max=timeout))
         self.store = RedisCircuits(self.client, "api-gateway", name)
         self.link = Link()
         self.transitions: list[CircuitState] = []
@@ -108,11 +109,16 @@ async def start(server: RedisServer) -> AsyncIterator[Start]:
     started: list[Replica] = []
 
     async def begin(
-        *names: str, reset_timeout: float = 30.0, wait: bool = True, timeout: float = 5.0, **other: float
+        *names: str,
+        reset_timeout: float = 30.0,
+        wait: bool = True,
+        timeout: float = 5.0,
+        port: int | None = None,
+        **other: float,
     ) -> list[Replica]:
         # More patient than production, where Redis is not the fault under test: the machine may be busy with others.
         config = upstream(reset_timeout, **other)  # type: ignore[arg-type]
-        replicas = [Replica(server, name, config, timeout) for name in names]
+        replicas = [Replica((server.host, port or server.port), name, config, timeout) for name in names]
         started.extend(replicas)
         for replica in replicas:
             replica.sync.start()
@@ -181,6 +187,18 @@ class TestTrip:
         await a.fail()
         await until(lambda: bool(server.execute("HGET", KEY, "state") == "open"), within=0.25)
         assert a.transitions == [OPEN]
+
+    async def test_reaches_others_over_a_long_way_and_costs_no_link(self, start: Start, server: RedisServer) -> None:
+        async with SlowProxy((server.host, server.port)) as proxy:
+            proxy.delay = 0.1
+            (a,) = await start("a", port=proxy.port, timeout=0.3)
+            (b,) = await start("b", wait=False)
+            await until(lambda: a.link.replicas == b.link.replicas == 2)
+            await a.fail()
+            await until(lambda: b.state is OPEN)
+            await asyncio.sleep(1.0)
+            assert (a.link.losses, a.state) == (0, OPEN)
+            await a.stop()
 
     async def test_failures_of_two_replicas_add_up(self, start: Start) -> None:
         a, b = await start("a", "b")

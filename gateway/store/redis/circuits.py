@@ -4,8 +4,10 @@
 other, `{prefix}:replicas` the list of live replicas.
 
 No call touches two keys, so Redis Cluster may keep them on different nodes. The price is a second exchange after a
-transition, which tells the other replicas about it at once. When a replica dies between the two, the others notice the
-transition with their next full reading, half a second later at most.
+transition, which tells the other replicas about it at once. After a `sync` that is the next `sync`, which its answer
+asks for: two exchanges in one call would take a Redis that is far away longer than the time limit of the call. When a
+replica dies between the two, the others notice the transition with their next full reading, half a second later at
+most.
 """
 
 import itertools
@@ -42,6 +44,8 @@ class RedisCircuits:
         # A replica that was restarted under the same name must not take the leases of its former life for its own.
         self._life = uuid.uuid4().hex[:8]
         self._unanswered: list[tuple[str, str]] = []
+        # Whether the other replicas have still to be told of what the last `sync` changed.
+        self._untold = False
 
     def key(self, upstream: str) -> str:
         """The key of an upstream's circuit."""
@@ -55,7 +59,8 @@ class RedisCircuits:
 
     async def sync(self, reports: Sequence[CircuitReport]) -> SyncAnswer:
         """See `Store.sync`."""
-        calls: list[tuple[Sequence[str], Sequence[Arg]]] = [((self._replicas_key,), ("beat", self._replica, 0))]
+        beat = ("beat", self._replica, int(self._untold))
+        calls: list[tuple[Sequence[str], Sequence[Arg]]] = [((self._replicas_key,), beat)]
         calls += [((self.key(report.upstream),), self._arguments(report)) for report in reports]
         # A lease that was asked for while Redis hung may be granted when Redis wakes up, and then nobody uses it. Like
         # a lease whose outcome could not be told, it would keep the next probe waiting until it lapses.
@@ -65,12 +70,13 @@ class RedisCircuits:
         if len(calls) == 1:
             # This is what an idle replica mostly sends, and it is much cheaper than a pipeline with one call.
             replicas, version, epoch = await self._client.run(self._script, *calls[0], patient=True)
+            self._untold = False
             return SyncAnswer(int(replicas), (), int(version), int(epoch))
         (replicas, version, epoch), *answers = await self._client.run_many(self._script, calls, patient=True)
+        self._untold = any(answer[6] for answer in answers)
         del self._unanswered[: len(given_back)], answers[len(reports) :]
-        await self._announce(any(answer[6] for answer in answers))
         snapshots = tuple(_snapshot(report.upstream, answer) for report, answer in zip(reports, answers, strict=True))
-        return SyncAnswer(int(replicas), snapshots, int(version), int(epoch))
+        return SyncAnswer(int(replicas), snapshots, int(version), int(epoch), self._untold)
 
     async def lease_probe(
         self, upstream: str, settings: BreakerSettings, lease_time: float
