@@ -1,8 +1,9 @@
 """The store port: what replicas share, in the words of the domain.
 
-Every method answers within the store's own time limit or raises `StoreUnavailable`, and nothing else. Only `take` and
-`sync` may answer later, after up to about a second: their callers go on without the answer once `time_limit` has
-passed, but they still want to know what the store did.
+Every method answers within the store's own time limit or raises `StoreUnavailable`, and nothing else. One that changes
+something for the fleet may need two exchanges with the store, each within the time limit. Only `take`, `sync` and
+`endpoints_out` may answer later, after up to about a second: their callers go on without the answer once `time_limit`
+has passed, but they still want to know what the store did.
 
 The store owns the clock of what it keeps: Redis `TIME`, or the injected clock of the store in memory. So replicas agree
 although their clocks differ. All times that cross the port are durations in seconds, never instants.

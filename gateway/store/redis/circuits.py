@@ -139,7 +139,7 @@ class RedisCircuits:
 
     async def _announce(self, changed: bool) -> None:
         if changed:
-            await self._client.run(self._script, (self._replicas_key,), ("beat", self._replica, 1), patient=True)
+            await self._client.run(self._script, (self._replicas_key,), ("beat", self._replica, 1))
 
     def _arguments(self, report: CircuitReport) -> Sequence[Arg]:
         settings = report.settings
