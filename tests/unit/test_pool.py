@@ -23,7 +23,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self.transports: list[FakeTransport] = []
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
@@ -155,6 +155,25 @@ async def test_a_failure_goes_to_one_waiter_and_the_next_has_a_try_of_its_own(up
     await settled()
     assert results == [ConnectFailure.REFUSED, ConnectFailure.REFUSED]
     assert looks(pool) == "idle=0 open=0 connecting=0 waiting=0"
+    pool.close()
+
+
+async def test_a_defect_while_connecting_is_told_at_once_and_leaves_the_pool_usable(
+    upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = pool_of(upstream, 1)
+    upstream.error = RuntimeError("a defect")
+    results: list[Result] = []
+    pool.request(results.append)
+    pool.request(results.append)
+    await settled()
+    await settled()
+    assert results == [ConnectFailure.LOCAL, ConnectFailure.LOCAL]
+    assert pool.lacking == "the gateway failed to connect; its log says why"
+    assert {record.getMessage() for record in caplog.records} == {"connecting to 192.0.2.7:80 failed"}
+    assert all(record.exc_info for record in caplog.records)
+    upstream.error = None
+    await got(pool)
     pool.close()
 
 

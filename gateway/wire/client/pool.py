@@ -254,6 +254,11 @@ class EndpointPool(ConnectionOwner):
                 connection = await self._open()
         except (OSError, MemoryError) as error:
             failure = self._failure(error)
+        except Exception:
+            # A defect of the gateway. Whoever waits is to hear of it now and not at the end of its time.
+            log.exception("connecting to %s failed", self.label)
+            self.lacking = "the gateway failed to connect; its log says why"
+            failure = ConnectFailure.LOCAL
         finally:
             task = asyncio.current_task()
             if task is not None:
