@@ -41,11 +41,11 @@ from gateway.control.queue import Queue, metered
 from gateway.control.quick import Body, QuickConnection
 from gateway.control.scrape import Scrape
 from gateway.control.view import GatewayView
+from gateway.control.whole import ALWAYS
 from gateway.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
-SERVER = "gateway"
 
 MAX_CONNECTIONS = 1024
 
@@ -294,10 +294,8 @@ def _translated(error: web.HTTPException) -> RefusalError:
 def _finished(response: web.StreamResponse, request_id: str) -> web.StreamResponse:
     response.force_close()
     headers = response.headers
-    headers["Connection"] = "close"
-    headers["Server"] = SERVER
-    headers.setdefault("Cache-Control", "no-store")
-    headers["X-Content-Type-Options"] = "nosniff"
+    for name, value in ALWAYS.items():
+        headers.setdefault(name, value)
     if request_id:
         headers["X-Request-ID"] = request_id
     return response

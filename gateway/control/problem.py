@@ -7,10 +7,11 @@ No `Proxy-Status` (RFC 9209): for these paths the gateway is the origin and not 
 
 import math
 from collections.abc import Mapping
-from http import HTTPStatus
 
 import orjson
 from aiohttp import web
+
+from gateway.control.whole import title_of, whole
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """Under which a request carries its id."""
@@ -66,7 +67,7 @@ def problem(refused: RefusalError, request_id: str) -> web.Response:
     reason = refused.reason or reason_of(refused.status)
     body: dict[str, object] = {
         "type": f"urn:problem:gateway:{reason}",
-        "title": _title(refused.status),
+        "title": title_of(refused.status),
         "status": refused.status,
         "detail": refused.detail,
         "reason": reason,
@@ -89,24 +90,14 @@ def rendered(refused: RefusalError, request_id: str) -> bytes:
     """A `problem` as the bytes of a whole response, after which the connection closes."""
     response = problem(refused, request_id)
     assert isinstance(response.body, bytes)  # noqa: S101 - as `problem` makes it
-    lines = [f"HTTP/1.1 {response.status} {_title(response.status)}", f"Content-Length: {len(response.body)}"]
-    lines += [f"{name}: {value}" for name, value in response.headers.items() if name != "Content-Length"]
-    lines += ["Connection: close", "Server: gateway", "Cache-Control: no-store", f"X-Request-ID: {request_id}"]
-    return "\r\n".join([*lines, "", ""]).encode() + response.body
+    return whole(response.status, response.headers, response.body, request_id)
 
 
 def plain(status: int, headers: Mapping[str, str] | None = None) -> RefusalError:
     """A refusal that only its status explains."""
-    return RefusalError(status, _DETAILS.get(status, _title(status)), headers=headers)
+    return RefusalError(status, _DETAILS.get(status, title_of(status)), headers=headers)
 
 
 def reason_of(status: int) -> str:
     """The reason of an error that has no better one, by its status."""
     return _REASONS.get(status, "bad_request" if status < 500 else "internal_error")
-
-
-def _title(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"

@@ -14,11 +14,11 @@ import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from email.utils import formatdate
 from typing import Protocol, cast
 
 from gateway.control.problem import RefusalError, rendered
 from gateway.control.queue import Queue, Waiting
+from gateway.control.whole import whole
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ _BUSY = RefusalError(
 # None means that there is no answer now, and that aiohttp gives one.
 Body = Callable[[], bytes | None]
 
+_NOTHING: Mapping[str, str] = {}
 _END = b"\r\n\r\n"
 _REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*([\x21-\x7e]{1,128})[ \t]*\r\n", re.IGNORECASE)
 _ACCEPT = re.compile(rb"\r\naccept:([^\r\n]*)", re.IGNORECASE)
@@ -199,7 +200,7 @@ class QuickConnection(asyncio.Protocol):
             transport.abort()
             return
         if not transport.is_closing():
-            _finish(transport, body, content_type, request_id, "Vary: Accept\r\n")
+            _finish(transport, body, content_type, request_id, {"Vary": "Accept"})
 
 
 def _in_ascii(data: bytes) -> bytes:
@@ -216,11 +217,8 @@ def _request_id(head: bytes) -> bytes:
     return given[1] if given is not None else uuid.uuid4().hex.encode()
 
 
-def _finish(transport: asyncio.Transport, body: bytes, content_type: str, request_id: bytes, extra: str = "") -> None:
-    head = (
-        f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{extra}"
-        f"Connection: close\r\nServer: gateway\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
-        f"Date: {formatdate(usegmt=True)}\r\nX-Request-ID: "
-    )
-    transport.write(b"%b%b\r\n\r\n%b" % (head.encode(), request_id, body))
+def _finish(
+    transport: asyncio.Transport, body: bytes, content_type: str, request_id: bytes, vary: Mapping[str, str] = _NOTHING
+) -> None:
+    transport.write(whole(200, {"Content-Type": content_type, **vary}, body, request_id.decode()))
     transport.close()

@@ -1,5 +1,8 @@
 """The small parts of the control plane: names, histories, shares of the loop's time, the choice of a format."""
 
+import json
+from email.utils import parsedate_to_datetime
+
 import pytest
 from pydantic import ValidationError
 
@@ -9,7 +12,7 @@ from gateway.control.api.metrics import prefers_text
 from gateway.control.api.operation import allowed
 from gateway.control.history import KEPT, CircuitHistory
 from gateway.control.paths import is_control_path, is_health_path
-from gateway.control.problem import RefusalError
+from gateway.control.problem import RefusalError, rendered
 from gateway.control.services import Services
 
 
@@ -103,3 +106,23 @@ def test_what_a_parameter_allows_is_what_it_takes() -> None:
     for name in ("path", "method"):
         with pytest.raises(ValidationError):
             Asked.model_validate({name: ""})
+
+
+def test_a_refusal_without_the_framework_has_the_fields_of_every_other_answer() -> None:
+    refused = RefusalError(429, "Too many.", reason="control_plane_busy", retry_after=0.2)
+    head, _, body = rendered(refused, "r1").decode().partition("\r\n\r\n")
+    line, *lines = head.split("\r\n")
+    fields = dict(each.split(": ", 1) for each in lines)
+    assert line == "HTTP/1.1 429 Too Many Requests"
+    assert parsedate_to_datetime(fields.pop("Date"))
+    assert fields == {
+        "Content-Type": "application/problem+json",
+        "Content-Length": str(len(body)),
+        "Retry-After": "1",
+        "Connection": "close",
+        "Server": "gateway",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "X-Request-ID": "r1",
+    }
+    assert json.loads(body)["reason"] == "control_plane_busy"
