@@ -186,7 +186,7 @@ class TestWhatCannotBeMeant:
         "command", [("SET", "x"), ("RPUSH", "x"), ("SADD", "x"), ("ZADD", "1", "x")], ids=lambda words: words[0]
     )
     async def test_a_key_of_another_type(
-        self, redis: RedisServer, one: Voice, key: str, command: tuple[str, ...]
+        self, redis: RedisServer, one: Voice, key: str, command: tuple[str, ...], caplog: pytest.LogCaptureFixture
     ) -> None:
         await one.say()
         redis.execute("DEL", key)
@@ -196,6 +196,7 @@ class TestWhatCannotBeMeant:
         await one.say()
         assert (await one.fails()).state is OPEN
         assert redis.execute("TYPE", key) == "hash"
+        assert caplog.text.count(f"what is not the gateway's: {key} (") == 1
 
     @pytest.mark.parametrize("value", NONSENSE)
     @pytest.mark.parametrize("name", ["retry_at", "opened_at", "probe:b/x/1"])

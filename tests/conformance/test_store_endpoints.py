@@ -72,13 +72,14 @@ async def test_each_ends_by_itself(stores: MemoryStores | RedisStores) -> None:
     assert [each.endpoint for each in await store.endpoints_out()] == ["h:2"]
 
 
-async def test_a_key_of_another_type_says_nothing(redis: RedisServer) -> None:
+async def test_a_key_of_another_type_says_nothing(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     redis.execute("SET", KEY, "x")
     stores = RedisStores(redis)
     try:
         assert list(await stores.replica("a").endpoints_out()) == []
         await stores.replica("a").take_out(out("h:1", left=5.0))
         assert len(await stores.replica("a").endpoints_out()) == 1
+        assert caplog.text.count(f"removed from Redis what is not the gateway's: {KEY} (string)") == 1
         # Nothing is left behind for ever.
         assert 0 < redis.execute("PTTL", KEY) <= 5000
         redis.execute("HSET", KEY, "orders h:2", "nonsense")

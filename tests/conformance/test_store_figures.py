@@ -194,7 +194,9 @@ async def test_records_are_kept_newest_first_and_bounded(fleet: Fleet) -> None:
     assert list(await other.records(1)) == [b'{"n":4}']
 
 
-async def test_keys_of_another_type_do_not_stand_in_the_way(redis_server: RedisServer) -> None:
+async def test_keys_of_another_type_do_not_stand_in_the_way(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
     redis_server.execute("FLUSHDB")
     for key in ("figures", "figures:orders", "errors"):
         redis_server.execute("SET", f"{PREFIX}:{key}", "x")
@@ -205,6 +207,7 @@ async def test_keys_of_another_type_do_not_stand_in_the_way(redis_server: RedisS
     assert await counts(store, "orders") == (1, 0, 0)
     assert list(await store.records(10)) == [b"{}"]
     await fleet.close()
+    assert f"what is not the gateway's: {PREFIX}:figures (string), {PREFIX}:figures:orders (string)" in caplog.text
 
 
 @pytest.mark.parametrize("instant", ["nan", "99999999999999", "-1e999", "soon", ""])

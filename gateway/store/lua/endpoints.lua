@@ -12,8 +12,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- A key of another type says nothing about endpoints.
-local kind = redis.call('TYPE', key).ok
-if kind ~= 'none' and kind ~= 'hash' then redis.call('DEL', key) end
+remove_foreign(key, 'hash')
 
 local found, last = {}, 0
 local all = redis.call('HGETALL', key)

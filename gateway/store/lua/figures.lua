@@ -19,9 +19,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- A key of another type is nobody's figures.
-local kind = redis.call('TYPE', key).ok
-local wanted = (op == 'push' or op == 'list') and 'list' or 'hash'
-if kind ~= 'none' and kind ~= wanted then redis.call('DEL', key) end
+remove_foreign(key, (op == 'push' or op == 'list') and 'list' or 'hash')
 
 local function whole(number) return string.format('%.0f', number) end
 

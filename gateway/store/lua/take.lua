@@ -27,7 +27,7 @@ for k = 1, #KEYS do
 
   local state = redis.pcall('HMGET', key, 'tokens', 'ts', 'leases')
   if state.err then
-    redis.call('DEL', key)
+    remove_foreign(key, 'hash')
     state = {}
   end
   local tokens, ts = tonumber(state[1] or nil), tonumber(state[2] or nil)

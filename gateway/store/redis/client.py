@@ -43,6 +43,7 @@ from gateway.config.model import RedisConfig
 from gateway.policy.time_limit import TimeLimit
 from gateway.store.alarm import Alarm
 from gateway.store.port import StoreUnavailable
+from gateway.store.redis.foreign import ForeignKeys
 
 Key = bytes | str
 Arg = bytes | str | int | float
@@ -66,13 +67,17 @@ class Script:
 _PARTS = {"circuit_ops": ("replicas", "circuit", "operations", "report")}
 """The scripts that are made of several files, and the order in which those are joined."""
 
+_WHOLE = "%slocal function run()\n%send\n\nreturn answered(run())\n"
+"""A script, made of `lua/foreign.lua` and its own text."""
+
 
 @cache
 def script(name: str) -> Script:
     """The script in `gateway/store/lua/{name}.lua`, or in the parts in `gateway/store/lua/{name}/`. It is read once."""
     folder = files("gateway.store").joinpath("lua")
     parts = [f"{name}/{part}" for part in _PARTS[name]] if name in _PARTS else [name]
-    text = "".join([folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in parts])
+    foreign, *own = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("foreign", *parts)]
+    text = _WHOLE % (foreign, "".join(own))
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -91,6 +96,7 @@ class RedisClient:
         self._config = config
         self._observe = observe
         self._limit = TimeLimit(config.timeout, config.timeout_max)
+        self._foreign = ForeignKeys()
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._sentinel: Sentinel | None = None
         self._redis: Redis | RedisCluster | None = None
@@ -128,7 +134,7 @@ class RedisClient:
             except NoScriptError:
                 return await redis.eval(script.text, len(keys), *keys, *args)
 
-        return await self._bounded(script.name, call, patient)
+        return self._foreign.opened([await self._bounded(script.name, call, patient)])[0]
 
     async def run_many(
         self, script: Script, calls: Sequence[tuple[Sequence[Key], Sequence[Arg]]], *, patient: bool = False
@@ -158,7 +164,7 @@ class RedisClient:
                     raise answer
             return answers
 
-        return await self._bounded(script.name, call, patient)
+        return self._foreign.opened(await self._bounded(script.name, call, patient))
 
     async def close(self) -> None:
         """Close every connection. Calls under way and later ones fail."""

@@ -35,7 +35,7 @@ end
 local function read(key)
   local fields = redis.pcall('HGETALL', key)
   if fields.err then
-    redis.call('DEL', key)
+    remove_foreign(key, 'hash')
     return {}
   end
   return fields
