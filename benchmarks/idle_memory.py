@@ -9,7 +9,7 @@ section of 32 KB, different for each connection) and a body of 256 KiB, reads an
 nothing more; the client never closes it. In the rows "refused" all come from one address, most of them are answered 429
 or 404, and their body has 48 KiB, so that the gateway keeps the connection.
 
-Measured is the resident memory of the gateway's process (/proc/PID/status): before, the most there was, and after five
+Measured is the resident memory of the gateway's process: before, the most there was, and after five
 idle seconds. The gateway is a process of its own; client and upstream are in this one. All traffic is on the loopback.
 """
 
@@ -35,6 +35,8 @@ from typing import cast
 import uvloop
 
 from benchmarks.children import Child
+from benchmarks.host import choose_cores, free_port
+from benchmarks.session import MIB
 
 ROWS = ("plain", "plain-refused", "tls", "tls-refused")
 BODY = 256 * 1024
@@ -206,7 +208,7 @@ def measure(
     """One row of `ROWS`, with a gateway of its own. Opening takes at most so many `seconds`."""
     tls, refused = name.startswith("tls"), name.endswith("refused")
     with tempfile.TemporaryDirectory() as directory, upstream() as upstream_port:
-        port = _free_port()
+        port = free_port()
         settings = {
             "PATH": os.environ.get("PATH", os.defpath),
             "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
@@ -217,18 +219,18 @@ def measure(
             **(_certificate(Path(directory)) if tls else {}),
         }
         command = [sys.executable, "-m", "gateway", "run"]
-        core = max(os.sched_getaffinity(0))
+        core = choose_cores().proxy
         with Child("gateway", command, core=core, directory=Path(directory), env=settings, quiet=True) as gateway:
             gateway.wait_listening(port)
             _warm(port, tls=tls)
-            before = _resident(gateway.pid, "VmRSS:")
+            before = gateway.resident_bytes() / MIB
             client = Client(port, tls=tls, refused=refused)
             began = time.monotonic()
             client.open(count, seconds, at_once)
             took = time.monotonic() - began
             time.sleep(idle_seconds)
-            idle = _resident(gateway.pid, "VmRSS:")
-            peak = _resident(gateway.pid, "VmHWM:")
+            idle = gateway.resident_bytes() / MIB
+            peak = gateway.resident_peak_bytes() / MIB
             still_open = client.still_open()
             opened = len(client.sockets)
             client.close()
@@ -245,14 +247,6 @@ def _warm(port: int, *, tls: bool) -> None:
     time.sleep(0.5)
 
 
-def _resident(pid: int, name: str) -> float:
-    """MiB of a line of /proc/PID/status."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def _certificate(directory: Path) -> dict[str, str]:
     """Settings with a self-signed one."""
     cert, key = directory / "cert.pem", directory / "key.pem"
@@ -265,13 +259,6 @@ def _certificate(directory: Path) -> dict[str, str]:
         capture_output=True,
     )
     return {"TLS_CERT_FILE": str(cert), "TLS_KEY_FILE": str(key)}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def main() -> None:

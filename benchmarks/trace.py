@@ -21,6 +21,7 @@ from typing import cast
 
 import uvloop
 
+from benchmarks.host import free_port
 from gateway.build import build
 from gateway.config import load
 from gateway.lifecycle import Lifecycle
@@ -61,13 +62,6 @@ class Upstream(asyncio.Protocol):
         self._transport.write(_ANSWER)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def _profile(trace: Trace | None) -> None:
     """Begin a trace on the loop's thread, or end it."""
     sys.setprofile(None if trace is None else trace.note)
@@ -91,7 +85,7 @@ async def _run(heads: list[bytes]) -> list[Trace]:
     """One trace for each request."""
     loop = asyncio.get_running_loop()
     upstream = await loop.create_server(Upstream, "127.0.0.1", 0)
-    port = _free_port()
+    port = free_port()
     config = load(
         {
             "PORT": str(port),

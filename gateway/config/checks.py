@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from gateway.config.problems import Problem, number, shown
-from gateway.config.schema import Unit
+from gateway.config.schema import unit
 from gateway.config.settings import RateLimit
 from gateway.config.variables import NAMES, VARIABLES, Variables
 from gateway.config.yaml_tree import Location, Tree, dotted
@@ -38,10 +38,7 @@ SETTINGS_PAIRS: tuple[tuple[Steps, Steps], ...] = (
     *((("upstream", *lower), ("upstream", *upper)) for lower, upper in UPSTREAM_PAIRS),
 )
 
-_UNITS = {
-    variable.path: next((note.name for note in variable.field.metadata if isinstance(note, Unit)), "")
-    for variable in VARIABLES.values()
-}
+_UNITS = {each.path: unit(each.field.annotation, each.field.metadata) for each in VARIABLES.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +83,9 @@ class Place:
     def report(self, path: Steps, value: object, allowed: str, suggestion: str | None = None) -> None:
         """Add a problem: this value of the setting is refused, and `allowed` says in words what is not. Nothing is
         added for a variable whose value was refused before."""
-        in_file = self._in_file(path)
-        if not in_file and self.variable(path) in self.broken:
+        if self.refused(path):
             return
+        in_file = self._in_file(path)
         given = None if in_file else self.variables.given.get(self.variable(path))
         secret = not in_file and VARIABLES[self.variable(path)].env.secret
         text = shown(given.written if given else value, secret=secret)
@@ -105,8 +102,8 @@ class Place:
 
     def unit(self, path: Steps) -> str:
         """The unit of a setting with a space before it, or nothing, to be put behind a number."""
-        unit = _UNITS[(*self.settings, *path)]
-        return f" {unit}" if unit else ""
+        named = _UNITS[(*self.settings, *path)]
+        return f" {named}" if named else ""
 
 
 def settled(model: Model, pairs: Iterable[tuple[Steps, Steps]], place: Place) -> Model:

@@ -57,12 +57,11 @@ def read(path: Path, environ: Mapping[str, str], ours: Callable[[str], bool]) ->
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         result.problems.append(Problem(str(path), shown(reason), "a readable text file"))
         return result
-    known: dict[str, str] = {}
+    seen: dict[str, Line] = {}
 
     def lookup(name: str) -> str | None:
-        return environ.get(name) or known.get(name)
+        return environ.get(name) or (seen[name].value if name in seen else None)
 
-    seen: dict[str, Line] = {}
     for place, binding in _bindings(path, text):
         name, value = binding.key, binding.value
         if binding.error or (name is not None and (value is None or "\n" in value)):
@@ -82,7 +81,6 @@ def read(path: Path, environ: Mapping[str, str], ours: Callable[[str], bool]) ->
         if name in seen and ours(name):
             _twice(result, seen[name], line)
         seen[name] = line
-        known[name] = line.value
         result.lines.append(line)
     return result
 

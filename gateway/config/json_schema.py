@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.config import reference
 from gateway.config.file import FileEndpoint, FileRoute, FileUpstream
-from gateway.config.schema import Env, Unit
+from gateway.config.schema import Env, unit
 from gateway.config.settings import RateLimit
 
 _REF = "#/$defs/{model}"
@@ -70,31 +70,25 @@ def text() -> str:
 
 
 def _property(model: type[BaseModel], key: str, rules: dict[str, Any]) -> dict[str, Any]:
-    notes = model.model_fields[key].metadata
+    field = model.model_fields[key]
+    notes = field.metadata
     meaning = next((note.meaning for note in notes if isinstance(note, Env)), reference.FILE_ONLY.get(key, ""))
     variable = next((f" Left out: {note.name}." for note in notes if isinstance(note, Env)), "")
     rules = {_BOUNDS.get(name, name): value for name, value in rules.items() if name not in {"title", "default"}}
-    unit = next((note.name for note in _notes(model, key) if isinstance(note, Unit)), "")
+    named = unit(field.annotation, notes)
     if "$ref" in rules or rules.get("type") == "string":
         shape = rules
     elif rules.get("type") == "array":
         more = [_STATUSES] if key == "statuses" else []
         shape = rules | {"items": {"anyOf": [rules["items"], *more, _REFERENCE]}}
     else:
-        amounts = [{"type": "string", "pattern": _AMOUNTS[unit]}] if unit in _AMOUNTS else []
+        amounts = [{"type": "string", "pattern": _AMOUNTS[named]}] if named in _AMOUNTS else []
         options = [
             {_BOUNDS.get(name, name): value for name, value in option.items()}
             for option in rules.pop("anyOf", None) or [rules]
         ]
         shape = {"anyOf": [*options, *amounts, _REFERENCE]}
     return {"description": f"{meaning}.{variable}", **shape} if meaning else shape
-
-
-def _notes(model: type[BaseModel], key: str) -> list[Any]:
-    """What is noted of a field, inside an optional too."""
-    field = model.model_fields[key]
-    inner = [getattr(option, "__metadata__", ()) for option in getattr(field.annotation, "__args__", ())]
-    return [*field.metadata, *(note for notes in inner for note in notes)]
 
 
 def _fewest(model: type[BaseModel], key: str) -> int:

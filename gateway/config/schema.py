@@ -119,13 +119,18 @@ def allowed(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if kind is bool:
         return "true or false"
     if kind in {int, float}:
-        unit = next((f", in {note.name}" for note in notes if isinstance(note, Unit)), "")
+        named = unit(kind, notes)
         bounds = _bounds(notes)
         span = f" from {number(bounds[0])} to {number(bounds[1])}" if bounds else ""
-        return f"{'an integer' if kind is int else 'a number'}{span}{unit}"
+        return f"{'an integer' if kind is int else 'a number'}{span}{f', in {named}' if named else ''}"
     if get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel)):
         return "a mapping"
     return "text"
+
+
+def unit(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    """The unit of the numbers that a field accepts; empty when it has none."""
+    return next((note.name for note in _flat(annotation, metadata)[1] if isinstance(note, Unit)), "")
 
 
 def problem(root: type[BaseModel], error: ErrorDetails, source: str, *, secret: bool = False) -> Problem:
@@ -147,10 +152,10 @@ def problem(root: type[BaseModel], error: ErrorDetails, source: str, *, secret: 
 
 def _examples(value: object, notes: Iterable[Any]) -> str:
     """How an amount is written, for one that was written in another way."""
-    unit = next((note.name for note in notes if isinstance(note, Unit)), "")
-    if not isinstance(value, str) or not unit or value.strip().lstrip("+-").replace(".", "", 1).isdigit():
+    named = unit(None, notes)
+    if not isinstance(value, str) or not named or value.strip().lstrip("+-").replace(".", "", 1).isdigit():
         return ""
-    parse, examples = (units.size, units.SIZE_EXAMPLES) if unit == "bytes" else (units.duration, units.TIME_EXAMPLES)
+    parse, examples = (units.size, units.SIZE_EXAMPLES) if named == "bytes" else (units.duration, units.TIME_EXAMPLES)
     return "" if parse(value) is not None else f", {examples}"
 
 

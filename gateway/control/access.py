@@ -107,27 +107,23 @@ class Access:
 
     def is_operator(self, authorization: str) -> bool:
         """Whether the value of an `Authorization` carries the token. Decides nothing and counts nothing."""
-        scheme, _, given = authorization.partition(" ")
-        token = self._token
-        if token is None or scheme.lower() != "bearer":
-            return False
-        return hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token)
+        given = _bearer(authorization)
+        return self._token is not None and given != b"" and hmac.compare_digest(given, self._token)
 
     def _by_token(self, peer: str, headers: Mapping[str, str]) -> Actor:
-        scheme, _, given = headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not given.strip():
+        authorization = headers.get("Authorization", "")
+        if self.is_operator(authorization):
+            return Actor("token", peer)
+        if not _bearer(authorization):
             raise RefusalError(
                 401, "This needs the header Authorization: Bearer with the ADMIN_TOKEN.", headers=_CHALLENGE
             )
-        assert self._token is not None  # noqa: S101 - the only caller asks before
-        if not hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self._token):
-            raise RefusalError(
-                401,
-                "The token is wrong.",
-                reason="invalid_token",
-                headers={"WWW-Authenticate": _CHALLENGE["WWW-Authenticate"] + ', error="invalid_token"'},
-            )
-        return Actor("token", peer)
+        raise RefusalError(
+            401,
+            "The token is wrong.",
+            reason="invalid_token",
+            headers={"WWW-Authenticate": _CHALLENGE["WWW-Authenticate"] + ', error="invalid_token"'},
+        )
 
     def _tries_left(self, key: str, now: float) -> float:
         known = self._tries.get(key)
@@ -181,6 +177,12 @@ def _by_place(peer: str, headers: Mapping[str, str], version: tuple[int, int]) -
     if site not in {None, "same-origin", "none"} or (origin is not None and not _same_origin(origin, host)):
         raise _forbidden("The request was made by a page of another site.")
     return Actor("loopback", peer)
+
+
+def _bearer(authorization: str) -> bytes:
+    """The token that the value of an `Authorization` carries; empty when it carries none."""
+    scheme, _, given = authorization.partition(" ")
+    return given.strip().encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
 
 
 def _forbidden(detail: str) -> RefusalError:
