@@ -253,7 +253,7 @@ class SharedCircuit(LocalCircuit):
 
     def settle(self, lease: ProbeLease, outcome: Outcome, elapsed: float, reached: bool = True) -> None:
         """Tell the store how a leased probe ended, after `elapsed` seconds. A slow success counts as a failure."""
-        if outcome is SUCCESS and elapsed >= self.breaker.history.slow_after:
+        if outcome is SUCCESS and self.is_slow(elapsed):
             outcome = FAILURE
         # The store is told even when the link is lost: it may be back, and otherwise the lease would keep the fleet
         # from its next probe until it lapses.

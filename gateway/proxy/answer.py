@@ -132,7 +132,7 @@ class StreamedAnswer:
     def body(self, data: bytes) -> None:
         """A piece of the body."""
         if self._filters:
-            data = self._filtered(data, 0)
+            data = self._filtered(self._filters, data)
             if not data:
                 return
         self._ticket.bytes_out += len(data)
@@ -161,19 +161,18 @@ class StreamedAnswer:
             self._pending += LAST_CHUNK
         self.pause()
 
-    def _filtered(self, data: bytes, start: int) -> bytes:
-        """A piece as it leaves the filters from `start` on."""
-        for index in range(start, len(self._filters)):
-            data = self._filters[index].body(self._ticket, data)
+    def _filtered(self, filters: tuple[Filter, ...], data: bytes) -> bytes:
+        """A piece as it leaves these filters; one that is empty goes to none."""
+        for each in filters:
+            if not data:
+                break
+            data = each.body(self._ticket, data)
         return data
 
     def _flush_filters(self) -> None:
         """What each filter still has to say goes through those behind it."""
         filters, self._filters = self._filters, ()
-        ticket = self._ticket
         for index, each in enumerate(filters):
-            data = each.end(ticket)
-            for behind in filters[index + 1 :]:
-                data = behind.body(ticket, data) if data else data
+            data = self._filtered(filters[index + 1 :], each.end(self._ticket))
             if data:
                 self.body(data)

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from gateway import names
 from gateway.config.model import HealthCheckConfig
 from gateway.wire.client.connect import SocketAddress, attempt_delay, connect
 from gateway.wire.client.connection import ConnectionOwner, UpstreamConnection
@@ -75,7 +76,7 @@ class EndpointCheck:
     @property
     def where(self) -> str:
         """The endpoint, in words for the log."""
-        return f"endpoint {self.endpoint.host}:{self.endpoint.port} of upstream {self.upstream}"
+        return f"endpoint {names.written(self.endpoint.host, self.endpoint.port)} of upstream {self.upstream}"
 
 
 class Verdict:
@@ -193,9 +194,9 @@ async def _ask(check: EndpointCheck, resolver: Resolver) -> int | str:
         server_name=(check.server_name or endpoint.host) if tls is not None else None,
         note=resolver.note,
     )
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    authority = check.authority or names.written(endpoint.host, endpoint.port)
     head = (
-        f"GET {check.config.path} HTTP/1.1\r\nHost: {check.authority or f'{host}:{endpoint.port}'}\r\n"
+        f"GET {check.config.path} HTTP/1.1\r\nHost: {authority}\r\n"
         "User-Agent: gateway-health-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     )
     answer = _Answer(asyncio.get_running_loop().create_future())

@@ -4,7 +4,7 @@ It is built from a configuration (`gateway.build`) and is not changed afterwards
 load, health, figures. A plan is made for one topology, and a plan of another one is stale (`Topology.generation`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Final
 
@@ -130,8 +130,3 @@ class Topology:
     def match(self, host: bytes, path: bytes) -> Route | None:
         """The route for a request, None if there is none. See `gateway.proxy.router`."""
         return self._router.match(host, path)
-
-    @property
-    def gates(self) -> Iterable[Gate]:
-        """Every gate once."""
-        return dict.fromkeys(gate for route in self.routes for gate in route.chain.gates)

@@ -9,7 +9,6 @@ from typing import Final
 from gateway.reasons import (
     AUTHENTICATION,
     CANCELLATION,
-    CATEGORIES,
     CONFIGURATION,
     DEPENDENCY,
     INVALID_STATE,
@@ -20,8 +19,6 @@ from gateway.reasons import (
     UNKNOWN,
     VALIDATION,
 )
-
-__all__ = ["CATEGORIES", "category_of_reason", "category_of_status"]
 
 _BY_STATUS: Final = {
     401: AUTHENTICATION,

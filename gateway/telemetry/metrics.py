@@ -169,7 +169,7 @@ class Metrics:
         self._retry_budget_exhausted[(upstream,)] += 1
 
     def upstream_error(self, upstream: str, category: str) -> None:
-        """One failed attempt, by one of `categories.CATEGORIES`."""
+        """One failed attempt, by one of `gateway.reasons.CATEGORIES`."""
         self._upstream_errors[upstream, category] += 1
 
     def circuit_transition(self, upstream: str, to: str) -> None:

@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from gateway.telemetry.categories import CATEGORIES
+from gateway.reasons import CATEGORIES
 
 CELL: Final = 10.0
 """Seconds."""

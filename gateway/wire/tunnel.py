@@ -11,7 +11,7 @@ Close to both sides, when the gateway stops."""
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from gateway.wire.kernel import unsent
 from gateway.wire.leftovers import leftovers
@@ -183,9 +183,6 @@ class _Side(asyncio.Protocol):
         # This end has sent its FIN; it is closed altogether.
         self.ended = False
         self.gone = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if len(data) >= self._reading.large:

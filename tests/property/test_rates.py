@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.telemetry.categories import CATEGORIES
+from gateway.reasons import CATEGORIES
 from gateway.telemetry.rates import (
     CELL,
     ERRORS,

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from gateway.compiled import COMPILED
-from gateway.telemetry.categories import CATEGORIES
+from gateway.reasons import CATEGORIES
 from gateway.telemetry.cells import LATENCY_BOUNDS, Histogram, Labels
 from gateway.telemetry.exposition import negotiate
 from gateway.telemetry.metrics import METHODS, Metrics

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.telemetry.categories import CATEGORIES
+from gateway.reasons import CATEGORIES
 from gateway.telemetry.rates import (
     CELL,
     ERRORS,

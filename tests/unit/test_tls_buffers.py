@@ -90,7 +90,8 @@ def test_what_is_collected_while_it_rests_is_bounded() -> None:
 def test_a_grown_connection_is_kept_while_there_are_few() -> None:
     for others, grows, short in ((0, True, False), (MAX_GROWN, True, True), (MAX_GROWN, False, False)):
         connection, _, server = connected()
-        server.grown.count = others
+        for _ in range(others):
+            server.grown.enter(Waiting("never"))
         ask(connection, 20_000 if grows else 20)
         assert server.grown.count == others + grows
         now = time.monotonic()

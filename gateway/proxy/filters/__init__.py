@@ -46,18 +46,13 @@ class Filter:
         """What follows the last piece."""
         return b""
 
-    def describe(self) -> dict[str, object]:
-        """The settings in effect, for `gateway routes` and the control plane."""
-        return {}
-
 
 class Filters:
     """The filters of one route, by what they do."""
 
-    __slots__ = ("all", "bodies", "fields", "heads", "refusals")
+    __slots__ = ("bodies", "fields", "heads", "refusals")
 
     def __init__(self, filters: tuple[Filter, ...]) -> None:
-        self.all = filters
         self.fields = tuple([each for each in filters if each.adds_fields])
         self.refusals = tuple([each for each in filters if each.adds_to_refusals])
         self.heads = tuple([each for each in filters if each.changes_head])

@@ -52,6 +52,7 @@ class Cors(Filter):
 
     def __init__(self, config: CorsConfig, methods: frozenset[str] | None) -> None:
         self._config = config
+        self._any = "*" in config.origins
         self._exact = frozenset(origin.encode() for origin in config.origins if "*" not in origin)
         self._patterns = tuple(
             (before.encode(), after.encode())
@@ -102,10 +103,6 @@ class Cors(Filter):
             fields += b"Access-Control-Allow-Headers: %b\r\n" % wanted
         fields += b"Access-Control-Max-Age: %d\r\n%b" % (int(self._config.max_age), _PREFLIGHT_VARY)
         return OwnAnswer(204, fields, ("cors", "preflight"))
-
-    @property
-    def _any(self) -> bool:
-        return "*" in self._config.origins
 
     def _allow(self, origin: bytes) -> bytes:
         if self._any:

@@ -59,11 +59,6 @@ class Forward(Owner):
     def __repr__(self) -> str:
         return f"<Forward {self.target.upstream.name} attempts={self.ticket.attempts} {self._attempt}>"
 
-    @property
-    def streaming(self) -> bool:
-        """Whether the head of an answer has gone to the client."""
-        return self._attempt is not None and self._attempt.streaming
-
     # From the exchange.
 
     def begin(self, now: float) -> None:
@@ -180,7 +175,7 @@ class Forward(Owner):
         name = self.target.upstream.name
         self.runtime.recorder.bulkhead_rejected(name)
         retry_after = jittered(1.0, self.runtime.rng)
-        self.downstream.refuse(Refusal(503, "bulkhead_full", f"upstream {name}: {why}", retry_after=retry_after))
+        self.downstream.refuse(_refusal("bulkhead_full", f"upstream {name}: {why}", None, retry_after))
 
     # The loop.
 
@@ -241,6 +236,6 @@ class Forward(Owner):
 
 
 @lru_cache(maxsize=1024)
-def _refusal(reason: str, detail: str, error: str | None) -> Refusal:
+def _refusal(reason: str, detail: str, error: str | None, retry_after: int | None = None) -> Refusal:
     """In place of an answer. The same few come while an upstream is failing."""
-    return Refusal(REASONS[reason].status, reason, detail, error=error)
+    return Refusal(REASONS[reason].status, reason, detail, retry_after, error)

@@ -122,11 +122,11 @@ class RedisCircuits:
     async def reset(self, upstream: str) -> None:
         """See `Store.reset`."""
         await self._client.run(self._script, (self.key(upstream),), ("reset",))
-        await self._announce(True)
+        await self.announce()
 
     async def announce(self) -> None:
         """Tell every replica that something has changed which it should look at."""
-        await self._announce(True)
+        await self._client.run(self._script, (self._replicas_key,), ("beat", self._replica, 1))
 
     async def leave(self) -> None:
         """Say that this replica stops, so that it no longer counts as alive."""
@@ -134,12 +134,9 @@ class RedisCircuits:
 
     async def _ask(self, upstream: str, *arguments: Arg) -> Any:
         answer = await self._client.run(self._script, (self.key(upstream),), arguments)
-        await self._announce(bool(answer[6]))
+        if answer[6]:
+            await self.announce()
         return answer
-
-    async def _announce(self, changed: bool) -> None:
-        if changed:
-            await self._client.run(self._script, (self._replicas_key,), ("beat", self._replica, 1))
 
     def _arguments(self, report: CircuitReport) -> Sequence[Arg]:
         settings = report.settings

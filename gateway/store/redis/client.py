@@ -109,8 +109,6 @@ class RedisClient:
     def __repr__(self) -> str:
         return f"<RedisClient {self._config.mode} {'open' if self._open else 'not open'}>"
 
-    script = staticmethod(script)
-
     @property
     def clustered(self) -> bool:
         """Whether the keys of one call must share a slot."""

@@ -33,7 +33,7 @@ class RedisFigures:
         self._records_key = f"{config.key_prefix}:errors"
 
     def key(self, service: str) -> str:
-        """See `FigureStore.key`."""
+        """The key of a service's figures."""
         return f"{self._resets_key}:{service}"
 
     async def add_figures(self, deltas: Sequence[FigureDelta]) -> dict[str, int]:

@@ -43,13 +43,17 @@ class Grown(Protocol):
 
 
 class GrownConnections:
-    """Those of a listener. `count` is how many there are."""
+    """Those of a listener."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.count = 0
         self._clock = clock
         # Since when each has waited for its client, the longest first. Some of them have a request in flight by now.
         self._waiting: dict[Grown, float] = {}
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._waiting)
 
     @property
     def many(self) -> bool:
@@ -58,9 +62,8 @@ class GrownConnections:
 
     def enter(self, connection: Grown) -> None:
         """Its buffers have grown. Another one may have to go."""
-        self.count += 1
         now = self._clock()
-        if self.count > MOST_GROWN:
+        if self.count >= MOST_GROWN:
             self._make_room(now)
         self._waiting[connection] = now
 
@@ -71,7 +74,6 @@ class GrownConnections:
 
     def leave(self, connection: Grown) -> None:
         """It is gone."""
-        self.count -= 1
         self._waiting.pop(connection, None)
 
     def _make_room(self, now: float) -> None:
