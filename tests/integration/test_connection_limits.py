@@ -14,7 +14,7 @@ import pytest
 from tests.conformance.wire.clients import plain
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh, ok
 from tests.integration.test_open_files import LimitedGateway
-from tests.support.certificates import Certificate, make_certificate
+from tests.support.certificates import Certificate
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_http import RawClient
 from tests.support.stub_process import StubProcess
@@ -25,11 +25,6 @@ GET = "GET /proxy{} HTTP/1.1\r\nHost: a\r\n\r\n"
 PATIENCE = 2.0
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -23,12 +23,6 @@ GET = "GET /proxy{} HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[ProgrammedUpstream]:
-    with ProgrammedUpstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def hasty(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway with short patience."""
     variables = plain(

@@ -8,17 +8,12 @@ import pytest
 
 from tests.conformance.wire.clients import plain
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, framed, fresh
-from tests.support.certificates import Certificate, make_certificate
+from tests.support.certificates import Certificate
 from tests.support.gateway_process import GatewayProcess
 from tests.support.processes import ChildProcess
 from tests.support.raw_http import RawClient
 
 Start = Callable[..., GatewayProcess]
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from tests.conformance.wire.clients import plain
 from tests.conformance.wire.upstream import Peer, PeerGone, ProgrammedUpstream, Seen, fresh
 from tests.conftest import StartGateway
-from tests.support.certificates import Certificate, make_certificate
+from tests.support.certificates import Certificate
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_http import RawClient
 from tests.support.waiting import PATIENCE
@@ -21,11 +21,6 @@ from tests.support.waiting import PATIENCE
 # Less than the 4 MiB that the gateway throws away: a client that sends more before it reads may lose the answer.
 SIZE = 3_500_000
 TRUSTING = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3", "RETRY_MAX_ATTEMPTS": "1", "UPSTREAM_VERIFY_SSL": "false"}
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module", params=["plain", "TLS 1.2", "TLS 1.3"])

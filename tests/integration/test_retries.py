@@ -35,12 +35,6 @@ def silence(peer: Peer, seen: Seen) -> None:
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[ProgrammedUpstream]:
-    with ProgrammedUpstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def gateway(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     with GatewayProcess(plain(upstream.url, **RETRYING), tmp_path_factory.mktemp("gateway")) as process:
         yield process

@@ -20,12 +20,6 @@ GRACE, IDLE = 1.5, 8.0
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[ProgrammedUpstream]:
-    with ProgrammedUpstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def gateway(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     # Pauses of the upstream are nothing to this gateway; those of clients are.
     variables = plain(

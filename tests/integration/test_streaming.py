@@ -21,12 +21,6 @@ BLOCK = bytes(range(256)) * 1024
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[ProgrammedUpstream]:
-    with ProgrammedUpstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def gateway(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     variables = plain(upstream.url, UPSTREAM_IDLE_TIMEOUT="60", UPSTREAM_TIMEOUT="60", UPSTREAM_TOTAL_TIMEOUT="120")
     with GatewayProcess(variables, tmp_path_factory.mktemp("gateway")) as process:

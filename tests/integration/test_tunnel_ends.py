@@ -13,7 +13,7 @@ import pytest
 from tests.conformance.wire.clients import plain
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh
 from tests.conftest import StartGateway
-from tests.support.certificates import Certificate, make_certificate
+from tests.support.certificates import Certificate
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_http import RawClient
 from tests.support.waiting import eventually
@@ -29,17 +29,6 @@ FRAME = b"\x82\x7e" + (8000).to_bytes(2) + b"m" * 8000
 COUNT = 1000
 CLOSE = b"\x88\x02\x03\xe8"
 MASKED_CLOSE = b"\x88\x82\x00\x00\x00\x00\x03\xe8"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[ProgrammedUpstream]:
-    with ProgrammedUpstream() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

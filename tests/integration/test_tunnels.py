@@ -33,12 +33,6 @@ def gateway(stub_process: StubProcess, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[ProgrammedUpstream]:
-    with ProgrammedUpstream() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def raw_gateway(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     with GatewayProcess(plain(upstream.url), tmp_path_factory.mktemp("gateway")) as process:
         yield process

@@ -2,7 +2,7 @@
 
 import asyncio
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,35 +12,9 @@ from gateway.wire.ports import Connection, Exchange
 from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.registry import Server
 from gateway.wire.server.transitions import State
+from tests.support.fake_transport import FakeLoop, FakeTransport
 
 Told = list[tuple[object, ...]]
-
-
-class FakeTransport(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__()
-        self.reading = True
-        self.closed = False
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("192.0.2.1", 1234) if name == "peername" else default
-
-    def write(self, data: object) -> None:
-        pass
-
-    def can_write_eof(self) -> bool:
-        return False
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = close
 
 
 class RecordingExchange:
@@ -94,26 +68,8 @@ class RecordingFront:
         raise AssertionError("one connection is no overflow")
 
 
-class Turns:
-    """A loop whose turns the test takes: callbacks run after each segment."""
-
-    def __init__(self) -> None:
-        self.ready: list[Any] = []
-
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
-        self.ready.append((callback, args))
-
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
-        return None
-
-    def take(self) -> None:
-        while self.ready:
-            callback, args = self.ready.pop(0)
-            callback(*args)
-
-
 def run(segments: list[bytes]) -> Told:
-    loop = Turns()
+    loop = FakeLoop()
     front = RecordingFront()
     server = Server(
         cast(asyncio.AbstractEventLoop, loop),
@@ -121,13 +77,13 @@ def run(segments: list[bytes]) -> Told:
         limits=Limits(request_line_bytes=256, header_bytes=512, header_count=8),
     )
     connection = ServerConnection(server)
-    transport = FakeTransport()
-    connection.connection_made(cast(asyncio.BaseTransport, transport))
-    for segment in segments:
-        if connection.state in {State.LINGER, State.GONE}:
-            break
-        connection.data_received(segment)
-        loop.take()
+    with FakeTransport(half_closes=False) as transport:
+        connection.connection_made(transport)
+        for segment in segments:
+            if connection.state in {State.LINGER, State.GONE}:
+                break
+            connection.data_received(segment)
+            loop.turn()
     return front.told
 
 
@@ -203,17 +159,18 @@ def test_each_bad_one_ends_the_connection() -> None:
 
 def test_no_request_begins_while_its_client_takes_nothing() -> None:
     """Else a client that pipelines and never reads fills the memory with answers, tens of megabytes a second."""
-    loop = Turns()
+    loop = FakeLoop()
     front = RecordingFront()
     server = Server(cast(asyncio.AbstractEventLoop, loop), front, limits=Limits())
     connection = ServerConnection(server)
-    connection.connection_made(FakeTransport())
-    connection.data_received(GOOD[0])
-    connection.pause_writing()
-    for _ in range(10):
-        connection.data_received(GOOD[0] * 10)
-        loop.take()
-    assert len(front.told) <= 2
-    connection.resume_writing()
-    loop.take()
-    assert len(front.told) == 101
+    with FakeTransport(half_closes=False) as transport:
+        connection.connection_made(transport)
+        connection.data_received(GOOD[0])
+        connection.pause_writing()
+        for _ in range(10):
+            connection.data_received(GOOD[0] * 10)
+            loop.turn()
+        assert len(front.told) <= 2
+        connection.resume_writing()
+        loop.turn()
+        assert len(front.told) == 101

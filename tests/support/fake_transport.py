@@ -44,6 +44,7 @@ class FakeTransport(asyncio.Transport):
         self.writes = 0
         self.buffered = 0
         self.calls: list[str] = []
+        self.protocol: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -53,6 +54,9 @@ class FakeTransport(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": ("192.0.2.1", 1234), "socket": self.socket}.get(name, default)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
         self.written += data

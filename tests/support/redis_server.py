@@ -105,10 +105,6 @@ class RedisServer:
         self.execute("SCRIPT", "FLUSH", "SYNC")
         self.execute("CONFIG", "RESETSTAT")
 
-    def commands_processed(self) -> int:
-        """Commands since the start or the last flush, the ones that ask included."""
-        return int(self.execute("INFO", "stats")["total_commands_processed"])
-
     def _start(self) -> ChildProcess:
         command = [
             *("redis-server", "--port", str(self.port), "--bind", self.host, "--dir", str(self._directory)),

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.render import rfc3339
 from tests.support.tickets import record
+from tests.support.waiting import eventually
 
 ENTRY: dict[str, object] = {
     "request_id": "r-1",
@@ -187,13 +188,6 @@ def reader_of(pipe: Pipe) -> threading.Thread:
     return thread
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 def test_a_clean_stop_loses_nothing_and_keeps_the_order(pipe: Pipe) -> None:
     reader = reader_of(pipe)
     writer = LineWriter(pipe.writing)
@@ -257,7 +251,7 @@ def test_a_reader_that_stops_costs_lines_and_never_time(pipe: Pipe, caplog: pyte
     assert 30_000 - 10_000 - 3_000 <= writer.dropped <= 30_000 - 10_000
     dropped = writer.dropped
     reader = reader_of(pipe)
-    until(lambda: bool(caplog.records))
+    eventually(lambda: bool(caplog.records), "told")
     assert [(each.getMessage(), vars(each)["lines"]) for each in caplog.records] == [
         ("log lines were dropped", dropped)
     ]
@@ -286,7 +280,7 @@ def test_a_reader_that_is_gone_is_survived_and_counted(pipe: Pipe) -> None:
     writer = LineWriter(pipe.writing, batch_delay=0.001)
     for _ in range(10):
         writer.write(b"x\n")
-    until(lambda: writer.dropped == 10)
+    eventually(lambda: writer.dropped == 10, "all dropped")
     writer.write(b"y\n")
     assert writer.close()
     assert writer.dropped == 11

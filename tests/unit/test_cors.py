@@ -4,16 +4,14 @@ import pytest
 
 from gateway.config.model import CorsConfig
 from gateway.proxy.filters.cors import Cors
-from gateway.wire.message.request import Limits, Request, check, parse_fields
+from gateway.wire.message.request import Request
+from tests.support.tickets import request
 
 APP = CorsConfig(origins=("https://app.example", "https://*.apps.example"), credentials=True, expose=("ETag",))
 
 
 def ask(*lines: str, method: str = "OPTIONS") -> Request:
-    block = "".join(f"{line}\r\n" for line in ("Host: a", *lines)).encode() + b"\r\n"
-    request = Request(method, b"/x", 1, parse_fields(block, Limits()))
-    check(request)
-    return request
+    return request(b"/x", *lines, method=method)
 
 
 def answer(cors: Cors, *lines: str, method: str = "OPTIONS") -> dict[str, str] | None:

@@ -3,14 +3,12 @@
 import pytest
 
 from gateway.proxy.own_answer import forwards_left, last_stop, with_forwards
-from gateway.wire.message.request import Limits, Request, check, parse_fields
+from gateway.wire.message.request import Request
+from tests.support.tickets import request
 
 
 def ask(method: str, *lines: str) -> Request:
-    block = "".join(f"{line}\r\n" for line in ("Host: a", *lines)).encode() + b"\r\n"
-    request = Request(method, b"/x?y", 1, parse_fields(block, Limits()))
-    check(request)
-    return request
+    return request(b"/x?y", *lines, method=method)
 
 
 @pytest.mark.parametrize(

@@ -2,55 +2,24 @@
 
 import socket
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from gateway.wire.tunnel import Tunnel
+from tests.support.fake_transport import FakeTransport
 
 
-class Transport:
-    """Keeps what is written; `queued` is what the peer has not taken."""
+class Transport(FakeTransport):
+    """Over a real socket, of which the kernel knows what is not confirmed."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.protocol: Any = None
-        self.queued = 0
-        self.written = b""
-        self.calls: list[str] = []
+        super().__init__()
+        self.socket.close()
+        self._real = sock
 
-    def set_protocol(self, protocol: Any) -> None:
-        self.protocol = protocol
-
-    def get_extra_info(self, name: str) -> Any:
-        return self.sock if name == "socket" else None
-
-    def get_write_buffer_size(self) -> int:
-        return self.queued
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def is_closing(self) -> bool:
-        return "close" in self.calls or "abort" in self.calls
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def write_eof(self) -> None:
-        self.calls.append("write_eof")
-
-    def close(self) -> None:
-        self.calls.append("close")
-
-    def abort(self) -> None:
-        self.calls.append("abort")
-
-    def pause_reading(self) -> None:
-        self.calls.append("pause")
-
-    def resume_reading(self) -> None:
-        self.calls.append("resume")
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._real if name == "socket" else default
 
 
 @pytest.fixture
@@ -65,8 +34,7 @@ def transports() -> Iterator[tuple[Transport, Transport]]:
 
 
 def tunnel_of(transports: tuple[Transport, Transport], closed: list[Tunnel]) -> Tunnel:
-    client, upstream = (cast(Any, transport) for transport in transports)
-    tunnel = Tunnel(client, upstream, idle_timeout=100.0, closed=closed.append)
+    tunnel = Tunnel(*transports, idle_timeout=100.0, closed=closed.append)
     tunnel.start(from_client=b"", from_upstream=b"")
     return tunnel
 
@@ -74,12 +42,12 @@ def tunnel_of(transports: tuple[Transport, Transport], closed: list[Tunnel]) -> 
 async def test_it_lasts_while_the_reader_takes_anything(transports: tuple[Transport, Transport]) -> None:
     client, upstream = transports
     tunnel = tunnel_of(transports, [])
-    client.queued = 1000
+    client.buffered = 1000
     assert upstream.protocol.eof_received() is True
     assert client.calls == ["write_eof"]
     now = tunnel.deadline
     for left in range(999, 0, -10):
-        client.queued = left
+        client.buffered = left
         now += 9.0
         tunnel.expire(now)
         assert "abort" not in client.calls
@@ -113,7 +81,7 @@ async def test_a_stop_of_the_gateway_does_not_wait_for_who_takes_nothing(
 ) -> None:
     client, _ = transports
     tunnel = tunnel_of(transports, [])
-    client.queued = 1000
+    client.buffered = 1000
     tunnel.close()
     now = tunnel.deadline
     tunnel.expire(now)
