@@ -1,12 +1,14 @@
 """How far a reader has to walk to follow one GET: calls, files, and changes from one file to another.
 
-    python -m benchmarks.trace            # the counts, for a new head and for a repeated one
-    python -m benchmarks.trace --calls    # every call, in order
+    python -m benchmarks.trace                   # the counts, for a new head and for a repeated one
+    python -m benchmarks.trace --calls           # every call, in order
+    python -m benchmarks.trace --instructions    # the bytecode instructions instead
 
 A whole gateway runs in this process, in front of an upstream on the loopback; a client on another thread sends the same
 request again and again over one connection. Counted are the calls of Python functions of the package `gateway` on the
-event loop's thread, from the arrival of the request to the end of its answer (`sys.setprofile`). What the loop does in
-between, such as timers, is in it when it happens; the least of several requests is shown.
+event loop's thread, from the arrival of the request to the end of its answer (`sys.setprofile`), or the bytecode
+instructions of these functions (`sys.settrace`). What the loop does in between, such as timers, is in it when it
+happens; the least of several requests is shown.
 """
 
 import argparse
@@ -14,10 +16,11 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -31,12 +34,25 @@ _PACKAGE = str(Path(__file__).resolve().parent.parent / "gateway") + os.sep
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 _REQUESTS = 12
 
+Step = Callable[[FrameType, str, object], Any]
+
 
 class Trace:
     """The calls of one request, as (file, function)."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
+        self.instructions = 0
+
+    def step(self, frame: FrameType, event: str, _argument: object) -> "Step | None":
+        """For `sys.settrace`."""
+        if not frame.f_code.co_filename.startswith(_PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        if event == "opcode":
+            self.instructions += 1
+        return self.step
 
     def note(self, frame: FrameType, event: str, _argument: object) -> None:
         """For `sys.setprofile`."""
@@ -62,26 +78,31 @@ class Upstream(asyncio.Protocol):
         self._transport.write(_ANSWER)
 
 
-async def _profile(trace: Trace | None) -> None:
+async def _profile(trace: Trace | None, *, instructions: bool) -> None:
     """Begin a trace on the loop's thread, or end it."""
-    sys.setprofile(None if trace is None else trace.note)
+    if instructions:
+        sys.settrace(None if trace is None else trace.step)
+    else:
+        sys.setprofile(None if trace is None else trace.note)
 
 
-def _ask(port: int, heads: list[bytes], loop: asyncio.AbstractEventLoop, traces: list[Trace]) -> None:
+def _ask(
+    port: int, heads: list[bytes], loop: asyncio.AbstractEventLoop, traces: list[Trace], *, instructions: bool
+) -> None:
     """Send the requests, one after the other, each under a trace of its own."""
     with socket.create_connection(("127.0.0.1", port), timeout=5.0) as client:
         for head in heads:
             trace = Trace()
-            asyncio.run_coroutine_threadsafe(_profile(trace), loop).result()
+            asyncio.run_coroutine_threadsafe(_profile(trace, instructions=instructions), loop).result()
             client.sendall(head)
             answer = b""
             while not answer.endswith(b"{}"):
                 answer += client.recv(65_536)
-            asyncio.run_coroutine_threadsafe(_profile(None), loop).result()
+            asyncio.run_coroutine_threadsafe(_profile(None, instructions=instructions), loop).result()
             traces.append(trace)
 
 
-async def _run(heads: list[bytes]) -> list[Trace]:
+async def _run(heads: list[bytes], *, instructions: bool) -> list[Trace]:
     """One trace for each request."""
     loop = asyncio.get_running_loop()
     upstream = await loop.create_server(Upstream, "127.0.0.1", 0)
@@ -99,7 +120,7 @@ async def _run(heads: list[bytes]) -> list[Trace]:
         gateway = Lifecycle(build(config, writer))
         await gateway.start()
         traces: list[Trace] = []
-        await asyncio.to_thread(_ask, port, heads, loop, traces)
+        await asyncio.to_thread(_ask, port, heads, loop, traces, instructions=instructions)
         await gateway.drain(asyncio.Event())
         await gateway.close()
         writer.close()
@@ -111,11 +132,15 @@ def main() -> None:
     """Print the counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", action="store_true", help="print every call, in order")
+    parser.add_argument("--instructions", action="store_true", help="count bytecode instructions instead of calls")
     arguments = parser.parse_args()
     new = [b"GET /proxy/%d HTTP/1.1\r\nHost: a\r\nX-New: %d\r\n\r\n" % (n, n) for n in range(_REQUESTS)]
     repeated = [b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n"] * _REQUESTS
-    traces = uvloop.run(_run([*new, *repeated]))
+    traces = uvloop.run(_run([*new, *repeated], instructions=arguments.instructions))
     for title, found in (("new head", traces[2:_REQUESTS]), ("repeated head", traces[_REQUESTS + 2 :])):
+        if arguments.instructions:
+            print(f"{title:14} {min(trace.instructions for trace in found)} instructions")
+            continue
         least = min(found, key=lambda trace: trace.figures)
         calls, files, changes = least.figures
         print(f"{title:14} {calls} calls, {files} files, {changes} changes of file")
