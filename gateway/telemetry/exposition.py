@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Any
 
+from gateway.telemetry.accept import media_ranges
 from gateway.telemetry.cells import Family, HistogramFamily, Labels
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -91,16 +92,7 @@ def negotiate(accept: str | None) -> bool:
     Only an explicit `application/openmetrics-text` counts: wildcards mean a person or an old scraper, who get text.
     """
     openmetrics = text = 0.0
-    for item in (accept or "").split(","):
-        media, *parameters = (part.strip().lower() for part in item.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
-                try:
-                    quality = float(value)
-                except ValueError:
-                    quality = 0.0
+    for media, quality in media_ranges(accept or ""):
         if media == "application/openmetrics-text":
             openmetrics = max(openmetrics, quality)
         elif media in {"text/plain", "text/*"}:

@@ -15,6 +15,7 @@ from gateway.control.facts import ControlFacts, ServiceStates
 from gateway.control.judgement import judged
 from gateway.control.models import ErrorRate, ErrorsByCategory, Metrics, Reset, ServiceMetrics
 from gateway.control.shapes import Input, Nothing
+from gateway.telemetry.accept import media_ranges
 from gateway.telemetry.exposition import OPENMETRICS, TEXT
 from gateway.telemetry.rates import DEFAULT_WINDOW, HORIZON, Rate
 from gateway.telemetry.render import rfc3339
@@ -143,16 +144,7 @@ def prefers_text(accept: str) -> bool:
     """Whether an `Accept` value (RFC 9110 section 12.5.1) puts a format of Prometheus before JSON. Wildcards are for
     JSON: a person or a script."""
     text = json = 0.0
-    for item in accept.split(","):
-        media, *parameters = (part.strip().lower() for part in item.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
-                try:
-                    quality = float(value)
-                except ValueError:
-                    quality = 0.0
+    for media, quality in media_ranges(accept):
         if media in {"application/openmetrics-text", "text/plain"}:
             text = max(text, quality)
         elif media == "application/json":
