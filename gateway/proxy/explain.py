@@ -51,7 +51,7 @@ class Explain:
         if self._is_control_path(bare):
             return answer | {"outcome": "control_plane", "candidates": []}
         topology = self._topology()
-        route = topology.match(host.encode(), path.encode())
+        route = topology.router.match(host.encode(), path.encode())
         answer["candidates"] = [_candidate(each, route, host.encode(), bare, method) for each in topology.routes]
         if route is None:
             refusal = step("route", "refuse", "No route matches this host and path.", status=404, reason="not_found")

@@ -96,7 +96,7 @@ class Front:
 
     def _plan(self, connection: Connection, request: Request) -> Plan:
         topology = self.topology
-        route = topology.match(request.host, request.path)
+        route = topology.router.match(request.host, request.path)
         against = objection(route, request, self._identification, self._via_name)
         origin = self._origin(connection, request)
         return Plan(request, route or topology.no_route, origin, against, topology.generation)

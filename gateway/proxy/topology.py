@@ -115,18 +115,14 @@ class Topology:
     """`routes` in the order of the configuration, `upstreams` by name. `generation` grows with each topology that this
     process builds."""
 
-    __slots__ = ("_router", "generation", "no_route", "routes", "upstreams")
+    __slots__ = ("generation", "no_route", "router", "routes", "upstreams")
 
     def __init__(self, routes: Sequence[Route], upstreams: Mapping[str, Upstream], no_route: NoRoute) -> None:
         self.generation = next(_generations)
         self.routes = tuple(routes)
         self.upstreams = dict(upstreams)
         self.no_route = no_route
-        self._router = Router(self.routes)
+        self.router = Router(self.routes)
 
     def __repr__(self) -> str:
         return f"<Topology {self.generation}: {len(self.routes)} routes, {len(self.upstreams)} upstreams>"
-
-    def match(self, host: bytes, path: bytes) -> Route | None:
-        """The route for a request, None if there is none. See `gateway.proxy.router`."""
-        return self._router.match(host, path)

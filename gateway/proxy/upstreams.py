@@ -6,7 +6,7 @@ Everything that can be computed once (authority, base path, header serialisers) 
 import asyncio
 import random
 import ssl
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gateway import names
 from gateway.config.model import EndpointConfig, UpstreamConfig, UpstreamTls
@@ -120,23 +120,20 @@ class Upstream:
             for index, endpoint in enumerate(config.endpoints)
         )
         self._rng = rng
-        self._balancer = self._balanced(self.endpoints)
+        self.balancer = self._balanced(self.endpoints)
+        """Picks the endpoint for an attempt, of those that are not taken out."""
         self.all_out = Refusal(503, "endpoints_out", f"an operator has taken out every endpoint of {config.name}", 5)
         """What it means to a client that no endpoint is left."""
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name} {self.circuit.state.value} in_flight={self.bulkhead.in_flight}>"
 
-    def pick(self, now: float, tried: Collection[Endpoint]) -> Endpoint | None:
-        """The endpoint for the next attempt, if possible one that was not tried; None when all are taken out."""
-        return self._balancer.pick(now, tried)
-
     def take_out(self, out: Mapping[str, Out]) -> None:
         """From now on the endpoints in `out`, and only these, get no new requests. What is under way goes on."""
         for endpoint in self.endpoints:
             stands = out.get(endpoint.label)
             endpoint.out = stands.mode if stands is not None else ""
-        self._balancer = self._balanced([endpoint for endpoint in self.endpoints if not endpoint.out])
+        self.balancer = self._balanced([endpoint for endpoint in self.endpoints if not endpoint.out])
 
     def _balanced(self, endpoints: Sequence[Endpoint]) -> Balancer[Endpoint]:
         if self.config.balance == "least_in_flight":

@@ -32,6 +32,8 @@ class Deadlines:
         self._interval = interval
         self._clock = clock
         self._members: set[Expiring] = set()
+        self.discard: Callable[[Expiring], None] = self._members.discard
+        """Forget a member. Idempotent. HOT."""
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, member: Expiring) -> None:
@@ -39,10 +41,6 @@ class Deadlines:
         self._members.add(member)
         if self._timer is None:
             self._timer = self._loop.call_later(self._interval, self._sweep)
-
-    def discard(self, member: Expiring) -> None:
-        """Forget it. Idempotent."""
-        self._members.discard(member)
 
     def __len__(self) -> int:
         return len(self._members)

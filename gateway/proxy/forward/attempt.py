@@ -53,7 +53,12 @@ class Attempt(Ending):
     )
 
     def __init__(self, owner: Owner, endpoint: Endpoint, now: float) -> None:
-        super().__init__(owner, endpoint, now)
+        self._owner = owner
+        self.endpoint = endpoint
+        self._sent_at = now
+        self._head_at = 0.0
+        self._reached = False
+        self._settled = False
         self._chunked = owner.ticket.request.fields.chunked
         permit = owner.ticket.permit
         self.probe = permit is not None and permit.probe

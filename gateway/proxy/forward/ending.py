@@ -14,13 +14,13 @@ class Ending(ResponseSink):
 
     __slots__ = ("_head_at", "_owner", "_reached", "_sent_at", "_settled", "endpoint")
 
-    def __init__(self, owner: Owner, endpoint: Endpoint, now: float) -> None:
-        self._owner = owner
-        self.endpoint = endpoint
-        self._sent_at = now
-        self._head_at = 0.0
-        self._reached = False
-        self._settled = False
+    # Set by `Attempt`.
+    _owner: Owner
+    endpoint: Endpoint
+    _sent_at: float
+    _head_at: float
+    _reached: bool
+    _settled: bool
 
     def _answered_badly(self, status: int, now: float) -> None:
         owner = self._owner

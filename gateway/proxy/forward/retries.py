@@ -66,7 +66,7 @@ class Forward(Owner):
         ticket, upstream = self.ticket, self.target.upstream
         if not ticket.attempts and not self._free_retry_used:
             upstream.budget.request(now)
-        endpoint = upstream.pick(now, self.tried)
+        endpoint = upstream.balancer.pick(now, self.tried)
         if endpoint is None:
             self._refused(upstream.all_out)
             return

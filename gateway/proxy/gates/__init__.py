@@ -103,16 +103,15 @@ class Chain:
     """The gates of one route, in their order. Those from `per_attempt` on are passed before each attempt, the ones
     before it once; `ticket.entered` gates are entered at any time, from the first on."""
 
-    __slots__ = ("_each", "_leave_each", "_leave_once", "_once", "gates", "per_attempt")
+    __slots__ = ("_enter", "_leave_each", "_leave_once", "gates", "per_attempt")
 
     def __init__(self, gates: tuple[Gate, ...], per_attempt: int) -> None:
         self.gates = gates
         self.per_attempt = per_attempt
-        # The gates that take something; to enter and to leave the others means nothing.
-        self._once = tuple([gate for gate in gates[:per_attempt] if gate.holds])
-        self._each = tuple([gate for gate in gates[per_attempt:] if gate.holds])
-        self._leave_once = self._once[::-1]
-        self._leave_each = self._each[::-1]
+        # The gates to which entering, or leaving, means something.
+        self._enter = tuple([gate for gate in gates if gate.holds and type(gate).enter is not Gate.enter])
+        self._leave_once = tuple([gate for gate in gates[:per_attempt] if gate.holds])[::-1]
+        self._leave_each = tuple([gate for gate in gates[per_attempt:] if gate.holds])[::-1]
 
     def admit(self, ticket: Ticket) -> Verdict:
         """Ask every gate, and enter those that have passed the request unless it is refused.
@@ -123,9 +122,7 @@ class Chain:
             verdict = gate.check(ticket)
             if verdict is not None:
                 return self._stopped(ticket, gate, verdict, 0)
-        for gate in self._once:
-            gate.enter(ticket)
-        for gate in self._each:
+        for gate in self._enter:
             gate.enter(ticket)
         ticket.at = ticket.entered = len(self.gates)
         return PASS

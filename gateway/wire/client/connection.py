@@ -383,7 +383,8 @@ class UpstreamConnection(TransportHalf):
         if rest or self._request_open or not self._keep_alive:
             self.close()
         else:
-            self._reading.start()
+            if self._reading.stopped:
+                self._reading.start()
             if self._idle_limit is not None:
                 self.usable_until = time.monotonic() + self._idle_limit
             self._owner.release(self)

@@ -38,28 +38,23 @@ class KeptHeads:
 
 
 class HeadReader:
-    """Reads the heads of one connection."""
+    """Reads the heads of one connection. `partial` is what has arrived of a head, None while none has begun."""
 
-    __slots__ = ("_block", "_empty_lines", "_fields", "_kept", "_last", "_last_head", "_limits", "_partial")
+    __slots__ = ("_block", "_empty_lines", "_fields", "_kept", "_last", "_last_head", "_limits", "partial")
 
     def __init__(self, limits: Limits, kept: KeptHeads) -> None:
         self._limits = limits
         self._kept = kept
-        self._partial: bytearray | None = None
+        self.partial: bytearray | None = None
         self._empty_lines = 0
         self._block = b""
         self._fields: Fields | None = None
         self._last_head = b""
         self._last: Request | None = None
 
-    @property
-    def begun(self) -> bool:
-        """Whether a head has arrived in part."""
-        return self._partial is not None
-
     def again(self, data: bytes) -> Request | None:
         """The last request, where `data` is exactly its head once more and nothing is held back. HOT."""
-        if data == self._last_head and self._partial is None:
+        if data == self._last_head and self.partial is None:
             self._empty_lines = 0
             return self._last
         return None
@@ -67,7 +62,7 @@ class HeadReader:
     def feed(self, data: bytes) -> tuple[bytes, int] | None:
         """All bytes from the first of a head on, and where it ends in them; None while more is needed. Raises
         `RequestError`, after which the connection cannot be understood any more. HOT."""
-        partial = self._partial
+        partial = self.partial
         if partial is None:
             start = 0
         else:
@@ -76,7 +71,7 @@ class HeadReader:
             if partial[0] != _CR:
                 return self._complete(partial, start)
             # The rest of an empty line.
-            self._partial = None
+            self.partial = None
             data, start = bytes(partial), 0
         if data[0] == _CR:
             data = self._skip_empty_lines(data)
@@ -86,7 +81,7 @@ class HeadReader:
         if end >= 0:
             self._empty_lines = 0
             return data, end + 4
-        self._partial = partial = bytearray(data)
+        self.partial = partial = bytearray(data)
         self._check(partial, 0)
         return None
 
@@ -133,7 +128,7 @@ class HeadReader:
         if end < 0:
             self._check(partial, start)
             return None
-        self._partial = None
+        self.partial = None
         self._empty_lines = 0
         return bytes(partial), end + 4
 

@@ -180,7 +180,7 @@ class ServerConnection(TransportHalf):
     @property
     def quiet_since(self) -> float | None:
         """Since when its client has not had a request; None while it has one."""
-        if self.state is _HEAD and not self._reader.begun and not self._held:
+        if self.state is _HEAD and self._reader.partial is None and not self._held:
             return self._idle_since
         return None
 
@@ -199,7 +199,7 @@ class ServerConnection(TransportHalf):
 
     def _said_nothing(self, now: float) -> None:
         """No request has come in its time: a head that has begun is refused, an idle connection is closed."""
-        if self._reader.begun:
+        if self._reader.partial is not None:
             self._server.front.reject(
                 self, RequestError(408, "request_timeout", "the request head did not arrive in time")
             )
@@ -233,13 +233,13 @@ class ServerConnection(TransportHalf):
 
     def _read_head(self, data: bytes) -> None:
         reader = self._reader
-        begun = reader.begun
+        begun = reader.partial is not None
         if len(data) > RECORD:
             self._grow()
         try:
             found = reader.feed(data)
             if found is None:
-                if reader.begun and not begun:
+                if reader.partial is not None and not begun:
                     self.deadline = time.monotonic() + self._server.header_timeout
                 self._give_way(len(data))
                 return
