@@ -25,6 +25,7 @@ INTERPRETED = {
     "gateway/telemetry/exposition.py",
     "gateway/telemetry/figures.py",
     "gateway/telemetry/lines.py",
+    "gateway/telemetry/log_files.py",
     "gateway/telemetry/process_stats.py",
     "gateway/telemetry/webhook.py",
     "gateway/wire/client/resolver.py",

@@ -5,6 +5,7 @@ every line in which such a thing matters.
 """
 
 import ast
+import importlib
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,3 +69,18 @@ def test_no_compiled_module_has(find: object, monkeypatch: pytest.MonkeyPatch) -
 def test_one_is_found(source: str, find: object) -> None:
     assert callable(find)
     assert len(list(find(ast.parse(source)))) == 1
+
+
+def test_no_compiled_class_extends_an_interpreted_one_with_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its module cannot be imported: mypyc's classes take no `__slots__`, and look for them in their bases."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in compiled(monkeypatch)}
+    modules = {name.removesuffix(".__init__") for name in modules}
+    found = [
+        f"{name}.{each.__name__} extends {base.__name__}"
+        for name in sorted(modules)
+        for each in vars(importlib.import_module(name)).values()
+        if isinstance(each, type) and each.__module__ == name
+        for base in each.__mro__[1:]
+        if base.__module__ not in modules and vars(base).get("__slots__")
+    ]
+    assert found == []
