@@ -20,6 +20,7 @@ from gateway.config.model import (
     RateLimitConfig,
     ServerConfig,
     SheddingConfig,
+    WorkersConfig,
 )
 from gateway.config.notices import literal_stars, unused
 from gateway.config.problems import Problem, shown
@@ -74,6 +75,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         errors=_errors(sources, settings),
         admin=_admin(sources, settings),
         retry_buffer_bytes=settings.retry_buffer.buffer_bytes,
+        workers=WorkersConfig(settings.workers.count, settings.workers.stall),
     )
 
 

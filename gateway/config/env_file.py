@@ -16,6 +16,7 @@ from dotenv.parser import Binding, parse_stream
 
 from gateway.config.problems import Notice, Problem, shown
 from gateway.config.references import ReferenceProblem, expanded
+from gateway.config.texts import Texts
 
 _LINE_ALLOWED = "NAME=value, comments and empty lines"
 _NAME = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*")
@@ -41,12 +42,12 @@ class EnvFile:
     absent: bool = False
 
 
-def read(path: Path, environ: Mapping[str, str], ours: Callable[[str], bool]) -> EnvFile:
+def read(path: Path, environ: Mapping[str, str], ours: Callable[[str], bool], texts: Texts) -> EnvFile:
     """Every line of the file that sets something. If the file is not there, the result has no lines. Names that are not
     `ours` may stand there twice: they belong to Docker Compose, or are a problem already."""
     result = EnvFile([], [], [])
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = texts.read(path)
     except FileNotFoundError:
         if path.is_symlink():
             problem = Problem(str(path), f"a link to {shown(str(path.readlink()))}, which is not there", "a file")

@@ -19,6 +19,8 @@ _BEARER_ALLOWED = "16 to 256 characters of a bearer token (RFC 6750): letters, d
 _STATUSES_ALLOWED = "statuses from 400 to 599"
 _STATUS_RANGE = re.compile(r"([0-9]{3})-([0-9]{3})|([0-9])xx", re.ASCII | re.IGNORECASE)
 _VIA_ALLOWED = "1 to 64 characters of an HTTP token (RFC 9110 section 5.6.2), such as gateway-1"
+MOST_WORKERS = 256
+_WORKERS_ALLOWED = f"auto, or an integer from 1 to {MOST_WORKERS}"
 _METHOD_ALLOWED = "HTTP methods in capitals, such as GET, POST"
 _FIELD_NAME_ALLOWED = "names of header fields, such as Content-Type; no *"
 
@@ -55,6 +57,18 @@ def _parsed_by(parse: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _worker_count(value: object) -> object:
+    """`auto` is 0: the number is found out where the workers are started."""
+    if isinstance(value, str):
+        if value.lower() == "auto":
+            return 0
+        if value.isascii() and value.isdigit() and 1 <= int(value) <= MOST_WORKERS:
+            return int(value)
+        addresses.reject(_WORKERS_ALLOWED)
+    return value
+
+
+WorkerCount = Annotated[int, BeforeValidator(_worker_count), Allowed(_WORKERS_ALLOWED)]
 Name = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", _NAME_ALLOWED), Allowed(_NAME_ALLOWED)]
 # Braces would be hash tags of Redis Cluster, which put every key into one slot.
 KeyPrefix = Annotated[str, _matching(r"[A-Za-z0-9_.:-]{1,64}", _KEY_PREFIX_ALLOWED), Allowed(_KEY_PREFIX_ALLOWED)]

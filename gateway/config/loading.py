@@ -16,6 +16,7 @@ from gateway.config.problems import ConfigError, Notice, Problem, in_order, near
 from gateway.config.schema import nest, problem
 from gateway.config.settings import Settings
 from gateway.config.sources import Sources
+from gateway.config.texts import Texts
 from gateway.config.variables import NAMES, VARIABLES, Variables
 from gateway.config.yaml_tree import Tree
 
@@ -34,16 +35,20 @@ def load(environ: Mapping[str, str] = os.environ, env_file: Path | None = Path("
     return read(environ, env_file).config
 
 
-def read(environ: Mapping[str, str] = os.environ, env_file: Path | None = Path(".env")) -> Loaded:
+def read(
+    environ: Mapping[str, str] = os.environ, env_file: Path | None = Path(".env"), texts: Texts | None = None
+) -> Loaded:
     """The effective configuration, with notices and origins.
 
-    `env_file` may be absent; `environ` wins over it. Files are named relative to the working directory. Raises
-    `ConfigError` with everything that is wrong, in the order of the lines; no message contains a secret.
+    `env_file` may be absent; `environ` wins over it. Files are named relative to the working directory, and read
+    through `texts`. Raises `ConfigError` with everything that is wrong, in the order of the lines; no message contains
+    a secret.
     """
-    given = variables.read(environ, env_file)
+    texts = texts or Texts()
+    given = variables.read(environ, env_file, texts)
     problems = list(given.problems)
     settings, broken = _settings(given, problems)
-    tree = _tree(settings.process.config_file, given, problems)
+    tree = _tree(settings.process.config_file, given, problems, texts)
     given.referred_to(tree.references)
     problems += given.strangers.values()
     sources = Sources(settings, given, broken, tree, problems)
@@ -77,12 +82,12 @@ def _settings(given: Variables, problems: list[Problem]) -> tuple[Settings, froz
     return Settings(**nest(Settings, rest)), frozenset(broken)
 
 
-def _tree(config_file: str | None, given: Variables, problems: list[Problem]) -> Tree:
+def _tree(config_file: str | None, given: Variables, problems: list[Problem], texts: Texts) -> Tree:
     if config_file is None:
         return Tree("")
     path = Path(config_file)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = texts.read(path)
     except (OSError, ValueError):
         beside = [entry.name for entry in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         near = nearest(path.name, beside)

@@ -151,7 +151,7 @@ class ServerConfig:
     nothing of a response that waits for it. The data rates are bytes a second on average, 0 for none; no body is
     judged by its rate within `data_rate_grace`. `request_body_timeout` bounds a request body in all, 0 for never.
     `drain_delay` is the pause between `/readyz` turning 503 and the listener closing; `drain_timeout` is how long
-    exchanges in flight then have.
+    exchanges in flight then have. `tunnel_drain` is what tunnels have when their worker is replaced.
     """
 
     host: str = ""
@@ -170,6 +170,7 @@ class ServerConfig:
     request_body_timeout: float = 0.0
     drain_delay: float = 0.0
     drain_timeout: float = 30.0
+    tunnel_drain: float = 60.0
     trusted_proxies: tuple[Network, ...] = ()
     underscores: Literal["pass", "drop"] = "pass"
     via_name: str = "gateway"
@@ -258,6 +259,15 @@ class ErrorsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkersConfig:
+    """`count` processes serve requests, 0 is one for each core that may be used. One that gives no sign of life for
+    `stall` seconds is replaced."""
+
+    count: int = 1
+    stall: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class AdminConfig:
     """Who may change things, and where the control plane listens.
 
@@ -272,7 +282,7 @@ class AdminConfig:
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """Everything. `redis` None means the embedded store: one process, nothing shared."""
+    """Everything. `redis` None means the embedded store: shared by the workers of this host, and with no other."""
 
     service: str
     environment: str
@@ -286,3 +296,4 @@ class GatewayConfig:
     errors: ErrorsConfig = field(default_factory=ErrorsConfig)
     admin: AdminConfig = field(default_factory=AdminConfig)
     retry_buffer_bytes: int = 65_536
+    workers: WorkersConfig = field(default_factory=WorkersConfig)

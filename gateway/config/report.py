@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway import names
@@ -202,6 +202,29 @@ def _table(rows: Sequence[Mapping[str, str]]) -> Iterable[str]:
     cells = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
     return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+
+
+def flat(config: GatewayConfig) -> Iterator[tuple[str, str, bool]]:
+    """Each setting in effect: its path, its value as text, and whether that is a secret. For comparing, not for
+    showing: secrets are not masked."""
+    yield from _flat("", config, secret=False)
+
+
+def _flat(path: str, value: Any, *, secret: bool) -> Iterator[tuple[str, str, bool]]:
+    parts: Iterable[tuple[str, Any]]
+    if dataclasses.is_dataclass(value):
+        parts = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    elif isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple) and any(map(dataclasses.is_dataclass, value)):
+        # By name where there is one, so that a new route does not make all behind it look changed.
+        parts = [(str(getattr(each, "name", at)), each) for at, each in enumerate(value)]
+    else:
+        yield path, str(_plain(value)), secret
+        return
+    for name, inner in parts:
+        hidden = secret or (name in _SECRETS and inner is not None)
+        yield from _flat(f"{path}.{name}" if path else name, inner, secret=hidden)
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from gateway.config import units
+from gateway import units
 from gateway.config.problems import MISSING, UNKNOWN, Problem, nearest, number, shown
 
 

@@ -31,6 +31,7 @@ from gateway.config.field_types import (
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Bytes, Env, Hours, Seconds, Section, Unit
 from gateway.config.upstream_settings import Upstream
+from gateway.config.worker_settings import Workers
 
 
 def _whole(value: object) -> object:
@@ -185,6 +186,11 @@ class Server(Section):
     drain_timeout: Annotated[
         Seconds, Interval(ge=0, le=3600), Env("DRAIN_TIMEOUT_SECONDS", "What requests in flight then have to finish")
     ] = 30.0
+    tunnel_drain: Annotated[
+        Seconds,
+        Interval(ge=0, le=86_400),
+        Env("TUNNEL_DRAIN_SECONDS", "What WebSocket tunnels of a replaced worker have, before they are closed (1001)"),
+    ] = 60.0
     trusted_proxies: Annotated[
         list[ProxyNetwork],
         Env("TRUSTED_PROXIES", "Peers whose X-Forwarded-For counts", "nobody is trusted"),
@@ -280,7 +286,7 @@ class RateLimits(RateLimit):
 
 
 class Redis(Section):
-    """Redis (no URL, host, sentinels or cluster nodes: the embedded store, nothing shared)"""
+    """Redis (no URL, host, sentinels or cluster nodes: the embedded store, shared on this host alone)"""
 
     url: Annotated[
         RedisUrl | None,
@@ -359,6 +365,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     process: Process = Process()
+    workers: Workers = Workers()
     log: Log = Log()
     errors: Errors = Errors()
     server: Server = Server()

@@ -14,10 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.config import env_file, near_misses, references, units
+from gateway import units
+from gateway.config import env_file, near_misses, references
 from gateway.config.problems import UNKNOWN, Notice, Problem, number, shown
 from gateway.config.schema import Variable, variables
 from gateway.config.settings import Settings
+from gateway.config.texts import Texts
 
 VARIABLES: Mapping[str, Variable] = {variable.env.name: variable for variable in variables(Settings)}
 NAMES: Mapping[tuple[str, ...], str] = {variable.path: name for name, variable in VARIABLES.items()}
@@ -132,12 +134,13 @@ class Variables:
             self.strangers.pop(name, None)
 
 
-def read(environ: Mapping[str, str], path: Path | None) -> Variables:
-    """The variables of the environment and of the `.env` file at `path`, None for no file. A name in the environment
-    takes precedence over the same name in the file. What is wrong is in the result's problems."""
+def read(environ: Mapping[str, str], path: Path | None, texts: Texts) -> Variables:
+    """The variables of the environment and of the `.env` file at `path`, None for no file, read through `texts`. A
+    name in the environment takes precedence over the same name in the file. What is wrong is in the result's
+    problems."""
     result = Variables(texts={name: text for name, text in environ.items() if text.strip()})
     in_environment = _resolve(_from_environment(environ, result), result.problems)
-    in_file = _resolve(_from_file(path, environ, result), result.problems) if path else {}
+    in_file = _resolve(_from_file(path, environ, result, texts), result.problems) if path else {}
     if any(name in in_environment for name in _REDIS_WHERE):
         for name in _REDIS_WHERE:
             in_file.pop(name, None)
@@ -164,8 +167,10 @@ def _from_environment(environ: Mapping[str, str], result: Variables) -> Iterator
             result.notices.append(Notice(source, f"no effect here; {near_misses.TOGGLES[name]}"))
 
 
-def _from_file(path: Path, environ: Mapping[str, str], result: Variables) -> Iterator[tuple[str, str, str, str]]:
-    read = env_file.read(path, environ, lambda name: name in VARIABLES or name in ALIASES)
+def _from_file(
+    path: Path, environ: Mapping[str, str], result: Variables, texts: Texts
+) -> Iterator[tuple[str, str, str, str]]:
+    read = env_file.read(path, environ, lambda name: name in VARIABLES or name in ALIASES, texts)
     result.env_file, result.env_file_absent = str(path), read.absent
     result.problems += read.problems
     result.notices += read.notices

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.config.units import duration
-from gateway.operator import circuit, endpoint, errors, explain, status
+from gateway.operator import circuit, endpoint, errors, explain, service, status
 from gateway.operator.client import Client, NoAnswerError, RefusedError
+from gateway.units import duration
 
 Command = Callable[[Client, argparse.Namespace], int]
 
@@ -25,7 +25,13 @@ def add_commands(commands: Any) -> None:
     ordered = argparse.ArgumentParser(add_help=False, parents=[common])
     ordered.add_argument("--reason", help="why, for the audit log and for whoever looks at it")
 
-    _command(commands, "status", common, status.run, "how the gateway and its upstreams are; exit 1 unless Healthy")
+    _command(
+        commands,
+        "status",
+        common,
+        status.run,
+        "how the gateway, its workers and its upstreams are; exit 1 unless Healthy",
+    )
 
     asked = _command(commands, "explain", common, explain.run, "what would become of a request; exit 1 if refused")
     asked.add_argument("path", help="as in the request line, such as /proxy/ok")
@@ -53,6 +59,10 @@ def add_commands(commands: Any) -> None:
     forgotten = _command(commands, "reset", common, circuit.reset, "forget an upstream's figures and close its circuit")
     forgotten.add_argument("upstream", nargs="?", default="default")
 
+    again = _command(commands, "reload", common, service.reload, "read the configuration anew; exit 1 if refused")
+    again.add_argument("--dry-run", action="store_true", help="only say what would change")
+    _command(commands, "upgrade", common, service.upgrade, "run the code that is installed now, without a restart")
+
     places = commands.add_parser("endpoint", help="take one endpoint of an upstream out of service, and back")
     moves = places.add_subparsers(required=True, metavar="{list,drain,disable,enable}")
     _command(moves, "list", common, endpoint.listed, "every endpoint")
@@ -67,6 +77,13 @@ def add_commands(commands: Any) -> None:
         one.add_argument("endpoint", help="host:port, as `gateway endpoint list` says it")
         if action != "enable":
             _for(one, "1h", "a week")
+
+
+def differences() -> int:
+    """`gateway check --diff`: ask the gateway that runs beside this command what a reload would change. Returns the
+    exit status."""
+    arguments = argparse.Namespace(url=None, json=False, ca_file=None, insecure=False, dry_run=True)
+    return _ended(service.reload, arguments)
 
 
 def default_url(environ: Mapping[str, str]) -> str:

@@ -61,6 +61,7 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "LOG_LEVEL": ("debug", {}),
     "LOG_FORMAT": ("text", {}),
     "LOG_DIR": ("logs", {}),
+    "WORKERS": ("auto", {}),
     "ALERT_HIGH_ERROR_RATE": ("0.1", {}),
     "ALERT_WEBHOOK_URL": ("https://hooks.example/alerts?key=1", {}),
     "ALERT_WEBHOOK_SECRET": ("secret", {"ALERT_WEBHOOK_URL": "http://hooks.example"}),
@@ -337,7 +338,7 @@ class TestAliases:
 
 class TestUnknownNames:
     @pytest.mark.parametrize(
-        "name", ["PATH", "HOSTNAME", "HOME", "LANGUAGE", "NO_PROXY", "MAX_JOBS", "WORKERS", "DEBUG"]
+        "name", ["PATH", "HOSTNAME", "HOME", "LANGUAGE", "NO_PROXY", "MAX_JOBS", "WEB_CONCURRENCY", "DEBUG"]
     )
     def test_other_programs_variables_are_left_alone(self, name: str) -> None:
         assert load({name: "x"}, None) == load({}, None)

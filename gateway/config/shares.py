@@ -1,0 +1,68 @@
+"""What one of several workers may use of what is written for the whole host.
+
+A cap of n over w workers is n // w for each, and one more for the first n % w of them, so that the sum is n. A worker
+has at least 1 of each cap that is not 0: where n < w the sum is w. What is a rate, a time or a share is the same for
+every worker. Rate limits and circuits are not divided, because the workers share them exactly.
+"""
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from gateway.config.model import GatewayConfig, RouteConfig, SheddingConfig, UpstreamConfig
+from gateway.policy.limit import LimitSettings
+
+
+def share(cap: int, workers: int, slot: int) -> int:
+    """The part of `cap` that the worker in `slot` (from 0) has."""
+    if cap == 0:
+        return 0
+    return max(1, cap // workers + (slot < cap % workers))
+
+
+def share_of(config: GatewayConfig, workers: int, slot: int) -> GatewayConfig:
+    """The configuration for the worker in `slot`."""
+    if workers == 1:
+        return config
+
+    def limit(settings: LimitSettings) -> LimitSettings:
+        return replace(
+            settings,
+            limit=share(settings.limit, workers, slot),
+            max_queue=share(settings.max_queue, workers, slot),
+        )
+
+    def upstream(each: UpstreamConfig) -> UpstreamConfig:
+        return replace(
+            each,
+            bulkhead=limit(each.bulkhead),
+            max_connections=share(each.max_connections, workers, slot),
+            budget=replace(each.budget, min_per_second=each.budget.min_per_second / workers),
+        )
+
+    def route(each: RouteConfig) -> RouteConfig:
+        return replace(each, max_tunnels=share(each.max_tunnels, workers, slot))
+
+    shedding: SheddingConfig = replace(config.shedding, limit=limit(config.shedding.limit))
+    return replace(
+        config,
+        server=replace(config.server, max_connections=share(config.server.max_connections, workers, slot)),
+        shedding=shedding,
+        upstreams=MappingProxyType({name: upstream(each) for name, each in config.upstreams.items()}),
+        routes=tuple(route(each) for each in config.routes),
+    )
+
+
+def rounded_up(config: GatewayConfig, workers: int) -> list[str]:
+    """The caps that are smaller than the number of workers, as they are called in the configuration, each with its
+    value. Over all workers each of them is as large as the number of workers."""
+    caps = {
+        "MAX_CONNECTIONS": config.server.max_connections,
+        "MAX_INFLIGHT": config.shedding.limit.limit,
+    }
+    for name, each in config.upstreams.items():
+        caps[f"the bulkhead of upstream {name}"] = each.bulkhead.limit
+        caps[f"the connections of upstream {name}"] = each.max_connections
+    for route in config.routes:
+        if route.websocket:
+            caps[f"the tunnels of route {route.name}"] = route.max_tunnels
+    return [f"{name} ({cap})" for name, cap in caps.items() if 0 < cap < workers]
