@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+import pytest
+
 from gateway.config.model import RedisConfig
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.memory import MemoryStore, SharedMemory
@@ -10,10 +12,13 @@ from gateway.store.port import Ask, Grant, Store
 from gateway.store.redis import RedisStore
 from gateway.store.redis.buckets import RedisBuckets
 from gateway.store.redis.client import RedisClient
+from gateway.store.served.server import StoreServer
 from tests.support.made_up_clock import MadeUpClock
 from tests.support.redis_server import RedisServer
+from tests.support.served_stores import ServedStores
 
 MICRO = 1_000_000
+KINDS = ["memory", "served", "redis"]
 
 
 class Stores(Protocol):
@@ -55,6 +60,25 @@ class MemoryStores:
     async def close(self) -> None:
         for store in self._replicas.values():
             await store.close()
+
+
+class ServedMemoryStores(MemoryStores):
+    """The same over channels: what the workers of one host share without Redis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._served = ServedStores(StoreServer(self._shared))
+        self._stores: dict[str, Store] = {}
+
+    def replica(self, name: str) -> Store:
+        if name not in self._stores:
+            self._stores[name] = self._served.store(name)
+        return self._stores[name]
+
+    async def close(self) -> None:
+        for store in self._stores.values():
+            await store.close()
+        await self._served.close()
 
 
 class RedisStores:
@@ -118,3 +142,15 @@ def age(server: RedisServer, seconds: float) -> Sequence[str]:
         if server.execute("PEXPIRE", key, server.execute("PTTL", key) - round(seconds * 1000))
         and server.execute("EXISTS", key)
     ]
+
+
+def stores_of(kind: str, request: pytest.FixtureRequest) -> "MemoryStores | RedisStores":
+    """The stores of one of `KINDS`."""
+    if kind == "redis":
+        return RedisStores(request.getfixturevalue("redis"))
+    return memory_stores(kind)
+
+
+def memory_stores(kind: str) -> MemoryStores:
+    """Those of the kinds that need no server."""
+    return MemoryStores() if kind == "memory" else ServedMemoryStores()

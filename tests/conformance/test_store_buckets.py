@@ -1,4 +1,5 @@
-"""The same tables over the memory store and a real Redis: for each step what is asked and what must be granted.
+"""The same tables over the memory store, served or not, and a real Redis: for each step what is asked and what must be
+granted.
 
 Time passes when the tests say so, in Redis too. What is about its own clock, or about calls at the same time, has its
 own tests.
@@ -12,7 +13,15 @@ import pytest
 from gateway.policy.lease import GRACE, LEASE_TIME
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.port import Ask
-from tests.conformance.stores import MemoryStores, RedisBucketsOnOurClock, RedisStores, Stores
+from tests.conformance.stores import (
+    KINDS,
+    MemoryStores,
+    RedisBucketsOnOurClock,
+    RedisStores,
+    Stores,
+    memory_stores,
+    stores_of,
+)
 from tests.support.redis_server import RedisServer
 
 CLIENT = "192.0.2.1"
@@ -21,18 +30,21 @@ HUNDRED = RateLimitPolicy("default", 100, 0.1)
 SLACK = 0.001  # of rounding
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=KINDS)
 async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
-    memory = request.param == "memory"
-    made: Stores = MemoryStores() if memory else RedisBucketsOnOurClock(request.getfixturevalue("redis"))
+    kind = request.param
+    made: Stores
+    made = RedisBucketsOnOurClock(request.getfixturevalue("redis")) if kind == "redis" else memory_stores(kind)
     yield made
     await made.close()
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=KINDS)
 async def own_clocks(request: pytest.FixtureRequest) -> AsyncIterator[MemoryStores | RedisStores]:
     """Stores as gateways have them, that can be asked by several at the same time."""
-    made = MemoryStores() if request.param == "memory" else RedisStores(request.getfixturevalue("redis"))
+    made = stores_of(request.param, request)
+    for name in ("a", "b"):
+        await made.take(name)  # connected, so that leases do not run out meanwhile
     yield made
     await made.close()
 

@@ -1,4 +1,4 @@
-"""One suite over both stores: what the fleet makes of its replicas' reports, probes and forces.
+"""One suite over all stores: what the fleet makes of its replicas' reports, probes and forces.
 
 The stores keep their own time, so the settings are short and the tests wait for what must come, with deadlines.
 """
@@ -19,7 +19,9 @@ from gateway.store.memory.circuits import CircuitTable, MemoryCircuits
 from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, SyncAnswer
 from gateway.store.redis.circuits import RedisCircuits
 from gateway.store.redis.client import RedisClient
+from tests.conformance.stores import KINDS
 from tests.support.redis_server import RedisServer
+from tests.support.served_stores import ServedStores
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
@@ -46,11 +48,16 @@ class StoreUnderTest(Protocol):
 Replicas = Callable[[str], StoreUnderTest]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=KINDS)
 async def replica(request: pytest.FixtureRequest) -> AsyncIterator[Replicas]:
     if request.param == "memory":
         table = CircuitTable()
         yield lambda name: MemoryCircuits(table, name)
+        return
+    if request.param == "served":
+        served = ServedStores()
+        yield served.store
+        await served.close()
         return
     server: RedisServer = request.getfixturevalue("redis")
     config = RedisConfig("single", ((server.host, server.port),), timeout=5.0)

@@ -15,6 +15,7 @@ from gateway.store.port import Ask, ProbeLease
 from gateway.store.redis.buckets import RedisBuckets
 from gateway.store.redis.circuits import RedisCircuits
 from gateway.store.redis.client import RedisClient
+from tests.conformance.stores import KINDS
 from tests.conformance.test_store_circuits import (
     CLOSED,
     FORCED_OPEN,
@@ -29,6 +30,7 @@ from tests.conformance.test_store_circuits import (
     voices,
 )
 from tests.support.redis_server import RedisServer
+from tests.support.served_stores import ServedStores
 
 CIRCUIT, REPLICAS = "api-gateway:circuit-breaker", "api-gateway:replicas"
 HOUR = 3600.0
@@ -53,6 +55,16 @@ class MemoryFleet:
     def set_back(self, seconds: float) -> None:
         clock = self._table.clock
         self._table.clock = lambda: clock() - seconds
+
+
+class ServedFleet(MemoryFleet):
+    def __init__(self) -> None:
+        self.served = ServedStores()
+        self._table = self.served.server.shared.circuits
+
+    def __call__(self, name: str) -> StoreUnderTest:
+        store: StoreUnderTest = self.served.store(name)
+        return store
 
 
 class RedisFleet:
@@ -83,10 +95,15 @@ class RedisFleet:
                 self._server.execute("HSET", REPLICAS, name, moved(value))
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=KINDS)
 async def fleet(request: pytest.FixtureRequest) -> AsyncIterator[Fleet]:
     if request.param == "memory":
         yield MemoryFleet()
+        return
+    if request.param == "served":
+        served_fleet = ServedFleet()
+        yield served_fleet
+        await served_fleet.served.close()
         return
     server: RedisServer = request.getfixturevalue("redis")
     async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Endpoints that operators have taken out, the same over the memory store and a real Redis."""
+"""Endpoints that operators have taken out, the same over the memory store, served or not, and a real Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.store.port import EndpointOut
-from tests.conformance.stores import MemoryStores, RedisStores
+from tests.conformance.stores import KINDS, MemoryStores, RedisStores, stores_of
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 KEY = "api-gateway:endpoints"
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=KINDS)
 async def stores(request: pytest.FixtureRequest) -> AsyncIterator[MemoryStores | RedisStores]:
-    made = MemoryStores() if request.param == "memory" else RedisStores(request.getfixturevalue("redis"))
+    made = stores_of(request.param, request)
     yield made
     await made.close()
 

@@ -1,4 +1,4 @@
-"""What replicas have counted, the same over the memory store and a real Redis.
+"""What replicas have counted, the same over the memory store, served or not, and a real Redis.
 
 Redis has its own clock: time passes by moving what is written into the past, a whole number of cells at a time.
 """
@@ -13,7 +13,10 @@ from gateway.config.model import RedisConfig
 from gateway.store.memory.figures import FigureTable, MemoryFigures
 from gateway.store.port import FIGURES_CELL, FIGURES_KEPT, FigureDelta, FigureStore, StoreUnavailable
 from gateway.store.redis.figures import RedisFigures
+from gateway.store.served.server import StoreServer
+from tests.conformance.stores import KINDS
 from tests.support.redis_server import RedisServer
+from tests.support.served_stores import ServedStores
 
 PREFIX = "api-gateway"
 
@@ -39,6 +42,19 @@ class MemoryFleet:
 
     async def close(self) -> None:
         """Nothing to close."""
+
+
+class ServedFleet(MemoryFleet):
+    def __init__(self) -> None:
+        super().__init__()
+        self.served = ServedStores(StoreServer(figures=self.table))
+
+    def replica(self, name: str) -> FigureStore:
+        store: FigureStore = self.served.figures(name)
+        return store
+
+    async def close(self) -> None:
+        await self.served.close()
 
 
 class RedisFleet:
@@ -79,11 +95,13 @@ class RedisFleet:
             await store.close()
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=KINDS)
 async def fleet(request: pytest.FixtureRequest) -> AsyncIterator[Fleet]:
     found: Fleet
     if request.param == "memory":
         found = MemoryFleet()
+    elif request.param == "served":
+        found = ServedFleet()
     else:
         server: RedisServer = request.getfixturevalue("redis_server")
         server.execute("FLUSHDB")

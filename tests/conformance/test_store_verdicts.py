@@ -1,4 +1,4 @@
-"""Both stores open a circuit exactly when the trip rules of `gateway/policy/verdict.py` say so, and with that cause.
+"""All stores open a circuit exactly when the trip rules of `gateway/policy/verdict.py` say so, and with that cause.
 
 Each case is an upstream of its own. All replicas report what they have seen at the same instant; the circuit is then
 closed, because a rule that holds is at first a suspicion. When it must be confirmed, one of them reports again.
@@ -14,11 +14,15 @@ from gateway.policy.breaker import CLOSED, OPEN, CircuitState
 from gateway.policy.verdict import Rule
 from gateway.store.memory.circuit import CONFIRM_AT_MOST
 from gateway.store.memory.circuits import CircuitTable, MemoryCircuits
+from gateway.store.memory.store import SharedMemory
 from gateway.store.port import CircuitReport, CircuitSnapshot, SyncAnswer
 from gateway.store.redis.circuits import RedisCircuits
 from gateway.store.redis.client import RedisClient
+from gateway.store.served.server import StoreServer
+from tests.conformance.stores import KINDS
 from tests.support.made_up_clock import MadeUpClock
 from tests.support.redis_server import RedisServer
+from tests.support.served_stores import ServedStores
 from tests.support.verdict_cases import VerdictCase, verdict_cases
 
 CASES = verdict_cases()
@@ -67,15 +71,28 @@ async def verdicts(stores: dict[str, ReportingStore], clock: MadeUpClock) -> lis
     return [(last[number].state, last[number].cause) for number in range(len(CASES))]
 
 
-@pytest.mark.parametrize("kind", ["memory", "redis"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_store_opens_a_circuit_when_the_trip_rules_say_so(kind: str, clock: MadeUpClock) -> None:
     table = CircuitTable(lambda: clock.now)
+    served = ServedStores()
     stores: dict[str, ReportingStore]
     if kind == "memory":
         stores = {name: MemoryCircuits(table, name) for name in NAMES}
+    elif kind == "served":
+        shared = SharedMemory()
+        shared.circuits = table
+        served = ServedStores(StoreServer(shared))
+        stores = {name: served.store(name) for name in NAMES}
     else:
         stores = {name: RedisCircuits(cast(RedisClient, clock), "api-gateway", name) for name in NAMES}
-    found = asyncio.run(verdicts(stores, clock))
+
+    async def judge() -> list[tuple[CircuitState, str]]:
+        try:
+            return await verdicts(stores, clock)
+        finally:
+            await served.close()
+
+    found = asyncio.run(judge())
     expected = [(CLOSED, "") if case.cause is None else (OPEN, case.cause) for case in CASES]
     wrong = [f"{case}: {said}" for case, said, right in zip(CASES, found, expected, strict=True) if said != right]
     assert not wrong, "\n".join([f"{len(wrong)} of {len(CASES)} cases:", *wrong[:10]])

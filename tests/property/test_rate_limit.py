@@ -116,7 +116,7 @@ class Fleet:
 
     def check(self) -> None:
         """Φ never exceeds the capacity."""
-        for _, bucket in self.store._buckets.values():
+        for bucket in self.store.buckets.values():
             assert bucket.tokens + sum(lease.amount for lease in bucket.leases) <= self.policy.capacity + 1e-6
 
     def assert_within_limit(self) -> None:

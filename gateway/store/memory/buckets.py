@@ -14,9 +14,10 @@ otherwise the tokens of a lease that was spent in its last instant would already
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import floor
+from typing import Final, NamedTuple
 
 from gateway.policy.lease import GRACE, LEASE_SHARE, LEASE_TIME
 from gateway.policy.token_bucket import RateLimitPolicy, time_to_gain
@@ -24,10 +25,16 @@ from gateway.store.port import Ask, Grant
 
 HOLD = LEASE_TIME + GRACE
 ROUNDING = 1e-9  # a bucket that lacks less than this for a token has it
+MOST_BUCKETS: Final = 250_000
+"""How many buckets that are not full are kept: at about 450 bytes each, some 110 MB."""
+SAMPLE: Final = 8
+MOST_TOLD: Final = 64
+"""How many replicas' debts one bucket remembers. Workers that are replaced have new names."""
+
+_new: Callable[[type[Grant], tuple[float, ...]], Grant] = tuple.__new__  # half of what Grant's own costs
 
 
-@dataclass(slots=True)
-class Lease:
+class Lease(NamedTuple):
     """`amount` tokens that `replica` may spend, booked at the instant `at`."""
 
     replica: str
@@ -39,20 +46,22 @@ class Lease:
 @dataclass(slots=True)
 class SharedBucket:
     """`tokens` at the instant `at`, the booked leases in the order of their booking, and for each replica the id of the
-    last debt that it told."""
+    last debt that it told. What is in `leases` and `told` is never changed, only replaced."""
 
+    policy: RateLimitPolicy
     tokens: float
     at: float
-    leases: list[Lease] = field(default_factory=list)
-    told: dict[str, int] = field(default_factory=dict)
+    leases: tuple[Lease, ...] = ()
+    told: Mapping[str, int] | None = None
 
     def advance(self, policy: RateLimitPolicy, now: float) -> None:
         """Bring the bucket to `now`."""
         if now - self.at >= policy.max_ttl:
             self.tokens = policy.capacity
-        outstanding = sum(lease.amount for lease in self.leases)
+        outstanding = sum([lease.amount for lease in self.leases]) if self.leases else 0
         while self.leases and self.leases[0].at + HOLD <= now:
-            lapsed = self.leases.pop(0)
+            lapsed = self.leases[0]
+            self.leases = self.leases[1:]
             self._refill(policy, lapsed.at + HOLD, outstanding)
             outstanding -= lapsed.amount
         self._refill(policy, now, outstanding)
@@ -62,82 +71,120 @@ class SharedBucket:
         self.tokens = min(policy.capacity - outstanding, self.tokens + gained)
         self.at = max(self.at, now)
 
+    def is_full(self, now: float) -> bool:
+        """Whether it is no different from a bucket that nobody has seen."""
+        policy = self.policy
+        full = now - self.at >= min(policy.max_ttl, time_to_gain(policy, policy.capacity - self.tokens))
+        return full and not (self.leases and self.leases[-1].at + HOLD > now)
+
+    def note_debt(self, replica: str, debt_id: int) -> None:
+        """A debt of this replica was taken off."""
+        told = {**(self.told or {}), replica: debt_id}
+        while len(told) > MOST_TOLD:
+            del told[next(iter(told))]
+        self.told = told
+
 
 class MemoryBuckets:
     """The buckets of all clients. Several replicas of one process may share an instance.
 
-    Full buckets are forgotten: each call looks at the two buckets that nobody has looked at for the longest time.
+    Full buckets are forgotten: each ask looks at the two buckets that nobody has looked at for the longest time. Where
+    more than `most` remain that are not full, each new one costs another its place: of the `SAMPLE` that nobody has
+    looked at for the longest time, the one that was used the longest ago. Its client begins with a full bucket again.
+
+    The ids of leases are greater than `lease_ids`.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._buckets: OrderedDict[tuple[str, str], tuple[RateLimitPolicy, SharedBucket]] = OrderedDict()
-        self._lease_ids = 0
+    def __init__(self, clock: Callable[[], float], most: int = MOST_BUCKETS, lease_ids: int = 0) -> None:
+        self.clock = clock
+        self._most = most
+        self.buckets: OrderedDict[tuple[str, str], SharedBucket] = OrderedDict()
+        self.lease_ids = lease_ids
 
     def __len__(self) -> int:
-        return len(self._buckets)
+        return len(self.buckets)
 
     def __contains__(self, bucket: tuple[str, str]) -> bool:
         """Whether anything is known of the bucket (policy name, client)."""
-        return bucket in self._buckets
+        return bucket in self.buckets
 
     def take(self, replica: str, asks: Sequence[Ask]) -> list[Grant]:
         """See `Store.take`."""
-        now = self._clock()
+        now = self.clock()
         return [self._take(replica, ask, now) for ask in asks]
 
     def _take(self, replica: str, ask: Ask, now: float) -> Grant:
-        policy = ask.policy
         self._forget(now)
-        known = self._buckets.get((policy.name, ask.client))
-        idle = known[1] if known else SharedBucket(policy.capacity, now)
-        bucket = SharedBucket(idle.tokens, idle.at, idle.leases[:], idle.told.copy())
-        bucket.advance(policy, now)
-
+        policy, client, want, lease, unspent, held_id, debt, debt_id = ask
+        key = (policy.name, client)
+        known = self.buckets.get(key)
+        if known is None:
+            bucket = SharedBucket(policy, float(policy.capacity), now)
+        else:
+            bucket = SharedBucket(policy, known.tokens, known.at, known.leases, known.told)
+            bucket.advance(policy, now)
         tokens = bucket.tokens
-        if ask.debt and bucket.told.get(replica, 0) < ask.debt_id:
-            tokens = max(min(tokens, -policy.capacity), tokens - ask.debt)
-            bucket.told[replica] = ask.debt_id
-        own = next((lease for lease in bucket.leases if lease.replica == replica), None)
+        if debt and (bucket.told or {}).get(replica, 0) < debt_id:
+            tokens = max(min(tokens, -policy.capacity), tokens - debt)
+            bucket.note_debt(replica, debt_id)
+        own = next((each for each in bucket.leases if each.replica == replica), None) if bucket.leases else None
+        renews = own is None or own.id == held_id
         back = 0
-        if own is not None and own.id == ask.lease_id:
-            bucket.leases.remove(own)
-            back = min(ask.unspent, own.amount)
+        if own is not None and renews:
+            bucket.leases = tuple([each for each in bucket.leases if each is not own])
+            back = min(unspent, own.amount)
             tokens += back
-        leased = back if ask.lease else 0
-
+        leased = back if lease else 0
         free = tokens - leased + ROUNDING
-        granted = max(0, min(ask.want, floor(free)))
+        granted = max(0, min(want, floor(free)))
         free -= granted
         lease_id = 0
-        if ask.lease and (own is None or own.id == ask.lease_id):
+        if lease and renews:
             room = min(policy.capacity // LEASE_SHARE - leased, floor(free - policy.capacity / 2))
-            leased += max(0, min(ask.lease, room))
+            leased += max(0, min(lease, room))
             if leased:
-                self._lease_ids += 1
-                lease_id = self._lease_ids
-                bucket.leases.append(Lease(replica, leased, lease_id, now))
+                self.lease_ids = lease_id = self.lease_ids + 1
+                bucket.leases = (*bucket.leases, Lease(replica, leased, lease_id, now))
         bucket.tokens = tokens = tokens - granted - leased
-        if granted or leased or ask.debt or (own is not None and own.id == ask.lease_id):
+        if granted or leased or debt or (own is not None and renews):
             # A refusal is not written: being refused must not keep an idle bucket from being forgotten.
-            self._buckets[policy.name, ask.client] = policy, bucket
-
-        held = [lease for lease in bucket.leases if lease.replica != replica]
-        return Grant(
-            granted=granted,
-            leased=leased,
-            lease_id=lease_id,
-            lease_time=LEASE_TIME,
-            remaining=tokens,
-            retry_after=time_to_gain(policy, 1.0 - tokens),
-            reset_after=time_to_gain(policy, policy.capacity - tokens),
-            held_elsewhere=sum(lease.amount for lease in held),
-            held_time=max((max(0.0, lease.at + LEASE_TIME - now) for lease in held), default=0.0),
+            self.buckets[key] = bucket
+            if len(self.buckets) > self._most:
+                self._make_room(key, now)
+        held, held_time = _held_elsewhere(bucket, replica, now) if bucket.leases else (0, 0.0)
+        return _new(
+            Grant,
+            (
+                *(granted, leased, lease_id, LEASE_TIME, tokens),
+                time_to_gain(policy, 1.0 - tokens),
+                time_to_gain(policy, policy.capacity - tokens),
+                *(held, held_time),
+            ),
         )
 
     def _forget(self, now: float) -> None:
-        for _ in range(min(2, len(self._buckets))):
-            key, (policy, bucket) = self._buckets.popitem(last=False)
-            full = now - bucket.at >= min(policy.max_ttl, time_to_gain(policy, policy.capacity - bucket.tokens))
-            if not full or (bucket.leases and bucket.leases[-1].at + HOLD > now):
-                self._buckets[key] = policy, bucket
+        buckets = self.buckets
+        for _ in range(min(2, len(buckets))):
+            key = next(iter(buckets))
+            if buckets[key].is_full(now):
+                del buckets[key]
+            else:
+                buckets.move_to_end(key)
+
+    def _make_room(self, new: tuple[str, str], now: float) -> None:
+        buckets = self.buckets
+        oldest, used_at = None, float("inf")
+        for _ in range(min(SAMPLE, len(buckets))):
+            key = next(iter(buckets))
+            bucket = buckets[key]
+            if key != new and bucket.at < used_at:
+                oldest, used_at = key, bucket.at
+            buckets.move_to_end(key)
+        if oldest is not None:
+            del buckets[oldest]
+
+
+def _held_elsewhere(bucket: SharedBucket, replica: str, now: float) -> tuple[int, float]:
+    held = [lease for lease in bucket.leases if lease.replica != replica]
+    most = max([max(0.0, lease.at + LEASE_TIME - now) for lease in held], default=0.0)
+    return sum([lease.amount for lease in held]), most

@@ -11,11 +11,16 @@ any that the circuit had before, and a deleted circuit is a new generation for e
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from gateway.policy.breaker import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
 from gateway.store.memory.circuit import FORCED, LIVE, FleetCircuit
 from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, SyncAnswer
+
+_KEPT: Final = 120.0
+_CLEAN_EVERY: Final = 30.0
+"""Seconds, both."""
 
 CUT_OFF = "no connection from this replica"
 """The cause that a replica is shown while a half-open circuit is open to it alone."""
@@ -25,15 +30,18 @@ class CircuitTable:
     """What several `MemoryCircuits` share, as replicas share a Redis. `clock` gives seconds.
 
     `circuits` are the circuits by upstream. `seen` says when each replica was last heard of. `version` and `epoch` are
-    those of `SyncAnswer`.
+    those of `SyncAnswer`. `kept_until` says until when a circuit is kept without a report: longer than anything in it
+    can matter, as in Redis.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, epoch: int = 1) -> None:
         self.clock = clock
         self.circuits: dict[str, FleetCircuit] = {}
         self.seen: dict[str, float] = {}
+        self.kept_until: dict[str, float] = {}
+        self._clean_at = 0.0
         self.version = 0
-        self.epoch = 1
+        self.epoch = epoch
 
     def find(self, upstream: str, reset_timeout: float | None = None) -> FleetCircuit | None:
         """The circuit as it is now, None when it is unknown. `reset_timeout` is that of the replica that asks."""
@@ -43,6 +51,15 @@ class CircuitTable:
             circuit.hold_to(now, reset_timeout)
             circuit.resolve(now)
         return circuit
+
+    def keep(self, upstream: str, seconds: float) -> None:
+        """Keep the circuit for that long from now on at least. Now and then, forget those that are not kept."""
+        now = self.clock()
+        self.kept_until[upstream] = max(self.kept_until.get(upstream, 0.0), now + seconds)
+        if now >= self._clean_at or self._clean_at > now + _CLEAN_EVERY:
+            self._clean_at = now + _CLEAN_EVERY
+            self.kept_until = {name: until for name, until in self.kept_until.items() if until > now}
+            self.circuits = {name: each for name, each in self.circuits.items() if name in self.kept_until}
 
     def create(self, upstream: str) -> FleetCircuit:
         """A new, closed circuit in place of any that is there."""
@@ -88,6 +105,8 @@ class MemoryCircuits:
         snapshots = []
         for report in reports:
             before = self._mark(report.upstream)
+            settings = report.settings
+            table.keep(report.upstream, _KEPT + 2 * settings.reset_timeout + settings.window_seconds)
             circuit = table.find(report.upstream, report.settings.reset_timeout)
             known = circuit is not None
             circuit = circuit or table.create(report.upstream)
@@ -101,6 +120,12 @@ class MemoryCircuits:
         self, upstream: str, settings: BreakerSettings, lease_time: float
     ) -> ProbeLease | CircuitSnapshot:
         """See `Store.lease_probe`."""
+        return self.lease_named(f"{self._replica}/{next(self._tokens)}", upstream, settings, lease_time)
+
+    def lease_named(
+        self, token: str, upstream: str, settings: BreakerSettings, lease_time: float
+    ) -> ProbeLease | CircuitSnapshot:
+        """The same with a token that the replica has chosen, so that it can give the lease back without an answer."""
         before = self._mark(upstream)
         circuit = self._table.find(upstream)
         self._note(upstream, before)
@@ -109,7 +134,6 @@ class MemoryCircuits:
             circuit.probe_time = lease_time
             now = self._table.clock()
             if len(circuit.probes) < circuit.max_probes and circuit.cut_off_until(self._replica) <= now:
-                token = f"{self._replica}/{next(self._tokens)}"
                 circuit.probes[token] = now + lease_time, self._replica
                 return ProbeLease(upstream, circuit.generation, token)
         return self._table.snapshot(upstream, circuit, self._replica)
@@ -135,6 +159,12 @@ class MemoryCircuits:
         self._note(lease.upstream, before)
         return self._table.snapshot(lease.upstream, circuit, self._replica)
 
+    def give_back(self, upstream: str, token: str) -> None:
+        """End the lease of a probe that nobody will send, if there is one of this name."""
+        circuit = self._table.find(upstream)
+        if circuit is not None:
+            circuit.probes.pop(token, None)
+
     async def force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> CircuitSnapshot:
         """See `Store.force`."""
         now = self._table.clock()
@@ -147,6 +177,7 @@ class MemoryCircuits:
                 circuit.generation -= 1  # the transition that follows takes the number that was meant for it
             opened_at = now if state is FORCED_OPEN else 0.0
             circuit.enter(state, cause, now + duration, circuit.failures, opened_at)
+            self._table.keep(upstream, _KEPT + duration)
             circuit.forced_for = duration
         elif circuit is not None and circuit.state in FORCED:
             circuit.enter(CLOSED, "force released", 0.0, 0, 0.0)

@@ -10,20 +10,21 @@ class OutTable:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._out: dict[tuple[str, str], tuple[EndpointOut, float]] = {}
+        self.out: dict[tuple[str, str], tuple[EndpointOut, float]] = {}
 
     def put(self, out: EndpointOut) -> None:
         """See `EndpointStore.take_out`."""
-        self._out[out.upstream, out.endpoint] = (out, self._clock() + out.left)
+        self.listed()  # what has ended goes
+        self.out[out.upstream, out.endpoint] = (out, self._clock() + out.left)
 
     def drop(self, upstream: str, endpoint: str) -> bool:
         """See `EndpointStore.bring_back`."""
         known = {(out.upstream, out.endpoint) for out in self.listed()}
-        self._out.pop((upstream, endpoint), None)
+        self.out.pop((upstream, endpoint), None)
         return (upstream, endpoint) in known
 
     def listed(self) -> Sequence[EndpointOut]:
         """See `EndpointStore.endpoints_out`."""
         now = self._clock()
-        self._out = {key: (out, until) for key, (out, until) in self._out.items() if until > now}
-        return [out._replace(left=until - now) for out, until in self._out.values()]
+        self.out = {key: (out, until) for key, (out, until) in self.out.items() if until > now}
+        return [out._replace(left=until - now) for out, until in self.out.values()]

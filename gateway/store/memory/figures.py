@@ -8,23 +8,45 @@ from gateway.store.port import FIGURES_CELL, FIGURES_KEPT, FigureDelta, FigureSu
 
 
 @dataclass(slots=True)
-class _Service:
-    """`cells` are by the number of the cell since the epoch; `seen` holds each replica's last sequence and its cell."""
+class ServiceFigures:
+    """`cells` are by the number of the cell since the epoch; `seen` holds each replica's last sequence and its cell.
+    What is too old was dropped in the cell `cleaned`."""
 
     reset_at: float = float("-inf")
     cells: dict[int, list[int]] = field(default_factory=dict)
     seen: dict[str, tuple[int, int]] = field(default_factory=dict)
     last_error_at: float | None = None
+    cleaned: int = 0
+
+    def clean(self, now: float) -> None:
+        """Drop what is too old."""
+        oldest = int((now - FIGURES_KEPT) // FIGURES_CELL)
+        self.cells = {index: cell for index, cell in self.cells.items() if index >= oldest}
+        self.seen = {replica: seen for replica, seen in self.seen.items() if seen[1] >= oldest}
 
 
 class FigureTable:
-    """What several `MemoryFigures` share, as replicas share a Redis."""
+    """What several `MemoryFigures` share, as replicas share a Redis. A service is forgotten when nobody has counted for
+    it for `FIGURES_KEPT` seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
-        self.services: dict[str, _Service] = {}
+        self.services: dict[str, ServiceFigures] = {}
         self.resets: dict[str, tuple[int, float]] = {}
         self.records: list[bytes] = []
+        self._cleaned = 0
+
+    def clean(self, now: float) -> None:
+        """Forget resets and services of long ago."""
+        current = int(now // FIGURES_CELL)
+        if current == self._cleaned:
+            return
+        self._cleaned = current
+        self.resets = {name: reset for name, reset in self.resets.items() if reset[1] > now - FIGURES_KEPT}
+        for name, service in list(self.services.items()):
+            service.clean(now)
+            if not service.cells and not service.seen and service.reset_at <= now - FIGURES_KEPT:
+                del self.services[name]
 
 
 class MemoryFigures:
@@ -39,10 +61,11 @@ class MemoryFigures:
         table = self._table
         now = table.clock()
         for delta in deltas:
-            self._add(table.services.setdefault(delta.service, _Service()), delta, now)
-        return {service: number for service, (number, at) in table.resets.items() if at > now - FIGURES_KEPT}
+            self._add(table.services.setdefault(delta.service, ServiceFigures()), delta, now)
+        table.clean(now)
+        return {service: number for service, (number, _) in table.resets.items()}
 
-    def _add(self, service: _Service, delta: FigureDelta, now: float) -> None:
+    def _add(self, service: ServiceFigures, delta: FigureDelta, now: float) -> None:
         if delta.sequence <= service.seen.get(self._replica, (0, 0))[0]:
             return
         for age, counts in delta.cells:
@@ -58,9 +81,9 @@ class MemoryFigures:
                 service.last_error_at = max(at, service.last_error_at or at)
         current = int(now // FIGURES_CELL)
         service.seen[self._replica] = (delta.sequence, current)
-        oldest = int((now - FIGURES_KEPT) // FIGURES_CELL)
-        service.cells = {index: cell for index, cell in service.cells.items() if index >= oldest}
-        service.seen = {replica: seen for replica, seen in service.seen.items() if seen[1] >= oldest}
+        if service.cleaned != current:
+            service.cleaned = current
+            service.clean(now)
 
     async def sum_figures(self, services: Sequence[str], window: float, width: int) -> Sequence[FigureSum]:
         """See `FigureStore.sum_figures`."""
@@ -68,7 +91,7 @@ class MemoryFigures:
         first = int((now - window) // FIGURES_CELL)
         sums = []
         for name in services:
-            service = self._table.services.get(name, _Service())
+            service = self._table.services.get(name, ServiceFigures())
             vectors = [[0] * width, *(cell for index, cell in service.cells.items() if index >= first)]
             last = service.last_error_at
             counts = tuple(map(sum, zip(*vectors, strict=True)))
@@ -79,9 +102,10 @@ class MemoryFigures:
         """See `FigureStore.reset_figures`."""
         table = self._table
         now = table.clock()
-        table.services[service] = _Service(reset_at=now)
+        table.services[service] = ServiceFigures(reset_at=now)
+        # Of the clock, so that it also differs from those of a store that was lost.
         number, _ = table.resets.get(service, (0, 0.0))
-        table.resets[service] = (number + 1, now)
+        table.resets[service] = (max(number + 1, int(now * 1000)), now)
 
     async def add_records(self, records: Sequence[bytes], keep: int) -> None:
         """See `FigureStore.add_records`."""

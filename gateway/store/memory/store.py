@@ -1,8 +1,11 @@
-"""The reference implementation of the store port, for any number of replicas in one process.
+"""The store port in the memory of one process, for any number of replicas.
 
-No gateway runs on it. It says in Python what the Lua scripts do, and one conformance suite holds both to the same
-answers. Tests model whole fleets with it, on a clock that they move. A gateway without Redis shares nothing: what the
-documentation calls the embedded store is `EmbeddedLimiter` and the local circuits in gateway/fleet.
+It says in Python what the Lua scripts do, and one conformance suite holds both to the same answers. A gateway without
+Redis runs on it: the supervisor keeps it for its workers (gateway/store/served). Tests model whole fleets with it, on a
+clock that they move.
+
+It takes a bounded amount of memory: see `MemoryBuckets` for the clients. Circuits and figures are of the upstreams that
+a configuration names, and are forgotten when no replica speaks of them any more.
 """
 
 import time
@@ -17,12 +20,26 @@ from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, EndpointOut,
 
 
 class SharedMemory:
-    """What several `MemoryStore` share, as replicas share a Redis. `clock` gives seconds for all parts of it."""
+    """What several `MemoryStore` share, as replicas share a Redis. `clock` gives seconds for all parts of it.
 
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        self.buckets = MemoryBuckets(clock or time.monotonic)
-        self.circuits = CircuitTable(clock or time.time)
+    `epoch` is that of `SyncAnswer`. Where it is an instant in microseconds, no lease has a number that a lease of an
+    earlier store had.
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None, epoch: int = 1) -> None:
+        self.buckets = MemoryBuckets(clock or time.monotonic, lease_ids=epoch)
+        self.circuits = CircuitTable(clock or time.time, epoch)
         self.endpoints = OutTable(clock or time.time)
+
+    def take_out(self, out: EndpointOut) -> None:
+        """See `Store.take_out`."""
+        self.endpoints.put(out)
+        self.circuits.version += 1
+
+    def bring_back(self, upstream: str, endpoint: str) -> bool:
+        """See `Store.bring_back`."""
+        self.circuits.version += 1
+        return self.endpoints.drop(upstream, endpoint)
 
 
 class MemoryStore:
@@ -67,13 +84,11 @@ class MemoryStore:
 
     async def take_out(self, out: EndpointOut) -> None:
         """See `Store.take_out`."""
-        self._shared.endpoints.put(out)
-        self._shared.circuits.version += 1
+        self._shared.take_out(out)
 
     async def bring_back(self, upstream: str, endpoint: str) -> bool:
         """See `Store.bring_back`."""
-        self._shared.circuits.version += 1
-        return self._shared.endpoints.drop(upstream, endpoint)
+        return self._shared.bring_back(upstream, endpoint)
 
     async def endpoints_out(self) -> Sequence[EndpointOut]:
         """See `Store.endpoints_out`."""
