@@ -36,6 +36,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.control import gauges, health, status
+from gateway.control.patience import SCOPE
 from gateway.control.problem import REQUEST_ID, RefusalError, plain, problem
 from gateway.control.queue import Queue, metered
 from gateway.control.quick import Body, QuickConnection
@@ -59,7 +60,8 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class ControlPlane:
-    """Registers the gauges of `view` with `metrics` and serves both, and whatever `more` routes it is given.
+    """Registers the gauges of `view` with `metrics` and serves both, and whatever `more` routes it is given. `own` is
+    the view of this worker where `view` is that of all.
 
     `request_timeout` bounds the work on one request, body included; `connection_timeout` the connection as a whole.
     """
@@ -69,6 +71,7 @@ class ControlPlane:
         view: GatewayView,
         metrics: Metrics,
         *,
+        own: GatewayView | None = None,
         scrape: Scrape | None = None,
         more: Iterable[web.RouteDef] = (),
         request_timeout: float = 10.0,
@@ -76,7 +79,7 @@ class ControlPlane:
         is_operator: Callable[[str], bool] = lambda _: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        gauges.register(metrics, view)
+        gauges.register(metrics, view, own or view)
         self._scrape = scrape or Scrape(metrics)
         self._open: dict[asyncio.BaseProtocol, asyncio.Transport] = {}
         asked = health.Health(view, clock)
@@ -258,7 +261,7 @@ def _answering(request_timeout: float, queue: Queue) -> Middleware:
         given = request.headers.get("X-Request-ID", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         request[REQUEST_ID] = request_id
-        scope = asyncio.timeout(request_timeout)
+        scope = request[SCOPE] = asyncio.timeout(request_timeout)
         try:
             async with scope:
                 # In a task of its own, beside that of the connection.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gateway.control.explaining import Explainer
 from gateway.control.history import CircuitHistory
 from gateway.control.scrape import Scrape
-from gateway.control.view import CircuitCommands, CircuitView, EndpointCommands, GatewayView
+from gateway.control.view import CircuitCommands, CircuitView, EndpointCommands, GatewayView, ServiceCommands
 from gateway.telemetry.alerts import Alerts, AlertSettings
 from gateway.telemetry.figures import Figures
 
@@ -34,6 +34,10 @@ class ControlFacts:
     breakers: Mapping[str, object]
     explainer: Explainer
     scrape: Scrape
+    service_commands: ServiceCommands | None = None
+    """None: this process is the whole gateway, and has no supervisor."""
+    on_cleanup: Callable[[], None] = lambda: None
+    """Called when resolved alerts were forgotten here, so that the other workers forget them too."""
     clock: Callable[[], float] = time.time
 
     def states(self) -> ServiceStates:

@@ -3,13 +3,16 @@
 `redis_up` has no series when no Redis is configured, so that an alert on `redis_up == 0` means a loss. Those of the
 certificate have none without TLS. The two breaker gauges say the same in two numberings because two sets of dashboards
 exist; a forced state counts as the state that it amounts to.
+
+Each says what the values of several workers amount to (`gateway.telemetry.snapshot`). Those that are `mine` are read
+off the view of all workers, the others off the worker's own, and combined.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
 
 from gateway.control.view import GatewayView, plain_state
-from gateway.telemetry.cells import Labels
+from gateway.telemetry.cells import Combine, Labels
 from gateway.telemetry.metrics import Metrics
 
 CIRCUIT_BREAKER_STATE = {"closed": 1, "open": 2, "half_open": 3}
@@ -45,8 +48,7 @@ def _certificate_stale(view: GatewayView) -> Series:
 
 
 def _replicas(view: GatewayView) -> Series:
-    state = view.redis
-    yield (), state.replicas if state is not None else 1
+    yield (), view.replicas
 
 
 def _connections(view: GatewayView) -> Series:
@@ -66,50 +68,62 @@ def _endpoints_available(view: GatewayView) -> Series:
     return (((each.upstream, each.endpoint), int(each.available)) for each in view.endpoints)
 
 
-GAUGES: tuple[tuple[str, str, Labels, Callable[[GatewayView], Series]], ...] = (
-    ("http_requests_in_flight", "Requests in flight.", (), lambda view: _one(view.in_flight)),
-    ("gateway_max_in_flight", "Requests allowed in flight.", (), lambda view: _one(view.max_in_flight)),
-    ("gateway_draining", "1 while the gateway is stopping.", (), lambda view: _one(int(view.draining))),
-    ("gateway_connections", "Open connections, idle ones included.", ("side",), _connections),
-    ("websocket_connections_active", "Open WebSocket tunnels.", ("route",), _tunnels),
+GAUGES: tuple[tuple[str, str, Labels, Callable[[GatewayView], Series], Combine], ...] = (
+    ("http_requests_in_flight", "Requests in flight.", (), lambda view: _one(view.in_flight), "sum"),
+    ("gateway_max_in_flight", "Requests allowed in flight.", (), lambda view: _one(view.max_in_flight), "mine"),
+    ("gateway_draining", "1 while the gateway is stopping.", (), lambda view: _one(int(view.draining)), "mine"),
+    ("gateway_connections", "Open connections, idle ones included.", ("side",), _connections, "sum"),
+    ("websocket_connections_active", "Open WebSocket tunnels.", ("route",), _tunnels, "sum"),
     (
         "circuit_breaker_state",
         "1 closed, 2 open, 3 half-open.",
         ("upstream",),
         partial(_circuits, CIRCUIT_BREAKER_STATE),
+        "max",
     ),
-    ("breaker_state", "0 closed, 1 open, 2 half-open.", ("downstream",), partial(_circuits, BREAKER_STATE)),
-    ("redis_up", "1 while Redis answers.", (), _redis),
+    ("breaker_state", "0 closed, 1 open, 2 half-open.", ("downstream",), partial(_circuits, BREAKER_STATE), "max"),
+    ("redis_up", "1 while Redis answers.", (), _redis, "min"),
     (
         "gateway_tls_certificate_expiry_timestamp_seconds",
         "When the certificate of the listener expires, in seconds since the epoch.",
         (),
         _certificate,
+        "min",
     ),
     (
         "gateway_tls_certificate_reload_failed",
         "1 while the files of the certificate cannot be used and an earlier one is served.",
         (),
         _certificate_stale,
+        "max",
     ),
-    ("gateway_replicas", "Live replicas last seen, this one included.", (), _replicas),
+    (
+        "gateway_replicas",
+        "Live workers last seen: of all gateways on the same Redis, without Redis of this one.",
+        (),
+        _replicas,
+        "max",
+    ),
     (
         "gateway_endpoint_in_flight",
         "Attempts in flight at one endpoint.",
         ("upstream", "endpoint"),
         _endpoints_in_flight,
+        "sum",
     ),
     (
         "gateway_endpoint_available",
         "1 while an endpoint is healthy and not ejected.",
         ("upstream", "endpoint"),
         _endpoints_available,
+        "min",
     ),
 )
-"""Name, documentation, names of the labels, and what reads the series."""
+"""Name, documentation, names of the labels, what reads the series, and how those of several workers become one."""
 
 
-def register(metrics: Metrics, view: GatewayView) -> None:
-    """Add the gauges of `view` to `metrics`, once."""
-    for name, documentation, label_names, read in GAUGES:
-        metrics.gauge(name, documentation, label_names, partial(read, view))
+def register(metrics: Metrics, whole: GatewayView, own: GatewayView) -> None:
+    """Add the gauges to `metrics`, once. `whole` is the view of all workers, `own` that of this one."""
+    for name, documentation, label_names, read, combine in GAUGES:
+        view = whole if combine == "mine" else own
+        metrics.gauge(name, documentation, label_names, partial(read, view), combine)

@@ -2,7 +2,7 @@
 
     unhealthy   the gateway is stopping, or no upstream's circuit lets traffic through
     degraded    Redis is lost, or any circuit is not closed, or an upstream has no endpoint left, or the in-flight cap
-                is reached, or the gateway is still starting
+                is reached, or the gateway is still starting, or a worker is missing or keeps dying, or a reload failed
     healthy     otherwise
 
 `/health` answers 200 with the word in it, whatever the word is, because a restart of the gateway mends none of the
@@ -22,8 +22,11 @@ from aiohttp import web
 from gateway.control.allowance import Allowance
 from gateway.control.health_models import HealthReport
 from gateway.control.problem import RefusalError
-from gateway.control.view import PASSING, CircuitView, GatewayView
+from gateway.control.view import PASSING, UNPLANNED, CircuitView, GatewayView
 from gateway.telemetry.render import rfc3339
+
+# A worker that has died so often within five minutes keeps dying.
+_KEEPS_DYING = 3
 
 _ORDER = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 
@@ -87,6 +90,7 @@ def report(view: GatewayView, now: float) -> dict[str, object]:
         "endpoints": _endpoints(view, reasons),
         "capacity": _capacity(view, reasons),
         "certificate": _certificate(view, now, reasons),
+        "workers": _workers(view, reasons),
     }
     worst = max((str(check["status"]) for check in checks.values()), key=lambda word: _ORDER.get(word, 0))
     return {
@@ -225,4 +229,35 @@ def _certificate(view: GatewayView, now: float, reasons: list[str]) -> dict[str,
         "status": "degraded" if expired or problem is not None else "healthy",
         "not_after": rfc3339(not_after) if not_after is not None else None,
         "problem": problem,
+    }
+
+
+def _workers(view: GatewayView, reasons: list[str]) -> dict[str, object]:
+    """Without pids: who may ask for the health of the gateway need not know them."""
+    host = view.host
+    if host is None:
+        return {"status": "disabled"}
+    ready = sum(worker.state == "ready" for worker in host.workers)
+    degraded = False
+    if ready < host.wanted and not view.draining:
+        degraded = True
+        others = {state: sum(worker.state == state for worker in host.workers) for state in ("starting", "stalled")}
+        also = "".join(f", {count} {state}" for state, count in others.items() if count)
+        reasons.append(f"{ready} of {host.wanted} workers are ready{also}. The log says why one ended.")
+    deaths = [slot for _, slot, cause in host.recent if cause in UNPLANNED]
+    for slot in sorted(set(deaths)):
+        if deaths.count(slot) >= _KEEPS_DYING:
+            degraded = True
+            reasons.append(
+                f"Worker {slot} keeps dying: {deaths.count(slot)} times within five minutes. The log says how."
+            )
+    if host.reload is not None and not host.reload.successful:
+        degraded = True
+        reasons.append("The last reload failed, and the configuration before it stays. `gateway check` says why.")
+    return {
+        "status": "degraded" if degraded else "healthy",
+        "wanted": host.wanted,
+        "ready": ready,
+        "restarts_of_late": {cause: sum(each == cause for _, _, each in host.recent) for cause in host.restarts},
+        "last_reload_successful": None if host.reload is None else host.reload.successful,
     }

@@ -15,7 +15,7 @@ HealthWord = Literal["Healthy", "Degraded", "Unhealthy"]
 CircuitWord = Literal["Closed", "Open", "HalfOpen"]
 Scope = Annotated[
     Literal["fleet", "process"],
-    Field(description="Whose they are: of all replicas, or of this process alone because Redis is away"),
+    Field(description="Whose they are: of all replicas, or of this process alone because the store is away"),
 ]
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -185,7 +185,9 @@ class CircuitCommand(Answer):
 
     service: str
     action: Literal["force-open", "force-closed", "release"]
-    scope: Annotated[Scope, Field(description="fleet: every replica follows; process: Redis is away, only this one")]
+    scope: Annotated[
+        Scope, Field(description="fleet: every replica follows; process: only this one, the store is away")
+    ]
     circuit: Circuit
 
 
@@ -248,7 +250,9 @@ class EndpointCommand(Answer):
     """What was done."""
 
     action: Literal["drain", "disable", "enable"]
-    scope: Annotated[Scope, Field(description="fleet: every replica follows; process: Redis is away, only this one")]
+    scope: Annotated[
+        Scope, Field(description="fleet: every replica follows; process: only this one, the store is away")
+    ]
     endpoint: Endpoint
 
 
@@ -372,6 +376,9 @@ class Explanation(Answer):
 
     request: ExplainedRequest
     outcome: Literal["control_plane", "refused", "waits", "forwarded"]
+    worker: Annotated[
+        int | None, Field(description="The worker that answers: places in flight are its share; null: there is one")
+    ] = None
     refusal: Annotated[Step | None, Field(description="The first step that refuses")]
     route: str | None
     forwarded: Forwarded | None

@@ -5,24 +5,34 @@ request waits for a scrape. Scrapes that come while one is being made share it, 
 `Allowance` of the loop's time permits. With 5 % of the time and 5 ms for each scrape, what is served is at most 100 ms
 old.
 
+With several workers, `gather` gets the figures of all of them; they are combined piece by piece, too.
+
 Not compressed: a scraper is near, and compressing costs more time on the loop than rendering.
 """
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from gateway.control.allowance import Allowance
 from gateway.telemetry.exposition import negotiate
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.snapshot import Parts
 
 
 class Scrape:
-    """Makes and shares the exposition of `metrics`, one of each format."""
+    """Makes and shares the exposition of `metrics`, one of each format. `gather` is given where there are workers."""
 
-    def __init__(self, metrics: Metrics, allowance: Allowance | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        allowance: Allowance | None = None,
+        gather: Callable[[], Awaitable[Parts]] | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._gather = gather
         self._allowance = allowance or Allowance()
         self._last: dict[bool, tuple[bytes, str]] = {}
         self._making: dict[bool, asyncio.Task[tuple[bytes, str]]] = {}
@@ -30,7 +40,11 @@ class Scrape:
     def warm_up(self) -> None:
         """Make the first exposition, which makes the text of every series (20 ms at 100 routes), so that no request has
         to wait for that."""
-        self._metrics.render(None)
+        if self._gather is None:
+            self._metrics.render(None)
+        else:
+            own = self._metrics.snapshot()
+            b"".join(self._metrics.pieces_of_several(None, Parts(own, [(0, own)], {}))[0])
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type."""
@@ -63,8 +77,13 @@ class Scrape:
     async def _make(self, accept: str, openmetrics: bool) -> tuple[bytes, str]:
         spent = 0.0
         try:
-            began = time.perf_counter()
-            pieces, content_type = self._metrics.pieces(accept)
+            if self._gather is None:
+                began = time.perf_counter()
+                pieces, content_type = self._metrics.pieces(accept)
+            else:
+                parts = await self._gather()
+                began = time.perf_counter()
+                pieces, content_type = self._metrics.pieces_of_several(accept, parts)
             made: list[bytes] = []
             for piece in pieces:
                 made.append(piece)

@@ -4,7 +4,7 @@ The composition root provides it. Every attribute answers from memory without wa
 epoch, durations are seconds. Nothing here carries an address of the store or a secret.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 
@@ -63,6 +63,44 @@ class EndpointView(NamedTuple):
         return self.healthy and not self.ejected and not self.out
 
 
+class WorkerView(NamedTuple):
+    """One worker process. `state` is starting, ready, draining or stalled. `loop_lag` in seconds; `rss` in bytes, None
+    where the system does not say it."""
+
+    slot: int
+    pid: int
+    state: Literal["starting", "ready", "draining", "stalled"]
+    started_at: float
+    connections: int
+    in_flight: int
+    requests_per_second: float
+    loop_lag: float
+    rss: int | None
+
+
+class ReloadView(NamedTuple):
+    """The last time that a configuration was read. `succeeded_at` is when one was last taken over."""
+
+    successful: bool
+    at: float
+    succeeded_at: float | None
+    problems: tuple[str, ...]
+
+
+class HostView(NamedTuple):
+    """The workers of this gateway, as the supervisor told about a second ago. `worker` is the slot of the one that
+    answers; `restarts` counts replaced workers by cause; `recent` are those of the last five minutes: seconds ago,
+    slot, cause. `config_hash` is hexadecimal."""
+
+    worker: int
+    wanted: int
+    workers: tuple[WorkerView, ...]
+    restarts: Mapping[str, int]
+    recent: tuple[tuple[float, int, str], ...]
+    reload: ReloadView | None
+    config_hash: str
+
+
 class GatewayView(Protocol):
     """`redis` None means that none is configured. `connections` are those of clients, `upstream_connections` those to
     upstreams, idle ones included in both. `tunnels` yields each WebSocket route with its open tunnels.
@@ -114,8 +152,18 @@ class GatewayView(Protocol):
         ...
 
     @property
+    def host(self) -> HostView | None:
+        """The workers of this gateway; None where it is this process alone."""
+        ...
+
+    @property
     def redis(self) -> RedisView | None:
         """The link to Redis, None where none is configured."""
+        ...
+
+    @property
+    def replicas(self) -> int:
+        """The live workers last seen: of all gateways on the same Redis, or without Redis of this one."""
         ...
 
     @property
@@ -140,7 +188,7 @@ class GatewayView(Protocol):
 
 
 class CircuitCommands(Protocol):
-    """What an operator may do to a circuit. True: in the whole fleet; False: only here, because Redis is away."""
+    """What an operator may do to a circuit. True: in the whole fleet; False: only here, because the store is away."""
 
     async def force(
         self, upstream: str, state: Literal["forced_open", "forced_closed"], duration: float, cause: str
@@ -154,7 +202,7 @@ class CircuitCommands(Protocol):
 
 
 class EndpointCommands(Protocol):
-    """What an operator may do to an endpoint. True: in the whole fleet; False: only here, because Redis is away."""
+    """What an operator may do to an endpoint. True: in the whole fleet; False: only here, because the store is away."""
 
     async def take_out(
         self, upstream: str, endpoint: str, mode: Literal["drained", "disabled"], duration: float, reason: str
@@ -164,6 +212,32 @@ class EndpointCommands(Protocol):
 
     async def bring_back(self, upstream: str, endpoint: str) -> bool:
         """Let new requests go there again, if an operator had taken it out."""
+        ...
+
+
+UNPLANNED = frozenset({"died", "stalled"})
+"""The causes for which a worker is replaced though nobody wanted it."""
+
+
+class ServiceChange(NamedTuple):
+    """What came of an order to the whole service. With `problems` nothing was changed; `differences` are the settings
+    that are other ones now, or would be."""
+
+    done: bool
+    problems: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+class ServiceCommands(Protocol):
+    """What an operator may do to the service as a whole."""
+
+    async def reload(self, *, dry_run: bool) -> ServiceChange:
+        """Read the configuration anew. A `dry_run` only says what would change."""
+        ...
+
+    async def upgrade(self) -> ServiceChange:
+        """Run the code that is installed now."""
         ...
 
 

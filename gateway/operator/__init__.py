@@ -9,6 +9,6 @@ prints the answer. Its exit status is for scripts:
     3  no answer: nothing listens there, or it is no gateway
 """
 
-from gateway.operator.arguments import add_commands
+from gateway.operator.arguments import add_commands, differences
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "differences"]

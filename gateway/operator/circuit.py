@@ -40,4 +40,4 @@ def reset(client: Client, arguments: argparse.Namespace) -> int:
 
 def where(scope: str) -> str:
     """Where an order holds."""
-    return "in the whole fleet" if scope == "fleet" else "in this process alone, because Redis is away"
+    return "in the whole fleet" if scope == "fleet" else "in this process alone, because the store is away"

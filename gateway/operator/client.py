@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-_TIMEOUT = 15.0
+_TIMEOUT = 30.0
 _MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -26,6 +26,7 @@ class RefusedError(Exception):
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         super().__init__(f"{status} {problem.get('reason', '')}: {problem.get('detail', '')}")
         self.status = status
+        self.problem = problem
 
 
 class Client:

@@ -1,19 +1,23 @@
-"""`gateway status`: how the gateway and each upstream are."""
+"""`gateway status`: how the gateway, its workers and each upstream are."""
 
 import argparse
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 from gateway.operator.client import Client
 from gateway.operator.output import percent, table, write_json, write_lines
 
 
 def run(client: Client, arguments: argparse.Namespace) -> int:
-    """`gateway status`: the state of the gateway and of each upstream. Returns 0 where all of it is healthy, else 1."""
+    """`gateway status`: the gateway, its workers and each upstream. Returns 0 where all of it is healthy, else 1."""
     health = client.get("/api/resilience/health")
     process = client.get("/health")
     endpoints = client.get("/api/resilience/endpoints")
+    workers = client.get("/api/resilience/workers")
     well = health["status"] == "Healthy" and process["status"] == "healthy"
     if arguments.json:
-        write_json({"health": health, "process": process, "endpoints": endpoints})
+        write_json({"health": health, "process": process, "endpoints": endpoints, "workers": workers})
         return 0 if well else 1
     redis = process["checks"]["redis"]
     shared = f"Redis {'up' if redis['up'] else 'away'}, {redis['replicas']} replicas" if "up" in redis else "no Redis"
@@ -38,10 +42,36 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
         for each in endpoints["endpoints"]
         if each["state"] != "enabled"
     ]  # fmt: skip
-    write_lines([*lines, "", *table(rows), *([""] if out else []), *table(out)])
+    now = datetime.now(UTC)
+    processes = [_worker(each, now) for each in workers["workers"]]
+    tables = [table(each) for each in (processes, rows, out) if each]
+    write_lines([*lines, *(line for each in tables for line in ("", *each))])
     return 0 if well else 1
 
 
 def _endpoints(endpoints: list[dict[str, object]], upstream: str) -> str:
     own = [each for each in endpoints if each["upstream"] == upstream]
     return f"{sum(bool(each['available']) for each in own)} of {len(own)}" if own else "-"
+
+
+def _worker(each: Mapping[str, Any], now: datetime) -> dict[str, object]:
+    memory = each["residentBytes"]
+    return {
+        "worker": each["worker"],
+        "pid": each["pid"],
+        "age": age((now - datetime.fromisoformat(each["startTime"])).total_seconds()),
+        "state": each["state"],
+        "connections": each["connections"],
+        "in flight": each["inFlight"],
+        "requests/s": f"{each['requestsPerSecond']:g}",
+        "loop lag": f"{1000 * each['eventLoopLag']:.1f} ms",
+        "memory": "-" if memory is None else f"{memory / 2**20:.0f} MiB",
+    }
+
+
+def age(seconds: float) -> str:
+    """A time in its two largest units."""
+    whole = max(0, int(seconds))
+    units = (("d", whole // 86_400), ("h", whole // 3600 % 24), ("m", whole // 60 % 60), ("s", whole % 60))
+    first = next((at for at, (_, number) in enumerate(units) if number), len(units) - 1)
+    return " ".join(f"{number}{unit}" for unit, number in units[first : first + 2])

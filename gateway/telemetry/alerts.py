@@ -14,22 +14,21 @@ swings about a threshold makes one alert and not many.
 
 The first three are about the service, and their facts are those of the fleet while the store answers. Replicas need not
 agree at every moment: each of them looks at other instants, so one may see what comes and goes between two checks of
-another. The other kinds are about this process. Each replica keeps and delivers its own alerts; `key` tells the
-receiver which of them are about the same condition.
+another. The other kinds are about this gateway. Each replica keeps and delivers its own alerts; `key` tells the
+receiver which of them are about the same condition. Of the workers of one gateway, one judges (`alert_check`); the
+others adopt what it has found.
 
 Left out on purpose: delivery (`webhook`), silencing, and alerts that outlive the process.
 """
 
-import asyncio
-import contextlib
 import logging
 import math
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from gateway.telemetry.rates import Rate
 from gateway.telemetry.render import counted
@@ -180,6 +179,19 @@ class Alerts:
         count = len(self._resolved)
         self._resolved.clear()
         return count
+
+    def data(self) -> dict[str, list[dict[str, Any]]]:
+        """The alerts as plain data, for `adopt` in another worker."""
+        return {
+            "active": [asdict(alert) for alert in self._active.values()],
+            "resolved": [asdict(alert) for alert in self._resolved],
+        }
+
+    def adopt(self, data: Mapping[str, list[dict[str, Any]]]) -> None:
+        """Have the alerts that another worker has found. Nobody is told of them again."""
+        self._active = {each["key"]: Alert(**each) for each in data["active"]}
+        self._resolved = deque((Alert(**each) for each in data["resolved"]), MOST_RESOLVED)
+        self._clear_since.clear()
 
     def check(self, facts: AlertFacts) -> None:
         """Judge, raise and resolve. Instants come from the clock: it may be set, and then only durations are wrong."""
@@ -347,34 +359,3 @@ def _circuits(circuits: Sequence[CircuitFact]) -> Iterator[Finding]:
                 f"The circuit of {circuit.upstream} is half-open{why}: all its requests but probes are refused until"
                 " these succeed. Check that upstream.",
             )
-
-
-class AlertCheck:
-    """The background check: gathers facts every `interval` seconds. `start` and `stop` belong to one event loop."""
-
-    def __init__(self, alerts: Alerts, gather: Callable[[], Awaitable[AlertFacts]]) -> None:
-        self._alerts = alerts
-        self._gather = gather
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to check, every `interval` seconds, on the running loop. Idempotent."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="alerts")
-
-    async def stop(self) -> None:
-        """End the checks, also one that is running. Idempotent."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                self._alerts.check(await self._gather())
-            except Exception:
-                # Without this loop nobody would hear of an alert again, so no error ends it.
-                log.exception("the check for alerts failed")
-            await asyncio.sleep(self._alerts.settings.interval)

@@ -2,8 +2,8 @@
 log, so that the two keep their order and neither can block the event loop.
 
 JSON keys: `time`, `level`, `logger`, `message`, then what the call gave as `extra`, then `exception` (the traceback).
-An extra whose name is already taken is left out. The text form has the same, with the traceback indented below its
-line.
+An extra whose name is already taken is left out. Where there are several workers, `worker` says whose line it is. The
+text form has the same, with the traceback indented below its line.
 
 Left out: levels for single loggers. One line on stdout is what a container expects; files are `log_files`, which is one
 of the further handlers that `configure` takes.
@@ -11,6 +11,7 @@ of the further handlers that `configure` takes.
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal
 
 from gateway.telemetry.render import bare, json_line, rfc3339, word
@@ -51,9 +52,11 @@ def configure(
     log_format: Literal["json", "text"],
     write_line: Callable[[bytes], None],
     more: Iterable[logging.Handler] = (),
+    worker: int | None = None,
 ) -> Callable[[], None]:
     """Send all logging of the process, warnings included, to `write_line`. `level` is a name as in `LOG_LEVEL`;
-    `more` handlers get every record too.
+    `more` handlers get every record too. `worker` is the slot of this process where there are several; every line says
+    it.
 
     Returns a function that restores what was there before; call it before the writer closes, so that what is logged
     later still goes somewhere (stderr).
@@ -62,7 +65,11 @@ def configure(
     before, level_before = root.handlers[:], root.level
     access = logging.getLogger("aiohttp.access")
     access_before = access.disabled
-    root.handlers[:] = [LogLines(write_line, log_format), *more]
+    handlers = [LogLines(write_line, log_format), *more]
+    if worker is not None:
+        for handler in handlers:
+            handler.addFilter(partial(_said_by, worker))
+    root.handlers[:] = handlers
     root.setLevel(level.upper())
     # The control plane's requests are not the gateway's traffic.
     access.disabled = True
@@ -75,6 +82,13 @@ def configure(
         logging.captureWarnings(False)
 
     return restore
+
+
+def _said_by(worker: int, record: logging.LogRecord) -> bool:
+    # What speaks of another worker has said which one.
+    if not hasattr(record, "worker"):
+        record.worker = worker
+    return True
 
 
 def _message(record: logging.LogRecord) -> str:

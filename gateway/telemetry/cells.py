@@ -15,6 +15,11 @@ from typing import Literal
 Labels = tuple[str, ...]
 """Label values, in the order of the family's label names."""
 
+Kind = Literal["counter", "gauge", "info"]
+
+Combine = Literal["sum", "min", "max", "seen", "worker", "mine"]
+"""How the series of several workers become one: see `gateway.telemetry.snapshot`. Histograms are summed."""
+
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds. From the added latency of the gateway itself up to its default total timeout."""
 
@@ -49,10 +54,11 @@ class Family:
     infos in `_info`. `read` yields each series once."""
 
     name: str
-    kind: Literal["counter", "gauge", "info"]
+    kind: Kind
     documentation: str
     label_names: Labels
     read: Callable[[], Iterable[tuple[Labels, float]]]
+    combine: Combine = "sum"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.telemetry.accept import media_ranges
 from gateway.telemetry.cells import Family, HistogramFamily, Labels
+from gateway.telemetry.snapshot import BOUNDS, COMBINE, KIND, NAMES, SERIES, WORKER, Entry, Parts, labels_of
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -29,10 +30,12 @@ _log = logging.getLogger(__name__)
 class Exposition:
     """Renders a growing set of families. `add` refuses a name that is already taken."""
 
-    __slots__ = ("_families",)
+    __slots__ = ("_families", "_of_several")
 
     def __init__(self) -> None:
         self._families: dict[str, _Simple | _Histograms] = {}
+        # Families that this process does not have: with a label for the worker, or of another version.
+        self._of_several: dict[tuple[Any, ...], _Simple | _Histograms] = {}
 
     def add(self, family: Family | HistogramFamily) -> None:
         """Add a family. Raises `ValueError` where there is one of this name already."""
@@ -66,8 +69,40 @@ class Exposition:
                 _log.exception("metric could not be read", extra={"metric": rendered.family.name})
         return _pieces(readings, openmetrics=openmetrics)
 
+    def pieces_of_several(self, parts: Parts, *, openmetrics: bool) -> Iterator[bytes]:
+        """The figures of several workers, in pieces. They are combined family by family as the pieces are asked for."""
+        for name in parts.names:
+            try:
+                entry = parts.combined(name)
+                rendered = self._rendered(name, entry)
+                made = list(_pieces([(rendered, rendered.reading_of(entry))], openmetrics=openmetrics, end=False))
+            except Exception:  # noqa: BLE001 - what comes from another process may be of another version
+                _log.exception("metric could not be combined", extra={"metric": name})
+            else:
+                yield from made
+        if openmetrics:
+            yield b"# EOF\n"
 
-def _pieces(readings: "list[tuple[_Simple | _Histograms, list[Any]]]", *, openmetrics: bool) -> Iterator[bytes]:
+    def _rendered(self, name: str, entry: Entry) -> "_Simple | _Histograms":
+        own = self._families.get(name)
+        if own is not None and entry[COMBINE] != WORKER:
+            return own
+        key = name, entry[KIND], *entry[NAMES]
+        rendered = self._of_several.get(key)
+        if rendered is None:
+            documentation = own.family.documentation if own is not None else ""
+            names = tuple(entry[NAMES])
+            if entry[KIND] == "histogram":
+                rendered = _Histograms(HistogramFamily(name, documentation, names, tuple))
+            else:
+                rendered = _Simple(Family(name, entry[KIND], documentation, names, tuple))
+            self._of_several[key] = rendered
+        return rendered
+
+
+def _pieces(
+    readings: "list[tuple[_Simple | _Histograms, list[Any]]]", *, openmetrics: bool, end: bool = True
+) -> Iterator[bytes]:
     parts: list[str] = []
     for rendered, reading in readings:
         parts.append(rendered.openmetrics_head if openmetrics else rendered.text_head)
@@ -81,7 +116,7 @@ def _pieces(readings: "list[tuple[_Simple | _Histograms, list[Any]]]", *, openme
             if len(parts) >= PIECE:
                 yield "".join(parts).encode()
                 parts = []
-    if openmetrics:
+    if openmetrics and end:
         parts.append("# EOF\n")
     yield "".join(parts).encode()
 
@@ -106,7 +141,7 @@ class _Simple:
 
     def __init__(self, family: Family) -> None:
         self.family = family
-        self._prefixes: dict[Labels, str] = {}
+        self._prefixes: dict[Labels | str, str] = {}
         stem = family.name.removesuffix({"counter": "_total", "info": "_info"}.get(family.kind, ""))
         if family.kind != "gauge" and stem == family.name:
             raise ValueError(f"a {family.kind} named {family.name!r}: the suffix is missing")
@@ -116,7 +151,10 @@ class _Simple:
     def reading(self) -> list[tuple[Labels, float]]:
         return list(self.family.read())
 
-    def lines(self, reading: Iterable[tuple[Labels, float]]) -> list[str]:
+    def reading_of(self, entry: Entry) -> list[tuple[str, float]]:
+        return list(entry[SERIES].items())
+
+    def lines(self, reading: Iterable[tuple[Labels | str, float]]) -> list[str]:
         prefixes = self._prefixes
         lines = []
         for labels, value in reading:
@@ -133,7 +171,7 @@ class _Histograms:
 
     def __init__(self, family: HistogramFamily) -> None:
         self.family = family
-        self._prefixes: dict[Labels, tuple[list[str], str, str]] = {}
+        self._prefixes: dict[Labels | str, tuple[list[str], str, str]] = {}
         self.text_head = self.openmetrics_head = _head(family.name, "histogram", family.documentation)
 
     def reading(self) -> list[tuple[Labels, tuple[float, ...], list[int], float]]:
@@ -142,7 +180,11 @@ class _Histograms:
             for labels, histogram in self.family.read()
         ]
 
-    def lines(self, reading: Iterable[tuple[Labels, tuple[float, ...], list[int], float]]) -> list[str]:
+    def reading_of(self, entry: Entry) -> list[tuple[str, tuple[float, ...], list[int], float]]:
+        bounds = tuple(entry[BOUNDS])
+        return [(key, bounds, counts, total) for key, (total, *counts) in entry[SERIES].items()]
+
+    def lines(self, reading: Iterable[tuple[Labels | str, tuple[float, ...], list[int], float]]) -> list[str]:
         lines: list[str] = []
         for labels, bounds, counts, sum_ in reading:
             prefixes = self._prefixes.get(labels)
@@ -155,8 +197,10 @@ class _Histograms:
             lines.append(f"{total}{number(sum_)}\n")
         return lines
 
-    def _prefixes_of(self, labels: Labels, bounds: Iterable[float]) -> tuple[list[str], str, str]:
+    def _prefixes_of(self, labels: Labels | str, bounds: Iterable[float]) -> tuple[list[str], str, str]:
         name, label_names = self.family.name, self.family.label_names
+        if isinstance(labels, str):
+            labels = labels_of(labels, label_names)
         buckets = [
             f"{name}_bucket{_braces((*label_names, 'le'), (*labels, bound))} "
             for bound in (*(number(float(bound)) for bound in bounds), "+Inf")
@@ -177,9 +221,11 @@ def _head(name: str, kind: str, documentation: str) -> str:
     return f"# HELP {name} {documentation}\n# TYPE {name} {kind}\n"
 
 
-def _braces(names: Labels, values: Labels) -> str:
+def _braces(names: Labels, values: Labels | str) -> str:
     if not names:
         return ""
+    if isinstance(values, str):
+        values = labels_of(values, names)
     pairs = (f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True))
     return "{" + ",".join(pairs) + "}"
 

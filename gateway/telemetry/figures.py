@@ -1,8 +1,8 @@
 """The figures of every service as the control plane serves them: the fleet's, or this process's while it is alone.
 
-Reading asks the store, when there is one and it answers. This gateway's own counts are published first, so the answer
+Reading asks the store, when it answers. This gateway's own counts are published first, so the answer
 contains them; the counts of others are in it at most half a second later. While the store is away the figures are this
-process's own and say so (`scope` "process"). Without a store this process is the fleet.
+process's own and say so (`scope` "process").
 
     reset     forgets the counts of a service in the whole fleet and closes its circuit everywhere; the recent errors
               stay: they happened
@@ -59,15 +59,13 @@ class Figures:
     def __init__(
         self,
         errors: ErrorLog,
-        shared: Shared | None = None,
+        shared: Shared,
         close_circuit: Callable[[str], Awaitable[bool]] | None = None,
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.services = tuple(errors.cells)
-        # Without a store this process is the fleet.
-        self._own: Scope = "fleet" if shared is None else "process"
         self._errors = errors
         self._shared = shared
         self._close_circuit = close_circuit
@@ -84,36 +82,32 @@ class Figures:
 
     async def recent(self, count: int, service: str | None = None) -> Recent:
         """The latest `count` errors, newest first; of one service only if it is named."""
-        if self._shared is not None:
-            # The records of one service may be anywhere among those of all services.
-            published = await self._shared.recent(count if service is None else self._errors.capacity)
-            if published is not None:
-                return Recent(_parsed(published, count, service), "fleet")
-        return Recent(self._errors.recent(count, service), self._own)
+        # The records of one service may be anywhere among those of all services.
+        published = await self._shared.recent(count if service is None else self._errors.capacity)
+        if published is not None:
+            return Recent(_parsed(published, count, service), "fleet")
+        return Recent(self._errors.recent(count, service), "process")
 
     async def reset(self, service: str) -> ResetResult:
         """Forget the figures of a service and close its circuit. The gateway's own name has no circuit to close."""
         cells = self._errors.cells[service]
-        everywhere = self._shared is None or await self._shared.reset(service)
-        if self._shared is None or not everywhere:
+        everywhere = await self._shared.reset(service)
+        if not everywhere:
             cells.reset()
         closed = everywhere
         if self._close_circuit is not None and service in self._errors.upstreams:
             closed = await self._close_circuit(service)
-            # An embedded circuit is closed wherever there is one.
-            closed = closed or self._shared is None
         return ResetResult("fleet" if everywhere else "process", "fleet" if closed else "process")
 
     async def _rates(self, services: Sequence[str], window: float) -> list[Rate]:
         cells = [self._errors.cells[service] for service in services]
         window = min(window, HORIZON)
-        if self._shared is not None:
-            answers = await self._shared.read(services, window)
-            if answers is not None:
-                return [
-                    rate(service, window, counts, self._instant(age), "fleet")
-                    for service, (counts, age) in zip(services, answers, strict=True)
-                ]
+        answers = await self._shared.read(services, window)
+        if answers is not None:
+            return [
+                rate(service, window, counts, self._instant(age), "fleet")
+                for service, (counts, age) in zip(services, answers, strict=True)
+            ]
         now = self._monotonic()
         return [
             rate(
@@ -121,7 +115,7 @@ class Figures:
                 window,
                 each.counts(window, now),
                 self._instant(None if each.last_error_at is None else now - each.last_error_at),
-                self._own,
+                "process",
             )
             for each in cells
         ]

@@ -24,9 +24,10 @@ from prometheus_client import CollectorRegistry
 from gateway.compiled import COMPILED
 from gateway.reasons import CATEGORIES, REASONS
 from gateway.telemetry import process_stats
-from gateway.telemetry.cells import LATENCY_BOUNDS, REDIS_BOUNDS, Family, Histogram, HistogramFamily, Labels
+from gateway.telemetry.cells import LATENCY_BOUNDS, REDIS_BOUNDS, Combine, Family, Histogram, HistogramFamily, Labels
 from gateway.telemetry.collector import CellCollector
 from gateway.telemetry.exposition import OPENMETRICS, TEXT, Exposition, negotiate
+from gateway.telemetry.snapshot import Parts, Snapshot, taken
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 CLIENT_CLOSED = 499
@@ -188,6 +189,11 @@ class Metrics:
         self._client_closed += 1
 
     @property
+    def requests(self) -> int:
+        """Requests answered so far, refused ones included."""
+        return sum(sum(cells.counts.values()) for cells in self._routes.values())
+
+    @property
     def shed_requests(self) -> int:
         """Requests and connections turned away by the global caps so far."""
         return sum(self._shed.values())
@@ -197,14 +203,14 @@ class Metrics:
         """By upstream, those so far that its budget did not allow."""
         return {upstream: count for (upstream,), count in self._retry_budget_exhausted.items()}
 
-    def gauge(self, name: str, documentation: str, label_names: Labels, read: Read) -> None:
+    def gauge(self, name: str, documentation: str, label_names: Labels, read: Read, combine: Combine = "sum") -> None:
         """Add a gauge. `read` gives its values at each scrape, each series once; it is called on the event loop's
-        thread and must not wait."""
-        self._exposition.add(Family(name, "gauge", documentation, label_names, read))
+        thread and must not wait. `combine` says what the values of several workers amount to."""
+        self._exposition.add(Family(name, "gauge", documentation, label_names, read, combine))
 
-    def counter(self, name: str, documentation: str, label_names: Labels, read: Read) -> None:
+    def counter(self, name: str, documentation: str, label_names: Labels, read: Read, combine: Combine = "sum") -> None:
         """Add a counter whose count somebody else keeps. `read` is as for `gauge`; `name` ends in `_total`."""
-        self._exposition.add(Family(name, "counter", documentation, label_names, read))
+        self._exposition.add(Family(name, "counter", documentation, label_names, read, combine))
 
     def render(self, accept: str | None) -> tuple[bytes, str]:
         """The exposition and its content type, as the scraper's `Accept` asks for it."""
@@ -216,6 +222,16 @@ class Metrics:
         openmetrics = negotiate(accept)
         return self._exposition.pieces(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
 
+    def snapshot(self) -> Snapshot:
+        """All values of this moment, as plain data for another process."""
+        return taken(self._exposition.families)
+
+    def pieces_of_several(self, accept: str | None, parts: Parts) -> tuple[Iterator[bytes], str]:
+        """As `pieces`, for several workers, whose snapshots were taken before."""
+        openmetrics = negotiate(accept)
+        content_type = OPENMETRICS if openmetrics else TEXT
+        return self._exposition.pieces_of_several(parts, openmetrics=openmetrics), content_type
+
     def _families(self, version: str) -> Iterator[Family | HistogramFamily]:
         build = (((version, "true" if COMPILED else "false"), 1),)
         yield Family(
@@ -224,6 +240,7 @@ class Metrics:
             "The running version, and whether its hot modules are compiled.",
             ("version", "compiled"),
             lambda: build,
+            "max",
         )
         yield from self._request_families()
         yield from self._peer_families()
@@ -327,13 +344,15 @@ class Metrics:
             ),
             (
                 "circuit_breaker_transitions_total",
-                "Changes of a circuit's state, as seen by this process.",
+                "Changes of a circuit's state, as seen by this gateway.",
                 ("upstream", "to"),
                 self._transitions,
             ),
         )
         for name, documentation, label_names, counts in plain:
-            yield Family(name, "counter", documentation, label_names, counts.items)
+            # One trip of a circuit is noticed by every worker.
+            combine: Combine = "seen" if counts is self._transitions else "sum"
+            yield Family(name, "counter", documentation, label_names, counts.items, combine)
 
     def _rate_limit_decisions(self) -> Iterator[tuple[Labels, float]]:
         for policy, (limited, allowed) in self._rate_limits.items():

@@ -8,10 +8,10 @@ Where there is no `/proc`, the series that need it are missing.
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gateway.telemetry.cells import Family, Labels
+from gateway.telemetry.cells import Family, Kind, Labels
 
 _PROC = Path("/proc")
 _FDS = "/proc/self/fd"
@@ -34,19 +34,25 @@ def families() -> tuple[Family, ...]:
             yield (), start
 
     return (
-        Family("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", (), _cpu),
-        Family("process_open_fds", "gauge", "Number of open file descriptors.", (), _open_fds),
-        Family("process_max_fds", "gauge", "Maximum number of open file descriptors.", (), _max_fds),
-        Family("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", (), virtual_memory),
-        Family("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", (), resident_memory),
-        Family(
-            "process_start_time_seconds",
-            "gauge",
-            "Start time of the process since unix epoch in seconds.",
-            (),
-            start_time,
-        ),
+        _of_worker("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", _cpu, "counter"),
+        _of_worker("process_open_fds", "Number of open file descriptors.", _open_fds),
+        _of_worker("process_max_fds", "Maximum number of open file descriptors.", _max_fds),
+        _of_worker("process_virtual_memory_bytes", "Virtual memory size in bytes.", virtual_memory),
+        _of_worker("process_resident_memory_bytes", "Resident memory size in bytes.", resident_memory),
+        _of_worker("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", start_time),
     )
+
+
+def _of_worker(
+    name: str, documentation: str, read: Callable[[], Iterator[tuple[Labels, float]]], kind: Kind = "gauge"
+) -> Family:
+    """A sum over several workers would say nothing."""
+    return Family(name, kind, documentation, (), read, "worker")
+
+
+def resident_bytes() -> int | None:
+    """The memory of this process that is resident. None where the system does not say it."""
+    return next((int(value) for _, value in _pages(1)), None)
 
 
 def _cpu() -> Iterator[tuple[Labels, float]]:

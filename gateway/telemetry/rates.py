@@ -63,7 +63,7 @@ class Rate(NamedTuple):
     """The figures of one service over the last `window` seconds.
 
     `last_error_time` is seconds since the epoch, None if there was none within the hour. `scope` says whose they are:
-    "process" while Redis is away. Without Redis this process is the fleet. `refused_by_category` is the part of
+    "process" while the store is away. `refused_by_category` is the part of
     `by_category` that is `refused`.
     """
 

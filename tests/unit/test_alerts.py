@@ -6,7 +6,8 @@ import logging
 import pytest
 
 from gateway.reasons import CATEGORIES
-from gateway.telemetry.alerts import Alert, AlertCheck, AlertFacts, Alerts, AlertSettings, CircuitFact, findings
+from gateway.telemetry.alert_check import AlertCheck
+from gateway.telemetry.alerts import Alert, AlertFacts, Alerts, AlertSettings, CircuitFact, findings
 from gateway.telemetry.rates import Rate, ServiceCells, rate
 
 SETTINGS = AlertSettings(interval=15.0, resolve_after=30.0, retention=3600.0)

@@ -144,3 +144,14 @@ def test_an_extra_cannot_pretend_to_be_something_else(output: Output) -> None:
     (record,) = output.records
     assert (record["level"], record["logger"], record["message"]) == ("INFO", "gateway.test", "real")
     assert "exception" not in record
+
+
+def test_a_worker_says_that_the_line_is_its_own() -> None:
+    lines: list[bytes] = []
+    restore = configure("INFO", "json", lines.append, worker=3)
+    try:
+        logging.getLogger("gateway").info("mine")
+        logging.getLogger("gateway").info("another's", extra={"worker": 1})
+    finally:
+        restore()
+    assert [json.loads(line)["worker"] for line in lines] == [3, 1]

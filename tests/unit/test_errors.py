@@ -31,7 +31,9 @@ def errors(clock: Clock) -> ErrorLog:
 
 @pytest.fixture
 def figures(errors: ErrorLog, clock: Clock) -> Figures:
-    return Figures(errors, clock=clock.wall, monotonic=clock.monotonic)
+    away = Fleet()
+    away.answers = False
+    return Figures(errors, away, clock=clock.wall, monotonic=clock.monotonic)
 
 
 def fail(errors: ErrorLog, service: str = "orders", attempt: int = 1, reason: str = "upstream_timeout") -> None:
@@ -159,7 +161,6 @@ async def test_figures_are_the_fleets_and_ones_own_when_it_is_away(errors: Error
     assert (found.scope, found.requests, found.errors) == ("process", 0, 1)
     assert found.last_error_time == clock.wall() - 3.0
     assert (await figures.recent(5)).scope == "process"
-    assert (await Figures(errors).rate("orders")).scope == "fleet", "without a store this process is the fleet"
 
 
 async def test_records_of_the_fleet_are_told_apart_sorted_and_filtered(errors: ErrorLog, clock: Clock) -> None:

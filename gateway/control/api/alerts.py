@@ -1,4 +1,4 @@
-"""Alerts of this process's checks, and forgetting those that are over."""
+"""Alerts of this gateway's checks, and forgetting those that are over. One worker checks, and all show the same."""
 
 from typing import Any, Literal
 
@@ -45,6 +45,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         """Forget the alerts that are resolved."""
         before = len(facts.alerts.all())
         removed = facts.alerts.cleanup()
+        facts.on_cleanup()
         audit.record(
             "cleanup-alerts", call, before={"alerts": before}, after={"alerts": before - removed}, scope="process"
         )

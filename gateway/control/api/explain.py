@@ -73,7 +73,8 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         client = asked.client or peer_of(call.request.remote) or "127.0.0.1"
         found = dict(await facts.explainer.explain(method, host, asked.path, client))
         request = {"method": method, "host": host, "path": asked.path, "client": found.pop("client")}
-        return Explanation.model_validate({"request": request, **found})
+        worker = None if facts.view.host is None else facts.view.host.worker
+        return Explanation.model_validate({"request": request, "worker": worker, **found})
 
     return [
         Operation(

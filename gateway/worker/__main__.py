@@ -1,0 +1,38 @@
+"""`python -m gateway.worker CONTROL STORE GIFT STACKS`: what the supervisor starts (`gateway.supervisor.process`).
+
+The arguments are descriptors: of the channels for control and for the store, of the socket on which listening sockets
+are handed over, and of a file for the stacks of a worker that does not answer any more.
+"""
+
+import faulthandler
+import os
+import signal
+import socket
+import sys
+
+import uvloop
+
+from gateway.worker.worker import Worker
+
+
+def main() -> int:
+    """Serve as one worker. Returns the exit status."""
+    control, store, gift, stacks = map(int, sys.argv[1:])
+    # Ctrl-C in a terminal goes to every process of the group; the supervisor says what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
+    for fd in (control, store, gift, stacks):
+        os.set_inheritable(fd, False)
+    sockets = [socket.socket(fileno=fd) for fd in (control, store, gift)]
+    return uvloop.run(_serve(sockets))
+
+
+async def _serve(sockets: list[socket.socket]) -> int:
+    control, store, gift = sockets
+    return await Worker(gift).run(control, store)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

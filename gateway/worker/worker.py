@@ -1,0 +1,186 @@
+"""One worker: it does what the supervisor tells it.
+
+    read     the configuration, and say what is in it
+    begin    build everything from what another worker has read, take the sockets, and say when it is ready
+    accept   serve
+    drain    stop to accept, finish what is in flight, end
+    hurry    finish nothing
+
+A supervisor that is gone is an order to drain. SIGTERM asks the supervisor for another worker in the place of this one;
+an operator who wants the service to end sends it to the supervisor.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gateway.channel import Channel, Reply
+from gateway.config import ConfigError
+from gateway.config.given import Given
+from gateway.config.model import GatewayConfig, LogConfig
+from gateway.config.shares import share_of
+from gateway.telemetry import app_log
+from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log_files import LogFiles
+from gateway.worker.reading import read_again, read_anew
+
+if TYPE_CHECKING:
+    from gateway.worker.one_service import OneService
+
+log = logging.getLogger("gateway")
+
+
+class _ToSupervisor:
+    """See `gateway.worker.supervisor.Supervisor`."""
+
+    def __init__(self, channel: Channel, slot: int) -> None:
+        self.slot = slot
+        self.call = channel.call
+        self.tell = channel.tell
+
+
+class Worker:
+    """The life of one worker. `gift` is the socket on which listening sockets come."""
+
+    def __init__(self, gift: socket.socket) -> None:
+        self._gift = gift
+        self._control: Channel
+        self._store: Channel
+        self._begun: asyncio.Future[tuple[dict[str, Any], Reply]] = asyncio.get_running_loop().create_future()
+        self._accept = asyncio.Event()
+        self._drain: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._hurry = asyncio.Event()
+        self._one_service: OneService | None = None
+
+    async def run(self, control: socket.socket, store: socket.socket) -> int:
+        """Returns the exit status."""
+        loop = asyncio.get_running_loop()
+        self._control = await Channel.over(control, self._serve, self._left_alone)
+        self._store = await Channel.over(store, self._refuse, lambda: None)
+        loop.add_signal_handler(signal.SIGTERM, self._told_to_end)
+        await _either(self._begun, self._drain)
+        if not self._begun.done():
+            return 0
+        order, reply = self._begun.result()
+        try:
+            config = share_of(_config(order), order["workers"], order["slot"])
+        except ConfigError as error:
+            reply.fail(str(error))
+            return 1
+        return await self._live(config, order, reply)
+
+    async def _live(self, config: GatewayConfig, order: Mapping[str, Any], reply: Reply) -> int:
+        from gateway.build import build  # noqa: PLC0415 - who only reads a configuration needs no data plane
+        from gateway.lifecycle import Lifecycle  # noqa: PLC0415
+
+        writer = LineWriter(sys.stdout.fileno())
+        files = _log_files(config.log)
+        restore = app_log.configure(
+            config.log.level,
+            config.log.format,
+            writer.write,
+            files.handlers() if files is not None else (),
+            worker=order["slot"] if order["workers"] > 1 else None,
+        )
+        try:
+            gateway = build(config, writer, files, _ToSupervisor(self._control, order["slot"]), self._store)
+            self._one_service = gateway.one_service
+            life = Lifecycle(gateway, self._sockets(order["sockets"]))
+            try:
+                await life.prepare()
+            except OSError as error:
+                reply.fail(str(error))
+                await life.close()
+                return 1
+            reply({"ready": True})
+            await self._serve_until_drained(life)
+            return 0
+        finally:
+            restore()
+            writer.close()
+            if files is not None:
+                files.close()
+            self._store.close()
+            self._control.close()
+
+    async def _serve_until_drained(self, life: Any) -> None:
+        accept = asyncio.ensure_future(self._accept.wait())
+        await _either(accept, self._drain)
+        if self._accept.is_set():
+            await life.accept()
+            order = await self._drain
+            await life.stop_accepting(self._hurry, order["closing"], final=order["final"])
+            self._control.tell("closed", order["closing"])
+            await life.finish(self._hurry, final=order["final"])
+        accept.cancel()
+        await life.close()
+
+    def _sockets(self, counts: Mapping[str, int]) -> dict[str, list[socket.socket]]:
+        """The listening sockets, which the supervisor has sent before it told of them."""
+        fds: list[int] = []
+        while len(fds) < sum(counts.values()):
+            _, more, _, _ = socket.recv_fds(self._gift, 1, 255)
+            if not more:
+                raise OSError("the supervisor has sent no sockets")
+            fds += more
+        sockets = iter([socket.socket(fileno=fd) for fd in fds])
+        return {purpose: [next(sockets) for _ in range(count)] for purpose, count in counts.items()}
+
+    def _serve(self, operation: str, body: Any, reply: Reply) -> None:
+        match operation:
+            case "read":
+                facts, _ = read_anew(body["environ"], Given(*body["given"]))
+                reply(facts)
+            case "begin":
+                self._begun.set_result((body, reply))
+            case "accept":
+                self._accept.set()
+            case "drain":
+                self._told_to_drain(body)
+            case "hurry":
+                self._hurry.set()
+            case _:
+                if self._one_service is None or not self._one_service.serve(operation, body, reply):
+                    raise ValueError(f"there is no operation {operation!r}")
+
+    @staticmethod
+    def _refuse(operation: str, _body: Any, reply: Reply) -> None:
+        reply.fail(f"a worker serves no store ({operation!r})")
+
+    def _told_to_drain(self, order: dict[str, Any]) -> None:
+        if not self._drain.done():
+            self._drain.set_result(order)
+
+    def _told_to_end(self) -> None:
+        """SIGTERM. The supervisor has another worker take over, or ends with all of them."""
+        if self._drain.done():
+            self._hurry.set()
+        elif self._accept.is_set():
+            log.info("SIGTERM received: another worker is to take over")
+            self._control.tell("relieve")
+        else:
+            self._told_to_drain({"final": False, "closing": []})
+
+    def _left_alone(self) -> None:
+        if not self._drain.done() and self._accept.is_set():
+            log.error("the supervisor is gone: this worker finishes what it has, and ends")
+        self._told_to_drain({"final": True, "closing": ["listener", "admin"]})
+
+
+async def _either(*futures: "asyncio.Future[Any]") -> None:
+    """Wait until one of them is done."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _config(order: Mapping[str, Any]) -> GatewayConfig:
+    return read_again(order["environ"], Given(*order["given"]), order["texts"]).config
+
+
+def _log_files(config: LogConfig) -> LogFiles | None:
+    if config.dir is None:
+        return None
+    return LogFiles(config.dir, retention_days=config.retention_days, max_bytes=config.max_file_bytes)
