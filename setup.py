@@ -19,6 +19,7 @@ INTERPRETED = {
     "gateway/fleet/sync.py",
     "gateway/proxy/explain.py",
     "gateway/proxy/health_check.py",
+    "gateway/telemetry/alert_check.py",
     "gateway/telemetry/alerts.py",
     "gateway/telemetry/app_log.py",
     "gateway/telemetry/collector.py",
@@ -27,6 +28,7 @@ INTERPRETED = {
     "gateway/telemetry/lines.py",
     "gateway/telemetry/log_files.py",
     "gateway/telemetry/process_stats.py",
+    "gateway/telemetry/snapshot.py",
     "gateway/telemetry/webhook.py",
     "gateway/wire/client/resolver.py",
     # A coroutine that awaits in a `finally`: compiled, it goes on without the exception, CancelledError among them.

@@ -117,11 +117,13 @@ async def _run(heads: list[bytes], *, instructions: bool) -> list[Trace]:
     )
     with open(os.devnull, "wb") as nowhere:  # noqa: ASYNC230, PTH123 - once, before anything is measured
         writer = LineWriter(nowhere.fileno())
-        gateway = Lifecycle(build(config, writer))
-        await gateway.start()
+        listening = socket.create_server(("127.0.0.1", port))
+        listening.setblocking(False)
+        gateway = Lifecycle(build(config, writer), {"listener": [listening]})
+        await gateway.prepare()
+        await gateway.accept()
         traces: list[Trace] = []
         await asyncio.to_thread(_ask, port, heads, loop, traces, instructions=instructions)
-        await gateway.drain(asyncio.Event())
         await gateway.close()
         writer.close()
     upstream.close()

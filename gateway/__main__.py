@@ -3,9 +3,10 @@
 import signal
 import sys
 
-# SIGHUP means "read again" here, and must not end a gateway that is still importing: until it has a handler of its own
-# (gateway.lifecycle), the signal is ignored.
-signal.signal(signal.SIGHUP, signal.SIG_IGN)
+# These signals ask a gateway for something, and must not end one that is still importing: until it has handlers of its
+# own (gateway.supervisor.supervisor), they are ignored.
+for signum in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(signum, signal.SIG_IGN)
 
 from gateway.cli import main  # noqa: E402 - the imports take longer than a signal
 

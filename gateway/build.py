@@ -7,13 +7,13 @@ shared with the fleet, the way of a request, the control plane, the listener.
 import asyncio
 import random
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
-from gateway import __version__, names
+from gateway import __version__
 from gateway.build_alerts import Alerting, build_alerting
+from gateway.build_fleet import Fleet, build_fleet
+from gateway.channel import Channel
 from gateway.config.model import GatewayConfig, LogConfig
 from gateway.control import api, root_page
 from gateway.control.access import Access
@@ -22,12 +22,6 @@ from gateway.control.facts import ControlFacts
 from gateway.control.history import CircuitHistory
 from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
 from gateway.control.scrape import Scrape
-from gateway.fleet.circuits import Circuits
-from gateway.fleet.endpoints import EndpointsOut
-from gateway.fleet.figures import FleetFigures
-from gateway.fleet.limiter import EmbeddedLimiter, SharedLimiter
-from gateway.fleet.link import Link
-from gateway.fleet.sync import FleetSync
 from gateway.live_view import FleetCommands, FleetEndpointCommands, LiveView
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
@@ -42,22 +36,24 @@ from gateway.proxy.recorder import Recorder
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import NoRoute, Route, Topology
 from gateway.proxy.upstreams import Upstream
-from gateway.store.redis import RedisStore
-from gateway.store.redis.figures import RedisFigures
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.error_lines import ErrorLines
 from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.figures import Figures, Records
+from gateway.telemetry.figures import Figures
 from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.log_files import LogFiles
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.rates import WIDTH
-from gateway.wire.client.dial import reachable
 from gateway.wire.client.resolver import Resolver
 from gateway.wire.message.request import Limits
 from gateway.wire.server.body_rate import RateLimits
 from gateway.wire.server.places import Places
 from gateway.wire.server.registry import Server
+from gateway.worker import gauges as worker_gauges
+from gateway.worker.commands import SupervisorCommands
+from gateway.worker.host import Host
+from gateway.worker.one_service import OneService
+from gateway.worker.supervisor import Supervisor
+from gateway.worker.whole_view import WholeView
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +65,6 @@ class Telemetry:
     error_lines: ErrorLines
     history: CircuitHistory
     access_log: AccessLog | None
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """What is shared with other replicas; without a store this process is the fleet."""
-
-    link: Link
-    circuits: Circuits
-    limiter: EmbeddedLimiter | SharedLimiter
-    out: EndpointsOut
-    store: RedisStore | None = None
-    sync: FleetSync | None = None
-    figures: FleetFigures | None = None
-    figure_store: RedisFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +84,29 @@ class Gateway:
     places: Places
     server: Server
     health: HealthChecker
+    one_service: OneService | None
 
 
-def build(config: GatewayConfig, writer: LineWriter, files: LogFiles | None = None) -> Gateway:
+def build(
+    config: GatewayConfig,
+    writer: LineWriter,
+    files: LogFiles | None = None,
+    supervisor: Supervisor | None = None,
+    store: Channel | None = None,
+) -> Gateway:
     """Everything, ready to be started on the running loop. `writer` takes the lines for standard output, `files` those
-    for LOG_DIR."""
+    for LOG_DIR. Without a `supervisor` this process is the whole gateway. `store` is the channel to the embedded store;
+    without it this process has a store of its own. With Redis neither is used."""
     loop = asyncio.get_running_loop()
     rng = random.Random()
     telemetry = _telemetry(config, writer, files)
     metrics = telemetry.metrics
     resolver = _resolver(metrics)
-    fleet = _fleet(config, telemetry, resolver)
-    view = LiveView(
-        config.service, __version__, fleet.circuits, fleet.link if fleet.store is not None else None, fleet.out
-    )
+    fleet = _fleet(config, store, telemetry, resolver)
+    view = LiveView(config.service, __version__, fleet.circuits, fleet.link, fleet.out, redis=config.redis is not None)
     figures = Figures(telemetry.errors, fleet.figures, fleet.circuits.reset)
-    alerting = build_alerting(config, metrics, figures, view, rng)
+    one_service = _one_service(supervisor, telemetry, view)
+    alerting = build_alerting(config, metrics, figures, view, rng, one_service)
 
     recorder = Recorder(metrics, telemetry.errors, telemetry.access_log, config.server.via_name)
     ids = Ids(rng, config.server.trace_sample_ratio)
@@ -137,7 +126,7 @@ def build(config: GatewayConfig, writer: LineWriter, files: LogFiles | None = No
         clock=time.monotonic,
         is_exempt=identification.is_exempt,
     )
-    control = _control(config, telemetry, fleet, view, figures, alerting, explain)
+    control = _control(config, telemetry, fleet, view, figures, alerting, explain, one_service, supervisor)
     front = Front(
         runtime,
         topology,
@@ -153,7 +142,8 @@ def build(config: GatewayConfig, writer: LineWriter, files: LogFiles | None = No
     view.watch(in_flight.limit, listening, control, runtime, topology)
     health = HealthChecker(_checks(topology.upstreams.values()), rng, resolver)
     return Gateway(
-        config, loop, telemetry, fleet, alerting, topology, runtime, view, control, front, places, listening, health
+        *(config, loop, telemetry, fleet, alerting, topology, runtime, view),
+        *(control, front, places, listening, health, one_service),
     )
 
 
@@ -245,71 +235,53 @@ def _resolver(metrics: Metrics) -> Resolver:
     return resolver
 
 
-def _fleet(config: GatewayConfig, telemetry: Telemetry, resolver: Resolver) -> Fleet:
-    clock = time.monotonic
-    metrics, errors = telemetry.metrics, telemetry.errors
-
+def _fleet(config: GatewayConfig, channel: Channel | None, telemetry: Telemetry, resolver: Resolver) -> Fleet:
     def transitioned(upstream: str, old: CircuitState, new: CircuitState, cause: str) -> None:
-        metrics.circuit_transition(upstream, new.value)
+        telemetry.metrics.circuit_transition(upstream, new.value)
         telemetry.history.record(upstream, old.value, new.value, cause)
 
-    upstreams = config.upstreams.values()
-    labels = {each.name: [names.written(one.host, one.port) for one in each.endpoints] for each in upstreams}
-    link = Link(clock, starting=config.redis is not None)
-    if config.redis is None:
-        circuits = Circuits(upstreams, clock=clock, on_transition=transitioned)
-        return Fleet(link, circuits, EmbeddedLimiter(clock), EndpointsOut(labels, clock=clock))
-    replica = uuid.uuid4().hex[:12]
-    store = RedisStore(config.redis, replica, metrics.redis_command)
-    circuits = Circuits(upstreams, store, link, clock, transitioned, partial(reachable, resolver.resolve))
-    out = EndpointsOut(labels, store, link, clock)
-    figure_store = RedisFigures(config.redis, replica, metrics.redis_command)
-    figures = FleetFigures(
-        figure_store,
-        link,
-        errors.cells,
-        Records(errors, replica),
-        width=WIDTH,
-        keep_records=config.errors.recent_max,
-    )
-    return Fleet(
-        link,
-        circuits,
-        SharedLimiter(store, link, config.rate_limits.on_redis_failure, clock),
-        out,
-        store,
-        FleetSync(store, link, circuits, clock, followed=out),
-        figures,
-        figure_store,
-    )
+    return build_fleet(config, channel, telemetry.errors, resolver, telemetry.metrics.redis_command, transitioned)
+
+
+def _one_service(supervisor: Supervisor | None, telemetry: Telemetry, view: LiveView) -> OneService | None:
+    if supervisor is None:
+        return None
+    host = Host(supervisor.slot)
+    one_service = OneService(supervisor, host, telemetry.metrics, view, telemetry.history)
+    worker_gauges.register(telemetry.metrics, host, one_service.lag)
+    return one_service
 
 
 def _control(
     config: GatewayConfig,
     telemetry: Telemetry,
     fleet: Fleet,
-    view: LiveView,
+    own: LiveView,
     figures: Figures,
     alerting: Alerting,
     explain: Explain,
+    one_service: OneService | None,
+    supervisor: Supervisor | None,
 ) -> ControlPlane:
-    alone = fleet.store is None
-    scrape = Scrape(telemetry.metrics)
+    view = own if one_service is None else WholeView(own, one_service.host)
+    scrape = Scrape(telemetry.metrics, gather=one_service.parts if one_service is not None else None)
     facts = ControlFacts(
         view=view,
         figures=figures,
         alerts=alerting.alerts,
         history=telemetry.history,
-        commands=FleetCommands(fleet.circuits, alone=alone),
-        endpoint_commands=FleetEndpointCommands(fleet.out, alone=alone),
+        commands=FleetCommands(fleet.circuits),
+        endpoint_commands=FleetEndpointCommands(fleet.out),
         breakers={name: upstream.breaker for name, upstream in config.upstreams.items()},
         explainer=explain,
         scrape=scrape,
+        service_commands=SupervisorCommands(supervisor) if supervisor is not None else None,
+        on_cleanup=one_service.cleanup_alerts if one_service is not None else lambda: None,
     )
     access = Access(config.admin.token, time.monotonic, production=config.environment.lower() == "production")
     prefixes = [route.prefix for route in config.routes if route.host is None]
     more = [*api.routes(facts, access), *root_page.routes(config.service, prefixes)]
-    return ControlPlane(view, telemetry.metrics, scrape=scrape, more=more, is_operator=access.is_operator)
+    return ControlPlane(view, telemetry.metrics, own=own, scrape=scrape, more=more, is_operator=access.is_operator)
 
 
 def _control_paths(config: GatewayConfig) -> Callable[[bytes], bool]:

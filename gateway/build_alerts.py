@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from gateway.config.model import ErrorsConfig, GatewayConfig
 from gateway.live_view import LiveView, alert_facts
-from gateway.telemetry.alerts import AlertCheck, AlertFacts, Alerts, AlertSettings
+from gateway.telemetry.alert_check import AlertCheck
+from gateway.telemetry.alerts import AlertFacts, Alerts, AlertSettings
 from gateway.telemetry.figures import Figures
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.snapshot import SERIES
 from gateway.telemetry.webhook import Webhook
+from gateway.worker.one_service import OneService
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +24,14 @@ class Alerting:
 
 
 def build_alerting(
-    config: GatewayConfig, metrics: Metrics, figures: Figures, view: LiveView, rng: random.Random
+    config: GatewayConfig,
+    metrics: Metrics,
+    figures: Figures,
+    view: LiveView,
+    rng: random.Random,
+    one_service: OneService | None,
 ) -> Alerting:
-    """The alerts of this process, the loop that judges them, and the webhook if one is configured."""
+    """The alerts, the loop that judges them, and the webhook if one is configured."""
     errors = config.errors
     webhook = None
     if errors.webhook_url is not None:
@@ -31,7 +39,7 @@ def build_alerting(
         webhook = Webhook(errors.webhook_url, errors.webhook_secret, source, rng, timeout=errors.webhook_timeout)
     on_change = webhook.deliver if webhook is not None else None
     alerts = Alerts(_alert_settings(errors), config.service, on_change=on_change)
-    metrics.gauge("gateway_alerts_active", "Alerts that are active in this process.", ("kind",), alerts.count_by_kind)
+    metrics.gauge("gateway_alerts_active", "Alerts that are active.", ("kind",), alerts.count_by_kind, "max")
     if webhook is not None:
         sent = webhook
         metrics.counter(
@@ -43,9 +51,18 @@ def build_alerting(
 
     async def facts() -> AlertFacts:
         """What the rules of the alerts look at, gathered now."""
-        return alert_facts(view, await figures.rates(errors.window), metrics)
+        rates = await figures.rates(errors.window)
+        if one_service is None:
+            return alert_facts(view, rates, metrics.retries_not_made, metrics.shed_requests)
+        parts = await one_service.parts()
+        exhausted = parts.combined("retry_budget_exhausted_total")[SERIES]
+        return alert_facts(view, rates, exhausted, sum(parts.combined("load_shed_total")[SERIES].values()))
 
-    return Alerting(alerts, AlertCheck(alerts, facts), webhook)
+    if one_service is None:
+        return Alerting(alerts, AlertCheck(alerts, facts), webhook)
+    one_service.alerts = alerts
+    check = AlertCheck(alerts, facts, leads=lambda: one_service.host.leads, share=one_service.share_alerts)
+    return Alerting(alerts, check, webhook)
 
 
 def _alert_settings(config: ErrorsConfig) -> AlertSettings:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, Protocol
 
-from gateway.control.view import CertificateView, CircuitView, EndpointView, RedisView
+from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, RedisView
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.endpoints import EndpointsOut, Mode
 from gateway.fleet.link import Link
@@ -16,7 +16,6 @@ from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology
 from gateway.telemetry.alerts import AlertFacts, CircuitFact
-from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.rates import Rate
 from gateway.wire.server.certificate import Certificate
 from gateway.wire.server.registry import Server
@@ -35,7 +34,7 @@ class HasConnections(Protocol):
 
 
 class LiveView:
-    """`link` None: no Redis is configured. `watch` must be called before anything else is asked."""
+    """`redis` says whether the link is to a Redis. `watch` must be called before anything else is asked."""
 
     _in_flight: ConcurrencyLimit
     _server: Server
@@ -43,15 +42,20 @@ class LiveView:
     _runtime: Runtime
     _topology: Topology
 
-    def __init__(self, service: str, version: str, circuits: Circuits, link: Link | None, out: EndpointsOut) -> None:
+    def __init__(
+        self, service: str, version: str, circuits: Circuits, link: Link, out: EndpointsOut, *, redis: bool
+    ) -> None:
         self.service = service
         self.version = version
         self.started_at = time.time()
         self.starting = True
         self.draining = False
+        self.host: HostView | None = None
+        """What is known of other workers is not in here: see `gateway.worker.whole_view`."""
         self.listener_certificate: Certificate | None = None
         self._circuits = circuits
         self._link = link
+        self._has_redis = redis
         self._out = out
 
     def watch(
@@ -93,10 +97,15 @@ class LiveView:
     @property
     def redis(self) -> RedisView | None:
         """The link to Redis, None if no Redis is configured."""
-        link = self._link
-        if link is None:
+        if not self._has_redis:
             return None
+        link = self._link
         return RedisView(link.up, time.time() - (time.monotonic() - link.since), link.last_error, link.replicas)
+
+    @property
+    def replicas(self) -> int:
+        """The live replicas of the store, as they were last seen: without Redis, the workers of this host."""
+        return self._link.replicas
 
     @property
     def certificate(self) -> CertificateView | None:
@@ -145,49 +154,47 @@ class LiveView:
 
 
 class FleetCommands:
-    """Orders about circuits; True when they hold everywhere. `alone`: this replica is the fleet."""
+    """Orders about circuits; True when they hold everywhere."""
 
-    def __init__(self, circuits: Circuits, *, alone: bool) -> None:
+    def __init__(self, circuits: Circuits) -> None:
         self._circuits = circuits
-        self._alone = alone
 
     async def force(
         self, upstream: str, state: Literal["forced_open", "forced_closed"], duration: float, cause: str
     ) -> bool:
         """See `control.view.CircuitCommands.force`."""
-        return await self._circuits.force(upstream, CircuitState(state), duration, cause) or self._alone
+        return await self._circuits.force(upstream, CircuitState(state), duration, cause)
 
     async def release(self, upstream: str) -> bool:
         """See `control.view.CircuitCommands.release`."""
-        return await self._circuits.release(upstream) or self._alone
+        return await self._circuits.release(upstream)
 
 
 class FleetEndpointCommands:
-    """Orders about endpoints; True when they hold everywhere. `alone`: this replica is the fleet."""
+    """Orders about endpoints; True when they hold everywhere."""
 
-    def __init__(self, out: EndpointsOut, *, alone: bool) -> None:
+    def __init__(self, out: EndpointsOut) -> None:
         self._out = out
-        self._alone = alone
 
     async def take_out(self, upstream: str, endpoint: str, mode: Mode, duration: float, reason: str) -> bool:
         """Take an endpoint out for `duration` seconds. Returns whether that holds in the whole fleet."""
-        return await self._out.take_out(upstream, endpoint, mode, duration, reason) or self._alone
+        return await self._out.take_out(upstream, endpoint, mode, duration, reason)
 
     async def bring_back(self, upstream: str, endpoint: str) -> bool:
         """Let an endpoint take requests again. Returns whether that holds in the whole fleet."""
-        return await self._out.bring_back(upstream, endpoint) or self._alone
+        return await self._out.bring_back(upstream, endpoint)
 
 
-def alert_facts(view: LiveView, rates: Mapping[str, Rate], metrics: Metrics) -> AlertFacts:
-    """What the alert rules judge."""
+def alert_facts(view: LiveView, rates: Mapping[str, Rate], exhausted: Mapping[str, int], shed: int) -> AlertFacts:
+    """What the alert rules judge. `exhausted` and `shed` are counts of all workers."""
     redis = view.redis
     return AlertFacts(
         rates=tuple(rates.values()),
         circuits=circuit_facts(view.circuits),
         redis_up=None if redis is None else redis.up or time.time() - redis.since < _REDIS_PATIENCE,
         redis_error=None if redis is None else redis.last_error,
-        exhausted=metrics.retries_not_made,
-        shed=metrics.shed_requests,
+        exhausted=exhausted,
+        shed=shed,
     )
 
 

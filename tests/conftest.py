@@ -79,16 +79,22 @@ def stub(stub_process: StubProcess) -> StubProcess:
 
 
 class StartGateway(Protocol):
-    def __call__(self, env: Mapping[str, str], *, ready: bool = True) -> GatewayProcess: ...
+    def __call__(
+        self, env: Mapping[str, str], *, ready: bool = True, files: Mapping[str, str] | None = None
+    ) -> GatewayProcess: ...
 
 
 @pytest.fixture
 def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGateway]:
-    """Starts gateways with exactly these variables (and `PORT`); all of them are gone after the test."""
+    """Starts gateways with exactly these variables (and `PORT`), in a directory with these files; all of them are gone
+    after the test."""
     started: list[GatewayProcess] = []
 
-    def start(env: Mapping[str, str], *, ready: bool = True) -> GatewayProcess:
-        gateway = GatewayProcess(env, tmp_path_factory.mktemp("gateway"), ready=False)
+    def start(env: Mapping[str, str], *, ready: bool = True, files: Mapping[str, str] | None = None) -> GatewayProcess:
+        directory = tmp_path_factory.mktemp("gateway")
+        for name, text in (files or {}).items():
+            (directory / name).write_text(text)
+        gateway = GatewayProcess(env, directory, ready=False)
         started.append(gateway)
         if ready:
             gateway.wait_until_ready()

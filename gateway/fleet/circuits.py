@@ -26,8 +26,9 @@ async def _nowhere(_endpoints: Sequence[EndpointConfig]) -> bool | None:
 class Circuits(Mapping[str, Circuit]):
     """Every upstream's circuit by name.
 
-    With a `store` the circuits belong to the fleet, and `link` is needed too. `dial` tries whether one of the endpoints
-    can be reached from here; it says None when that cannot be found out. Without `dial` no endpoint can be reached.
+    The circuits belong to the fleet of `store`, and `link` says whether it answers. `dial` tries whether one of the
+    endpoints can be reached from here; it says None when that cannot be found out. Without `dial` no endpoint can be
+    reached.
 
     The object is made and used on one event loop. `close` ends what is under way.
     """
@@ -35,45 +36,39 @@ class Circuits(Mapping[str, Circuit]):
     def __init__(
         self,
         upstreams: Iterable[UpstreamConfig],
-        store: CircuitStore | None = None,
-        link: Link | None = None,
+        store: CircuitStore,
+        link: Link,
         clock: Clock = time.monotonic,
         on_transition: TransitionHook = unnoticed,
         dial: Callable[[Sequence[EndpointConfig]], Awaitable[bool | None]] = _nowhere,
     ) -> None:
         self._store = store
-        self._link = link or Link(clock)
+        self._link = link
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
-        self._local: dict[str, LocalCircuit] = {}
         self._shared: dict[str, SharedCircuit] = {}
         for upstream in upstreams:
             name, settings, probe_time = upstream.name, upstream.breaker, upstream.attempt_timeout + MARGIN
-            if store is None:
-                self._local[name] = LocalCircuit(
-                    name, settings, clock=clock, probe_time=probe_time, on_transition=on_transition
-                )
-            else:
-                self._local[name] = self._shared[name] = SharedCircuit(
-                    name,
-                    settings,
-                    store=store,
-                    link=self._link,
-                    dial=partial(dial, upstream.endpoints),
-                    spawn=self._start,
-                    clock=clock,
-                    probe_time=probe_time,
-                    on_transition=on_transition,
-                )
+            self._shared[name] = SharedCircuit(
+                name,
+                settings,
+                store=store,
+                link=self._link,
+                dial=partial(dial, upstream.endpoints),
+                spawn=self._start,
+                clock=clock,
+                probe_time=probe_time,
+                on_transition=on_transition,
+            )
 
     def __getitem__(self, upstream: str) -> Circuit:
-        return self._local[upstream]
+        return self._shared[upstream]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._local)
+        return iter(self._shared)
 
     def __len__(self) -> int:
-        return len(self._local)
+        return len(self._shared)
 
     async def force(self, upstream: str, state: CircuitState, duration: float, cause: str) -> bool:
         """Force a circuit FORCED_OPEN or FORCED_CLOSED for `duration` seconds; ValueError for any other state.
@@ -90,8 +85,8 @@ class Circuits(Mapping[str, Circuit]):
 
     async def reset(self, upstream: str) -> bool:
         """Close the circuit and forget why it was open. True: in the whole fleet. False: only here."""
-        circuit = self._local[upstream]
-        if self._store is not None and self._link.up:
+        circuit = self._shared[upstream]
+        if self._link.up:
             try:
                 await self._store.reset(upstream)
             except StoreUnavailable as exc:
@@ -103,8 +98,8 @@ class Circuits(Mapping[str, Circuit]):
         return False
 
     async def _force(self, upstream: str, state: CircuitState | None, duration: float, cause: str) -> bool:
-        circuit = self._local[upstream]
-        if self._store is not None and self._link.up:
+        circuit = self._shared[upstream]
+        if self._link.up:
             try:
                 snapshot = await self._store.force(upstream, state, duration, cause)
             except StoreUnavailable as exc:

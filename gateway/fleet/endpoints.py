@@ -1,4 +1,4 @@
-"""Endpoints that an operator has taken out, in the whole fleet through the store, or in this process without one.
+"""Endpoints that an operator has taken out, in the whole fleet through the store.
 
 A command that is given while the store is away holds here alone, until it ends or is taken back. When the store answers
 again, what it says is added. Endpoints that this replica does not have are ignored.
@@ -42,14 +42,14 @@ class EndpointsOut:
     def __init__(
         self,
         upstreams: Mapping[str, Iterable[str]],
-        store: EndpointStore | None = None,
-        link: Link | None = None,
+        store: EndpointStore,
+        link: Link,
         clock: Callable[[], float] = time.monotonic,
         on_change: Changed = unnoticed,
     ) -> None:
         self.endpoints = {name: frozenset(labels) for name, labels in upstreams.items()}
         self._store = store
-        self._link = link or Link(clock)
+        self._link = link
         self._clock = clock
         self.on_change = on_change
         # By upstream and endpoint: what the store said last, and what was said here while it was away.
@@ -86,7 +86,6 @@ class EndpointsOut:
 
     async def refresh(self) -> None:
         """Read what the fleet says now. Raises `StoreUnavailable`."""
-        assert self._store is not None  # noqa: S101 - only the sync loop asks, and there is none without a store
         listed = await self._store.endpoints_out()
         now = self._clock()
         self._fleet = {
@@ -103,7 +102,7 @@ class EndpointsOut:
             self._timer = None
 
     async def _tell(self, upstream: str, endpoint: str, out: EndpointOut | None) -> bool:
-        if self._store is None or not self._link.up:
+        if not self._link.up:
             return False
         try:
             if out is not None:

@@ -1,10 +1,10 @@
 """Rate limiting as the request path sees it: `try_take` answers at once or says None, and then `take` answers later.
 
-`EmbeddedLimiter` knows every bucket there is. `SharedLimiter` does the I/O for a `LeaseTable`. It makes one call at a
-time, with everything that has come up since the last one, so that batches grow with the load. No call belongs to a
-single request. When the store fails, or has not answered within its time limit, everything that waits is decided
-without it at once, and so is everything else until the link is up again (see `gateway.fleet.alone`). A call that is
-late goes on, because its answer says what the store has done.
+`SharedLimiter` does the I/O for a `LeaseTable`. It makes one call at a time, with everything that has come up since the
+last one, so that batches grow with the load. No call belongs to a single request. When the store fails, or has not
+answered within its time limit, everything that waits is decided without it at once, and so is everything else until the
+link is up again (see `gateway.fleet.alone`). A call that is late goes on, because its answer says what the store has
+done.
 
 When the link is up again the store is told in batches what was admitted meanwhile, even if the clients do not come
 again.
@@ -21,7 +21,7 @@ from typing import Final, Literal, Protocol
 from gateway.fleet.alone import Alone
 from gateway.fleet.link import Link
 from gateway.policy.lease import Account, LeaseTable
-from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
+from gateway.policy.token_bucket import Decision, RateLimitPolicy
 from gateway.store.alarm import Alarm
 from gateway.store.port import Ask, Store, StoreUnavailable
 
@@ -29,7 +29,7 @@ Resume = Callable[[Decision], None]
 """What is called with the decision about one request."""
 
 MAX_BATCH: Final = 128
-"""The buckets in one call. Redis works on them for about half a millisecond, and serves nobody else meanwhile."""
+"""The buckets in one call. The store works on them for about half a millisecond, and serves nobody else meanwhile."""
 
 CLOSING: Final = 1.0
 """The seconds that closing may take to tell the store what it does not know."""
@@ -56,35 +56,6 @@ class Limiter(Protocol):
     async def close(self) -> None:
         """Decide what waits and stop. Later requests are decided without the store."""
         ...
-
-
-class EmbeddedLimiter:
-    """All buckets are in this process, `max_clients` for each policy at most (see `BucketTable`)."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic, max_clients: int = 100_000) -> None:
-        self._clock = clock
-        self._max_clients = max_clients
-        self._tables: dict[str, BucketTable] = {}
-
-    def __repr__(self) -> str:
-        return f"<EmbeddedLimiter {sum(map(len, self._tables.values()))} buckets>"
-
-    def try_take(self, policy: RateLimitPolicy, client: str, now: float) -> Decision:
-        """HOT. Always decides."""
-        table = self._tables.get(policy.name)
-        if table is None or table.policy is not policy:
-            table = self._tables[policy.name] = BucketTable(policy, max_clients=self._max_clients)
-        return table.take(client, now)
-
-    def take(self, policy: RateLimitPolicy, client: str, resume: Resume) -> None:
-        resume(self.try_take(policy, client, self._clock()))
-
-    async def peek(self, policy: RateLimitPolicy, client: str) -> Decision:
-        table = self._tables.get(policy.name)
-        return (BucketTable(policy) if table is None else table).peek(client, self._clock())
-
-    async def close(self) -> None:
-        """Nothing to give back."""
 
 
 class SharedLimiter:
@@ -245,7 +216,7 @@ class SharedLimiter:
         if self._call is not None:
             self._late.add(self._call)
             self._call = None
-        self._link.lost(StoreUnavailable(f"Redis did not answer within {limit * 1000:.0f} ms"))
+        self._link.lost(self._link.late(limit))
         self._abandon()
 
     def _abandon(self) -> None:

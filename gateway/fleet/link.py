@@ -34,7 +34,8 @@ class Link:
 
     `since` is the instant of `clock` at which `up` last changed, `last_error` the text of the last failure, and
     `losses` counts how often the link went from up to down. `wake` makes the sync loop look at once; the loop sets it.
-    `returned` is called when the link comes up; the limiter sets it.
+    `returned` is called when the link comes up; the limiter sets it. `store` is what the store is called in log lines,
+    at the beginning of a sentence.
     """
 
     __slots__ = (
@@ -48,11 +49,15 @@ class Link:
         "returned",
         "since",
         "starting",
+        "store",
         "up",
         "wake",
     )
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, starting: bool = False) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, starting: bool = False, store: str = "Redis"
+    ) -> None:
+        self.store = store
         self.up = False
         self.replicas = 1
         self.since = clock()
@@ -106,9 +111,18 @@ class Link:
             self.returned()
         if self._told:
             self._told = False
-            logger.info("Redis is back, %d live replicas", self.replicas, extra={"event": "redis_back"})
+            logger.info("%s is back, %d live replicas", self.store, self.replicas, extra={"event": self._event("back")})
 
     def _tell(self, cause: str) -> None:
         if not self._told:
             self._told = True
-            logger.warning("Redis lost: %s; every replica goes on by itself", cause, extra={"event": "redis_lost"})
+            logger.warning(
+                "%s lost: %s; every replica goes on by itself", self.store, cause, extra={"event": self._event("lost")}
+            )
+
+    def late(self, limit: float) -> StoreUnavailable:
+        """What an answer that took longer than `limit` seconds comes to."""
+        return StoreUnavailable(f"{self.store} did not answer within {limit * 1000:.0f} ms")
+
+    def _event(self, what: str) -> str:
+        return f"{self.store.lower().replace(' ', '_')}_{what}"

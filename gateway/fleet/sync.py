@@ -144,7 +144,7 @@ class FleetSync:
         """What the store answers, and whether that was in time. The link is lost when the answer is due."""
         link, limit = self._link, self._store.time_limit
         sent_at = self._clock()
-        late = StoreUnavailable(f"Redis did not answer within {limit * 1000:.0f} ms")
+        late = link.late(limit)
         alarm = Alarm(asyncio.get_running_loop(), limit, partial(link.lost, late)) if link.up else None
         try:
             answer = await call

@@ -162,9 +162,17 @@ class Upstream:
             connect_timeout=config.connect_timeout,
         )
 
+    @property
+    def certificate_files(self) -> tuple[str, ...]:
+        """The files that `read_certificates_again` reads."""
+        tls = self.config.tls
+        if tls is None:
+            return ()
+        return tuple(name for name in (tls.ca_file, tls.cert_file, tls.key_file) if name is not None)
+
     def read_certificates_again(self) -> None:
         """Read the CA file and the client certificate anew, for connections from now on. What a CA file held before is
-        trusted until a restart. Raises OSError when a file cannot be read or used."""
+        trusted until a reload. Raises OSError when a file cannot be read or used."""
         tls = self.config.tls
         if tls is None or self.tls is None:
             return

@@ -40,7 +40,7 @@ def upstream() -> Iterator[ProgrammedUpstream]:
 
 
 def files(gateway: GatewayProcess) -> int:
-    return len(list(Path(f"/proc/{gateway.pid}/fd").iterdir()))
+    return len(list(Path(f"/proc/{gateway.worker}/fd").iterdir()))
 
 
 def tls_status(gateway: GatewayProcess, certificate: Certificate, target: str = "/proxy/ok") -> int:

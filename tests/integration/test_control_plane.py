@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from gateway.control.app import ControlPlane
 from gateway.control.health import report
 from gateway.control.paths import is_control_path, is_control_path_or_root
-from gateway.control.view import CertificateView, CircuitView, EndpointView, RedisView
+from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, RedisView
 from gateway.telemetry.metrics import Metrics
 
 NOW = 1_700_000_100.0
@@ -33,7 +33,9 @@ class View:
     max_in_flight: int = 1000
     connections: int = 3
     upstream_connections: int = 2
+    host: HostView | None = None
     redis: RedisView | None = None
+    replicas: int = 1
     certificate: CertificateView | None = None
     circuits: list[CircuitView] = field(default_factory=lambda: [circuit("default"), circuit("payments")])
     endpoints: list[EndpointView] = field(
@@ -261,7 +263,11 @@ async def test_breakers_are_keyed_by_upstream() -> None:
 
 
 async def test_metrics_in_both_formats_with_the_gauges_of_the_view() -> None:
-    view = View(redis=RedisView(True, NOW, None, 2), circuits=[circuit("default", "forced_open"), circuit("payments")])
+    view = View(
+        redis=RedisView(True, NOW, None, 2),
+        replicas=2,
+        circuits=[circuit("default", "forced_open"), circuit("payments")],
+    )
     async with serving(view) as gateway:
         gateway.metrics.route("default").exchange("GET", 200, 0.01)
         status, headers, body = await gateway.get("/metrics")

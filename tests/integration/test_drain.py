@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,51 +15,15 @@ import pytest
 from tests.conformance.wire.clients import plain
 from tests.support.certificates import make_certificate
 from tests.support.gateway_process import GatewayProcess
+from tests.support.load import Load
 from tests.support.ports import is_listening
 from tests.support.raw_http import RawClient
-from tests.support.raw_response import NoResponse
 from tests.support.stub_process import StubProcess
 from tests.support.waiting import PATIENCE, eventually
 
 Start = Callable[..., GatewayProcess]
 DRAINING = {"DRAIN_TIMEOUT_SECONDS": "40", "UPSTREAM_TIMEOUT": "30", "UPSTREAM_TOTAL_TIMEOUT": "40"}
 IN_FLIGHT = "http_requests_in_flight"
-
-
-@dataclass
-class Load:
-    """Clients that send one request after the other on kept connections until they are told to go."""
-
-    port: int
-    answered: int = 0
-    told_to_go: int = 0
-    lost: list[str] = field(default_factory=list)
-    stopped: bool = False
-
-    def run(self) -> None:
-        while not self.stopped:
-            try:
-                client = RawClient(self.port)
-            except OSError:
-                return  # the listener is gone: nothing was accepted
-            with client:
-                self._converse(client)
-
-    def _converse(self, client: RawClient) -> None:
-        while not self.stopped:
-            try:
-                client.send(b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n")
-                response = client.read_response()
-            except (NoResponse, OSError) as error:
-                self.lost.append(repr(error))
-                return
-            if response.status != 200 or not response.complete:
-                self.lost.append(repr(response))
-                return
-            self.answered += 1
-            if response.get("Connection") == "close":
-                self.told_to_go += 1
-                return
 
 
 def test_a_stop_under_load_loses_nothing(start_gateway: Start, stub: StubProcess) -> None:
@@ -100,7 +63,7 @@ def test_what_the_kernel_had_accepted_is_answered(
             return response.status, response.get("Connection")
 
     # Held still, as by a long pause of the machine: it finds the signal and the clients at the same moment.
-    gateway.send_signal(signal.SIGSTOP)
+    gateway.pause()
     with ThreadPoolExecutor(40) as threads:
         try:
             gateway.send_signal(signal.SIGTERM)
@@ -108,7 +71,7 @@ def test_what_the_kernel_had_accepted_is_answered(
             answers = [threads.submit(ask, client) for client in clients]
             time.sleep(0.3)  # so that most have sent their first bytes
         finally:
-            gateway.send_signal(signal.SIGCONT)
+            gateway.resume()
         assert [answer.result() for answer in answers] == [(200, "close")] * 40
     assert gateway.wait() == 0
 
@@ -155,7 +118,7 @@ def test_the_time_for_it_is_bounded(start_gateway: Start, stub: StubProcess) -> 
         assert json.loads(response.body)["reason"] == "draining"
     assert "client_closed" not in gateway.output
     # One of each, and said so.
-    assert " with 1 route, 1 upstream and " in gateway.output
+    assert " with 1 worker: 1 route, 1 upstream, 1 rate limit; " in gateway.output
     assert "draining: 1 exchange and 0 tunnels open" in gateway.output
     assert "gave up on 1 exchange that did not finish in time" in gateway.output
 

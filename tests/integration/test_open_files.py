@@ -39,7 +39,7 @@ class LimitedGateway(GatewayProcess):
     @property
     def soft_limit(self) -> int:
         (line,) = (
-            line for line in Path(f"/proc/{self.pid}/limits").read_text().splitlines() if line.startswith("Max open")
+            line for line in Path(f"/proc/{self.worker}/limits").read_text().splitlines() if line.startswith("Max open")
         )
         return int(line.split()[3])
 

@@ -22,6 +22,7 @@ class GatewayProcess(ChildProcess):
 
     def __init__(self, env: Mapping[str, str], directory: Path, *, ready: bool = True) -> None:
         self.port = int(env.get("PORT", "0")) or free_port()
+        self.directory = directory
         environment = clean_environment(**{**env, "PORT": str(self.port)})
         super().__init__("gateway", [sys.executable, "-m", "gateway", "run"], env=environment, cwd=directory)
         if ready:
@@ -30,6 +31,11 @@ class GatewayProcess(ChildProcess):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def worker(self) -> int:
+        """The pid of the worker that was started last; before there is one, that of the process."""
+        return (self.children() or [self.pid])[-1]
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Wait for 200 from `/livez`."""

@@ -6,6 +6,7 @@ blocks it, and is part of every failure's message.
 """
 
 import atexit
+import contextlib
 import os
 import shutil
 import signal
@@ -106,7 +107,7 @@ class ChildProcess:
 
     def stop(self, timeout: float = PATIENCE) -> int:
         """SIGTERM and wait; the exit status. Fails, having killed it, when it does not end in time."""
-        self.send_signal(signal.SIGCONT)
+        self.send_signal_to_all(signal.SIGCONT)
         self.send_signal(signal.SIGTERM)
         try:
             return self.wait(timeout)
@@ -114,37 +115,52 @@ class ChildProcess:
             self.kill()
             raise
 
+    def send_signal_to_all(self, number: signal.Signals) -> None:
+        """To the process and to all that it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
     def kill(self) -> None:
-        """SIGKILL and wait."""
-        self.send_signal(signal.SIGKILL)
+        """SIGKILL to it and to all that it has started, and wait."""
+        self.send_signal_to_all(signal.SIGKILL)
         self._popen.wait()
         self._close()
 
     def pause(self) -> None:
-        """SIGSTOP; returns when it has stopped."""
-        self.send_signal(signal.SIGSTOP)
-        stat = Path(f"/proc/{self.pid}/stat")
-        if stat.exists():
-            self.wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "stopped")
+        """SIGSTOP to it and to all that it has started; returns when all have stopped."""
+        self.send_signal_to_all(signal.SIGSTOP)
+        if Path("/proc").exists():
+            stats = [Path(f"/proc/{pid}/stat") for pid in (self.pid, *self.children())]
+            self.wait_until(
+                lambda: all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats), "stopped"
+            )
 
     def resume(self) -> None:
-        self.send_signal(signal.SIGCONT)
+        self.send_signal_to_all(signal.SIGCONT)
+
+    def children(self) -> list[int]:
+        """The pids of the processes that it has started and that run, in the order of their start (Linux)."""
+        try:
+            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        except OSError:
+            return []
 
     def end(self) -> None:
         """Make sure that it is gone: SIGTERM, and SIGKILL two seconds later. Never fails."""
         if self.returncode is None:
-            self.send_signal(signal.SIGCONT)
+            self.send_signal_to_all(signal.SIGCONT)
             self.send_signal(signal.SIGTERM)
             try:
                 self._popen.wait(2.0)
             except subprocess.TimeoutExpired:
-                self.send_signal(signal.SIGKILL)
+                self.send_signal_to_all(signal.SIGKILL)
                 self._popen.wait()
+        self.send_signal_to_all(signal.SIGKILL)
         self._close()
 
     def memory_bytes(self) -> int:
-        """Resident set size now (Linux)."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        """Resident set size now, of it and of all that it has started (Linux)."""
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in (self.pid, *self.children()))
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     def _collect(self) -> None:

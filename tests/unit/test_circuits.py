@@ -213,11 +213,15 @@ async def tripped(replica: Callable[[str], Replica], *names: str) -> list[Replic
     return replicas
 
 
-class TestLocal:
+class TestWithoutItsStore:
     def circuits(self, clock: Time, told: list[CircuitState] | None = None) -> Circuits:
         hook = [] if told is None else told
         return Circuits(
-            [upstream(), upstream("orders")], clock=clock, on_transition=lambda _n, _o, new, _c: hook.append(new)
+            [upstream(), upstream("orders")],
+            MemoryCircuits(CircuitTable(clock), "one"),
+            Link(clock),
+            clock,
+            on_transition=lambda _n, _o, new, _c: hook.append(new),
         )
 
     def test_is_a_breaker_with_a_name(self, clock: Time) -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from gateway.fleet.limiter import EmbeddedLimiter, SharedLimiter
+from gateway.fleet.limiter import SharedLimiter
 from gateway.fleet.link import Link
 from gateway.policy.budget import BudgetSettings, RetryBudget
 from gateway.policy.token_bucket import BucketTable, RateLimitPolicy
@@ -49,16 +49,6 @@ def test_a_look_at_the_budget_says_how_many_retries_it_has() -> None:
     assert left == budget.left(clock.now) == 13
     assert [budget.try_spend(clock.now) for _ in range(left + 1)] == [True] * left + [False]
     assert budget.left(clock.now) == 0
-
-
-async def test_the_embedded_limiter() -> None:
-    clock = Clock()
-    limiter = EmbeddedLimiter(clock)
-    assert (await limiter.peek(POLICY, "a")).remaining == 4.0
-    for _ in range(5):
-        assert limiter.try_take(POLICY, "a", clock.now).allowed
-    refused = await limiter.peek(POLICY, "a")
-    assert (refused.allowed, refused.retry_after) == (False, 0.5)
 
 
 async def test_the_shared_limiter_asks_the_store_and_changes_nothing_there() -> None:

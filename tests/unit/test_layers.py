@@ -34,9 +34,9 @@ def layer(*allows: str, bans: tuple[str, ...] = ()) -> Layer:
 LAYERS = {
     "gateway.names": layer(bans=("asyncio", "http", "socket", "ssl")),
     "gateway.policy": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
-    "gateway.store": layer("gateway.policy", "gateway.config.model", "redis", "hiredis", "orjson"),
+    "gateway.store": layer("gateway.channel", "gateway.policy", "gateway.config.model", "redis", "hiredis", "orjson"),
     "gateway.fleet": layer("gateway.policy", "gateway.store", "gateway.config.model"),
-    "gateway.wire": layer("gateway.names", "uvloop", "httptools", "mypy_extensions"),
+    "gateway.wire": layer("gateway.names", "gateway.watched_files", "uvloop", "httptools", "mypy_extensions"),
     # It waits on somebody else's server, in a task of its own.
     "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
     "gateway.telemetry": layer("gateway.compiled", "gateway.reasons", "orjson", "prometheus_client"),
@@ -54,11 +54,36 @@ LAYERS = {
     "gateway.control": layer(
         "gateway.names", "gateway.telemetry", "aiohttp", "orjson", "prometheus_client", "pydantic", "annotated_types"
     ),
-    "gateway.config": layer("gateway.names", "gateway.policy", "yaml", *PYDANTIC),
+    "gateway.config": layer("gateway.names", "gateway.policy", "gateway.units", "yaml", *PYDANTIC),
     "gateway.build": layer("gateway", *THEIRS),
     "gateway.build_alerts": layer("gateway"),
+    "gateway.build_fleet": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
     "gateway.gate_descriptions": layer("gateway.build", "gateway.config.model", "gateway.telemetry.lines"),
-    "gateway.lifecycle": layer("gateway", "uvloop"),
+    "gateway.lifecycle": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
+    # Between the processes of one gateway.
+    "gateway.channel": layer("orjson"),
+    # It serves no request: neither the data plane nor the control plane is any of its business.
+    "gateway.supervisor": layer(
+        "gateway.channel",
+        "gateway.names",
+        "gateway.policy",
+        "gateway.store",
+        "gateway.telemetry.app_log",
+        "gateway.telemetry.lines",
+        "gateway.telemetry.log_files",
+        "gateway.telemetry.snapshot",
+        "gateway.__version__",
+        "uvloop",
+    ),
+    "gateway.worker": layer("gateway", "orjson", "uvloop", bans=("gateway.supervisor",)),
+    # What a worker and its supervisor say to each other.
+    **{
+        f"gateway.worker.{part}": layer("gateway.worker", "gateway.control", "gateway.telemetry")
+        for part in ("gauges", "host", "loop_lag", "one_service", "supervisor", "whole_view")
+    },
+    "gateway.cores": layer(),
+    "gateway.units": layer(),
+    "gateway.inspection": layer("gateway.config", "gateway.gate_descriptions", "gateway.operator"),
     # Every layer needs the words.
     "gateway.reasons": layer(),
     "gateway.compiled": layer(),
@@ -71,15 +96,15 @@ LAYERS = {
         "gateway.wire",
     ),
     "gateway.open_files": layer(),
+    "gateway.watched_files": layer(),
+    "gateway.upstream_certificates": layer("gateway.proxy.upstreams", "gateway.watched_files"),
     # It is a client of the control plane, and knows no more of the gateway than how a time is written.
-    "gateway.operator": layer("gateway.config.units"),
+    "gateway.operator": layer("gateway.units"),
     "gateway.cli": layer(
         "gateway.compiled",
-        "gateway.config",
-        "gateway.gate_descriptions",
-        "gateway.lifecycle",
+        "gateway.inspection",
         "gateway.operator",
-        "uvloop",
+        "gateway.supervisor",
     ),
     "gateway.__main__": layer("gateway.cli"),
     "upstream_stub": layer("aiohttp", "uvloop"),

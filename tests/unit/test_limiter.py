@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import pytest
 
 from gateway.config.model import RedisConfig
-from gateway.fleet.limiter import EmbeddedLimiter, Limiter, SharedLimiter
+from gateway.fleet.limiter import Limiter, SharedLimiter
 from gateway.fleet.link import Link
 from gateway.policy.lease import LEASE_TIME
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
@@ -77,19 +77,6 @@ async def made() -> AsyncIterator[Callable[[SharedLimiter], SharedLimiter]]:
 
 
 Keep = Callable[[SharedLimiter], SharedLimiter]
-
-
-async def test_embedded_always_decides_at_once() -> None:
-    limiter = EmbeddedLimiter(lambda: 5.0)
-    policy = RateLimitPolicy("default", 2, 1.0)
-    assert limiter.try_take(policy, CLIENT, 5.0) == Decision(True, 1.0, 0.0, 1.0)
-    heard: list[Decision] = []
-    limiter.take(policy, CLIENT, heard.append)
-    limiter.take(policy, CLIENT, heard.append)
-    assert heard == [Decision(True, 0.0, 0.0, 2.0), Decision(False, 0.0, 1.0, 2.0)]
-    assert limiter.try_take(RateLimitPolicy("other", 1, 1.0), CLIENT, 5.0).allowed
-    assert repr(limiter) == "<EmbeddedLimiter 2 buckets>"
-    await limiter.close()
 
 
 async def test_the_clients_of_one_turn_share_a_call(made: Keep) -> None:

@@ -6,8 +6,9 @@ handshake has a place from the start (`gateway.wire.server.places`), ends with t
 becomes a connection by handing its transport to the protocol that the factory makes. The certificate is looked up for
 each handshake, so that a renewed one is served at once.
 
-`close` first takes what the kernel has accepted and nobody has read (the accept queue): the clients of these
-connections have been told that they are connected, may have sent a request, and would see a reset.
+A listener whose socket ends with it takes first what the kernel has accepted and nobody has read (the accept queue):
+the clients of these connections have been told that they are connected, may have sent a request, and would see a reset.
+One whose socket was handed on to another process leaves that to the other.
 """
 
 import asyncio
@@ -20,7 +21,6 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.wire.kernel import refuse_new_connections
-from gateway.wire.server.listener import BACKLOG
 
 log = logging.getLogger("gateway")
 
@@ -29,6 +29,8 @@ _AT_ONCE: Final = 16
 # No more files may be open, or no memory is left: accepting is tried again after this.
 _BREATHER: Final = 0.1
 _LOGGED_EVERY: Final = 10.0
+# The event loop calls listen(2) again, so that it must be as long as where the socket was opened.
+_BACKLOG: Final = 4096
 Factory = Callable[[], asyncio.Protocol]
 
 
@@ -133,12 +135,12 @@ class Listener:
         """Accept from now on."""
         if self._certificate is None:
             # The event loop closes the socket that it is given; ours stays open for `close`.
-            self._server = await self._loop.create_server(self._factory, sock=self._sock.dup(), backlog=BACKLOG)
+            self._server = await self._loop.create_server(self._factory, sock=self._sock.dup(), backlog=_BACKLOG)
         else:
             self._loop.add_reader(self._sock, self._accept)
 
-    def close(self) -> None:
-        """Take what is in the accept queue, then close. Idempotent."""
+    def close(self, *, take_what_waits: bool) -> None:
+        """Accept no more, after what is in the accept queue if that is to be taken. Idempotent."""
         if self.closed:
             return
         self.closed = True
@@ -148,10 +150,11 @@ class Listener:
             self._server.close()
         elif self._certificate is not None:
             self._loop.remove_reader(self._sock)
-        refuse_new_connections(self._sock)
-        with contextlib.suppress(OSError):
-            while True:
-                self._begin(self._sock.accept()[0])
+        if take_what_waits:
+            refuse_new_connections(self._sock)
+            with contextlib.suppress(OSError):
+                while True:
+                    self._begin(self._sock.accept()[0])
         self._sock.close()
 
     def _accept(self) -> None:

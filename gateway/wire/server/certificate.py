@@ -1,32 +1,27 @@
 """The certificate of a TLS listener, which is renewed while the process runs.
 
-The files are looked at every `INTERVAL` seconds. A pair that has changed is loaded when two looks in a row have found
-it the same, so that a file which is just being written is not taken for the new one; a signal has it loaded at once.
-What is looked at is the file that the name leads to, so that a swap of symbolic links, as Kubernetes does for a mounted
-secret, counts as a change. A pair that cannot be used (half written, or a key that does not belong to the certificate)
-is logged once, and the certificate that was loaded before goes on being served.
+The files are watched (`gateway.watched_files`), and a pair that has changed is loaded. A pair that cannot be used (half
+written, or a key that does not belong to the certificate) is logged once, and the certificate that was loaded before
+goes on being served.
 
 Connections that exist keep what they have; each new handshake asks for `context`.
 """
 
 import asyncio
 import calendar
-import contextlib
 import logging
-import os
 import re
 import ssl
 import time
 from pathlib import Path
 from typing import Final
 
+from gateway.watched_files import INTERVAL, WatchedFiles
+
 log = logging.getLogger("gateway")
 
-INTERVAL: Final = 1.0
 _FIRST_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
-
-_Seen = tuple[tuple[int, int, int, int], ...] | None
 
 
 class Certificate:
@@ -35,7 +30,7 @@ class Certificate:
     def __init__(self, cert_file: str, key_file: str) -> None:
         """Raises OSError (`ssl.SSLError` is one) when the files cannot be used."""
         self._files = (cert_file, key_file)
-        self._taken = self._seen = self._look()
+        self._watched = WatchedFiles((cert_file, key_file))
         self._context = server_tls(cert_file, key_file)
         self.not_after = not_after(cert_file)
         """When the certificate expires, in seconds since the epoch; None: it does not say so in a way known here."""
@@ -58,15 +53,11 @@ class Certificate:
 
     def check(self) -> None:
         """One look at the files. Blocks for as long as the file system does."""
-        found = self._look()
-        if found != self._seen:
-            self._seen = found
-        elif found != self._taken:
-            self.load()
+        if self._watched.changed():
+            self._load()
 
-    def load(self) -> None:
+    def _load(self) -> None:
         """Read the files now. Whether that worked is logged, and told by `problem`."""
-        self._taken = self._seen = self._look()
         cert_file, key_file = self._files
         try:
             context = server_tls(cert_file, key_file)
@@ -84,13 +75,6 @@ class Certificate:
         while True:
             await asyncio.sleep(INTERVAL)
             await asyncio.to_thread(self.check)
-
-    def _look(self) -> _Seen:
-        """What tells one version of the files from another. None: one of them is not there."""
-        with contextlib.suppress(OSError):
-            found = [os.stat(name) for name in self._files]  # noqa: PTH116 - follows links, every second
-            return tuple((each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found)
-        return None
 
 
 def server_tls(cert_file: str, key_file: str) -> ssl.SSLContext:

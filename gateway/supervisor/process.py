@@ -1,0 +1,170 @@
+"""One worker as the supervisor sees it: a child process, two channels to it, and what it has said of itself.
+
+    starting -> ready -> serving -> draining -> ended
+                           |           |
+                           +-> stalled +
+
+The end of a worker is noticed by its control channel, which the kernel closes with the process.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
+
+from gateway.channel import Channel, Serve
+
+State = Literal["starting", "ready", "serving", "draining", "stalled"]
+
+_REAP_EVERY: Final = 0.02
+_MOST_SOCKETS: Final = 250
+"""In one message; the kernel takes 253."""
+
+
+class WorkerProcess:
+    """`slot` is its place, from 0. `started_at` and `heard_at` are instants of the monotonic clock. `replica` is its
+    name in the embedded store."""
+
+    def __init__(
+        self,
+        slot: int,
+        pid: int,
+        replica: str,
+        gift: socket.socket,
+        stacks: int,
+        popen: "subprocess.Popen[bytes] | None" = None,
+    ) -> None:
+        self.slot = slot
+        self.pid = pid
+        self.replica = replica
+        self.generation = 0
+        self.state: State = "starting"
+        self.started_at = self.heard_at = time.monotonic()
+        self.drain_until = float("inf")
+        self.leaves_for: str | None = None
+        """Why it is replaced by another one, once it was told to leave."""
+        self.control: Channel
+        self.store: Channel
+        self.gift = gift
+        self.stacks = stacks
+        self.closed: set[str] = set()
+        """The purposes of the sockets that it has stopped to listen on for good."""
+        self._popen = popen
+        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._reaping: asyncio.Task[None] | None = None
+        self.on_ended: Callable[[WorkerProcess], None] = lambda _: None
+
+    def __repr__(self) -> str:
+        return f"<WorkerProcess {self.slot} pid={self.pid} {self.state}>"
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"worker {self.slot} (pid {self.pid})"
+
+    @property
+    def ending(self) -> str | None:
+        """How it ended, None while it runs."""
+        return self._ended.result() if self._ended.done() else None
+
+    async def ended(self) -> str:
+        """Wait for its end. Returns how it ended, in words."""
+        return await asyncio.shield(self._ended)
+
+    def channel_lost(self) -> None:
+        """The process is gone, or will be in a moment."""
+        if self._reaping is None:
+            self._reaping = asyncio.get_running_loop().create_task(self._reap())
+
+    def give(self, sockets: Mapping[str, list[socket.socket]]) -> dict[str, int]:
+        """Send it listening sockets. Returns how many of each purpose, in this order: it must be told so."""
+        every = [sock.fileno() for given in sockets.values() for sock in given]
+        for start in range(0, len(every), _MOST_SOCKETS):
+            socket.send_fds(self.gift, [b"\0"], every[start : start + _MOST_SOCKETS])
+        return {purpose: len(given) for purpose, given in sockets.items()}
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
+        if self.ending is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def read_stacks(self) -> str:
+        """What it has written about what it is doing."""
+        with contextlib.suppress(OSError):
+            size = os.fstat(self.stacks).st_size
+            return os.pread(self.stacks, min(size, 64 * 1024), 0).decode("utf-8", "replace")
+        return ""
+
+    async def _reap(self) -> None:
+        patience = time.monotonic() + 2.0
+        while (status := self._status()) is None:
+            if time.monotonic() > patience:
+                # Its channel is closed, so nobody could tell it anything any more.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)
+            await asyncio.sleep(_REAP_EVERY)
+        self.control.close()
+        self.store.close()
+        self.gift.close()
+        os.close(self.stacks)
+        self._ended.set_result(_in_words(status))
+        self.on_ended(self)
+
+    def _status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        if self._popen is not None:
+            return self._popen.poll()
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            return 0
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+
+async def spawn(slot: int, replica: str, environ: Mapping[str, str], serve: Serve, serve_store: Serve) -> WorkerProcess:
+    """Start a fresh interpreter for a worker. `serve` and `serve_store` serve what it asks on its two channels."""
+    control, its_control = socket.socketpair()
+    store, its_store = socket.socketpair()
+    gift, its_gift = socket.socketpair()
+    stacks = _scratch()
+    theirs = (its_control.fileno(), its_store.fileno(), its_gift.fileno(), stacks)
+    flags = ["-P"] if sys.flags.safe_path else []
+    try:
+        popen = subprocess.Popen(  # noqa: ASYNC220, S603 - this interpreter; a fork and an exec take a millisecond
+            [sys.executable, *flags, "-m", "gateway.worker", *map(str, theirs)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=theirs,
+            env=dict(environ),
+        )
+    finally:
+        for each in (its_control, its_store, its_gift):
+            each.close()
+    worker = WorkerProcess(slot, popen.pid, replica, gift, stacks, popen)
+    worker.control = await Channel.over(control, serve, worker.channel_lost)
+    worker.store = await Channel.over(store, serve_store, lambda: None)
+    return worker
+
+
+def _scratch() -> int:
+    """A file without a name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("gateway-stacks")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _in_words(status: int) -> str:
+    if status < 0:
+        try:
+            return f"was ended by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"was ended by signal {-status}"
+    return f"ended with status {status}"

@@ -1,0 +1,319 @@
+"""Several workers under one supervisor, as real processes: killed, stopped, reloaded, upgraded."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import StartGateway
+from tests.support import plain_http
+from tests.support.certificates import make_certificate
+from tests.support.gateway_process import GatewayProcess
+from tests.support.load import Load
+from tests.support.plain_http import Answer
+from tests.support.ports import free_port
+from tests.support.processes import clean_environment
+from tests.support.raw_http import RawClient
+from tests.support.stub_process import StubProcess
+from tests.support.waiting import eventually
+
+TOKEN = "correct-horse-battery-staple"
+SLOW = 60.0
+"""Seconds that a new generation of workers may take on a machine that is busy with other tests."""
+
+
+def settings(stub: StubProcess, workers: int = 2, **more: str) -> dict[str, str]:
+    return {
+        "UPSTREAM_URL": stub.url,
+        "WORKERS": str(workers),
+        "RATE_LIMIT_ENABLED": "false",
+        "ADMIN_TOKEN": TOKEN,
+        "TUNNEL_DRAIN_SECONDS": "5",
+        **more,
+    }
+
+
+def table(gateway: GatewayProcess) -> dict[str, Any]:
+    found: dict[str, Any] = gateway.get("/api/resilience/workers").json()
+    return found
+
+
+def ready_pids(gateway: GatewayProcess) -> set[int]:
+    return {each["pid"] for each in table(gateway)["workers"] if each["state"] == "ready"}
+
+
+def wait_for_workers(gateway: GatewayProcess, count: int, but: Set[int] = frozenset()) -> set[int]:
+    """Wait until that many workers serve, none of them with these pids. Their pids."""
+    eventually(lambda: len(ready_pids(gateway) - but) == count == len(ready_pids(gateway)), "workers ready", SLOW)
+    return ready_pids(gateway)
+
+
+def reload(gateway: GatewayProcess, body: bytes = b"{}", path: str = "/api/admin/reload") -> Answer:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    # The answer comes when the new workers serve.
+    return plain_http.request(gateway.port, path, method="POST", body=body, headers=headers, timeout=SLOW)
+
+
+def ended(pid: int) -> bool:
+    """Whether there is no such process, or only what its parent has not asked about."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@contextmanager
+def under_load(gateway: GatewayProcess, clients: int = 6) -> Iterator[Load]:
+    load = Load(gateway.port)
+    threads = [threading.Thread(target=load.run) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        load.stopped = True
+        for thread in threads:
+            thread.join(20.0)
+
+
+def test_connections_reach_every_worker(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub, 3))
+    wait_for_workers(gateway, 3)
+
+    seen: set[int] = set()
+
+    def every() -> bool:
+        seen.add(table(gateway)["answeredBy"])
+        return seen == {0, 1, 2}
+
+    eventually(every, "an answer of each worker", SLOW)
+
+
+def test_reloads_lose_no_request(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub))
+    pids = wait_for_workers(gateway, 2)
+    with under_load(gateway) as load:
+        for _ in range(3):
+            gateway.send_signal(signal.SIGHUP)
+            pids = wait_for_workers(gateway, 2, pids)
+        answered = load.answered
+        eventually(lambda: load.answered > answered, "answers of the last workers", SLOW)
+    assert load.lost == []
+    assert load.refused == 0
+    assert load.told_to_go > 0
+    eventually(lambda: table(gateway)["restarts"]["reload"] == 6, "every worker replaced three times", SLOW)
+
+
+def test_an_upgrade_keeps_the_process_and_loses_no_request(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub))
+    pids = wait_for_workers(gateway, 2)
+    supervisor = gateway.pid
+    with under_load(gateway) as load:
+        answer = reload(gateway, b"", "/api/admin/upgrade")
+        assert answer.json()["done"] is True
+        wait_for_workers(gateway, 2, pids)
+    assert load.lost == []
+    assert load.refused == 0
+    assert gateway.pid == supervisor
+    assert gateway.returncode is None
+    eventually(lambda: table(gateway)["restarts"]["upgrade"] == 2, "the old workers ended", SLOW)
+    # It is a supervisor as before: it reloads, and it ends.
+    pids = ready_pids(gateway)
+    gateway.send_signal(signal.SIGHUP)
+    wait_for_workers(gateway, 2, pids)
+    assert gateway.stop(30.0) == 0
+
+
+def test_a_killed_worker_is_replaced_and_only_its_own_requests_are_lost(
+    start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    gateway = start_gateway(settings(stub))
+    pids = wait_for_workers(gateway, 2)
+    victim = min(pids)
+    with under_load(gateway) as load:
+        os.kill(victim, signal.SIGKILL)
+        wait_for_workers(gateway, 2, {victim})
+        answered = load.answered
+        eventually(lambda: load.answered > answered, "answers afterwards", SLOW)
+    # Each client had one request under way at most.
+    assert len(load.lost) <= 6
+    assert load.refused == 0
+    found = table(gateway)
+    assert found["restarts"]["died"] == 1
+    record = gateway.wait_for_line("was ended by SIGKILL", SLOW)
+    assert json.loads(record)["pid"] == victim
+
+
+def test_a_worker_that_stands_still_says_where_and_is_replaced(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub, WORKER_STALL_SECONDS="2"))
+    pids = wait_for_workers(gateway, 2)
+    victim = min(pids)
+    os.kill(victim, signal.SIGSTOP)
+    line = gateway.wait_for_line("has given no sign of life", SLOW)
+    assert json.loads(line)["pid"] == victim
+    eventually(lambda: ended(victim), "killed", SLOW)
+    gateway.wait_for_line("serves", SLOW)
+    eventually(lambda: gateway.get("/proxy/ok").status == 200, "served", SLOW)
+
+
+def test_a_reload_with_a_mistake_changes_nothing_and_says_what_is_wrong(
+    start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    gateway = start_gateway(settings(stub))
+    pids = wait_for_workers(gateway, 2)
+    (gateway.directory / ".env").write_text("MAX_INFLIGHT=none\n")
+    answer = reload(gateway)
+    assert answer.status == 409
+    assert answer.json()["reason"] == "configuration_refused"
+    assert answer.json()["problems"] == ['.env:1 MAX_INFLIGHT: "none"; allowed: an integer from 1 to 1000000']
+    assert ready_pids(gateway) == pids
+    assert gateway.get("/proxy/ok").status == 200
+    assert "gateway_config_last_reload_successful 0" in gateway.get("/metrics").body.decode()
+    gateway.wait_for_line("reload refused: .env:1 MAX_INFLIGHT", SLOW)
+    (gateway.directory / ".env").write_text("MAX_INFLIGHT=7\n")
+    assert reload(gateway, b'{"dryRun": true}').json()["differences"] == ["shedding.limit.limit: 1000 -> 7"]
+    assert reload(gateway).status == 200
+    wait_for_workers(gateway, 2, pids)
+    assert "gateway_config_last_reload_successful 1" in gateway.get("/metrics").body.decode()
+    assert gateway.get("/health").json()["checks"]["capacity"]["max_in_flight"] == 7
+
+
+def test_an_order_that_cannot_be_understood_is_refused(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub, 1))
+    pids = wait_for_workers(gateway, 1)
+    assert reload(gateway, b'{"dryRun": 1}').json()["member"] == "dryRun"
+    assert reload(gateway, b'{"dry": true}').json()["member"] == "dry"
+    assert reload(gateway, b'{"x": 1}', "/api/admin/upgrade").status == 400
+    assert gateway.request("POST", "/api/admin/reload").status == 401
+    assert gateway.get("/api/admin/reload").status == 405
+    assert ready_pids(gateway) == pids
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub))
+    pids = wait_for_workers(gateway, 2)
+    (gateway.directory / ".env").write_text("MAX_INFLIGHT=7\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "check", "--diff"],
+        env=clean_environment(GATEWAY_URL=gateway.url, **settings(stub)),
+        cwd=gateway.directory, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:] == ["reload: would change", "  shedding.limit.limit: 1000 -> 7"]
+    assert ready_pids(gateway) == pids
+    assert gateway.get("/health").json()["checks"]["capacity"]["max_in_flight"] == 1000
+
+
+def test_a_reload_with_a_port_that_is_taken_is_refused(start_gateway: StartGateway, stub: StubProcess) -> None:
+    environment = settings(stub, PORT=str(free_port()))
+    port = environment.pop("PORT")
+    gateway = start_gateway({**environment, "PORT": port})
+    pids = wait_for_workers(gateway, 2)
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        (gateway.directory / ".env").write_text(f"ADMIN_PORT={other.getsockname()[1]}\nADMIN_HOST=0.0.0.0\n")
+        answer = reload(gateway)
+    assert answer.status == 409
+    assert answer.json()["problems"] == [
+        f"cannot listen on 0.0.0.0:{other_port(answer)}: Address already in use",
+    ]
+    assert ready_pids(gateway) == pids
+
+
+def other_port(answer: Answer) -> int:
+    return int(answer.json()["problems"][0].split(":")[1])
+
+
+def test_another_port_is_served_and_the_old_one_closed(start_gateway: StartGateway, stub: StubProcess) -> None:
+    admin = free_port()
+    gateway = start_gateway(settings(stub))
+    wait_for_workers(gateway, 2)
+    (gateway.directory / ".env").write_text(f"ADMIN_PORT={admin}\n")
+    assert reload(gateway).status == 200
+    eventually(lambda: listens(admin), "the control plane on its own port", SLOW)
+    assert gateway.get("/proxy/ok").status == 200
+    (gateway.directory / ".env").write_text("")
+    gateway.send_signal(signal.SIGHUP)
+    eventually(lambda: not listens(admin), "the port closed", SLOW)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_start_with_a_certificate_that_is_missing_ends_with_the_reason(
+    start_gateway: StartGateway, stub: StubProcess, tmp_path: Path
+) -> None:
+    certificate = make_certificate(tmp_path)
+    certificate.key.unlink()
+    gateway = start_gateway({**settings(stub), **certificate.variables}, ready=False)
+    assert gateway.wait(SLOW) == 1
+    assert "TLS_KEY_FILE" in gateway.output
+
+
+def test_fewer_workers_serve_all_sockets(start_gateway: StartGateway, stub: StubProcess) -> None:
+    environment = settings(stub, 3)
+    del environment["WORKERS"]
+    gateway = start_gateway(environment, ready=False, files={".env": "WORKERS=3\n"})
+    gateway.wait_until_ready()
+    pids = wait_for_workers(gateway, 3)
+    with under_load(gateway) as load:
+        (gateway.directory / ".env").write_text("WORKERS=1\n")
+        gateway.send_signal(signal.SIGHUP)
+        wait_for_workers(gateway, 1, pids)
+        for _ in range(30):
+            assert gateway.get("/proxy/ok").status == 200
+    assert load.lost == []
+    assert load.refused == 0
+
+
+def test_workers_whose_supervisor_is_killed_finish_and_end(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub))
+    pids = wait_for_workers(gateway, 2)
+    with RawClient(gateway.port, timeout=30.0) as client:
+        client.send(b"GET /proxy/slow?seconds=1.5 HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: stub.stats()["in_flight"] > 0, "the request at the upstream", SLOW)
+        os.kill(gateway.pid, signal.SIGKILL)
+        assert client.read_response().status == 200
+    eventually(lambda: all(ended(pid) for pid in pids), "all workers ended", SLOW)
+    assert not listens(gateway.port)
+
+
+def test_a_worker_that_is_told_to_end_is_relieved_first(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub))
+    pids = wait_for_workers(gateway, 2)
+    victim = min(pids)
+    with under_load(gateway) as load:
+        os.kill(victim, signal.SIGTERM)
+        wait_for_workers(gateway, 2, {victim})
+    assert load.lost == []
+    assert load.refused == 0
+
+
+def test_counters_never_go_down(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub))
+    pids = wait_for_workers(gateway, 2)
+
+    def counted() -> float:
+        lines = gateway.get("/metrics").body.decode().splitlines()
+        mine = [line for line in lines if line.startswith("http_requests_total{") and 'route="proxy"' in line]
+        return sum(float(line.rpartition(" ")[2]) for line in mine)
+
+    for _ in range(40):
+        assert gateway.get("/proxy/ok").status == 200
+    assert counted() == 40
+    gateway.send_signal(signal.SIGHUP)
+    pids = wait_for_workers(gateway, 2, pids)
+    assert counted() == 40
+    os.kill(min(pids), signal.SIGKILL)
+    eventually(lambda: len(ready_pids(gateway) - pids) == 1, "replaced", SLOW)
+    assert counted() == 40
