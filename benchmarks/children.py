@@ -27,14 +27,15 @@ class ChildFailed(Exception):
 
 
 class Child:
-    """A running program. Standard error goes to `<directory>/<name>.log`; standard output too, unless `quiet`."""
+    """A running program, on one core unless `core` is None. Standard error goes to `<directory>/<name>.log`; standard
+    output too, unless `quiet`."""
 
     def __init__(
         self,
         name: str,
         command: Sequence[str],
         *,
-        core: int,
+        core: int | None,
         directory: Path,
         env: Mapping[str, str] | None = None,
         quiet: bool = False,

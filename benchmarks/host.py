@@ -30,10 +30,10 @@ def choose_cores() -> Cores:
 
 
 @contextlib.contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """What is started within inherits being bound to `core`, from before its first instruction."""
+def pinned(core: int | None) -> Iterator[None]:
+    """What is started within inherits being bound to `core`, from before its first instruction. None: to nothing."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, before if core is None else {core})
     try:
         yield
     finally:
