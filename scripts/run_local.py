@@ -6,9 +6,10 @@ port is taken, a child dies or does not answer; then the other one is stopped to
 
 The gateway is configured by the environment and `.env`, as ever; only `UPSTREAM_URL` is supplied: when neither has it,
 when `STUB_PORT` is set in the environment, which asks for the stub, and when it is the one of `.env.example`. With
-another one the stub is not started, and the hints do not speak of it. `STUB_PORT` moves the stub. An empty variable
-counts as not set, as it does for the gateway. Standard library only.
-No restarts and no reloading: this is for trying things out.
+another one the stub is not started, and the hints do not speak of it. `STUB_PORT` moves the stub. Where nobody says
+how many workers there are to be, there are two, or one on a machine with one core. An empty variable counts as not set,
+as it does for the gateway. Standard library only.
+No restarts: this is for trying things out.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 # The gateway has a deadline of its own for exchanges in flight. This one is for when it hangs.
 STOP_TIMEOUT = 120.0
 # make passes SIGTERM on, and so do terminals and `timeout` to the whole group: copies of one signal, not a second one.
@@ -166,14 +167,24 @@ def stop(child: Child, signals: Signals) -> str | None:
         child.popen.send_signal(signal.SIGTERM)
     while (ending := child.died()) is None:
         if signals.stops > 1 or time.monotonic() > deadline:
-            child.popen.kill()
+            # With its workers: they would finish what they have before they notice.
+            os.killpg(child.popen.pid, signal.SIGKILL)
             child.popen.wait()
             return f"the {child.name} was killed: it had not ended"
         signals.wait(0.2)
     return None if child.popen.returncode == 0 else f"the {child.name} {ending}"
 
 
-def welcome(gateway: Child, stub: Child | None, upstream: str, tls: bool) -> str:
+def workers_for(variables: Mapping[str, str]) -> int | None:
+    """How many workers the gateway is to have: two where there are two cores, so that what several share can be seen.
+    None where `variables` say it already."""
+    if variables.get("WORKERS"):
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2, cores)
+
+
+def welcome(gateway: Child, stub: Child | None, upstream: str, tls: bool, workers: str) -> str:
     """What to try. With TLS curl gets `-k`: certificates for trying things out are signed by nobody."""
     url = f"http{'s' * tls}://localhost:{gateway.port}"
     curl = "curl -k" if tls else "curl"
@@ -194,9 +205,12 @@ def welcome(gateway: Child, stub: Child | None, upstream: str, tls: bool) -> str
     hints += [
         (f"{curl} -s {url}/status/breakers", "the circuits"),
         (f"{curl} -s {url}/health", "the gateway's own view of things"),
+        (f"GATEWAY_URL={url} .venv/bin/gateway status", "the worker processes, the upstreams"),
+        (f"GATEWAY_URL={url} .venv/bin/gateway reload", "after a change in .env: new workers, no request lost"),
     ]
     lines = [f"  {command}\n      {meaning}" for command, meaning in hints]
-    return "\n".join([f"\ngateway on {url}, {behind}; stop with Ctrl-C. Try:\n", *lines, ""])
+    processes = f"{workers} worker process{'es' * (workers != '1')} (WORKERS)"
+    return "\n".join([f"\ngateway on {url} with {processes}, {behind}; stop with Ctrl-C. Try:\n", *lines, ""])
 
 
 def upstream_of(given: Mapping[str, str], variables: Mapping[str, str]) -> str | None:
@@ -216,6 +230,9 @@ def serve(signals: Signals, children: list[Child]) -> None:
     upstream = upstream_of(given, variables)
     stub = None
     for_gateway = {**os.environ, "PORT": str(gateway_port), "PYTHONUNBUFFERED": "1"}
+    workers = workers_for(variables)
+    if workers is not None:
+        for_gateway["WORKERS"] = str(workers)
     if upstream is None:
         stub_port = port_from(variables, "STUB_PORT", 5001)
         if stub_port == gateway_port:
@@ -232,7 +249,8 @@ def serve(signals: Signals, children: list[Child]) -> None:
     children.append(gateway)
     wait_until_ready(children, signals)
     if not signals.stops:
-        print(welcome(gateway, stub, upstream, bool(variables.get("TLS_CERT_FILE"))), flush=True)
+        tls = bool(variables.get("TLS_CERT_FILE"))
+        print(welcome(gateway, stub, upstream, tls, for_gateway.get("WORKERS") or variables["WORKERS"]), flush=True)
     while not signals.stops:
         fail_if_dead(children)
         signals.wait()

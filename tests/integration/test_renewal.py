@@ -119,7 +119,7 @@ def test_sighup_reads_the_certificate_again(gateway: GatewayProcess, certificate
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGPIPE"])
 def test_no_such_signal_ends_the_process(name: str, start_gateway: Start, stub: StubProcess) -> None:
     """pgjones/hypercorn#233: requests in flight were cut off."""
-    gateway = start_gateway(plain(stub.url))
+    gateway = start_gateway(plain(stub.url, DRAIN_TIMEOUT_SECONDS="30"))
     with RawClient(gateway.port) as client:
         client.send(b"GET /proxy/slow?seconds=3 HTTP/1.1\r\nHost: a\r\n\r\n")
         gateway.wait_for_metric("http_requests_in_flight", 1)

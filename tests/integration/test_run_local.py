@@ -81,6 +81,15 @@ def test_says_what_to_try_and_stops_both_on_a_signal(checkout: Checkout, number:
     assert checkout.nothing_listens()
 
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@pytest.mark.parametrize(("given", "workers"), [({}, min(2, CORES)), ({"WORKERS": "3"}, 3)])
+def test_says_how_many_workers_there_are(checkout: Checkout, given: dict[str, str], workers: int) -> None:
+    with checkout.run(**given) as runner:
+        assert f"with {workers} worker process" in runner.wait_for_line("stop with Ctrl-C. Try:")
+
+
 def test_copies_of_one_signal_do_not_cut_the_stop_short(checkout: Checkout) -> None:
     with checkout.run() as runner:
         runner.wait_for_line("stop with Ctrl-C. Try:")
