@@ -35,9 +35,15 @@ class ChildProcess:
     """A running child. Standard output and error are one stream, available in `lines` as they come."""
 
     def __init__(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
-        """Start it. `env` replaces the environment; None inherits it."""
+        """Start it. `env` replaces the environment; None inherits it. `pass_fds` stay open in it."""
         self.name = name
         self.lines: list[str] = []
         self._popen = subprocess.Popen(
@@ -47,6 +53,7 @@ class ChildProcess:
             stderr=subprocess.STDOUT,
             env=None if env is None else dict(env),
             cwd=cwd,
+            pass_fds=pass_fds,
             start_new_session=True,
         )
         _alive.add(self)
