@@ -39,6 +39,13 @@ def register(metrics: Metrics, host: Host, lag: LoopLag) -> None:
             yield (), int(digits, 16)
 
     metrics.gauge("gateway_workers", "Worker processes.", ("state",), workers, "mine")
+    metrics.gauge(
+        "gateway_workers_wanted",
+        "Worker processes that there are to be.",
+        (),
+        lambda: (((), host.view().wanted),),
+        "mine",
+    )
     metrics.counter(
         "gateway_worker_restarts_total", "Workers that were replaced, by why.", ("cause",), restarts, "mine"
     )

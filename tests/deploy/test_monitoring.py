@@ -43,6 +43,9 @@ ALERTS = {
     "BulkheadSaturated",
     "CertificateExpiresSoon",
     "CertificateReloadFailed",
+    "WorkersMissing",
+    "WorkersKeepDying",
+    "ConfigReloadFailed",
     "UpstreamAddressesStale",
 }
 
