@@ -14,7 +14,18 @@ Series = Iterator[tuple[Labels, float]]
 
 def register(metrics: Metrics, host: Host, lag: LoopLag) -> None:
     """Add them to `metrics`, once."""
+    _register_workers(metrics, host)
+    _register_configuration(metrics, host)
+    metrics.gauge(
+        "gateway_worker_event_loop_lag_seconds",
+        "The longest time within the last 10 s by which the event loop was late.",
+        (),
+        lambda: (((), lag.seconds),),
+        "worker",
+    )
 
+
+def _register_workers(metrics: Metrics, host: Host) -> None:
     def workers() -> Series:
         states: list[str] = [each.state for each in host.view().workers]
         return (((state,), states.count(state)) for state in STATES)
@@ -22,6 +33,20 @@ def register(metrics: Metrics, host: Host, lag: LoopLag) -> None:
     def restarts() -> Series:
         return (((cause,), count) for cause, count in host.view().restarts.items())
 
+    metrics.gauge("gateway_workers", "Worker processes.", ("state",), workers, "mine")
+    metrics.gauge(
+        "gateway_workers_wanted",
+        "Worker processes that there are to be.",
+        (),
+        lambda: (((), host.view().wanted),),
+        "mine",
+    )
+    metrics.counter(
+        "gateway_worker_restarts_total", "Workers that were replaced, by why.", ("cause",), restarts, "mine"
+    )
+
+
+def _register_configuration(metrics: Metrics, host: Host) -> None:
     def successful() -> Series:
         reload = host.view().reload
         if reload is not None:
@@ -38,24 +63,6 @@ def register(metrics: Metrics, host: Host, lag: LoopLag) -> None:
             # 48 bits, which a float holds exactly.
             yield (), int(digits, 16)
 
-    metrics.gauge("gateway_workers", "Worker processes.", ("state",), workers, "mine")
-    metrics.gauge(
-        "gateway_workers_wanted",
-        "Worker processes that there are to be.",
-        (),
-        lambda: (((), host.view().wanted),),
-        "mine",
-    )
-    metrics.counter(
-        "gateway_worker_restarts_total", "Workers that were replaced, by why.", ("cause",), restarts, "mine"
-    )
-    metrics.gauge(
-        "gateway_worker_event_loop_lag_seconds",
-        "The longest time within the last 10 s by which the event loop was late.",
-        (),
-        lambda: (((), lag.seconds),),
-        "worker",
-    )
     metrics.gauge(
         "gateway_config_last_reload_successful",
         "1 when the configuration that was read last is in use, 0 when it had problems.",
