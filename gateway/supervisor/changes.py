@@ -55,6 +55,9 @@ class Changes:
             self._starting = []
             try:
                 change = await self._make(cause, dry_run=dry_run)
+            except OSError as error:
+                # No more processes or files: what runs goes on.
+                change = Change([f"a worker cannot be started: {error.strerror or error}"])
             finally:
                 for worker in self._starting:
                     self.crew.dismiss(worker)
@@ -80,14 +83,20 @@ class Changes:
             arrangement = crew.sockets.arrange(generation.addresses, generation.workers)
         except OSError as error:
             return Change([f"cannot listen on {error.filename}: {error.strerror}"], changed)
-        fresh = [lead, *[await self._spawn(slot) for slot in range(1, generation.workers)]]
-        reasons = await self._prepare(fresh, generation)
-        if reasons or crew.stopping:
-            arrangement.withdraw()
-            return Change(reasons or ["the service ends"], changed)
-        self._starting = []
-        crew.install(generation, fresh, cause)
-        arrangement.settle()
+        settled = False
+        try:
+            fresh = [lead, *[await self._spawn(slot) for slot in range(1, generation.workers)]]
+            reasons = await self._prepare(fresh, generation)
+            if reasons or crew.stopping:
+                return Change(reasons or ["the service ends"], changed)
+            self._starting = []
+            crew.install(generation, fresh, cause)
+            settled = True
+        finally:
+            if settled:
+                arrangement.settle()
+            else:
+                arrangement.withdraw()
         return Change((), changed, generation.notices, done=True)
 
     async def _prepare(self, fresh: Sequence[WorkerProcess], generation: Generation) -> list[str]:

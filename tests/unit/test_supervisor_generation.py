@@ -1,11 +1,15 @@
 """What changes from one configuration to the next, in words."""
 
+import errno
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from gateway.config import load
 from gateway.config.given import Given
+from gateway.supervisor.changes import Changes
+from gateway.supervisor.crew import Crew
 from gateway.supervisor.generation import MOST_LINES, Generation, differences
 from gateway.worker.reading import read_again, read_anew
 
@@ -84,3 +88,20 @@ def test_a_file_that_was_not_there_is_not_there_for_later_workers_either(tmp_pat
     facts, _ = read_anew({}, Given())
     (tmp_path / ".env").write_text("MAX_INFLIGHT=8\n")
     assert read_again({}, Given(), facts["texts"]).config.shedding.limit.limit == 1000
+
+
+class FullCrew:
+    """A crew on a machine that has no room for another process."""
+
+    generation = None
+    stopping = False
+
+    async def spawn(self, _slot: int) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+async def test_a_machine_without_room_for_another_worker_refuses_the_change() -> None:
+    changes = Changes(cast("Crew", FullCrew()))
+    change = await changes.make()
+    assert list(change.problems) == ["a worker cannot be started: Resource temporarily unavailable"]
+    assert not change.done
