@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from gateway import __version__
 from gateway.build_alerts import Alerting, build_alerting
 from gateway.build_fleet import Fleet, build_fleet
+from gateway.build_identity import Identity, build_identity
 from gateway.channel import Channel
 from gateway.config.model import GatewayConfig, LogConfig
 from gateway.control import api, root_page
@@ -25,13 +26,13 @@ from gateway.control.scrape import Scrape
 from gateway.live_view import FleetCommands, FleetEndpointCommands, LiveView
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.proxy.explain import Explain
+from gateway.proxy.explain import Explain, nobody
 from gateway.proxy.front import Front
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.health_check import EndpointCheck, HealthChecker
 from gateway.proxy.identity import Identification
 from gateway.proxy.ids import Ids
-from gateway.proxy.kinds import Parts, filters_of, gates_of
+from gateway.proxy.kinds import CallerParts, Parts, filters_of, gates_of, reader_of
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import NoRoute, Route, Topology
@@ -85,6 +86,7 @@ class Gateway:
     server: Server
     health: HealthChecker
     one_service: OneService | None
+    identity: Identity | None
 
 
 def build(
@@ -112,21 +114,19 @@ def build(
     ids = Ids(rng, config.server.trace_sample_ratio)
     runtime = Runtime(loop, recorder, ids, rng, config.retry_buffer_bytes)
     in_flight = InFlightGate(config.shedding, ConcurrencyLimit(config.shedding.limit), recorder, rng, loop)
-    topology = build_topology(config, fleet, resolver, in_flight, recorder, metrics, rng, loop)
+    identity = build_identity(config, fleet.store, fleet.link, fleet.following, metrics)
+    callers = None if identity is None else identity.parts
+    topology = build_topology(config, fleet, resolver, in_flight, recorder, metrics, rng, loop, callers)
+    if identity is not None:
+        identity.count(topology.routes)
     fleet.out.on_change = lambda name, out: topology.upstreams[name].take_out(out)
 
     server = config.server
     identification = Identification(server.trusted_proxies, server.via_name, config.rate_limits.exempt)
     shared_port = config.admin.port is None
     control_path = _control_paths(config)
-    explain = Explain(
-        lambda: topology,
-        is_control_path=control_path,
-        stopping=lambda: runtime.stopping,
-        clock=time.monotonic,
-        is_exempt=identification.is_exempt,
-    )
-    control = _control(config, telemetry, fleet, view, figures, alerting, explain, one_service, supervisor)
+    explain = _explain(topology, runtime, identification, control_path, identity)
+    control = _control(config, telemetry, fleet, view, figures, alerting, explain, one_service, supervisor, identity)
     front = Front(
         runtime,
         topology,
@@ -143,7 +143,7 @@ def build(
     health = HealthChecker(_checks(topology.upstreams.values()), rng, resolver)
     return Gateway(
         *(config, loop, telemetry, fleet, alerting, topology, runtime, view),
-        *(control, front, places, listening, health, one_service),
+        *(control, front, places, listening, health, one_service, identity),
     )
 
 
@@ -156,18 +156,20 @@ def build_topology(
     metrics: Metrics,
     rng: random.Random,
     loop: asyncio.AbstractEventLoop,
+    callers: CallerParts | None = None,
 ) -> Topology:
-    """One generation of routes and upstreams."""
+    """One generation of routes and upstreams. `callers` is for routes with authentication."""
     upstreams = {
         name: Upstream(each, fleet.circuits[name], ConcurrencyLimit(each.bulkhead), loop, resolver, time.monotonic, rng)
         for name, each in config.upstreams.items()
     }
-    parts = Parts(config, upstreams, in_flight, fleet.limiter, recorder, rng, loop)
+    parts = Parts(config, upstreams, in_flight, fleet.limiter, recorder, rng, loop, callers)
     routes = []
     for route in config.routes:
         gates, per_attempt = gates_of(route, parts)
         filters = filters_of(route, parts)
-        routes.append(Route(route, upstreams[route.upstream], gates, per_attempt, filters, metrics.route(route.name)))
+        cells, reader = metrics.route(route.name), reader_of(route, parts)
+        routes.append(Route(route, upstreams[route.upstream], gates, per_attempt, filters, cells, reader))
     # Of a request without a route nothing is known: where one route keeps its refusals private, so does this.
     public_refusals = all(route.cors.public_refusals for route in config.routes)
     metrics.counter(
@@ -252,6 +254,23 @@ def _one_service(supervisor: Supervisor | None, telemetry: Telemetry, view: Live
     return one_service
 
 
+def _explain(
+    topology: Topology,
+    runtime: Runtime,
+    identification: Identification,
+    control_path: Callable[[bytes], bool],
+    identity: Identity | None,
+) -> Explain:
+    return Explain(
+        lambda: topology,
+        is_control_path=control_path,
+        stopping=lambda: runtime.stopping,
+        clock=time.monotonic,
+        is_exempt=identification.is_exempt,
+        caller_of=nobody if identity is None else identity.caller_of,
+    )
+
+
 def _control(
     config: GatewayConfig,
     telemetry: Telemetry,
@@ -262,6 +281,7 @@ def _control(
     explain: Explain,
     one_service: OneService | None,
     supervisor: Supervisor | None,
+    identity: Identity | None,
 ) -> ControlPlane:
     view = own if one_service is None else WholeView(own, one_service.host)
     scrape = Scrape(telemetry.metrics, gather=one_service.parts if one_service is not None else None)
@@ -277,6 +297,7 @@ def _control(
         scrape=scrape,
         service_commands=SupervisorCommands(supervisor) if supervisor is not None else None,
         on_cleanup=one_service.cleanup_alerts if one_service is not None else lambda: None,
+        callers=None if identity is None else identity.view,
     )
     access = Access(config.admin.token, time.monotonic, production=config.environment.lower() == "production")
     prefixes = [route.prefix for route in config.routes if route.host is None]

@@ -14,6 +14,7 @@ from gateway.config.model import GatewayConfig
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.endpoints import EndpointsOut
 from gateway.fleet.figures import FleetFigures
+from gateway.fleet.following import Following
 from gateway.fleet.limiter import SharedLimiter
 from gateway.fleet.link import Link
 from gateway.fleet.sync import FleetSync
@@ -37,7 +38,7 @@ EMBEDDED: Final = "Embedded store"
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What is shared with other replicas."""
+    """What is shared with other replicas. `following` is what the exchange with them reads when something changed."""
 
     link: Link
     circuits: Circuits
@@ -45,6 +46,7 @@ class Fleet:
     out: EndpointsOut
     store: Store
     sync: FleetSync
+    following: Following
     figures: FleetFigures
     figure_store: FigureStore
 
@@ -67,6 +69,7 @@ def build_fleet(
     link = Link(clock, starting=True, store=EMBEDDED if config.redis is None else REDIS)
     circuits = Circuits(upstreams, store, link, clock, transitioned, partial(reachable, resolver.resolve))
     out = EndpointsOut(labels, store, link, clock)
+    following = Following(out)
     # What is to happen without Redis says nothing of a supervisor that is gone.
     on_failure = "local" if config.redis is None else config.rate_limits.on_redis_failure
     return Fleet(
@@ -75,7 +78,8 @@ def build_fleet(
         SharedLimiter(store, link, on_failure, clock),
         out,
         store,
-        FleetSync(store, link, circuits, clock, followed=out),
+        FleetSync(store, link, circuits, clock, followed=following),
+        following,
         FleetFigures(
             figure_store,
             link,

@@ -92,6 +92,8 @@ class Lifecycle:
         await fleet.sync.joined(_FIRST_EXCHANGE)
         fleet.link.started(time.monotonic() - began)
         fleet.figures.start()
+        if gateway.identity is not None:
+            gateway.identity.start()
         if gateway.alerting.webhook is not None:
             gateway.alerting.webhook.start()
         if gateway.one_service is not None:
@@ -175,6 +177,8 @@ class Lifecycle:
         if gateway.alerting.webhook is not None:
             await gateway.alerting.webhook.stop()
         await gateway.fleet.figures.stop()
+        if gateway.identity is not None:
+            await gateway.identity.stop()
         await gateway.fleet.limiter.close()
         await gateway.fleet.circuits.close()
         await gateway.fleet.sync.stop()

@@ -57,6 +57,13 @@ REASONS: Final[dict[str, Reason]] = {
     "not_found": Reason(404, "No route matches", VALIDATION, "destination_not_found"),
     "method_not_allowed": Reason(405, "The method is not allowed here", VALIDATION, "http_request_denied"),
     "loop_detected": Reason(508, "The request has been here before", CONFIGURATION, "proxy_loop_detected"),
+    # Who asks.
+    "unauthenticated": Reason(401, "It is not known who asks", AUTHENTICATION, "http_request_denied"),
+    "forbidden": Reason(403, "The route is not for whoever asks", AUTHENTICATION, "http_request_denied"),
+    "too_many_attempts": Reason(429, "Too many failed attempts", AUTHENTICATION, "http_request_denied"),
+    "auth_unavailable": Reason(503, "It cannot be checked who asks", DEPENDENCY, "destination_unavailable"),
+    "quota_exceeded": Reason(429, "The quota of the day is used up", RATE_LIMIT, "http_request_denied"),
+    "concurrency_limited": Reason(429, "Too many requests at once", RATE_LIMIT, "http_request_denied"),
     # What the gateway can take.
     "rate_limited": Reason(429, "Too many requests", RATE_LIMIT, "http_request_denied"),
     "overloaded": Reason(429, "The gateway is at its limit", RATE_LIMIT, "connection_limit_reached"),
@@ -80,7 +87,10 @@ REASONS: Final[dict[str, Reason]] = {
     "client_closed": Reason(499, "The client left", CANCELLATION, None),
 }
 
-GATEWAY_REASONS: Final = frozenset({"overloaded", "draining", "not_found", "loop_detected", "internal_error"})
+GATEWAY_REASONS: Final = frozenset(
+    {"overloaded", "draining", "not_found", "loop_detected", "internal_error"}
+    | {"unauthenticated", "forbidden", "too_many_attempts", "auth_unavailable", "quota_exceeded", "concurrency_limited"}
+)
 """Refusals that concern no upstream, even where the route is known."""
 
 UPSTREAM_REASONS: Final = frozenset(

@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
-from gateway.config import checks
-from gateway.config.file import NO_LIMIT, File
+from gateway.config import checks, identity
+from gateway.config.file import File
+from gateway.config.identity_file import NO_LIMIT
 from gateway.config.model import (
     AdminConfig,
     ErrorsConfig,
@@ -44,6 +45,7 @@ def assemble(sources: Sources) -> GatewayConfig:
     settings = checks.settled(sources.settings, checks.SETTINGS_PAIRS, place)
     checks.queue(settings.upstream.bulkhead, ("upstream", "bulkhead"), place)
     policies = _policies(sources, file)
+    known_policies = dict.fromkeys([*policies, *file.rate_limits])
     of_file = file_routes(sources, file)
     own_route = "UPSTREAM_URL" in sources.variables.given or not file.routes
     upstreams = upstreams_of(sources, file, settings.upstream, own_route=own_route)
@@ -52,11 +54,17 @@ def assemble(sources: Sources) -> GatewayConfig:
         settings,
         of_file,
         upstreams=dict.fromkeys([*upstreams, *file.upstreams]),
-        policies=dict.fromkeys([*policies, *file.rate_limits]),
+        policies=known_policies,
         own_route=own_route,
     )
     sources.notices += literal_stars(sources.tree, ((index, route.prefix) for index, route in of_file))
-    sources.notices += unused(sources.tree, routes, limited=settings.rate_limit.enabled)
+    who = identity.identity_of(sources, settings, file, known_policies)
+    sources.notices += unused(
+        sources.tree, routes, limited=settings.rate_limit.enabled, limits=identity.limits_used(who)
+    )
+    redis = redis_config(settings.redis, sources.place("redis"))
+    authenticated = any(route.authentication for route in routes)
+    sources.notices += identity.notices(sources, who, authenticated=authenticated, shared=redis is not None)
     return GatewayConfig(
         service=settings.process.service_name,
         environment=settings.process.environment,
@@ -70,12 +78,13 @@ def assemble(sources: Sources) -> GatewayConfig:
         ),
         upstreams=MappingProxyType(upstreams),
         routes=tuple(routes),
-        redis=redis_config(settings.redis, sources.place("redis")),
+        redis=redis,
         log=_log(sources, settings),
         errors=_errors(sources, settings),
         admin=_admin(sources, settings),
         retry_buffer_bytes=settings.retry_buffer.buffer_bytes,
         workers=WorkersConfig(settings.workers.count, settings.workers.stall),
+        identity=who,
     )
 
 
@@ -85,7 +94,11 @@ def _file(sources: Sources) -> File:
         return File()
     if not isinstance(root, dict):
         sources.problems.append(
-            Problem(sources.tree.source(()), shown(root), "a mapping with upstreams, rate_limits and routes")
+            Problem(
+                sources.tree.source(()),
+                shown(root),
+                f"a mapping with {', '.join(File.model_fields)}",
+            )
         )
         return File()
     present = {key: value for key, value in root.items() if value is not None or key not in File.model_fields}

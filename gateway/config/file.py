@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.config import addresses
 from gateway.config.field_types import Host, Name, Port
+from gateway.config.identity_file import Allow, LimitName
 from gateway.config.problems import nearest
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Allowed, Section
@@ -31,9 +32,6 @@ CONTROL_PREFIXES = (
     "/api/test",
     "/chaos",
 )
-
-NO_LIMIT = "none"
-"""What a route may say instead of null for no rate limit."""
 
 # CONNECT asks for a tunnel to anywhere, and is refused before routing. The other methods are WebDAV's and those of
 # caches.
@@ -85,10 +83,6 @@ def _endpoint(value: object) -> object:
     return {"host": name, "port": port, "scheme": scheme}
 
 
-def _limit_name(value: object) -> object:
-    return None if value == NO_LIMIT else value
-
-
 class FileEndpoint(Section):
     """One endpoint of an upstream in the YAML file. Without a `scheme` it has that of its upstream."""
 
@@ -127,19 +121,20 @@ class FileRoute(RouteDefaults):
     ] = None
     strip_prefix: bool = False
     preserve_host: bool = False
-    rate_limit: Annotated[
-        str | None, BeforeValidator(_limit_name), Allowed("the name of a rate limit, or null for none")
-    ] = "default"
+    rate_limit: LimitName = "default"
     websocket: bool = False
+    allow: Allow = Allow()
 
 
 class File(Section):
-    """The three parts of the file. Their entries are validated one by one, so that one bad entry does not hide
-    another."""
+    """The parts of the file. Their entries are validated one by one, so that one bad entry does not hide another."""
 
     upstreams: dict[str, Any] = Field(default_factory=dict)
     rate_limits: dict[str, Any] = Field(default_factory=dict)
     routes: list[Any] = Field(default_factory=list)
+    tiers: dict[str, Any] = Field(default_factory=dict)
+    tenants: dict[str, Any] = Field(default_factory=dict)
+    consumers: dict[str, Any] = Field(default_factory=dict)
 
 
 def overlaid(defaults: dict[str, Any], entry: object) -> object:

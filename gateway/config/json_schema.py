@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.config import reference
 from gateway.config.file import FileEndpoint, FileRoute, FileUpstream
+from gateway.config.identity_file import FileConsumer, FileKey, FileTenant, FileTier
 from gateway.config.schema import Env, unit
 from gateway.config.settings import RateLimit
 
@@ -32,7 +33,7 @@ _STATUSES = {"type": "string", "pattern": "^([0-9]{3}-[0-9]{3}|[45][xX]{2})$"}
 
 def document() -> dict[str, Any]:
     """The schema as plain values."""
-    models = (FileUpstream, FileRoute, RateLimit)
+    models = (FileUpstream, FileRoute, RateLimit, FileConsumer, FileTenant, FileTier)
     _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     definitions: dict[str, Any] = found["$defs"]
     for name, definition in definitions.items():
@@ -48,7 +49,7 @@ def document() -> dict[str, Any]:
     definitions["DefaultUpstream"] = {key: value for key, value in upstream.items() if key != "required"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Upstreams, rate limits and routes of the gateway (GATEWAY_CONFIG)",
+        "title": "Upstreams, rate limits, routes, consumers, tenants and tiers of the gateway (GATEWAY_CONFIG)",
         "type": ["object", "null"],
         "additionalProperties": False,
         "properties": {
@@ -59,6 +60,9 @@ def document() -> dict[str, Any]:
                 "type": ["array", "null"],
                 "items": _ref("FileRoute"),
             },
+            "tiers": _named("What tenants may use, by name of the tier", "FileTier", {}),
+            "tenants": _named("Customers by name", "FileTenant", {}),
+            "consumers": _named("Programs that ask, by name", "FileConsumer", {}),
         },
         "$defs": dict(sorted(definitions.items())),
     }
@@ -72,7 +76,7 @@ def text() -> str:
 def _property(model: type[BaseModel], key: str, rules: dict[str, Any]) -> dict[str, Any]:
     field = model.model_fields[key]
     notes = field.metadata
-    meaning = next((note.meaning for note in notes if isinstance(note, Env)), reference.FILE_ONLY.get(key, ""))
+    meaning = next((note.meaning for note in notes if isinstance(note, Env)), reference.meaning_of(model, key))
     variable = next((f" Left out: {note.name}." for note in notes if isinstance(note, Env)), "")
     rules = {_BOUNDS.get(name, name): value for name, value in rules.items() if name not in {"title", "default"}}
     named = unit(field.annotation, notes)
@@ -81,6 +85,8 @@ def _property(model: type[BaseModel], key: str, rules: dict[str, Any]) -> dict[s
     elif rules.get("type") == "array":
         more = [_STATUSES] if key == "statuses" else []
         shape = rules | {"items": {"anyOf": [rules["items"], *more, _REFERENCE]}}
+        if key == "authentication":
+            shape = {"anyOf": [shape, rules["items"], {"const": "none"}, _REFERENCE]}
     else:
         amounts = [{"type": "string", "pattern": _AMOUNTS[named]}] if named in _AMOUNTS else []
         options = [
@@ -122,6 +128,10 @@ _MODELS: dict[str, type[BaseModel]] = {
     **_all(FileUpstream),
     **_all(FileRoute),
     **_all(RateLimit),
+    **_all(FileConsumer),
+    "FileKey": FileKey,
+    **_all(FileTenant),
+    **_all(FileTier),
 }
 
 if __name__ == "__main__":

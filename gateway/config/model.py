@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
 from gateway.names import Network
 from gateway.policy.breaker import BreakerSettings
 from gateway.policy.budget import BudgetSettings
@@ -115,7 +116,8 @@ class RouteConfig:
     begins with a slash) before the upstream's `base_path` is put in front. `methods` None means all.
     `max_body_bytes` None means unlimited. `max_tunnels` caps the open WebSocket tunnels of this route. `path_dots` says
     what becomes of paths with dot segments (gateway.proxy.dots), `rewrite_redirects` whether redirects to the address
-    of the upstream are translated (gateway.proxy.redirects).
+    of the upstream are translated (gateway.proxy.redirects). `authentication` are the ways in which a request may prove
+    who sends it; one of them is enough, and without any everybody may ask. `allow` says whom the route is for then.
     """
 
     name: str
@@ -132,6 +134,8 @@ class RouteConfig:
     max_body_bytes: int | None = None
     path_dots: Literal["refuse", "pass"] = "refuse"
     rewrite_redirects: bool = True
+    authentication: tuple[Method, ...] = ()
+    allow: AllowConfig = field(default_factory=AllowConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
 
 
@@ -297,3 +301,4 @@ class GatewayConfig:
     admin: AdminConfig = field(default_factory=AdminConfig)
     retry_buffer_bytes: int = 65_536
     workers: WorkersConfig = field(default_factory=WorkersConfig)
+    identity: IdentityConfig = field(default_factory=IdentityConfig)

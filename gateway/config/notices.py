@@ -27,13 +27,16 @@ def literal_stars(tree: Tree, routes: Iterable[tuple[int, str]]) -> Iterator[Not
             yield Notice(tree.source(("routes", index, "prefix")), text)
 
 
-def unused(tree: Tree, routes: Iterable[RouteConfig], *, limited: bool) -> Iterator[Notice]:
-    """Entries of the file that no route leads to. The upstream and the rate limit `default` do not count, because they
-    are there in any case. With `limited` False no route has a rate limit, whatever it says."""
+def unused(
+    tree: Tree, routes: Iterable[RouteConfig], *, limited: bool, limits: Iterable[str | None] = ()
+) -> Iterator[Notice]:
+    """Entries of the file that no route leads to; `limits` are the rate limits that others than routes use. The
+    upstream and the rate limit `default` do not count, because they are there in any case. With `limited` False no
+    route has a rate limit, whatever it says."""
     routes = list(routes)
     used: dict[str, set[str | None]] = {
         "upstreams": {route.upstream for route in routes},
-        "rate_limits": {route.rate_limit for route in routes},
+        "rate_limits": {route.rate_limit for route in routes} | set(limits),
     }
     for part, names in used.items():
         if part == "rate_limits" and not limited:

@@ -1,7 +1,7 @@
 """What the declarations of the settings say, as `.env.example` and as the tables of `docs/configuration.md`.
 
     python -m gateway.config.reference env > .env.example
-    python -m gateway.config.reference upstream|route|rate_limit
+    python -m gateway.config.reference upstream|route|rate_limit|consumer|tenant|tier
 
 Tests compare the files with this, so that names, defaults and ranges cannot drift apart.
 """
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from gateway.config.file import FileRoute, FileUpstream
+from gateway.config.identity_file import FileConsumer, FileTenant, FileTier
 from gateway.config.schema import Env, Variable, allowed
 from gateway.config.settings import RateLimit
 from gateway.config.variables import ALIASES, VARIABLES
@@ -43,7 +44,27 @@ FILE_ONLY = {
     "preserve_host": "Forward the client's `Host` instead of the upstream's authority",
     "rate_limit": "Which rate limit; `null` or `none` for none",
     "websocket": "Let WebSocket tunnels through",
+    "tenants": "With authentication: only callers of one of these tenants; any",
+    "consumers": "With authentication: only these consumers; any",
+    "scopes": "With authentication: only callers that have all of these scopes; none needed",
+    "FileConsumer.tenant": "Whose limits it shares; none",
+    "FileConsumer.scopes": "What it may, for `allow.scopes` of routes; nothing",
+    "FileConsumer.rate_limit": "A rate limit for it alone, on top of all others; none",
+    "FileConsumer.keys": "Its keys as `gateway keys create --yaml` prints them: `{id, sha256, not_after}`; none",
+    "FileTenant.tier": "What it may use; nothing bounds it",
+    "FileTier.rate_limit": "A rate limit of each tenant, over all routes; none",
+    "FileTier.concurrency": "Requests of a tenant in flight, at each gateway; unlimited",
+    "FileTier.quota_per_day": "Requests of a tenant in a day of UTC, in the fleet; unlimited",
+    "FileKey.id": "The part of the key that is public",
+    "FileKey.sha256": "Of the whole key",
+    "FileKey.not_after": "Until when it is good; for ever",
 }
+"""By the name of the key, or by model and key where several models have one of that name."""
+
+
+def meaning_of(model: type[BaseModel], key: str) -> str:
+    """What a key of the file that has no variable means, and behind the last semicolon what it is when left out."""
+    return FILE_ONLY.get(f"{model.__name__}.{key}") or FILE_ONLY.get(key, "")
 
 
 def env_example() -> str:
@@ -89,6 +110,21 @@ def rate_limit_table() -> str:
     return _file_table(RateLimit)
 
 
+def consumer_table() -> str:
+    """The table of the keys of a consumer, in Markdown, for docs/configuration.md."""
+    return _file_table(FileConsumer)
+
+
+def tenant_table() -> str:
+    """The table of the keys of a tenant, in Markdown, for docs/configuration.md."""
+    return _file_table(FileTenant)
+
+
+def tier_table() -> str:
+    """The table of the keys of a tier, in Markdown, for docs/configuration.md."""
+    return _file_table(FileTier)
+
+
 def _sentence(variable: Variable) -> str:
     default = variable.default_text
     when_unset = f"Default {default}" if default else f"Not set: {variable.env.unset}"
@@ -112,9 +148,10 @@ def _file_rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, 
         if env is not None:
             left_out, meaning = f"`{env.name}`", env.meaning
         else:
-            meaning = FILE_ONLY[name]
+            meaning = meaning_of(model, name)
             default = field.get_default(call_default_factory=True)
-            left_out = "required" if default is PydanticUndefined else "" if default in {None, ""} else _code(default)
+            empty = default in (None, "", [])
+            left_out = "required" if default is PydanticUndefined else "" if empty else _code(default)
             if left_out == "" and ";" in meaning:
                 meaning, left_out = (part.strip() for part in meaning.rsplit(";", 1))
         text = "a list of endpoints" if get_origin(nested) is list and "FileEndpoint" in str(nested) else None
@@ -136,6 +173,9 @@ _OUTPUTS: dict[str, Callable[[], str]] = {
     "upstream": upstream_table,
     "route": route_table,
     "rate_limit": rate_limit_table,
+    "consumer": consumer_table,
+    "tenant": tenant_table,
+    "tier": tier_table,
 }
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway import names
+from gateway.config.identity_model import ConsumerConfig, IdentityConfig, TierConfig
 from gateway.config.loading import Loaded
 from gateway.config.model import GatewayConfig, RedisConfig, RouteConfig, UpstreamConfig
 from gateway.config.origins import Origin
@@ -46,6 +47,7 @@ def as_text(loaded: Loaded, gates: Gates) -> str:
         ("Circuit breakers", [_breaker(upstream) for upstream in upstreams]),
         ("Concurrency", [_concurrency(upstream) for upstream in upstreams]),
         ("Rate limits", [_rate_limit(config, name) for name in config.rate_limits.policies]),
+        *_callers(config.identity),
         (
             "Gates, in the order in which a request passes them",
             [_gate(route, gate) for route, passed in gates.items() for gate in passed],
@@ -68,6 +70,35 @@ def as_text(loaded: Loaded, gates: Gates) -> str:
     return "\n".join(lines[:-1]) + "\n"
 
 
+def _callers(identity: IdentityConfig) -> Iterable[tuple[str, list[dict[str, str]]]]:
+    """Tables that are there only where the file says something about callers."""
+    if identity.tiers:
+        yield "Tiers", [_tier(each) for each in identity.tiers.values()]
+    if identity.tenants:
+        yield "Tenants", [{"name": name, "tier": tier or "none"} for name, tier in identity.tenants.items()]
+    if identity.consumers:
+        yield "Consumers", [_consumer(each) for each in identity.consumers.values()]
+
+
+def _tier(tier: TierConfig) -> dict[str, str]:
+    return {
+        "name": tier.name,
+        "rate limit": tier.rate_limit or "none",
+        "at once": str(tier.concurrency or "unlimited"),
+        "in a day": str(tier.quota_per_day or "unlimited"),
+    }
+
+
+def _consumer(consumer: ConsumerConfig) -> dict[str, str]:
+    return {
+        "name": consumer.name,
+        "tenant": consumer.tenant or "none",
+        "scopes": " ".join(sorted(consumer.scopes)) or "none",
+        "rate limit": consumer.rate_limit or "none",
+        "keys": " ".join(key.id for key in consumer.keys) or "none here",
+    }
+
+
 def _gate(route: str, gate: Mapping[str, object]) -> dict[str, str]:
     settings = (f"{name}={number(value) if isinstance(value, float) else value}" for name, value in gate.items())
     return {"route": route, "gate": str(gate["gate"]), "settings": " ".join(list(settings)[1:]) or "-"}
@@ -83,6 +114,7 @@ def _route(route: RouteConfig) -> dict[str, str]:
         "strip": _yes(route.strip_prefix),
         "client's host": _yes(route.preserve_host),
         "rate limit": route.rate_limit or "none",
+        "who": ",".join(route.authentication) or "anybody",
         "body bytes": str(route.max_body_bytes or "unlimited"),
         "dots": route.path_dots,
         "pages of": ",".join(route.cors.origins) or "the upstream's choice",

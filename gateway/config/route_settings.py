@@ -3,10 +3,19 @@
 from typing import Annotated, Literal
 
 from annotated_types import Interval
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from gateway.config.field_types import FieldName, Method, Origin
-from gateway.config.schema import Bytes, Env, Seconds, Section
+from gateway.config.schema import Allowed, Bytes, Env, Seconds, Section
+
+_AUTHENTICATION_ALLOWED = "api_key, or none"
+
+
+def _methods(value: object) -> object:
+    """What may be written in place of a list: one way alone, or `none`."""
+    if isinstance(value, str):
+        value = [value]
+    return [] if value == ["none"] else value
 
 
 class Cors(Section):
@@ -66,4 +75,10 @@ class RouteDefaults(Section):
     rewrite_redirects: Annotated[
         bool, Env("REWRITE_REDIRECTS", "Turn a Location with the upstream's own address into the client's")
     ] = True
+    authentication: Annotated[
+        list[Annotated[Literal["api_key"], Allowed(_AUTHENTICATION_ALLOWED)]],
+        BeforeValidator(_methods),
+        Allowed(_AUTHENTICATION_ALLOWED),
+        Env("AUTHENTICATION", "How requests must prove who sends them; anything else is 401", "anybody may ask"),
+    ] = Field(default_factory=list)
     cors: Cors = Cors()

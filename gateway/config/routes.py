@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway.config.file import File, FileRoute
+from gateway.config.identity import allowed_on
 from gateway.config.model import CorsConfig, RouteConfig
 from gateway.config.problems import Problem, nearest, shown
 from gateway.config.route_settings import Cors
@@ -66,6 +67,8 @@ def _file_route(sources: Sources, index: int, route: FileRoute) -> RouteConfig:
         max_body_bytes=route.max_body_bytes or None,
         path_dots=route.path_dots,
         rewrite_redirects=route.rewrite_redirects,
+        authentication=tuple(route.authentication),
+        allow=allowed_on(route, sources.place("routes", location=("routes", index))),
         cors=_cors(sources, route.cors, ("routes", index, "cors")),
     )
 
@@ -83,6 +86,7 @@ def _proxy_route(sources: Sources, settings: Settings) -> RouteConfig:
         max_body_bytes=settings.routes.max_body_bytes or None,
         path_dots=settings.routes.path_dots,
         rewrite_redirects=settings.routes.rewrite_redirects,
+        authentication=tuple(settings.routes.authentication),
         cors=_cors(sources, settings.routes.cors, ()),
     )
 

@@ -28,6 +28,7 @@ from gateway.config.field_types import (
     ViaName,
     WebhookUrl,
 )
+from gateway.config.identity_settings import Identity
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Bytes, Env, Hours, Seconds, Section, Unit
 from gateway.config.upstream_settings import Upstream
@@ -371,6 +372,7 @@ class Settings(BaseSettings):
     server: Server = Server()
     admin: Admin = Admin()
     routes: RouteDefaults = RouteDefaults()
+    identity: Identity = Identity()
     shedding: Shedding = Shedding()
     rate_limit: RateLimits = RateLimits()
     redis: Redis = Redis()

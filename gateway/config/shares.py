@@ -8,6 +8,7 @@ every worker. Rate limits and circuits are not divided, because the workers shar
 from dataclasses import replace
 from types import MappingProxyType
 
+from gateway.config.identity_model import TierConfig
 from gateway.config.model import GatewayConfig, RouteConfig, SheddingConfig, UpstreamConfig
 from gateway.policy.limit import LimitSettings
 
@@ -42,6 +43,12 @@ def share_of(config: GatewayConfig, workers: int, slot: int) -> GatewayConfig:
     def route(each: RouteConfig) -> RouteConfig:
         return replace(each, max_tunnels=share(each.max_tunnels, workers, slot))
 
+    def tier(each: TierConfig) -> TierConfig:
+        most = each.concurrency
+        return replace(each, concurrency=None if most is None else share(most, workers, slot))
+
+    identity = config.identity
+    tiers = MappingProxyType({name: tier(each) for name, each in identity.tiers.items()})
     shedding: SheddingConfig = replace(config.shedding, limit=limit(config.shedding.limit))
     return replace(
         config,
@@ -49,6 +56,7 @@ def share_of(config: GatewayConfig, workers: int, slot: int) -> GatewayConfig:
         shedding=shedding,
         upstreams=MappingProxyType({name: upstream(each) for name, each in config.upstreams.items()}),
         routes=tuple(route(each) for each in config.routes),
+        identity=replace(identity, tiers=tiers),
     )
 
 
@@ -65,4 +73,6 @@ def rounded_up(config: GatewayConfig, workers: int) -> list[str]:
     for route in config.routes:
         if route.websocket:
             caps[f"the tunnels of route {route.name}"] = route.max_tunnels
+    for tier in config.identity.tiers.values():
+        caps[f"the concurrency of tier {tier.name}"] = tier.concurrency or 0
     return [f"{name} ({cap})" for name, cap in caps.items() if 0 < cap < workers]

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 class Explainer(Protocol):
     """Whoever can say what would become of a request: `gateway.proxy.explain.Explain`."""
 
-    async def explain(self, method: str, host: str, path: str, client: str) -> Mapping[str, Any]:
-        """What would become of a request; the members of `models.Explanation` but for `request`."""
+    async def explain(
+        self, method: str, host: str, path: str, client: str, consumer: str = "", tenant: str = ""
+    ) -> Mapping[str, Any]:
+        """What would become of a request; the members of `models.Explanation` but for `request`. `consumer` and
+        `tenant` are whose credential it has; empty: not said."""
         ...

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from gateway.control.callers import CallersView
 from gateway.control.explaining import Explainer
 from gateway.control.history import CircuitHistory
 from gateway.control.scrape import Scrape
@@ -38,6 +39,7 @@ class ControlFacts:
     """None: this process is the whole gateway, and has no supervisor."""
     on_cleanup: Callable[[], None] = lambda: None
     """Called when resolved alerts were forgotten here, so that the other workers forget them too."""
+    callers: CallersView | None = None
     clock: Callable[[], float] = time.time
 
     def states(self) -> ServiceStates:

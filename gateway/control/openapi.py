@@ -90,9 +90,10 @@ def _sample(each: Operation[Any, Any], services: Sequence[str], *, needs_token: 
     """
     path = each.path.replace(f"{{{each.names_by}}}", services[0] if services else "default")
     required = [f"{name}={_example(rules)}" for name, rules in _required(each.query)]
-    url = f'"$GATEWAY_URL{path.replace("{endpoint}", "$ENDPOINT")}{"?" if required else ""}{"&".join(required)}"'
+    path = path.replace("{endpoint}", "$ENDPOINT").replace("{key}", "$KEY")
+    url = f'"$GATEWAY_URL{path}{"?" if required else ""}{"&".join(required)}"'
     lines = [f"curl -s {url}" if each.method == "GET" else f"curl -s -X {each.method} {url}"]
-    if each.changes and needs_token:
+    if each.needs_access and needs_token:
         lines = [
             """printf 'header = "Authorization: Bearer %s"\\n' "$ADMIN_TOKEN" |""",
             f"  curl -s --config - -X {each.method} {url}",
@@ -131,6 +132,10 @@ def _operation(
                 "schema": {"type": "string", "minLength": 1, "examples": list(services[:1])},
             }
         )
+    if "{key}" in each.path:
+        refusals.add(404)
+        schema = {"type": "string", "pattern": "^[a-z0-9]{8,32}$"}
+        parameters.append({"name": "key", "in": "path", "required": True, "description": "Its id", "schema": schema})
     if "{endpoint}" in each.path:
         parameters.append(
             {
@@ -151,7 +156,7 @@ def _operation(
             "required": each.body_required,
             "content": {"application/json": {"schema": references[each.body]}},
         }
-    if each.changes:
+    if each.needs_access:
         refusals |= {401, 403, 408, 413, 429}
         described["security"] = [{_TOKEN: []}] if needs_token else []
     if parameters:

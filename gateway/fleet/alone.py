@@ -64,6 +64,12 @@ class Alone:
                 table.start(client, pool / self._replicas + own - debt, now, paid=own)
         return table.take(client, now)
 
+    def refund(self, policy: RateLimitPolicy, client: str) -> None:
+        """Give back a token that `take` has just given."""
+        table = self._tables.get(policy.name)
+        if table is not None:
+            table.refund(client)
+
     def peek(self, policy: RateLimitPolicy, client: str, now: float) -> Decision:
         """What `take` would decide. A bucket that has not begun counts as full."""
         if self._on_failure != "local":

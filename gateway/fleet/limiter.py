@@ -49,6 +49,14 @@ class Limiter(Protocol):
         """
         ...
 
+    def untake(self, policy: RateLimitPolicy, client: str) -> None:
+        """Take back a `try_take` that has just given a token, in the same turn of the event loop. HOT."""
+        ...
+
+    def refund(self, policy: RateLimitPolicy, client: str) -> None:
+        """Give back a token that `take` gave. What the bucket has no room for is lost: there are never too many."""
+        ...
+
     async def peek(self, policy: RateLimitPolicy, client: str) -> Decision:
         """What a request would be told now, without taking a token. Raises nothing."""
         ...
@@ -103,6 +111,19 @@ class SharedLimiter:
         decision = self._leases.enter(policy, client, resume, now)
         if decision is not None:
             resume(decision)
+
+    def untake(self, policy: RateLimitPolicy, client: str) -> None:
+        """HOT."""
+        if self._link.up:
+            self._leases.untake(policy, client)
+        else:
+            self._alone.refund(policy, client)
+
+    def refund(self, policy: RateLimitPolicy, client: str) -> None:
+        if self._link.up:
+            self._leases.refund(policy, client, self._clock())
+        else:
+            self._alone.refund(policy, client)
 
     async def peek(self, policy: RateLimitPolicy, client: str) -> Decision:
         if self._link.up:

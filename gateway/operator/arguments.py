@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.operator import circuit, endpoint, errors, explain, service, status
+from gateway.operator import circuit, endpoint, errors, explain, keys, service, status
 from gateway.operator.client import Client, NoAnswerError, RefusedError
 from gateway.units import duration
 
@@ -38,6 +38,8 @@ def add_commands(commands: Any) -> None:
     asked.add_argument("--method", default="GET")
     asked.add_argument("--client", metavar="ADDRESS", help="the client's address")
     asked.add_argument("--host", metavar="NAME", help="what its Host says")
+    asked.add_argument("--consumer", metavar="NAME", help="whose credential it has")
+    asked.add_argument("--tenant", metavar="NAME", help="the consumer's tenant, if the file does not say it")
 
     recent = _command(commands, "errors", common, errors.run, "the latest errors and refusals, newest first")
     recent.add_argument("--count", type=int, default=20, help="at most so many (20)")
@@ -62,7 +64,12 @@ def add_commands(commands: Any) -> None:
     again = _command(commands, "reload", common, service.reload, "read the configuration anew; exit 1 if refused")
     again.add_argument("--dry-run", action="store_true", help="only say what would change")
     _command(commands, "upgrade", common, service.upgrade, "run the code that is installed now, without a restart")
+    _add_keys(commands, common)
+    _add_endpoints(commands, common, ordered)
 
+
+def _add_endpoints(commands: Any, common: argparse.ArgumentParser, ordered: argparse.ArgumentParser) -> None:
+    """`gateway endpoint`."""
     places = commands.add_parser("endpoint", help="take one endpoint of an upstream out of service, and back")
     moves = places.add_subparsers(required=True, metavar="{list,drain,disable,enable}")
     _command(moves, "list", common, endpoint.listed, "every endpoint")
@@ -95,6 +102,27 @@ def default_url(environ: Mapping[str, str]) -> str:
     port = environ.get("ADMIN_PORT", "").strip() or environ.get("PORT", "").strip() or "5000"
     scheme = "https" if environ.get("TLS_CERT_FILE", "").strip() and not environ.get("ADMIN_PORT") else "http"
     return f"{scheme}://127.0.0.1:{port}"
+
+
+def _add_keys(commands: Any, common: argparse.ArgumentParser) -> None:
+    """`gateway keys`."""
+    known = commands.add_parser("keys", help="API keys: create, rotate, revoke and list them")
+    actions = known.add_subparsers(required=True, metavar="{create,rotate,revoke,list}")
+    created = _command(actions, "create", common, keys.create, "make a key; it is printed once and kept nowhere")
+    created.add_argument("consumer")
+    created.add_argument("--tenant", metavar="NAME", help="whose limits it shares")
+    created.add_argument("--scope", action="append", default=[], metavar="SCOPE", help="what it may; may be repeated")
+    created.add_argument("--for", dest="lifetime", type=_seconds, metavar="TIME", help="how long it is good (for ever)")
+    created.add_argument("--yaml", action="store_true", help="ask no gateway: print what belongs into the YAML file")
+    rotated = _command(actions, "rotate", common, keys.rotate, "make a key in place of another one, which then ends")
+    rotated.add_argument("id", help="of the key that ends")
+    rotated.add_argument(
+        "--grace", type=_seconds, default="24h", metavar="TIME", help="how long the old one is good yet (24h)"
+    )
+    revoked = _command(actions, "revoke", common, keys.revoke, "end a key now, everywhere within two seconds")
+    revoked.add_argument("id")
+    listed = _command(actions, "list", common, keys.listed, "every key that Redis has: whose, and how long it is good")
+    listed.add_argument("consumer", nargs="?", help="those of one consumer")
 
 
 def _common() -> argparse.ArgumentParser:

@@ -1,8 +1,7 @@
 """Asks the control plane, over HTTP/1.1 with the standard library.
 
-The token goes out with orders only, never with a question, and no redirection is followed. A proxy from the environment
-is not used: the control plane is asked directly.
-"""
+The token goes out with orders, and with questions that only operators may ask, and no redirection is followed. A proxy
+from the environment is not used: the control plane is asked directly."""
 
 import http.client
 import json
@@ -57,14 +56,22 @@ class Client:
         given = {name: value for name, value in query.items() if value is not None}
         return self._ask("GET", f"{path}?{urlencode(given)}" if given else path, None, {})
 
+    def look(self, path: str) -> Any:
+        """The JSON of an answer that is for operators alone."""
+        return self._ask("GET", path, None, self._as_operator())
+
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Give an order."""
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        if self._operator:
-            headers["X-Operator"] = self._operator
+        headers = self._as_operator()
         if body:
             headers["Content-Type"] = "application/json"
         return self._ask("POST", path, json.dumps(body).encode() if body else None, headers)
+
+    def _as_operator(self) -> dict[str, str]:
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        if self._operator:
+            headers["X-Operator"] = self._operator
+        return headers
 
     def _ask(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Any:
         connection = (

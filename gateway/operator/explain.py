@@ -9,6 +9,7 @@ from gateway.operator.output import table, write_json, write_lines
 def run(client: Client, arguments: argparse.Namespace) -> int:
     """`gateway explain`: what would become of a request. Returns 1 where it would be refused, else 0."""
     asked = {"method": arguments.method, "client": arguments.client, "host": arguments.host}
+    asked |= {"consumer": arguments.consumer, "tenant": arguments.tenant}
     answer = client.get("/api/resilience/explain", path=arguments.path, **asked)
     refused = answer["outcome"] == "refused"
     if arguments.json:

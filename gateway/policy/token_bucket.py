@@ -136,6 +136,13 @@ class BucketTable:
             return Decision(True, tokens, 0.0, self._wait(capacity - tokens))
         return Decision(False, tokens, self._wait(1.0 - tokens), self._wait(capacity - tokens))
 
+    def refund(self, client: str) -> None:
+        """Give back a token that `take` has just given, because its request is not to have it after all."""
+        bucket = self._buckets.get(client)
+        if bucket is not None:
+            bucket.tokens = min(self._capacity, bucket.tokens + 1.0)
+            bucket.spent -= 1
+
     def peek(self, client: str, now: float) -> Decision:
         """What `take` would decide, without taking anything."""
         bucket = self._buckets.get(client)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway import names
+from gateway.identity.tenants import Caller
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.dots import has_dot_segment
 from gateway.proxy.gates import Question, Step, step
@@ -19,9 +20,15 @@ from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.render import counted
 
 
+def nobody(_consumer: str, _tenant: str) -> Caller | None:
+    """Where no route asks who sends a request."""
+    return None
+
+
 class Explain:
     """`topology` gives the present one. `stopping` says whether new requests are refused, `is_control_path` what never
-    comes to a route, `is_exempt` which clients have no rate limits."""
+    comes to a route, `is_exempt` which clients have no rate limits. `caller_of` gives the caller with the name of a
+    consumer and of a tenant, None where both are empty or nobody is ever known."""
 
     def __init__(
         self,
@@ -31,15 +38,20 @@ class Explain:
         stopping: Callable[[], bool],
         clock: Callable[[], float],
         is_exempt: Callable[[str], bool],
+        caller_of: Callable[[str, str], Caller | None] = nobody,
     ) -> None:
         self._topology = topology
         self._is_control_path = is_control_path
         self._stopping = stopping
         self._clock = clock
         self._is_exempt = is_exempt
+        self._caller_of = caller_of
 
-    async def explain(self, method: str, host: str, path: str, client: str) -> dict[str, Any]:
-        """`host` as `gateway.names.host` spells it, `path` as in the request line, `client` an address.
+    async def explain(
+        self, method: str, host: str, path: str, client: str, consumer: str = "", tenant: str = ""
+    ) -> dict[str, Any]:
+        """`host` as `gateway.names.host` spells it, `path` as in the request line, `client` an address. `consumer` and
+        `tenant` are whose credential the request would have; empty: not said.
 
         The answer has `client`, `outcome` (control_plane, refused, waits or forwarded), `refusal` (the first refusing
         step, or None), `route`, `forwarded`, `candidates`, `steps` in the order of the policies, and `endpoints`.
@@ -62,7 +74,8 @@ class Explain:
             "path": route.forward_path(path.encode()).decode("latin-1"),
             "host": host if route.preserve_host else route.upstream.authority.decode(),
         }
-        answer["steps"] = steps = await self._steps(route, method, path, key, exempt=self._is_exempt(client))
+        question = Question(key, self._is_exempt(client), method, self._clock(), self._caller_of(consumer, tenant))
+        answer["steps"] = steps = await self._steps(route, path, question)
         now = self._clock()
         answer["endpoints"] = [
             {
@@ -82,8 +95,8 @@ class Explain:
         )
         return answer
 
-    async def _steps(self, route: Route, method: str, path: str, client: str, *, exempt: bool) -> list[Step]:
-        upstream = route.upstream
+    async def _steps(self, route: Route, path: str, question: Question) -> list[Step]:
+        upstream, method = route.upstream, question.method
         steps = []
         if route.config.path_dots == "refuse" and has_dot_segment(path.encode()):
             detail = "The path has a dot segment or a NUL byte, and the route takes none."
@@ -92,7 +105,6 @@ class Explain:
             steps.append(step("method", "refuse", f"The route takes {route.allow}.", 405, "method_not_allowed"))
         if self._stopping():
             steps.append(step("draining", "refuse", "The gateway is stopping.", 503, "draining", 1.0))
-        question = Question(client, exempt, method, self._clock())
         gates = {gate.name: gate for gate in route.chain.gates}
         for kind in GATES:
             gate = gates.get(kind.name)

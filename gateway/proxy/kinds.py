@@ -11,23 +11,35 @@ from typing import Final, NamedTuple
 
 from gateway.config.model import GatewayConfig, RouteConfig
 from gateway.fleet.limiter import Limiter
+from gateway.identity.credentials import CredentialReader
 from gateway.proxy.filters import Filter
+from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
 from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.filters.rate_limit_fields import RateLimitFields
 from gateway.proxy.filters.redirects import Redirects
 from gateway.proxy.gates import Gate
+from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.bulkhead import BulkheadGate
+from gateway.proxy.gates.caller_limits import CallerLimitsGate
 from gateway.proxy.gates.circuit import CircuitGate
 from gateway.proxy.gates.client_share import ClientShareGate
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.gates.rate_limit import RateLimitGate
+from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.topology import stripped_prefix
 from gateway.proxy.upstreams import Upstream
 
 
+class CallerParts(NamedTuple):
+    """What the gates of routes with authentication are made of; the tenant gate is shared."""
+
+    authentication: AuthenticationParts
+    tenant: TenantGate
+
+
 class Parts:
-    """What gates and filters are made of, and those that routes share."""
+    """What gates and filters are made of, and those that routes share. `callers` None: no route has authentication."""
 
     def __init__(
         self,
@@ -38,8 +50,10 @@ class Parts:
         recorder: Recorder,
         rng: random.Random,
         loop: asyncio.AbstractEventLoop,
+        callers: CallerParts | None = None,
     ) -> None:
         self.config = config
+        self.callers = callers
         self.upstreams = upstreams
         self.in_flight = in_flight
         self.limiter = limiter
@@ -70,14 +84,29 @@ class GateKind(NamedTuple):
     per_attempt: bool = False
 
 
+def _authentication(route: RouteConfig, parts: Parts) -> Gate | None:
+    if parts.callers is None or not route.authentication:
+        return None
+    return AuthenticationGate(route.authentication, route.allow, parts.callers.authentication)
+
+
+def _tenant(route: RouteConfig, parts: Parts) -> Gate | None:
+    return parts.callers.tenant if parts.callers is not None and route.authentication else None
+
+
 def _rate_limit(route: RouteConfig, parts: Parts) -> Gate | None:
+    if route.authentication:
+        policies = parts.config.rate_limits.policies
+        return CallerLimitsGate(parts.limiter, policies, route.rate_limit, parts.recorder)
     return None if route.rate_limit is None else parts.rate_limits[route.rate_limit]
 
 
 GATES: Final[tuple[GateKind, ...]] = (
     GateKind("client_share", lambda _route, parts: parts.client_share, "One client may have all that are in flight."),
     GateKind("in_flight", lambda _route, parts: parts.in_flight, "There is no cap on requests in flight."),
+    GateKind("authentication", _authentication, "Anybody may ask."),
     GateKind("rate_limit", _rate_limit, "The route has no rate limit."),
+    GateKind("tenant", _tenant, "Nobody's tenant is known."),
     GateKind("bulkhead", lambda route, parts: parts.bulkheads[route.upstream], "The upstream has no bulkhead."),
     GateKind(
         "circuit", lambda route, parts: parts.circuits[route.upstream], "The upstream has no circuit.", per_attempt=True
@@ -86,9 +115,11 @@ GATES: Final[tuple[GateKind, ...]] = (
 
 
 def _rate_limit_fields(route: RouteConfig, parts: Parts) -> Filter | None:
+    limits = parts.config.rate_limits
+    if route.authentication:
+        return CallerLimitFields(legacy=limits.legacy_headers)
     if route.rate_limit is None:
         return None
-    limits = parts.config.rate_limits
     return RateLimitFields(limits.policies[route.rate_limit], legacy=limits.legacy_headers)
 
 
@@ -113,6 +144,13 @@ def gates_of(route: RouteConfig, parts: Parts) -> tuple[tuple[Gate, ...], int]:
     once = [gate for kind in GATES if not kind.per_attempt and (gate := kind.make(route, parts)) is not None]
     each = [gate for kind in GATES if kind.per_attempt and (gate := kind.make(route, parts)) is not None]
     return (*once, *each), len(once)
+
+
+def reader_of(route: RouteConfig, parts: Parts) -> CredentialReader | None:
+    """What keeps the gateway's own credentials from the upstream of a route, None for a route without any."""
+    if parts.callers is None or not route.authentication:
+        return None
+    return parts.callers.authentication.reader
 
 
 def filters_of(route: RouteConfig, parts: Parts) -> tuple[Filter, ...]:

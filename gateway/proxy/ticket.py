@@ -5,6 +5,7 @@ write what came of it. The recorder makes metrics, error figures and the log lin
 """
 
 from gateway.fleet.circuits import Permit
+from gateway.identity.tenants import Caller, CountedLimit
 from gateway.policy.token_bucket import Decision
 from gateway.proxy.identity import Origin
 from gateway.proxy.request_body import RequestBody
@@ -23,12 +24,16 @@ class Ticket(Record):
     to the gate that it waits at. `rate` is what the rate limit decided, None without one. `permit` is the circuit's for
     the present attempt; when that attempt fails, `answered` says that the upstream itself said so, and `reached` that
     there was a connection at all.
+
+    `caller` is who sends it, as a credential has proved; None where nobody asks for one. `rates` is what
+    its rate limits decided where the route counts by caller; of a refusal only the limit that refused.
     """
 
     __slots__ = (
         "answered",
         "at",
         "body",
+        "caller",
         "client",
         "entered",
         "now",
@@ -36,6 +41,7 @@ class Ticket(Record):
         "own_id",
         "permit",
         "rate",
+        "rates",
         "reached",
         "request",
         "started",
@@ -65,6 +71,8 @@ class Ticket(Record):
         self.entered = 0
         self.waiting: object = None
         self.rate: Decision | None = None
+        self.caller: Caller | None = None
+        self.rates: list[tuple[CountedLimit, Decision]] | None = None
         self.permit: Permit | None = None
         self.answered = False
         self.reached = True

@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway import names
 from gateway.config.model import RouteConfig
+from gateway.identity.credentials import CredentialReader
 from gateway.proxy.filters import Filter, Filters
 from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.gates import Chain, Gate
@@ -24,7 +25,8 @@ _generations: Final = count(1)
 class Route:
     """A route with its upstream, gates and filters.
 
-    `account` is where its requests are counted. `stripped` is the prefix that is taken off, without a slash at its end.
+    `account` is where its requests are counted. `reader` keeps the gateway's own credentials from the upstream, None
+    where there are none. `stripped` is the prefix that is taken off, without a slash at its end.
     `tunnels` are open or being opened.
     """
 
@@ -41,6 +43,7 @@ class Route:
         "name",
         "prefix",
         "preserve_host",
+        "reader",
         "service",
         "stripped",
         "tunnels",
@@ -55,8 +58,10 @@ class Route:
         per_attempt: int,
         filters: tuple[Filter, ...],
         cells: RouteCells,
+        reader: CredentialReader | None = None,
     ) -> None:
         self.config = config
+        self.reader = reader
         self.name = config.name
         self.service = upstream.name
         self.account = RouteAccount(config.name, upstream.name, cells)

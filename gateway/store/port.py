@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Protocol
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
 from gateway.policy.token_bucket import RateLimitPolicy
+from gateway.store.usage import UsageStore
 
 
 class StoreUnavailable(Exception):
@@ -32,7 +33,8 @@ class Ask(NamedTuple):
     back or leased.
 
     `debt` tokens were spent by this replica on its own while the store was away. They are taken off the bucket, which
-    may leave it owing as much as its capacity. Each debt of a replica has a greater `debt_id` than the one before. A
+    may leave it owing as much as its capacity. Below zero it is tokens that were granted and not used, which go back
+    as far as there is room. Each debt of a replica has a greater `debt_id` than the one before. A
     debt that the store knows already is not taken off again, so a replica may repeat one whose answer was lost.
     """
 
@@ -179,8 +181,8 @@ class EndpointStore(Protocol):
         ...
 
 
-class Store(EndpointStore, Protocol):
-    """What the replicas share about buckets, circuits and endpoints."""
+class Store(EndpointStore, UsageStore, Protocol):
+    """What the replicas share about buckets, circuits, endpoints, and what tenants use."""
 
     @property
     def time_limit(self) -> float:

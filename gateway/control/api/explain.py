@@ -58,6 +58,20 @@ class Asked(Input):
             json_schema_extra=_allowed("a host with or without port"),
         ),
     ] = None  # fmt: skip
+    consumer: Annotated[
+        str | None,
+        Field(
+            max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Whose credential it has; nobody's",
+            json_schema_extra=_allowed("the name of a consumer"),
+        ),
+    ] = None  # fmt: skip
+    tenant: Annotated[
+        str | None,
+        Field(
+            max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Its tenant; as the file says",
+            json_schema_extra=_allowed("the name of a tenant"),
+        ),
+    ] = None  # fmt: skip
 
 
 def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
@@ -71,7 +85,8 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         if host is None:
             raise RefusalError(400, "The parameter host is no host.", members={"parameter": "host"})
         client = asked.client or peer_of(call.request.remote) or "127.0.0.1"
-        found = dict(await facts.explainer.explain(method, host, asked.path, client))
+        who = asked.consumer or "", asked.tenant or ""
+        found = dict(await facts.explainer.explain(method, host, asked.path, client, *who))
         request = {"method": method, "host": host, "path": asked.path, "client": found.pop("client")}
         worker = None if facts.view.host is None else facts.view.host.worker
         return Explanation.model_validate({"request": request, "worker": worker, **found})

@@ -29,7 +29,7 @@ B = TypeVar("B", bound=Input)
 
 class Call(NamedTuple, Generic[Q, B]):
     """One request, understood. `service` is the configured name of the service or upstream, empty where the path has
-    none; `actor` None where nothing is changed."""
+    none; `actor` None where anybody may ask."""
 
     request: web.Request
     service: str
@@ -48,7 +48,8 @@ Run = Callable[[Call[Q, B]], Awaitable[Answer | web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[Q, B]):
-    """`changes` says that it changes state and needs access. `also` are content types it may answer with besides
+    """`changes` says that it changes state and needs access; with `private` it needs access too, because of what it
+    tells. `also` are content types it may answer with besides
     JSON, `refusals` statuses of its own besides those that follow from the declaration."""
 
     method: Literal["GET", "POST"]
@@ -61,8 +62,14 @@ class Operation(Generic[Q, B]):
     body: type[B]
     body_required: bool = False
     changes: bool = False
+    private: bool = False
     also: tuple[str, ...] = ()
     refusals: tuple[int, ...] = ()
+
+    @property
+    def needs_access(self) -> bool:
+        """Whether it is for operators alone."""
+        return self.changes or self.private
 
     @property
     def has_service(self) -> bool:
@@ -99,7 +106,7 @@ def _serve(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def serve(request: web.Request) -> web.StreamResponse:
         actor = None
-        if operation.changes:
+        if operation.needs_access:
             actor = access.admit(peer_of(request.remote), request.headers, request[REQUEST_ID], version=request.version)
         service = services.named(request.match_info[operation.names_by]) if operation.has_service else ""
         query = parsed_query(operation.query, request)

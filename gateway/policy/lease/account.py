@@ -43,8 +43,9 @@ class Account(Generic[W]):
     What the bucket held besides leases at `pool_at`: `pool` tokens, or, below zero, it lacked `owes`. It is known to be
     empty until `ask_at`, and its next token comes at `token_at`.
 
-    What was spent without the store: `debt` tokens are still to be told; `debt_sent`, with the id `debt_id`, were told
-    and are not confirmed; `credit` tokens were granted by the store to requests that had been decided already.
+    What was spent without the store: `debt` tokens are still to be told, or below zero to be given back; `debt_sent`,
+    with the id `debt_id`, were told and are not confirmed; `credit` tokens were granted by the store to requests that
+    had been decided already.
 
     The ask under way, with the number `turn`: it wants tokens for `want` requests and a lease of `lease` tokens, and
     reports that `unspent` tokens of the old lease are left. Of those, `reported` remain spendable meanwhile.

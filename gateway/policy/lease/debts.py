@@ -25,6 +25,13 @@ class Debts(Generic[W]):
             if account.state is IDLE:
                 self._line.queue(account)
 
+    def refund(self, account: Account[W]) -> None:
+        """One token that the store has given is not needed: a debt of less than nothing."""
+        account.debt -= 1
+        self._debtors[account] = None
+        if account.state is IDLE:
+            self._line.queue(account)
+
     def remind(self) -> None:
         """Put every debtor in line."""
         for account in self._debtors:
@@ -46,7 +53,7 @@ class Debts(Generic[W]):
     def covered(self, account: Account[W], granted: int) -> None:
         """The store has granted `granted` tokens to requests that were decided without it meanwhile. As far as these
         cover the debt, it need not be told; the rest is credit."""
-        covered = min(account.debt, granted)
+        covered = max(0, min(account.debt, granted))
         account.debt -= covered
         account.credit += granted - covered
         self._forget(account)

@@ -122,6 +122,19 @@ class LeaseTable(Generic[W]):
         """`spent` requests of the client were admitted without the store, which is to be told."""
         self._debts.owe(self._account(policy, client, now), spent)
 
+    def untake(self, policy: RateLimitPolicy, client: str) -> None:
+        """Take back a `try_take` that has just given a token: in the same turn of the event loop, so the lease is the
+        same. HOT."""
+        account = self._known(policy, client)
+        if account is not None:
+            account.tokens += 1
+            account.demand -= 1
+
+    def refund(self, policy: RateLimitPolicy, client: str, now: float) -> None:
+        """A token that the store gave to a request that had waited is not used after all: the store gets it back. It
+        must not go into a lease, because the store does not count it as leased."""
+        self._debts.refund(self._account(policy, client, now))
+
     def remind(self) -> None:
         """The store is back: put the accounts in line that owe it something that it may not know of."""
         self._debts.remind()

@@ -31,6 +31,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from mypy_extensions import mypyc_attr
 
+from gateway.identity.tenants import Caller
 from gateway.policy.outcome import Outcome
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
@@ -56,12 +57,13 @@ Step = dict[str, Any]
 
 class Question(NamedTuple):
     """What `explain` is asked about: the client as it is limited, whether it is exempt from rate limits, the method,
-    and the present instant of the monotonic clock."""
+    the present instant of the monotonic clock, and who sends it, None where nobody is named."""
 
     client: str
     exempt: bool
     method: str
     now: float
+    caller: Caller | None = None
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -65,10 +65,10 @@ for k = 1, #KEYS do
   tokens = math.min(capacity - outstanding, tokens + (now - ts) * rate)
 
   local told = nil
-  if debt > 0 then
+  if debt ~= 0 then
     told = 'told:' .. replica
     if (tonumber(redis.call('HGET', key, told) or nil) or 0) < debt_id then
-      tokens = math.max(math.min(tokens, -capacity), tokens - debt)
+      tokens = math.max(math.min(tokens, -capacity), math.min(capacity - outstanding, tokens - debt))
       write = true
     end
   end

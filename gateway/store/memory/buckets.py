@@ -4,7 +4,7 @@ The steps for each bucket, in this order:
 
 1. Refill it up to its capacity less what is leased. A lease that has lapsed since then counts as spent, and as held
    until it lapsed.
-2. Take off `debt`, unless the replica has told this debt before.
+2. Take off `debt`, unless the replica has told this debt before; a debt below zero is given back.
 3. End the lease of the replica that asks, and give back what is `unspent` of it.
 4. Grant the waiting requests.
 5. Lease tokens, if the replica wants a lease.
@@ -125,7 +125,8 @@ class MemoryBuckets:
             bucket.advance(policy, now)
         tokens = bucket.tokens
         if debt and (bucket.told or {}).get(replica, 0) < debt_id:
-            tokens = max(min(tokens, -policy.capacity), tokens - debt)
+            outstanding = sum([each.amount for each in bucket.leases]) if bucket.leases else 0
+            tokens = max(min(tokens, -policy.capacity), min(policy.capacity - outstanding, tokens - debt))
             bucket.note_debt(replica, debt_id)
         own = next((each for each in bucket.leases if each.replica == replica), None) if bucket.leases else None
         renews = own is None or own.id == held_id

@@ -19,6 +19,7 @@ from gateway.store.memory.circuits import CircuitTable
 from gateway.store.memory.endpoints import OutTable
 from gateway.store.memory.figures import FigureTable, ServiceFigures
 from gateway.store.memory.store import SharedMemory
+from gateway.store.memory.usage import UsageTable
 from gateway.store.port import EndpointOut
 
 FORMAT: Final = 1
@@ -44,6 +45,7 @@ def dump(shared: SharedMemory, figures: FigureTable) -> dict[str, Any]:
         "circuits": _dump_circuits(shared.circuits),
         "endpoints": [[*out, until] for out, until in shared.endpoints.out.values()],
         "figures": _dump_figures(figures),
+        "usage": shared.usage.days,
     }
 
 
@@ -57,6 +59,8 @@ def restore(data: Any) -> tuple[SharedMemory, FigureTable]:
         _part("circuits", _restore_circuits, shared.circuits, data)
         _part("endpoints", _restore_endpoints, shared.endpoints, data)
         _part("figures", _restore_figures, figures, data)
+        # A store that was dumped before there were tenants has none.
+        _part("usage", _restore_usage, shared.usage, {"usage": {}, **data})
     except (KeyError, TypeError) as error:
         raise Unusable(f"it is not a dump of the store ({type(error).__name__})") from error
     return shared, figures
@@ -193,6 +197,16 @@ def _restore_endpoints(table: OutTable, data: Any) -> None:
             raise ValueError(f"not a mode: {mode!r}")
         out = EndpointOut(_text(upstream), _text(endpoint), mode, _number(left), _text(reason))
         table.out[out.upstream, out.endpoint] = out, _number(until)
+
+
+def _restore_usage(table: UsageTable, data: Any) -> None:
+    table.days = {
+        _text(day): {
+            "counts": {_text(tenant): _whole(count) for tenant, count in kept["counts"].items()},
+            "told": {_text(replica): _whole(sequence) for replica, sequence in kept["told"].items()},
+        }
+        for day, kept in data.items()
+    }
 
 
 def _dump_figures(table: FigureTable) -> dict[str, Any]:

@@ -9,13 +9,16 @@ a configuration names, and are forgotten when no replica speaks of them any more
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
+from gateway.store.keys import KeyRecord
 from gateway.store.memory.buckets import MemoryBuckets
 from gateway.store.memory.circuits import CircuitTable, MemoryCircuits
 from gateway.store.memory.endpoints import OutTable
+from gateway.store.memory.keys import KeyTable
+from gateway.store.memory.usage import UsageTable
 from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, EndpointOut, Grant, ProbeLease, SyncAnswer
 
 
@@ -30,6 +33,8 @@ class SharedMemory:
         self.buckets = MemoryBuckets(clock or time.monotonic, lease_ids=epoch)
         self.circuits = CircuitTable(clock or time.time, epoch)
         self.endpoints = OutTable(clock or time.time)
+        self.keys = KeyTable(clock or time.time)
+        self.usage = UsageTable()
 
     def take_out(self, out: EndpointOut) -> None:
         """See `Store.take_out`."""
@@ -93,6 +98,37 @@ class MemoryStore:
     async def endpoints_out(self) -> Sequence[EndpointOut]:
         """See `Store.endpoints_out`."""
         return self._shared.endpoints.listed()
+
+    async def read_keys(self, ids: Sequence[str]) -> Sequence[KeyRecord | None]:
+        """See `KeyStore.read_keys`."""
+        return self._shared.keys.read(ids)
+
+    async def add_key(self, record: KeyRecord) -> bool:
+        """See `KeyStore.add_key`."""
+        self._shared.circuits.version += 1
+        return self._shared.keys.add(record)
+
+    async def expire_key(self, key_id: str, not_after: float) -> bool:
+        """See `KeyStore.expire_key`."""
+        self._shared.circuits.version += 1
+        return self._shared.keys.expire(key_id, not_after)
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """See `KeyStore.revoke_key`."""
+        self._shared.circuits.version += 1
+        return self._shared.keys.revoke(key_id)
+
+    async def list_keys(self) -> Sequence[KeyRecord]:
+        """See `KeyStore.list_keys`."""
+        return self._shared.keys.listed()
+
+    async def changed_keys(self) -> Sequence[str]:
+        """See `KeyStore.changed_keys`."""
+        return self._shared.keys.changed()
+
+    async def add_usage(self, day: str, sequence: int, used: Mapping[str, int]) -> Mapping[str, int]:
+        """See `UsageStore.add_usage`."""
+        return self._shared.usage.add(self._replica, day, sequence, used)
 
     async def close(self) -> None:
         """Leave the fleet."""

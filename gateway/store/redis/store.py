@@ -1,11 +1,12 @@
 """The store on Redis: token buckets and circuits over one `RedisClient`."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.config.model import RedisConfig
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
+from gateway.store.keys import KeyRecord
 from gateway.store.port import (
     Ask,
     CircuitReport,
@@ -20,6 +21,8 @@ from gateway.store.redis.buckets import RedisBuckets
 from gateway.store.redis.circuits import RedisCircuits
 from gateway.store.redis.client import RedisClient, ignore
 from gateway.store.redis.endpoints import RedisEndpoints
+from gateway.store.redis.keys import RedisKeys
+from gateway.store.redis.usage import RedisUsage
 
 
 class RedisStore:
@@ -33,6 +36,8 @@ class RedisStore:
         self._buckets = RedisBuckets(self._client, config.key_prefix, replica)
         self._circuits = RedisCircuits(self._client, config.key_prefix, replica)
         self._endpoints = RedisEndpoints(self._client, config.key_prefix)
+        self._keys = RedisKeys(self._client, config.key_prefix)
+        self._usage = RedisUsage(self._client, config.key_prefix, replica)
 
     @property
     def time_limit(self) -> float:
@@ -81,6 +86,40 @@ class RedisStore:
     async def endpoints_out(self) -> Sequence[EndpointOut]:
         """See `Store.endpoints_out`."""
         return await self._endpoints.listed()
+
+    async def read_keys(self, ids: Sequence[str]) -> Sequence[KeyRecord | None]:
+        """See `KeyStore.read_keys`."""
+        return await self._keys.read(ids)
+
+    async def add_key(self, record: KeyRecord) -> bool:
+        """See `KeyStore.add_key`."""
+        added = await self._keys.add(record)
+        await self._circuits.announce()
+        return added
+
+    async def expire_key(self, key_id: str, not_after: float) -> bool:
+        """See `KeyStore.expire_key`."""
+        found = await self._keys.expire(key_id, not_after)
+        await self._circuits.announce()
+        return found
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """See `KeyStore.revoke_key`."""
+        found = await self._keys.revoke(key_id)
+        await self._circuits.announce()
+        return found
+
+    async def list_keys(self) -> Sequence[KeyRecord]:
+        """See `KeyStore.list_keys`."""
+        return await self._keys.listed()
+
+    async def changed_keys(self) -> Sequence[str]:
+        """See `KeyStore.changed_keys`."""
+        return await self._keys.changed()
+
+    async def add_usage(self, day: str, sequence: int, used: Mapping[str, int]) -> Mapping[str, int]:
+        """See `UsageStore.add_usage`."""
+        return await self._usage.add(day, sequence, used)
 
     async def close(self) -> None:
         """Leave the fleet, as far as the store can be told so, and close every connection."""

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -156,6 +156,11 @@ class ServedStore:
     async def endpoints_out(self) -> Sequence[EndpointOut]:
         """See `Store.endpoints_out`."""
         return [EndpointOut(*row) for row in await self._ask("endpoints_out")]
+
+    async def add_usage(self, day: str, sequence: int, used: Mapping[str, int]) -> Mapping[str, int]:
+        """See `UsageStore.add_usage`."""
+        sums: dict[str, int] = await self._ask("add_usage", (day, sequence, used), patient=True)
+        return sums
 
     async def close(self) -> None:
         """Leave the fleet, as far as the supervisor can be told so."""

@@ -15,6 +15,7 @@ except while an upgrade replaces the workers; an operation that changes its posi
     take_out         out                                               null
     bring_back       [upstream, endpoint]                              whether it was out
     endpoints_out    null                                              [out, …]
+    add_usage        [day, sequence, {tenant: count}]                  {tenant: sum}
     leave            null                                              null
     add_figures      [[service, sequence, cells, last error age], …]   {service: number of its reset}
     sum_figures      [services, window, width]                         [[counts, last error age], …]

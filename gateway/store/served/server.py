@@ -64,6 +64,7 @@ class _Replica:
             "take_out": lambda body: shared.take_out(EndpointOut(*body)),
             "bring_back": lambda body: shared.bring_back(*body),
             "endpoints_out": lambda _: [out[:] for out in shared.endpoints.listed()],
+            "add_usage": lambda body: shared.usage.add(replica, *body),
             "leave": lambda _: _at_once(self._circuits.leave()),
             "add_figures": self._add_figures,
             "sum_figures": lambda body: [each[:] for each in _at_once(self._figures.sum_figures(*body))],

@@ -91,6 +91,9 @@ _REQUEST: Final = _COMMON | {
     b"origin": _ORIGIN,
     # No field of HTTP, but HTTP_PROXY to what a CGI-like upstream starts (CVE-2016-5385).
     b"proxy": _DROP,
+    # Who asks is for the gateway to say, and for nobody else: see `gateway.identity`.
+    b"x-tenant": _DROP,
+    b"x-consumer": _DROP,
     **dict.fromkeys(_PROVENANCE, _FORWARDED),
 }
 _RESPONSE: Final = (

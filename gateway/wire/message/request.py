@@ -50,10 +50,12 @@ class Request:
     `target` is as received, `path` is the origin-form that is matched and forwarded; `host` is the authority that the
     client meant, as `gateway.names.host` spells it; `authority` the same as it was written. `plan` is the front's, for
     what it derives from the head: a connection that receives the same head again uses the same object again.
+    `credential` likewise belongs to whoever asks who sends the request.
     """
 
     __slots__ = (
         "authority",
+        "credential",
         "expect_continue",
         "fields",
         "has_body",
@@ -78,6 +80,7 @@ class Request:
         self.authority = b""
         self.host = b""
         self.plan: object = None
+        self.credential: object = None
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target!r} HTTP/1.{self.minor}>"

@@ -1,0 +1,155 @@
+"""From the configuration to everything that knows who asks: keys, tenants, what they use, and how it is counted."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from gateway.config.model import GatewayConfig
+from gateway.fleet.following import Following
+from gateway.fleet.link import Link
+from gateway.identity.credentials import CredentialReader
+from gateway.identity.keys import KeyRing
+from gateway.identity.lookups import KeyChanges, KeyLookups
+from gateway.identity.tenants import Caller, Directory
+from gateway.identity.usage import Usage
+from gateway.live_identity import LiveCallers
+from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
+from gateway.proxy.gates.tenant import TenantGate
+from gateway.proxy.kinds import CallerParts
+from gateway.proxy.topology import Route
+from gateway.store.port import Store
+from gateway.store.redis import RedisStore
+from gateway.telemetry.cells import Labels
+from gateway.telemetry.metrics import Metrics
+
+Series = Iterator[tuple[Labels, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What routes with authentication share, and what runs beside the requests for it."""
+
+    config: GatewayConfig
+    directory: Directory
+    usage: Usage
+    lookups: KeyLookups | None
+    parts: CallerParts
+    view: LiveCallers
+    metrics: Metrics
+
+    def start(self) -> None:
+        """Begin to count what tenants use."""
+        self.usage.start()
+
+    async def stop(self) -> None:
+        """Tell the rest of what was counted, and end the readings."""
+        await self.usage.stop()
+        if self.lookups is not None:
+            await self.lookups.close()
+
+    def caller_of(self, consumer: str, tenant: str) -> Caller | None:
+        """The caller that an explanation is asked for; what the file says of a consumer goes before."""
+        known = self.config.identity.consumers.get(consumer)
+        if known is not None:
+            return self.directory.caller(consumer, known.tenant or "", known.scopes)
+        if not consumer and not tenant:
+            return None
+        return self.directory.caller(consumer or "unnamed", tenant, frozenset())
+
+    def count(self, routes: Iterable[Route]) -> None:
+        """Show what the gates of these routes have decided, and what tenants use."""
+        counted = {
+            route.name: gate.counts
+            for route in routes
+            for gate in route.chain.gates
+            if isinstance(gate, AuthenticationGate)
+        }
+        self.metrics.counter(
+            "auth_total",
+            "What came of asking who sends a request.",
+            ("route", "outcome"),
+            lambda: (
+                ((route, outcome), count) for route, counts in counted.items() for outcome, count in counts.items()
+            ),
+        )
+        self.metrics.counter(
+            "gateway_tenant_requests_total",
+            "Requests of a tenant that its limits let pass.",
+            ("tenant",),
+            self._requests,
+        )
+        self.metrics.counter(
+            "gateway_tenant_refusals_total",
+            "Requests of a tenant that its limits refused.",
+            ("tenant", "reason"),
+            self._refusals,
+        )
+        self.metrics.gauge(
+            "gateway_tenant_in_flight", "Requests of a tenant in flight here.", ("tenant",), self._in_flight
+        )
+        self.metrics.gauge(
+            "gateway_tenant_used_today",
+            "Requests of a tenant in the fleet since midnight UTC, as of a second ago.",
+            ("tenant",),
+            self._used,
+            "max",
+        )
+        self.metrics.gauge(
+            "gateway_tenant_quota",
+            "Requests that a tenant may make in one day, where there is a quota.",
+            ("tenant",),
+            self._quotas,
+            "max",
+        )
+
+    def _requests(self) -> Series:
+        return _summed((each.label, each.requests) for each in self.directory.accounts)
+
+    def _in_flight(self) -> Series:
+        return _summed((each.label, each.in_flight) for each in self.directory.accounts)
+
+    def _used(self) -> Series:
+        return _summed((each.label, each.used) for each in self.directory.accounts)
+
+    def _quotas(self) -> Series:
+        named = self.config.identity.tenants
+        return (
+            ((each.label,), each.quota)
+            for each in self.directory.accounts
+            if each.quota is not None and each.tenant in named
+        )
+
+    def _refusals(self) -> Series:
+        sums: dict[tuple[str, str], int] = {}
+        for account in self.directory.accounts:
+            for reason, count in account.refused.items():
+                sums[account.label, reason] = sums.get((account.label, reason), 0) + count
+        yield from sums.items()
+
+
+def build_identity(
+    config: GatewayConfig, store: Store, link: Link, following: Following, metrics: Metrics
+) -> Identity | None:
+    """None where no route asks who sends a request. Keys are in Redis alone: a store in memory would forget them."""
+    if not any(route.authentication for route in config.routes):
+        return None
+    identity = config.identity
+    directory = Directory(identity, config.rate_limits.policies)
+    keys = store if isinstance(store, RedisStore) else None
+    lookups = None if keys is None else KeyLookups(keys, link)
+    ring = KeyRing(identity.consumers.values(), directory, lookups)
+    if keys is not None:
+        following.add(KeyChanges(keys, ring.forget))
+    usage = Usage(directory, store, link)
+    header = identity.api_key_header
+    parts = CallerParts(AuthenticationParts(CredentialReader(header), ring, header), TenantGate(time.time))
+    view = LiveCallers(directory, usage, keys, link)
+    return Identity(config, directory, usage, lookups, parts, view, metrics)
+
+
+def _summed(values: Iterable[tuple[str, int]]) -> Series:
+    """One series for each label: tenants that the configuration does not name share one."""
+    sums: dict[str, int] = {}
+    for label, value in values:
+        sums[label] = sums.get(label, 0) + value
+    return (((label,), value) for label, value in sums.items())

@@ -1,0 +1,122 @@
+"""Consumers, tenants and tiers of the file, and what they refer to."""
+
+import datetime
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+
+from gateway.config.checks import Place
+from gateway.config.file import File, FileRoute
+from gateway.config.identity_file import FileConsumer, FileKey, FileTenant, FileTier
+from gateway.config.identity_model import (
+    OTHER_TENANTS,
+    AllowConfig,
+    ConsumerConfig,
+    IdentityConfig,
+    KeyConfig,
+    TierConfig,
+)
+from gateway.config.problems import Notice, Problem, nearest, shown
+from gateway.config.settings import Settings
+from gateway.config.sources import Sources
+from gateway.config.yaml_tree import Location
+
+
+def identity_of(sources: Sources, settings: Settings, file: File, policies: Iterable[str]) -> IdentityConfig:
+    """Everything about who may ask. `policies` are the rate limits that tiers and consumers may name. A limit is left
+    out where rate limits are switched off."""
+    limited = settings.rate_limit.enabled
+    known = list(policies)
+    tiers: dict[str, FileTier] = dict(_entries(sources, FileTier, file.tiers, "tiers"))
+    tenants: dict[str, FileTenant] = dict(_entries(sources, FileTenant, file.tenants, "tenants"))
+    consumers: dict[str, FileConsumer] = dict(_entries(sources, FileConsumer, file.consumers, "consumers"))
+    _check(sources, "tiers", tiers, "rate_limit", known)
+    _check(sources, "consumers", consumers, "rate_limit", known)
+    _check(sources, "tenants", tenants, "tier", list(file.tiers))
+    if OTHER_TENANTS not in file.tiers:
+        # With the tier `default` any tenant may be named, because each has a tier.
+        _check(sources, "consumers", consumers, "tenant", list(file.tenants))
+    _check_ids(sources, consumers)
+    return IdentityConfig(
+        consumers=MappingProxyType({name: _consumer(name, each, limited=limited) for name, each in consumers.items()}),
+        tenants=MappingProxyType({name: each.tier for name, each in tenants.items()}),
+        tiers=MappingProxyType(
+            {
+                name: TierConfig(name, each.rate_limit if limited else None, each.concurrency, each.quota_per_day)
+                for name, each in tiers.items()
+            }
+        ),
+        api_key_header=settings.identity.api_key_header,
+    )
+
+
+def allowed_on(route: FileRoute, place: Place) -> AllowConfig:
+    """Whom the route is for. That means nothing without authentication, so it is reported."""
+    allow = AllowConfig(*(frozenset(getattr(route.allow, key)) for key in ("tenants", "consumers", "scopes")))
+    if allow != AllowConfig() and not route.authentication and place.tree is not None:
+        source = place.tree.source((*place.location, "allow"))
+        place.problems.append(Problem(source, "a mapping", "only with authentication: nobody is known without it"))
+    return allow
+
+
+def limits_used(identity: IdentityConfig) -> set[str | None]:
+    """The rate limits that tiers and consumers name."""
+    of_tiers = {each.rate_limit for each in identity.tiers.values()}
+    return of_tiers | {each.rate_limit for each in identity.consumers.values()}
+
+
+def notices(sources: Sources, identity: IdentityConfig, *, authenticated: bool, shared: bool) -> Iterator[Notice]:
+    """What is there for nobody: consumers without a route that asks who they are, and `shared` limits without Redis."""
+    for part in ("consumers", "tenants", "tiers"):
+        if getattr(identity, part) and not authenticated:
+            yield Notice(sources.tree.source((part,)), "no route has authentication, so nobody is known")
+            return
+    if authenticated and not shared and not any(consumer.keys for consumer in identity.consumers.values()):
+        yield Notice(
+            "authentication", "api_key, but no consumer has a key and there is no Redis for keys: every request is 401"
+        )
+
+
+def _entries(sources: Sources, model: type[Any], entries: Mapping[str, object], part: str) -> Iterable[tuple[str, Any]]:
+    # An entry that says nothing is an empty mapping: `acme:` names a tenant without a tier.
+    given = {name: {} if entry is None else entry for name, entry in entries.items()}
+    return sources.entries(model, sources.named(given, part), part, {})
+
+
+def _check(sources: Sources, part: str, entries: Mapping[str, BaseModel], key: str, known: list[str]) -> None:
+    for name, entry in entries.items():
+        value = getattr(entry, key)
+        if value is not None and value not in known:
+            _report(sources, (part, name, key), value, ", ".join(known) or "no names yet: the file defines none", known)
+
+
+def _check_ids(sources: Sources, consumers: Mapping[str, FileConsumer]) -> None:
+    seen: dict[str, str] = {}
+    for name, consumer in consumers.items():
+        for index, key in enumerate(consumer.keys):
+            first = seen.setdefault(key.id, f"consumers.{name}.keys[{index}]")
+            if first != f"consumers.{name}.keys[{index}]":
+                location = ("consumers", name, "keys", index, "id")
+                _report(sources, location, key.id, f"an id of its own; {first} has the same", ())
+
+
+def _report(sources: Sources, location: Location, value: str, allowed: str, known: Iterable[str]) -> None:
+    problem = Problem(sources.tree.source(location), shown(value), allowed, nearest(value, known))
+    sources.problems.append(problem)
+
+
+def _consumer(name: str, entry: FileConsumer, *, limited: bool) -> ConsumerConfig:
+    return ConsumerConfig(
+        name,
+        entry.tenant,
+        frozenset(entry.scopes),
+        entry.rate_limit if limited else None,
+        tuple(_key(each) for each in entry.keys),
+    )
+
+
+def _key(key: FileKey) -> KeyConfig:
+    until = None if key.not_after is None else datetime.datetime.fromisoformat(key.not_after).timestamp()
+    return KeyConfig(key.id, key.sha256, until)

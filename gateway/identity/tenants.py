@@ -1,0 +1,155 @@
+"""The callers that credentials prove, and what their tenants have used.
+
+A `Caller` is one consumer with its tenant: what gates, log lines and the upstream are told about it is made once. A
+`TenantAccount` has what all callers of a tenant use together: requests in flight at this replica, and requests of the
+present day in the whole fleet.
+"""
+
+import base64
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from gateway.config.identity_model import IdentityConfig, TierConfig
+from gateway.policy.token_bucket import RateLimitPolicy
+
+_MOST_CALLERS: Final = 20_000
+_MOST_ACCOUNTS: Final = 20_000
+OTHER: Final = "_OTHER"
+"""The label of tenants that the configuration does not name."""
+
+
+class TenantAccount:
+    """`in_flight` requests are here now. `used` is the requests of the day in the fleet, as far as this replica knows;
+    `unsent` of them the fleet does not know of yet. `requests` is all that this replica has let through, and
+    `refused` what it has refused, by reason. None is unlimited."""
+
+    __slots__ = (
+        "concurrency",
+        "in_flight",
+        "label",
+        "quota",
+        "refused",
+        "requests",
+        "tenant",
+        "tier",
+        "unsent",
+        "used",
+    )
+
+    def __init__(self, tenant: str, label: str, tier: TierConfig | None) -> None:
+        self.tenant = tenant
+        self.label = label
+        self.tier = "" if tier is None else tier.name
+        self.concurrency = None if tier is None else tier.concurrency
+        self.quota = None if tier is None else tier.quota_per_day
+        self.in_flight = 0
+        self.used = 0
+        self.unsent = 0
+        self.requests = 0
+        self.refused = {"rate_limited": 0, "quota_exceeded": 0, "concurrency_limited": 0}
+
+    def __repr__(self) -> str:
+        return f"<TenantAccount {self.tenant} in_flight={self.in_flight} used={self.used}>"
+
+
+class CountedLimit:
+    """One rate limit that a caller is counted by. `bucket` is whose bucket it is. `partition` is the same as a
+    parameter of a header field, from which nobody reads who that is (`pk` of the RateLimit draft); `described` is the
+    whole item of `RateLimit-Policy`."""
+
+    __slots__ = ("bucket", "described", "partition", "policy")
+
+    def __init__(self, policy: RateLimitPolicy, bucket: str) -> None:
+        self.policy = policy
+        self.bucket = bucket
+        digest = hashlib.sha256(f"{policy.name} {bucket}".encode()).digest()[:9]
+        self.partition = f";pk=:{base64.b64encode(digest).decode()}:"
+        window = max(1, math.ceil(policy.capacity / policy.refill_rate))
+        self.described = f'"{policy.name}";q={policy.capacity};w={window}{self.partition}'
+
+
+class Caller:
+    """Who sends a request. `lines` are the header lines for the upstream, `log` the decisions for the log line.
+    `bucket` is whose buckets it takes from on the limits of routes: its tenant's, or its own without one. `limits` are
+    its own further rate limits."""
+
+    __slots__ = ("account", "bucket", "consumer", "limits", "lines", "log", "scopes", "tenant")
+
+    def __init__(
+        self,
+        consumer: str,
+        tenant: str,
+        scopes: frozenset[str],
+        account: TenantAccount | None,
+        limits: tuple[CountedLimit, ...],
+    ) -> None:
+        self.consumer = consumer
+        self.tenant = tenant
+        self.scopes = scopes
+        self.account = account
+        self.limits = limits
+        self.bucket = f"tenant:{tenant}" if tenant else f"consumer:{consumer}"
+        self.lines = (f"X-Tenant: {tenant}\r\n" if tenant else "").encode() + f"X-Consumer: {consumer}\r\n".encode()
+        self.log: Mapping[str, str] = {**({"tenant": tenant} if tenant else {}), "consumer": consumer}
+
+    def __repr__(self) -> str:
+        return f"<Caller {self.consumer} of {self.tenant or 'no tenant'}>"
+
+
+class Directory:
+    """Makes callers, the same object for the same consumer, and keeps the accounts of their tenants.
+
+    `policies` are the rate limits by name. Both tables are bounded. Accounts of tenants that are configured stay; of
+    the others those that nothing uses may be forgotten, and begin anew."""
+
+    def __init__(self, config: IdentityConfig, policies: Mapping[str, RateLimitPolicy]) -> None:
+        self._config = config
+        self._policies = policies
+        self._callers: OrderedDict[tuple[str, str, frozenset[str]], Caller] = OrderedDict()
+        self._accounts: dict[str, TenantAccount] = {}
+        for tenant in config.tenants:
+            self._accounts[tenant] = TenantAccount(tenant, tenant, config.tier_of(tenant))
+
+    def caller(self, consumer: str, tenant: str, scopes: frozenset[str]) -> Caller:
+        """The consumer of the tenant, empty without one. A consumer that the file names has its rate limit too."""
+        identity = (consumer, tenant, scopes)
+        found = self._callers.get(identity)
+        if found is None:
+            if len(self._callers) >= _MOST_CALLERS:
+                self._callers.popitem(last=False)
+            account = self.account(tenant) if tenant else None
+            found = Caller(consumer, tenant, scopes, account, tuple(self._limits(consumer, tenant)))
+            self._callers[identity] = found
+        return found
+
+    def account(self, tenant: str) -> TenantAccount:
+        """The account of a tenant."""
+        account = self._accounts.get(tenant)
+        if account is None:
+            if len(self._accounts) >= _MOST_ACCOUNTS:
+                self._forget()
+            account = self._accounts[tenant] = TenantAccount(tenant, OTHER, self._config.tier_of(tenant))
+        return account
+
+    @property
+    def accounts(self) -> Iterator[TenantAccount]:
+        """Those that there are now."""
+        return iter(self._accounts.values())
+
+    def _limits(self, consumer: str, tenant: str) -> Iterator[CountedLimit]:
+        tier = self._config.tier_of(tenant) if tenant else None
+        if tier is not None and tier.rate_limit is not None:
+            yield CountedLimit(self._policies[tier.rate_limit], f"tier:{tenant}")
+        known = self._config.consumers.get(consumer)
+        if known is not None and known.rate_limit is not None:
+            yield CountedLimit(self._policies[known.rate_limit], f"consumer:{consumer}")
+
+    def _forget(self) -> None:
+        # Callers hold their account, so it must not be replaced while one of them could still be used.
+        self._callers.clear()
+        for tenant, account in list(self._accounts.items()):
+            if account.label == OTHER and not account.in_flight and not account.unsent:
+                del self._accounts[tenant]
