@@ -299,3 +299,14 @@ async def test_a_clock_that_was_set_back_stops_nobodys_refill(redis_stores: Redi
     await redis_stores.advance(10)
     (grant,) = await redis_stores.take("a", Ask(TEN, CLIENT, 1))
     assert grant.granted == 1
+
+
+async def test_what_was_granted_and_not_used_is_given_back_once_and_only_where_there_is_room(stores: Stores) -> None:
+    (first,) = await stores.take("a", Ask(TEN, CLIENT, 4))
+    assert first.granted == 4
+    back = Ask(TEN, CLIENT, 0, debt=-2, debt_id=7)
+    for _ in range(2):  # the second time is a repetition whose first answer was lost
+        (grant,) = await stores.take("a", back)
+        assert grant.remaining == pytest.approx(8, abs=SLACK)
+    (full,) = await stores.take("a", Ask(TEN, CLIENT, 0, debt=-5, debt_id=8))
+    assert full.remaining == pytest.approx(10, abs=SLACK)

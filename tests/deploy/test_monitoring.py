@@ -116,8 +116,15 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
                 gateway.get(target)
         exposition = gateway.get("/metrics").body.decode()
     redis_server.flush()
-    exposition += with_certificate(stub_process, tmp_path_factory)
+    exposition += with_certificate(stub_process, tmp_path_factory) + with_callers(stub_process, tmp_path_factory)
     return catalog.with_rules(catalog.exposed(exposition), RECORDED)
+
+
+def with_callers(stub_process: StubProcess, directories: pytest.TempPathFactory) -> str:
+    variables = {"GATEWAY_CONFIG": str(ROOT / "examples/tenants.yaml"), "ORDERS": f"127.0.0.1:{stub_process.port}"}
+    with GatewayProcess(variables, directories.mktemp("gateway")) as gateway:
+        gateway.get("/orders/ok")
+        return gateway.get("/metrics").body.decode()
 
 
 def with_certificate(stub_process: StubProcess, directories: pytest.TempPathFactory) -> str:

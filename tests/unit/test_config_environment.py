@@ -71,6 +71,8 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "VIA_NAME": ("edge-1", {}),
     "PATH_DOTS": ("pass", {}),
     "CORS_ORIGINS": ("https://app.example", {}),
+    "AUTHENTICATION": ("api_key", {}),
+    "API_KEY_HEADER": ("X-Client-Key", {}),
     "CORS_METHODS": ("GET,PATCH", {}),
     "CORS_HEADERS": ("X-Api-Key", {}),
     "CORS_EXPOSE_HEADERS": ("ETag", {}),

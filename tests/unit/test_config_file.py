@@ -165,10 +165,16 @@ class TestPrecedence:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("[]", "gateway.yaml:1: a list; allowed: a mapping with upstreams, rate_limits and routes"),
+        (
+            "[]",
+            "gateway.yaml:1: a list; allowed: a mapping with upstreams, rate_limits, routes, tiers, tenants, consumers",
+        ),
         (
             "upstream: {}\n",
-            "gateway.yaml:1 upstream: unknown name; allowed: upstreams, rate_limits, routes; did you mean upstreams?",
+            (
+                "gateway.yaml:1 upstream: unknown name; allowed: upstreams, rate_limits, routes, tiers, tenants,"
+                " consumers; did you mean upstreams?"
+            ),
         ),
         ("routes: {}\n", "gateway.yaml:1 routes: a mapping; allowed: a list"),
         ("upstreams: []\n", "gateway.yaml:1 upstreams: a list; allowed: a mapping"),

@@ -36,6 +36,14 @@ LAYERS = {
     "gateway.policy": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
     "gateway.store": layer("gateway.channel", "gateway.policy", "gateway.config.model", "redis", "hiredis", "orjson"),
     "gateway.fleet": layer("gateway.policy", "gateway.store", "gateway.config.model"),
+    "gateway.identity": layer(
+        "gateway.config.identity_model",
+        "gateway.policy",
+        "gateway.store.port",
+        "gateway.store.keys",
+        "gateway.store.usage",
+        "gateway.fleet.link",
+    ),
     "gateway.wire": layer("gateway.names", "gateway.watched_files", "uvloop", "httptools", "mypy_extensions"),
     # It waits on somebody else's server, in a task of its own.
     "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
@@ -46,8 +54,10 @@ LAYERS = {
         "mypy_extensions",
         "gateway.policy",
         "gateway.fleet",
+        "gateway.identity",
         "gateway.telemetry",
         "gateway.config.model",
+        "gateway.config.identity_model",
         "gateway.names",
         "orjson",
     ),
@@ -58,6 +68,10 @@ LAYERS = {
     "gateway.build": layer("gateway", *THEIRS),
     "gateway.build_alerts": layer("gateway"),
     "gateway.build_fleet": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
+    "gateway.build_identity": layer("gateway"),
+    "gateway.live_identity": layer(
+        "gateway.control.callers", "gateway.fleet.link", "gateway.identity", "gateway.store.keys", "gateway.store.port"
+    ),
     "gateway.gate_descriptions": layer("gateway.build", "gateway.config.model", "gateway.telemetry.lines"),
     "gateway.lifecycle": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
     # Between the processes of one gateway.

@@ -31,6 +31,7 @@ async def filled() -> tuple[SharedMemory, FigureTable]:
     await store.sync([report("orders", known.generation, 0.1, 0.2)])
     await store.force("pay", CircuitState.FORCED_CLOSED, 600.0, "why")
     await store.take_out(OUT)
+    await store.add_usage("2027-01-31", 1, {"acme": 3})
     counted = MemoryFigures(figures, "a")
     await counted.add_figures([FigureDelta("orders", 1, ((0.0, (1, 2)),), 0.5)])
     await counted.reset_figures("pay")
@@ -54,6 +55,8 @@ async def test_what_was_there_is_there_again() -> None:
     orders, pay = (await store.sync([report("orders", 0), report("pay", 0)])).circuits
     assert (orders.state, pay.state, pay.cause) == (CircuitState.OPEN, CircuitState.FORCED_CLOSED, "why")
     assert [out._replace(left=0.0) for out in await store.endpoints_out()] == [OUT._replace(left=0.0)]
+    repeated_usage = await MemoryStore(shared, "a").add_usage("2027-01-31", 1, {"acme": 3})
+    assert repeated_usage == await store.add_usage("2027-01-31", 0, {}) == {"acme": 3}
     counted = MemoryFigures(figures, "a")
     assert list(await counted.add_figures([FigureDelta("orders", 1, ((0.0, (5, 5)),), None)])) == ["pay"]
     assert (await counted.sum_figures(["orders"], 60.0, 2))[0].counts == (1, 2)
@@ -100,3 +103,10 @@ async def test_no_lease_of_a_lost_store_is_taken_for_one_of_the_next() -> None:
     (other,) = second.shared.buckets.take("a", [Ask(POLICY, "c", 1, lease=5)])
     assert grant.lease_id != other.lease_id
     assert first.shared.circuits.epoch != second.shared.circuits.epoch
+
+
+async def test_a_dump_of_before_there_were_tenants_is_understood() -> None:
+    data = await dumped()
+    del data["usage"]
+    shared, _ = restore(data)
+    assert shared.usage.days == {}

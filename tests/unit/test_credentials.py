@@ -1,0 +1,81 @@
+"""What a request shows to prove who sends it."""
+
+import pytest
+
+from gateway.identity.credentials import KEY, MALFORMED, NOTHING, SEVERAL, CredentialReader, Kind
+from tests.support.keys import key, sha256
+from tests.support.tickets import request
+
+READER = CredentialReader("X-API-Key")
+GOOD = key("abcdefgh1234")
+TOKEN = "eyJhbGciOiJub25lIn0.e30."
+
+
+def lines(*of: str) -> bytes:
+    return request(b"/", *of).fields.lines
+
+
+@pytest.mark.parametrize(
+    ("of", "kind"),
+    [
+        ([], NOTHING),
+        ([f"X-API-Key: {GOOD}"], KEY),
+        ([f"x-api-key:   {GOOD} "], KEY),
+        ([f"Authorization: Bearer {GOOD}"], KEY),
+        ([f"authorization: bEARER  {GOOD}"], KEY),
+        # One that is empty says nothing, like a variable that was not set.
+        (["X-API-Key:"], NOTHING),
+        (["Authorization: Bearer"], NOTHING),
+        (["Authorization: Bearer "], NOTHING),
+        (["Authorization:"], NOTHING),
+        # Another scheme is the upstream's business.
+        (["Authorization: Basic dTpw"], NOTHING),
+        (["Authorization: Basic dTpw", f"X-API-Key: {GOOD}"], KEY),
+        ([f"Authorization: Bearer {TOKEN}", f"X-API-Key: {GOOD}"], KEY),
+        ([f"Authorization: Bearer {TOKEN}"], MALFORMED),
+        # Which of two counts would be a matter of opinion.
+        ([f"Authorization: Bearer {GOOD}", f"X-API-Key: {GOOD}"], SEVERAL),
+        ([f"X-API-Key: {GOOD}", f"X-API-Key: {GOOD}"], SEVERAL),
+        ([f"X-API-Key: {GOOD}", "X-API-Key:"], SEVERAL),
+        (["Authorization: Basic dTpw", f"Authorization: Bearer {GOOD}"], SEVERAL),
+        ([f"X-API-Key: {GOOD}, {GOOD}"], MALFORMED),
+        ([f"X-API-Key: {GOOD[:-1]}"], MALFORMED),
+        ([f"X-API-Key: {GOOD}A"], MALFORMED),
+        ([f"X-API-Key: {GOOD.upper()}"], MALFORMED),
+        (["X-API-Key: gw_short_" + "A" * 43], MALFORMED),
+        (["X-API-Key: gw_abcdefgh1234_" + "A" * 42 + "*"], MALFORMED),
+        (["X-API-Key: " + "gw_" * 2000], MALFORMED),
+        # The twin of a name is another name (and the gateway's upstreams never get it for the real one).
+        ([f"X_API_Key: {GOOD}"], NOTHING),
+    ],
+)
+def test_what_is_shown(of: list[str], kind: Kind) -> None:
+    assert READER.read(lines(*of)).kind is kind
+
+
+def test_a_key_has_its_id_and_the_digest_of_all_of_it_and_no_repr_that_shows_it() -> None:
+    shown = READER.read(lines(f"X-API-Key: {GOOD}"))
+    assert (shown.key_id, shown.digest.hex()) == ("abcdefgh1234", sha256(GOOD))
+    assert "AAAA" not in repr(shown)
+
+
+def test_the_header_has_the_name_that_is_configured_and_no_other() -> None:
+    reader = CredentialReader("X-Client.Key")
+    assert reader.read(lines(f"X-Client.Key: {GOOD}")).kind is KEY
+    assert reader.read(lines(f"X-ClientxKey: {GOOD}")).kind is NOTHING
+    assert reader.read(lines(f"X-API-Key: {GOOD}")).kind is NOTHING
+
+
+def test_authorization_may_be_the_only_field() -> None:
+    reader = CredentialReader("Authorization")
+    assert reader.read(lines(f"Authorization: Bearer {GOOD}")).kind is KEY
+
+
+@pytest.mark.parametrize(
+    "of", [f"X-API-Key: {GOOD}", "x-api-key: x", f"Authorization: Bearer {GOOD}", "authorization:bearer gw_x"]
+)
+def test_keys_do_not_go_on_and_everything_else_does(of: str) -> None:
+    rest = ["Accept: a", "Authorization-Info: x", "Cookie: gw_a"]
+    assert READER.without_keys(lines(rest[0], of, *rest[1:])) == lines(*rest)
+    for foreign in (f"Authorization: Bearer {TOKEN}", "Authorization: Basic dTpw"):
+        assert READER.without_keys(lines(foreign)) == lines(foreign)
