@@ -35,9 +35,9 @@ NEEDED = {
 _ITEM = '{"id":%d,"name":"an item of the list","price":19.99,"tags":["a","b"]}'
 OK_BODY = ('{"status":"ok","items":[' + ",".join(_ITEM % number for number in range(3)) + "]}").ljust(261)
 
-# One worker everywhere: the proxies under test have one core each, and so has what stands around them.
+# One worker, where nothing else is said: the proxies under test have one core each, and so has what stands around them.
 NGINX_FRAME = """
-worker_processes 1;
+worker_processes {workers};
 daemon off;
 pid {directory}/{name}.pid;
 error_log stderr error;
@@ -111,13 +111,21 @@ class Rig:
             client.flushall()
 
 
-def nginx_command(directory: Path, name: str, http: str, *, modules: str = "", connections: int) -> list[str]:
+def nginx_command(
+    directory: Path, name: str, http: str, *, modules: str = "", connections: int, workers: int = 1
+) -> list[str]:
     """Write the configuration and say how to start it."""
     user = "user root;" if os.getuid() == 0 else ""
     path = directory / f"{name}.conf"
     path.write_text(
         NGINX_FRAME.format(
-            directory=directory, name=name, http=http, modules=modules, user=user, connections=connections
+            directory=directory,
+            name=name,
+            http=http,
+            modules=modules,
+            user=user,
+            connections=connections,
+            workers=workers,
         )
     )
     return [nginx_binary(), "-e", "stderr", "-p", str(directory), "-c", str(path)]

@@ -1,7 +1,9 @@
 """The gateway: `python -m gateway run`, all protections and Redis on, limits above what the load can reach."""
 
+import http
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping
 
 import yaml
@@ -24,9 +26,15 @@ DEFAULTS = {
 
 
 def gateway(
-    name: str = "gateway", env: Mapping[str, str] | None = None, *, routes: object = None, redis: bool = True
+    name: str = "gateway",
+    env: Mapping[str, str] | None = None,
+    *,
+    routes: object = None,
+    redis: bool = True,
+    workers: int | None = None,
 ) -> Peer:
-    """A variant. `env` goes before the defaults; `routes` is the content of a configuration file, if any."""
+    """A variant. `env` goes before the defaults; `routes` is the content of a configuration file, if any. With
+    `workers` it has that many, on all cores."""
 
     def start(rig: Rig) -> Proxy:
         port = free_port()
@@ -38,14 +46,17 @@ def gateway(
             path = rig.directory / f"{name}.yaml"
             path.write_text(yaml.safe_dump(routes))
             variables["GATEWAY_CONFIG"] = str(path)
+        if workers is not None:
+            variables["WORKERS"] = str(workers)
         environment = program_environment(**(variables | dict(env or {})))
         command = [sys.executable, "-m", "gateway"]
         # Its standard output is the access log: as much as the load makes it, and wanted by nobody.
-        child = Child(
-            name, [*command, "run"], core=rig.cores.proxy, directory=rig.directory, env=environment, quiet=True
-        )
+        core = rig.cores.proxy if workers is None else None
+        child = Child(name, [*command, "run"], core=core, directory=rig.directory, env=environment, quiet=True)
         try:
             child.wait_listening(port)
+            # The supervisor listens before its workers are ready.
+            child.wait_until(lambda: _answers(port))
         except ChildFailed as error:
             check = subprocess.run(
                 [*command, "check"],
@@ -60,6 +71,14 @@ def gateway(
         return Proxy(name, child, port, uses_redis=redis)
 
     return Peer(name, "all of them, shared through Redis" if redis else "all of them", lambda: None, start)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5.0) as answer:
+            return bool(answer.status == http.HTTPStatus.OK)
+    except OSError:
+        return False
 
 
 GATEWAY = gateway()

@@ -76,11 +76,20 @@ def _missing_lua() -> str | None:
     return None
 
 
-def _start(rig: Rig, name: str, *, preamble: str = "", access: str = "", modules: str = "") -> Proxy:
+def nginx(name: str, workers: int) -> Peer:
+    """A variant with that many worker processes on all cores."""
+    return Peer(name, "none", _missing_nginx, lambda rig: _start(rig, name, workers=workers))
+
+
+def _start(
+    rig: Rig, name: str, *, preamble: str = "", access: str = "", modules: str = "", workers: int | None = None
+) -> Proxy:
     port = free_port()
     http = _PROXY.format(upstream=rig.upstream_port, port=port, preamble=preamble, access=access)
-    command = nginx_command(rig.directory, name, http, modules=modules, connections=rig.descriptors)
-    child = Child(name, command, core=rig.cores.proxy, directory=rig.directory)
+    command = nginx_command(
+        rig.directory, name, http, modules=modules, connections=rig.descriptors, workers=workers or 1
+    )
+    child = Child(name, command, core=rig.cores.proxy if workers is None else None, directory=rig.directory)
     child.wait_listening(port)
     return Proxy(name, child, port, uses_redis=bool(access))
 
