@@ -264,7 +264,8 @@ class FigureStore(Protocol):
     async def sum_figures(self, services: Sequence[str], window: float, width: int) -> Sequence[FigureSum]:
         """The sum of the last `window` seconds for each service, as vectors of `width` counts.
 
-        The cell in which the window begins is counted as a whole.
+        The cell in which the window begins is counted as a whole. Vectors of another width, which replicas of another
+        version have counted, are cut or filled up with zeros.
         """
         ...
 

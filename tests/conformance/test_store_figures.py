@@ -271,3 +271,13 @@ async def test_a_store_that_does_not_answer_says_so(redis_installed: None, tmp_p
             with pytest.raises(StoreUnavailable):
                 await call
         await fleet.close()
+
+
+async def test_replicas_of_two_versions_may_count_vectors_of_different_widths(fleet: Fleet) -> None:
+    old, new = fleet.replica("old"), fleet.replica("new")
+    await old.add_figures([FigureDelta("orders", 1, ((0.0, (1, 2)),), None)])
+    await new.add_figures([FigureDelta("orders", 1, ((0.0, (10, 20, 30)),), None)])
+    await old.add_figures([FigureDelta("orders", 2, ((0.0, (100, 200)),), None)])
+    for width, expected in ((2, (111, 222)), (3, (111, 222, 30)), (4, (111, 222, 30, 0))):
+        (found,) = await new.sum_figures(["orders"], 60.0, width)
+        assert found.counts == expected

@@ -24,6 +24,9 @@ from gateway.store.port import EndpointOut
 
 FORMAT: Final = 1
 
+_MOST: Final = 2.0**63
+"""No number of a table is greater. Beyond, arithmetic with floats fails."""
+
 T = TypeVar("T")
 _EVIDENCE: Final = tuple(each.name for each in fields(ReplicaEvidence))
 _SIMPLE: Final = (
@@ -74,14 +77,14 @@ def _part(name: str, restore_into: Callable[[T, Any], None], table: T, data: Map
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"not a number: {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST:
+        raise ValueError("not a number, or none that can be meant")
     return value
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"not a whole number: {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not abs(value) <= _MOST:
+        raise TypeError("not a whole number, or none that can be meant")
     return value
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from gateway.store.port import FIGURES_CELL, FIGURES_KEPT, FigureDelta, FigureSum
 
@@ -72,7 +73,9 @@ class MemoryFigures:
             at = now - age
             if at < service.reset_at or at <= now - FIGURES_KEPT:
                 continue
-            cell = service.cells.setdefault(int(at // FIGURES_CELL), [0] * len(counts))
+            cell = service.cells.setdefault(int(at // FIGURES_CELL), [])
+            # Another version may count more than the one that began this cell.
+            cell += [0] * (len(counts) - len(cell))
             for i, count in enumerate(counts):
                 cell[i] += count
         if delta.last_error_age is not None:
@@ -94,7 +97,7 @@ class MemoryFigures:
             service = self._table.services.get(name, ServiceFigures())
             vectors = [[0] * width, *(cell for index, cell in service.cells.items() if index >= first)]
             last = service.last_error_at
-            counts = tuple(map(sum, zip(*vectors, strict=True)))
+            counts = tuple(map(sum, zip_longest(*vectors, fillvalue=0)))[:width]
             sums.append(FigureSum(counts, None if last is None else max(0.0, now - last)))
         return sums
 
