@@ -97,8 +97,14 @@ class LiveView:
     @property
     def redis(self) -> RedisView | None:
         """The link to Redis, None if no Redis is configured."""
-        if not self._has_redis:
-            return None
+        return self._store() if self._has_redis else None
+
+    @property
+    def embedded_store(self) -> RedisView | None:
+        """The link to the embedded store, None if a Redis is configured."""
+        return None if self._has_redis else self._store()
+
+    def _store(self) -> RedisView:
         link = self._link
         return RedisView(link.up, time.time() - (time.monotonic() - link.since), link.last_error, link.replicas)
 

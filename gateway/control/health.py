@@ -1,8 +1,9 @@
 """`/health` for people and dashboards, `/livez` and `/readyz` for orchestrators and load balancers.
 
     unhealthy   the gateway is stopping, or no upstream's circuit lets traffic through
-    degraded    Redis is lost, or any circuit is not closed, or an upstream has no endpoint left, or the in-flight cap
-                is reached, or the gateway is still starting, or a worker is missing or keeps dying, or a reload failed
+    degraded    the store is lost, or any circuit is not closed, or an upstream has no endpoint left, or the in-flight
+                cap is reached, or the gateway is still starting, or a worker is missing or keeps dying, or a reload
+                failed
     healthy     otherwise
 
 `/health` answers 200 with the word in it, whatever the word is, because a restart of the gateway mends none of the
@@ -86,6 +87,7 @@ def report(view: GatewayView, now: float) -> dict[str, object]:
     checks = {
         "gateway": _gateway(view, reasons),
         "redis": _redis(view, now, reasons),
+        "embedded_store": _embedded_store(view, now, reasons),
         "circuits": _circuits(view, reasons),
         "endpoints": _endpoints(view, reasons),
         "capacity": _capacity(view, reasons),
@@ -168,6 +170,26 @@ def _redis(view: GatewayView, now: float, reasons: list[str]) -> dict[str, objec
         "since": rfc3339(redis.since),
         "last_error": redis.last_error,
         "replicas": redis.replicas,
+    }
+
+
+def _embedded_store(view: GatewayView, now: float, reasons: list[str]) -> dict[str, object]:
+    store = view.embedded_store
+    if store is None:
+        return {"status": "disabled"}
+    if not store.up:
+        lost = max(0.0, now - store.since)
+        why = f" ({store.last_error})" if store.last_error else ""
+        reasons.append(
+            f"The embedded store has been away for {lost:.0f} s{why}: limits and circuits are this worker's own until"
+            " it is back. The supervisor that keeps it is busy, stopped or gone; look at its process."
+        )
+    return {
+        "status": "healthy" if store.up else "degraded",
+        "up": store.up,
+        "since": rfc3339(store.since),
+        "last_error": store.last_error,
+        "replicas": store.replicas,
     }
 
 

@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple, Protocol
 
 
 class RedisView(NamedTuple):
-    """`since` is when `up` last changed (or the start). `last_error` names a kind of failure and no address."""
+    """The link to a store. `since` is when `up` last changed (or the start). `last_error` names a kind of failure and
+    no address."""
 
     up: bool
     since: float
@@ -159,6 +160,11 @@ class GatewayView(Protocol):
     @property
     def redis(self) -> RedisView | None:
         """The link to Redis, None where none is configured."""
+        ...
+
+    @property
+    def embedded_store(self) -> RedisView | None:
+        """The link to the embedded store, None where a Redis is configured."""
         ...
 
     @property

@@ -76,6 +76,11 @@ class WholeView:
         return self._own.redis
 
     @property
+    def embedded_store(self) -> RedisView | None:
+        """This worker's link to the supervisor's store."""
+        return self._own.embedded_store
+
+    @property
     def replicas(self) -> int:
         """The live replicas of the store, as this worker last saw them."""
         return self._own.replicas

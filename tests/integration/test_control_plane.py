@@ -35,6 +35,7 @@ class View:
     upstream_connections: int = 2
     host: HostView | None = None
     redis: RedisView | None = None
+    embedded_store: RedisView | None = None
     replicas: int = 1
     certificate: CertificateView | None = None
     circuits: list[CircuitView] = field(default_factory=lambda: [circuit("default"), circuit("payments")])
@@ -172,6 +173,18 @@ async def test_health_on_a_connection_handed_over() -> None:
         assert answer["checks"]["redis"] == {"status": "disabled"}
         await until(lambda: gateway.lost == [None])
         assert gateway.control.connections == 0
+
+
+async def test_a_lost_embedded_store_is_a_reason_of_its_own() -> None:
+    async with serving(View(embedded_store=RedisView(True, NOW, None, 2))) as gateway:
+        answer = json.loads((await gateway.get("/health"))[2])
+        assert (answer["status"], answer["checks"]["embedded_store"]["replicas"]) == ("healthy", 2)
+    async with serving(View(embedded_store=RedisView(False, NOW - 7, "the supervisor is gone", 2))) as gateway:
+        answer = json.loads((await gateway.get("/health"))[2])
+        assert (answer["status"], answer["checks"]["embedded_store"]["status"]) == ("degraded", "degraded")
+        (reason,) = answer["reasons"]
+        assert reason.startswith("The embedded store has been away for 7 s (the supervisor is gone)")
+        assert "Redis" not in reason
 
 
 async def test_head_has_the_headers_of_get_and_no_body() -> None:

@@ -40,6 +40,7 @@ class Own:
     upstream_connections: int = 2
     host: HostView | None = None
     redis: None = None
+    embedded_store: None = None
     replicas = 1
     certificate: None = None
     circuits: list[CircuitView] = field(
