@@ -18,6 +18,8 @@ MASK = "***"
 
 _LINE = re.compile(r"(.*?):([0-9]+)(?::? |$)", re.DOTALL)
 _LONGEST_VALUE = 80
+# An API key of ours, where somebody writes it in place of its hash or its id: the id is public.
+_API_KEY = re.compile(r"(gw_[a-z0-9]+_)[A-Za-z0-9_-]+")
 _URL_CREDENTIALS = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*:(?://)?)?.*@", re.DOTALL)
 
 
@@ -91,6 +93,7 @@ def shown(value: object, *, secret: bool = False) -> str:
         case list() | tuple():
             return "a list"
         case str():
+            value = _API_KEY.sub(rf"\1{MASK}", value)
             text = _URL_CREDENTIALS.sub(lambda found: f"{found[1] or ''}{MASK}@", value)
             head, query, _ = text.partition("?")
             text = f"{head}?{MASK}" if query else head

@@ -61,7 +61,8 @@ class KeyLookups:
                 except StoreUnavailable as error:
                     self._link.lost(error)
                     records = [error] * len(ids)
-                except asyncio.CancelledError:
+                except BaseException:
+                    # A defect, or the end: nobody must wait for ever because of it.
                     self._deliver(reads, [_DOWN] * len(ids), asked_at)
                     raise
                 self._deliver(reads, records, asked_at)

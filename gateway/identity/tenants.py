@@ -114,7 +114,11 @@ class Directory:
             self._accounts[tenant] = TenantAccount(tenant, tenant, config.tier_of(tenant))
 
     def caller(self, consumer: str, tenant: str, scopes: frozenset[str]) -> Caller:
-        """The consumer of the tenant, empty without one. A consumer that the file names has its rate limit too."""
+        """The consumer of the tenant, empty without one. A consumer that the file names has its rate limit too, and its
+        tenant where the key names none: a key must not be a way around the tier."""
+        named = self._config.consumers.get(consumer)
+        if not tenant and named is not None:
+            tenant = named.tenant or ""
         identity = (consumer, tenant, scopes)
         found = self._callers.get(identity)
         if found is None:

@@ -302,3 +302,10 @@ async def test_an_explanation_says_what_becomes_of_a_consumer_and_takes_nothing(
     assert (await rate_limit.explain(nobody))["decision"] == "none"
     assert (await gate().explain(nobody))["decision"] == "none"
     assert (await TenantGate(lambda: 0.0).explain(asked))["decision"] == "allow"
+
+
+def test_a_key_that_names_no_tenant_is_that_of_the_consumer_in_the_file() -> None:
+    """Otherwise such a key would be a way around the tier."""
+    directory = Directory(IDENTITY, POLICIES)
+    name, consumer = next((name, each) for name, each in CONSUMERS.items() if each.tenant)
+    assert directory.caller(name, "", frozenset()).tenant == consumer.tenant

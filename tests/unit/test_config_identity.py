@@ -100,6 +100,11 @@ def test_without_rate_limits_nobody_has_one(loaded: Load) -> None:
             'keys[0].id: "abc"; allowed: 8 to 32 lower-case letters',
         ),
         ("consumers: {c: {keys: [{id: abcdefgh, sha256: x}]}}", 'keys[0].sha256: "x"; allowed: the SHA-256 of a key'),
+        # The key itself in place of its hash: it must not get into a log.
+        (
+            f"consumers: {{c: {{keys: [{{id: abcdefgh, sha256: gw_abcdefgh_{'A' * 43}}}]}}}}",
+            'keys[0].sha256: "gw_abcdefgh_***"; allowed: the SHA-256 of a key',
+        ),
         (
             f"consumers: {{c: {{keys: [{{id: abcdefgh, sha256: {SHA}, not_after: '2027-01-31'}}]}}}}",
             'keys[0].not_after: "2027-01-31"; allowed: an instant with its offset',
