@@ -7,8 +7,9 @@ port is taken, a child dies or does not answer; then the other one is stopped to
 The gateway is configured by the environment and `.env`, as ever; only `UPSTREAM_URL` is supplied: when neither has it,
 when `STUB_PORT` is set in the environment, which asks for the stub, and when it is the one of `.env.example`. With
 another one the stub is not started, and the hints do not speak of it. `STUB_PORT` moves the stub. Where nobody says
-how many workers there are to be, there are two, or one on a machine with one core. An empty variable counts as not set,
-as it does for the gateway. Standard library only.
+how many workers there are to be, there are two, or one on a machine with one core. What is supplied is in the gateway's
+environment, where it wins over a `.env` that is edited later: the hint about reloads names these variables. An empty
+variable counts as not set, as it does for the gateway. Standard library only.
 No restarts: this is for trying things out.
 """
 
@@ -22,7 +23,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,8 +185,19 @@ def workers_for(variables: Mapping[str, str]) -> int | None:
     return min(2, cores)
 
 
-def welcome(gateway: Child, stub: Child | None, upstream: str, tls: bool, workers: str) -> str:
-    """What to try. With TLS curl gets `-k`: certificates for trying things out are signed by nobody."""
+def processes(workers: str) -> str:
+    """`workers`, a number or auto, in the words of the welcome."""
+    if workers.strip().lower() == "auto":
+        return "a worker process for each core"
+    return f"{workers} worker process{'es' * (workers != '1')}"
+
+
+def welcome(
+    gateway: Child, stub: Child | None, upstream: str, variables: Mapping[str, str], fixed: Sequence[str]
+) -> str:
+    """What to try. With TLS curl gets `-k`: certificates for trying things out are signed by nobody. `variables` are
+    all settings, those supplied here included; `fixed` are those that a reload does not read in `.env`."""
+    tls = bool(variables.get("TLS_CERT_FILE"))
     url = f"http{'s' * tls}://localhost:{gateway.port}"
     curl = "curl -k" if tls else "curl"
     hints = []
@@ -206,11 +218,14 @@ def welcome(gateway: Child, stub: Child | None, upstream: str, tls: bool, worker
         (f"{curl} -s {url}/status/breakers", "the circuits"),
         (f"{curl} -s {url}/health", "the gateway's own view of things"),
         (f"GATEWAY_URL={url} .venv/bin/gateway status", "the worker processes, the upstreams"),
-        (f"GATEWAY_URL={url} .venv/bin/gateway reload", "after a change in .env: new workers, no request lost"),
+        (
+            f"GATEWAY_URL={url} .venv/bin/gateway reload",
+            f"after a change in .env: new workers, no request lost; at the next `make run` only: {', '.join(fixed)}",
+        ),
     ]
     lines = [f"  {command}\n      {meaning}" for command, meaning in hints]
-    processes = f"{workers} worker process{'es' * (workers != '1')} (WORKERS)"
-    return "\n".join([f"\ngateway on {url} with {processes}, {behind}; stop with Ctrl-C. Try:\n", *lines, ""])
+    workers = f"{processes(variables['WORKERS'])} (WORKERS changes that)"
+    return "\n".join([f"\ngateway on {url} with {workers}, {behind}; stop with Ctrl-C. Try:\n", *lines, ""])
 
 
 def upstream_of(given: Mapping[str, str], variables: Mapping[str, str]) -> str | None:
@@ -249,8 +264,9 @@ def serve(signals: Signals, children: list[Child]) -> None:
     children.append(gateway)
     wait_until_ready(children, signals)
     if not signals.stops:
-        tls = bool(variables.get("TLS_CERT_FILE"))
-        print(welcome(gateway, stub, upstream, tls, for_gateway.get("WORKERS") or variables["WORKERS"]), flush=True)
+        fixed = [name for name in ("PORT", "UPSTREAM_URL", "WORKERS") if for_gateway.get(name, "").strip()]
+        settings = {**variables, **{name: for_gateway[name] for name in fixed}}
+        print(welcome(gateway, stub, upstream, settings, fixed), flush=True)
     while not signals.stops:
         fail_if_dead(children)
         signals.wait()

@@ -1,6 +1,7 @@
 """`scripts/run_local.py`: both start, both stop, and whatever goes wrong is said and leaves nothing behind.
 
-The runner and the stub are the real ones; the gateway is a small program, so that it can be made to misbehave.
+The runner and the stub are the real ones; the gateway is a small program, so that it can be made to misbehave, in all
+tests but the last one.
 """
 
 import os
@@ -26,7 +27,8 @@ GATEWAY = """
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(os.environ.get("UPSTREAM_URL", "not supplied").encode())
+            name = "WORKERS" if self.path == "/workers" else "UPSTREAM_URL"
+            self.wfile.write((os.environ.get(name) or "not supplied").encode())
             if self.path == "/die":
                 os._exit(7)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Answer)
@@ -51,12 +53,15 @@ class Checkout:
         (directory / "gateway").mkdir()
         (directory / "gateway" / "__main__.py").write_text(textwrap.dedent(GATEWAY))
 
-    def run(self, **variables: str) -> ChildProcess:
-        """An empty variable is passed on: it counts as not set."""
+    def run(self, cores: set[int] | None = None, **variables: str) -> ChildProcess:
+        """An empty variable is passed on: it counts as not set. `cores` are those that it may use."""
         variables = {"PORT": str(self.port), "STUB_PORT": str(self.stub_port), **variables}
         environment = clean_environment(**variables)
         environment["PYTHONPATH"] = str(self.directory)  # where it finds that gateway before the installed one
         command = [sys.executable, str(self.directory / "scripts" / "run_local.py")]
+        if cores is not None:
+            program = f"import os, sys; os.sched_setaffinity(0, {cores}); os.execv(sys.argv[1], sys.argv[1:])"
+            command = [sys.executable, "-c", program, *command]
         return ChildProcess("run_local", command, env=environment, cwd=self.directory)
 
     def nothing_listens(self) -> bool:
@@ -81,13 +86,36 @@ def test_says_what_to_try_and_stops_both_on_a_signal(checkout: Checkout, number:
     assert checkout.nothing_listens()
 
 
+JSON = {"Content-Type": "application/json"}
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@pytest.mark.parametrize(("given", "workers"), [({}, min(2, CORES)), ({"WORKERS": "3"}, 3)])
-def test_says_how_many_workers_there_are(checkout: Checkout, given: dict[str, str], workers: int) -> None:
-    with checkout.run(**given) as runner:
-        assert f"with {workers} worker process" in runner.wait_for_line("stop with Ctrl-C. Try:")
+@pytest.mark.parametrize(
+    ("given", "in_file", "said"),
+    [
+        ("", "", f"{min(2, CORES)} worker process"),
+        ("", "WORKERS=\n", f"{min(2, CORES)} worker process"),
+        ("3", "WORKERS=4\n", "3 worker processes"),
+        ("", "WORKERS=4\n", "4 worker processes"),
+        ("", "WORKERS=auto\n", "a worker process for each core"),
+    ],
+)
+def test_says_how_many_workers_there_are(checkout: Checkout, given: str, in_file: str, said: str) -> None:
+    """And supplies a number only where nobody has said one."""
+    (checkout.directory / ".env").write_text(in_file)
+    with checkout.run(WORKERS=given) as runner:
+        assert f"with {said}" in runner.wait_for_line("(WORKERS changes that)")
+        supplied = plain_http.request(checkout.port, "/workers").body.decode()
+        assert supplied == (given or ("not supplied" if in_file[8:].strip() else str(min(2, CORES))))
+        hint = runner.wait_for_line("after a change in .env")
+        assert ("WORKERS" in hint) == (supplied != "not supplied")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only where a process can be kept to a core (Linux)")
+def test_there_is_one_worker_on_one_core(checkout: Checkout) -> None:
+    with checkout.run(cores={min(os.sched_getaffinity(0))}) as runner:
+        assert "with 1 worker process (WORKERS changes that)" in runner.wait_for_line("stop with Ctrl-C. Try:")
+        assert plain_http.request(checkout.port, "/workers").body == b"1"
 
 
 def test_copies_of_one_signal_do_not_cut_the_stop_short(checkout: Checkout) -> None:
@@ -198,3 +226,30 @@ def test_killing_the_runner_leaves_nothing_behind(checkout: Checkout) -> None:
         runner.wait_for_line("stop with Ctrl-C. Try:")
         runner.kill()
         eventually(checkout.nothing_listens, "without orphans")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc (Linux)")
+def test_the_real_gateway_reloads_and_all_of_its_workers_end(checkout: Checkout) -> None:
+    shutil.rmtree(checkout.directory / "gateway")
+    (checkout.directory / "gateway").symlink_to(ROOT / "gateway")
+    settings = checkout.directory / ".env"
+    settings.write_text("WORKERS=2\n")
+
+    def pids() -> set[int]:
+        workers = plain_http.request(checkout.port, "/api/resilience/workers").json()["workers"]
+        return {worker["pid"] for worker in workers if worker["state"] == "ready"}
+
+    with checkout.run() as runner:
+        runner.wait_for_line("with 2 worker processes")
+        before = pids()
+        settings.write_text("WORKERS=3\n")
+        answer = plain_http.request(
+            checkout.port, "/api/admin/reload", method="POST", body=b"{}", headers=JSON, timeout=60.0
+        )
+        assert answer.status == 200, answer.body
+        eventually(lambda: len(pids() - before) == 3, "three new workers")
+        every = before | pids()
+        os.killpg(runner.pid, signal.SIGINT)
+        assert runner.wait() == 0
+    eventually(lambda: not [pid for pid in every if Path(f"/proc/{pid}").exists()], "the end of all workers")
+    assert checkout.nothing_listens()
