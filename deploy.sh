@@ -177,7 +177,6 @@ protect_env() {
   fi
 }
 
-fingerprint() { find .env config -type f -exec sha256sum {} + | sort | sha256sum; }
 
 check_compose() {
   local problem
@@ -315,7 +314,7 @@ go_back() {
   fi
   warn "going back to what ran before"
   # Whatever was not replaced may have been restarted with other settings.
-  if up yes; then
+  if up restart; then
     warn "what ran before runs again"
   else
     warn "what ran before does not become ready either: bash deploy.sh logs proxy-service"
@@ -365,14 +364,18 @@ look_at_what_runs() {
 }
 
 switch_over() {
-  local restart=no
+  local renew=no
   check_settings
   try_out
-  if [[ $RESTART == yes || ! -f $STATE/settings ]] || [[ $(fingerprint) != "$(cat "$STATE/settings")" ]]; then restart=yes; fi
+  if [[ $RESTART == yes || ! -f $STATE/settings ]]; then
+    renew=restart
+  elif [[ $(fingerprint) != "$(cat "$STATE/settings")" ]]; then
+    renew=reload
+  fi
   phase=switching
   name_images
   say "starting"
-  if ! up "$restart"; then
+  if ! up "$renew"; then
     show_failure
     exit 1
   fi

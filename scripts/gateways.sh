@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# For deploy.sh, which sources it: how the gateways that run are replaced by others or restarted.
+# For deploy.sh, which sources it: how the gateways that run are replaced by others, reloaded or restarted.
 #
 # Several gateways (docker-compose.scale.yml): `docker-compose up` alone would replace all at once. So others carry the
 # traffic meanwhile.
@@ -151,8 +151,61 @@ replace_beside() {
   end_bridges
 }
 
+# The settings, by their contents. In a container too: there .env may be a link.
+FINGERPRINT='export LC_ALL=C; find -H .env config -type f -exec sha256sum {} + | sort | sha256sum'
+fingerprint() { sh -c "$FINGERPRINT"; }
+
+# What the gateway says of the last time that it read its configuration, without spaces. Nothing where it cannot be asked.
+last_reload() {
+  local answer
+  answer=$(docker exec "$1" curl -fsS -m 2 http://127.0.0.1:5000/api/resilience/workers 2>/dev/null) || return 0
+  answer=${answer//[[:space:]]/}
+  if [[ $answer =~ \"lastReload\":\{([^}]*)\} ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; fi
+}
+
+time_of() { if [[ $1 =~ \"time\":\"([^\"]*)\" ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; fi; }
+
+# has_reloaded ID TIME: whether it has read its configuration since, and taken it. Refused: 2.
+has_reloaded() {
+  local said
+  said=$(last_reload "$1")
+  if [[ -z $(time_of "$said") || ! $(time_of "$said") > $2 ]]; then return 1; fi
+  [[ $said == *'"successful":true'* ]] || return 2
+}
+
+# Have new workers with the settings of now in a gateway that goes on running. With a failure it serves as before, and
+# the reason why it has to be restarted is said.
+reload() {
+  local before status=0
+  before=$(time_of "$(last_reload "$1")")
+  # The new settings may move what is asked, too.
+  if [[ -z $before || -n $(in_file ADMIN_PORT) ]]; then
+    say "restarting the gateway: it does not show reloads on this port (an older image, or ADMIN_PORT)"
+    return 1
+  fi
+  # A file that an editor has put in the place of another one is not the one that the container has.
+  if [[ $(docker exec "$1" sh -c "$FINGERPRINT" 2>/dev/null) != "$(fingerprint)" ]]; then
+    say "restarting the gateway: its container does not have the new files yet"
+    return 1
+  fi
+  # From inside. After `docker kill`, with whatever signal, Docker takes the container for one that was stopped on purpose,
+  # and does not start it again after a crash or with the host (github.com/moby/moby/issues/41302).
+  if ! docker exec "$1" sh -c 'kill -HUP 1'; then
+    warn "restarting the gateway: it cannot be told to reload"
+    return 1
+  fi
+  wait_for "$READY_SECONDS" has_reloaded "$1" "$before" || status=$?
+  case $status in
+    0) say "reloaded in place" ;;
+    2) warn "restarting the gateway: it has refused the reload; its log says why" ;;
+    *) warn "restarting the gateway: it has not reloaded within $READY_SECONDS s" ;;
+  esac
+  return "$status"
+}
+
+# up no|reload|restart: what becomes of the gateways whose containers stay.
 up() {
-  local id kept restart=$1
+  local id kept renew=$1
   kept=$(members running proxy-service)
   replace_beside || return 1
   # It has the port that a single gateway needs. Other services go when nobody asks them any more.
@@ -160,8 +213,8 @@ up() {
   compose up -d || return 1
   # A gateway that `up` did not replace still has the old settings. One after the other: several never stop together.
   for id in $kept; do
-    if [[ $restart == yes ]] && docker inspect "$id" >/dev/null 2>&1; then
-      docker restart -t 45 "$id" >/dev/null || return 1
+    if [[ $renew != no ]] && docker inspect "$id" >/dev/null 2>&1; then
+      if [[ $renew == restart ]] || ! reload "$id"; then docker restart -t 45 "$id" >/dev/null || return 1; fi
       wait_for "$READY_SECONDS" gateway_ready "$id" || return 1
     fi
   done

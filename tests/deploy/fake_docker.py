@@ -7,7 +7,9 @@ Compose files, status), `ports/{id}` (what `docker port` says) and `version` (of
 (the trial gateway is never ready), `up` (the gateway from the new image never is), `settings` (no gateway is while
 .env matches its text), `start` (no created container starts)
 and `pull`. `slow-up` makes `up` long enough to be
-interrupted.
+interrupted. A gateway answers a HUP with another time of its last reload (`reloads/{id}`), unless it is `old` (its API
+does not know workers), has other files (`stale`), stands still (`deaf`) or cannot be told (`unheard`). With `refuse`
+it refuses the reload.
 """
 
 import os
@@ -129,6 +131,20 @@ case $1 in
       *) echo "/gateway" ;;
     esac ;;
   exec)
+    if [[ $* == *resilience/workers ]]; then
+      if fault old; then exit 22; fi
+      time=$(cat "$state/reloads/$2" 2>/dev/null || echo 0)
+      successful=true
+      if ((time)) && fault refuse; then successful=false; fi
+      printf '{"wanted":1,"lastReload":{"successful":%s,"time":"2026-11-29T00:00:0%d.000Z","problems":0}}\n' \
+        "$successful" "$time"
+    fi
+    if [[ $* == *"kill -HUP 1" ]]; then
+      if fault unheard; then exit 1; fi
+      if ! fault deaf; then echo "$(($(cat "$state/reloads/$2" 2>/dev/null || echo 0) + 1))" >"$state/reloads/$2"; fi
+    elif [[ $3 == sh ]]; then
+      if fault stale; then echo "the old files"; else "${@:3}"; fi
+    fi
     if [[ $* == *readyz* && -e $state/faults/up && $2 == "gw-$(cat "$state/source")"* ]]; then exit 22; fi
     if [[ $* == *readyz* && -e $state/faults/settings ]] && grep -qf "$state/faults/settings" .env; then
       [[ $2 == gateway-trial-* ]] || exit 22
@@ -142,7 +158,7 @@ class FakeDocker:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        for name in ("bin", "images", "containers", "faults", "ports"):
+        for name in ("bin", "images", "containers", "faults", "ports", "reloads"):
             (directory / name).mkdir(parents=True)
         program = directory / "bin/docker"
         program.write_text(SCRIPT, encoding="utf-8")

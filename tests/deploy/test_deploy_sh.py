@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.control.worker_models import LastReload, Workers
+from gateway.telemetry.render import rfc3339
 from tests.deploy.deployment import CANDIDATE, LATEST, PREVIOUS, Deployment
-from tests.deploy.tools import tool
-from tests.support.processes import ChildProcess
+from tests.deploy.tools import run, tool
+from tests.support.processes import ROOT, ChildProcess
 
 
 def test_from_clone_to_production(deploy: Deployment) -> None:
@@ -64,10 +66,79 @@ def test_again_changes_nothing(deployed: Deployment) -> None:
     assert not any(call.startswith("restart") for call in deployed.docker.calls())
 
 
-def test_changed_settings_restart_what_compose_leaves(deployed: Deployment) -> None:
-    deployed.set_env(deployed.env() + "LOG_LEVEL=WARNING\n")
+def renewed(deployment: Deployment) -> list[str]:
+    """The calls since the last time that give a gateway its new settings."""
+    return [call for call in deployment.docker.calls() if call.startswith("restart ") or "HUP" in call]
+
+
+RELOAD, RESTART = "exec gw-one sh -c kill -HUP 1", "restart -t 45 gw-one"
+
+
+def test_changed_settings_reload_what_compose_leaves(deployed: Deployment) -> None:
+    for level in ("WARNING", "ERROR"):
+        deployed.set_env(f"{deployed.env()}LOG_LEVEL={level}\n")
+        status, output = deployed("prod")
+        assert status == 0, output
+        assert "reloaded in place" in output
+        assert renewed(deployed) == [RELOAD]
     assert deployed("prod")[0] == 0
-    assert any(call.startswith("restart") and call.endswith("gw-one") for call in deployed.docker.calls())
+    assert renewed(deployed) == [], "and nothing without a change"
+
+
+@pytest.mark.parametrize(
+    ("fault", "calls", "message"),
+    [
+        ("old", [RESTART], "it does not show reloads on this port (an older image, or ADMIN_PORT)"),
+        ("stale", [RESTART], "its container does not have the new files yet"),
+        ("refuse", [RELOAD, RESTART], "it has refused the reload; its log says why"),
+        ("unheard", [RELOAD, RESTART], "it cannot be told to reload"),
+        ("deaf", [RELOAD, RESTART], "it has not reloaded within 1 s"),
+    ],
+)
+def test_a_gateway_that_does_not_reload_is_restarted(
+    fault: str, calls: list[str], message: str, deployed: Deployment
+) -> None:
+    deployed.set_env(deployed.env() + "LOG_LEVEL=WARNING\n")
+    deployed.docker.fault(fault)
+    status, output = deployed("prod")
+    assert status == 0, output
+    assert f"restarting the gateway: {message}" in output
+    assert renewed(deployed) == calls
+
+
+def test_a_control_plane_that_moves_away_is_not_waited_for(deployed: Deployment) -> None:
+    deployed.set_env(deployed.env() + "ADMIN_PORT=5002\n")
+    assert deployed("prod")[0] == 0
+    assert renewed(deployed) == [RESTART]
+
+
+def test_restart_restarts_although_it_could_reload(deployed: Deployment) -> None:
+    deployed.set_env(deployed.env() + "LOG_LEVEL=WARNING\n")
+    assert deployed("restart")[0] == 0
+    assert renewed(deployed) == [RESTART]
+
+
+def test_settings_with_which_a_reloaded_gateway_is_not_ready_are_taken_back_with_a_restart(
+    deployed: Deployment,
+) -> None:
+    deployed.set_env(deployed.env() + "HOST=127.0.0.1\n")
+    deployed.docker.fault("settings", "HOST=127.0.0.1")
+    assert deployed("prod")[0] == 1
+    assert renewed(deployed) == [RELOAD, RESTART]
+
+
+def test_the_answer_of_a_gateway_is_read_as_it_is_written(tmp_path: Path) -> None:
+    said = Workers(
+        answered_by=0, wanted=1, ready=1, restarts={"died": 0}, config_hash="a", workers=[],
+        last_reload=LastReload(successful=True, time=rfc3339(1.5), problems=0),
+    )  # fmt: skip
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\ncat <<'TEXT'\n{said.model_dump_json(by_alias=True)}\nTEXT\n", encoding="utf-8")
+    docker.chmod(0o755)
+    script = 'time_of "$(last_reload any)"; has_reloaded any 1970-01-01T00:00:01.499Z && echo new'
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    answer = run([tool("bash"), "-c", f". scripts/gateways.sh; {script}"], ROOT, environment)
+    assert answer.stdout == "1970-01-01T00:00:01.500Z\nnew\n"
 
 
 def test_a_new_image_keeps_the_old_one_as_previous_and_rollback_returns(deployed: Deployment) -> None:

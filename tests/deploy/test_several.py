@@ -3,6 +3,7 @@
 What matters: new gateways are there before old ones stop, and nothing stops for a deployment that cannot succeed.
 """
 
+import re
 import socket
 
 import pytest
@@ -144,6 +145,17 @@ def test_restart_goes_one_by_one(several: Deployment) -> None:
     for gateway in THREE:
         index = calls.index(f"restart -t 45 {gateway}")
         assert calls[index + 1].startswith(f"exec {gateway} ")
+
+
+def test_changed_settings_reload_one_after_the_other(several: Deployment) -> None:
+    several.set_env(several.env() + "LOG_LEVEL=WARNING\n")
+    status, output = several("prod")
+    assert status == 0, output
+    calls = [call for call in several.docker.calls() if re.search("^restart |HUP|readyz", call)]
+    for gateway in THREE:
+        index = calls.index(f"exec {gateway} sh -c kill -HUP 1")
+        assert calls[index + 1].startswith(f"exec {gateway} ")
+    assert not [call for call in calls if call.startswith("restart ")]
 
 
 def test_restart_tries_the_settings_first(several: Deployment) -> None:
