@@ -7,9 +7,9 @@ port is taken, a child dies or does not answer; then the other one is stopped to
 The gateway is configured by the environment and `.env`, as ever; only `UPSTREAM_URL` is supplied: when neither has it,
 when `STUB_PORT` is set in the environment, which asks for the stub, and when it is the one of `.env.example`. With
 another one the stub is not started, and the hints do not speak of it. `STUB_PORT` moves the stub. Where nobody says
-how many workers there are to be, there are two, or one on a machine with one core. What is supplied is in the gateway's
-environment, where it wins over a `.env` that is edited later: the hint about reloads names these variables. An empty
-variable counts as not set, as it does for the gateway. Standard library only.
+how many workers there are to be, there are two, or one where only one core may be used. What is supplied is in the
+gateway's environment, where it wins over a `.env` that is edited later: the hint about reloads names these variables.
+An empty variable counts as not set, as it does for the gateway. Beside the standard library only `gateway.cores`.
 No restarts: this is for trying things out.
 """
 
@@ -26,6 +26,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from gateway.cores import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 60.0
@@ -181,8 +183,7 @@ def workers_for(variables: Mapping[str, str]) -> int | None:
     None where `variables` say it already."""
     if variables.get("WORKERS"):
         return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(2, cores)
+    return min(2, usable_cores())
 
 
 def processes(workers: str) -> str:

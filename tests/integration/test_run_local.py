@@ -1,7 +1,7 @@
 """`scripts/run_local.py`: both start, both stop, and whatever goes wrong is said and leaves nothing behind.
 
 The runner and the stub are the real ones; the gateway is a small program, so that it can be made to misbehave, in all
-tests but the last one.
+tests but the last two.
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cores import usable_cores
 from tests.support import plain_http
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ROOT, ChildProcess, clean_environment
@@ -52,6 +53,7 @@ class Checkout:
         (directory / "upstream_stub").symlink_to(ROOT / "upstream_stub")
         (directory / "gateway").mkdir()
         (directory / "gateway" / "__main__.py").write_text(textwrap.dedent(GATEWAY))
+        (directory / "gateway" / "cores.py").symlink_to(ROOT / "gateway" / "cores.py")
 
     def run(self, cores: set[int] | None = None, **variables: str) -> ChildProcess:
         """An empty variable is passed on: it counts as not set. `cores` are those that it may use."""
@@ -87,14 +89,13 @@ def test_says_what_to_try_and_stops_both_on_a_signal(checkout: Checkout, number:
 
 
 JSON = {"Content-Type": "application/json"}
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @pytest.mark.parametrize(
     ("given", "in_file", "said"),
     [
-        ("", "", f"{min(2, CORES)} worker process"),
-        ("", "WORKERS=\n", f"{min(2, CORES)} worker process"),
+        ("", "", f"{min(2, usable_cores())} worker process"),
+        ("", "WORKERS=\n", f"{min(2, usable_cores())} worker process"),
         ("3", "WORKERS=4\n", "3 worker processes"),
         ("", "WORKERS=4\n", "4 worker processes"),
         ("", "WORKERS=auto\n", "a worker process for each core"),
@@ -106,7 +107,7 @@ def test_says_how_many_workers_there_are(checkout: Checkout, given: str, in_file
     with checkout.run(WORKERS=given) as runner:
         assert f"with {said}" in runner.wait_for_line("(WORKERS changes that)")
         supplied = plain_http.request(checkout.port, "/workers").body.decode()
-        assert supplied == (given or ("not supplied" if in_file[8:].strip() else str(min(2, CORES))))
+        assert supplied == (given or ("not supplied" if in_file[8:].strip() else str(min(2, usable_cores()))))
         hint = runner.wait_for_line("after a change in .env")
         assert ("WORKERS" in hint) == (supplied != "not supplied")
 
@@ -251,5 +252,25 @@ def test_the_real_gateway_reloads_and_all_of_its_workers_end(checkout: Checkout)
         every = before | pids()
         os.killpg(runner.pid, signal.SIGINT)
         assert runner.wait() == 0
+    eventually(lambda: not [pid for pid in every if Path(f"/proc/{pid}").exists()], "the end of all workers")
+    assert checkout.nothing_listens()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc (Linux)")
+def test_a_second_ctrl_c_ends_the_workers_of_the_real_gateway_at_once(checkout: Checkout) -> None:
+    shutil.rmtree(checkout.directory / "gateway")
+    (checkout.directory / "gateway").symlink_to(ROOT / "gateway")
+    with checkout.run(WORKERS="2", DRAIN_DELAY_SECONDS="60") as runner:
+        runner.wait_for_line("with 2 worker processes")
+        table = plain_http.request(checkout.port, "/api/resilience/workers").json()["workers"]
+        every = [worker["pid"] for worker in table]
+        assert len(every) == 2
+        os.killpg(runner.pid, signal.SIGINT)
+        runner.wait_for_line("stopping")
+        # One within a second of the first would count as a copy of it.
+        with pytest.raises(AssertionError, match="still runs"):
+            runner.wait(1.2)
+        os.killpg(runner.pid, signal.SIGINT)
+        assert runner.wait() == 1
     eventually(lambda: not [pid for pid in every if Path(f"/proc/{pid}").exists()], "the end of all workers")
     assert checkout.nothing_listens()
