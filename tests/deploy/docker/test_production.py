@@ -69,6 +69,30 @@ def test_a_restart_is_enough_for_new_settings(stack: Stack) -> None:
     assert answer.headers["RateLimit-Policy"].startswith('"default";q=4321')
 
 
+def test_new_settings_alone_are_reloaded_and_lose_nothing(stack: Stack) -> None:
+    good = stack.env()
+    stack.set_env({"RATE_LIMIT_CAPACITY": "100000", "RATE_LIMIT_REFILL_RATE": "10000"})
+    assert stack.deploy("prod", "--no-build")[0] == 0
+    (gateway,) = stack.ids("proxy-service")
+    started = run(["docker", "inspect", "--format", "{{.State.StartedAt}}", gateway], stack.clone).stdout
+    stack.set_env({"RATE_LIMIT_CAPACITY": "100001"})
+    with Traffic(stack.port, "/proxy/echo") as traffic:
+        status, output = stack.deploy("prod", "--no-build")
+    assert status == 0, output
+    assert "reloaded in place" in output
+    assert traffic.lost() == {}
+    assert run(["docker", "inspect", "--format", "{{.State.StartedAt}}", gateway], stack.clone).stdout == started
+    answer = plain_http.request(stack.port, "/proxy/ok")
+    assert answer.headers["RateLimit-Policy"].startswith('"default";q=100001')
+    # Another file in the place of .env: the container has the one before.
+    (stack.clone / ".env.new").write_text(good, encoding="utf-8")
+    (stack.clone / ".env.new").replace(stack.clone / ".env")
+    status, output = stack.deploy("prod", "--no-build")
+    assert status == 0, output
+    assert "its container does not have the new files yet" in output
+    assert serves(stack)
+
+
 def test_mistakes_in_the_settings_leave_what_runs(stack: Stack) -> None:
     for name, value, message in (
         ("RATE_LIMIT_CAPACTY", "5", "did you mean RATE_LIMIT_CAPACITY?"),
