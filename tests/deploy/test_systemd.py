@@ -26,8 +26,21 @@ def test_the_service_runs_the_gateway_and_stops_it_in_its_time() -> None:
     assert service["ExecStart"].endswith("/gateway run")
     # Signals for the workers come from the supervisor.
     assert service["KillMode"] == "mixed"
+    assert service["NotifyAccess"] == "main"
+    assert float(service["WatchdogSec"]) > 0
+    assert int(service["LimitNOFILE"]) > load({}, None).server.max_connections
     server = load({}, ROOT / ".env.prod").server
     assert float(service["TimeoutStopSec"]) > server.drain_delay + server.drain_timeout
+
+
+def test_the_way_without_notify_reload_is_in_the_unit_and_in_the_documentation() -> None:
+    older = configparser.ConfigParser(interpolation=None)
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    older.read_string(text.partition("```ini\n")[2].partition("```")[0])
+    unit_text = (ROOT / "deploy/gateway.service").read_text(encoding="utf-8")
+    assert older.options("Service") == ["type", "execreload"]
+    for line in (f"Type={older['Service']['Type']}", f"ExecReload={older['Service']['ExecReload']}"):
+        assert line in unit_text
 
 
 def test_the_socket_is_the_port_of_the_settings() -> None:

@@ -4,6 +4,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,10 +72,12 @@ def test_the_manager_hears_of_readiness_reloads_life_and_the_end(
         eventually(lambda: manager.count("READY=1") == 1, "ready")
         assert plain_http.request(port, "/proxy/ok").status == 200
         eventually(lambda: manager.count("WATCHDOG=1") > 2, "signs of life")
+        before = time.monotonic() * 1e6
         gateway.send_signal(signal.SIGHUP)
         eventually(lambda: manager.count("READY=1") == 2, "ready after a reload")
         (reloading,) = [message for message in manager.heard if "RELOADING=1" in message]
-        assert "MONOTONIC_USEC=" in reloading
+        (since,) = [line for line in reloading.splitlines() if line.startswith("MONOTONIC_USEC=")]
+        assert before < int(since.partition("=")[2]) < time.monotonic() * 1e6
         (tmp_path / ".env").write_text("MAX_INFLIGHT=none\n")
         gateway.send_signal(signal.SIGHUP)
         eventually(lambda: manager.count("READY=1") == 3, "ready after a reload that was refused")
