@@ -159,6 +159,11 @@ def _operation(
     if each.needs_access:
         refusals |= {401, 403, 408, 413, 429}
         described["security"] = [{_TOKEN: []}] if needs_token else []
+    elif each.private_query:
+        # For some of its parameters alone: the empty requirement says that it may be asked without (OpenAPI 3.1,
+        # section 4.8.10).
+        refusals |= {401, 403, 429}
+        described["security"] = [{}, {_TOKEN: []}] if needs_token else []
     if parameters:
         described["parameters"] = parameters
     described["responses"].update(_refusals(refusals))

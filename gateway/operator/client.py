@@ -53,12 +53,11 @@ class Client:
 
     def get(self, path: str, /, **query: str | int | None) -> Any:
         """The JSON of the answer. Query parameters that are None are left out."""
-        given = {name: value for name, value in query.items() if value is not None}
-        return self._ask("GET", f"{path}?{urlencode(given)}" if given else path, None, {})
+        return self._ask("GET", _with_query(path, query), None, {})
 
-    def look(self, path: str) -> Any:
+    def look(self, path: str, /, **query: str | int | None) -> Any:
         """The JSON of an answer that is for operators alone."""
-        return self._ask("GET", path, None, self._as_operator())
+        return self._ask("GET", _with_query(path, query), None, self._as_operator())
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Give an order."""
@@ -99,6 +98,11 @@ class Client:
         if status >= http.HTTPStatus.BAD_REQUEST and isinstance(answer, dict) and "reason" in answer:
             raise RefusedError(status, answer)
         raise NoAnswerError(f"{self.url} answers, but not as the control plane of a gateway does (status {status})")
+
+
+def _with_query(path: str, query: Mapping[str, str | int | None]) -> str:
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def _tls(ca_file: str | None, *, insecure: bool) -> ssl.SSLContext:

@@ -61,14 +61,16 @@ class Asked(Input):
     consumer: Annotated[
         str | None,
         Field(
-            max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Whose credential it has; nobody's",
+            max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+            description="Whose credential it has; nobody's. For operators alone",
             json_schema_extra=_allowed("the name of a consumer"),
         ),
     ] = None  # fmt: skip
     tenant: Annotated[
         str | None,
         Field(
-            max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Its tenant; as the file says",
+            max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+            description="Its tenant; as the file says. For operators alone",
             json_schema_extra=_allowed("the name of a tenant"),
         ),
     ] = None  # fmt: skip
@@ -94,6 +96,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
     return [
         Operation(
             "GET", "/api/resilience/explain", "explain", "What would become of a request now, and why",
-            Explanation, explain, Asked, Nothing,
+            # Who the customers are, and how much each has left, is nobody else's business.
+            Explanation, explain, Asked, Nothing, private_query=("consumer", "tenant"),
         )
     ]  # fmt: skip

@@ -49,8 +49,9 @@ Run = Callable[[Call[Q, B]], Awaitable[Answer | web.StreamResponse]]
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[Q, B]):
     """`changes` says that it changes state and needs access; with `private` it needs access too, because of what it
-    tells. `also` are content types it may answer with besides
-    JSON, `refusals` statuses of its own besides those that follow from the declaration."""
+    tells. `private_query` are the parameters with which it tells such things, so that only they need access. `also` are
+    content types it may answer with besides JSON, `refusals` statuses of its own besides those that follow from the
+    declaration."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -63,6 +64,7 @@ class Operation(Generic[Q, B]):
     body_required: bool = False
     changes: bool = False
     private: bool = False
+    private_query: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     refusals: tuple[int, ...] = ()
 
@@ -106,7 +108,7 @@ def _serve(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def serve(request: web.Request) -> web.StreamResponse:
         actor = None
-        if operation.needs_access:
+        if operation.needs_access or any(name in request.query for name in operation.private_query):
             actor = access.admit(peer_of(request.remote), request.headers, request[REQUEST_ID], version=request.version)
         service = services.named(request.match_info[operation.names_by]) if operation.has_service else ""
         query = parsed_query(operation.query, request)
