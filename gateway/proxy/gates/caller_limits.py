@@ -129,7 +129,7 @@ class CallerLimitsGate(Gate):
         figures: dict[str, Any] = {}
         words = []
         refusing: list[tuple[CountedLimit, Decision]] = []
-        for limit in self.limits_of(caller).each:
+        for limit in (self._limits.get(caller) or self._made(caller)).each:
             decision = await self._limiter.peek(limit.policy, limit.bucket)
             name = f"{limit.policy.name} of {limit.bucket.partition(':')[0]}"
             figures[f"{name}: remaining"] = round(decision.remaining, 3)
@@ -144,11 +144,17 @@ class CallerLimitsGate(Gate):
         return step(self.name, "refuse", detail, 429, "rate_limited", decision.retry_after, figures)
 
     def _new(self, caller: Caller) -> Limits:
-        own = () if self._route_policy is None else (CountedLimit(self._route_policy, caller.bucket),)
         if len(self._limits) >= _MOST_CALLERS:
             self._limits.popitem(last=False)
-        made = self._limits[caller] = Limits((*own, *caller.limits), caller.log)
+        made = self._limits[caller] = self._made(caller)
         return made
+
+    def _made(self, caller: Caller) -> Limits:
+        policy, bucket = self._route_policy, caller.bucket
+        # Without a tenant the consumer's own limit may be the very bucket that the route counts by.
+        if policy is None or any(each.policy.name == policy.name and each.bucket == bucket for each in caller.limits):
+            return Limits(caller.limits, caller.log)
+        return Limits((CountedLimit(policy, bucket), *caller.limits), caller.log)
 
     def _untake(self, taken: list[tuple[CountedLimit, Decision]]) -> None:
         for limit, _ in taken:
