@@ -8,8 +8,9 @@ While the store is away what was read last goes on being used, and keys that wer
 (`UNAVAILABLE`). A revocation is in the list of changes, which the exchange with the fleet reads within its interval
 (`refresh`): what is in it is forgotten here at once, so a revoked key ends long before its record is old.
 
-A wrong secret and an unknown id take the same way, so that the time does not tell which ids exist: both ask the store
-once, and nothing is remembered of either. How often an address may do so is the gate's business.
+A wrong secret and an unknown id take the same way, so that the time does not tell which ids exist: of both the digest
+is computed and compared, both ask the store once, and nothing is remembered of either. How often an address may ask the
+store is the gate's business; the digest of one key is cheaper than to count that.
 """
 
 import hmac
@@ -118,9 +119,11 @@ class KeyRing:
         """The caller with this key, if it is known here and good; None says nothing yet. HOT."""
         key_id = presented.key_id
         known = self._of_file.get(key_id) or self._cached.get(key_id)
-        if known is None or (now >= known.renew_at and not self._usable(key_id, known, now)):
-            return None
-        if not hmac.compare_digest(known.digest, presented.digest):
+        if known is not None and now >= known.renew_at and not self._usable(key_id, known, now):
+            known = None
+        # Compared also where there is nothing to compare with: see above.
+        good = hmac.compare_digest(_NO_DIGEST if known is None else known.digest, presented.digest)
+        if known is None or not good:
             return None
         return None if known.not_after < inf and self._wall() >= known.not_after else known.caller
 
@@ -128,8 +131,6 @@ class KeyRing:
         """Ask the store whose key this is. Without a store nobody has it."""
         source = self._source
         if source is None:
-            # As long as with a key that is there, whatever that is worth.
-            hmac.compare_digest(_NO_DIGEST, presented.digest)
             told(None)
             return
         source.read(presented.key_id, lambda record, asked_at: told(self._judged(presented, record, asked_at)))
@@ -140,12 +141,19 @@ class KeyRing:
         for key_id in ids:
             self._cached.pop(key_id, None)
 
+    def forget_callers(self) -> None:
+        """The callers are others from now on: every record of the store is read again before it is used."""
+        self._cached.clear()
+
     def _judged(self, presented: Presented, record: Record, asked_at: float) -> Found:
         if isinstance(record, StoreUnavailable):
             return UNAVAILABLE
+        digest = _NO_DIGEST if record is None else _digest(record.sha256)
+        good = hmac.compare_digest(digest, presented.digest)
+        if record is not None and not good:
+            return None
         known = self._keep(presented.key_id, record, asked_at)
-        good = hmac.compare_digest(_NO_DIGEST if known is None else known.digest, presented.digest)
-        return known.caller if known is not None and good and self._wall() < known.not_after else None
+        return known.caller if known is not None and self._wall() < known.not_after else None
 
     def _usable(self, key_id: str, known: _Known, now: float) -> bool:
         """Whether a record that gets old may still be used. It is asked for once more before it is too old."""
@@ -163,12 +171,11 @@ class KeyRing:
             self._keep(key_id, record, asked_at)
 
     def _keep(self, key_id: str, record: KeyRecord | None, asked_at: float) -> _Known | None:
-        digest = None if record is None else _digest(record.sha256)
-        if record is None or digest is None:
+        if record is None:
             self._cached.pop(key_id, None)
             return None
         caller = self._directory.caller(record.consumer, record.tenant, frozenset(record.scopes))
-        known = _Known(digest, caller, record.not_after, self._clock() + FRESH)
+        known = _Known(_digest(record.sha256), caller, record.not_after, self._clock() + FRESH)
         if asked_at > self._changed_at:
             self._cached[key_id] = known
             self._cached.move_to_end(key_id)
@@ -177,9 +184,10 @@ class KeyRing:
         return known
 
 
-def _digest(text: str) -> bytes | None:
+def _digest(text: str) -> bytes:
+    """What is stored of a key. `_NO_DIGEST`, which no key has, where that is not understood."""
     try:
         digest = bytes.fromhex(text)
     except ValueError:
-        return None
-    return digest if len(digest) == len(_NO_DIGEST) else None
+        return _NO_DIGEST
+    return digest if len(digest) == len(_NO_DIGEST) else _NO_DIGEST

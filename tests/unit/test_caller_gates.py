@@ -12,8 +12,8 @@ from gateway.config.identity_model import (
     KeyConfig,
     TierConfig,
 )
-from gateway.identity.credentials import CredentialReader
-from gateway.identity.keys import KeyRing
+from gateway.identity.credentials import CredentialReader, Presented
+from gateway.identity.keys import KeyRing, KeySource, Read
 from gateway.identity.tenants import OTHER, Caller, Directory
 from gateway.policy.outcome import SUCCESS
 from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
@@ -36,6 +36,7 @@ CONSUMERS = {
     "web": ConsumerConfig("web", "acme", frozenset({"read"}), None, (KeyConfig(ID, sha256(GOOD)),)),
     "job": ConsumerConfig("job", "acme", frozenset(), "slow"),
     "lone": ConsumerConfig("lone"),
+    "single": ConsumerConfig("single", None, frozenset(), "default"),
 }
 IDENTITY = IdentityConfig(
     MappingProxyType(CONSUMERS),
@@ -49,8 +50,8 @@ POLICIES = {
 }
 
 
-def gate(allow: AllowConfig = AllowConfig()) -> AuthenticationGate:  # noqa: B008 - immutable
-    ring = KeyRing(CONSUMERS.values(), Directory(IDENTITY, POLICIES), None)
+def gate(allow: AllowConfig = AllowConfig(), source: KeySource | None = None) -> AuthenticationGate:  # noqa: B008 - immutable
+    ring = KeyRing(CONSUMERS.values(), Directory(IDENTITY, POLICIES), source)
     return AuthenticationGate(
         ("api_key",), allow, AuthenticationParts(CredentialReader("X-API-Key"), ring, "X-API-Key")
     )
@@ -112,16 +113,50 @@ def test_failures_cost_the_address_its_attempts_but_never_what_is_known() -> Non
     }
 
 
-def test_an_address_without_attempts_costs_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+class Asked:
+    """A store that is there, and hears what it is asked for."""
+
+    up = True
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def read(self, key_id: str, told: Read) -> None:
+        self.ids.append(key_id)
+        told(None, 0.0)
+
+
+def test_an_address_without_attempts_has_nothing_looked_up() -> None:
+    source = Asked()
+    authentication = gate(source=source)
+    told: list[Refusal | None] = []
+    for at in range(20):
+        asked = asks(f"X-API-Key: {key(f'unknown{at:02}')}")
+        verdict = authentication.check(asked)
+        if verdict is WAIT:
+            authentication.start(asked, told.append)
+        else:
+            assert refused(verdict)[:2] == (429, "too_many_attempts")
+    assert [refused(each)[0] for each in told] == [401] * 10
+    assert len(source.ids) == 10
+    # What is no key at all costs an attempt, too, and a key of the file passes in spite of all that.
+    assert refused(authentication.check(asks("X-API-Key: x")))[0] == 429
+    assert authentication.check(asks(f"X-API-Key: {GOOD}")) is PASS
+
+
+@pytest.mark.parametrize("key_id", [ID, "unknown00001"])
+@pytest.mark.parametrize("attempts", ["left", "used up"])
+def test_a_wrong_secret_costs_the_same_whether_there_is_such_a_key_or_not(key_id: str, attempts: str) -> None:
+    """The time must not tell which ids exist, not even to an address that is not listened to any more."""
     authentication = gate()
-    for _ in range(10):
-        authentication.check(asks("X-API-Key: x"))
-
-    def computed(*_: object) -> Any:
-        raise AssertionError("a digest was computed")
-
-    monkeypatch.setattr("gateway.identity.credentials.hashlib.sha256", computed)
-    assert refused(authentication.check(asks(f"X-API-Key: {key('unknown00')}")))[0] == 429
+    if attempts == "used up":
+        for _ in range(10):
+            authentication.check(asks("X-API-Key: x"))
+    asked = asks(f"X-API-Key: {key(key_id, 'B')}")
+    assert refused(authentication.check(asked))[0] == (401 if attempts == "left" else 429)
+    shown = asked.request.credential
+    assert isinstance(shown, Presented)
+    assert shown._digest
 
 
 @pytest.mark.parametrize(
@@ -221,6 +256,21 @@ def test_a_caller_without_a_tenant_is_counted_by_itself() -> None:
     rate_limit, limiter, directory = limits("default")
     assert rate_limit.check(by(directory.caller("lone", "", frozenset()))) is PASS
     assert limiter.try_take(POLICIES["default"], "consumer:lone", 0.0).remaining == 3
+
+
+def test_a_bucket_that_is_meant_twice_gives_one_token() -> None:
+    """Without a tenant the route counts by consumer. Where the consumer's own limit has the same name, that is one."""
+    rate_limit, limiter, directory = limits("default")
+    single = directory.caller("single", "", frozenset())
+    assert rate_limit.check(by(single)) is PASS
+    assert limiter.try_take(POLICIES["default"], "consumer:single", 0.0).remaining == 3
+    other, _, _ = limits("slow")
+    assert [each.policy.name for each in other.limits_of(single).each] == ["slow", "default"]
+    # With a tenant the route counts by tenant, so both are meant.
+    tenant = directory.caller("single", "acme", frozenset())
+    assert [each.bucket for each in rate_limit.limits_of(tenant).each] == [
+        *("tenant:acme", "tier:acme", "consumer:single")
+    ]
 
 
 class Slow(Tables):

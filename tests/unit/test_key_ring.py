@@ -157,3 +157,24 @@ def test_a_change_ends_what_is_known_and_what_was_asked_for_before_it() -> None:
     ring.look_up()
     ring.source.answer(record(), ring.now + 0.1)
     assert ring.known() == "web"
+
+
+@pytest.mark.parametrize("stored", [None, record(), record()._replace(sha256="zz")])
+def test_of_every_wrong_secret_the_digest_is_compared_once_and_nothing_is_kept(stored: KeyRecord | None) -> None:
+    """Whether the store has the id must show neither in the time nor in the memory that it takes."""
+    ring = Ring()
+    wrong = shown(WRONG)
+    found: list[Found] = []
+    ring.ring.look_up(wrong, found.append)
+    ring.source.answer(stored, ring.now)
+    assert wrong._digest
+    assert (found, repr(ring.ring)) == ([None], "<KeyRing 0 of the file, 0 cached>")
+
+
+def test_when_callers_are_forgotten_every_record_is_read_again() -> None:
+    ring = Ring()
+    ring.look_up()
+    ring.source.answer(record(), ring.now)
+    assert ring.known() == "web"
+    ring.ring.forget_callers()
+    assert ring.known() is None
