@@ -19,6 +19,7 @@ from gateway.config.model import GatewayConfig, LogConfig
 from gateway.control import api, root_page
 from gateway.control.access import Access
 from gateway.control.app import ControlPlane
+from gateway.control.callers import CallersView
 from gateway.control.facts import ControlFacts
 from gateway.control.history import CircuitHistory
 from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
@@ -54,6 +55,7 @@ from gateway.worker.commands import SupervisorCommands
 from gateway.worker.host import Host
 from gateway.worker.one_service import OneService
 from gateway.worker.supervisor import Supervisor
+from gateway.worker.whole_callers import WholeCallers
 from gateway.worker.whole_view import WholeView
 
 
@@ -297,12 +299,20 @@ def _control(
         scrape=scrape,
         service_commands=SupervisorCommands(supervisor) if supervisor is not None else None,
         on_cleanup=one_service.cleanup_alerts if one_service is not None else lambda: None,
-        callers=None if identity is None else identity.view,
+        callers=_callers(identity, one_service),
     )
     access = Access(config.admin.token, time.monotonic, production=config.environment.lower() == "production")
     prefixes = [route.prefix for route in config.routes if route.host is None]
     more = [*api.routes(facts, access), *root_page.routes(config.service, prefixes)]
     return ControlPlane(view, telemetry.metrics, own=own, scrape=scrape, more=more, is_operator=access.is_operator)
+
+
+def _callers(identity: Identity | None, one_service: OneService | None) -> CallersView | None:
+    """What the control plane sees of tenants: of all workers, where there may be several."""
+    if identity is None or one_service is None:
+        return None if identity is None else identity.view
+    one_service.callers = identity.view
+    return WholeCallers(identity.view, one_service.host)
 
 
 def _control_paths(config: GatewayConfig) -> Callable[[bytes], bool]:

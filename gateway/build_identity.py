@@ -10,7 +10,7 @@ from gateway.fleet.link import Link
 from gateway.identity.credentials import CredentialReader
 from gateway.identity.keys import KeyRing
 from gateway.identity.lookups import KeyChanges, KeyLookups
-from gateway.identity.tenants import Caller, Directory
+from gateway.identity.tenants import OTHER, Caller, Directory
 from gateway.identity.usage import Usage
 from gateway.live_identity import LiveCallers
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
@@ -51,10 +51,10 @@ class Identity:
         """The caller that an explanation is asked for; what the file says of a consumer goes before."""
         known = self.config.identity.consumers.get(consumer)
         if known is not None:
-            return self.directory.caller(consumer, known.tenant or "", known.scopes)
+            return self.directory.supposed(consumer, known.tenant or "", known.scopes)
         if not consumer and not tenant:
             return None
-        return self.directory.caller(consumer or "unnamed", tenant, frozenset())
+        return self.directory.supposed(consumer or "unnamed", tenant, frozenset())
 
     def count(self, routes: Iterable[Route]) -> None:
         """Show what the gates of these routes have decided, and what tenants use."""
@@ -103,7 +103,7 @@ class Identity:
         )
 
     def _requests(self) -> Series:
-        return _summed((each.label, each.requests) for each in self.directory.accounts)
+        return (((label,), count) for label, count in self.directory.requests.items())
 
     def _in_flight(self) -> Series:
         return _summed((each.label, each.in_flight) for each in self.directory.accounts)
@@ -112,19 +112,14 @@ class Identity:
         return _summed((each.label, each.used) for each in self.directory.accounts)
 
     def _quotas(self) -> Series:
-        named = self.config.identity.tenants
         return (
             ((each.label,), each.quota)
             for each in self.directory.accounts
-            if each.quota is not None and each.tenant in named
+            if each.quota is not None and each.label != OTHER
         )
 
     def _refusals(self) -> Series:
-        sums: dict[tuple[str, str], int] = {}
-        for account in self.directory.accounts:
-            for reason, count in account.refused.items():
-                sums[account.label, reason] = sums.get((account.label, reason), 0) + count
-        yield from sums.items()
+        return iter(self.directory.refusals.items())
 
 
 def build_identity(
@@ -138,6 +133,7 @@ def build_identity(
     keys = store if isinstance(store, RedisStore) else None
     lookups = None if keys is None else KeyLookups(keys, link)
     ring = KeyRing(identity.consumers.values(), directory, lookups)
+    directory.on_forgotten.append(ring.forget_callers)
     if keys is not None:
         following.add(KeyChanges(keys, ring.forget))
     usage = Usage(directory, store, link)

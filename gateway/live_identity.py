@@ -48,7 +48,7 @@ class LiveCallers:
                 account.used,
                 account.quota,
                 account.in_flight,
-                account.concurrency,
+                account.host_concurrency,
                 account.requests,
                 dict(account.refused),
             )

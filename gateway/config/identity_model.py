@@ -40,12 +40,14 @@ class ConsumerConfig:
 @dataclass(frozen=True, slots=True)
 class TierConfig:
     """What each tenant of a tier may use; None is unlimited. `rate_limit` names a policy that is counted for the tenant
-    over all routes. `concurrency` is requests in flight at one gateway, `quota_per_day` requests in one day of UTC."""
+    over all routes. `concurrency` is requests in flight at one gateway, `quota_per_day` requests in one day of UTC.
+    `host_concurrency` is set where `concurrency` is the part of one of several workers: what all of them take."""
 
     name: str
     rate_limit: str | None = None
     concurrency: int | None = None
     quota_per_day: int | None = None
+    host_concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

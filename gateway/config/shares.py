@@ -45,7 +45,9 @@ def share_of(config: GatewayConfig, workers: int, slot: int) -> GatewayConfig:
 
     def tier(each: TierConfig) -> TierConfig:
         most = each.concurrency
-        return replace(each, concurrency=None if most is None else share(most, workers, slot))
+        if most is None:
+            return each
+        return replace(each, concurrency=share(most, workers, slot), host_concurrency=max(most, workers))
 
     identity = config.identity
     tiers = MappingProxyType({name: tier(each) for name, each in identity.tiers.items()})

@@ -19,14 +19,14 @@ class Tenant(Answer):
     tier: Annotated[str | None, Field(description="null: none")]
     used_today: Annotated[Count, Field(description="Requests of the fleet since midnight UTC, as of a second ago")]
     quota_per_day: Annotated[int | None, Field(description="null: unlimited")]
-    in_flight: Annotated[Count, Field(description="At this worker")]
-    concurrency: Annotated[int | None, Field(description="The part of this worker; null: unlimited")]
-    requests: Annotated[Count, Field(description="That this worker has let through since its start")]
-    refused: Annotated[dict[str, int], Field(description="That this worker has refused, by reason")]
+    in_flight: Annotated[Count, Field(description="At this gateway")]
+    concurrency: Annotated[int | None, Field(description="Of this gateway; null: unlimited")]
+    requests: Annotated[Count, Field(description="That the workers have let through since they started")]
+    refused: Annotated[dict[str, int], Field(description="That they have refused, by reason")]
 
 
 class Tenants(Answer):
-    """Every tenant that this worker knows, the busiest first."""
+    """Every tenant that is known here, the busiest first."""
 
     day: Annotated[str, Field(description="UTC", json_schema_extra={"format": "date"})]
     count: Count

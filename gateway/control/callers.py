@@ -5,8 +5,8 @@ from typing import NamedTuple, Protocol
 
 
 class TenantView(NamedTuple):
-    """One tenant. `used` is its requests of the day in the fleet, `requests` those of this replica since its
-    start; `refused` says how many of this replica's were refused, by reason. None is unlimited."""
+    """One tenant. `used` is its requests of the day in the fleet; `in_flight` are those of now, of `concurrency` that
+    may be. Since the start `requests` were let through, and `refused` were not, by reason. None is unlimited."""
 
     tenant: str
     tier: str

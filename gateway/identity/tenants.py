@@ -8,8 +8,8 @@ present day in the whole fleet.
 import base64
 import hashlib
 import math
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from gateway.config.identity_model import IdentityConfig, TierConfig
@@ -22,12 +22,14 @@ OTHER: Final = "_OTHER"
 
 
 class TenantAccount:
-    """`in_flight` requests are here now. `used` is the requests of the day in the fleet, as far as this replica knows;
-    `unsent` of them the fleet does not know of yet. `requests` is all that this replica has let through, and
-    `refused` what it has refused, by reason. None is unlimited."""
+    """`in_flight` requests are here now, of `concurrency` that may be, and of `host_concurrency` at all workers of the
+    host. `used` is the requests of the day in the fleet, as far as this replica knows; `unsent` of them the fleet does
+    not know of yet. `requests` is all that this replica has let through, and `refused` what it has refused, by reason.
+    None is unlimited."""
 
     __slots__ = (
         "concurrency",
+        "host_concurrency",
         "in_flight",
         "label",
         "quota",
@@ -44,6 +46,7 @@ class TenantAccount:
         self.label = label
         self.tier = "" if tier is None else tier.name
         self.concurrency = None if tier is None else tier.concurrency
+        self.host_concurrency = None if tier is None else tier.host_concurrency or tier.concurrency
         self.quota = None if tier is None else tier.quota_per_day
         self.in_flight = 0
         self.used = 0
@@ -102,46 +105,99 @@ class Caller:
 class Directory:
     """Makes callers, the same object for the same consumer, and keeps the accounts of their tenants.
 
-    `policies` are the rate limits by name. Both tables are bounded. Accounts of tenants that are configured stay; of
-    the others those that nothing uses may be forgotten, and begin anew."""
+    `policies` are the rate limits by name. Both tables are bounded. Accounts of tenants that the configuration names
+    stay. When there are `most`, the others that nothing uses are forgotten and begin anew. What they have counted stays
+    in the sums. `on_forgotten` is called then: whoever keeps callers lets them go, because a caller counts into the
+    account that it was made with."""
 
-    def __init__(self, config: IdentityConfig, policies: Mapping[str, RateLimitPolicy]) -> None:
+    def __init__(
+        self, config: IdentityConfig, policies: Mapping[str, RateLimitPolicy], most: int = _MOST_ACCOUNTS
+    ) -> None:
+        self.on_forgotten: list[Callable[[], None]] = []
         self._config = config
         self._policies = policies
+        self._most = most
         self._callers: OrderedDict[tuple[str, str, frozenset[str]], Caller] = OrderedDict()
         self._accounts: dict[str, TenantAccount] = {}
-        for tenant in config.tenants:
+        self._forgotten_requests = 0
+        self._forgotten_refusals: Counter[str] = Counter()
+        of_consumers = (each.tenant for each in config.consumers.values() if each.tenant)
+        for tenant in (*config.tenants, *of_consumers):
             self._accounts[tenant] = TenantAccount(tenant, tenant, config.tier_of(tenant))
 
     def caller(self, consumer: str, tenant: str, scopes: frozenset[str]) -> Caller:
         """The consumer of the tenant, empty without one. A consumer that the file names has its rate limit too, and its
         tenant where the key names none: a key must not be a way around the tier."""
-        named = self._config.consumers.get(consumer)
-        if not tenant and named is not None:
-            tenant = named.tenant or ""
-        identity = (consumer, tenant, scopes)
+        identity = self._identity(consumer, tenant, scopes)
         found = self._callers.get(identity)
         if found is None:
+            tenant = identity[1]
+            # This may forget callers, so it comes before the new one has its place.
+            found = self._caller(identity, self.account(tenant) if tenant else None)
             if len(self._callers) >= _MOST_CALLERS:
                 self._callers.popitem(last=False)
-            account = self.account(tenant) if tenant else None
-            found = Caller(consumer, tenant, scopes, account, tuple(self._limits(consumer, tenant)))
             self._callers[identity] = found
         return found
+
+    def supposed(self, consumer: str, tenant: str, scopes: frozenset[str]) -> Caller:
+        """As `caller`, for somebody who may not exist: nothing is remembered of whoever is not known."""
+        identity = self._identity(consumer, tenant, scopes)
+        found, tenant = self._callers.get(identity), identity[1]
+        if found is not None:
+            return found
+        account = self._accounts.get(tenant) or self._new(tenant) if tenant else None
+        return self._caller(identity, account)
 
     def account(self, tenant: str) -> TenantAccount:
         """The account of a tenant."""
         account = self._accounts.get(tenant)
         if account is None:
-            if len(self._accounts) >= _MOST_ACCOUNTS:
+            if len(self._accounts) >= self._most:
                 self._forget()
-            account = self._accounts[tenant] = TenantAccount(tenant, OTHER, self._config.tier_of(tenant))
+            account = self._accounts[tenant] = self._new(tenant)
         return account
+
+    def meet(self, tenants: Iterable[str]) -> None:
+        """These are known to the fleet. They are known here too before they first come, so that their quota holds from
+        the first request on. They take half of the room at most: the rest is for those that do come."""
+        for tenant in tenants:
+            if tenant not in self._accounts and len(self._accounts) < self._most // 2:
+                self._accounts[tenant] = self._new(tenant)
 
     @property
     def accounts(self) -> Iterator[TenantAccount]:
         """Those that there are now."""
         return iter(self._accounts.values())
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """The requests that were let through, by label. They only grow."""
+        sums = Counter({OTHER: self._forgotten_requests})
+        for account in self._accounts.values():
+            sums[account.label] += account.requests
+        return sums
+
+    @property
+    def refusals(self) -> Mapping[tuple[str, str], int]:
+        """The requests that were refused, by label and reason. They only grow."""
+        sums = Counter({(OTHER, reason): count for reason, count in self._forgotten_refusals.items()})
+        for account in self._accounts.values():
+            for reason, count in account.refused.items():
+                sums[account.label, reason] += count
+        return sums
+
+    def _identity(self, consumer: str, tenant: str, scopes: frozenset[str]) -> tuple[str, str, frozenset[str]]:
+        named = self._config.consumers.get(consumer)
+        if not tenant and named is not None:
+            tenant = named.tenant or ""
+        return consumer, tenant, scopes
+
+    def _caller(self, identity: tuple[str, str, frozenset[str]], account: TenantAccount | None) -> Caller:
+        consumer, tenant, scopes = identity
+        return Caller(consumer, tenant, scopes, account, tuple(self._limits(consumer, tenant)))
+
+    def _new(self, tenant: str) -> TenantAccount:
+        return TenantAccount(tenant, OTHER, self._config.tier_of(tenant))
 
     def _limits(self, consumer: str, tenant: str) -> Iterator[CountedLimit]:
         tier = self._config.tier_of(tenant) if tenant else None
@@ -152,8 +208,11 @@ class Directory:
             yield CountedLimit(self._policies[known.rate_limit], f"consumer:{consumer}")
 
     def _forget(self) -> None:
-        # Callers hold their account, so it must not be replaced while one of them could still be used.
         self._callers.clear()
         for tenant, account in list(self._accounts.items()):
             if account.label == OTHER and not account.in_flight and not account.unsent:
                 del self._accounts[tenant]
+                self._forgotten_requests += account.requests
+                self._forgotten_refusals.update(account.refused)
+        for told in self.on_forgotten:
+            told()

@@ -82,6 +82,7 @@ class Usage:
         self._turn(day)
         self._collect(day)
         sums = await self._send()
+        self._directory.meet(sums)
         for account in self._directory.accounts:
             account.used = sums.get(account.tenant, 0) + account.unsent
 

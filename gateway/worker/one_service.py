@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+from gateway.control.callers import CallersView
 from gateway.control.history import CircuitHistory, Transition
 from gateway.control.view import GatewayView
 from gateway.telemetry.metrics import Metrics
@@ -22,6 +23,7 @@ from gateway.telemetry.snapshot import Parts, Snapshot
 from gateway.worker.host import Host
 from gateway.worker.loop_lag import LoopLag
 from gateway.worker.supervisor import Supervisor
+from gateway.worker.whole_callers import told_of_tenants
 from gateway.worker.whole_view import told_of
 
 log = logging.getLogger("gateway")
@@ -55,6 +57,8 @@ class OneService:
         self.lag = LoopLag()
         self.alerts: SharedAlerts | None = None
         """To be set before `start`."""
+        self.callers: CallersView | None = None
+        """This process's own view of tenants. To be set before `start`, where a route asks who sends a request."""
         self._supervisor = supervisor
         self._metrics = metrics
         self._own = own
@@ -133,6 +137,7 @@ class OneService:
         elapsed, self._beat_at, self._requests = now - self._beat_at, now, requests
         return {
             **told_of(self._own),
+            **({} if self.callers is None else told_of_tenants(self.callers)),
             "requests_per_second": round((requests - before) / elapsed, 1) if elapsed > 0 else 0.0,
             "loop_lag": round(self.lag.seconds, 6),
             "rss": resident_bytes(),

@@ -58,10 +58,12 @@ Start = Callable[..., GatewayProcess]
 
 @pytest.fixture
 def start(start_gateway: StartGateway, stub: StubProcess, tmp_path: Path) -> Start:
-    def started(redis: RedisServer | None = None, **tiers: Mapping[str, object]) -> GatewayProcess:
+    def started(
+        redis: RedisServer | None = None, more: Mapping[str, str] | None = None, **tiers: Mapping[str, object]
+    ) -> GatewayProcess:
         file = tmp_path / "gateway.yaml"
         file.write_text(yaml.safe_dump(configuration(stub, **tiers)))
-        env = {"GATEWAY_CONFIG": str(file), "ADMIN_TOKEN": TOKEN}
+        env = {"GATEWAY_CONFIG": str(file), "ADMIN_TOKEN": TOKEN, **(more or {})}
         return start_gateway(env if redis is None else env | {"REDIS_URL": redis.url})
 
     return started
@@ -132,6 +134,42 @@ def test_a_route_without_authentication_has_no_gate_for_it(start: Start) -> None
     absent = {step["policy"]: step["decision"] for step in said if step["policy"] in {"authentication", "tenant"}}
     assert absent == {"authentication": "none", "tenant": "none"}
     assert ask(gateway, None, "/open/ok").status == 200
+
+
+def test_what_a_customer_has_left_is_told_to_operators_alone(start: Start) -> None:
+    gateway = start(free={"rate_limit": "small", "quota_per_day": 1000})
+    explain = "/api/resilience/explain?path=/orders/x"
+    assert gateway.get(explain).status == 200
+    for named in ("consumer=web", "tenant=acme", "consumer=nobody", "consumer=web&tenant=acme"):
+        assert problem(gateway.get(f"{explain}&{named}")) == (401, "unauthorized")
+        answer = gateway.get(f"{explain}&{named}", {"Authorization": f"Bearer {TOKEN}"})
+        assert (answer.status, json.loads(answer.body)["outcome"]) == (200, "forwarded")
+    command = [sys.executable, "-m", "gateway", "explain", "/orders/x", "--consumer", "web"]
+    for token, status in ((TOKEN, 0), ("", 1)):
+        env = clean_environment(GATEWAY_URL=gateway.url, ADMIN_TOKEN=token)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, "small of tier" in done.stdout) == (status, not status)
+
+
+def test_several_workers_say_of_tenants_what_all_of_them_do(start: Start, stub: StubProcess) -> None:
+    gateway = start(None, {"WORKERS": "2"}, free={"concurrency": 8})
+
+    def acme() -> dict[str, Any]:
+        answer = gateway.get("/api/resilience/tenants", {"Authorization": f"Bearer {TOKEN}"})
+        return next(each for each in json.loads(answer.body)["tenants"] if each["tenant"] == "acme")
+
+    def all_say(name: str, figure: int) -> None:
+        # Each answer is from one of the workers.
+        eventually(lambda: [acme()[name] for _ in range(8)] == [figure] * 8, name, 15.0)
+
+    with ThreadPoolExecutor(4) as threads:
+        slow = [threads.submit(ask, gateway, FILE_KEY, "/orders/slow?ms=6000") for _ in range(4)]
+        all_say("inFlight", 4)
+        all_say("concurrency", 8)
+        assert [each.result().status for each in slow] == [200] * 4
+    assert [ask(gateway).status for _ in range(8)] == [200] * 8
+    all_say("requests", 12)
+    all_say("inFlight", 0)
 
 
 def test_refusals_say_why_in_body_fields_log_and_metric(start: Start) -> None:
