@@ -52,6 +52,8 @@ class Lifecycle:
         self._certificate: Certificate | None = None
         self._upstream_certificates = UpstreamCertificates(gateway.topology.upstreams.values())
         self._listeners: dict[str, list[Listener]] = {}
+        self._stands_in: dict[int, list[Listener]] = {}
+        """The listeners among them that belong to other slots."""
 
     async def prepare(self) -> None:
         """Everything but accepting. Raises OSError when a certificate cannot be used."""
@@ -66,13 +68,7 @@ class Lifecycle:
             gateway.view.listener_certificate = self._certificate
         self._upstream_certificates.start()
         await self._start_beside()
-        requests = partial(ServerConnection, gateway.server)
-        self._listeners = {
-            LISTENER: [self._listener(sock, requests, places) for sock in self._sockets.get(LISTENER, ())],
-            ADMIN: [
-                self._listener(sock, gateway.control.protocol, FewHandshakes()) for sock in self._sockets.get(ADMIN, ())
-            ],
-        }
+        self._listeners = self._listeners_on(self._sockets)
         _settle_down()
 
     async def accept(self) -> None:
@@ -80,6 +76,26 @@ class Lifecycle:
         for listener in self._every_listener():
             await listener.start()
         self._gateway.view.starting = False
+
+    async def stand_in(self, slot: int, sockets: Mapping[str, list[socket.socket]]) -> None:
+        """Accept on the sockets of another slot, too, until `give_back`."""
+        self.give_back(slot)
+        self._stands_in[slot] = added = []
+        for purpose, listeners in self._listeners_on(sockets).items():
+            # Those that were given back, and have nothing under way any more, are forgotten.
+            kept = [each for each in self._listeners[purpose] if not each.closed or each.pending]
+            self._listeners[purpose] = kept + listeners
+            added += listeners
+        for listener in added:
+            try:
+                await listener.start()
+            except OSError as error:
+                log.warning("cannot accept for worker %d: %s", slot, error.strerror)
+
+    def give_back(self, slot: int) -> None:
+        """The slot has a worker again, which accepts what waits."""
+        for listener in self._stands_in.pop(slot, ()):
+            listener.close(take_what_waits=False)
 
     async def _start_beside(self) -> None:
         """What runs beside the requests: control plane, health checks, the fleet, alerts."""
@@ -100,6 +116,14 @@ class Lifecycle:
             await gateway.one_service.start()
         gateway.alerting.check.start()
         gateway.telemetry.error_lines.start()
+
+    def _listeners_on(self, sockets: Mapping[str, list[socket.socket]]) -> dict[str, list[Listener]]:
+        gateway = self._gateway
+        requests = partial(ServerConnection, gateway.server)
+        return {
+            LISTENER: [self._listener(sock, requests, gateway.places) for sock in sockets.get(LISTENER, ())],
+            ADMIN: [self._listener(sock, gateway.control.protocol, FewHandshakes()) for sock in sockets.get(ADMIN, ())],
+        }
 
     def _listener(self, sock: socket.socket, factory: Factory, handshakes: Handshakes) -> Listener:
         certificate = self._certificate.context if self._certificate is not None else None

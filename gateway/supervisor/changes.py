@@ -55,9 +55,8 @@ class Changes:
             self._starting = []
             try:
                 change = await self._make(cause, dry_run=dry_run)
-            except OSError as error:
-                # No more processes or files: what runs goes on.
-                change = Change([f"a worker cannot be started: {error.strerror or error}"])
+            except StartFailed as failed:
+                change = Change([str(failed)])
             finally:
                 for worker in self._starting:
                     self.crew.dismiss(worker)
@@ -67,10 +66,7 @@ class Changes:
     async def _make(self, cause: str, *, dry_run: bool) -> Change:
         crew = self.crew
         lead = await self._spawn(0)
-        try:
-            facts = await self._read(lead)
-        except StartFailed as failed:
-            return Change([str(failed)])
+        facts = await self._read(lead)
         if facts["problems"]:
             return Change(facts["problems"])
         self.generations += 1

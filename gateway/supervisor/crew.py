@@ -3,6 +3,9 @@
 One that dies is replaced at once. One that dies young is replaced after a pause, which doubles with each such death in
 its slot, from `_FIRST_PAUSE` to `_LONGEST_PAUSE`: what makes a worker die again and again must not take the machine.
 
+As long as a slot is empty another worker stands in for it: it accepts on the sockets of the slot too, because the
+kernel goes on to spread new connections over all sockets.
+
 A worker tells about once a second that its event loop turns. When it has been silent for `stall` seconds it is asked
 for the stacks of its threads, which go into the log, and is killed and replaced like one that died.
 """
@@ -25,6 +28,8 @@ log = logging.getLogger("gateway.supervisor")
 _YOUNG: Final = 10.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+_MOST_DOUBLINGS: Final = 10
+"""More than lead to the longest pause. The power of a larger number would not fit into a float."""
 _START: Final = 60.0
 """A worker that is not ready after so many seconds does not start."""
 _STACKS: Final = 0.5
@@ -38,6 +43,11 @@ Cause = Literal["died", "stalled"]
 
 class StartFailed(Exception):
     """A worker did not become ready. The message is the reason, for the operator."""
+
+
+def pause_after(deaths: int) -> float:
+    """How long a slot stays empty, in seconds, after so many ends of young workers and starts that failed in a row."""
+    return 0.0 if deaths <= 1 else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(deaths - 2, _MOST_DOUBLINGS))
 
 
 class Host(Protocol):
@@ -79,6 +89,8 @@ class Crew:
         self.serial = 0
         """How many workers were started; no two of them have the same name in the store."""
         self._deaths: Counter[int] = Counter()
+        self._stand_ins: dict[int, WorkerProcess] = {}
+        """Who was told to accept for a slot that is empty."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
 
@@ -92,14 +104,17 @@ class Crew:
         return [*self.current.values(), *self.leaving]
 
     async def spawn(self, slot: int) -> WorkerProcess:
-        """Start a process for this slot. It waits to be told what to do."""
+        """Start a process for this slot. It waits to be told what to do. Raises `StartFailed`."""
         self.serial += 1
         replica = f"{slot}-{self.serial}"
 
         def serve(operation: str, body: Any, reply: Reply) -> None:
             self._serve(worker, operation, body, reply)
 
-        worker = await spawn(slot, replica, self.environ, serve, self._host.store_for(replica))
+        try:
+            worker = await spawn(slot, replica, self.environ, serve, self._host.store_for(replica))
+        except OSError as error:
+            raise StartFailed(f"a worker cannot be started: {error.strerror or error}") from error
         worker.on_ended = self._ended
         self._host.started(worker)
         return worker
@@ -139,6 +154,7 @@ class Crew:
         before = self.generation
         self.generation = generation
         self.current = {}
+        self._stand_ins = {}
         for worker in fresh:
             self._accept(worker)
         closing = [] if before is None else [
@@ -207,7 +223,12 @@ class Crew:
             if worker.state == "draining":
                 self.leaving.add(worker)
             else:
+                # One that stood still is found again.
+                worker.state = "serving"
                 self.current[worker.slot] = worker
+        for slot in range(generation.workers):
+            if slot not in self.current:
+                self._start_task(self._replace(slot, _FIRST_PAUSE))
 
     def serve_for(self, worker: WorkerProcess) -> Serve:
         """What serves the calls of a worker that was adopted."""
@@ -218,7 +239,30 @@ class Crew:
         worker.heard_at = time.monotonic()
         self.current[worker.slot] = worker
         worker.control.tell("accept")
+        stand_in = self._stand_ins.pop(worker.slot, None)
+        if stand_in is not None:
+            stand_in.control.tell("give_back", {"slot": worker.slot})
         self._host.changed(worker)
+
+    def _cover(self) -> None:
+        """See to it that somebody accepts for each slot that is empty."""
+        generation = self.generation
+        if self.stopping or generation is None or not self.current:
+            return
+        for slot in range(generation.workers):
+            stand_in = self._stand_ins.get(slot)
+            covered = stand_in is not None and self.current.get(stand_in.slot) is stand_in
+            if covered or slot in self.current:
+                continue
+            slots_of = Counter(each.slot for each in self._stand_ins.values())
+            worker = min(self.current.values(), key=lambda each: (slots_of[each.slot], each.slot))
+            try:
+                sockets = worker.give(self.sockets.own(generation.addresses, slot, generation.workers))
+            except OSError as error:
+                log.warning("%s cannot stand in for worker %d: %s", worker.name, slot, error.strerror)
+                continue
+            self._stand_ins[slot] = worker
+            worker.control.tell("stand_in", {"slot": slot, "sockets": sockets})
 
     def _serve(self, worker: WorkerProcess, operation: str, body: Any, reply: Reply) -> None:
         worker.heard_at = time.monotonic()
@@ -247,12 +291,12 @@ class Crew:
         if lived >= _YOUNG:
             self._deaths[worker.slot] = 0
         self._deaths[worker.slot] += 1
-        deaths = self._deaths[worker.slot]
-        pause = 0.0 if deaths == 1 else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (deaths - 2))
+        pause = pause_after(self._deaths[worker.slot])
         log.error(
             "%s %s; it is replaced %s", worker.name, worker.ending, f"in {pause:.1f} s" if pause else "at once",
             extra={"event": "worker_ended", "worker": worker.slot, "pid": worker.pid, "cause": cause},
         )  # fmt: skip
+        self._cover()
         self._start_task(self._replace(worker.slot, pause))
 
     async def _relieve(self, worker: WorkerProcess) -> None:
@@ -260,11 +304,9 @@ class Crew:
         generation = self.generation
         if self.stopping or generation is None or self.current.get(worker.slot) is not worker:
             return
-        fresh = await self.spawn(worker.slot)
         try:
-            await self.prepare(fresh, generation, generation.addresses)
+            fresh = await self._prepared(worker.slot, generation)
         except StartFailed as failed:
-            self.dismiss(fresh)
             log.error("%s cannot be replaced, and goes on: %s", worker.name, failed)  # noqa: TRY400 - the reason is in it
             return
         if self.stopping or self.current.get(worker.slot) is not worker:
@@ -272,6 +314,17 @@ class Crew:
             return
         self.release(worker, [], "reload")
         self._accept(fresh)
+        self._cover()
+
+    async def _prepared(self, slot: int, generation: Generation) -> WorkerProcess:
+        """A worker of this generation that is ready to serve. Raises `StartFailed`."""
+        worker = await self.spawn(slot)
+        try:
+            await self.prepare(worker, generation, generation.addresses)
+        except BaseException:
+            self.dismiss(worker)
+            raise
+        return worker
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -284,19 +337,18 @@ class Crew:
             generation = self.generation
             if self.stopping or generation is None or slot in self.current or slot >= generation.workers:
                 return
-            worker = await self.spawn(slot)
             try:
-                await self.prepare(worker, generation, generation.addresses)
+                worker = await self._prepared(slot, generation)
             except StartFailed as failed:
-                self.dismiss(worker)
                 self._deaths[slot] += 1
-                pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._deaths[slot] - 1, 10))
+                pause = pause_after(self._deaths[slot])
                 log.error("worker %d cannot be replaced, next try in %.1f s: %s", slot, pause, failed)  # noqa: TRY400
                 continue
             if self.stopping or self.generation is not generation or slot in self.current:
                 self.dismiss(worker)
                 continue
             self._accept(worker)
+            self._cover()
             log.info("%s serves", worker.name, extra={"event": "worker_started", "worker": slot, "pid": worker.pid})
             return
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Final, Literal
 
 from gateway.channel import Channel, Serve
@@ -130,35 +131,46 @@ class WorkerProcess:
 
 
 async def spawn(slot: int, replica: str, environ: Mapping[str, str], serve: Serve, serve_store: Serve) -> WorkerProcess:
-    """Start a fresh interpreter for a worker. `serve` and `serve_store` serve what it asks on its two channels."""
-    control, its_control = socket.socketpair()
-    store, its_store = socket.socketpair()
-    gift, its_gift = socket.socketpair()
-    stacks = _scratch()
-    theirs = (its_control.fileno(), its_store.fileno(), its_gift.fileno(), stacks)
-    flags = ["-P"] if sys.flags.safe_path else []
-    try:
+    """Start a fresh interpreter for a worker. `serve` and `serve_store` serve what it asks on its two channels.
+
+    Raises OSError where there are no more files or processes; then nothing is left open."""
+    with ExitStack() as theirs, ExitStack() as ours:
+        control, its_control = _pair(ours, theirs)
+        store, its_store = _pair(ours, theirs)
+        gift, its_gift = _pair(ours, theirs)
+        stacks = unnamed_file("gateway-stacks")
+        ours.callback(os.close, stacks)
+        inherited = (its_control.fileno(), its_store.fileno(), its_gift.fileno(), stacks)
         popen = subprocess.Popen(  # noqa: ASYNC220, S603 - this interpreter; a fork and an exec take a millisecond
-            [sys.executable, *flags, "-m", "gateway.worker", *map(str, theirs)],
+            [*interpreter(), "-m", "gateway.worker", *map(str, inherited)],
             stdin=subprocess.DEVNULL,
-            pass_fds=theirs,
+            pass_fds=inherited,
             env=dict(environ),
         )
-    finally:
-        for each in (its_control, its_store, its_gift):
-            each.close()
+        ours.pop_all()
     worker = WorkerProcess(slot, popen.pid, replica, gift, stacks, popen)
     worker.control = await Channel.over(control, serve, worker.channel_lost)
     worker.store = await Channel.over(store, serve_store, lambda: None)
     return worker
 
 
-def _scratch() -> int:
-    """A file without a name."""
+def interpreter() -> list[str]:
+    """The command that runs Python code as this process runs it."""
+    return [sys.executable, "-P"] if sys.flags.safe_path else [sys.executable]
+
+
+def unnamed_file(purpose: str) -> int:
+    """The descriptor of a file without a name; `purpose` is for those who look at this process. Raises OSError."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("gateway-stacks")
+        return os.memfd_create(purpose)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def _pair(ours: ExitStack, theirs: ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets. Each belongs to its stack."""
+    one, other = socket.socketpair()
+    return ours.enter_context(one), theirs.enter_context(other)
 
 
 def _in_words(status: int) -> str:

@@ -11,7 +11,6 @@ With socket activation (systemd's `LISTEN_FDS`, sd_listen_fds(3)) the sockets ar
 """
 
 import contextlib
-import os
 import socket
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Final
@@ -61,18 +60,20 @@ class Sockets:
         Raises OSError with the address as its `filename`; then nothing has changed.
         """
         opened: list[tuple[Address, list[socket.socket]]] = []
-        try:
-            for purpose, address in addresses.items():
-                if purpose in self._given:
-                    continue
-                there = len(self._bound.get(address, ()))
+        for purpose, address in addresses.items():
+            if purpose in self._given:
+                continue
+            there = len(self._bound.get(address, ()))
+            try:
                 if not there:
                     _require_free(*address)
-                opened += [(address, _listen(*address)) for _ in range(slots - there)]
-        except OSError:
-            for _, sockets in opened:
-                _close(sockets)
-            raise
+                # One after the other, so that those which were opened before one fails are known.
+                opened.extend((address, _listen(*address)) for _ in range(slots - there))
+            except OSError as error:
+                for _, sockets in opened:
+                    _close(sockets)
+                host, port = address
+                raise OSError(error.errno, error.strerror, names.written(host or "*", port)) from error
         for address, sockets in opened:
             self._bound.setdefault(address, []).append(sockets)
         return Arrangement(self, dict(addresses), opened)
@@ -88,6 +89,11 @@ class Sockets:
             sets = self._bound[address]
             found[purpose] = [sock for at in range(slot, len(sets), slots) for sock in sets[at]]
         return found
+
+    def own(self, addresses: Addresses, slot: int, slots: int) -> dict[str, list[socket.socket]]:
+        """Those of `of` on which no other worker listens: all but the given ones."""
+        found = self.of(addresses, slot, slots)
+        return {purpose: sockets for purpose, sockets in found.items() if purpose not in self._given}
 
     def settle(self, addresses: Addresses) -> None:
         """Keep these addresses only."""
@@ -170,7 +176,7 @@ class Arrangement:
 def _require_free(host: str, port: int) -> None:
     """Raise OSError if anybody listens at the address."""
     for family, address, dual in _places(host, port):
-        with _bound(family, address, dual=dual, shared=False, named=f"{host or '*'}:{port}"):
+        with _bound(family, address, dual=dual, shared=False):
             pass
 
 
@@ -179,7 +185,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for family, address, dual in _places(host, port):
-            sock = _bound(family, address, dual=dual, shared=True, named=f"{host or '*'}:{port}")
+            sock = _bound(family, address, dual=dual, shared=True)
             sockets.append(sock)
             sock.listen(BACKLOG)
     except OSError:
@@ -194,15 +200,12 @@ def _places(host: str, port: int) -> list[tuple[int, Address, bool]]:
         if socket.has_dualstack_ipv6():
             return [(socket.AF_INET6, ("::", port), True)]
         return [(socket.AF_INET, ("0.0.0.0", port), False)]  # noqa: S104 - what an empty host asks for
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, names.written(host, port)) from error
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     places = dict.fromkeys((int(family), (str(address[0]), int(address[1]))) for family, _, _, _, address in found)
     return [(family, address, False) for family, address in places]
 
 
-def _bound(family: int, address: Address, *, dual: bool, shared: bool, named: str) -> socket.socket:
+def _bound(family: int, address: Address, *, dual: bool, shared: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -212,9 +215,9 @@ def _bound(family: int, address: Address, *, dual: bool, shared: bool, named: st
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
         sock.bind(address)
         sock.setblocking(False)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise OSError(error.errno, os.strerror(error.errno or 0), named) from error
+        raise
     return sock
 
 

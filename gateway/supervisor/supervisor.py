@@ -29,7 +29,7 @@ from gateway.supervisor.generation import Generation
 from gateway.supervisor.logs import Logs
 from gateway.supervisor.notify import Notify
 from gateway.supervisor.one_service import OneService
-from gateway.supervisor.process import WorkerProcess
+from gateway.supervisor.process import WorkerProcess, unnamed_file
 from gateway.supervisor.sockets import Sockets
 
 log = logging.getLogger("gateway.supervisor")
@@ -209,11 +209,17 @@ class Supervisor:
     async def _exec(self) -> None:
         crew = self._crew
         assert crew.generation is not None  # noqa: S101 - it serves
+        try:
+            file = unnamed_file("gateway-upgrade")
+        except OSError as error:
+            # Before anything stands still for it.
+            log.error("upgrade refused: %s", error.strerror, extra={"event": "upgrade_refused"})  # noqa: TRY400 - the reason is in it
+            return
         log.info("upgrade: the supervisor executes its new code")
         self._notify.reloading()
         carried = await upgrade.carried(crew, self._changes, self._sockets, self._one_service.dump(), self._store.dump)
         self._logs.close()
-        upgrade.execute(carried, self._notify.variables, crew.given)
+        upgrade.execute(carried, file, self._notify.variables, crew.given)
 
     async def _carry_on(self, carried: upgrade.Carried) -> None:
         """After an exec: the workers go on as they are, and are replaced by new ones."""

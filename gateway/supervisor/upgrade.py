@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from typing import Any, Final
 from gateway.channel import Channel, Serve
 from gateway.supervisor.changes import Changes
 from gateway.supervisor.crew import Crew
-from gateway.supervisor.process import WorkerProcess
+from gateway.supervisor.process import WorkerProcess, interpreter
 from gateway.supervisor.sockets import Sockets
 
 FORMAT: Final = 1
@@ -51,12 +50,14 @@ class Carried:
 async def problem_of_new_code() -> str | None:
     """Whether this interpreter can run the supervisor's code as it is on disk now, and whether that code understands
     what would be carried over. None: all well."""
-    flags = ["-P"] if sys.flags.safe_path else []
     code = "from gateway.supervisor import supervisor, upgrade; print(upgrade.FORMAT)"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, *flags, "-c", code),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(*interpreter(), "-c", code),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    except OSError as error:
+        return f"the new code of the supervisor cannot be tried: {error.strerror or error}"
     try:
         async with asyncio.timeout(_TRY):
             out, err = await process.communicate()
@@ -134,15 +135,13 @@ async def _channel(dumped: list[Any], serve: Serve, on_lost: Callable[[], None])
     return await Channel.over(sock, serve, on_lost, bytes.fromhex(received))
 
 
-def execute(what: Carried, variables: Mapping[str, str], given: list[str | None]) -> None:
-    """Become the new code. Does not return."""
-    file = os.memfd_create("gateway-upgrade") if hasattr(os, "memfd_create") else _unnamed()
+def execute(what: Carried, file: int, variables: Mapping[str, str], given: list[str | None]) -> None:
+    """Become the new code. What is carried goes through `file`, an empty one without a name. Does not return."""
     with os.fdopen(os.dup(file), "wb") as writer:
         writer.write(json.dumps(asdict(what)).encode())
     os.lseek(file, 0, os.SEEK_SET)
     os.set_inheritable(file, True)
     environ = {**os.environ, **variables, VARIABLE: str(file)}
-    flags = ["-P"] if sys.flags.safe_path else []
     arguments = [
         option
         for name, value in zip(("--env-file", "--config"), given, strict=True)
@@ -150,7 +149,7 @@ def execute(what: Carried, variables: Mapping[str, str], given: list[str | None]
         for option in (name, value)
     ]
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
-    os.execve(sys.executable, [sys.executable, *flags, "-m", "gateway", "run", *arguments], environ)  # noqa: S606
+    os.execve(sys.executable, [*interpreter(), "-m", "gateway", "run", *arguments], environ)  # noqa: S606
 
 
 def received(environ: MutableMapping[str, str]) -> Carried | None:
@@ -160,8 +159,3 @@ def received(environ: MutableMapping[str, str]) -> Carried | None:
         return None
     with os.fdopen(int(text), "rb") as file:
         return Carried(**json.loads(file.read()))
-
-
-def _unnamed() -> int:
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())

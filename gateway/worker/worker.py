@@ -1,10 +1,12 @@
 """One worker: it does what the supervisor tells it.
 
-    read     the configuration, and say what is in it
-    begin    build everything from what another worker has read, take the sockets, and say when it is ready
-    accept   serve
-    drain    stop to accept, finish what is in flight, end
-    hurry    finish nothing
+    read        the configuration, and say what is in it
+    begin       build everything from what another worker has read, take the sockets, and say when it is ready
+    accept      serve
+    stand_in    accept on the sockets of another slot too, which has no worker
+    give_back   leave them to the worker that the slot has again
+    drain       stop to accept, finish what is in flight, end
+    hurry       finish nothing
 
 A supervisor that is gone is an order to drain. SIGTERM asks the supervisor for another worker in the place of this one;
 an operator who wants the service to end sends it to the supervisor.
@@ -29,6 +31,7 @@ from gateway.telemetry.log_files import LogFiles
 from gateway.worker.reading import read_again, read_anew
 
 if TYPE_CHECKING:
+    from gateway.lifecycle import Lifecycle
     from gateway.worker.one_service import OneService
 
 log = logging.getLogger("gateway")
@@ -55,6 +58,8 @@ class Worker:
         self._drain: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._hurry = asyncio.Event()
         self._one_service: OneService | None = None
+        self._life: Lifecycle | None = None
+        self._standing_in: set[asyncio.Task[None]] = set()
 
     async def run(self, control: socket.socket, store: socket.socket) -> int:
         """Returns the exit status."""
@@ -89,7 +94,7 @@ class Worker:
         try:
             gateway = build(config, writer, files, _ToSupervisor(self._control, order["slot"]), self._store)
             self._one_service = gateway.one_service
-            life = Lifecycle(gateway, self._sockets(order["sockets"]))
+            self._life = life = Lifecycle(gateway, self._sockets(order["sockets"]))
             try:
                 await life.prepare()
             except OSError as error:
@@ -107,7 +112,7 @@ class Worker:
             self._store.close()
             self._control.close()
 
-    async def _serve_until_drained(self, life: Any) -> None:
+    async def _serve_until_drained(self, life: "Lifecycle") -> None:
         accept = asyncio.ensure_future(self._accept.wait())
         await _either(accept, self._drain)
         if self._accept.is_set():
@@ -139,6 +144,11 @@ class Worker:
                 self._begun.set_result((body, reply))
             case "accept":
                 self._accept.set()
+            case "stand_in":
+                self._stand_in(body["slot"], self._sockets(body["sockets"]))
+            case "give_back":
+                if self._life is not None:
+                    self._life.give_back(body["slot"])
             case "drain":
                 self._told_to_drain(body)
             case "hurry":
@@ -146,6 +156,15 @@ class Worker:
             case _:
                 if self._one_service is None or not self._one_service.serve(operation, body, reply):
                     raise ValueError(f"there is no operation {operation!r}")
+
+    def _stand_in(self, slot: int, sockets: dict[str, list[socket.socket]]) -> None:
+        if self._life is None or self._drain.done():
+            for sock in [sock for several in sockets.values() for sock in several]:
+                sock.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._life.stand_in(slot, sockets))
+        self._standing_in.add(task)
+        task.add_done_callback(self._standing_in.discard)
 
     @staticmethod
     def _refuse(operation: str, _body: Any, reply: Reply) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -67,6 +68,10 @@ def ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 @contextmanager
@@ -161,6 +166,41 @@ def test_a_worker_that_stands_still_says_where_and_is_replaced(start_gateway: St
     eventually(lambda: ended(victim), "killed", SLOW)
     gateway.wait_for_line("serves", SLOW)
     eventually(lambda: gateway.get("/proxy/ok").status == 200, "served", SLOW)
+
+
+def test_a_worker_for_which_there_are_no_files_is_tried_again(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub))
+    pids = wait_for_workers(gateway, 2)
+    victim = min(pids)
+    limits = resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE)
+    files = open_files(gateway.pid)
+    resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    os.kill(victim, signal.SIGKILL)
+    reason = "a worker cannot be started: Too many open files"
+    gateway.wait_for_line(f"cannot be replaced, next try in 0.5 s: {reason}", SLOW)
+    gateway.wait_for_line(f"cannot be replaced, next try in 1.0 s: {reason}", SLOW)
+    answer = reload(gateway)
+    assert (answer.status, answer.json()["problems"]) == (409, [reason])
+    upgrade = reload(gateway, b"", "/api/admin/upgrade")
+    assert (upgrade.status, upgrade.json()["problems"]) == (409, [reason])
+    # The other worker takes all connections meanwhile.
+    assert [gateway.get("/proxy/ok").status for _ in range(20)] == [200] * 20
+    assert ready_pids(gateway) == pids - {victim}
+    resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, limits)
+    pids = wait_for_workers(gateway, 2, {victim})
+    assert open_files(gateway.pid) == files
+    # And gives them back: both take connections.
+    seen: set[int] = set()
+
+    def both() -> bool:
+        seen.add(table(gateway)["answeredBy"])
+        return seen == {0, 1}
+
+    eventually(both, "an answer of each worker", SLOW)
+    # What the new one has taken over stays its own, however often others come and go.
+    os.kill(min(pids), signal.SIGKILL)
+    wait_for_workers(gateway, 2, {min(pids)})
+    assert [gateway.get("/proxy/ok").status for _ in range(20)] == [200] * 20
 
 
 def test_a_reload_with_a_mistake_changes_nothing_and_says_what_is_wrong(

@@ -1,6 +1,5 @@
 """What changes from one configuration to the next, in words."""
 
-import errno
 from pathlib import Path
 from typing import cast
 
@@ -9,7 +8,7 @@ import pytest
 from gateway.config import load
 from gateway.config.given import Given
 from gateway.supervisor.changes import Changes
-from gateway.supervisor.crew import Crew
+from gateway.supervisor.crew import Crew, StartFailed
 from gateway.supervisor.generation import MOST_LINES, Generation, differences
 from gateway.worker.reading import read_again, read_anew
 
@@ -97,7 +96,7 @@ class FullCrew:
     stopping = False
 
     async def spawn(self, _slot: int) -> None:
-        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        raise StartFailed("a worker cannot be started: Resource temporarily unavailable")
 
 
 async def test_a_machine_without_room_for_another_worker_refuses_the_change() -> None:

@@ -1,6 +1,7 @@
 """The listening sockets of the supervisor: who gets which, and what is left when there are fewer workers."""
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -110,6 +111,17 @@ def test_sockets_come_through_a_dump_with_the_same_descriptors(sockets: Sockets)
         again.close()
 
 
+def test_a_port_for_which_there_are_no_files_is_named(sockets: Sockets) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files") as raised:
+            sockets.arrange({"listener": (HERE, 5000)}, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert raised.value.filename == f"{HERE}:5000"
+
+
 class TestGiven:
     """Sockets of the service manager."""
 
@@ -120,3 +132,11 @@ class TestGiven:
         addresses = {"listener": (HERE, free_port())}
         sockets.arrange(addresses, 1)
         assert sockets.of(addresses, 0, 1)["listener"][0].getsockname() == addresses["listener"]
+
+    def test_all_workers_listen_on_them_so_nobody_stands_in(self, sockets: Sockets) -> None:
+        with socket.socket() as one:
+            sockets._given["listener"] = [one]
+            addresses = {"listener": (HERE, 5000), "admin": (HERE, free_port())}
+            sockets.arrange(addresses, 2)
+            assert list(sockets.of(addresses, 0, 2)) == ["listener", "admin"]
+            assert list(sockets.own(addresses, 0, 2)) == ["admin"]
