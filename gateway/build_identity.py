@@ -51,7 +51,7 @@ class Identity:
         """The caller that an explanation is asked for; what the file says of a consumer goes before."""
         known = self.config.identity.consumers.get(consumer)
         if known is not None:
-            return self.directory.supposed(consumer, known.tenant or "", known.scopes)
+            return self.directory.supposed(consumer, "", known.scopes)
         if not consumer and not tenant:
             return None
         return self.directory.supposed(consumer or "unnamed", tenant, frozenset())

@@ -19,6 +19,7 @@ from typing import Final
 from gateway.build import Gateway
 from gateway.config.model import GatewayConfig
 from gateway.open_files import connections_that_fit
+from gateway.purposes import ADMIN, LISTENER
 from gateway.telemetry.render import counted
 from gateway.upstream_certificates import UpstreamCertificates
 from gateway.wire.server.accept import Factory, FewHandshakes, Handshakes, Listener
@@ -37,10 +38,6 @@ _STOP_POLL: Final = 0.02
 _FAREWELL: Final = 0.1
 # For the first exchange with the store, before the gateway listens: until then it would give each client a full bucket.
 _FIRST_EXCHANGE: Final = 2.0
-
-LISTENER: Final = "listener"
-ADMIN: Final = "admin"
-"""The purposes of listening sockets."""
 
 
 class Lifecycle:

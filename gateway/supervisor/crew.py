@@ -19,6 +19,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Final, Literal, Protocol
 
 from gateway.channel import CallFailed, ChannelLost, Reply, Serve
+from gateway.purposes import LISTENER
 from gateway.supervisor.generation import Generation
 from gateway.supervisor.process import WorkerProcess, spawn
 from gateway.supervisor.sockets import Sockets
@@ -213,7 +214,7 @@ class Crew:
 
     def current_closed(self) -> bool:
         """Whether no worker listens any more."""
-        return all("listener" in worker.closed or worker.ending for worker in self.everybody)
+        return all(LISTENER in worker.closed or worker.ending for worker in self.everybody)
 
     def adopt(self, workers: Iterable[WorkerProcess], generation: Generation) -> None:
         """Take over workers that were started before an exec."""

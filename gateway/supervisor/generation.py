@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.purposes import ADMIN, LISTENER
 from gateway.supervisor.sockets import Address
 
 MOST_LINES = 200
+
+_PURPOSES = (LISTENER, ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +39,15 @@ class Generation:
     @classmethod
     def of(cls, number: int, facts: Mapping[str, Any]) -> "Generation":
         """From what a worker has read (`gateway.worker.reading`)."""
-        addresses = {"listener": _address(facts["listener"])}
-        if facts["admin"] is not None:
-            addresses["admin"] = _address(facts["admin"])
+        addresses = {purpose: _address(facts[purpose]) for purpose in _PURPOSES if facts[purpose] is not None}
         own = {name: facts[name] for name in cls.__slots__ if name not in {"number", "addresses"}}
         return cls(number=number, addresses=addresses, **own)
 
     def dump(self) -> dict[str, Any]:
         """As `of` takes it."""
         own = {name: getattr(self, name) for name in self.__slots__ if name not in {"number", "addresses"}}
-        admin = self.addresses.get("admin")
-        listener = list(self.addresses["listener"])
-        return {**own, "listener": listener, "admin": list(admin) if admin is not None else None}
+        addresses = {purpose: self.addresses.get(purpose) for purpose in _PURPOSES}
+        return {**own, **{purpose: address and list(address) for purpose, address in addresses.items()}}
 
 
 def _address(pair: list[Any]) -> Address:

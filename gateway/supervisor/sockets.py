@@ -16,13 +16,14 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Final
 
 from gateway import names
+from gateway.purposes import ADMIN, LISTENER
 
 BACKLOG: Final = 4096
 FIRST_GIVEN: Final = 3
 
 Address = tuple[str, int]
 Addresses = Mapping[str, Address]
-"""By purpose: `listener` and, with a port of its own, `admin`."""
+"""By purpose (`gateway.purposes`)."""
 
 
 class Sockets:
@@ -46,7 +47,7 @@ class Sockets:
             sock = socket.socket(fileno=FIRST_GIVEN + at)
             sock.setblocking(False)
             sock.set_inheritable(False)
-            purpose = "admin" if given_names[at : at + 1] == ["admin"] else "listener"
+            purpose = ADMIN if given_names[at : at + 1] == [ADMIN] else LISTENER
             self._given.setdefault(purpose, []).append(sock)
 
     @property

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from gateway import __version__, names
 from gateway.channel import Reply, Serve
+from gateway.purposes import LISTENER
 from gateway.store.memory.dump import Unusable
 from gateway.store.served.server import StoreServer
 from gateway.supervisor import upgrade
@@ -158,7 +159,7 @@ class Supervisor:
         board.wanted, board.config_hash = generation.workers, generation.hash
         for notice in change.notices:
             log.warning("Configuration: %s", notice, extra={"event": "configuration_notice"})
-        host, port = generation.addresses["listener"]
+        host, port = generation.addresses[LISTENER]
         workers = f"{generation.workers} worker{'s' * (generation.workers != 1)}"
         log.info(
             "listening on %s with %s: %s",

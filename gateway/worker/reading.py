@@ -16,6 +16,7 @@ from gateway.config.problems import MASK
 from gateway.config.shares import rounded_up
 from gateway.config.texts import Texts
 from gateway.cores import usable_cores
+from gateway.purposes import ADMIN, LISTENER
 
 
 def read_anew(environ: Mapping[str, str], given: Given) -> tuple[dict[str, Any], Loaded | None]:
@@ -56,8 +57,8 @@ def _facts(config: GatewayConfig) -> dict[str, Any]:
         "hash": digest,
         "settings": settings,
         "workers": workers_of(config),
-        "listener": [server.host, server.port],
-        "admin": [admin.host, admin.port] if admin.port is not None else None,
+        LISTENER: [server.host, server.port],
+        ADMIN: [admin.host, admin.port] if admin.port is not None else None,
         "log_level": config.log.level,
         "log_format": config.log.format,
         "log_dir": config.log.dir,

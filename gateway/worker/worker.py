@@ -25,6 +25,7 @@ from gateway.config import ConfigError
 from gateway.config.given import Given
 from gateway.config.model import GatewayConfig, LogConfig
 from gateway.config.shares import share_of
+from gateway.purposes import ADMIN, LISTENER
 from gateway.telemetry import app_log
 from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.log_files import LogFiles
@@ -187,7 +188,7 @@ class Worker:
     def _left_alone(self) -> None:
         if not self._drain.done() and self._accept.is_set():
             log.error("the supervisor is gone: this worker finishes what it has, and ends")
-        self._told_to_drain({"final": True, "closing": ["listener", "admin"]})
+        self._told_to_drain({"final": True, "closing": [LISTENER, ADMIN]})
 
 
 async def _either(*futures: "asyncio.Future[Any]") -> None:

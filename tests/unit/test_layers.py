@@ -81,6 +81,7 @@ LAYERS = {
         "gateway.channel",
         "gateway.names",
         "gateway.policy",
+        "gateway.purposes",
         "gateway.store",
         "gateway.telemetry.app_log",
         "gateway.telemetry.lines",
@@ -100,6 +101,7 @@ LAYERS = {
     "gateway.inspection": layer("gateway.config", "gateway.gate_descriptions", "gateway.operator"),
     # Every layer needs the words.
     "gateway.reasons": layer(),
+    "gateway.purposes": layer(),
     "gateway.compiled": layer(),
     "gateway.live_view": layer(
         "gateway.control.view",
