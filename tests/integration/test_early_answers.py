@@ -18,7 +18,6 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_http import RawClient
 from tests.support.waiting import PATIENCE
 
-# Less than the 4 MiB that the gateway throws away: a client that sends more before it reads may lose the answer.
 SIZE = 3_500_000
 TRUSTING = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3", "RETRY_MAX_ATTEMPTS": "1", "UPSTREAM_VERIFY_SSL": "false"}
 
@@ -288,6 +287,42 @@ def test_a_connection_with_an_upload_that_nobody_took_is_not_used_again(
         assert numbers[0] != numbers[1]
     finally:
         over.set()
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["reads slowly", "reads when all is sent"])
+def test_an_early_answer_is_taken_to_its_end_however_much_comes_meanwhile(
+    late: bool, gateway: GatewayProcess, upstream: ProgrammedUpstream
+) -> None:
+    """The gateway throws away what comes after its answer, up to a bound, and does not give up its answer for that."""
+    head = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n"
+    upstream.on(path := fresh(), early(head + b"b" * 1_000_000, drained))
+    with RawClient(gateway.port, receive_buffer=65_536) as client:
+        client.send(f"POST /proxy{path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n".encode())
+        sent = threading.Event()
+
+        def send() -> None:
+            with contextlib.suppress(OSError):
+                for _ in range(300):
+                    client.socket.sendall(b"z" * 100_000)
+            sent.set()
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        try:
+            if late:
+                assert sent.wait(PATIENCE)
+            taken = bytearray()
+            while len(taken) < 1_000_000:
+                octets = client.socket.recv(32_768)
+                assert octets, len(taken)
+                taken += octets
+                if not sent.is_set():
+                    sent.wait(0.01)
+            assert taken.startswith(b"HTTP/1.1 413 ")
+        finally:
+            with contextlib.suppress(OSError):
+                client.socket.shutdown(socket.SHUT_RDWR)
+            sending.join(PATIENCE)
 
 
 def drained(peer: Peer) -> None:

@@ -22,11 +22,19 @@ LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 class RawClient:
-    def __init__(self, port: int, host: str = "127.0.0.1", timeout: float = PATIENCE) -> None:
-        """Connect; OSError when that fails."""
+    def __init__(
+        self, port: int, host: str = "127.0.0.1", timeout: float = PATIENCE, receive_buffer: int | None = None
+    ) -> None:
+        """Connect; OSError when that fails. `receive_buffer` is the kernel's, in bytes."""
         self.timeout = timeout
         self._buffer = Buffer()
-        self.socket = socket.create_connection((host, port), timeout=timeout)
+        if receive_buffer is None:
+            self.socket = socket.create_connection((host, port), timeout=timeout)
+        else:
+            self.socket = socket.socket()
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            self.socket.settimeout(timeout)
+            self.socket.connect((host, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Self:

@@ -163,6 +163,26 @@ def test_after_the_last_answer_our_direction_closes_first(scene: Scene) -> None:
     assert scene.state() is State.LINGER
     for _ in range(4):
         scene.connection.data_received(bytes(1 << 20))
+    assert (scene.state(), "pause_reading" in scene.transport.calls) == (State.LINGER, True)
+    scene.connection.expire(scene.connection.deadline)
+    assert scene.state() is State.GONE
+
+
+@pytest.mark.parametrize("keep_alive", [False, True], ids=["linger", "drain"])
+def test_an_answer_that_is_not_taken_yet_outlives_an_upload_that_nobody_wants(scene: Scene, keep_alive: bool) -> None:
+    """A socket that is closed while bytes are unread loses what its kernel has not sent."""
+    connection = scene.connection
+    connection.data_received(POST)
+    scene.transport.buffered = 1
+    connection.finish(0.0, keep_alive=keep_alive)
+    state = scene.state()
+    for _ in range(0 if keep_alive else 9):
+        connection.data_received(bytes(1 << 20))
+    assert scene.transport.calls.count("resume_reading") >= scene.transport.calls.count("pause_reading") - 1
+    connection.expire(connection.deadline)
+    assert scene.state() is state
+    scene.transport.buffered = 0
+    connection.expire(connection.deadline)
     assert scene.state() is State.GONE
 
 

@@ -88,8 +88,9 @@ class ServerConnection(TransportHalf):
             self._drain(data)
         elif state is _LINGER:
             self._discarded += len(data)
-            if self._discarded > _LINGER_BYTES:
-                self.abort()
+            if self._discarded > _LINGER_BYTES and not self._undelivered():
+                # Its kernel has the response. An abort could still make the client lose what it has not read of it.
+                self.pause_reading()
 
     def resume_writing(self) -> None:
         """The client takes the response again."""
@@ -105,9 +106,9 @@ class ServerConnection(TransportHalf):
     def expire(self, now: float) -> None:
         """The deadline has passed (gateway.wire.deadlines)."""
         state = self.state
-        if self._reading.stopped and peer_left(self._transport):
+        if self._reading.stopped and state is not _LINGER and peer_left(self._transport):
             self.abort()
-        elif self.write_blocked or (state is _LINGER and self._undelivered()):
+        elif self.write_blocked or ((state is _LINGER or state is _DRAIN) and self._undelivered()):
             self._taken_slowly(now)
         elif state is _HEAD:
             self._said_nothing(now)

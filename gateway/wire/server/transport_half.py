@@ -269,13 +269,10 @@ class TransportHalf(Connection):
         self._transport.close()
 
     def _undelivered(self) -> bool:
-        """Whether the client has still to take something that was written before our side was closed."""
-        if self._grown:
-            # What TLS has already given to the socket's buffer would be lost too.
-            left = unsent(self._transport)
-            if left >= 0:
-                return left > 0
-        return self._transport.get_write_buffer_size() > 0
+        """Whether the client has still to take something of what was written. What the kernel has of it counts, too: a
+        socket that is closed with unread bytes loses it."""
+        left = unsent(self._transport)
+        return left > 0 if left >= 0 else self._transport.get_write_buffer_size() > 0
 
     def give_back(self, *, patient: bool) -> bool:
         """See `gateway.wire.server.tls_buffers.Grown`."""
