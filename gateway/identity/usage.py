@@ -9,14 +9,18 @@ counted ends with it.
 import asyncio
 import contextlib
 import datetime
+import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from gateway.fleet.link import Link
 from gateway.identity.tenants import Directory
 from gateway.store.port import StoreUnavailable
-from gateway.store.usage import UsageStore
+from gateway.store.usage import DAYS_KEPT, UsageStore
+
+logger = logging.getLogger("gateway.identity")
 
 INTERVAL: Final = 1.0
 _DAY: Final = 86_400.0
@@ -47,9 +51,11 @@ class Usage:
         self._link = link
         self._wall = wall
         self.day = day_of(wall())
-        # What was told of a day and not confirmed.
-        self._sending: tuple[str, dict[str, int]] | None = None
+        # What the store has not confirmed: day, sequence, counts. There is one entry for a call that has failed, and one
+        # for each midnight without the store, which has forgotten older days than those.
+        self._untold: deque[tuple[str, int, dict[str, int]]] = deque(maxlen=DAYS_KEPT)
         self._sequence = 0
+        self._bewildered = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -70,43 +76,39 @@ class Usage:
     async def exchange(self) -> None:
         """Tell what is new and learn the sums of the day. Raises `StoreUnavailable`, and nothing is lost then."""
         day = day_of(self._wall())
-        if not self._link.up:
-            self._turn(day)
-            return
-        if self._sending is not None:
-            await self._send()
         if day != self.day:
-            # What was counted since the last exchange counts for the day that has just ended.
-            self._collect(self.day)
+            self._turn(day)
+        if not self._link.up:
+            return
+        while self._untold:
             await self._send()
-        self._turn(day)
-        self._collect(day)
+        self._collect()
         sums = await self._send()
         self._directory.meet(sums)
         for account in self._directory.accounts:
             account.used = sums.get(account.tenant, 0) + account.unsent
 
     def _turn(self, day: str) -> None:
-        """A new day begins."""
-        if day != self.day:
-            self.day = day
-            for account in self._directory.accounts:
-                account.used = 0
+        """A new day begins. What was counted since the last exchange counts for the one that has just ended."""
+        self._collect()
+        self.day = day
+        for account in self._directory.accounts:
+            account.used = 0
 
-    def _collect(self, day: str) -> None:
+    def _collect(self) -> None:
         used: dict[str, int] = {}
         for account in self._directory.accounts:
             if account.unsent:
                 used[account.tenant] = account.unsent
                 account.unsent = 0
         self._sequence += bool(used)
-        self._sending = day, used
+        self._untold.append((self.day, self._sequence, used))
 
     async def _send(self) -> dict[str, int]:
-        assert self._sending is not None  # noqa: S101 - the callers look
-        day, used = self._sending
-        sums = dict(await self._store.add_usage(day, self._sequence, used))
-        self._sending = None
+        """Tell the oldest, which stays the oldest until the store has confirmed it."""
+        day, sequence, used = self._untold[0]
+        sums = dict(await self._store.add_usage(day, sequence, used))
+        self._untold.popleft()
         return sums
 
     async def _run(self) -> None:
@@ -115,4 +117,11 @@ class Usage:
                 await self.exchange()
             except StoreUnavailable as error:
                 self._link.lost(error)
+            except Exception:
+                # Quotas depend on this loop, so no defect may end it.
+                if not self._bewildered:
+                    self._bewildered = True
+                    logger.exception("Telling what tenants use failed")
+            else:
+                self._bewildered = False
             await asyncio.sleep(INTERVAL)

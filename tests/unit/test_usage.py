@@ -1,5 +1,6 @@
 """What tenants use, counted over a fleet."""
 
+import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -11,6 +12,7 @@ from gateway.identity.tenants import Directory
 from gateway.identity.usage import Usage, day_of, until_midnight
 from gateway.store.memory import MemoryStore, SharedMemory
 from gateway.store.port import StoreUnavailable
+from gateway.store.usage import DAYS_KEPT
 
 NOON = 86_400.0 * 20_000 + 43_200
 
@@ -18,9 +20,13 @@ NOON = 86_400.0 * 20_000 + 43_200
 class Flaky(MemoryStore):
     """A store that does as it is told, and whose answer may be lost."""
 
-    lost = False
+    lost = broken = False
+    asked = 0
 
     async def add_usage(self, day: str, sequence: int, used: Mapping[str, int]) -> Mapping[str, int]:
+        self.asked += 1
+        if self.broken:
+            raise ZeroDivisionError
         answer = await super().add_usage(day, sequence, used)
         if self.lost:
             raise StoreUnavailable("the answer was lost")
@@ -82,18 +88,70 @@ async def test_a_new_day_begins_at_nothing_and_the_rest_counts_for_the_old_one()
 
 async def test_while_the_store_is_away_a_replica_counts_on_and_tells_later() -> None:
     memory = SharedMemory()
-    a = Replica(memory, "a")
+    a, b = Replica(memory, "a"), Replica(memory, "b")
+    b.serve(5)
+    await b.usage.exchange()
     a.link.lost(StoreUnavailable("away"))
     a.serve(2)
     await a.usage.exchange()
     assert (a.account.used, a.account.unsent) == (2, 2)
-    a.now += 86_400
-    await a.usage.exchange()
-    assert a.account.used == 0
     a.link.back(1)
     a.link.back(1)
     await a.usage.exchange()
-    assert a.account.used == 2
+    await b.usage.exchange()
+    assert (a.account.used, b.account.used) == (7, 7)
+
+
+async def test_what_was_counted_before_midnight_counts_for_that_day_also_where_the_store_was_away() -> None:
+    memory = SharedMemory()
+    a = Replica(memory, "a")
+    a.serve(1)
+    a.store.lost = True
+    with pytest.raises(StoreUnavailable):
+        await a.usage.exchange()
+    a.link.lost(StoreUnavailable("away"))
+    a.serve(2)
+    a.now += 43_200
+    for _ in range(3):
+        await a.usage.exchange()
+        assert a.account.used == 0
+    a.serve(4)
+    a.now += 1
+    await a.usage.exchange()
+    assert (a.account.used, a.account.unsent) == (4, 4)
+    a.store.lost = False
+    a.link.back(1)
+    a.link.back(1)
+    await a.usage.exchange()
+    assert a.account.used == 4
+    assert memory.usage.add("x", day_of(NOON), 1, {}) == {"acme": 3}
+    assert memory.usage.add("x", day_of(a.now), 1, {}) == {"acme": 4}
+
+
+async def test_a_store_that_is_away_for_long_makes_no_list_of_days_that_it_has_forgotten() -> None:
+    a = Replica(SharedMemory(), "a")
+    a.link.lost(StoreUnavailable("away"))
+    for _ in range(20):
+        a.serve(1)
+        await a.usage.exchange()
+        a.now += 86_400
+    assert len(a.usage._untold) <= DAYS_KEPT
+
+
+async def test_a_defect_ends_the_count_no_more_than_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = SharedMemory()
+    a = Replica(memory, "a")
+    monkeypatch.setattr("gateway.identity.usage.INTERVAL", 0.001)
+    a.store.broken = True
+    a.serve(3)
+    a.usage.start()
+    async with asyncio.timeout(30):
+        while a.store.asked < 3:
+            await asyncio.sleep(0)
+        a.store.broken = False
+        while memory.usage.add("x", day_of(NOON), 1, {}) != {"acme": 3}:
+            await asyncio.sleep(0)
+    await a.usage.stop()
 
 
 async def test_the_store_in_memory_keeps_two_days() -> None:
