@@ -13,6 +13,8 @@ from gateway.config.schema import Allowed, Section
 _INSTANT_ALLOWED = "an instant with its offset (RFC 3339), such as 2027-01-31T00:00:00Z"
 _MOST_KEYS = 2
 _LIMIT_ALLOWED = "the name of a rate limit, or null for none"
+_SOME = Len(1, 1000)
+_SOME_ALLOWED = "a list of at least one; left out, any will do"
 NO_LIMIT = "none"
 """What may stand in place of null for no rate limit."""
 
@@ -69,8 +71,8 @@ class FileTier(Section):
 
 
 class Allow(Section):
-    """Whom a route is for."""
+    """Whom a route is for. An empty list is refused: whoever writes one may mean nobody, and would get everybody."""
 
-    tenants: list[Name] = Field(default_factory=list)
-    consumers: list[Name] = Field(default_factory=list)
-    scopes: list[Scope] = Field(default_factory=list)
+    tenants: Annotated[list[Name], _SOME, Allowed(_SOME_ALLOWED)] = Field(default_factory=list)
+    consumers: Annotated[list[Name], _SOME, Allowed(_SOME_ALLOWED)] = Field(default_factory=list)
+    scopes: Annotated[list[Scope], _SOME, Allowed(_SOME_ALLOWED)] = Field(default_factory=list)

@@ -51,8 +51,8 @@ class Usage:
         self._link = link
         self._wall = wall
         self.day = day_of(wall())
-        # What the store has not confirmed: day, sequence, counts. There is one entry for a call that has failed, and one
-        # for each midnight without the store, which has forgotten older days than those.
+        # What the store has not confirmed: day, sequence, counts. There is one entry for a call that has failed, and
+        # one for each midnight without the store, which has forgotten older days than those.
         self._untold: deque[tuple[str, int, dict[str, int]]] = deque(maxlen=DAYS_KEPT)
         self._sequence = 0
         self._bewildered = False

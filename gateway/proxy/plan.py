@@ -7,6 +7,7 @@ object for the same bytes (gateway.wire.server.connection), and the plan stays w
 from functools import lru_cache
 
 from gateway import names
+from gateway.identity.masking import masked
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.dots import has_dot_segment
 from gateway.proxy.identity import Identification, Origin
@@ -54,7 +55,7 @@ class Plan:
             {
                 "client": origin.client,
                 "method": request.method,
-                "target": request.target.decode("utf-8", "backslashreplace"),
+                "target": masked(request.target).decode("utf-8", "backslashreplace"),
                 "route": route.name or None,
                 "upstream": route.service or None,
             }

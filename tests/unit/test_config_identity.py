@@ -9,8 +9,10 @@ import pytest
 
 from gateway.config import ConfigError, load, read
 from gateway.config.identity_model import AllowConfig, KeyConfig, TierConfig
+from gateway.config.identity_settings import TAKEN
 from gateway.config.model import GatewayConfig
 from gateway.config.yaml_tree import parse
+from gateway.wire.message import fields
 
 ROOT = Path(__file__).resolve().parents[2]
 SHA = "ab" * 32
@@ -121,6 +123,11 @@ def test_without_rate_limits_nobody_has_one(loaded: Load) -> None:
             ROUTE.format("authentication: password"),
             'routes[0].authentication[0]: "password"; allowed: api_key, or none',
         ),
+        (
+            ROUTE.format("authentication: api_key, allow: {tenants: []}"),
+            "routes[0].allow.tenants: a list; allowed: a list of at least one; left out, any will do",
+        ),
+        (ROUTE.format("authentication: [api_key, none]"), 'routes[0].authentication[1]: "none"; allowed: api_key'),
         (ROUTE.format("allow: {tenants: [a]}"), "routes[0].allow: a mapping; allowed: only with authentication"),
     ],
 )
@@ -129,6 +136,18 @@ def test_one_problem(text: str, said: str, loaded: Load) -> None:
         loaded(text + "\n")
     assert len(error.value.problems) == 1
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["Host", "cookie", "X-Tenant", "X-Forwarded-For", "X-Forwarded-Key"])
+def test_a_field_with_another_meaning_is_no_field_for_keys(name: str, loaded: Load) -> None:
+    """The gateway takes such a field away, so that no key would come; or upstreams need it, and would not get it."""
+    with pytest.raises(ConfigError, match=f'API_KEY_HEADER: "{name}"; allowed: the name of a field that requests use'):
+        loaded("", API_KEY_HEADER=name)
+
+
+def test_every_field_that_has_a_meaning_for_the_gateway_is_no_field_for_keys() -> None:
+    # Those that only proxies send are too many to list, and nobody would take one of them.
+    assert {name.decode() for name in fields._REQUEST} - {name.decode() for name in fields._PROVENANCE} <= TAKEN
 
 
 def test_a_tenant_of_a_consumer_need_not_be_named_where_there_is_a_default_tier(loaded: Load) -> None:

@@ -83,7 +83,8 @@ class Request:
         self.credential: object = None
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.target!r} HTTP/1.{self.minor}>"
+        # Without the query, in which people put what is secret.
+        return f"<Request {self.method} {self.target.partition(b'?')[0]!r} HTTP/1.{self.minor}>"
 
     @property
     def wants_websocket(self) -> bool:

@@ -1,0 +1,17 @@
+"""Credentials that somebody has put where they do not belong: in the URL, which ends up in logs."""
+
+import re
+from typing import Final
+
+# The id of a key is public. A JSON Web Token begins with an object in base64url, so with `eyJ`.
+_KEY: Final = re.compile(rb"(gw_[a-z0-9]+_)[A-Za-z0-9_-]+")
+_TOKEN: Final = re.compile(rb"(eyJ)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*")
+
+
+def masked(target: bytes) -> bytes:
+    """A request target that may be written into a log: what looks like an API key or a token is `***`."""
+    if b"gw_" in target:
+        target = _KEY.sub(rb"\1***", target)
+    if b"eyJ" in target:
+        target = _TOKEN.sub(rb"\1***", target)
+    return target
