@@ -12,7 +12,7 @@ from gateway.config.model import GatewayConfig, RedisConfig, RouteConfig, Upstre
 from gateway.config.origins import Origin
 from gateway.config.problems import MASK, number
 
-_SECRETS = frozenset({"password", "sentinel_password", "token", "webhook_url", "webhook_secret"})
+_SECRETS = frozenset({"password", "sentinel_password", "token", "webhook_url", "webhook_secret", "sha256"})
 
 
 def summary(config: GatewayConfig) -> str:
