@@ -8,7 +8,7 @@ PIP_INSTALL := $(PIP) install
 INSTALL_CHECKOUT := $(PIP_INSTALL) --no-deps --no-index --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help run build interpreted test unit coverage test-deploy check format lock clean
+.PHONY: help run shop build interpreted test unit coverage test-deploy check format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ INSTALLED := $(VENV)/$(if $(wildcard $(VENV)/.compiled),.compiled,.runtime)
 run: $(INSTALLED) .env ## Start the stub on 5001 and the gateway on 5000 (PORT=, STUB_PORT=); Ctrl-C stops both
 	@$(BIN)/python -P -m gateway --version
 	@$(BIN)/python scripts/run_local.py
+
+shop: $(INSTALLED) ## Start the shop of examples/shop: gateway on 8000, services on 8001 to 8004; ARGS="--port 9000" moves them
+	@PYTHONPATH=examples $(BIN)/python -m shop $(ARGS)
 
 build: $(VENV)/.compiled ## Compile the modules on the path of a request into .venv; needs gcc, takes some minutes
 

@@ -19,6 +19,7 @@ SHELL_SCRIPTS = (
     "scripts/compose.sh",
     "scripts/gateways.sh",
     ".ci/run",
+    *(f"examples/shop/chaos/scripts/{name}.sh" for name in ("set", "payment_errors", "payment_slow", "inventory_lock")),
 )
 
 

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ("gateway", "upstream_stub")
-AROUND = ("benchmarks", "scripts", "tests")
+AROUND = ("benchmarks", "examples", "scripts", "tests")
+OURS = {*PROGRAM, *AROUND, "shop"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUNTIME = PROJECT["dependencies"]
 EXTRAS = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
@@ -33,7 +34,7 @@ def imported(directory: str) -> Iterator[str]:
                 names = [node.module]
             for name in names:
                 top = name.partition(".")[0]
-                if top not in sys.stdlib_module_names and top not in {*PROGRAM, *AROUND}:
+                if top not in sys.stdlib_module_names and top not in OURS:
                     yield top
 
 

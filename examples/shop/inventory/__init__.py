@@ -1,0 +1,1 @@
+"""Inventory: the products, and what is reserved of them."""

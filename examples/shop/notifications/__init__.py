@@ -1,0 +1,1 @@
+"""Notifications: tells customers what has become of their orders, once each."""

@@ -1,0 +1,1 @@
+"""The shop of examples/shop: real processes, real databases, and what must agree whatever is killed."""
