@@ -1,10 +1,15 @@
-"""How many cores this process may use: its affinity, and the quota of its control group."""
+"""How many cores this process may use, by its affinity and the quota of its control group, and so how many workers."""
 
 import math
 import os
 from pathlib import Path
 
 _GROUPS = Path("/sys/fs/cgroup")
+
+
+def workers_for(wanted: int | None) -> int:
+    """The number of workers on this machine where so many are asked for; None is one for each core."""
+    return wanted or usable_cores()
 
 
 def usable_cores(groups: Path = _GROUPS) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gateway import operator
+from gateway.cores import workers_for
 
 if TYPE_CHECKING:
     from gateway.config import Loaded, Notice
@@ -42,14 +43,16 @@ def _loaded(arguments: argparse.Namespace) -> "Loaded":
 
 def _check(arguments: argparse.Namespace) -> int:
     from gateway.config import ConfigError, report  # noqa: PLC0415
+    from gateway.config.shares import rounded_up  # noqa: PLC0415
 
     try:
         loaded = _loaded(arguments)
     except ConfigError as error:
         sys.stdout.write(f"{error}\n")
         return 1
-    _warn(loaded.notices)
-    if arguments.strict and loaded.notices:
+    notices = (*loaded.notices, *rounded_up(loaded.config, workers_for(loaded.config.workers.count)))
+    _warn(notices)
+    if arguments.strict and notices:
         return 1
     sys.stdout.write(f"ok: {report.summary(loaded.config)}\n")
     return operator.differences() if arguments.diff else 0
@@ -57,6 +60,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _routes(arguments: argparse.Namespace) -> int:
     from gateway.config import ConfigError, report  # noqa: PLC0415
+    from gateway.config.shares import rounded_up  # noqa: PLC0415
     from gateway.gate_descriptions import gates_of  # noqa: PLC0415
 
     try:
@@ -64,9 +68,11 @@ def _routes(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    _warn(loaded.notices)
+    workers = workers_for(loaded.config.workers.count)
+    _warn((*loaded.notices, *rounded_up(loaded.config, workers)))
     gates = gates_of(loaded.config)
-    sys.stdout.write(report.as_json(loaded, gates) if arguments.json else report.as_text(loaded, gates))
+    written = report.as_json if arguments.json else report.as_text
+    sys.stdout.write(written(loaded, gates, workers))
     return 0
 
 

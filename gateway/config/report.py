@@ -11,6 +11,7 @@ from gateway.config.loading import Loaded
 from gateway.config.model import GatewayConfig, RedisConfig, RouteConfig, UpstreamConfig
 from gateway.config.origins import Origin
 from gateway.config.problems import MASK, number
+from gateway.config.shares import caps_of, share
 
 _SECRETS = frozenset({"password", "sentinel_password", "token", "webhook_url", "webhook_secret", "sha256"})
 
@@ -29,14 +30,15 @@ Gates = Mapping[str, Sequence[Mapping[str, object]]]
 """By route, in the order in which a request passes them: `gate` is the name, the rest are its settings."""
 
 
-def as_json(loaded: Loaded, gates: Gates) -> str:
-    """The configuration, in `gates` the gates of each route, and in `origins` where each setting comes from, in the
-    order of the settings."""
+def as_json(loaded: Loaded, gates: Gates, workers: int) -> str:
+    """The configuration, in `gates` the gates of each route, in `shares` what each worker has of the caps of the host,
+    and in `origins` where each setting comes from, in the order of the settings."""
     origins = {each.setting: {"value": each.value, "source": each.source} for each in loaded.origins}
-    return json.dumps(_plain(loaded.config) | {"gates": gates, "origins": origins}, indent=2) + "\n"
+    shares = {name: _shares(cap, workers) for name, cap in caps_of(loaded.config).items()}
+    return json.dumps(_plain(loaded.config) | {"gates": gates, "shares": shares, "origins": origins}, indent=2) + "\n"
 
 
-def as_text(loaded: Loaded, gates: Gates) -> str:
+def as_text(loaded: Loaded, gates: Gates, workers: int) -> str:
     """What `gateway routes` prints: the configuration in effect, a table for each subject. It contains no secrets."""
     config = loaded.config
     upstreams = config.upstreams.values()
@@ -48,6 +50,7 @@ def as_text(loaded: Loaded, gates: Gates) -> str:
         ("Concurrency", [_concurrency(upstream) for upstream in upstreams]),
         ("Rate limits", [_rate_limit(config, name) for name in config.rate_limits.policies]),
         *_callers(config.identity),
+        *_divided(config, workers),
         (
             "Gates, in the order in which a request passes them",
             [_gate(route, gate) for route, passed in gates.items() for gate in passed],
@@ -78,6 +81,27 @@ def _callers(identity: IdentityConfig) -> Iterable[tuple[str, list[dict[str, str
         yield "Tenants", [{"name": name, "tier": tier or "none"} for name, tier in identity.tenants.items()]
     if identity.consumers:
         yield "Consumers", [_consumer(each) for each in identity.consumers.values()]
+
+
+def _divided(config: GatewayConfig, workers: int) -> Iterable[tuple[str, list[dict[str, str]]]]:
+    """What each worker has of the caps of the host; nothing to say where it has them alone."""
+    if workers > 1:
+        rows = [
+            {"cap": name, "of the host": str(cap), "of each worker": _counted(_shares(cap, workers))}
+            for name, cap in caps_of(config).items()
+        ]
+        yield f"Divided between {workers} workers", rows
+
+
+def _shares(cap: int, workers: int) -> list[int]:
+    return [share(cap, workers, slot) for slot in range(workers)]
+
+
+def _counted(shares: Sequence[int]) -> str:
+    """The first ones may have one more."""
+    most, least = shares[0], shares[-1]
+    more = shares.count(most)
+    return str(most) if most == least else f"{most} (the first{f' {more}' * (more > 1)}), {least}"
 
 
 def _tier(tier: TierConfig) -> dict[str, str]:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from gateway.config.identity_model import TierConfig
 from gateway.config.model import GatewayConfig, RouteConfig, SheddingConfig, UpstreamConfig
+from gateway.config.problems import Notice
 from gateway.policy.limit import LimitSettings
 
 
@@ -62,9 +63,9 @@ def share_of(config: GatewayConfig, workers: int, slot: int) -> GatewayConfig:
     )
 
 
-def rounded_up(config: GatewayConfig, workers: int) -> list[str]:
-    """The caps that are smaller than the number of workers, as they are called in the configuration, each with its
-    value. Over all workers each of them is as large as the number of workers."""
+def caps_of(config: GatewayConfig) -> dict[str, int]:
+    """What is written for the host and divided between its workers, as it is called in the configuration. Without the
+    queues, which are divided like the caps that they belong to."""
     caps = {
         "MAX_CONNECTIONS": config.server.max_connections,
         "MAX_INFLIGHT": config.shedding.limit.limit,
@@ -77,4 +78,11 @@ def rounded_up(config: GatewayConfig, workers: int) -> list[str]:
             caps[f"the tunnels of route {route.name}"] = route.max_tunnels
     for tier in config.identity.tiers.values():
         caps[f"the concurrency of tier {tier.name}"] = tier.concurrency or 0
-    return [f"{name} ({cap})" for name, cap in caps.items() if 0 < cap < workers]
+    return {name: cap for name, cap in caps.items() if cap > 0}
+
+
+def rounded_up(config: GatewayConfig, workers: int) -> list[Notice]:
+    """A notice where caps are smaller than the number of workers: over all workers each of them is as large as that."""
+    small = ", ".join(f"{name} ({cap})" for name, cap in caps_of(config).items() if cap < workers)
+    text = f"smaller than the number of workers ({workers}), and each has at least 1: {small}"
+    return [Notice("WORKERS", text)] if small else []

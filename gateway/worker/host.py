@@ -40,6 +40,11 @@ class Host:
         return bool(self._told.get("stopping", False))
 
     @property
+    def is_replaced(self) -> bool:
+        """Whether this worker was told to leave, and another one has its socket."""
+        return any(each["pid"] == self.pid and each["state"] == "draining" for each in self._told.get("workers", ()))
+
+    @property
     def others_ready(self) -> bool:
         """Whether another worker takes connections."""
         return any(each["state"] == "ready" for each in self.others)

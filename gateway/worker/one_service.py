@@ -84,6 +84,8 @@ class OneService:
             self.serve("history", known["history"], _ignored)
             self.serve("alerts", known["alerts"], _ignored)
         await self.parts()
+        # Before it serves, so that nobody adds up the caps without this worker's share.
+        self._supervisor.tell("beat", self.beat(time.monotonic()))
         self._tick()
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ from gateway.config.model import GatewayConfig
 from gateway.config.problems import MASK
 from gateway.config.shares import rounded_up
 from gateway.config.texts import Texts
-from gateway.cores import usable_cores
+from gateway.cores import workers_for
 from gateway.purposes import ADMIN, LISTENER
 
 
@@ -26,7 +26,10 @@ def read_anew(environ: Mapping[str, str], given: Given) -> tuple[dict[str, Any],
         loaded = read_given(environ, given, texts)
     except ConfigError as error:
         return {"problems": str(error).splitlines()}, None
-    return {"problems": [], **_facts(loaded.config), "notices": _notices(loaded), "texts": texts.seen}, loaded
+    workers = workers_for(loaded.config.workers.count)
+    notices = [str(notice) for notice in (*loaded.notices, *rounded_up(loaded.config, workers))]
+    facts = _facts(loaded.config, workers)
+    return {"problems": [], **facts, "notices": notices, "texts": texts.seen}, loaded
 
 
 def read_again(environ: Mapping[str, str], given: Given, texts: Mapping[str, str | None]) -> Loaded:
@@ -35,19 +38,7 @@ def read_again(environ: Mapping[str, str], given: Given, texts: Mapping[str, str
     return read_given(environ, given, Texts(texts))
 
 
-def workers_of(config: GatewayConfig) -> int:
-    """How many workers the configuration asks for on this machine."""
-    return config.workers.count or usable_cores()
-
-
-def _notices(loaded: Loaded) -> list[str]:
-    workers = workers_of(loaded.config)
-    small = rounded_up(loaded.config, workers)
-    shared = f"smaller than the number of workers ({workers}), and each has at least 1: {', '.join(small)}"
-    return [str(notice) for notice in loaded.notices] + ([f"WORKERS: {shared}"] if small else [])
-
-
-def _facts(config: GatewayConfig) -> dict[str, Any]:
+def _facts(config: GatewayConfig, workers: int) -> dict[str, Any]:
     server, admin = config.server, config.admin
     settings = dict(_flat(config))
     digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
@@ -56,7 +47,7 @@ def _facts(config: GatewayConfig) -> dict[str, Any]:
         "summary": report.summary(config),
         "hash": digest,
         "settings": settings,
-        "workers": workers_of(config),
+        "workers": workers,
         LISTENER: [server.host, server.port],
         ADMIN: [admin.host, admin.port] if admin.port is not None else None,
         "log_level": config.log.level,

@@ -52,7 +52,8 @@ class WholeView:
     def max_in_flight(self) -> int:
         """The cap on requests in flight: the shares of the workers that take new ones."""
         others = sum(each.get("max_in_flight") or 0 for each in self._host.others if each["state"] == "ready")
-        own = 0 if self._own.draining and others else self._own.max_in_flight
+        leaving = self._own.draining or self._host.is_replaced
+        own = 0 if leaving and others else self._own.max_in_flight
         return own + others
 
     @property

@@ -107,6 +107,28 @@ def test_routes(gateway: Gateway) -> None:
     assert " ".join(row[1:]) == f"{matched} no no writes anybody 1048576 refuse the upstream's choice no"
 
 
+def test_routes_show_how_the_caps_are_divided_between_workers(gateway: Gateway) -> None:
+    result = gateway("routes", WORKERS="3", MAX_INFLIGHT="10", BULKHEAD_LIMIT="2", UPSTREAM_MAX_CONNECTIONS="8")
+    rows = result.stdout.partition("Divided between 3 workers\n")[2].partition("\n\n")[0]
+    assert [each.split() for each in rows.splitlines()[2:5]] == [
+        ["MAX_INFLIGHT", "10", "4", "(the", "first),", "3"],
+        ["the", "bulkhead", "of", "upstream", "default", "2", "1"],
+        ["the", "connections", "of", "upstream", "default", "8", "3", "(the", "first", "2),", "2"],
+    ]
+    assert json.loads(gateway("routes", "--json", WORKERS="3", MAX_INFLIGHT="10").stdout)["shares"]["MAX_INFLIGHT"] == [
+        4,
+        3,
+        3,
+    ]
+    assert "Divided" not in gateway("routes", WORKERS="1").stdout
+
+
+def test_a_cap_smaller_than_the_number_of_workers_is_a_warning(gateway: Gateway) -> None:
+    result = gateway("check", "--strict", WORKERS="3", BULKHEAD_LIMIT="2")
+    warning = "warning: WORKERS: smaller than the number of workers (3), and each has at least 1: "
+    assert (result.returncode, result.stderr) == (1, f"{warning}the bulkhead of upstream default (2)\n")
+
+
 def test_routes_as_json(gateway: Gateway) -> None:
     result = gateway("routes", "--json", REDIS_URL="redis://:hunter2@h", TRUSTED_PROXIES="::1")
     assert "hunter2" not in result.stdout + result.stderr

@@ -112,6 +112,6 @@ def test_reports_show_no_secret() -> None:
     config = loaded.config
     assert config.redis is not None
     assert config.redis.password == config.redis.sentinel_password == "hunter2"
-    shown = f"{config!r} {report.as_text(loaded, {})} {report.as_json(loaded, {})} {report.summary(config)}"
+    shown = f"{config!r} {report.as_text(loaded, {}, 2)} {report.as_json(loaded, {}, 2)} {report.summary(config)}"
     assert "hunter2" not in shown
     assert '"password": "***"' in shown

@@ -98,7 +98,7 @@ LAYERS = {
     },
     "gateway.cores": layer(),
     "gateway.units": layer(),
-    "gateway.inspection": layer("gateway.config", "gateway.gate_descriptions", "gateway.operator"),
+    "gateway.inspection": layer("gateway.config", "gateway.cores", "gateway.gate_descriptions", "gateway.operator"),
     # Every layer needs the words.
     "gateway.reasons": layer(),
     "gateway.purposes": layer(),

@@ -169,11 +169,12 @@ async def test_whichever_worker_is_scraped_the_counters_are_those_of_all() -> No
         for number, worker in enumerate(gateway.workers, 1):
             for _ in range(number):
                 worker.metrics.route("r").exchange("GET", 200, 0.01)
+        await gateway.all_know(lambda worker: worker.view.max_in_flight == 300)
         for worker in gateway.workers:
             found = await worker.samples()
             assert (found[REQUESTS], found[TOOK]) == (6, 6)
             assert found["http_requests_in_flight[]"] == 3
-            assert found["gateway_max_in_flight[]"] in (100, 200, 300)
+            assert found["gateway_max_in_flight[]"] == 300
             assert found["gateway_connections[('side', 'client')]"] == 30
             assert found["circuit_breaker_state[('upstream', 'u')]"] == 1
             assert found["gateway_build_info[('compiled', 'false'), ('version', '1')]"] == 1
@@ -250,6 +251,20 @@ async def test_the_view_of_each_worker_is_of_all() -> None:
             assert view.started_at == gateway.board.as_data()["since"]
             assert not view.starting
             assert not view.draining
+
+
+async def test_the_caps_of_all_are_known_as_soon_as_they_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker says once a second must not be what a look right after a reload waits for."""
+    monkeypatch.setattr("gateway.worker.one_service.INTERVAL", 3600.0)
+    async with gateway_of(2) as gateway:
+        old = list(gateway.workers)
+        await gateway.all_know(lambda worker: worker.view.max_in_flight == 200)
+        for slot in range(2):
+            await gateway.start(slot)
+        for worker in old:
+            gateway.one.state(worker.supervisor.slot, worker.pid, "draining")
+        await gateway.all_know(lambda worker: worker.host.is_replaced == (worker in old))
+        assert [worker.view.max_in_flight for worker in gateway.workers] == [200] * 4
 
 
 async def test_health_says_that_a_worker_is_missing_or_keeps_dying() -> None:
