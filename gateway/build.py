@@ -27,6 +27,7 @@ from gateway.control.scrape import Scrape
 from gateway.live_view import FleetCommands, FleetEndpointCommands, LiveView
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
+from gateway.proxy import tunnels
 from gateway.proxy.explain import Explain, nobody
 from gateway.proxy.front import Front
 from gateway.proxy.gates.in_flight import InFlightGate
@@ -37,6 +38,7 @@ from gateway.proxy.kinds import CallerParts, Parts, filters_of, gates_of, reader
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import NoRoute, Route, Topology
+from gateway.proxy.tunnel_lines import TunnelLines
 from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.error_lines import ErrorLines
@@ -89,6 +91,7 @@ class Gateway:
     health: HealthChecker
     one_service: OneService | None
     identity: Identity | None
+    tunnel_lines: TunnelLines
 
 
 def build(
@@ -146,7 +149,15 @@ def build(
     return Gateway(
         *(config, loop, telemetry, fleet, alerting, topology, runtime, view),
         *(control, front, places, listening, health, one_service, identity),
+        _tunnels(topology, metrics),
     )
+
+
+def _tunnels(topology: Topology, metrics: Metrics) -> TunnelLines:
+    """What is told of WebSocket tunnels."""
+    of_routes = [(route.name, route.tunnels) for route in topology.routes if route.config.websocket]
+    tunnels.register(metrics, of_routes)
+    return TunnelLines(of_routes)
 
 
 def build_topology(

@@ -113,6 +113,7 @@ class Lifecycle:
             await gateway.one_service.start()
         gateway.alerting.check.start()
         gateway.telemetry.error_lines.start()
+        gateway.tunnel_lines.start()
 
     def _listeners_on(self, sockets: Mapping[str, list[socket.socket]]) -> dict[str, list[Listener]]:
         gateway = self._gateway
@@ -195,6 +196,7 @@ class Lifecycle:
         if gateway.one_service is not None:
             gateway.one_service.stop()
         gateway.telemetry.error_lines.stop()
+        gateway.tunnel_lines.stop()
         if gateway.alerting.webhook is not None:
             await gateway.alerting.webhook.stop()
         await gateway.fleet.figures.stop()

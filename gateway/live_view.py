@@ -156,7 +156,7 @@ class LiveView:
     @property
     def tunnels(self) -> Iterator[tuple[str, int]]:
         """Each WebSocket route with the number of its open tunnels."""
-        return ((route.name, route.tunnels) for route in self._topology.routes if route.config.websocket)
+        return ((route.name, route.tunnels.count) for route in self._topology.routes if route.config.websocket)
 
 
 class FleetCommands:

@@ -70,6 +70,7 @@ REASONS: Final[dict[str, Reason]] = {
     # An upstream that answers in time never fills its bulkhead.
     "bulkhead_full": Reason(503, "The upstream is at its limit", DEPENDENCY, "connection_limit_reached"),
     "tunnel_limit": Reason(503, "Too many tunnels are open", RATE_LIMIT, "connection_limit_reached"),
+    "client_tunnel_limit": Reason(429, "Too many tunnels of one client", RATE_LIMIT, "connection_limit_reached"),
     "draining": Reason(503, "The gateway is stopping", INVALID_STATE, "destination_unavailable"),
     "internal_error": Reason(500, "The gateway failed", UNKNOWN, "proxy_internal_error"),
     # What the upstream did.

@@ -114,10 +114,14 @@ class RouteConfig:
     A route matches on host (None: any) and on the longest path prefix, whole segments only: `/api` matches `/api`
     and `/api/x`, not `/apix`; `/api/` matches only what is below it. `strip_prefix` removes the prefix (the rest
     begins with a slash) before the upstream's `base_path` is put in front. `methods` None means all.
-    `max_body_bytes` None means unlimited. `max_tunnels` caps the open WebSocket tunnels of this route. `path_dots` says
-    what becomes of paths with dot segments (gateway.proxy.dots), `rewrite_redirects` whether redirects to the address
-    of the upstream are translated (gateway.proxy.redirects). `authentication` are the ways in which a request may prove
-    who sends it; one of them is enough, and without any everybody may ask. `allow` says whom the route is for then.
+    `max_body_bytes` None means unlimited. `max_tunnels` caps the open WebSocket tunnels of this route,
+    `tunnel_client_share` is the part of them that one client may have, above 0 and up to 1. A side of a tunnel may take
+    nothing, or leave a Ping without an answer, for `tunnel_stall_timeout`; the Ping comes after `tunnel_ping_interval`
+    of silence, 0 for never. When `backpressure_threshold` of `tunnel_buffer_bytes` wait for a side, the other one is
+    not read. `path_dots` says what becomes of paths with dot segments (gateway.proxy.dots), `rewrite_redirects` whether
+    redirects to the address of the upstream are translated (gateway.proxy.redirects). `authentication` are the ways in
+    which a request may prove who sends it; one of them is enough, and without any everybody may ask. `allow` says whom
+    the route is for then.
     """
 
     name: str
@@ -131,6 +135,11 @@ class RouteConfig:
     websocket: bool = False
     max_tunnels: int = 1000
     tunnel_idle_timeout: float = 300.0
+    tunnel_client_share: float = 0.8
+    tunnel_stall_timeout: float = 30.0
+    tunnel_ping_interval: float = 30.0
+    tunnel_buffer_bytes: int = 65_536
+    backpressure_threshold: float = 0.8
     max_body_bytes: int | None = None
     path_dots: Literal["refuse", "pass"] = "refuse"
     rewrite_redirects: bool = True

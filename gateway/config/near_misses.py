@@ -14,7 +14,6 @@ from gateway.config.settings import RateLimit
 from gateway.config.yaml_tree import Location
 
 _NOT_HERE_VALIDATION = "nothing: bodies are not validated"
-_NOT_HERE_BACKPRESSURE = "nothing: a slow reader is waited for, nothing is dropped"
 
 FOREIGN: Mapping[str, str] = {
     "OPEN_DURATION_SECONDS": "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS",
@@ -46,7 +45,6 @@ ABSENT: Mapping[str, str] = {
     "VALIDATION_STRICT_MODE": _NOT_HERE_VALIDATION,
     "VALIDATION_TIMEOUT_MS": _NOT_HERE_VALIDATION,
     "LOG_VALIDATION_ERRORS": _NOT_HERE_VALIDATION,
-    "BACKPRESSURE_THRESHOLD": _NOT_HERE_BACKPRESSURE,
 }
 """Names of the runbooks for what this gateway does not have."""
 

@@ -49,6 +49,7 @@ def as_text(loaded: Loaded, gates: Gates, workers: int) -> str:
         ("Circuit breakers", [_breaker(upstream) for upstream in upstreams]),
         ("Concurrency", [_concurrency(upstream) for upstream in upstreams]),
         ("Rate limits", [_rate_limit(config, name) for name in config.rate_limits.policies]),
+        *_websockets(config),
         *_callers(config.identity),
         *_divided(config, workers),
         (
@@ -71,6 +72,13 @@ def as_text(loaded: Loaded, gates: Gates, workers: int) -> str:
     for title, rows in sections:
         lines += [title, *_table(rows), ""]
     return "\n".join(lines[:-1]) + "\n"
+
+
+def _websockets(config: GatewayConfig) -> Iterable[tuple[str, list[dict[str, str]]]]:
+    """A table that is there only where a route lets tunnels through."""
+    rows = [_tunnels(route) for route in config.routes if route.websocket]
+    if rows:
+        yield "WebSocket tunnels", rows
 
 
 def _callers(identity: IdentityConfig) -> Iterable[tuple[str, list[dict[str, str]]]]:
@@ -142,7 +150,20 @@ def _route(route: RouteConfig) -> dict[str, str]:
         "body bytes": str(route.max_body_bytes or "unlimited"),
         "dots": route.path_dots,
         "pages of": ",".join(route.cors.origins) or "the upstream's choice",
-        "websocket": f"{route.max_tunnels}, idle {_s(route.tunnel_idle_timeout)}" if route.websocket else "no",
+        "websocket": _yes(route.websocket),
+    }
+
+
+def _tunnels(route: RouteConfig) -> dict[str, str]:
+    return {
+        "route": route.name,
+        "at most": str(route.max_tunnels),
+        "of a client": number(route.tunnel_client_share),
+        "idle": _s(route.tunnel_idle_timeout),
+        "stalled": _s(route.tunnel_stall_timeout),
+        "ping after": _s(route.tunnel_ping_interval) if route.tunnel_ping_interval else "never",
+        "buffer": str(route.tunnel_buffer_bytes),
+        "stops at": number(route.backpressure_threshold),
     }
 
 

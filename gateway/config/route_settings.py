@@ -68,6 +68,37 @@ class RouteDefaults(Section):
         Interval(ge=0.1, le=86_400),
         Env("WEBSOCKET_IDLE_TIMEOUT_SECONDS", "A tunnel silent in both directions closes after it"),
     ] = 300.0
+    tunnel_client_share: Annotated[
+        float,
+        Interval(ge=0.01, le=1),
+        Env(
+            "MAX_WEBSOCKET_CONNECTIONS_CLIENT_SHARE",
+            "Part of the tunnels of a route that one client may have, rounded up; 1 is all",
+        ),
+    ] = 0.8
+    tunnel_stall_timeout: Annotated[
+        Seconds,
+        Interval(ge=0.1, le=3600),
+        Env(
+            "WEBSOCKET_STALL_TIMEOUT_SECONDS",
+            "A tunnel closes when a side takes nothing of what waits for it, or answers no Ping, for so long",
+        ),
+    ] = 30.0
+    tunnel_ping_interval: Annotated[
+        Seconds,
+        Interval(ge=0, le=86_400),
+        Env("WEBSOCKET_PING_INTERVAL_SECONDS", "A side that is silent for so long gets a Ping; 0 is never"),
+    ] = 30.0
+    tunnel_buffer_bytes: Annotated[
+        Bytes,
+        Interval(ge=4096, le=16_777_216),
+        Env("WEBSOCKET_BUFFER_BYTES", "What may wait for one side of a tunnel, before it is sent"),
+    ] = 65_536
+    backpressure_threshold: Annotated[
+        float,
+        Interval(ge=0.1, le=1),
+        Env("BACKPRESSURE_THRESHOLD", "Part of that buffer which, once filled, stops the reading of the other side"),
+    ] = 0.8
     path_dots: Annotated[
         Literal["refuse", "pass"],
         Env("PATH_DOTS", "Paths with dot segments in any spelling: 400, or on to the upstream as they are"),

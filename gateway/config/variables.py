@@ -65,7 +65,7 @@ ALIASES: Mapping[str, Alias] = {
     "MAX_RETRIES": Alias("RETRY_MAX_ATTEMPTS", "counted without the first attempt", offset=1),
     "CIRCUIT_BREAKER_THRESHOLD": Alias("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "the same number"),
     "CIRCUIT_BREAKER_TIMEOUT": Alias("CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS", "in milliseconds", divisor=1000),
-    "WEBSOCKET_TIMEOUT_MS": Alias("WEBSOCKET_IDLE_TIMEOUT_SECONDS", "in milliseconds", divisor=1000),
+    "WEBSOCKET_TIMEOUT_MS": Alias("WEBSOCKET_STALL_TIMEOUT_SECONDS", "in milliseconds", divisor=1000),
 }
 
 KNOWN = (*VARIABLES, *ALIASES)

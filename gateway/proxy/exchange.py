@@ -29,6 +29,7 @@ from gateway.wire.message.request import RequestError
 from gateway.wire.message.response import Response
 from gateway.wire.ports import Connection
 from gateway.wire.tunnel import Tunnel
+from gateway.wire.websocket import has_plain_control_frames
 
 _CLIENT_CLOSED: Final = 499
 
@@ -68,8 +69,7 @@ class Exchange(Downstream):
         self.finished = False
         runtime.exchanges += 1
         if plan.tunnel:
-            # Kept from here on: the upstream may take its time to switch, and others ask meanwhile.
-            self._route.tunnels += 1
+            self._route.tunnels.take(ticket.client, ticket.now)
 
     def __repr__(self) -> str:
         state = "responding" if self.responded else "forwarding" if self._forward else "waiting"
@@ -299,8 +299,10 @@ class Exchange(Downstream):
         ticket.status = 101
         answer.switching(self.connection, ticket, self._route.filters.added(ticket, response), response)
         client, held = self.connection.detach()
-        idle_timeout = self._route.config.tunnel_idle_timeout
-        tunnel = Tunnel(client, upstream.detach(), idle_timeout=idle_timeout, closed=self._tunnel_closed)
+        limits = self._route.tunnels.limits
+        if not has_plain_control_frames(ticket.request.fields.lines, response.fields.lines):
+            limits = limits._replace(ping_interval=float("inf"))
+        tunnel = Tunnel(client, upstream.detach(), limits, self._tunnel_closed)
         # A tunnel lives for hours: it has its own cap and does not keep a place that requests wait for.
         ticket.now = time.monotonic()
         self._route.chain.leave(ticket, SUCCESS, ticket.now - ticket.started)
@@ -312,6 +314,7 @@ class Exchange(Downstream):
         ticket.bytes_in += tunnel.bytes_from_client
         ticket.bytes_out += tunnel.bytes_from_upstream
         ticket.note("tunnel", tunnel.ended_by)
+        self._route.tunnels.ended[tunnel.ended_by] += 1
         self.runtime.tunnel_closed(tunnel)
         self._end(SUCCESS, time.monotonic())
 
@@ -345,7 +348,7 @@ class Exchange(Downstream):
         self.runtime.exchanges -= 1
         self._forward = None  # no cycle is left for the collector
         if self.plan.tunnel:
-            self._route.tunnels -= 1
+            self._route.tunnels.give_back(self.ticket.client, now)
         passage, self._passage = self._passage, None
         if passage is not None:
             passage.abandon()

@@ -14,7 +14,7 @@ from gateway.proxy.gates import WAIT
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.plan import Plan, objection
-from gateway.proxy.refusals import STOPPING, Refusal, jittered
+from gateway.proxy.refusals import STOPPING, Refusal
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.topology import Topology
@@ -130,10 +130,7 @@ class Front:
         if against is None and stopping:
             against = STOPPING
         if against is None and plan.tunnel:
-            config = plan.route.config
-            if plan.route.tunnels >= config.max_tunnels:
-                detail = f"the route {plan.route.name} has its {config.max_tunnels} tunnels open"
-                against = Refusal(503, "tunnel_limit", detail, retry_after=jittered(1.0, self._runtime.rng))
+            against = plan.route.tunnels.refusal(ticket.client, ticket.now, self._runtime.rng)
         if against is None:
             return False
         self._refuse(connection, plan, ticket, against)

@@ -15,6 +15,7 @@ from gateway.proxy.filters import Filter, Filters
 from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.gates import Chain, Gate
 from gateway.proxy.router import Router
+from gateway.proxy.tunnels import Tunnels
 from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.metrics import RouteCells
 from gateway.telemetry.record import RouteAccount
@@ -27,7 +28,7 @@ class Route:
 
     `account` is where its requests are counted. `reader` keeps the gateway's own credentials from the upstream, None
     where there are none. `stripped` is the prefix that is taken off, without a slash at its end.
-    `tunnels` are open or being opened.
+    `tunnels` are its WebSockets.
     """
 
     __slots__ = (
@@ -73,7 +74,7 @@ class Route:
         self.preserve_host = config.preserve_host
         self.max_body_bytes = config.max_body_bytes
         self.upstream = upstream
-        self.tunnels = 0
+        self.tunnels = Tunnels(config)
         # "/proxy/" leaves the slash that "/ok" begins with.
         self.stripped = stripped_prefix(config)
         self._prefix_cut = len(self.stripped)
@@ -113,7 +114,6 @@ class NoRoute(Route):
         self.max_body_bytes = None
         self.methods = None
         self.cors = None
-        self.tunnels = 0
 
 
 class Topology:

@@ -46,6 +46,14 @@ def unread(transport: asyncio.BaseTransport) -> bool:
         return False
 
 
+def hold_unsent_below(transport: asyncio.Transport, size: int) -> None:
+    """Have the kernel take no more for the other side than what is on its way there and `size` bytes. It would take
+    megabytes for each slow reader. Linux: TCP_NOTSENT_LOWAT, tcp(7)."""
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError, AttributeError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
+
+
 # Of struct tcp_info: tcpi_bytes_acked, an unsigned number of 64 bits (linux/tcp.h, since 4.1).
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
 _BYTES_ACKED: Final = slice(120, 128)

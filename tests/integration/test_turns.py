@@ -14,7 +14,7 @@ from gateway.wire.client.response_sink import Loss, Nobody
 from gateway.wire.message.request import Limits
 from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.registry import Server
-from gateway.wire.tunnel import Tunnel
+from gateway.wire.tunnel import Tunnel, TunnelLimits
 
 # One read of uvloop. Without turns it would be up to 32 of them.
 _ONE_READ = 256_000
@@ -165,7 +165,7 @@ async def test_each_side_of_a_tunnel_is_handled_one_read_in_a_turn() -> None:
         transports = [
             (await loop.connect_accepted_socket(asyncio.Protocol, each))[0] for each in (from_client, from_upstream)
         ]
-        tunnel = Tunnel(*transports, idle_timeout=60.0, closed=lambda _: None)
+        tunnel = Tunnel(transports[0], transports[1], TunnelLimits(60.0, 60.0, 60.0, 65_536), lambda _: None)
         reader = asyncio.create_task(asyncio.to_thread(receive, upstream, len(frames)))
         tunnel.start(from_client=b"", from_upstream=b"")
         sending = asyncio.create_task(fill(client, frames))

@@ -45,6 +45,7 @@ class FakeTransport(asyncio.Transport):
         self.buffered = 0
         self.calls: list[str] = []
         self.protocol: Any = None
+        self.limits: tuple[int | None, int | None] = (None, None)
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +70,9 @@ class FakeTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return self.buffered
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.limits = (high, low)
 
     def can_write_eof(self) -> bool:
         return self.half_closes

@@ -312,7 +312,7 @@ class TestAliases:
             ("CIRCUIT_BREAKER_TIMEOUT", "60000", lambda up, _: up.breaker.reset_timeout, 60.0),
             ("CIRCUIT_BREAKER_THRESHOLD", "10", lambda up, _: up.breaker.failure_threshold, 10),
             ("MAX_RETRIES", "0", lambda up, _: up.retry.max_attempts, 1),
-            ("WEBSOCKET_TIMEOUT_MS", "30000", lambda _, route: route.tunnel_idle_timeout, 30.0),
+            ("WEBSOCKET_TIMEOUT_MS", "30000", lambda _, route: route.tunnel_stall_timeout, 30.0),
         ],
     )
     def test_units(self, alias: str, value: str, read: Callable[[Any, Any], float], expected: float) -> None:

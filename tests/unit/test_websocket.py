@@ -110,3 +110,40 @@ def test_runs_of_small_frames_change_no_boundary() -> None:
             assert tracker.between_frames == (cut in ends or cut == 0)
             tracker.feed(raw[cut:])
             assert tracker.between_frames
+
+
+@pytest.mark.parametrize(
+    "around", [b"", b"\x81\x02hi" * 50, b"\x82\x83abcd\x88\x89\x8a" * 50], ids=["alone", "text", "bytes"]
+)
+@pytest.mark.parametrize(
+    ("control", "seen"),
+    [
+        (b"", (False, False, False)),
+        (b"\x88\x02\x03\xe8", (True, False, False)),
+        (b"\x89\x80abcd", (False, True, False)),
+        (b"\x8a\x00", (False, False, True)),
+        (b"\x8a\x00\x89\x00\x88\x00", (True, True, True)),
+    ],
+)
+def test_control_frames_are_noticed(around: bytes, control: bytes, seen: tuple[bool, bool, bool]) -> None:
+    raw = around + control + around
+    for step in (1, 5, 1000):
+        tracker = FrameTracker()
+        for at in range(0, len(raw), step):
+            tracker.feed(raw[at : at + step])
+        assert (tracker.closed, tracker.pinged, tracker.ponged) == seen
+        assert tracker.between_frames
+
+
+def test_where_a_pong_begins() -> None:
+    frames = [b"\x82\x83abcd\x8a\x8a\x8a" * 9, b"\x8a\x00", b"\x82\x7e\x00\xff" + b"\x8a" * 255, b"\x8a\x82abcdab"]
+    raw = b"".join(frames)
+    tracker = FrameTracker()
+    first = tracker.feed_to_pong(raw, 0)
+    assert first == len(frames[0])
+    behind = tracker.feed_frame(raw, first)
+    assert behind == first + 2
+    second = tracker.feed_to_pong(raw, behind)
+    assert second == len(raw) - len(frames[3])
+    assert tracker.feed_frame(raw[:-1], second) == len(raw) - 1
+    assert not tracker.between_frames
