@@ -8,7 +8,7 @@ PIP_INSTALL := $(PIP) install
 INSTALL_CHECKOUT := $(PIP_INSTALL) --no-deps --no-index --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help run shop build interpreted test unit coverage test-deploy check format lock clean
+.PHONY: help run shop drills build interpreted test unit coverage test-deploy check format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ run: $(INSTALLED) .env ## Start the stub on 5001 and the gateway on 5000 (PORT=,
 
 shop: $(INSTALLED) ## Start the shop of examples/shop: gateway on 8000, services on 8001 to 8004; ARGS="--port 9000" moves them
 	@PYTHONPATH=examples $(BIN)/python -m shop $(ARGS)
+
+drills: $(INSTALLED) ## Play each incident of the runbook on a shop of its own; ARGS="--quick", ARGS="--report FILE"
+	@PYTHONPATH=examples $(BIN)/python -m shop.drills $(ARGS)
 
 build: $(VENV)/.compiled ## Compile the modules on the path of a request into .venv; needs gcc, takes some minutes
 

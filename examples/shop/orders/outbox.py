@@ -23,7 +23,7 @@ TARGET: Final = "/internal/notifications/events"
 BATCH: Final = 20
 PAUSE_SECONDS: Final = 0.25
 # Longer than a call: while the lease holds, no other relay sends the event.
-LEASE_SECONDS: Final = 10.0
+LEASE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 2.0
 # An event that the target does not want needs somebody who looks at it.
 REFUSED_PAUSE_SECONDS: Final = 60.0

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 case ${1:-} in
-  enable) value=${2:-1000} ;;
+  enable) value=${2:-300} ;;
   disable) value=off ;;
   *)
     echo "usage: $0 enable [MILLISECONDS] | disable" >&2
