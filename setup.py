@@ -24,6 +24,7 @@ INTERPRETED = {
     "gateway/fleet/figures.py",
     "gateway/fleet/sync.py",
     "gateway/fleet/following.py",
+    "gateway/identity/key_sources.py",
     "gateway/identity/lookups.py",
     "gateway/identity/usage.py",
     "gateway/proxy/explain.py",

@@ -34,7 +34,7 @@ from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.health_check import EndpointCheck, HealthChecker
 from gateway.proxy.identity import Identification
 from gateway.proxy.ids import Ids
-from gateway.proxy.kinds import CallerParts, Parts, filters_of, gates_of, reader_of
+from gateway.proxy.kinds import CallerParts, Parts, filters_of, gates_of, withheld_of
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import NoRoute, Route, Topology
@@ -121,6 +121,7 @@ def build(
     in_flight = InFlightGate(config.shedding, ConcurrencyLimit(config.shedding.limit), recorder, rng, loop)
     identity = build_identity(config, fleet.store, fleet.link, fleet.following, metrics)
     callers = None if identity is None else identity.parts
+    view.tokens = None if callers is None else callers.authentication.tokens
     topology = build_topology(config, fleet, resolver, in_flight, recorder, metrics, rng, loop, callers)
     if identity is not None:
         identity.count(topology.routes)
@@ -181,8 +182,8 @@ def build_topology(
     for route in config.routes:
         gates, per_attempt = gates_of(route, parts)
         filters = filters_of(route, parts)
-        cells, reader = metrics.route(route.name), reader_of(route, parts)
-        routes.append(Route(route, upstreams[route.upstream], gates, per_attempt, filters, cells, reader))
+        cells, withheld = metrics.route(route.name), withheld_of(route, parts)
+        routes.append(Route(route, upstreams[route.upstream], gates, per_attempt, filters, cells, withheld))
     # Of a request without a route nothing is known: where one route keeps its refusals private, so does this.
     public_refusals = all(route.cors.public_refusals for route in config.routes)
     metrics.counter(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gateway.config.model import GatewayConfig
 from gateway.fleet.following import Following
@@ -22,6 +23,9 @@ from gateway.store.redis import RedisStore
 from gateway.telemetry.cells import Labels
 from gateway.telemetry.metrics import Metrics
 
+if TYPE_CHECKING:
+    from gateway.build_tokens import TokenChecks
+
 Series = Iterator[tuple[Labels, float]]
 
 
@@ -36,14 +40,21 @@ class Identity:
     parts: CallerParts
     view: LiveCallers
     metrics: Metrics
+    checks: "TokenChecks | None"
+    """None where no route takes tokens."""
 
-    def start(self) -> None:
-        """Begin to count what tenants use."""
+    async def start(self, patience: float) -> None:
+        """Begin to count what tenants use, and to fetch the keys of issuers, for which it waits so many seconds."""
         self.usage.start()
+        if self.checks is not None:
+            self.checks.start()
+            await self.checks.tried(patience)
 
     async def stop(self) -> None:
-        """Tell the rest of what was counted, and end the readings."""
+        """Tell the rest of what was counted, and end readings and fetches."""
         await self.usage.stop()
+        if self.checks is not None:
+            await self.checks.stop()
         if self.lookups is not None:
             await self.lookups.close()
 
@@ -58,6 +69,8 @@ class Identity:
 
     def count(self, routes: Iterable[Route]) -> None:
         """Show what the gates of these routes have decided, and what tenants use."""
+        if self.checks is not None:
+            self.checks.count(self.metrics)
         counted = {
             route.name: gate.counts
             for route in routes
@@ -137,10 +150,21 @@ def build_identity(
     if keys is not None:
         following.add(KeyChanges(keys, ring.forget))
     usage = Usage(directory, store, link)
+    checks = _checks(config, directory)
     header = identity.api_key_header
-    parts = CallerParts(AuthenticationParts(CredentialReader(header), ring, header), TenantGate(time.time))
+    tokens = None if checks is None else checks.tokens
+    parts = CallerParts(AuthenticationParts(CredentialReader(header), ring, header, tokens), TenantGate(time.time))
     view = LiveCallers(directory, usage, keys, link)
-    return Identity(config, directory, usage, lookups, parts, view, metrics)
+    return Identity(config, directory, usage, lookups, parts, view, metrics, checks)
+
+
+def _checks(config: GatewayConfig, directory: Directory) -> "TokenChecks | None":
+    if not any("jwt" in route.authentication for route in config.routes):
+        return None
+    # It takes a library for cryptography with it, of some 20 MB, which a gateway without tokens does not need.
+    from gateway.build_tokens import build_tokens  # noqa: PLC0415
+
+    return build_tokens(config, directory)
 
 
 def _summed(values: Iterable[tuple[str, int]]) -> Series:

@@ -38,6 +38,8 @@ _STOP_POLL: Final = 0.02
 _FAREWELL: Final = 0.1
 # For the first exchange with the store, before the gateway listens: until then it would give each client a full bucket.
 _FIRST_EXCHANGE: Final = 2.0
+# For the keys of issuers: until they are there, requests with tokens have to wait.
+_FIRST_KEYS: Final = 2.0
 
 
 class Lifecycle:
@@ -106,7 +108,7 @@ class Lifecycle:
         fleet.link.started(time.monotonic() - began)
         fleet.figures.start()
         if gateway.identity is not None:
-            gateway.identity.start()
+            await gateway.identity.start(_FIRST_KEYS)
         if gateway.alerting.webhook is not None:
             gateway.alerting.webhook.start()
         if gateway.one_service is not None:

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, Protocol
 
-from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, RedisView
+from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, IssuerView, RedisView
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.endpoints import EndpointsOut, Mode
 from gateway.fleet.link import Link
+from gateway.identity.tokens import Tokens
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.runtime import Runtime
@@ -53,6 +54,8 @@ class LiveView:
         self.host: HostView | None = None
         """What is known of other workers is not in here: see `gateway.worker.whole_view`."""
         self.listener_certificate: Certificate | None = None
+        self.tokens: Tokens | None = None
+        """None where no route takes tokens."""
         self._circuits = circuits
         self._link = link
         self._has_redis = redis
@@ -118,6 +121,24 @@ class LiveView:
         """The certificate of the listener, None without TLS."""
         certificate = self.listener_certificate
         return CertificateView(certificate.not_after, certificate.problem) if certificate is not None else None
+
+    @property
+    def issuers(self) -> Iterator[IssuerView]:
+        """The issuers of tokens."""
+        now = time.monotonic()
+        for name, issuer in () if self.tokens is None else self.tokens.issuers.items():
+            config, keys = issuer.config, issuer.keys
+            usable = keys.usable(now)
+            yield IssuerView(
+                name,
+                config.issuer,
+                config.algorithms,
+                () if usable is None else tuple(f"{key.kid or 'no kid'}: {key.described}" for key in usable.keys),
+                usable is not None,
+                None if keys.keys is None else keys.age(now),
+                None if config.jwks_url is None else keys.retry_after(now),
+                keys.problem,
+            )
 
     @property
     def circuits(self) -> Iterator[CircuitView]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
-from gateway.config import checks, identity
+from gateway.config import checks, identity, issuers
 from gateway.config.file import File
 from gateway.config.identity_file import NO_LIMIT
 from gateway.config.model import (
@@ -63,8 +63,10 @@ def assemble(sources: Sources) -> GatewayConfig:
         sources.tree, routes, limited=settings.rate_limit.enabled, limits=identity.limits_used(who)
     )
     redis = redis_config(settings.redis, sources.place("redis"))
-    authenticated = any(route.authentication for route in routes)
-    sources.notices += identity.notices(sources, who, authenticated=authenticated, shared=redis is not None)
+    ways = {way for route in routes for way in route.authentication}
+    sources.notices += identity.notices(sources, who, ways, shared=redis is not None)
+    issuers.check_routes(sources, of_file, list(file.issuers))
+    issuers.check_environment(sources, list(file.issuers))
     return GatewayConfig(
         service=settings.process.service_name,
         environment=settings.process.environment,

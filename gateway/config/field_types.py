@@ -25,6 +25,7 @@ _METHOD_ALLOWED = "HTTP methods in capitals, such as GET, POST"
 _FIELD_NAME_ALLOWED = "names of header fields, such as Content-Type; no *"
 _KEY_ID_ALLOWED = "8 to 32 lower-case letters and digits"
 _SHA256_ALLOWED = "the SHA-256 of a key in 64 hexadecimal digits, in lower case"
+_CALLER_ALLOWED = "1 to 255 visible ASCII characters, such as web, or login:alice of the issuer login"
 _SCOPE_ALLOWED = "1 to 64 characters of a scope (RFC 6749 section 3.3), such as orders:read"
 
 
@@ -100,4 +101,5 @@ Statuses = Annotated[list[Status], BeforeValidator(_each_status)]
 ProxyNetwork = Annotated[Network, PlainValidator(addresses.network), Allowed("IP addresses or CIDR networks")]
 KeyId = Annotated[str, _matching(r"[a-z0-9]{8,32}", _KEY_ID_ALLOWED), Allowed(_KEY_ID_ALLOWED)]
 Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", _SHA256_ALLOWED), Allowed(_SHA256_ALLOWED)]
+CallerName = Annotated[str, _matching(r"[!-~]{1,255}", _CALLER_ALLOWED), Allowed(_CALLER_ALLOWED)]
 Scope = Annotated[str, _matching(r"[!#-\[\]-~]{1,64}", _SCOPE_ALLOWED), Allowed(_SCOPE_ALLOWED)]

@@ -45,6 +45,7 @@ _AUTHORITY = re.compile(r"[A-Za-z0-9._:\[\]-]+", re.ASCII)
 _AUTHORITY_ALLOWED = "host or host:port"
 _ROUTE_HOST_ALLOWED = "a host name without port or wildcard, or an IP address"
 _PATH_ALLOWED = "a path that begins with '/', without '//', query, fragment or dot segments"
+_ISSUERS_ALLOWED = "a list of at least one issuer; left out, all of them"
 _RESERVED = f"nothing under {', '.join(CONTROL_PREFIXES)}, which the gateway answers itself"
 
 
@@ -124,6 +125,8 @@ class FileRoute(RouteDefaults):
     rate_limit: LimitName = "default"
     websocket: bool = False
     allow: Allow = Allow()
+    issuers: Annotated[list[str], Len(1, 100), Allowed(_ISSUERS_ALLOWED)] = Field(default_factory=list)
+    forward_token: bool = True
 
 
 class File(Section):
@@ -135,6 +138,7 @@ class File(Section):
     tiers: dict[str, Any] = Field(default_factory=dict)
     tenants: dict[str, Any] = Field(default_factory=dict)
     consumers: dict[str, Any] = Field(default_factory=dict)
+    issuers: dict[str, Any] = Field(default_factory=dict)
 
 
 def overlaid(defaults: dict[str, Any], entry: object) -> object:

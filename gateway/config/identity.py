@@ -1,7 +1,7 @@
 """Consumers, tenants and tiers of the file, and what they refer to."""
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -16,8 +16,11 @@ from gateway.config.identity_model import (
     ConsumerConfig,
     IdentityConfig,
     KeyConfig,
+    Method,
     TierConfig,
 )
+from gateway.config.issuer_file import FileIssuer
+from gateway.config.issuers import issuers_of
 from gateway.config.problems import Notice, Problem, nearest, shown
 from gateway.config.settings import Settings
 from gateway.config.sources import Sources
@@ -39,6 +42,7 @@ def identity_of(sources: Sources, settings: Settings, file: File, policies: Iter
         # With the tier `default` any tenant may be named, because each has a tier.
         _check(sources, "consumers", consumers, "tenant", list(file.tenants))
     _check_ids(sources, consumers)
+    issuers: dict[str, FileIssuer] = dict(_entries(sources, FileIssuer, file.issuers, "issuers"))
     return IdentityConfig(
         consumers=MappingProxyType({name: _consumer(name, each, limited=limited) for name, each in consumers.items()}),
         tenants=MappingProxyType({name: each.tier for name, each in tenants.items()}),
@@ -48,6 +52,7 @@ def identity_of(sources: Sources, settings: Settings, file: File, policies: Iter
                 for name, each in tiers.items()
             }
         ),
+        issuers=issuers_of(sources, issuers, settings.identity.api_key_header),
         api_key_header=settings.identity.api_key_header,
     )
 
@@ -67,15 +72,19 @@ def limits_used(identity: IdentityConfig) -> set[str | None]:
     return of_tiers | {each.rate_limit for each in identity.consumers.values()}
 
 
-def notices(sources: Sources, identity: IdentityConfig, *, authenticated: bool, shared: bool) -> Iterator[Notice]:
-    """What is there for nobody: consumers without a route that asks who they are, and `shared` limits without Redis."""
-    for part in ("consumers", "tenants", "tiers"):
-        if getattr(identity, part) and not authenticated:
+def notices(sources: Sources, identity: IdentityConfig, ways: Collection[Method], *, shared: bool) -> Iterator[Notice]:
+    """What is there for nobody: callers without a route that asks who they are, and keys that nobody can have. `ways`
+    are those in which routes ask; `shared` says whether there is Redis."""
+    for part in ("consumers", "tenants", "tiers", "issuers"):
+        if getattr(identity, part) and not ways:
             yield Notice(sources.tree.source((part,)), "no route has authentication, so nobody is known")
             return
-    if authenticated and not shared and not any(consumer.keys for consumer in identity.consumers.values()):
+    if identity.issuers and "jwt" not in ways:
+        yield Notice(sources.tree.source(("issuers",)), "no route has authentication: jwt, so no token counts")
+    if "api_key" in ways and not shared and not any(consumer.keys for consumer in identity.consumers.values()):
         yield Notice(
-            "authentication", "api_key, but no consumer has a key and there is no Redis for keys: every request is 401"
+            "authentication",
+            "api_key, but no consumer has a key and there is no Redis for keys: every API key is refused",
         )
 
 

@@ -7,7 +7,7 @@ from annotated_types import Interval, Len
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.config import addresses
-from gateway.config.field_types import KeyId, Name, Scope, Sha256
+from gateway.config.field_types import CallerName, KeyId, Name, Scope, Sha256
 from gateway.config.schema import Allowed, Section
 
 _INSTANT_ALLOWED = "an instant with its offset (RFC 3339), such as 2027-01-31T00:00:00Z"
@@ -74,5 +74,5 @@ class Allow(Section):
     """Whom a route is for. An empty list is refused: whoever writes one may mean nobody, and would get everybody."""
 
     tenants: Annotated[list[Name], _SOME, Allowed(_SOME_ALLOWED)] = Field(default_factory=list)
-    consumers: Annotated[list[Name], _SOME, Allowed(_SOME_ALLOWED)] = Field(default_factory=list)
+    consumers: Annotated[list[CallerName], _SOME, Allowed(_SOME_ALLOWED)] = Field(default_factory=list)
     scopes: Annotated[list[Scope], _SOME, Allowed(_SOME_ALLOWED)] = Field(default_factory=list)

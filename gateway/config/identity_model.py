@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Method = Literal["api_key"]
+Method = Literal["api_key", "jwt"]
 """A way in which a request may prove who sends it."""
 
 OTHER_TENANTS = "default"
@@ -61,6 +61,40 @@ class AllowConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class IssuerConfig:
+    """Whom the gateway believes who somebody is: what signs JSON Web Tokens (RFC 7519) with one of `algorithms`, and is
+    called `issuer` in them.
+
+    Exactly one of `jwks_url`, `jwks_file` and `secret_file` says where the keys are. `ca_file` has the authorities for
+    the URL, None for those of the system; `refresh` is the seconds between two fetches. A token needs one of
+    `audience`, and `typ` where that is set. Its times may be wrong by `skew` seconds.
+
+    `consumer`, `tenant_claim` and `scopes` name claims (`gateway.identity.claims`); `consumer_prefix` is put in front
+    of the first. `tenant` is that of all tokens of this issuer. `fields` are header fields for the upstream, each with
+    a claim.
+    """
+
+    name: str
+    issuer: str
+    audience: tuple[str, ...]
+    algorithms: tuple[str, ...]
+    jwks_url: str | None = None
+    jwks_file: str | None = None
+    secret_file: str | None = None
+    ca_file: str | None = None
+    refresh: float = 600.0
+    typ: str | None = None
+    skew: float = 60.0
+    max_token_bytes: int = 8192
+    consumer: str = "sub"
+    consumer_prefix: str = ""
+    tenant: str | None = None
+    tenant_claim: str | None = None
+    scopes: str = "scope"
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityConfig:
     """`tenants` have the name of their tier, None without one. `api_key_header` is the field that a key may come in,
     besides `Authorization: Bearer`."""
@@ -68,6 +102,7 @@ class IdentityConfig:
     consumers: Mapping[str, ConsumerConfig] = field(default_factory=dict)
     tenants: Mapping[str, str | None] = field(default_factory=dict)
     tiers: Mapping[str, TierConfig] = field(default_factory=dict)
+    issuers: Mapping[str, IssuerConfig] = field(default_factory=dict)
     api_key_header: str = "X-API-Key"
 
     def tier_of(self, tenant: str) -> TierConfig | None:

@@ -17,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 from gateway.config import reference
 from gateway.config.file import FileEndpoint, FileRoute, FileUpstream
 from gateway.config.identity_file import FileConsumer, FileKey, FileTenant, FileTier
+from gateway.config.issuer_file import FileIssuer
 from gateway.config.schema import Env, unit
 from gateway.config.settings import RateLimit
 
@@ -28,12 +29,13 @@ _AMOUNTS = {
 }
 # These are pydantic's names for the bounds of a field that a function reads first.
 _BOUNDS = {"ge": "minimum", "le": "maximum"}
+_ONE_FOR_A_LIST = {"authentication", "audience", "algorithms"}
 _STATUSES = {"type": "string", "pattern": "^([0-9]{3}-[0-9]{3}|[45][xX]{2})$"}
 
 
 def document() -> dict[str, Any]:
     """The schema as plain values."""
-    models = (FileUpstream, FileRoute, RateLimit, FileConsumer, FileTenant, FileTier)
+    models = (FileUpstream, FileRoute, RateLimit, FileConsumer, FileTenant, FileTier, FileIssuer)
     _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     definitions: dict[str, Any] = found["$defs"]
     for name, definition in definitions.items():
@@ -49,7 +51,7 @@ def document() -> dict[str, Any]:
     definitions["DefaultUpstream"] = {key: value for key, value in upstream.items() if key != "required"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Upstreams, rate limits, routes, consumers, tenants and tiers of the gateway (GATEWAY_CONFIG)",
+        "title": "Upstreams, rate limits, routes and callers of the gateway (GATEWAY_CONFIG)",
         "type": ["object", "null"],
         "additionalProperties": False,
         "properties": {
@@ -63,6 +65,7 @@ def document() -> dict[str, Any]:
             "tiers": _named("What tenants may use, by name of the tier", "FileTier", {}),
             "tenants": _named("Customers by name", "FileTenant", {}),
             "consumers": _named("Programs that ask, by name", "FileConsumer", {}),
+            "issuers": _named("Whose tokens say who asks, by name", "FileIssuer", {}),
         },
         "$defs": dict(sorted(definitions.items())),
     }
@@ -85,8 +88,9 @@ def _property(model: type[BaseModel], key: str, rules: dict[str, Any]) -> dict[s
     elif rules.get("type") == "array":
         more = [_STATUSES] if key == "statuses" else []
         shape = rules | {"items": {"anyOf": [rules["items"], *more, _REFERENCE]}}
-        if key == "authentication":
-            shape = {"anyOf": [shape, rules["items"], {"const": "none"}, _REFERENCE]}
+        if key in _ONE_FOR_A_LIST:
+            none = [{"const": "none"}] if key == "authentication" else []
+            shape = {"anyOf": [shape, rules["items"], *none, _REFERENCE]}
     else:
         amounts = [{"type": "string", "pattern": _AMOUNTS[named]}] if named in _AMOUNTS else []
         options = [
@@ -132,6 +136,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "FileKey": FileKey,
     **_all(FileTenant),
     **_all(FileTier),
+    **_all(FileIssuer),
 }
 
 if __name__ == "__main__":

@@ -121,7 +121,8 @@ class RouteConfig:
     not read. `path_dots` says what becomes of paths with dot segments (gateway.proxy.dots), `rewrite_redirects` whether
     redirects to the address of the upstream are translated (gateway.proxy.redirects). `authentication` are the ways in
     which a request may prove who sends it; one of them is enough, and without any everybody may ask. `allow` says whom
-    the route is for then.
+    the route is for then. `issuers` are those whose tokens count where `jwt` is one of the ways, all of them where it
+    is empty; with `forward_token` the upstream gets the token, too.
     """
 
     name: str
@@ -145,6 +146,8 @@ class RouteConfig:
     rewrite_redirects: bool = True
     authentication: tuple[Method, ...] = ()
     allow: AllowConfig = field(default_factory=AllowConfig)
+    issuers: tuple[str, ...] = ()
+    forward_token: bool = True
     cors: CorsConfig = field(default_factory=CorsConfig)
 
 

@@ -1,7 +1,7 @@
 """What the declarations of the settings say, as `.env.example` and as the tables of `docs/configuration.md`.
 
     python -m gateway.config.reference env > .env.example
-    python -m gateway.config.reference upstream|route|rate_limit|consumer|tenant|tier
+    python -m gateway.config.reference upstream|route|rate_limit|consumer|tenant|tier|issuer
 
 Tests compare the files with this, so that names, defaults and ranges cannot drift apart.
 """
@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from gateway.config.file import FileRoute, FileUpstream
 from gateway.config.identity_file import FileConsumer, FileTenant, FileTier
+from gateway.config.issuer_file import FileIssuer
 from gateway.config.schema import Env, Variable, allowed
 from gateway.config.settings import RateLimit
 from gateway.config.variables import ALIASES, VARIABLES
@@ -55,6 +56,26 @@ FILE_ONLY = {
     "FileTier.rate_limit": "A rate limit of each tenant, over all routes; none",
     "FileTier.concurrency": "Requests of a tenant in flight, at each gateway; unlimited",
     "FileTier.quota_per_day": "Requests of a tenant in a day of UTC, in the fleet; unlimited",
+    "issuers": "With authentication: jwt, whose tokens count; those of all issuers",
+    "forward_token": "With authentication: jwt, whether the upstream gets the token, too",
+    "FileIssuer.issuer": "What its tokens have as `iss`",
+    "FileIssuer.audience": "Tokens for one of these (`aud`) count, and no others. One may be written without a list",
+    "FileIssuer.algorithms": "With which it signs. A token with another one does not count",
+    "FileIssuer.jwks_url": "Where its public keys are (RFC 7517): `https`, or `http` on this machine; one of three",
+    "FileIssuer.jwks_file": "A file with its public keys, read again when it changes; see `jwks_url`",
+    "FileIssuer.secret_file": "A file with the secret of HS256 or its like, read when it changes; see `jwks_url`",
+    "FileIssuer.ca_file": "CA certificates (PEM) for the URL; those of the system",
+    "FileIssuer.allow_http": "Take keys from an `http` URL of another machine, as whoever is between wishes",
+    "FileIssuer.refresh": "Between two fetches of the keys",
+    "FileIssuer.typ": "The type that tokens must have, such as `at+jwt` (RFC 9068); any",
+    "FileIssuer.skew": "By how much the clock of the issuer may be wrong",
+    "FileIssuer.max_token_bytes": "Longer tokens do not count",
+    "FileIssuer.consumer_prefix": "Put in front of `claims.consumer`; the issuer's name and `:`",
+    "FileIssuer.tenant": "The tenant of all its tokens; none",
+    "FileIssuer.fields": "Header fields for the upstream, each with the claim that it is made from; none",
+    "FileClaims.consumer": "The claim that says who asks",
+    "FileClaims.tenant": "The claim that says whose tenant asks, which each token must have then; none",
+    "FileClaims.scopes": "The claim with the scopes, as one text with blanks or as a list",
     "FileKey.id": "The part of the key that is public",
     "FileKey.sha256": "Of the whole key",
     "FileKey.not_after": "Until when it is good; for ever",
@@ -125,6 +146,11 @@ def tier_table() -> str:
     return _file_table(FileTier)
 
 
+def issuer_table() -> str:
+    """The table of the keys of an issuer, in Markdown, for docs/configuration.md."""
+    return _file_table(FileIssuer)
+
+
 def _sentence(variable: Variable) -> str:
     default = variable.default_text
     when_unset = f"Default {default}" if default else f"Not set: {variable.env.unset}"
@@ -150,7 +176,7 @@ def _file_rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, 
         else:
             meaning = meaning_of(model, name)
             default = field.get_default(call_default_factory=True)
-            empty = default in (None, "", [])
+            empty = default in (None, "", [], {})
             left_out = "required" if default is PydanticUndefined else "" if empty else _code(default)
             if left_out == "" and ";" in meaning:
                 meaning, left_out = (part.strip() for part in meaning.rsplit(";", 1))
@@ -176,6 +202,7 @@ _OUTPUTS: dict[str, Callable[[], str]] = {
     "consumer": consumer_table,
     "tenant": tenant_table,
     "tier": tier_table,
+    "issuer": issuer_table,
 }
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway import names
-from gateway.config.identity_model import ConsumerConfig, IdentityConfig, TierConfig
+from gateway.config.identity_model import ConsumerConfig, IdentityConfig, IssuerConfig, TierConfig
 from gateway.config.loading import Loaded
 from gateway.config.model import GatewayConfig, RedisConfig, RouteConfig, UpstreamConfig
 from gateway.config.origins import Origin
@@ -89,6 +89,8 @@ def _callers(identity: IdentityConfig) -> Iterable[tuple[str, list[dict[str, str
         yield "Tenants", [{"name": name, "tier": tier or "none"} for name, tier in identity.tenants.items()]
     if identity.consumers:
         yield "Consumers", [_consumer(each) for each in identity.consumers.values()]
+    if identity.issuers:
+        yield "Issuers", [_issuer(each) for each in identity.issuers.values()]
 
 
 def _divided(config: GatewayConfig, workers: int) -> Iterable[tuple[str, list[dict[str, str]]]]:
@@ -128,6 +130,20 @@ def _consumer(consumer: ConsumerConfig) -> dict[str, str]:
         "scopes": " ".join(sorted(consumer.scopes)) or "none",
         "rate limit": consumer.rate_limit or "none",
         "keys": " ".join(key.id for key in consumer.keys) or "none here",
+    }
+
+
+def _issuer(issuer: IssuerConfig) -> dict[str, str]:
+    return {
+        "name": issuer.name,
+        "issuer": issuer.issuer,
+        "audience": " ".join(issuer.audience),
+        "algorithms": " ".join(issuer.algorithms),
+        "keys": issuer.jwks_url or issuer.jwks_file or str(issuer.secret_file),
+        "consumer": f"{issuer.consumer_prefix}{{{issuer.consumer}}}",
+        "tenant": issuer.tenant or (f"{{{issuer.tenant_claim}}}" if issuer.tenant_claim else "none"),
+        "scopes": f"{{{issuer.scopes}}}",
+        "fields": " ".join(f"{name}={{{claim}}}" for name, claim in issuer.fields) or "none",
     }
 
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 from gateway.config.field_types import FieldName, Method, Origin
 from gateway.config.schema import Allowed, Bytes, Env, Seconds, Section
 
-_AUTHENTICATION_ALLOWED = "api_key, or none"
+_AUTHENTICATION_ALLOWED = "api_key, jwt, or none"
 
 
 def _methods(value: object) -> object:
@@ -107,9 +107,13 @@ class RouteDefaults(Section):
         bool, Env("REWRITE_REDIRECTS", "Turn a Location with the upstream's own address into the client's")
     ] = True
     authentication: Annotated[
-        list[Annotated[Literal["api_key"], Allowed(_AUTHENTICATION_ALLOWED)]],
+        list[Annotated[Literal["api_key", "jwt"], Allowed(_AUTHENTICATION_ALLOWED)]],
         BeforeValidator(_methods),
         Allowed(_AUTHENTICATION_ALLOWED),
-        Env("AUTHENTICATION", "How requests must prove who sends them; anything else is 401", "anybody may ask"),
+        Env(
+            "AUTHENTICATION",
+            "How requests must prove who sends them; anything else is 401",
+            "anybody may ask",
+        ),
     ] = Field(default_factory=list)
     cors: Cors = Cors()

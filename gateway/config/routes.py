@@ -74,6 +74,8 @@ def _file_route(sources: Sources, index: int, route: FileRoute) -> RouteConfig:
         rewrite_redirects=route.rewrite_redirects,
         authentication=tuple(route.authentication),
         allow=allowed_on(route, sources.place("routes", location=("routes", index))),
+        issuers=tuple(route.issuers),
+        forward_token=route.forward_token,
         cors=_cors(sources, route.cors, ("routes", index, "cors")),
     )
 

@@ -2,8 +2,8 @@
 
     unhealthy   the gateway is stopping, or no upstream's circuit lets traffic through
     degraded    the store is lost, or any circuit is not closed, or an upstream has no endpoint left, or the in-flight
-                cap is reached, or the gateway is still starting, or a worker is missing or keeps dying, or a reload
-                failed
+                cap is reached, or the keys of an issuer of tokens cannot be had, or the gateway is still starting, or a
+                worker is missing or keeps dying, or a reload failed
     healthy     otherwise
 
 `/health` answers 200 with the word in it, whatever the word is, because a restart of the gateway mends none of the
@@ -92,6 +92,7 @@ def report(view: GatewayView, now: float) -> dict[str, object]:
         "endpoints": _endpoints(view, reasons),
         "capacity": _capacity(view, reasons),
         "certificate": _certificate(view, now, reasons),
+        "issuers": _issuers(view, reasons),
         "workers": _workers(view, reasons),
     }
     worst = max((str(check["status"]) for check in checks.values()), key=lambda word: _ORDER.get(word, 0))
@@ -251,6 +252,25 @@ def _certificate(view: GatewayView, now: float, reasons: list[str]) -> dict[str,
         "status": "degraded" if expired or problem is not None else "healthy",
         "not_after": rfc3339(not_after) if not_after is not None else None,
         "problem": problem,
+    }
+
+
+def _issuers(view: GatewayView, reasons: list[str]) -> dict[str, object]:
+    """Without what they are called in tokens: who may ask for the health of the gateway need not know it."""
+    issuers = list(view.issuers)
+    if not issuers:
+        return {"status": "disabled"}
+    failing = [each for each in issuers if each.problem is not None]
+    for each in failing:
+        stay = f"those of {each.age:.0f} s ago stay in use" if each.usable else "its tokens get 503"
+        reasons.append(
+            f"The keys of the issuer {each.name} cannot be had ({each.problem}): {stay}. Check that the issuer answers."
+        )
+    return {
+        "status": "degraded" if failing else "healthy",
+        "total": len(issuers),
+        "failing": sorted(each.name for each in failing),
+        "without_keys": sorted(each.name for each in issuers if not each.usable),
     }
 
 

@@ -45,6 +45,21 @@ class CertificateView(NamedTuple):
     problem: str | None
 
 
+class IssuerView(NamedTuple):
+    """Whose tokens count. `keys` describe those that can be used; with `usable` False none can, so no token can be
+    checked. `age` is since the last good answer, None without one; `next_in` until the next fetch, None for a file.
+    `problem` says why the last fetch brought nothing, None after a good one."""
+
+    name: str
+    issuer: str
+    algorithms: tuple[str, ...]
+    keys: tuple[str, ...]
+    usable: bool
+    age: float | None
+    next_in: float | None
+    problem: str | None
+
+
 class EndpointView(NamedTuple):
     """One address of an upstream. `healthy` is the active check's opinion (True without one). `out` is `drained` or
     `disabled` while an operator has taken it out, for another `out_for` seconds because of `out_reason`."""
@@ -175,6 +190,11 @@ class GatewayView(Protocol):
     @property
     def certificate(self) -> CertificateView | None:
         """The listener's certificate, None where it has no TLS."""
+        ...
+
+    @property
+    def issuers(self) -> Iterable[IssuerView]:
+        """The issuers of tokens, where a route takes any."""
         ...
 
     @property

@@ -4,9 +4,10 @@
     X-API-Key: gw_{id}_{secret}               the name of this field is configurable
 
 An API key has an id, which is public, and 43 characters of a secret (256 random bits in base64url, against which a
-plain hash is enough: there is nothing to guess). A bearer token of another form is not one of ours: it may be meant for
-the upstream, so it counts only where no key is beside it. Two credentials are as good as none (RFC 6750 section 2: a
-client must not use more than one method), because the gateway and the upstream might each look at another one.
+plain hash is enough: there is nothing to guess). A bearer token of another form may be a JSON Web Token for us. On
+other routes it is meant for the upstream, so both are told where both are there. Two credentials are as good
+as none (RFC 6750 section 2: a client must not use more than one method), because the gateway and the upstream might
+each look at another one.
 
 Nothing is looked up or computed here, and no credential is in a `repr`.
 """
@@ -30,24 +31,29 @@ class Kind(IntEnum):
     """Something that is no credential of the gateway."""
     KEY = 3
     """An API key by its form."""
+    TOKEN = 4
+    """A bearer token that is no API key."""
 
 
 NOTHING: Final = Kind.NOTHING
 SEVERAL: Final = Kind.SEVERAL
 MALFORMED: Final = Kind.MALFORMED
 KEY: Final = Kind.KEY
+TOKEN: Final = Kind.TOKEN
 
 
 class Presented:
     """One credential. `key_id` is the id of a key, empty for anything else. `digest` is its SHA-256, computed when it
-    is asked for the first time: a client that is not listened to costs none."""
+    is asked for the first time: a client that is not listened to costs none. `token` is the bearer token that stands
+    beside what is in the field for keys."""
 
-    __slots__ = ("_digest", "_written", "key_id", "kind")
+    __slots__ = ("_digest", "key_id", "kind", "text", "token")
 
-    def __init__(self, kind: Kind, written: bytes = b"", key_id: str = "") -> None:
+    def __init__(self, kind: Kind, text: bytes = b"", key_id: str = "", token: "Presented | None" = None) -> None:
         self.kind = kind
         self.key_id = key_id
-        self._written = written
+        self.text = text
+        self.token = token
         self._digest = b""
 
     def __repr__(self) -> str:
@@ -57,7 +63,7 @@ class Presented:
     def digest(self) -> bytes:
         """The SHA-256 of the whole credential. HOT."""
         if not self._digest:
-            self._digest = hashlib.sha256(self._written).digest()
+            self._digest = hashlib.sha256(self.text).digest()
         return self._digest
 
 
@@ -68,16 +74,12 @@ _SEVERAL: Final = Presented(SEVERAL)
 class CredentialReader:
     """Reads the credential of a request. `header` is the field that a key may come in, besides Authorization."""
 
-    __slots__ = ("_fields", "_header", "_ours")
+    __slots__ = ("_fields", "_header")
 
     def __init__(self, header: str) -> None:
         self._header = header.lower().encode()
         name = re.escape(header.encode())
         self._fields = re.compile(rb"^(authorization|%b):([^\r\n]*)" % name, re.IGNORECASE | re.MULTILINE)
-        # Without the end, so that an unfinished key does not go on either.
-        self._ours = re.compile(
-            rb"^(?:%b:[^\r\n]*|authorization:[ \t]*bearer[ \t]+gw_[^\r\n]*)\r\n" % name, re.IGNORECASE | re.MULTILINE
-        )
 
     def read(self, lines: bytes) -> Presented:
         """The credential in the end-to-end fields of a request."""
@@ -93,16 +95,13 @@ class CredentialReader:
                     return _SEVERAL
                 authorization = value.strip(b" \t")
         bearer = _BEARER.fullmatch(authorization) if authorization is not None else None
-        token = (bearer[1] or b"").strip(b" ") if bearer is not None else b""
+        shown = (bearer[1] or b"").strip(b" ") if bearer is not None else b""
+        token = Presented(TOKEN, shown) if shown and not shown.startswith(b"gw_") else None
         if header:
-            return _SEVERAL if token.startswith(b"gw_") else _key(header)
-        return _key(token) if token else _NOTHING
-
-    def without_keys(self, lines: bytes) -> bytes:
-        """The fields without those that have a key of the gateway, which is no upstream's business."""
-        return self._ours.sub(b"", lines)
+            return _key(header, token) if token is not None or not shown else _SEVERAL
+        return token or (_key(shown, None) if shown else _NOTHING)
 
 
-def _key(written: bytes) -> Presented:
-    match = _KEY.fullmatch(written)
-    return Presented(MALFORMED, written) if match is None else Presented(KEY, written, match[1].decode())
+def _key(text: bytes, token: Presented | None) -> Presented:
+    match = _KEY.fullmatch(text)
+    return Presented(MALFORMED, text, "", token) if match is None else Presented(KEY, text, match[1].decode(), token)

@@ -85,10 +85,9 @@ class Exchange(Downstream):
     def go(self) -> None:
         """Every gate is entered. HOT."""
         ticket, plan, route, runtime = self.ticket, self.plan, self._route, self.runtime
-        caller = ticket.caller
         head = b"%b%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
             plan.head,
-            b"" if caller is None else caller.lines,
+            ticket.caller_lines,
             ticket.request_id,
             ticket.correlation_id,
             ticket.request.fields.traceparent or runtime.ids.traceparent(ticket.own_id),

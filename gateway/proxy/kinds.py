@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from gateway.config.model import GatewayConfig, RouteConfig
 from gateway.fleet.limiter import Limiter
-from gateway.identity.credentials import CredentialReader
+from gateway.identity.withheld import Withheld, withheld
 from gateway.proxy.filters import Filter
 from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
 from gateway.proxy.filters.cors import Cors, PublicRefusals
@@ -87,7 +87,7 @@ class GateKind(NamedTuple):
 def _authentication(route: RouteConfig, parts: Parts) -> Gate | None:
     if parts.callers is None or not route.authentication:
         return None
-    return AuthenticationGate(route.authentication, route.allow, parts.callers.authentication)
+    return AuthenticationGate(route.authentication, route.allow, parts.callers.authentication, route.issuers)
 
 
 def _tenant(route: RouteConfig, parts: Parts) -> Gate | None:
@@ -146,11 +146,11 @@ def gates_of(route: RouteConfig, parts: Parts) -> tuple[tuple[Gate, ...], int]:
     return (*once, *each), len(once)
 
 
-def reader_of(route: RouteConfig, parts: Parts) -> CredentialReader | None:
-    """What keeps the gateway's own credentials from the upstream of a route, None for a route without any."""
-    if parts.callers is None or not route.authentication:
-        return None
-    return parts.callers.authentication.reader
+def withheld_of(route: RouteConfig, parts: Parts) -> Withheld | None:
+    """What keeps fields of clients from the upstream of a route, None where all go on."""
+    identity = parts.config.identity
+    mapped = {name for issuer in identity.issuers.values() for name, _ in issuer.fields}
+    return withheld(identity.api_key_header, route.authentication, sorted(mapped), forward_token=route.forward_token)
 
 
 def filters_of(route: RouteConfig, parts: Parts) -> tuple[Filter, ...]:

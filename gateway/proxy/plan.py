@@ -92,8 +92,8 @@ class Plan:
             extra += b"X-Forwarded-Prefix: %b\r\n" % prefix
         lines = request.fields.lines
         left = forwards_left(request) if request.fields.max_forwards is not None else None
-        if route.reader is not None:
-            lines = route.reader.without_keys(lines)
+        if route.withheld is not None:
+            lines = route.withheld.without(lines)
         if left:
             lines = with_forwards(lines, left - 1)
         return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b" % (

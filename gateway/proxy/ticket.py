@@ -25,7 +25,8 @@ class Ticket(Record):
     the present attempt; when that attempt fails, `answered` says that the upstream itself said so, and `reached` that
     there was a connection at all.
 
-    `caller` is who sends it, as a credential has proved; None where nobody asks for one. `rates` is what
+    `caller` is who sends it, as a credential has proved; None where nobody asks for one. `caller_lines` are the header
+    lines that tell the upstream. `rates` is what
     its rate limits decided where the route counts by caller; of a refusal only the limit that refused.
     """
 
@@ -34,6 +35,7 @@ class Ticket(Record):
         "at",
         "body",
         "caller",
+        "caller_lines",
         "client",
         "entered",
         "now",
@@ -72,6 +74,7 @@ class Ticket(Record):
         self.waiting: object = None
         self.rate: Decision | None = None
         self.caller: Caller | None = None
+        self.caller_lines = b""
         self.rates: list[tuple[CountedLimit, Decision]] | None = None
         self.permit: Permit | None = None
         self.answered = False

@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway import names
 from gateway.config.model import RouteConfig
-from gateway.identity.credentials import CredentialReader
+from gateway.identity.withheld import Withheld
 from gateway.proxy.filters import Filter, Filters
 from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.gates import Chain, Gate
@@ -26,8 +26,8 @@ _generations: Final = count(1)
 class Route:
     """A route with its upstream, gates and filters.
 
-    `account` is where its requests are counted. `reader` keeps the gateway's own credentials from the upstream, None
-    where there are none. `stripped` is the prefix that is taken off, without a slash at its end.
+    `account` is where its requests are counted. `withheld` keeps fields of clients from the upstream, None where all go
+    on. `stripped` is the prefix that is taken off, without a slash at its end.
     `tunnels` are its WebSockets.
     """
 
@@ -44,11 +44,11 @@ class Route:
         "name",
         "prefix",
         "preserve_host",
-        "reader",
         "service",
         "stripped",
         "tunnels",
         "upstream",
+        "withheld",
     )
 
     def __init__(
@@ -59,10 +59,10 @@ class Route:
         per_attempt: int,
         filters: tuple[Filter, ...],
         cells: RouteCells,
-        reader: CredentialReader | None = None,
+        withheld: Withheld | None = None,
     ) -> None:
         self.config = config
-        self.reader = reader
+        self.withheld = withheld
         self.name = config.name
         self.service = upstream.name
         self.account = RouteAccount(config.name, upstream.name, cells)

@@ -3,7 +3,7 @@
 An endpoint is as the worker sees it that thinks worst of it: each worker checks and ejects by itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gateway.control.view import (
     CertificateView,
@@ -11,6 +11,7 @@ from gateway.control.view import (
     EndpointView,
     GatewayView,
     HostView,
+    IssuerView,
     RedisView,
 )
 from gateway.worker.host import Host
@@ -90,6 +91,11 @@ class WholeView:
     def certificate(self) -> CertificateView | None:
         """The certificate that this worker serves. All read the same files."""
         return self._own.certificate
+
+    @property
+    def issuers(self) -> Iterable[IssuerView]:
+        """The issuers of tokens, as this worker has their keys. Each fetches them for itself."""
+        return self._own.issuers
 
     @property
     def circuits(self) -> Iterator[CircuitView]:

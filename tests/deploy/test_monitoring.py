@@ -121,7 +121,11 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
 
 
 def with_callers(stub_process: StubProcess, directories: pytest.TempPathFactory) -> str:
-    variables = {"GATEWAY_CONFIG": str(ROOT / "examples/tenants.yaml"), "ORDERS": f"127.0.0.1:{stub_process.port}"}
+    variables = {
+        "GATEWAY_CONFIG": str(ROOT / "examples/tenants.yaml"),
+        "LOGIN_JWKS": str(ROOT / "examples/login-jwks.json"),
+        "ORDERS": f"127.0.0.1:{stub_process.port}",
+    }
     with GatewayProcess(variables, directories.mktemp("gateway")) as gateway:
         gateway.get("/orders/ok")
         return gateway.get("/metrics").body.decode()

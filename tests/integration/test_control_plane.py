@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from gateway.control.app import ControlPlane
 from gateway.control.health import report
 from gateway.control.paths import is_control_path, is_control_path_or_root
-from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, RedisView
+from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, IssuerView, RedisView
 from gateway.telemetry.metrics import Metrics
 
 NOW = 1_700_000_100.0
@@ -38,6 +38,7 @@ class View:
     embedded_store: RedisView | None = None
     replicas: int = 1
     certificate: CertificateView | None = None
+    issuers: tuple[IssuerView, ...] = ()
     circuits: list[CircuitView] = field(default_factory=lambda: [circuit("default"), circuit("payments")])
     endpoints: list[EndpointView] = field(
         default_factory=lambda: [EndpointView("default", "127.0.0.1:5001", True, False, 1)]

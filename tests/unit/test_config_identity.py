@@ -121,7 +121,7 @@ def test_without_rate_limits_nobody_has_one(loaded: Load) -> None:
         ),
         (
             ROUTE.format("authentication: password"),
-            'routes[0].authentication[0]: "password"; allowed: api_key, or none',
+            'routes[0].authentication[0]: "password"; allowed: api_key, jwt, or none',
         ),
         (
             ROUTE.format("authentication: api_key, allow: {tenants: []}"),
@@ -159,7 +159,7 @@ def test_a_tenant_of_a_consumer_need_not_be_named_where_there_is_a_default_tier(
     ("text", "environ", "said"),
     [
         ("consumers: {c: {}}", {}, "no route has authentication"),
-        (ROUTE.format("authentication: api_key"), {}, "every request is 401"),
+        (ROUTE.format("authentication: api_key"), {}, "every API key is refused"),
         (ROUTE.format("authentication: api_key"), {"REDIS_URL": "redis://r"}, None),
     ],
 )

@@ -83,7 +83,7 @@ def test_the_documentation_has_the_tables_and_aliases() -> None:
     text = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
     for table in (
         *(reference.upstream_table(), reference.route_table(), reference.rate_limit_table()),
-        *(reference.consumer_table(), reference.tenant_table(), reference.tier_table()),
+        *(reference.consumer_table(), reference.tenant_table(), reference.tier_table(), reference.issuer_table()),
     ):
         assert table in text
     for name, alias in ALIASES.items():

@@ -38,12 +38,18 @@ LAYERS = {
     "gateway.fleet": layer("gateway.policy", "gateway.store", "gateway.config.model"),
     "gateway.identity": layer(
         "gateway.config.identity_model",
+        "gateway.jose",
         "gateway.policy",
         "gateway.store.port",
         "gateway.store.keys",
         "gateway.store.usage",
         "gateway.fleet.link",
     ),
+    # It waits on issuers of tokens, in tasks of its own.
+    "gateway.identity.key_sources": layer("gateway.identity", "gateway.jose", "gateway.watched_files", "aiohttp"),
+    # Tokens and keys as JSON, and nothing of the gateway. Only one file needs the library.
+    "gateway.jose.jwk": layer("gateway.jose", "jwt", "cryptography"),
+    "gateway.jose": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
     "gateway.wire": layer("gateway.names", "gateway.watched_files", "uvloop", "httptools", "mypy_extensions"),
     # It waits on somebody else's server, in a task of its own.
     "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
@@ -64,11 +70,12 @@ LAYERS = {
     "gateway.control": layer(
         "gateway.names", "gateway.telemetry", "aiohttp", "orjson", "prometheus_client", "pydantic", "annotated_types"
     ),
-    "gateway.config": layer("gateway.names", "gateway.policy", "gateway.units", "yaml", *PYDANTIC),
+    "gateway.config": layer("gateway.jose", "gateway.names", "gateway.policy", "gateway.units", "yaml", *PYDANTIC),
     "gateway.build": layer("gateway", *THEIRS),
     "gateway.build_alerts": layer("gateway"),
     "gateway.build_fleet": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
     "gateway.build_identity": layer("gateway"),
+    "gateway.build_tokens": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
     "gateway.live_identity": layer(
         "gateway.control.callers", "gateway.fleet.link", "gateway.identity", "gateway.store.keys", "gateway.store.port"
     ),
@@ -106,6 +113,7 @@ LAYERS = {
     "gateway.live_view": layer(
         "gateway.control.view",
         "gateway.fleet",
+        "gateway.identity.tokens",
         "gateway.policy",
         "gateway.proxy",
         "gateway.telemetry",

@@ -14,7 +14,7 @@ from gateway.channel import Channel
 from gateway.control import gauges, health
 from gateway.control.history import CircuitHistory
 from gateway.control.scrape import Scrape
-from gateway.control.view import CircuitView, EndpointView, GatewayView, HostView
+from gateway.control.view import CircuitView, EndpointView, GatewayView, HostView, IssuerView
 from gateway.supervisor import one_service as supervising
 from gateway.supervisor.board import Board
 from gateway.telemetry.alerts import AlertFacts, Alerts, AlertSettings, CircuitFact
@@ -43,6 +43,7 @@ class Own:
     embedded_store: None = None
     replicas = 1
     certificate: None = None
+    issuers: tuple[IssuerView, ...] = ()
     circuits: list[CircuitView] = field(
         default_factory=lambda: [CircuitView("u", "closed", 0, 1, 0.0, "", None, calls=5, failed_calls=1)]
     )

@@ -4,7 +4,19 @@ from aiohttp import web
 
 from gateway.control import docs_page, openapi
 from gateway.control.access import Access
-from gateway.control.api import alerts, callers, circuits, endpoints, errors, explain, health, metrics, service, workers
+from gateway.control.api import (
+    alerts,
+    callers,
+    circuits,
+    endpoints,
+    errors,
+    explain,
+    health,
+    issuers,
+    metrics,
+    service,
+    workers,
+)
 from gateway.control.api.operation import routes as serve
 from gateway.control.facts import ControlFacts
 from gateway.control.services import Services
@@ -24,6 +36,7 @@ def routes(facts: ControlFacts, access: Access) -> list[web.RouteDef]:
         *workers.operations(facts),
         *service.operations(facts),
         *callers.operations(facts),
+        *issuers.operations(facts),
     ]
     document = openapi.document(
         [*about_the_rest, *about_circuits],

@@ -1,0 +1,255 @@
+"""JSON Web Tokens through whole gateways: an issuer that rotates its keys, goes away and comes back."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import StartGateway
+from tests.support.gateway_process import GatewayProcess
+from tests.support.issuer import ISSUER, IssuerServer, SigningKey, claims, now, token
+from tests.support.keys import key, sha256
+from tests.support.plain_http import Answer
+from tests.support.raw_http import RawClient
+from tests.support.stub_process import StubProcess
+from tests.support.waiting import eventually
+
+TOKEN = "correct-horse-battery-staple"
+AS_OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
+FIRST, SECOND = SigningKey("k1"), SigningKey("k2")
+API_KEY = key("filekey00001")
+
+Start = Callable[..., GatewayProcess]
+
+
+@pytest.fixture
+def start(start_gateway: StartGateway, stub: StubProcess, tmp_path: Path) -> Start:
+    def started(jwks_url: str, *, env: Mapping[str, str] | None = None, **issuer: Any) -> GatewayProcess:
+        route = {"upstream": "orders", "strip_prefix": True, "rate_limit": None}
+        document = {
+            "upstreams": {"orders": {"endpoints": [stub.url]}},
+            "tenants": {"acme": {}},
+            "consumers": {"web": {"keys": [{"id": "filekey00001", "sha256": sha256(API_KEY)}]}},
+            "issuers": {
+                "login": {"issuer": ISSUER, "audience": "orders", "algorithms": ["RS256"], "jwks_url": jwks_url}
+                | {"claims": {"tenant": "org"}, "fields": {"X-Mail": "mail"}}
+                | issuer
+            },
+            "routes": [
+                route | {"name": "orders", "prefix": "/orders", "authentication": "jwt"},
+                route | {"name": "both", "prefix": "/both", "authentication": ["api_key", "jwt"]},
+                route
+                | {"name": "admin", "prefix": "/admin", "authentication": "jwt", "allow": {"scopes": ["admin"]}}
+                | {"forward_token": False},
+                route | {"name": "open", "prefix": "/open"},
+            ],
+        }
+        file = tmp_path / "gateway.yaml"
+        file.write_text(yaml.safe_dump(document))
+        return start_gateway({"GATEWAY_CONFIG": str(file), "ADMIN_TOKEN": TOKEN, **(env or {})})
+
+    return started
+
+
+def says(**changed: Any) -> dict[str, Any]:
+    return claims(time.time(), **{"org": "acme", "mail": "alice@example.com"} | changed)
+
+
+def ask(gateway: GatewayProcess, text: str | None, target: str = "/orders/echo", **headers: str) -> Answer:
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return gateway.get(target, {**({"Authorization": f"Bearer {text}"} if text else {}), **fields})
+
+
+def problem(answer: Answer) -> tuple[int, str]:
+    return answer.status, json.loads(answer.body)["reason"]
+
+
+def echoed(answer: Answer) -> dict[str, list[str]]:
+    assert answer.status == 200, answer.body
+    found: dict[str, list[str]] = {}
+    for name, value in json.loads(answer.body)["headers"]:
+        found.setdefault(name.lower(), []).append(value)
+    return found
+
+
+def test_the_upstream_learns_who_asks_and_gets_the_token_where_the_route_says_so(start: Start) -> None:
+    with IssuerServer(FIRST) as issuer:
+        gateway = start(issuer.url)
+        text = token(FIRST, says(scope="admin"))
+        seen = echoed(ask(gateway, text))
+        assert (seen["x-tenant"], seen["x-consumer"], seen["x-mail"]) == (
+            *(["acme"], ["login:alice"], ["alice@example.com"]),
+        )
+        assert seen["authorization"] == [f"Bearer {text}"]
+        assert "authorization" not in echoed(ask(gateway, text, "/admin/echo"))
+        assert echoed(ask(gateway, text, "/both/echo"))["x-consumer"] == ["login:alice"]
+        assert echoed(gateway.get("/both/echo", {"X-API-Key": API_KEY}))["x-consumer"] == ["web"]
+
+
+@pytest.mark.parametrize("route", ["orders", "both", "open"])
+def test_nobody_but_the_gateway_says_what_claims_say(route: str, start: Start) -> None:
+    with IssuerServer(FIRST) as issuer:
+        gateway = start(issuer.url)
+        smuggled = ("X-Mail: evil", "x_mail: evil", "X.MAIL: evil", "X-Consumer: evil", "X_Tenant: evil", "X-Mail:evil")
+        text = token(FIRST, says(mail=None))
+        lines = "\r\n".join([f"GET /{route}/echo HTTP/1.1", "Host: a", f"Authorization: Bearer {text}", *smuggled])
+        with RawClient(gateway.port) as client:
+            answer = client.request(f"{lines}\r\nConnection: X-Consumer, X-Tenant\r\n\r\n".encode())
+        assert answer.status == 200
+        assert b"evil" not in answer.body
+        assert (b"login:alice" in answer.body) == (route != "open")
+
+
+def test_refusals_say_why_in_body_field_log_and_metric(start: Start) -> None:
+    with IssuerServer(FIRST) as issuer:
+        gateway = start(issuer.url)
+        missing = ask(gateway, None)
+        assert problem(missing) == (401, "unauthenticated")
+        assert missing.headers["WWW-Authenticate"] == 'Bearer realm="gateway"'
+        late = ask(gateway, token(FIRST, says(exp=now() - 3600)))
+        assert problem(late) == (401, "unauthenticated")
+        assert late.headers["WWW-Authenticate"] == (
+            'Bearer realm="gateway", error="invalid_token", error_description="it has expired"'
+        )
+        lacking = ask(gateway, token(FIRST, says()), "/admin/ok")
+        assert problem(lacking) == (403, "forbidden")
+        assert lacking.headers["WWW-Authenticate"].endswith('error="insufficient_scope", scope="admin"')
+        [line] = gateway.wait_for_records(status=401, decisions={"authentication": "invalid", "token": "expired"})
+        assert line["target"] == "/orders/echo"
+        metrics = gateway.get("/metrics").body.decode()
+        for series in (
+            'auth_total{route="orders",outcome="missing"} 1',
+            'auth_total{route="orders",outcome="invalid"} 1',
+            'auth_total{route="admin",outcome="forbidden"} 1',
+            'jwt_checks_total{issuer="login",outcome="expired"} 1',
+            'jwt_checks_total{issuer="login",outcome="verified"} 1',
+            'jwks_fetches_total{issuer="login",outcome="fetched"} 1',
+            'jwks_keys{issuer="login"} 1',
+        ):
+            assert series in metrics
+
+
+def test_an_issuer_rotates_its_keys_goes_away_and_comes_back(start: Start) -> None:
+    with IssuerServer(FIRST) as issuer:
+        gateway = start(issuer.url, refresh=10)
+        assert ask(gateway, token(FIRST, says())).status == 200
+        # A new key: the first token with it brings it, and the old one is gone with what it has signed.
+        old = token(FIRST, says(jti="old"))
+        assert ask(gateway, old).status == 200
+        issuer.answer = issuer.serving(SECOND)
+        assert ask(gateway, token(SECOND, says())).status == 200
+        assert problem(ask(gateway, old)) == (401, "unauthenticated")
+        # It answers nonsense: the keys stay, health says so, and nobody is refused.
+        issuer.answer = issuer.saying(b"<html>", 502)
+        gateway.wait_until(lambda: health(gateway)["status"] == "degraded", "degraded because of the issuer", 60)
+        assert any(
+            "The keys of the issuer login cannot be had (status 502)" in each for each in health(gateway)["reasons"]
+        )
+        assert ask(gateway, token(SECOND, says(jti="new"))).status == 200
+        shown = json.loads(gateway.get("/api/resilience/issuers", AS_OPERATOR).body)["issuers"][0]
+        assert (shown["name"], shown["keys"], shown["usable"]) == ("login", ["k2: RSA 2048"], True)
+        assert shown["problem"] == "status 502"
+        issuer.answer = issuer.serving(FIRST, SECOND)
+        gateway.wait_until(lambda: health(gateway)["status"] == "healthy", "healthy again", 120)
+        assert ask(gateway, token(FIRST, says(jti="back"))).status == 200
+        gateway.wait_for_records(event="jwks_fetch_failed", issuer="login", outcome="status")
+
+
+def health(gateway: GatewayProcess) -> dict[str, Any]:
+    found = json.loads(gateway.get("/health").body)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_gateway_without_keys_says_when_to_come_back_and_serves_when_they_come(start: Start) -> None:
+    issuer = IssuerServer(FIRST)
+    gateway = start(issuer.url)
+    refused = ask(gateway, token(FIRST, says()))
+    assert problem(refused) == (503, "auth_unavailable")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert gateway.get("/readyz").status == 200
+    assert ask(gateway, None, "/open/ok").status == 200
+    assert gateway.get("/both/ok", {"X-API-Key": API_KEY}).status == 200
+    explained = json.loads(gateway.get("/api/resilience/explain?path=/orders/x").body)
+    step = next(each for each in explained["steps"] if each["policy"] == "authentication")
+    assert "login has no keys now" in step["detail"]
+    with issuer:
+        eventually(lambda: ask(gateway, token(FIRST, says())).status == 200, "served", 90)
+
+
+def test_a_slow_issuer_holds_up_neither_the_start_nor_other_requests(start: Start) -> None:
+    with IssuerServer(FIRST) as issuer:
+        issuer.answer = issuer.slow
+        gateway = start(issuer.url)
+        assert ask(gateway, None, "/open/ok").status == 200
+        assert problem(ask(gateway, token(FIRST, says()))) == (503, "auth_unavailable")
+
+
+def test_two_workers_each_fetch_and_check(start: Start) -> None:
+    with IssuerServer(FIRST) as issuer:
+        gateway = start(issuer.url, env={"WORKERS": "2"})
+        gateway.wait_until(lambda: issuer.fetches >= 2, "two workers fetching", 60)
+        texts = [token(FIRST, says(jti=str(at))) for at in range(40)]
+        assert {ask(gateway, text).status for text in texts} == {200}
+        issuer.answer = issuer.serving(SECOND)
+        assert {ask(gateway, token(SECOND, says(jti=str(at)))).status for at in range(40)} == {200}
+        # What workers have counted is one sum, as of a second ago.
+        gateway.wait_for_metric('jwt_checks_total{issuer="login",outcome="verified"}', 80)
+
+
+def test_a_reload_takes_over_another_issuer(start: Start, tmp_path: Path) -> None:
+    with IssuerServer(FIRST) as one, IssuerServer(SECOND) as two:
+        gateway = start(one.url)
+        assert ask(gateway, token(FIRST, says())).status == 200
+        file = tmp_path / "gateway.yaml"
+        document = yaml.safe_load(file.read_text())
+        document["issuers"]["login"]["jwks_url"] = two.url
+        file.write_text(yaml.safe_dump(document))
+        answer = gateway.request("POST", "/api/admin/reload", headers=AS_OPERATOR)
+        assert answer.status == 200, answer.body
+        eventually(lambda: ask(gateway, token(SECOND, says())).status == 200, "the new issuer")
+        eventually(lambda: ask(gateway, token(FIRST, says())).status == 401, "the old one gone")
+
+
+def test_no_token_and_no_part_of_one_is_told_to_anybody(start: Start, tmp_path: Path) -> None:
+    """Whatever becomes of it: answers, log lines, metrics, the control plane, log files."""
+    secret = "hidden-in-a-claim"
+    with IssuerServer(FIRST) as issuer:
+        gateway = start(issuer.url, env={"LOG_DIR": str(tmp_path / "logs"), "WORKERS": "2"})
+        shown = [
+            token(FIRST, says(nonce=secret)),
+            token(FIRST, says(nonce=secret, exp=now() - 3600)),
+            token(SECOND, says(nonce=secret), {"kid": "k1"}),
+            token(FIRST, says(nonce=secret, iss=f"https://{secret}.example/")),
+            token(FIRST, says(nonce=secret, aud=secret)),
+            token(FIRST, says(nonce=secret), {"kid": secret}),
+            token(FIRST, says(nonce=secret), {"alg": secret}),
+            token(FIRST, says(nonce=secret), {"crit": [secret]}),
+            token(FIRST, says(nonce=secret, sub=None)),
+            token(FIRST, says(nonce=secret))[:-4],
+        ]
+        told = [ask(gateway, text, f"/{route}/ok") for text in shown for route in ("orders", "admin", "both")]
+        assert {answer.status for answer in told} == {200, 401, 403, 429}
+        for path in (
+            *("/health", "/metrics", "/api/resilience/issuers", "/api/resilience/errors/recent?count=1000"),
+            *("/api/resilience/alerts?state=all", "/api/resilience/tenants", "/api/resilience/explain?path=/orders/x"),
+        ):
+            told.append(gateway.get(path, AS_OPERATOR))
+            assert told[-1].status == 200, path
+        gateway.wait_for_records(30, method="GET")
+        gateway.stop()
+        everything = "\n".join(gateway.lines)
+        for answer in told:
+            everything += answer.body.decode() + str(dict(answer.headers))
+        for file in (tmp_path / "logs").rglob("*"):
+            everything += file.read_text(errors="replace") if file.is_file() else ""
+        assert "login:alice" in everything
+        assert secret not in everything
+        for text in shown:
+            for part in text.split("."):
+                # Headers of good tokens are the same for all, and no secret; still nobody has to tell them.
+                assert part not in everything
