@@ -1,4 +1,5 @@
-"""Answers that are the gateway's own and no refusals: to a preflight, and to TRACE and OPTIONS that may go no further.
+"""Answers that are the gateway's own and no refusals: to a preflight, to `OPTIONS *`, and to TRACE and OPTIONS that may
+go no further.
 
 `Max-Forwards` (RFC 9110 section 7.6.2) bounds how far TRACE and OPTIONS go. At 0 whoever holds the request answers it;
 above, one less goes on. For other methods it means nothing and goes on as it came.
@@ -41,6 +42,14 @@ class OwnAnswer:
             extra,
             self._body,
         )
+
+
+OPTIONS_OF_THE_GATEWAY = OwnAnswer(200, b"", ("options", "answered"), b"")
+
+
+def is_about_the_gateway(request: Request) -> bool:
+    """Whether it is `OPTIONS *`, which asks whether the server itself is there (RFC 9110 section 9.3.7)."""
+    return request.target == b"*"
 
 
 def forwards_left(request: Request) -> int | None:

@@ -11,7 +11,14 @@ from gateway.identity.masking import masked
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.dots import has_dot_segment
 from gateway.proxy.identity import Identification, Origin
-from gateway.proxy.own_answer import OwnAnswer, forwards_left, last_stop, with_forwards
+from gateway.proxy.own_answer import (
+    OPTIONS_OF_THE_GATEWAY,
+    OwnAnswer,
+    forwards_left,
+    is_about_the_gateway,
+    last_stop,
+    with_forwards,
+)
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.topology import Route
 from gateway.telemetry.record import LogPart
@@ -65,6 +72,7 @@ class Plan:
         self.own_answer: OwnAnswer | None = None
         if objection is None:
             self.own_answer = own_answer(request, route)
+        if objection is None and self.own_answer is None:
             self.tunnel = request.fields.upgrade is not None and route.config.websocket and request.wants_websocket
             self.head = self._upstream_head(request)
             if route.upstream.config.honours_idempotency_key and _tells_apart(request.fields.idempotency_key):
@@ -114,6 +122,8 @@ def _tells_apart(key: bytes | None) -> bool:
 
 def objection(route: Route | None, request: Request, identification: Identification, via_name: str) -> Refusal | None:
     """What speaks against a request from its head alone."""
+    if is_about_the_gateway(request):
+        return None
     if route is None:
         return _NOT_FOUND
     if route.config.path_dots == "refuse" and has_dot_segment(request.path):
@@ -139,7 +149,10 @@ def objection(route: Route | None, request: Request, identification: Identificat
 
 
 def own_answer(request: Request, route: Route) -> OwnAnswer | None:
-    """What the gateway answers itself: a preflight, and what may go no further. Nothing speaks against the request."""
+    """What the gateway answers itself: what is about it, a preflight, and what may go no further. Nothing speaks
+    against the request."""
+    if is_about_the_gateway(request):
+        return OPTIONS_OF_THE_GATEWAY
     if route.cors is not None:
         answer = route.cors.preflight(request)
         if answer is not None:

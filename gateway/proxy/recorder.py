@@ -52,7 +52,8 @@ class Recorder:
         ticket.status = content.status
         ticket.note(*content.decision)
         account.cells.exchange(ticket.request.method, content.status, 0.0)
-        self._errors.cells[account.service].request(now)
+        if account.service:
+            self._errors.cells[account.service].request(now)
         if self._log is not None:
             self._log.exchange(ticket, 0.0, time.time())
 

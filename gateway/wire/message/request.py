@@ -161,9 +161,11 @@ def check(request: Request) -> None:
         if not fields.chunked:
             raise RequestError(501, "bad_request", "the only transfer coding understood is chunked")
     if fields.expect is not None and request.minor:
-        if set(fields.expect.split(b",")) != {b"100-continue"}:
+        # A list, which may have empty elements (RFC 9110 section 5.6.1).
+        expected = {each.strip(b" \t") for each in fields.expect.split(b",")} - {b""}
+        if expected - {b"100-continue"}:
             raise RequestError(417, "bad_request", "the only expectation understood is 100-continue")
-        request.expect_continue = request.has_body
+        request.expect_continue = request.has_body and bool(expected)
 
 
 def _other_form(request: Request, authority: bytes, host: bytes) -> tuple[bytes, bytes]:

@@ -258,10 +258,19 @@ def test_expect_on_a_refused_request_is_answered_without_100(
     assert client.fate() == "closed"
 
 
-def test_expect_twice_is_expect(client: RawClient, upstream: ProgrammedUpstream) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (b"Expect: 100-continue", b"Expect: 100-Continue"),
+        (b"Expect: 100-continue, 100-Continue",),
+        (b"Expect: ,100-continue ,",),
+        (b"Expect: ",),
+        (b"Expect: , ,",),
+    ],
+)
+def test_expect_is_a_list(fields: tuple[bytes, ...], client: RawClient, upstream: ProgrammedUpstream) -> None:
     path = fresh()
-    twice = (b"Expect: 100-continue", b"Expect: 100-Continue")
-    ask(client, path, *twice, b"Content-Length: 5", method=b"PUT", body=b"hello")
+    ask(client, path, *fields, b"Content-Length: 5", method=b"PUT", body=b"hello")
     assert client.read_response().status == 200
     assert upstream.only(path).body == b"hello"
 
