@@ -9,7 +9,9 @@ have been seen to take for a dot segment:
     /%u002e%u002e/           in the form that IIS reads
     /..%2f  /..%5c  /..\\     with a separator that shows only after decoding, or that Windows has
     /..;/  /..;x=1/  /.%3b/  with path parameters, which servlet containers take off
-    /%c0%ae%c0%ae/           in overlong UTF-8 of any length, which is never valid
+    /%c0%ae%c0%ae/           in overlong UTF-8 of any length, which is never valid; `%c0.` for sloppy decoders
+    /%ef%bc%8e%ef%bc%8e/     in characters that become dots and slashes when compatible ones are made equal (NFKC, and
+    /%uff0e%uff0e%u2215      the best fit of Windows): fullwidth, small, leaders, fraction and division slashes
     /..%00  /..%23  /..%3f   cut off by what follows
 
 So the path is decoded until nothing is left to decode, and looked at each time. A NUL byte anywhere belongs to the same
@@ -22,12 +24,17 @@ from string import hexdigits
 
 # Overlong UTF-8 of two to six bytes: leading bytes, and what the last two carry.
 _OVERLONG = rb"(?:\xe0|\xf0\x80|\xf8\x80\x80|\xfc\x80\x80\x80)"
-_SEPARATOR = rb"(?:[/\\]|\xc0\xaf|\xc1\x9c|" + _OVERLONG + rb"(?:\x80\xaf|\x81\x9c))"
-_DOT = rb"(?:\.|\xc0\xae|" + _OVERLONG + rb"\x80\xae)"
+# What NFKC or the best fit of Windows makes a dot, two dots, a slash or a backslash of.
+_LIKE_DOT = "\uff0e|\ufe52|\u2024".encode()
+_LIKE_TWO_DOTS = "\u2025".encode()
+_LIKE_SEPARATOR = "\uff0f|\uff3c|\ufe68|\u2044|\u2215|\u2216".encode()
+_SEPARATOR = rb"(?:\xc0?[/\\]|\xc0\xaf|\xc1\x9c|" + _OVERLONG + rb"(?:\x80\xaf|\x81\x9c)|" + _LIKE_SEPARATOR + rb")"
+_DOT = rb"(?:\xc0?\.|\xc0\xae|" + _OVERLONG + rb"\x80\xae|" + _LIKE_DOT + rb")"
+_DOTS = rb"(?:" + _DOT + rb"{1,2}|" + _LIKE_TWO_DOTS + rb")"
 # `?` and `#` come out of decoding only: plain ones are no part of a path.
-_DOT_SEGMENT = re.compile(_SEPARATOR + _DOT + rb"{1,2}(?=\Z|[;?#]|" + _SEPARATOR + rb")|\x00")
-# `%252525…` in one step, for it would need a decoding for each pair of digits; and `%u00` before two digits is IIS's.
-_ENCODED = re.compile(rb"%(?:25)*(?:u00)?([0-9a-f]{2})", re.IGNORECASE)
+_DOT_SEGMENT = re.compile(_SEPARATOR + _DOTS + rb"(?=\Z|[;?#]|" + _SEPARATOR + rb")|\x00")
+# `%252525…` in one step, for it would need a decoding for each pair of digits; and `%u` before four digits is IIS's.
+_ENCODED = re.compile(rb"%(?:25)*(?:u([0-9a-f]{4})|([0-9a-f]{2}))", re.IGNORECASE)
 _OCTETS = {(high + low).encode(): bytes((int(high + low, 16),)) for high in hexdigits for low in hexdigits}
 _MOST_LAYERS = 4
 
@@ -42,12 +49,13 @@ def has_dot_segment(target: bytes) -> bool:
             return True
         if b"%" not in path:
             return False
-        decoded = _ENCODED.sub(_octet, path)
+        decoded = _ENCODED.sub(_octets, path)
         if decoded == path:
             return False
         path = decoded
     return True
 
 
-def _octet(match: re.Match[bytes]) -> bytes:
-    return _OCTETS[match[1]]
+def _octets(match: re.Match[bytes]) -> bytes:
+    digits = match[1]
+    return _OCTETS[match[2]] if digits is None else chr(int(digits, 16)).encode("utf-8", "surrogatepass")
