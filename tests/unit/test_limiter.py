@@ -115,9 +115,9 @@ async def test_a_lease_is_given_back_when_the_client_goes_silent(made: Keep) -> 
     limiter = made(SharedLimiter(MemoryStore(shared, "a"), up()))
     assert await allowed([decide(limiter, HUNDRED) for _ in range(5)]) == 5
     assert shared.buckets.take("b", [Ask(HUNDRED, CLIENT, 0)])[0].held_elsewhere > 0
-    await asyncio.sleep(LEASE_TIME + 0.05)
-    (grant,) = shared.buckets.take("b", [Ask(HUNDRED, CLIENT, 0)])
-    assert grant.held_elsewhere == 0
+    async with asyncio.timeout(30):
+        while (grant := shared.buckets.take("b", [Ask(HUNDRED, CLIENT, 0)])[0]).held_elsewhere:
+            await asyncio.sleep(LEASE_TIME)
     assert grant.remaining == pytest.approx(95, abs=0.01)
 
 
