@@ -221,6 +221,42 @@ async def test_a_worker_that_does_not_answer_counts_with_what_it_said_last(monke
         assert (await one.one.parts()).combined("http_requests_total")[3]["gateway\x1fGET\x1fr\x1f200"] >= 1
 
 
+async def test_what_is_counted_is_told_soon_and_nothing_is_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is killed loses what it has not told."""
+    monkeypatch.setattr("gateway.worker.one_service.IDLE_INTERVAL", 3600.0)
+    async with gateway_of(1) as gateway:
+        (worker,) = gateway.workers
+        told: list[str] = []
+        tell = worker.supervisor.tell
+
+        def heard(operation: str, body: Any = None) -> None:
+            told.append(operation)
+            tell(operation, body)
+
+        monkeypatch.setattr(worker.supervisor, "tell", heard)
+
+        def tick() -> float:
+            """Seconds until the next look."""
+            if worker.one._timer is not None:
+                worker.one._timer.cancel()
+            told.clear()
+            worker.one._snapshot_due = 0.0
+            worker.one._tick()
+            timer = worker.one._timer
+            assert timer is not None
+            return timer.when() - asyncio.get_running_loop().time()
+
+        tick()
+        assert tick() > 3000.0
+        assert "snapshot" not in told
+        worker.metrics.route("r").exchange("GET", 200, 0.01)
+        assert tick() < 3000.0
+        assert "snapshot" in told
+        await worker.supervisor.call("hello")  # what was told before has come
+        ((_, snapshot),) = gateway.one.totals.gather()["living"]
+        assert snapshot["http_requests_total"][3]["gateway\x1fGET\x1fr\x1f200"] == 1
+
+
 async def test_one_trip_of_a_circuit_counts_once_and_is_in_the_history_of_all() -> None:
     async with gateway_of(3) as gateway:
         for worker in gateway.workers:
