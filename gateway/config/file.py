@@ -104,6 +104,7 @@ class FileUpstream(Upstream):
     scheme: Literal["http", "https"] | None = None
     base_path: Annotated[str, AfterValidator(_base_path), Allowed(_PATH_ALLOWED)] = ""
     authority: Annotated[str, AfterValidator(_authority), Allowed(_AUTHORITY_ALLOWED)] | None = None
+    tool: bool = False
 
 
 class FileRoute(RouteDefaults):

@@ -30,8 +30,6 @@ FOREIGN: Mapping[str, str] = {
     "TIMEOUT_SECONDS": "UPSTREAM_TIMEOUT",
     "TIMEOUT_MS": "TIMEOUT_THRESHOLD_MS",
     "REQUEST_TIMEOUT": "UPSTREAM_TIMEOUT",
-    "TOOL_TIMEOUT_MS": "TIMEOUT_THRESHOLD_MS",
-    "TOOL_RETRY_ATTEMPTS": "RETRY_MAX_ATTEMPTS",
     "MAX_RETRY_ATTEMPTS": "RETRY_MAX_ATTEMPTS",
     "RETRY_DELAY": "RETRY_BASE_DELAY_SECONDS",
     "BASE_DELAY": "RETRY_BASE_DELAY_SECONDS",
@@ -47,13 +45,6 @@ ABSENT: Mapping[str, str] = {
     "LOG_VALIDATION_ERRORS": _NOT_HERE_VALIDATION,
 }
 """Names of the runbooks for what this gateway does not have."""
-
-TOGGLES: Mapping[str, str] = {
-    **ABSENT,
-    "TOOL_TIMEOUT_MS": "did you mean TIMEOUT_THRESHOLD_MS, or timeouts.attempt of one upstream?",
-    "TOOL_RETRY_ATTEMPTS": "did you mean RETRY_MAX_ATTEMPTS, or retry.max_attempts of one upstream?",
-}
-"""Names that only the platform runbook uses: in the environment they are worth a notice, though not ours."""
 
 _UNITS = re.compile(r"_(SECONDS|MS|BYTES|HOURS|MINUTES)$")
 _CLOSE = 0.75

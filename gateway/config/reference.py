@@ -36,6 +36,7 @@ FILE_ONLY = {
     "scheme": "`http` or `https`; what the endpoints' URLs say, else `http`",
     "base_path": "Put in front of the forwarded path, byte for byte; nothing",
     "authority": "What `Host` says to the upstream; the first endpoint's address",
+    "tool": "Whether it is a tool service, which `TOOL_TIMEOUT` and `TOOL_MAX_ATTEMPTS` are for",
     "name": "Label in logs and metrics; unique",
     "prefix": "Longest prefix wins, whole segments: `/api` takes `/api` and `/api/x`, `/api/` only what is below",
     "upstream": "Where the requests go",

@@ -31,7 +31,7 @@ from gateway.config.field_types import (
 from gateway.config.identity_settings import Identity
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Bytes, Env, Hours, Seconds, Section, Unit
-from gateway.config.upstream_settings import Upstream
+from gateway.config.upstream_settings import Tools, Upstream
 from gateway.config.worker_settings import Workers
 
 
@@ -378,6 +378,7 @@ class Settings(BaseSettings):
     redis: Redis = Redis()
     default_upstream: DefaultUpstream = DefaultUpstream()
     upstream: Upstream = Upstream()
+    tools: Tools = Tools()
     retry_buffer: RetryBuffer = RetryBuffer()
 
     @classmethod

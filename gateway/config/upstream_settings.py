@@ -219,3 +219,16 @@ class Upstream(Section):
     bulkhead: Bulkhead = Bulkhead()
     ejection: Ejection = Ejection()
     health_check: HealthCheck = HealthCheck()
+
+
+class Tools(Section):
+    """Tool services: the upstreams of the file with `tool: true`"""
+
+    timeout: Annotated[
+        Seconds,
+        Interval(ge=0.001, le=3600),
+        Env("TOOL_TIMEOUT", "What UPSTREAM_TIMEOUT is for others; all attempts together have at least as long"),
+    ] = 30.0
+    max_attempts: Annotated[
+        int, Interval(ge=1, le=20), Env("TOOL_MAX_ATTEMPTS", "What RETRY_MAX_ATTEMPTS is for others")
+    ] = 3

@@ -1,13 +1,14 @@
 """The upstreams of the configuration: those of the file, and the one that `UPSTREAM_URL` names."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
-from gateway import names
+from gateway import names, units
 from gateway.config import addresses, checks
 from gateway.config.checks import Place
-from gateway.config.file import File, FileEndpoint, FileUpstream
+from gateway.config.file import File, FileEndpoint, FileUpstream, overlaid
 from gateway.config.model import EndpointConfig, HealthCheckConfig, UpstreamConfig, UpstreamTls
-from gateway.config.problems import Problem, shown
+from gateway.config.problems import Notice, Problem, shown
+from gateway.config.settings import Settings
 from gateway.config.sources import Sources
 from gateway.config.upstream_settings import Upstream
 from gateway.config.yaml_tree import dotted
@@ -37,7 +38,12 @@ def upstreams_of(sources: Sources, file: File, own: Upstream, *, own_route: bool
     if isinstance(entries.get(DEFAULT), dict):
         entries[DEFAULT] = _with_target(sources, entries[DEFAULT], target)
     defaults = sources.settings.upstream.model_dump()
-    for name, entry in sources.entries(FileUpstream, sources.named(entries, "upstreams"), "upstreams", defaults):
+    named = (
+        (name, _as_tool(sources.settings, entry) if _is_tool(entry) else entry)
+        for name, entry in sources.named(entries, "upstreams")
+    )
+    _notice_idle_tools(sources, entries)
+    for name, entry in sources.entries(FileUpstream, named, "upstreams", defaults):
         upstreams[name] = _file_upstream(sources, name, entry)
     return upstreams
 
@@ -56,6 +62,33 @@ def _with_target(sources: Sources, entry: dict[str, Any], target: addresses.Targ
             Problem(sources.tree.source(location), "a list", f"not together with {other}; set one of them")
         )
     return entry
+
+
+def _is_tool(entry: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(entry, dict) and entry.get("tool") is True
+
+
+def _notice_idle_tools(sources: Sources, entries: dict[str, object]) -> None:
+    """Say of a setting for tool services that there are none."""
+    for name in ("TOOL_TIMEOUT", "TOOL_MAX_ATTEMPTS"):
+        if name in sources.variables.given and not any(map(_is_tool, entries.values())):
+            source = sources.variables.source(name)
+            sources.notices.append(Notice(source, "no effect: no upstream of the file has tool: true"))
+
+
+def _as_tool(settings: Settings, entry: dict[str, Any]) -> object:
+    """The entry of a tool service, with the defaults of such where it leaves something out. A `total` of its own bounds
+    the time of an attempt; that of the environment gives way, because it is about all upstreams."""
+    tools = settings.tools
+    timeouts = entry.get("timeouts")
+    total = timeouts.get("total") if isinstance(timeouts, dict) else None
+    seconds = units.duration(total) if isinstance(total, str) else total
+    longest = seconds if isinstance(seconds, int | float) and seconds > 0 else tools.timeout
+    times = {
+        "attempt": min(tools.timeout, longest),
+        "total": max(settings.upstream.timeouts.total, tools.timeout),
+    }
+    return overlaid({"timeouts": times, "retry": {"max_attempts": tools.max_attempts}}, entry)
 
 
 def _file_upstream(sources: Sources, name: str, entry: FileUpstream) -> UpstreamConfig:

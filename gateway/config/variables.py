@@ -65,6 +65,8 @@ ALIASES: Mapping[str, Alias] = {
     "MAX_RETRIES": Alias("RETRY_MAX_ATTEMPTS", "counted without the first attempt", offset=1),
     "CIRCUIT_BREAKER_THRESHOLD": Alias("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "the same number"),
     "CIRCUIT_BREAKER_TIMEOUT": Alias("CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS", "in milliseconds", divisor=1000),
+    "TOOL_TIMEOUT_MS": Alias("TOOL_TIMEOUT", "in milliseconds", divisor=1000),
+    "TOOL_RETRY_ATTEMPTS": Alias("TOOL_MAX_ATTEMPTS", "counted without the first attempt", offset=1),
     "WEBSOCKET_TIMEOUT_MS": Alias("WEBSOCKET_STALL_TIMEOUT_SECONDS", "in milliseconds", divisor=1000),
 }
 
@@ -163,8 +165,8 @@ def _from_environment(environ: Mapping[str, str], result: Variables) -> Iterator
             yield name, value, value, source
         elif _looks_like_ours(name):
             result.problems.append(_unknown(name, source))
-        elif name in near_misses.TOGGLES:
-            result.notices.append(Notice(source, f"no effect here; {near_misses.TOGGLES[name]}"))
+        elif name in near_misses.ABSENT:
+            result.notices.append(Notice(source, f"no effect here; {near_misses.ABSENT[name]}"))
 
 
 def _from_file(

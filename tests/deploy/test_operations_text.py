@@ -4,6 +4,7 @@ import configparser
 import re
 
 import pytest
+import yaml
 
 from gateway.config import near_misses
 from gateway.config.variables import ALIASES, VARIABLES
@@ -42,7 +43,7 @@ def test_the_table_of_the_runbooks_names() -> None:
     }  # fmt: skip
     theirs = " ".join(row[1] for row in TABLE)
     # Every toggle of the platform runbook, and what the parser knows as a name of theirs.
-    for name in (*ALIASES, *near_misses.ABSENT, *near_misses.TOGGLES):
+    for name in (*ALIASES, *near_misses.ABSENT):
         assert f"`{name}`" in theirs, name
     queries = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "monitoring/rules").glob("*.yml"))
     rules = set(re.findall(r"(?:record|alert): (\S+)", queries))
@@ -52,6 +53,70 @@ def test_the_table_of_the_runbooks_names() -> None:
         assert rule in rules, rule
     for alert in re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", next(r[1] for r in TABLE if "`ServiceDown`" in r[1])):
         assert alert in rules, alert
+
+
+# What the platform runbook names, in its own words.
+PLATFORM_TOGGLES = (
+    *("TIMEOUT_THRESHOLD_MS", "CIRCUIT_BREAKER_TIMEOUT", "MAX_RETRIES"),
+    *("TOOL_TIMEOUT_MS", "TOOL_RETRY_ATTEMPTS", "CIRCUIT_BREAKER_THRESHOLD"),
+    *("VALIDATION_STRICT_MODE", "VALIDATION_TIMEOUT_MS", "LOG_VALIDATION_ERRORS"),
+    *("MAX_WEBSOCKET_CONNECTIONS", "BACKPRESSURE_THRESHOLD", "WEBSOCKET_TIMEOUT_MS"),
+)
+PLATFORM_METRICS = (
+    *("service_latency_histogram", "tool_service_health_check", "validation_errors_total"),
+    *("websocket_connections_active", "websocket_backpressure_drops"),
+)
+PLATFORM_PATTERNS = ("timeout", "validation failed", "connections", "active connections", "backpressure")
+PLATFORM_DASHBOARDS = ("Service Latency", "Tool Service Health", "WebSocket")
+PLATFORM_COMMANDS = (
+    *("get pods", "top pods", "logs -f", "scale", "rollout restart", "describe pod", "get endpoints", "get ingress"),
+    *("get networkpolicies", "get pv"),
+)
+PLATFORM = [row for row in TABLE if row[0] == "platform"]
+
+
+@pytest.mark.parametrize("name", PLATFORM_TOGGLES)
+def test_each_toggle_of_the_platform_runbook_works_or_is_said_not_to(name: str) -> None:
+    (ours,) = [row[2] for row in PLATFORM if f"`{name}`" in row[1]]
+    if name in near_misses.ABSENT:
+        assert ours.startswith("not here yet")
+    else:
+        assert name in VARIABLES or name in ALIASES
+        assert "accepted" in ours or "the same" in ours
+        assert name in VARIABLES or f"`{ALIASES[name].target}`" in ours
+
+
+@pytest.mark.parametrize("name", PLATFORM_METRICS)
+def test_each_metric_of_the_platform_runbook_is_there_or_is_said_not_to_be(name: str) -> None:
+    (ours,) = [row[2] for row in PLATFORM if f"`{name}`" in row[1]]
+    if not ours.startswith("not here yet"):
+        rules = (ROOT / "monitoring/rules/recording.yml").read_text(encoding="utf-8")
+        exposed = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8").partition("## Metrics")[2]
+        assert f"record: {name}\n" in rules or f"`{name}" in exposed.partition("## Queries")[0]
+
+
+def test_everything_else_that_the_platform_runbook_names_is_in_the_table() -> None:
+    theirs = " ".join(row[1] for row in PLATFORM)
+    for words in (*PLATFORM_PATTERNS, *PLATFORM_DASHBOARDS, *PLATFORM_COMMANDS):
+        assert words in theirs, words
+    boards = [path.read_text(encoding="utf-8") for path in (ROOT / "monitoring/grafana/dashboards").glob("*.json")]
+    for board in set(re.findall(r'"(Gateway: [^"]+)"', " ".join(row[2] for row in PLATFORM))):
+        assert any(f'"title": "{board}"' in text for text in boards), board
+
+
+def test_what_kubectl_is_to_act_on_is_in_k8s() -> None:
+    base = ROOT / "k8s/base"
+    objects = [each for path in base.glob("*.yaml") for each in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
+    found = {(each["kind"], each["metadata"]["name"]) for each in objects if "metadata" in each}
+    assert {("Namespace", "api-gateway"), ("Deployment", "proxy-service"), ("Service", "proxy-service")} <= found
+    assert {("HorizontalPodAutoscaler", "proxy-service")} <= found
+    assert any(kind == "NetworkPolicy" for kind, _ in found)
+    assert "namespace: api-gateway" in (base / "kustomization.yaml").read_text(encoding="utf-8")
+    commands = re.findall(r"^kubectl.*$", TEXT, re.MULTILINE)
+    assert commands
+    assert all("-n api-gateway" in command for command in commands)
+    (port,) = set(re.findall(r"kubectl.*exec.*http://localhost:(\d+)", TEXT))
+    assert f"ADMIN_PORT={port}\n" in (base / "kustomization.yaml").read_text(encoding="utf-8")
 
 
 def test_settings() -> None:

@@ -107,6 +107,7 @@ def upgraded(port: int, again: bytes, end: float) -> None:
 Attack = Callable[[int, float], None]
 ATTACKS: dict[str, Attack] = {
     "empty frames": lambda port, end: upgraded(port, b"\x8a\x80\0\0\0\0" * 10_000, end),
+    "pings": lambda port, end: upgraded(port, b"\x89\x80\0\0\0\0" * 10_000, end),
     "frames of a size in a longer form": lambda port, end: upgraded(port, b"\x8a\xfe\0\x01\0\0\0\0a" * 10_000, end),
     "tiny chunks up": lambda port, end: send_until(port, _UPLOAD, b"1\r\na\r\n" * 10_000, end),
     "tiny chunks with zeros": lambda port, end: send_until(port, _UPLOAD, b"0000000000000001\r\na\r\n" * 3000, end),

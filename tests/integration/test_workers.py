@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -364,3 +364,22 @@ def test_counters_never_go_down(start_gateway: StartGateway, stub: StubProcess) 
     os.kill(min(pids), signal.SIGKILL)
     eventually(lambda: len(ready_pids(gateway) - pids) == 1, "replaced", SLOW)
     assert counted() == 40
+
+
+def test_tunnels_of_all_workers_are_told_as_one(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway({**settings(stub), "MAX_WEBSOCKET_CONNECTIONS": "41"})
+    wait_for_workers(gateway, 2)
+    upgrade = (
+        b"GET /proxy/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    with ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(12)]
+        assert {client.request(upgrade).status for client in clients} == {101}
+        gateway.wait_for_metric('websocket_connections_active{route="proxy"}', 12)
+        # Each has a part of it: 21 and 20.
+        gateway.wait_for_metric('websocket_connections_max{route="proxy"}', 41)
+        for client in clients[:5]:
+            client.close()
+        gateway.wait_for_metric('websocket_connections_ended_total{route="proxy",by="client"}', 5)
+        gateway.wait_for_metric('websocket_connections_active{route="proxy"}', 7)

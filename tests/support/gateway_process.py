@@ -82,10 +82,10 @@ class GatewayProcess(ChildProcess):
         lines = self.get("/metrics").body.decode().splitlines()
         return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} "))
 
-    def wait_for_metric(self, series: str, value: float) -> None:
+    def wait_for_metric(self, series: str, value: float, timeout: float = PATIENCE) -> None:
         """Until the series has this value: what the gateway does about an answer or an end goes on after the client
         has seen it."""
-        self.wait_until(lambda: self.metric(series) == value, f"showing {series} {value}", PATIENCE)
+        self.wait_until(lambda: self.metric(series) == value, f"showing {series} {value}", timeout)
 
     def _status(self, target: str) -> int | None:
         try:
