@@ -1,4 +1,5 @@
-# Targets: production (the default), development (with the tests and their tools), stub (the upstream to try things on).
+# Targets: production (the default), development (with the tests and their tools), stub (the upstream to try things on),
+# shop (examples/shop).
 # No BuildKit feature is used: the classic builder, and hosts that cannot reach a registry, build it too.
 
 ARG PYTHON_IMAGE=python:3.12.12-slim-bookworm
@@ -53,6 +54,11 @@ EXPOSE 5001
 HEALTHCHECK --interval=30s --timeout=3s --start-period=15s --retries=3 \
     CMD ["curl", "-fsS", "-o", "/dev/null", "http://127.0.0.1:5001/health"]
 CMD ["python", "-m", "upstream_stub"]
+
+# Gateway and services of examples/shop; its Compose file says which of them a container is.
+FROM production AS shop
+COPY examples/shop ./examples/shop
+ENV PYTHONPATH=/app/examples
 
 FROM wheels AS development-wheels
 COPY requirements-dev.lock ./

@@ -179,40 +179,48 @@ class Process:
 
 
 class Shop:
-    """All five, by name in `processes`, in the order in which they are started."""
+    """All five, by name in `processes`, in the order in which they are started. `urls` has the database of each
+    service."""
 
     def __init__(self, ports: Ports, data: Path, environment: Mapping[str, str], logs: Path | None = None) -> None:
         """`data` is the directory of the databases where `environment` names no other ones; `logs` is that of the
         output of each process, None for the terminal."""
         self.ports = ports
         self.data = data
-        common = {
+        self._environment = {
             **environment,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE.parent), environment.get("PYTHONPATH")])),
             "PYTHONUNBUFFERED": "1",
             "HOST": "127.0.0.1",
         }
-        self.processes: dict[str, Process] = {}
-        for name in SERVICES:
-            port: int = getattr(ports, name)
-            database = environment.get(f"{name.upper()}_DATABASE_URL") or f"sqlite:///{data / name}.db"
-            own = {
-                **common,
-                "PORT": str(port),
-                "DATABASE_URL": database,
-                "GATEWAY_URL": f"http://127.0.0.1:{ports.gateway}",
-            }
-            output = None if logs is None else logs / f"{name}.log"
-            self.processes[name] = Process(name, [sys.executable, "-P", "-m", f"shop.{name}"], own, port, output)
-        upstreams = {name.upper(): f"127.0.0.1:{getattr(ports, name)}" for name in SERVICES}
-        run = [sys.executable, "-P", "-m", "gateway", "run", "--env-file", str(PACKAGE / "gateway.env")]
-        self.processes["gateway"] = Process(
-            "gateway",
-            run,
-            {**common, **upstreams, "PORT": str(ports.gateway), "GATEWAY_CONFIG": str(PACKAGE / "gateway.yaml")},
-            ports.gateway,
-            None if logs is None else logs / "gateway.log",
-        )
+        self.urls = {
+            name: environment.get(f"{name.upper()}_DATABASE_URL") or f"sqlite:///{data / name}.db" for name in SERVICES
+        }
+        self.processes = {
+            name: self.service(name, getattr(ports, name), None if logs is None else logs / f"{name}.log")
+            for name in SERVICES
+        }
+        self.processes["gateway"] = self._gateway(None if logs is None else logs / "gateway.log")
+
+    def service(self, name: str, port: int, output: Path | None) -> Process:
+        """A process of a service, on its database."""
+        own = {
+            **self._environment,
+            "PORT": str(port),
+            "DATABASE_URL": self.urls[name],
+            "GATEWAY_URL": f"http://127.0.0.1:{self.ports.gateway}",
+        }
+        return Process(name, [sys.executable, "-P", "-m", f"shop.{name}"], own, port, output)
+
+    def _gateway(self, output: Path | None) -> Process:
+        own = {
+            **self._environment,
+            **{name.upper(): f"127.0.0.1:{getattr(self.ports, name)}" for name in SERVICES},
+            "PORT": str(self.ports.gateway),
+            "GATEWAY_CONFIG": str(PACKAGE / "gateway.yaml"),
+        }
+        command = [sys.executable, "-P", "-m", "gateway", "run", "--env-file", str(PACKAGE / "gateway.env")]
+        return Process("gateway", command, own, self.ports.gateway, output)
 
     async def start(self) -> None:
         """Start all of them and wait until all are healthy; `Failure` otherwise."""

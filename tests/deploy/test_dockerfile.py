@@ -29,7 +29,7 @@ def stages() -> dict[str, list[str]]:
 
 
 STAGES = stages()
-RUN = ("production", "stub", "development")
+RUN = ("production", "stub", "shop", "development")
 
 
 def test_one_pinned_slim_base() -> None:

@@ -11,7 +11,7 @@ import aiohttp
 from shop.common.connect import connect
 from shop.common.ids import new_id
 from shop.drills.audit import Books, audit
-from shop.processes import SERVICES, Ports, Shop
+from shop.processes import Ports, Process, Shop
 
 from tests.support.waiting import PATIENCE
 
@@ -23,7 +23,6 @@ class OpenShop:
         self.ports = ports
         self.directory = directory
         self.shop = Shop(ports, directory, environment, logs=directory)
-        self.urls = {name: f"sqlite:///{directory / name}.db" for name in SERVICES}
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -42,8 +41,14 @@ class OpenShop:
         self, service: str, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:
         """To one of the five by name."""
+        return await self.request_at(getattr(self.ports, service), method, path, body, headers)
+
+    async def request_at(
+        self, port: int, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """To whoever listens there."""
         assert self._session is not None
-        url = f"http://127.0.0.1:{getattr(self.ports, service)}{path}"
+        url = f"http://127.0.0.1:{port}{path}"
         async with self._session.request(method, url, json=body, headers=headers) as answer:
             return answer.status, await answer.json(content_type=None)
 
@@ -80,7 +85,7 @@ class OpenShop:
 
     async def steps(self, customer: str) -> list[tuple[str, str]]:
         """How far each order of the customer is with its stock and its payment, as the orders service has noted it."""
-        database = await connect(self.urls["orders"])
+        database = await connect(self.shop.urls["orders"])
         try:
             rows = await database.fetch("SELECT stock, payment FROM orders WHERE customer = $1 ORDER BY id", customer)
         finally:
@@ -94,11 +99,15 @@ class OpenShop:
             assert time.monotonic() < deadline, f"{found} and not {expected} within {PATIENCE} s"
             await asyncio.sleep(0.02)
 
+    async def text(self, service: str, path: str) -> str:
+        """The body of a GET."""
+        assert self._session is not None
+        async with self._session.get(f"http://127.0.0.1:{getattr(self.ports, service)}{path}") as answer:
+            return await answer.text()
+
     async def metric(self, service: str, series: str) -> float:
         """The value of a series, labels included; 0 if it is not there yet."""
-        assert self._session is not None
-        async with self._session.get(f"http://127.0.0.1:{getattr(self.ports, service)}/metrics") as answer:
-            lines = (await answer.text()).splitlines()
+        lines = (await self.text(service, "/metrics")).splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")), 0.0)
 
     async def chaos(self, service: str, **settings: float) -> None:
@@ -111,8 +120,12 @@ class OpenShop:
         await self.shop.processes[name].start()
         await self.shop.processes[name].wait_ready()
 
+    def another(self, name: str, port: int) -> Process:
+        """A second process of a service, with the same database."""
+        return self.shop.service(name, port, self.directory / f"{name}-{port}.log")
+
     async def books(self) -> Books:
         """Of all orders, once they are settled. They agree, or the test fails here."""
-        found = await audit(self.urls)
+        found = await audit(self.shop.urls)
         assert found.problems == []
         return found

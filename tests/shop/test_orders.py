@@ -1,6 +1,7 @@
 """An order that works, and each way in which one does not."""
 
 import asyncio
+import re
 import subprocess
 from typing import Any
 
@@ -57,6 +58,17 @@ async def test_an_order_is_placed_once_for_each_key(shop: OpenShop) -> None:
     assert {status for status, _ in at_once} <= {201, 409}
     await shop.order("bob")
     assert sum(row["customer"] == "bob" for row in (await shop.books()).orders) == 3
+
+
+async def test_the_metrics_of_the_runbook_are_there(shop: OpenShop) -> None:
+    """Those that its alerts are about; the gateway's and those of orders."""
+    rules = (PACKAGE / "monitoring/alerts.yml").read_text(encoding="utf-8")
+    wanted = {name for name in re.findall(r"\b[a-z][a-z0-9_]+\b(?=[\[){ ])", rules) if "_" in name} - {"group_left"}
+    assert {"order_success_rate", "outbox_pending", "breaker_state", "retry_attempts_total"} <= wanted
+    await shop.order("ada")
+    text = "".join([await shop.text(service, "/metrics") for service in ("gateway", "orders")])
+    exposed = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
+    assert wanted - exposed == set()
 
 
 async def test_what_is_wrong_is_refused_by_name(shop: OpenShop) -> None:

@@ -8,4 +8,9 @@ async def connect(url: str) -> Database:
     """Open it; ValueError for a URL that means none."""
     if url.startswith("sqlite:///"):
         return await SqliteDatabase.open(url.removeprefix("sqlite:///"))
-    raise ValueError(f"DATABASE_URL must begin with sqlite:///, not {url!r}")
+    if url.startswith(("postgresql://", "postgres://")):
+        # Only here: without PostgreSQL nobody needs its driver.
+        from shop.common.postgres import PostgresDatabase  # noqa: PLC0415
+
+        return await PostgresDatabase.open(url)
+    raise ValueError(f"DATABASE_URL must begin with sqlite:/// or postgresql://, not {url!r}")

@@ -54,7 +54,9 @@ async def play(world: World, incidents: Sequence[Incident], tell: Callable[[str]
                 await incident.play(world, drill)
                 if drill.skipped is None:
                     await _calm(world)
-                    _compare(world, drill, await audit(world.urls, 60.0 * world.slack), time.time() - _since(began))
+                    _compare(
+                        world, drill, await audit(world.shop.urls, 60.0 * world.slack), time.time() - _since(began)
+                    )
         except (AssertionError, Failure, Unavailable, aiohttp.ClientError, OSError, TimeoutError) as error:
             drill.check("the drill came to its end", False, f"{type(error).__name__}: {error}")
         drill.seconds = time.monotonic() - began

@@ -19,7 +19,7 @@ from shop.common.connect import connect
 from shop.common.database import Row
 from shop.drills.customers import Customers
 from shop.drills.report import Orders
-from shop.processes import PACKAGE, SERVICES, Failure, Ports, Process, Shop, is_free
+from shop.processes import PACKAGE, Failure, Ports, Process, Shop, is_free
 
 POLL_SECONDS: Final = 0.05
 BREAKER_OPEN: Final = 1.0
@@ -42,7 +42,6 @@ class World:
         if quick:
             self.environment["OPEN_DURATION"] = "2"
         self.shop = Shop(self.ports, directory, self.environment, logs=directory)
-        self.urls = {name: f"sqlite:///{directory / name}.db" for name in SERVICES}
         self.outages: list[tuple[float, float]] = []
         self.met = Orders()
         self._session: aiohttp.ClientSession | None = None
@@ -140,7 +139,7 @@ class World:
 
     async def query(self, service: str, sql: str) -> list[Row]:
         """As an operator would ask the database of a service."""
-        database = await connect(self.urls[service])
+        database = await connect(self.shop.urls[service])
         try:
             return await database.fetch(sql)
         finally:
