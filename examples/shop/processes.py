@@ -90,6 +90,11 @@ class Process:
             raise Failure(f"{self.name} was not started")
         return self._running.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._running is not None and self._running.returncode is None
+
     async def start(self) -> None:
         """Returns at once; `wait_ready` waits."""
         # Should this program be killed, the kernel ends the process; elsewhere than on Linux it would stay.
@@ -114,7 +119,7 @@ class Process:
         try:
             async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as session:
                 while not await self._is_ready(session):
-                    if self._running is None or self._running.returncode is not None:
+                    if not self.runs:
                         raise Failure(f"{self.name} {self.ending()} before it answered{self._last_words()}")
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
@@ -127,7 +132,7 @@ class Process:
 
     def send(self, number: signal.Signals) -> None:
         """A signal to it and to all that it has started."""
-        if self._running is not None and self._running.returncode is None:
+        if self._running is not None and self.runs:
             os.killpg(self._running.pid, number)
 
     async def kill(self) -> None:
@@ -145,7 +150,7 @@ class Process:
 
     async def stop(self) -> bool:
         """SIGTERM, and SIGKILL if that does not end it in time; whether it did."""
-        if self._running is None or self._running.returncode is not None:
+        if self._running is None or not self.runs:
             return True
         self.resume()
         self._running.terminate()

@@ -115,7 +115,7 @@ async def test_the_chaos_scripts_switch_on_and_off(shop: OpenShop) -> None:
     for script, service, setting, default in (
         ("payment_errors", "payments", "error_rate", 0.8),
         ("payment_slow", "payments", "latency_ms", 3000),
-        ("inventory_lock", "inventory", "lock_contention_ms", 300),
+        ("inventory_lock", "inventory", "lock_contention_ms", 150),
     ):
         for arguments, expected in ((["enable"], default), (["enable", "0.5"], 0.5), (["disable"], 0)):
             command = ["bash", f"chaos/scripts/{script}.sh", *arguments]

@@ -49,11 +49,13 @@ class Attempt:
 class Customers:
     """They order through one gateway. `attempts` has all that they have begun, in order."""
 
-    def __init__(self, url: str, pause: float) -> None:
-        """`pause` is how many seconds a customer thinks between two orders."""
+    def __init__(self, url: str, pause: float, patience: float) -> None:
+        """`pause` is how many seconds a customer thinks between two orders, `patience` for how many one tries to place
+        an order."""
         self.attempts: list[Attempt] = []
         self._url = url
         self._pause = pause
+        self._patience = patience
         self._session: aiohttp.ClientSession | None = None
         self._numbers = itertools.count(1)
         self._run = f"{random.getrandbits(32):08x}"
@@ -93,7 +95,7 @@ class Customers:
             await asyncio.sleep(self._pause * random.uniform(0.5, 1.5))
 
     async def _place(self, attempt: Attempt, session: aiohttp.ClientSession) -> None:
-        while time.time() - attempt.began < PATIENCE_SECONDS:
+        while time.time() - attempt.began < self._patience:
             wait = await self._request(attempt, session)
             if wait is None:
                 break

@@ -4,6 +4,7 @@ Every check has a name, what was seen, and whether that is good. Figures of the 
 drills, and the worst one counts.
 """
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -80,6 +81,11 @@ class Drill:
                 for each in self.checks
             ),
         ]
+
+
+def percentile(values: Sequence[float], number: int) -> float:
+    """The value that so many of a hundred do not exceed; 0 where there are too few to say."""
+    return statistics.quantiles(values, n=100)[number - 1] if len(values) > 1 else 0.0
 
 
 @dataclass

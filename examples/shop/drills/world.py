@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shop.common.connect import connect
 from shop.common.database import Row
-from shop.drills.customers import Customers
+from shop.drills.customers import PATIENCE_SECONDS, Customers
 from shop.drills.report import Orders
 from shop.processes import PACKAGE, Failure, Ports, Process, Shop, is_free
 
@@ -84,10 +84,24 @@ class World:
             await redis.start()
             await self.after(listens, 30)
 
+    async def mend(self) -> None:
+        """Whatever a drill has left broken, so that the next one begins with a shop that is whole."""
+        self.outages.clear()
+        if self.redis is not None and not self.redis.runs:
+            await self.start_redis()
+        for name, process in self.shop.processes.items():
+            if not process.runs:
+                await self.start(name)
+        assert self._session is not None  # noqa: S101 - open() comes first
+        for service in ("payments", "inventory"):
+            # "Reset all chaos" of the runbook.
+            async with self._session.delete(self.url(service) + "/chaos/config") as answer:
+                answer.raise_for_status()
+
     @contextlib.asynccontextmanager
     async def customers(self, number: int, pause: float = 0.05) -> AsyncIterator[Customers]:
         """So many customers order while the context lasts. What they meet counts for the service levels."""
-        customers = Customers(self.url("gateway"), pause)
+        customers = Customers(self.url("gateway"), pause, PATIENCE_SECONDS * self.slack)
         try:
             async with customers.ordering(number):
                 yield customers

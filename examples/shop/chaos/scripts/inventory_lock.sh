@@ -3,7 +3,7 @@
 set -euo pipefail
 
 case ${1:-} in
-  enable) value=${2:-300} ;;
+  enable) value=${2:-150} ;;
   disable) value=off ;;
   *)
     echo "usage: $0 enable [MILLISECONDS] | disable" >&2
