@@ -1,7 +1,7 @@
 """What makes an aiohttp application a service of the shop: health, metrics, errors as JSON, correlation ids, running.
 
-A service is made in `main`: settings from the environment, its database, its application, and then `run`, which serves
-until SIGTERM or SIGINT and lets requests in flight finish.
+Each service has a function `make`, which puts its parts together. `run` gives it the settings, and serves until SIGTERM
+or SIGINT; requests in flight are finished then.
 """
 
 import asyncio

@@ -19,6 +19,15 @@ T = TypeVar("T")
 
 # For the lock of another process; transactions of this one queue in `transaction`.
 BUSY_SECONDS = 1.0
+# The file is locked, cannot be read or written, or the disk is full.
+AWAY = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+}
 # A request that has waited longer is better answered with 503 than done when nobody waits for it any more.
 QUEUE_SECONDS = 3.0
 
@@ -52,7 +61,10 @@ class _Connection:
                 self._connection = self._open()
             return call(self._connection)
         except sqlite3.OperationalError as error:
-            raise Unavailable(str(error)) from error
+            # The rest are defects, such as a statement with a mistake.
+            if error.sqlite_errorcode & 0xFF in AWAY:
+                raise Unavailable(str(error)) from error
+            raise
 
     def _open(self) -> sqlite3.Connection:
         # autocommit: BEGIN and COMMIT are ours.
@@ -87,7 +99,7 @@ class SqliteDatabase(Database):
             await self._writer.execute("COMMIT")
         except BaseException:
             # There is none if BEGIN has failed, and some errors end it themselves.
-            with suppress(Unavailable):
+            with suppress(Unavailable, sqlite3.OperationalError):
                 await self._writer.execute("ROLLBACK")
             raise
         finally:
