@@ -69,7 +69,7 @@ RUN pip --python /opt/venv/bin/python install --require-hashes --no-deps -r requ
 FROM base AS development
 RUN apt-get update -q \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
-       make nginx-light openssl redis-server shellcheck \
+       make nginx-light openssl postgresql redis-server shellcheck \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=development-wheels /opt/venv /opt/venv
 COPY --chown=10001:10001 . /app
