@@ -45,6 +45,15 @@ async def test_an_order_is_completed_or_says_why_not(shop: OpenShop) -> None:
     assert 0 < await shop.metric("orders", "order_success_rate") < 1
 
 
+async def test_one_id_finds_an_order_in_the_logs(shop: OpenShop) -> None:
+    body = {"customer": "dan", "items": TEA, "card": "tok_declined"}
+    await shop.request("gateway", "POST", "/orders", body, {"X-Correlation-ID": "find-me"})
+    await shop.books()
+    log = (shop.directory / "orders.log").read_text(encoding="utf-8")
+    [line] = [line for line in log.splitlines() if line.endswith("correlation_id=find-me")]
+    assert "is compensated: stock released, payment refused" in line
+
+
 async def test_an_order_is_placed_once_for_each_key(shop: OpenShop) -> None:
     before = await shop.metric("orders", "idempotency_conflicts_total")
     first, again = await shop.order("bob", "one"), await shop.order("bob", '"one"')
