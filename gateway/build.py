@@ -14,6 +14,7 @@ from gateway import __version__
 from gateway.build_alerts import Alerting, build_alerting
 from gateway.build_fleet import Fleet, build_fleet
 from gateway.build_identity import Identity, build_identity
+from gateway.build_journal import build_journal
 from gateway.channel import Channel
 from gateway.config.model import GatewayConfig, LogConfig
 from gateway.control import api, root_page
@@ -24,6 +25,7 @@ from gateway.control.facts import ControlFacts
 from gateway.control.history import CircuitHistory
 from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
 from gateway.control.scrape import Scrape
+from gateway.journal.port import Journal
 from gateway.live_view import FleetCommands, FleetEndpointCommands, LiveView
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
@@ -92,6 +94,7 @@ class Gateway:
     one_service: OneService | None
     identity: Identity | None
     tunnel_lines: TunnelLines
+    journal: Journal | None
 
 
 def build(
@@ -115,6 +118,7 @@ def build(
     one_service = _one_service(supervisor, telemetry, view)
     alerting = build_alerting(config, metrics, figures, view, rng, one_service)
 
+    journal = build_journal(config, metrics)
     recorder = Recorder(metrics, telemetry.errors, telemetry.access_log, config.server.via_name)
     ids = Ids(rng, config.server.trace_sample_ratio)
     runtime = Runtime(loop, recorder, ids, rng, config.retry_buffer_bytes)
@@ -151,6 +155,7 @@ def build(
         *(config, loop, telemetry, fleet, alerting, topology, runtime, view),
         *(control, front, places, listening, health, one_service, identity),
         _tunnels(topology, metrics),
+        journal,
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line: `gateway run`, `check` and `routes`, and an operator's commands (`gateway.operator`).
+"""The command line: `gateway run`, `check`, `routes` and `journal`, and an operator's commands (`gateway.operator`).
 
 Exit codes: 0 all well, 1 the configuration is wrong or the start failed, 2 the command line is wrong. Problems are one
 line each and read the same in every command: on standard output for `check`, whose product they are, on standard error
@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from gateway import __version__, inspection, operator
+from gateway import __version__, inspection, journal_commands, operator
 from gateway.compiled import HOW
 
 
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[sources], help="serve until SIGTERM or SIGINT")
     run.set_defaults(command=_run)
     inspection.add_commands(commands, sources)
+    journal_commands.add_commands(commands, sources)
     operator.add_commands(commands)
     return parser
 

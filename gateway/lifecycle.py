@@ -109,6 +109,8 @@ class Lifecycle:
         fleet.figures.start()
         if gateway.identity is not None:
             await gateway.identity.start(_FIRST_KEYS)
+        if gateway.journal is not None:
+            await gateway.journal.start()
         if gateway.alerting.webhook is not None:
             gateway.alerting.webhook.start()
         if gateway.one_service is not None:
@@ -204,6 +206,8 @@ class Lifecycle:
         await gateway.fleet.figures.stop()
         if gateway.identity is not None:
             await gateway.identity.stop()
+        if gateway.journal is not None:
+            await gateway.journal.close()
         await gateway.fleet.limiter.close()
         await gateway.fleet.circuits.close()
         await gateway.fleet.sync.stop()

@@ -10,6 +10,7 @@ import uvloop
 
 from gateway import compiled
 from tests.support.gateway_process import GatewayProcess
+from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import RedisServer, require_redis
 from tests.support.stub_process import StubProcess
 
@@ -103,3 +104,23 @@ def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGat
     yield start
     for gateway in started:
         gateway.end()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The PostgreSQL of the whole run. Tests take `postgres_url`, a database of their own."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """An empty database in a real PostgreSQL."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test's own, for stopping, killing and restarting."""
+    with PostgresServer() as server:
+        yield server

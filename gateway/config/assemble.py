@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from gateway.config import checks, identity, issuers
 from gateway.config.file import File
 from gateway.config.identity_file import NO_LIMIT
+from gateway.config.journal_settings import journal_config
 from gateway.config.model import (
     AdminConfig,
     ErrorsConfig,
@@ -87,6 +88,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         retry_buffer_bytes=settings.retry_buffer.buffer_bytes,
         workers=WorkersConfig(settings.workers.count, settings.workers.stall),
         identity=who,
+        journal=journal_config(settings.journal),
     )
 
 

@@ -240,6 +240,17 @@ class RedisConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalConfig:
+    """Where promises are kept that survive a crash. `path` is that of a SQLite file; None means PostgreSQL at `url`.
+    `timeout` in seconds bounds one operation. `connections` is how many each worker has to PostgreSQL."""
+
+    url: str = field(default="sqlite:///var/journal.db", repr=False)
+    path: str | None = "var/journal.db"
+    timeout: float = 2.0
+    connections: int = 8
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """Where logs go and how they are written. `dir` None means standard output only; files are kept for
     `retention_days` and begun anew beyond `max_file_bytes`."""
@@ -298,7 +309,8 @@ class AdminConfig:
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """Everything. `redis` None means the embedded store: shared by the workers of this host, and with no other."""
+    """Everything. `redis` None means the embedded store: shared by the workers of this host, and with no other.
+    `journal_needed` says that a route promises something that only the journal can keep."""
 
     service: str
     environment: str
@@ -314,3 +326,5 @@ class GatewayConfig:
     retry_buffer_bytes: int = 65_536
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     identity: IdentityConfig = field(default_factory=IdentityConfig)
+    journal: JournalConfig = field(default_factory=JournalConfig)
+    journal_needed: bool = False

@@ -29,6 +29,7 @@ from gateway.config.field_types import (
     WebhookUrl,
 )
 from gateway.config.identity_settings import Identity
+from gateway.config.journal_settings import Journal
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Bytes, Env, Hours, Seconds, Section, Unit
 from gateway.config.upstream_settings import Tools, Upstream
@@ -376,6 +377,7 @@ class Settings(BaseSettings):
     shedding: Shedding = Shedding()
     rate_limit: RateLimits = RateLimits()
     redis: Redis = Redis()
+    journal: Journal = Journal()
     default_upstream: DefaultUpstream = DefaultUpstream()
     upstream: Upstream = Upstream()
     tools: Tools = Tools()

@@ -1,10 +1,13 @@
-"""Where the conformance suite of the stores keeps its data: a real Redis, or fakeredis where none is installed."""
+"""Where the conformance suites keep their data: a real Redis, or fakeredis where none is installed; for the journal a
+SQLite file and a real PostgreSQL."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.conformance.journals import KINDS, Journals, journals_at, journals_in
 from tests.support.fake_redis import FakeRedis
 from tests.support.redis_server import RedisServer, redis_is_installed
 
@@ -18,3 +21,11 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     else:
         with FakeRedis() as fake:
             yield fake
+
+
+@pytest.fixture(params=KINDS)
+async def journals(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Journals]:
+    """The journal in each backend, with the tables of this gateway."""
+    made = journals_in(tmp_path) if request.param == "sqlite" else journals_at(request.getfixturevalue("postgres_url"))
+    yield made
+    await made.close()

@@ -68,6 +68,7 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "HOST": ("::1", {}),
     "TRUSTED_PROXIES": ("10.0.0.0/8", {}),
     "HEADERS_WITH_UNDERSCORES": ("drop", {}),
+    "JOURNAL_URL": ("postgresql://gateway@db.example/gateway", {}),
     "VIA_NAME": ("edge-1", {}),
     "PATH_DOTS": ("pass", {}),
     "CORS_ORIGINS": ("https://app.example", {}),

@@ -15,7 +15,7 @@ PROGRAM = ("gateway", "upstream_stub")
 AROUND = ("benchmarks", "examples", "scripts", "tests")
 OURS = {*PROGRAM, *AROUND, "shop"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-RUNTIME = PROJECT["dependencies"]
+RUNTIME = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["journal"]]
 EXTRAS = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
 
 

@@ -1,0 +1,78 @@
+"""Leases with fence numbers: who works on a record, and until when.
+
+A record that can be worked on has three columns:
+
+    owner         whoever holds it now, '' for nobody; never used twice for one record
+    fence         how often it was taken; grows by one with each claim
+    lease_until   when it may be taken from its owner, by the journal's clock
+
+    claim    due and held by nobody (or lapsed)  ->  owner, fence + 1, lease_until
+    renew    same owner and fence                ->  lease_until
+    finish   same owner and fence                ->  whatever the capability writes, in the same statement
+
+A holder that was stopped for longer than its lease (SIGSTOP, a long pause of the machine) may come back and write. Its
+owner and fence are no longer those of the record, so its statements change no row, and it learns so from their count.
+Until somebody else has taken the record, a holder may still renew or finish it after its lease has ended.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.journal.port import Operation, Row, Rows, Statement
+
+HELD: Final = "owner = $2 AND fence = $3"
+"""The condition of every statement of a holder; its first arguments are the key, the owner and the fence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """`key` is that of the record."""
+
+    key: bytes | str
+    owner: str
+    fence: int
+
+    @property
+    def held(self) -> tuple[bytes | str, str, int]:
+        """The first three arguments of a holder's statement."""
+        return (self.key, self.owner, self.fence)
+
+
+class Leased:
+    """The statements for a table whose records are leased. `key` is its key column. `due` says in SQL which records
+    there is work on; `order` which of them come first. Both are ours, never a client's."""
+
+    __slots__ = ("_claim", "_key", "_let_go", "_renew")
+
+    def __init__(self, table: str, key: str, due: str, order: str) -> None:
+        self._key = key
+        self._claim: Final = Statement(
+            # Materialized: within the UPDATE the planner might run the inner SELECT more than once, and take too many.
+            f"WITH due AS MATERIALIZED (SELECT {key} FROM {table} WHERE ({due}) AND lease_until <= {{now}}"  # noqa: S608
+            f" ORDER BY {order} LIMIT $3 {{skip_locked}})"
+            f" UPDATE {table} SET owner = $1, fence = fence + 1, lease_until = {{now}} + $2"
+            f" WHERE {key} IN (SELECT {key} FROM due) RETURNING *"
+        )
+        self._renew: Final = Statement(
+            f"UPDATE {table} SET lease_until = {{now}} + $4 WHERE {key} = $1 AND {HELD} RETURNING {key}"  # noqa: S608
+        )
+        self._let_go: Final = Statement(
+            f"UPDATE {table} SET owner = '', lease_until = 0 WHERE {key} = $1 AND {HELD} RETURNING {key}"  # noqa: S608
+        )
+
+    def claim(self, owner: str, seconds: float, most: int) -> Operation[Rows]:
+        """Take up to `most` records that are due and that nobody holds; their rows, as they are now, in no order. No
+        two replicas get the same one."""
+        return (yield self._claim(owner, seconds, most))
+
+    def lease(self, row: Row) -> Lease:
+        """The lease of a row that `claim` has returned."""
+        return Lease(row[self._key], row["owner"], row["fence"])
+
+    def renew(self, lease: Lease, seconds: float) -> Operation[bool]:
+        """Hold it for another `seconds` from now. False: somebody else has it."""
+        return bool((yield self._renew(*lease.held, seconds)))
+
+    def let_go(self, lease: Lease) -> Operation[bool]:
+        """Whoever wants it may take it at once. False: somebody else has it."""
+        return bool((yield self._let_go(*lease.held)))

@@ -1,0 +1,17 @@
+"""Which backend a configuration means."""
+
+from collections.abc import Callable
+
+from gateway.config.model import JournalConfig
+from gateway.journal.port import Journal, JournalState
+from gateway.journal.sqlite import SqliteJournal
+
+
+def journal_of(config: JournalConfig, changed: Callable[[JournalState], None] = lambda _state: None) -> Journal:
+    """The journal, not yet started. `changed` is told when it stops working, and when it works again. Raises
+    ImportError for PostgreSQL without the extra `journal`."""
+    if config.path is not None:
+        return SqliteJournal(config.path, config.timeout, changed)
+    from gateway.journal.postgresql import PostgresqlJournal  # noqa: PLC0415 - asyncpg is an extra
+
+    return PostgresqlJournal(config.url, config.timeout, config.connections, changed)

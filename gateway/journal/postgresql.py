@@ -1,0 +1,308 @@
+"""The journal in PostgreSQL, for a fleet.
+
+Each operation is a transaction of its own on one connection of a small pool; a single statement needs no BEGIN and no
+COMMIT, and so one round trip. PostgreSQL syncs the commits of several connections together. A wake-up is NOTIFY on one
+channel, whose payload is the topic.
+
+A connection that has failed, or was given up in the middle of an operation, is not used again. When the last operation
+has failed for want of a server, no request waits for the next: all fail at once, until the loop in `_keep`, which tries
+twice a second, has found it again.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, TypeAlias, TypeVar, cast
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from gateway import fault_points
+from gateway.journal import schema
+from gateway.journal.listeners import Listeners
+from gateway.journal.port import (
+    JournalState,
+    JournalUnavailable,
+    Notice,
+    Operation,
+    Rows,
+    SchemaState,
+    Statement,
+    Step,
+    Trouble,
+    Woken,
+)
+
+Result = TypeVar("Result")
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+_CHANNEL: Final = "gateway_journal"
+_NOTIFY: Final = Statement("SELECT 1", f"SELECT pg_notify('{_CHANNEL}', $1)")
+_RETRY: Final = 0.5
+# While it works, whether the connection that listens is alive, and whether the tables are still ours.
+_LOOK: Final = 5.0
+# A transaction whose gateway was stopped (SIGSTOP) must not keep its rows from the others.
+_IDLE_IN_TRANSACTION: Final = 10.0
+_SETTINGS: Final = (
+    # A commit is a promise; a server that is set to forget some at a crash is overruled.
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
+# What asyncpg raises when there is no server, no connection any more, or an answer that says no. The last one is what
+# it makes of a connection that ends in the middle of an exchange.
+_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+# SQLSTATE classes and codes (PostgreSQL documentation, appendix A).
+_TROUBLES: Final[dict[str, Trouble]] = {
+    "53100": "full",
+    "25006": "read_only",
+    "57014": "timeout",
+    "55P03": "locked",
+    "40P01": "locked",
+    "42P01": "schema",
+    "42703": "schema",
+    "3F000": "schema",
+}
+_SENTENCES: Final[dict[Trouble, str]] = {
+    "full": "{name} has no space left",
+    "read_only": "{name} takes no writes",
+    "timeout": "{name} did not answer in time",
+    "locked": "{name} has the rows locked",
+    "unreachable": "{name} cannot be reached",
+}
+
+
+class PostgresqlJournal:
+    """`url` is a `postgresql://` URL. `timeout` bounds one operation, in seconds, waiting for a connection included;
+    `connections` is the size of the pool."""
+
+    def __init__(
+        self,
+        url: str,
+        timeout: float,
+        connections: int,
+        changed: Callable[[JournalState], None] = lambda _state: None,
+    ) -> None:
+        self.state = JournalState(time.time, changed)
+        parts = urlsplit(url)
+        self.name = f"PostgreSQL {parts.netloc.rpartition('@')[2] or 'on the local socket'}{parts.path}"
+        self._url = url
+        self._timeout = timeout
+        self._free = asyncio.Semaphore(connections)
+        self._idle: list[Connection] = []
+        self._listeners = Listeners()
+        self._ear: Connection | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing = False
+        self._open = False
+
+    def __repr__(self) -> str:
+        return f"<PostgresqlJournal {self.name} {self.state!r} running={len(self._tasks)}>"
+
+    async def start(self) -> None:
+        await self._try_to_open()
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    async def close(self) -> None:
+        self._closing = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._timeout)
+        idle, self._idle = self._idle, []
+        for each in [*idle, *([self._ear] if self._ear is not None else [])]:
+            await _ended(each)
+        self._ear = None
+
+    def run(self, step: Step) -> "asyncio.Future[Rows]":
+        return self._refused() or self._task(self._run(step))
+
+    def transact(self, operation: Operation[Result]) -> "asyncio.Future[Result]":
+        return self._refused() or self._task(self._transact(operation, self._timeout))
+
+    async def read(self, operation: Operation[Result]) -> Result:
+        if (refused := self._refused()) is not None:
+            return cast("Result", await refused)
+        return await self._transact(operation, 4 * self._timeout, readonly=True)
+
+    def listen(self, topic: str, woken: Woken) -> Callable[[], None]:
+        return self._listeners.add(topic, woken)
+
+    async def schema(self) -> SchemaState:
+        async with self._alone() as connection:
+            return await _drive(connection, schema.look())
+
+    async def upgrade(self) -> list[str]:
+        async with self._alone() as connection, connection.transaction():
+            return await _drive(connection, schema.upgrade())
+
+    # Operations.
+
+    def _task(self, doing: Any) -> "asyncio.Future[Any]":
+        task = asyncio.get_running_loop().create_task(doing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _run(self, step: Step) -> Rows:
+        async with self._connection(self._timeout) as connection:
+            fault_points.reach("journal.commit")
+            rows = await connection.fetch(step.statement.postgresql, *step.arguments)
+            fault_points.reach("journal.committed")
+            return cast("Rows", rows)
+
+    async def _transact(self, operation: Operation[Result], seconds: float, *, readonly: bool = False) -> Result:
+        try:
+            async with self._connection(seconds) as connection:
+                async with connection.transaction(readonly=readonly):
+                    result = await _drive(connection, operation)
+                    fault_points.reach("journal.commit")
+                fault_points.reach("journal.committed")
+            return result
+        finally:
+            operation.close()
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, seconds: float) -> AsyncIterator[Connection]:
+        """One of the pool. What fails in it that is no answer of the journal's becomes JournalUnavailable."""
+        connection: Connection | None = None
+        used = False
+        try:
+            async with asyncio.timeout(seconds), self._free:
+                connection = self._idle.pop() if self._idle else await self._connected()
+                used = True
+                yield connection
+                self._idle.append(connection)
+                connection = None
+            self.state.operations += 1
+            self.state.commits += 1
+            self.state.worked()
+        except _ERRORS as error:
+            why = self._trouble(error, unsure=used)
+            self._failed(why)
+            raise why from error
+        finally:
+            if connection is not None:
+                connection.terminate()
+
+    async def _connected(self) -> Connection:
+        connection: Connection = await asyncpg.connect(
+            self._url,
+            timeout=self._timeout,
+            server_settings={
+                "application_name": "gateway",
+                "idle_in_transaction_session_timeout": str(round(_IDLE_IN_TRANSACTION * 1000)),
+            },
+        )
+        await connection.execute(_SETTINGS)
+        return connection
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[Connection]:
+        """A connection for one use by an operator, whether the journal is open or not."""
+        connection: Connection | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                connection = await self._connected()
+            yield connection
+        except _ERRORS as error:
+            raise self._trouble(error) from error
+        finally:
+            if connection is not None:
+                await _ended(connection)
+
+    # Opening, and opening again.
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK if self._open and self.state.works else _RETRY)
+            if not self._open:
+                await self._try_to_open()
+                continue
+            with contextlib.suppress(JournalUnavailable):
+                await self._run(schema.PROBE())
+            if self._open and (self._ear is None or self._ear.is_closed()):
+                with contextlib.suppress(JournalUnavailable):
+                    await self._hear()
+
+    async def _try_to_open(self) -> None:
+        try:
+            state = await self.schema()
+            if not state.current:
+                raise schema.newer(state) if state.version > state.known else schema.older(state)
+            await self._hear()
+        except JournalUnavailable as why:
+            self.state.failed(why)
+            return
+        self._open = True
+        self.state.worked()
+
+    async def _hear(self) -> None:
+        """Listen for what others have committed. What was missed meanwhile may be for anybody."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                self._ear = ear = await self._connected()
+                await ear.add_listener(_CHANNEL, self._heard)
+        except _ERRORS as error:
+            raise self._trouble(error) from error
+        self._listeners.wake_all()
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        self._listeners.wake([str(payload)])
+
+    def _failed(self, why: JournalUnavailable) -> None:
+        self.state.failed(why)
+        if why.trouble in {"unreachable", "schema", "read_only"}:
+            # After a failover the old server may still answer, and takes no writes.
+            self._open = False
+            idle, self._idle = self._idle, []
+            for each in idle:
+                each.terminate()
+
+    def _trouble(self, error: BaseException, *, unsure: bool = False) -> JournalUnavailable:
+        what: Trouble = "failed"
+        if isinstance(error, asyncpg.PostgresError):
+            code = error.sqlstate or ""
+            # Connection exceptions, too many connections, shutting down, and a password that is refused.
+            away = code[:2] in {"08", "28"} or code in {"53300", "57P01", "57P02", "57P03", "57P05", "3D000"}
+            what = "unreachable" if away else _TROUBLES.get(code, "failed")
+            # An error that the server tells is one that has rolled the transaction back.
+            unsure = unsure and away
+        elif isinstance(error, TimeoutError):
+            what = "timeout"
+        elif isinstance(error, _ERRORS):
+            what = "unreachable"
+        sentence = _SENTENCES.get(what, "{name} cannot be used").format(name=self.name)
+        return JournalUnavailable(what, f"{sentence}: {error}" if str(error) else sentence, unsure=unsure)
+
+    def _refused(self) -> "asyncio.Future[Any] | None":
+        """What an operation comes to that is not even tried; None while it can be."""
+        if self._open and not self._closing:
+            return None
+        why = JournalUnavailable(self.state.trouble or "failed", self.state.text)
+        if self._closing:
+            why = JournalUnavailable("closed", "the gateway is stopping")
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.set_exception(why)
+        return future
+
+
+async def _drive(connection: Connection, operation: Operation[Result]) -> Result:
+    """Run the steps of an operation; what it returns."""
+    try:
+        step = next(operation)
+        while True:
+            if isinstance(step, Notice):
+                step, notice = _NOTIFY(step.topic), True
+            else:
+                notice = False
+            rows = cast("Rows", await connection.fetch(step.statement.postgresql, *step.arguments))
+            step = operation.send(() if notice else rows)
+    except StopIteration as end:
+        return cast("Result", end.value)
+
+
+async def _ended(connection: Connection) -> None:
+    with contextlib.suppress(*_ERRORS):
+        await connection.close(timeout=1.0)

@@ -1,0 +1,312 @@
+"""The journal when something fails: a clear reason, nothing lost that was acknowledged, nothing half-written."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.journal.port import Journal, JournalUnavailable, Operation, Statement
+from gateway.journal.postgresql import PostgresqlJournal
+from gateway.journal.schema import known, migrations
+from gateway.journal.sqlite import SqliteJournal
+from tests.support.postgres_server import PostgresServer
+from tests.support.processes import ROOT, clean_environment
+
+PATIENCE = 60.0
+_ADD = Statement(
+    "INSERT INTO saga_runs (id, workflow, state, input, correlation_id, created_at, updated_at)"
+    " VALUES ($1, 'w', 'running', $2, '', {now}, {now})"
+)
+_EVENT = Statement("INSERT INTO saga_events (run_id, sequence, at, kind) VALUES ($1, 1, {now}, 'began')")
+_COUNT = Statement("SELECT (SELECT count(*) FROM saga_runs) AS runs, (SELECT count(*) FROM saga_events) AS events")
+
+
+def add(name: str, size: int = 10) -> Operation[None]:
+    """Two rows in two tables: half of it is easily told from all of it."""
+    yield _ADD(name, b"x" * size)
+    yield _EVENT(name)
+
+
+async def counts(journal: Journal) -> tuple[int, int]:
+    rows = await journal.run(_COUNT())
+    return rows[0]["runs"], rows[0]["events"]
+
+
+@asynccontextmanager
+async def sqlite(path: Path, seconds: float = 5.0) -> AsyncIterator[SqliteJournal]:
+    journal = SqliteJournal(str(path), seconds)
+    await journal.start()
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+@asynccontextmanager
+async def postgresql(url: str, seconds: float = 20.0) -> AsyncIterator[PostgresqlJournal]:
+    journal = PostgresqlJournal(url, seconds, 4)
+    await journal.start()
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def trouble_of(asked: "asyncio.Future[None]") -> JournalUnavailable:
+    with pytest.raises(JournalUnavailable) as caught:
+        await asked
+    return caught.value
+
+
+# SQLite.
+
+
+async def test_the_file_is_made_for_its_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "journal.db"
+    async with sqlite(path) as journal:
+        await journal.transact(add("1"))
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert {each.stat().st_mode & 0o077 for each in path.parent.iterdir()} == {0}
+    async with sqlite(path) as journal:
+        assert await counts(journal) == (1, 1)
+
+
+async def test_a_file_that_another_process_has_locked_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    async with sqlite(path) as journal:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        asked = journal.transact(add("1"))
+        await asyncio.sleep(0.05)
+        assert not asked.done()
+        other.execute("COMMIT")
+        await asked
+        other.close()
+
+
+async def test_a_file_that_stays_locked_is_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    async with sqlite(path, 0.2) as journal:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        why = await trouble_of(journal.transact(add("1")))
+        assert (why.trouble, journal.state.trouble) == ("locked", "locked")
+        assert str(path) in str(why)
+        other.execute("COMMIT")
+        other.close()
+        await until(lambda: journal.state.works)
+        await journal.transact(add("2"))
+        assert await counts(journal) == (1, 1)
+
+
+async def test_a_full_disk_is_a_reason_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    async with sqlite(tmp_path / "journal.db") as journal:
+        await journal.transact(add("1"))
+        assert journal._connection is not None
+        pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
+        # SQLite answers with SQLITE_FULL, as for a disk.
+        journal._connection.execute(f"PRAGMA max_page_count = {pages + 4}")
+        asked = [journal.transact(add(str(each), size)) for each, size in ((2, 1), (3, 200_000), (4, 1))]
+        done = await asyncio.gather(*asked, return_exceptions=True)
+        assert any(isinstance(each, JournalUnavailable) and each.trouble == "full" for each in done)
+        runs, events = await counts(journal)
+        assert runs == events == 1 + sum(each is None for each in done)
+        journal._connection.execute("PRAGMA max_page_count = 1000000")
+        await until(lambda: journal.state.works)
+        await journal.transact(add("5", 200_000))
+        assert await counts(journal) == (runs + 1, events + 1)
+
+
+async def test_a_file_that_takes_no_writes_is_a_reason_until_it_does(tmp_path: Path) -> None:
+    async with sqlite(tmp_path / "journal.db") as journal:
+        assert journal._connection is not None
+        journal._connection.execute("PRAGMA query_only = ON")
+        why = await trouble_of(journal.transact(add("1")))
+        assert why.trouble == "read_only"
+        # Another connection may do what this one could not.
+        await until(lambda: journal.state.works)
+        await journal.transact(add("1"))
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough to be read as one" * 100])
+async def test_a_file_that_is_no_database_is_a_reason(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "journal.db"
+    path.write_bytes(content)
+    async with sqlite(path) as journal:
+        assert journal.state.trouble == "failed"
+        assert "not a database" in journal.state.text
+        assert (await trouble_of(journal.transact(add("1")))).trouble == "failed"
+    assert path.read_bytes() == content
+
+
+async def test_a_directory_that_cannot_be_made_is_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    async with sqlite(tmp_path / "file" / "journal.db") as journal:
+        assert journal.state.trouble == "unreachable"
+        (tmp_path / "file").unlink()
+        await until(lambda: journal.state.works)
+        await journal.transact(add("1"))
+
+
+async def test_a_file_that_was_removed_is_made_anew(tmp_path: Path) -> None:
+    """What was in it is lost; what comes then must not go where nobody can read it."""
+    path = tmp_path / "journal.db"
+    async with sqlite(path) as journal:
+        await journal.transact(add("1"))
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink()
+        await until(path.exists)
+        await until(lambda: journal.state.works)
+        await journal.transact(add("2"))
+    async with sqlite(path) as journal:
+        assert await counts(journal) == (1, 1)
+
+
+async def test_a_file_of_an_older_gateway_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    old = sqlite3.connect(path, isolation_level=None)
+    old.execute("CREATE TABLE journal_schema (version BIGINT PRIMARY KEY, name TEXT, applied_at DOUBLE PRECISION)")
+    for statement in migrations()[0].statements:
+        old.execute(statement.sqlite)
+    old.execute("INSERT INTO journal_schema VALUES (1, '0001_idempotency', 0)")
+    old.close()
+    async with sqlite(path) as journal:
+        assert (await journal.schema()).version == known()
+        await journal.transact(add("1"))
+
+
+# PostgreSQL.
+
+
+async def test_tables_of_an_older_gateway_are_refused_with_the_command_to_run(postgres_url: str) -> None:
+    async with postgresql(postgres_url) as journal:
+        assert journal.state.trouble == "schema"
+        assert "`gateway journal upgrade`" in journal.state.text
+        assert (await trouble_of(journal.transact(add("1")))).trouble == "schema"
+        assert await journal.upgrade() == [each.name for each in migrations()]
+        await until(lambda: journal.state.works)
+        await journal.transact(add("1"))
+        assert await counts(journal) == (1, 1)
+
+
+async def test_two_that_upgrade_at_once_do_it_once(postgres_url: str) -> None:
+    journals = [PostgresqlJournal(postgres_url, 20.0, 1) for _ in range(4)]
+    done = await asyncio.gather(*(each.upgrade() for each in journals))
+    assert sorted(len(each) for each in done) == [0, 0, 0, known()]
+
+
+async def test_a_postgresql_that_is_restarted_loses_nothing_that_was_acknowledged(
+    own_postgres: PostgresServer,
+) -> None:
+    url = own_postgres.new_database()
+    await PostgresqlJournal(url, 20.0, 1).upgrade()
+    acknowledged: list[str] = []
+    refused: list[JournalUnavailable] = []
+    async with postgresql(url) as journal:
+        going = True
+
+        async def client(name: int) -> None:
+            number = 0
+            while going:
+                number += 1
+                try:
+                    await journal.transact(add(f"{name}-{number}"))
+                    acknowledged.append(f"{name}-{number}")
+                except JournalUnavailable as why:
+                    refused.append(why)
+                    await asyncio.sleep(0.01)
+
+        clients = [asyncio.create_task(client(name)) for name in range(8)]
+        for end in (own_postgres.stop, own_postgres.kill):
+            before = len(acknowledged)
+            await until(lambda before=before: len(acknowledged) > before + 50)  # type: ignore[misc]  # a lambda with a default
+            await asyncio.to_thread(end)
+            await until(lambda: not journal.state.works)
+            await asyncio.to_thread(own_postgres.start)
+            await until(lambda: journal.state.works)
+        before = len(acknowledged)
+        await until(lambda: len(acknowledged) > before + 50)
+        going = False
+        await asyncio.gather(*clients)
+        rows = await journal.run(Statement("SELECT id FROM saga_runs WHERE id IN (SELECT run_id FROM saga_events)")())
+        written = {row["id"] for row in rows}
+        runs, events = await counts(journal)
+    assert set(acknowledged) <= written
+    assert runs == events == len(written)
+    assert {why.trouble for why in refused} <= {"unreachable"}
+    # What was written without an answer is at most what had no certain one.
+    assert len(written) - len(acknowledged) <= sum(why.unsure for why in refused)
+
+
+async def test_without_a_server_everything_fails_at_once(own_postgres: PostgresServer) -> None:
+    url = own_postgres.url()
+    own_postgres.stop()
+    async with postgresql(url) as journal:
+        began = asyncio.get_running_loop().time()
+        for _ in range(100):
+            assert (await trouble_of(journal.transact(add("1")))).trouble == "unreachable"
+        assert asyncio.get_running_loop().time() - began < 10
+        assert "127.0.0.1" in journal.state.text
+
+
+# kill -9.
+
+_WRITER = """
+import asyncio, sys
+from tests.faults.test_journal import add
+from gateway.journal.sqlite import SqliteJournal
+from gateway.journal.postgresql import PostgresqlJournal
+
+async def main(where):
+    journal = PostgresqlJournal(where, 20.0, 4) if where.startswith("postgresql") else SqliteJournal(where, 20.0)
+    await journal.start()
+    async def client(name):
+        for number in range(1000):
+            await journal.transact(add(f"{name}-{number}"))
+            print(f"{name}-{number}", flush=True)
+    await asyncio.gather(*(client(name) for name in range(5)))
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("point", ["journal.commit:20", "journal.committed:20"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_what_was_acknowledged_before_a_kill_is_there_and_nothing_is_half_written(
+    kind: str, point: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    where = str(tmp_path / "journal.db") if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    journal: Journal = SqliteJournal(where, 20.0) if kind == "sqlite" else PostgresqlJournal(where, 20.0, 2)
+    await journal.upgrade()
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", _WRITER, where],
+        cwd=ROOT,
+        env=clean_environment(GATEWAY_FAULT_POINT=point, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == -9, done.stderr
+    acknowledged = set(done.stdout.split())
+    assert acknowledged
+    await journal.start()
+    try:
+        rows = await journal.run(Statement("SELECT id FROM saga_runs")())
+        runs, events = await counts(journal)
+    finally:
+        await journal.close()
+    assert acknowledged <= {row["id"] for row in rows}
+    assert runs == events

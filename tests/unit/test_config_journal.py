@@ -1,0 +1,53 @@
+"""`JOURNAL_URL`: a path or PostgreSQL, and its password on no screen."""
+
+import json
+
+import pytest
+
+from gateway.config import ConfigError, load, read, report
+from gateway.config.model import JournalConfig
+
+
+def journal(**environ: str) -> JournalConfig:
+    return load(environ, None).journal
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///var/journal.db", "var/journal.db"),
+        ("sqlite:////var/lib/journal.db", "/var/lib/journal.db"),
+        ("postgresql://u:p%40ss@h:5433/db?sslmode=require", None),
+        ("postgresql:///db?host=/run/postgresql", None),
+        ("postgres://h/db", None),
+    ],
+)
+def test_urls(url: str, path: str | None) -> None:
+    assert journal(JOURNAL_URL=url) == JournalConfig(url, path)
+
+
+def test_the_default_is_a_file() -> None:
+    assert journal() == JournalConfig("sqlite:///var/journal.db", "var/journal.db", timeout=2.0, connections=8)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("sqlite://", "sqlite:///", "sqlite:///dir/", "sqlite://host/path", "sqlite:///a?mode=ro", "sqlite:///a#b"),
+        *("var/journal.db", "mysql://h/db", "postgresql://h", "postgresql://h/", "postgresql://h:x/db"),
+    ],
+)
+def test_urls_that_are_refused(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"JOURNAL_URL": url}, None)
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["environment JOURNAL_URL"]
+
+
+def test_no_password_is_shown() -> None:
+    loaded = read({"JOURNAL_URL": "postgresql://u:s3cret@h/db"}, None)
+    shown = report.as_json(loaded, {}, 1) + report.as_text(loaded, {}, 1) + repr(loaded.config)
+    assert "s3cret" not in shown
+    assert json.loads(report.as_json(loaded, {}, 1))["journal"]["timeout"] == 2.0
+    with pytest.raises(ConfigError) as caught:
+        load({"JOURNAL_URL": "postgresql://u:s3cret@h:x/db"}, None)
+    assert "s3cret" not in str(caught.value)
