@@ -111,6 +111,8 @@ class Lifecycle:
             await gateway.identity.start(_FIRST_KEYS)
         if gateway.journal is not None:
             await gateway.journal.start()
+        if gateway.idempotency is not None:
+            gateway.idempotency.start()
         if gateway.alerting.webhook is not None:
             gateway.alerting.webhook.start()
         if gateway.one_service is not None:
@@ -166,6 +168,8 @@ class Lifecycle:
             log.warning("gave up on %s that did not finish in time", counted(runtime.exchanges, "exchange"))
             runtime.stopping = True
             gateway.server.give_up()
+            for each in list(runtime.alone):
+                each.gateway_stops()
             await asyncio.sleep(_FAREWELL)
         if not final and runtime.tunnels:
             await _until(lambda: not runtime.tunnels, server.tunnel_drain, hurry)
@@ -178,7 +182,7 @@ class Lifecycle:
         gateway.server.close_idle(_QUIET if final else _QUIET_WHEN_REPLACED)
         if any(listener.pending for listener in self._every_listener()) or gateway.control.connections:
             return False
-        return gateway.server.empty and not (final and gateway.runtime.tunnels)
+        return gateway.server.empty and not gateway.runtime.alone and not (final and gateway.runtime.tunnels)
 
     def _every_listener(self) -> list[Listener]:
         return [listener for listeners in self._listeners.values() for listener in listeners]
@@ -206,6 +210,8 @@ class Lifecycle:
         await gateway.fleet.figures.stop()
         if gateway.identity is not None:
             await gateway.identity.stop()
+        if gateway.idempotency is not None:
+            await gateway.idempotency.stop()
         if gateway.journal is not None:
             await gateway.journal.close()
         await gateway.fleet.limiter.close()

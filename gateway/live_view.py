@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, Protocol
 
+from gateway.control.promises import JournalView
 from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, IssuerView, RedisView
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.endpoints import EndpointsOut, Mode
 from gateway.fleet.link import Link
 from gateway.identity.tokens import Tokens
+from gateway.journal.port import JournalState
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.runtime import Runtime
@@ -56,6 +58,7 @@ class LiveView:
         self.listener_certificate: Certificate | None = None
         self.tokens: Tokens | None = None
         """None where no route takes tokens."""
+        self.journal_state: JournalState | None = None
         self._circuits = circuits
         self._link = link
         self._has_redis = redis
@@ -110,6 +113,12 @@ class LiveView:
     def _store(self) -> RedisView:
         link = self._link
         return RedisView(link.up, time.time() - (time.monotonic() - link.since), link.last_error, link.replicas)
+
+    @property
+    def journal(self) -> JournalView | None:
+        """The journal, None where no route needs one."""
+        state = self.journal_state
+        return None if state is None else JournalView(state.works, state.text, state.since)
 
     @property
     def replicas(self) -> int:

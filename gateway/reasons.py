@@ -64,6 +64,19 @@ REASONS: Final[dict[str, Reason]] = {
     "auth_unavailable": Reason(503, "It cannot be checked who asks", DEPENDENCY, "destination_unavailable"),
     "quota_exceeded": Reason(429, "The quota of the day is used up", RATE_LIMIT, "http_request_denied"),
     "concurrency_limited": Reason(429, "Too many requests at once", RATE_LIMIT, "http_request_denied"),
+    # Idempotency keys.
+    "idempotency_key_missing": Reason(400, "An Idempotency-Key is missing", VALIDATION, "http_request_error"),
+    "idempotency_key_malformed": Reason(400, "The Idempotency-Key is malformed", VALIDATION, "http_request_error"),
+    "idempotency_key_in_progress": Reason(409, "The first request is under way", INVALID_STATE, "http_request_denied"),
+    "idempotency_key_reused": Reason(422, "The key belongs to another request", VALIDATION, "http_request_denied"),
+    "idempotency_outcome_unknown": Reason(
+        409, "The first request may have been carried out", INVALID_STATE, "http_request_denied"
+    ),
+    "idempotency_answer_not_kept": Reason(
+        409, "The answer of the first request was not kept", INVALID_STATE, "http_request_denied"
+    ),
+    "idempotency_full": Reason(503, "There is no room for another key", RATE_LIMIT, "connection_limit_reached"),
+    "journal_unavailable": Reason(503, "The promise cannot be kept now", DEPENDENCY, "destination_unavailable"),
     # What the gateway can take.
     "rate_limited": Reason(429, "Too many requests", RATE_LIMIT, "http_request_denied"),
     "overloaded": Reason(429, "The gateway is at its limit", RATE_LIMIT, "connection_limit_reached"),
@@ -91,6 +104,7 @@ REASONS: Final[dict[str, Reason]] = {
 GATEWAY_REASONS: Final = frozenset(
     {"overloaded", "draining", "not_found", "loop_detected", "internal_error"}
     | {"unauthenticated", "forbidden", "too_many_attempts", "auth_unavailable", "quota_exceeded", "concurrency_limited"}
+    | {"idempotency_full", "journal_unavailable"}
 )
 """Refusals that concern no upstream, even where the route is known."""
 

@@ -1,6 +1,6 @@
 """What is measured. Each workload starts what it needs, measures it in interleaved rounds, and stops it."""
 
-from benchmarks.workloads import bodies, clients, connections, hot, latency, refusals, scale, workers
+from benchmarks.workloads import bodies, clients, connections, hot, keys, latency, refusals, scale, workers
 from benchmarks.workloads.base import Workload
 
 # The order is also the order of importance: what is last is what a short time drops first.
@@ -16,6 +16,7 @@ WORKLOADS: tuple[Workload, ...] = (
     bodies.BODIES,
     bodies.LARGE,
     workers.WORKERS,
+    keys.KEYS,
 )
 
 __all__ = ["WORKLOADS", "Workload"]

@@ -5,21 +5,25 @@ default. Where the file defines routes, the environment's `/proxy/` route and it
 `UPSTREAM_URL` is set: a gateway with routes of its own must not open one that nobody asked for.
 """
 
+from collections.abc import Iterable
 from types import MappingProxyType
 
 from pydantic import ValidationError
 
 from gateway.config import checks, identity, issuers
 from gateway.config.file import File
+from gateway.config.idempotency_settings import limits_config
 from gateway.config.identity_file import NO_LIMIT
-from gateway.config.journal_settings import journal_config
+from gateway.config.journal import check_journal, journal_config
 from gateway.config.model import (
     AdminConfig,
     ErrorsConfig,
     GatewayConfig,
+    JournalConfig,
     ListenerTls,
     LogConfig,
     RateLimitConfig,
+    RouteConfig,
     ServerConfig,
     SheddingConfig,
     WorkersConfig,
@@ -68,6 +72,7 @@ def assemble(sources: Sources) -> GatewayConfig:
     sources.notices += identity.notices(sources, who, ways, shared=redis is not None)
     issuers.check_routes(sources, of_file, list(file.issuers))
     issuers.check_environment(sources, list(file.issuers))
+    journal, journal_needed = _journal(sources, settings, routes)
     return GatewayConfig(
         service=settings.process.service_name,
         environment=settings.process.environment,
@@ -88,7 +93,9 @@ def assemble(sources: Sources) -> GatewayConfig:
         retry_buffer_bytes=settings.retry_buffer.buffer_bytes,
         workers=WorkersConfig(settings.workers.count, settings.workers.stall),
         identity=who,
-        journal=journal_config(settings.journal),
+        journal=journal,
+        journal_needed=journal_needed,
+        idempotency=limits_config(settings.idempotency, sqlite=journal.path is not None),
     )
 
 
@@ -153,6 +160,15 @@ def _errors(sources: Sources, settings: Settings) -> ErrorsConfig:
     if errors.webhook_secret is not None and errors.webhook_url is None:
         place.report(("webhook_secret",), errors.webhook_secret, f"only with {place.name(('webhook_url',))}")
     return ErrorsConfig(**errors.model_dump())
+
+
+def _journal(sources: Sources, settings: Settings, routes: Iterable[RouteConfig]) -> tuple[JournalConfig, bool]:
+    """Where the journal is, and whether a route needs it."""
+    journal = journal_config(settings.journal)
+    needed = any(route.idempotency is not None for route in routes)
+    if needed:
+        check_journal(journal, sources.place("journal"))
+    return journal, needed
 
 
 def _admin(sources: Sources, settings: Settings) -> AdminConfig:

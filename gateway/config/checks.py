@@ -191,16 +191,20 @@ def authorities(file: str | None, path: Steps, place: Place) -> None:
 
 def directory(name: str | None, path: Steps, place: Place) -> None:
     """A directory that files can be created in, or that can be created itself."""
-    if name is None:
-        return
+    if name is not None and not can_be_written(name):
+        place.report(path, name, "the path of a directory that can be written, or created")
+
+
+def can_be_written(directory_name: str) -> bool:
+    """Whether files can be created in a directory, after it was created itself where it is not there."""
     try:
-        there = next(each for each in (Path(name), *Path(name).absolute().parents) if each.exists())
+        there = next(each for each in (Path(directory_name), *Path(directory_name).absolute().parents) if each.exists())
         # Permissions do not tell everything (a read-only mount, a full quota, /proc), so a file is opened. It never has
         # a name.
         with tempfile.TemporaryFile(dir=there):
-            return
+            return True
     except (OSError, ValueError):
-        place.report(path, name, "the path of a directory that can be written, or created")
+        return False
 
 
 def _readable(file: str, path: Steps, place: Place) -> bool:

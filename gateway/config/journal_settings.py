@@ -1,6 +1,5 @@
 """The journal: where promises are kept that must survive a crash."""
 
-from importlib.util import find_spec
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -8,7 +7,6 @@ from annotated_types import Interval
 from pydantic import AfterValidator, Field
 
 from gateway.config import addresses
-from gateway.config.model import JournalConfig
 from gateway.config.schema import Allowed, Env, Seconds, Section
 
 _URL_ALLOWED = "sqlite:///path, sqlite:////absolute/path, or postgresql://[user[:password]@]host[:port]/database"
@@ -51,20 +49,3 @@ class Journal(Section):
     connections: Annotated[
         int, Interval(ge=1, le=100), Env("JOURNAL_CONNECTIONS", "Connections of each worker to PostgreSQL")
     ] = 8
-
-
-def journal_config(journal: Journal) -> JournalConfig:
-    """The domain type."""
-    path = urlsplit(journal.url).path
-    sqlite = journal.url.startswith("sqlite:")
-    return JournalConfig(
-        url=journal.url,
-        path=path.removeprefix("/") if sqlite else None,
-        timeout=journal.timeout,
-        connections=journal.connections,
-    )
-
-
-def driver_is_missing(journal: JournalConfig) -> bool:
-    """Whether this installation has not got what the backend needs."""
-    return journal.path is None and find_spec("asyncpg") is None

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gateway.config.idempotency_model import IdempotencyConfig, IdempotencyLimits
 from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
 from gateway.names import Network
 from gateway.policy.breaker import BreakerSettings
@@ -122,7 +123,8 @@ class RouteConfig:
     redirects to the address of the upstream are translated (gateway.proxy.redirects). `authentication` are the ways in
     which a request may prove who sends it; one of them is enough, and without any everybody may ask. `allow` says whom
     the route is for then. `issuers` are those whose tokens count where `jwt` is one of the ways, all of them where it
-    is empty; with `forward_token` the upstream gets the token, too.
+    is empty; with `forward_token` the upstream gets the token, too. `idempotency` None: an
+    `Idempotency-Key` means nothing here.
     """
 
     name: str
@@ -149,6 +151,7 @@ class RouteConfig:
     issuers: tuple[str, ...] = ()
     forward_token: bool = True
     cors: CorsConfig = field(default_factory=CorsConfig)
+    idempotency: IdempotencyConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,3 +331,4 @@ class GatewayConfig:
     identity: IdentityConfig = field(default_factory=IdentityConfig)
     journal: JournalConfig = field(default_factory=JournalConfig)
     journal_needed: bool = False
+    idempotency: IdempotencyLimits = field(default_factory=IdempotencyLimits)

@@ -6,6 +6,7 @@ from annotated_types import Interval
 from pydantic import BeforeValidator, Field
 
 from gateway.config.field_types import FieldName, Method, Origin
+from gateway.config.idempotency_settings import Idempotency
 from gateway.config.schema import Allowed, Bytes, Env, Seconds, Section
 
 _AUTHENTICATION_ALLOWED = "api_key, jwt, or none"
@@ -117,3 +118,4 @@ class RouteDefaults(Section):
         ),
     ] = Field(default_factory=list)
     cors: Cors = Cors()
+    idempotency: Idempotency = Idempotency()

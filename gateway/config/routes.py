@@ -1,9 +1,11 @@
 """The routes of the configuration, and what they refer to."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway.config.file import File, FileRoute
+from gateway.config.idempotency_model import IdempotencyConfig
+from gateway.config.idempotency_settings import Idempotency, idempotency_config
 from gateway.config.identity import allowed_on
 from gateway.config.model import CorsConfig, RouteConfig
 from gateway.config.problems import Problem, nearest, shown
@@ -77,6 +79,7 @@ def _file_route(sources: Sources, index: int, route: FileRoute) -> RouteConfig:
         issuers=tuple(route.issuers),
         forward_token=route.forward_token,
         cors=_cors(sources, route.cors, ("routes", index, "cors")),
+        idempotency=_idempotency(sources, route.idempotency, ("routes", index), route.authentication),
     )
 
 
@@ -100,7 +103,18 @@ def _proxy_route(sources: Sources, settings: Settings) -> RouteConfig:
         rewrite_redirects=settings.routes.rewrite_redirects,
         authentication=tuple(settings.routes.authentication),
         cors=_cors(sources, settings.routes.cors, ()),
+        idempotency=_idempotency(sources, settings.routes.idempotency, None, settings.routes.authentication),
     )
+
+
+def _idempotency(
+    sources: Sources, section: Idempotency, route: Location | None, authentication: Sequence[str]
+) -> IdempotencyConfig | None:
+    """`route` is the place of the route in the file."""
+    if section.mode != "off" and section.scope == "tenant" and not authentication:
+        place = sources.place("routes", "idempotency", location=(*(route or ()), "idempotency") if route else ())
+        place.report(("scope",), section.scope, "client, or a route with authentication")
+    return idempotency_config(section)
 
 
 def _cors(sources: Sources, cors: Cors, location: Location) -> CorsConfig:

@@ -28,6 +28,7 @@ from gateway.config.field_types import (
     ViaName,
     WebhookUrl,
 )
+from gateway.config.idempotency_settings import IdempotencyRecords
 from gateway.config.identity_settings import Identity
 from gateway.config.journal_settings import Journal
 from gateway.config.route_settings import RouteDefaults
@@ -378,6 +379,7 @@ class Settings(BaseSettings):
     rate_limit: RateLimits = RateLimits()
     redis: Redis = Redis()
     journal: Journal = Journal()
+    idempotency: IdempotencyRecords = IdempotencyRecords()
     default_upstream: DefaultUpstream = DefaultUpstream()
     upstream: Upstream = Upstream()
     tools: Tools = Tools()

@@ -80,6 +80,7 @@ _OUR_PREFIXES = (
     "BULKHEAD_",
     "CIRCUIT_BREAKER_",
     "EJECTION_",
+    "IDEMPOTENCY_",
     "LOAD_SHED_",
     "MAX_INFLIGHT_",
     "RATE_LIMIT_",

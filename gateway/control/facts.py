@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gateway.control.callers import CallersView
 from gateway.control.explaining import Explainer
 from gateway.control.history import CircuitHistory
+from gateway.control.promises import IdempotencyView
 from gateway.control.scrape import Scrape
 from gateway.control.view import CircuitCommands, CircuitView, EndpointCommands, GatewayView, ServiceCommands
 from gateway.telemetry.alerts import Alerts, AlertSettings
@@ -40,6 +41,7 @@ class ControlFacts:
     on_cleanup: Callable[[], None] = lambda: None
     """Called when resolved alerts were forgotten here, so that the other workers forget them too."""
     callers: CallersView | None = None
+    idempotency: IdempotencyView | None = None
     clock: Callable[[], float] = time.time
 
     def states(self) -> ServiceStates:

@@ -1,9 +1,9 @@
 """`/health` for people and dashboards, `/livez` and `/readyz` for orchestrators and load balancers.
 
     unhealthy   the gateway is stopping, or no upstream's circuit lets traffic through
-    degraded    the store is lost, or any circuit is not closed, or an upstream has no endpoint left, or the in-flight
-                cap is reached, or the keys of an issuer of tokens cannot be had, or the gateway is still starting, or a
-                worker is missing or keeps dying, or a reload failed
+    degraded    the store is lost, or the journal does not work, or any circuit is not closed, or an upstream has no
+                endpoint left, or the in-flight cap is reached, or the keys of an issuer of tokens cannot be had, or the
+                gateway is still starting, or a worker is missing or keeps dying, or a reload failed
     healthy     otherwise
 
 `/health` answers 200 with the word in it, whatever the word is, because a restart of the gateway mends none of the
@@ -88,6 +88,7 @@ def report(view: GatewayView, now: float) -> dict[str, object]:
         "gateway": _gateway(view, reasons),
         "redis": _redis(view, now, reasons),
         "embedded_store": _embedded_store(view, now, reasons),
+        "journal": _journal(view, now, reasons),
         "circuits": _circuits(view, reasons),
         "endpoints": _endpoints(view, reasons),
         "capacity": _capacity(view, reasons),
@@ -191,6 +192,23 @@ def _embedded_store(view: GatewayView, now: float, reasons: list[str]) -> dict[s
         "since": rfc3339(store.since),
         "last_error": store.last_error,
         "replicas": store.replicas,
+    }
+
+
+def _journal(view: GatewayView, now: float, reasons: list[str]) -> dict[str, object]:
+    journal = view.journal
+    if journal is None:
+        return {"status": "disabled"}
+    if not journal.works:
+        since = max(0.0, now - journal.since)
+        reasons.append(
+            f"The journal has not worked for {since:.0f} s ({journal.trouble}): routes that promise to survive a crash"
+            " refuse requests until it does."
+        )
+    return {
+        "status": "healthy" if journal.works else "degraded",
+        "works": journal.works,
+        "since": rfc3339(journal.since),
     }
 
 

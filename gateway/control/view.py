@@ -7,6 +7,8 @@ epoch, durations are seconds. Nothing here carries an address of the store or a 
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
+from gateway.control.promises import JournalView
+
 
 class RedisView(NamedTuple):
     """The link to a store. `since` is when `up` last changed (or the start). `last_error` names a kind of failure and
@@ -180,6 +182,11 @@ class GatewayView(Protocol):
     @property
     def embedded_store(self) -> RedisView | None:
         """The link to the embedded store, None where a Redis is configured."""
+        ...
+
+    @property
+    def journal(self) -> JournalView | None:
+        """The journal, None where no route needs one."""
         ...
 
     @property

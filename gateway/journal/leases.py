@@ -21,7 +21,8 @@ from typing import Final
 from gateway.journal.port import Operation, Row, Rows, Statement
 
 HELD: Final = "owner = $2 AND fence = $3"
-"""The condition of every statement of a holder; its first arguments are the key, the owner and the fence."""
+"""The condition of every statement of a holder (`Statement("… WHERE id = $1 AND {held}", held=HELD)`); its first
+arguments are the key, the owner and the fence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +49,26 @@ class Leased:
         self._key = key
         self._claim: Final = Statement(
             # Materialized: within the UPDATE the planner might run the inner SELECT more than once, and take too many.
-            f"WITH due AS MATERIALIZED (SELECT {key} FROM {table} WHERE ({due}) AND lease_until <= {{now}}"  # noqa: S608
-            f" ORDER BY {order} LIMIT $3 {{skip_locked}})"
-            f" UPDATE {table} SET owner = $1, fence = fence + 1, lease_until = {{now}} + $2"
-            f" WHERE {key} IN (SELECT {key} FROM due) RETURNING *"
+            "WITH due AS MATERIALIZED (SELECT {key} FROM {table} WHERE ({due}) AND lease_until <= {now}"
+            " ORDER BY {order} LIMIT $3 {skip_locked})"
+            " UPDATE {table} SET owner = $1, fence = fence + 1, lease_until = {now} + $2"
+            " WHERE {key} IN (SELECT {key} FROM due) RETURNING *",
+            key=key,
+            table=table,
+            due=due,
+            order=order,
         )
         self._renew: Final = Statement(
-            f"UPDATE {table} SET lease_until = {{now}} + $4 WHERE {key} = $1 AND {HELD} RETURNING {key}"  # noqa: S608
+            "UPDATE {table} SET lease_until = {now} + $4 WHERE {key} = $1 AND {held} RETURNING {key}",
+            key=key,
+            table=table,
+            held=HELD,
         )
         self._let_go: Final = Statement(
-            f"UPDATE {table} SET owner = '', lease_until = 0 WHERE {key} = $1 AND {HELD} RETURNING {key}"  # noqa: S608
+            "UPDATE {table} SET owner = '', lease_until = 0 WHERE {key} = $1 AND {held} RETURNING {key}",
+            key=key,
+            table=table,
+            held=HELD,
         )
 
     def claim(self, owner: str, seconds: float, most: int) -> Operation[Rows]:

@@ -44,12 +44,15 @@ Rows = Sequence[Row]
 
 
 class Statement:
-    """SQL for both backends, with its placeholders filled in once. `postgresql` is a text of its own where the two have
-    nothing in common. Call it with the arguments to get a step."""
+    """SQL for both backends, with its placeholders filled in once. `parts` are further words in braces, with what
+    stands in their place. `postgresql` is a text of its own where the two have nothing in common. Call it with the
+    arguments to get a step."""
 
     __slots__ = ("postgresql", "sqlite")
 
-    def __init__(self, text: str, postgresql: str | None = None) -> None:
+    def __init__(self, text: str, postgresql: str | None = None, **parts: str) -> None:
+        for word, part in parts.items():
+            text = text.replace(f"{{{word}}}", part)
         sqlite = text.replace("{now}", _SQLITE_NOW).replace("{skip_locked}", "")
         self.sqlite: Final = re.sub(r"\$([0-9]+)", r"?\1", sqlite)
         self.postgresql: Final = (

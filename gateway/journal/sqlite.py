@@ -73,6 +73,8 @@ class SqliteJournal:
         self._committing: list[_Work] = []
         self._topics: list[str] = []
         self._scheduled: asyncio.Handle | None = None
+        self._committing_since = 0.0
+        self._stalled = False
         self._listeners = Listeners()
         self._seen = 0
         self._keeper: asyncio.Task[None] | None = None
@@ -93,9 +95,10 @@ class SqliteJournal:
             await asyncio.gather(self._keeper, return_exceptions=True)
         await self._told([*self._committing, *(self._waiting if self._connection is not None else ())])
         self._fail_waiting(self._closed())
-        await self._shut()
-        self._thread.shutdown()
-        self._read_thread.shutdown()
+        if not self._stalled:
+            await self._shut()
+        self._thread.shutdown(wait=not self._stalled)
+        self._read_thread.shutdown(wait=not self._stalled)
 
     def run(self, step: Step) -> "asyncio.Future[Rows]":
         return self._ask(step)
@@ -124,7 +127,7 @@ class SqliteJournal:
         loop = self._loop
         assert loop is not None  # noqa: S101 - it was started
         future: asyncio.Future[Any] = loop.create_future()
-        if self._connection is None or self._closing:
+        if self._connection is None or self._closing or self._stalled:
             future.set_exception(self._unavailable())
             return future
         self._waiting.append(_Work(operation, future, time.monotonic()))
@@ -161,6 +164,7 @@ class SqliteJournal:
                 # SQLite has rolled all of it back by itself: the disk is full, for one.
                 self._ended(trouble(work.error, self._path))
                 return
+        self._committing_since = time.monotonic()
         done = loop.run_in_executor(self._thread, _commit, connection)
         done.add_done_callback(self._committed)
 
@@ -197,6 +201,7 @@ class SqliteJournal:
 
     def _ended(self, why: JournalUnavailable | None) -> None:
         """The group is committed, or all of it is rolled back."""
+        self._stalled = False
         group, self._committing = self._committing, []
         topics, self._topics = self._topics, []
         if why is None:
@@ -211,6 +216,16 @@ class SqliteJournal:
             self._listeners.wake(topics)
         if self._waiting:
             self._schedule(0.0)
+
+    def _stall(self) -> None:
+        """The disk has not taken a commit for longer than anybody waits. Whether it will is not known."""
+        self._stalled = True
+        text = f"the disk of {self._path} does not take what is written"
+        why = JournalUnavailable("timeout", text, unsure=True)
+        self.state.failed(why)
+        for work in self._committing:
+            _tell(work, why, self._path)
+        self._fail_waiting(JournalUnavailable("timeout", text))
 
     def _fail_waiting(self, why: JournalUnavailable) -> None:
         waiting, self._waiting = self._waiting, []
@@ -233,6 +248,10 @@ class SqliteJournal:
             await asyncio.sleep(_LOOK)
             self._look_for_others()
             now = time.monotonic()
+            if self._committing:
+                if not self._stalled and now - self._committing_since > self._timeout:
+                    self._stall()
+                continue
             if now - looked < _RETRY:
                 continue
             looked = now

@@ -61,10 +61,10 @@ def refusal(
     connection.answer(response, now, keep_alive)
 
 
-def own(connection: Connection, ticket: Ticket, fields: bytes, content: OwnAnswer, now: float) -> None:
+def own(connection: Connection, ticket: Ticket, fields: bytes, content: OwnAnswer, now: float, *, close: bool) -> None:
     """An answer of the gateway's own that is no refusal; the request is finished with it."""
     request = ticket.request
-    keep_alive = connection.reusable and not request.expect_continue
+    keep_alive = connection.reusable and not close
     if not keep_alive or not request.minor:
         fields += _KEEP_ALIVE if keep_alive else _CLOSE
     connection.answer(content.render(ticket.request_id, fields, time.time()), now, keep_alive)
@@ -152,6 +152,10 @@ class StreamedAnswer:
         if self._pending:
             pending, self._pending = self._pending, b""
             self._connection.write(pending)
+
+    def go_to(self, connection: Connection) -> None:
+        """The rest is for another connection."""
+        self._connection = connection
 
     def end(self) -> None:
         """The body is complete."""

@@ -16,8 +16,9 @@ from gateway.proxy.answer import StreamedAnswer
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.retries import Forward
 from gateway.proxy.forward.target import Target
-from gateway.proxy.gates import PASS
+from gateway.proxy.gates import PASS, Resumption
 from gateway.proxy.gates.passage import Passage
+from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.plan import Plan, body_too_large
 from gateway.proxy.refusals import STOPPING, Refusal
 from gateway.proxy.request_body import NO_BODY, RequestBody
@@ -103,10 +104,12 @@ class Exchange(Downstream):
         )
         forward.begin(ticket.now)
 
-    def _passed(self, verdict: Refusal | None) -> None:
+    def _passed(self, verdict: Resumption) -> None:
         self._passage = None
         if verdict is PASS:
             self.go()
+        elif isinstance(verdict, OwnAnswer):
+            self._answer_itself(verdict)
         else:
             self.refuse(verdict)
 
@@ -286,6 +289,18 @@ class Exchange(Downstream):
         fields = self._route.filters.added_to_refusal(ticket)
         close = refusal.close or unsure
         answer.refusal(self.connection, ticket, fields, template, now, time.time(), close=close)
+
+    def _answer_itself(self, content: OwnAnswer) -> None:
+        """Answer in place of the upstream with what is no refusal."""
+        ticket = self.ticket
+        self.responded = True
+        now = time.monotonic()
+        self._leave(SUCCESS, now)
+        self.runtime.recorder.answered(ticket, content, now)
+        filters, response = self._route.filters, content.response
+        fields = filters.added_to_refusal(ticket) if response is None else filters.added(ticket, response)
+        close = ticket.request.expect_continue and not self.body.done
+        answer.own(self.connection, ticket, fields, content, now, close=close)
 
     def may_tunnel(self, response: Response) -> bool:
         """Whether a 101 is the answer to what was asked."""

@@ -13,6 +13,7 @@ from gateway.proxy.exchange import Exchange
 from gateway.proxy.gates import WAIT
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.identity import Identification, Origin
+from gateway.proxy.kept_exchange import KeptExchange
 from gateway.proxy.plan import Plan, objection
 from gateway.proxy.refusals import STOPPING, Refusal
 from gateway.proxy.runtime import Runtime
@@ -68,7 +69,11 @@ class Front:
         if isinstance(verdict, Refusal):
             self._refuse(connection, plan, ticket, verdict)
             return None
-        exchange = Exchange(runtime, connection, plan, ticket)
+        keeping = route.keeping
+        if keeping is None or request.fields.idempotency_key is None:
+            exchange = Exchange(runtime, connection, plan, ticket)
+        else:
+            exchange = KeptExchange(runtime, connection, plan, ticket, keeping.claims, keeping.most)
         if verdict is WAIT:
             exchange.wait()
         else:
@@ -124,7 +129,8 @@ class Front:
             # At once and whatever the limits say: it costs next to nothing.
             self._runtime.recorder.answered(ticket, content, ticket.now)
             fields = plan.route.filters.added_to_refusal(ticket) if content.status != 204 else b""
-            answer.own(connection, ticket, fields, content, ticket.now)
+            close = ticket.request.expect_continue
+            answer.own(connection, ticket, fields, content, ticket.now, close=close)
             return True
         against = plan.objection
         if against is None and stopping:

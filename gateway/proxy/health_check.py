@@ -16,12 +16,13 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway import names
 from gateway.config.model import HealthCheckConfig
+from gateway.proxy.upstreams import Upstream
 from gateway.wire.client.connect import SocketAddress, attempt_delay, connect
 from gateway.wire.client.connection import ConnectionOwner, UpstreamConnection
 from gateway.wire.client.fault import Fault, fault_of
@@ -250,3 +251,19 @@ class _Answer(Nobody):
 
     def upstream_lost(self, loss: Loss, detail: str) -> None:
         self._tell(detail)
+
+
+def checks_of(upstreams: Iterable[Upstream]) -> Iterator[EndpointCheck]:
+    """The checks of every endpoint whose upstream has one."""
+    for upstream in upstreams:
+        config = upstream.config
+        if config.health_check is not None:
+            for endpoint in upstream.endpoints:
+                yield EndpointCheck(
+                    upstream.name,
+                    config.health_check,
+                    endpoint,
+                    authority=config.authority,
+                    tls=upstream.tls,
+                    server_name=config.tls.server_name if config.tls is not None else None,
+                )

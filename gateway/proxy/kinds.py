@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from gateway.config.model import GatewayConfig, RouteConfig
 from gateway.fleet.limiter import Limiter
+from gateway.idempotency.claims import Claims
 from gateway.identity.withheld import Withheld, withheld
 from gateway.proxy.filters import Filter
 from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
@@ -23,6 +24,7 @@ from gateway.proxy.gates.bulkhead import BulkheadGate
 from gateway.proxy.gates.caller_limits import CallerLimitsGate
 from gateway.proxy.gates.circuit import CircuitGate
 from gateway.proxy.gates.client_share import ClientShareGate
+from gateway.proxy.gates.idempotency import IdempotencyGate, ReplayGate
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.gates.rate_limit import RateLimitGate
 from gateway.proxy.gates.tenant import TenantGate
@@ -39,7 +41,8 @@ class CallerParts(NamedTuple):
 
 
 class Parts:
-    """What gates and filters are made of, and those that routes share. `callers` None: no route has authentication."""
+    """What gates and filters are made of, and those that routes share. `callers` None: no route has authentication.
+    `claims` None: no route keeps answers for idempotency keys; `idempotency` has the gates of those that do."""
 
     def __init__(
         self,
@@ -51,8 +54,11 @@ class Parts:
         rng: random.Random,
         loop: asyncio.AbstractEventLoop,
         callers: CallerParts | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self.config = config
+        self.claims = claims
+        self.idempotency: dict[str, IdempotencyGate] = {}
         self.callers = callers
         self.upstreams = upstreams
         self.in_flight = in_flight
@@ -101,12 +107,29 @@ def _rate_limit(route: RouteConfig, parts: Parts) -> Gate | None:
     return None if route.rate_limit is None else parts.rate_limits[route.rate_limit]
 
 
+def _idempotency(route: RouteConfig, parts: Parts) -> Gate | None:
+    config, claims = route.idempotency, parts.claims
+    if config is None or claims is None:
+        return None
+    total_timeout = parts.upstreams[route.upstream].total_timeout
+    gate = IdempotencyGate(route.name, config, total_timeout, claims, parts.rng, parts.loop)
+    parts.idempotency[route.name] = gate
+    return gate
+
+
+def _replay(route: RouteConfig, parts: Parts) -> Gate | None:
+    gate = parts.idempotency.get(route.name)
+    return None if gate is None else ReplayGate(gate)
+
+
 GATES: Final[tuple[GateKind, ...]] = (
     GateKind("client_share", lambda _route, parts: parts.client_share, "One client may have all that are in flight."),
     GateKind("in_flight", lambda _route, parts: parts.in_flight, "There is no cap on requests in flight."),
     GateKind("authentication", _authentication, "Anybody may ask."),
     GateKind("rate_limit", _rate_limit, "The route has no rate limit."),
     GateKind("tenant", _tenant, "Nobody's tenant is known."),
+    GateKind("idempotency", _idempotency, "Idempotency-Key means nothing here."),
+    GateKind("replay", _replay, "No answer is kept."),
     GateKind("bulkhead", lambda route, parts: parts.bulkheads[route.upstream], "The upstream has no bulkhead."),
     GateKind(
         "circuit", lambda route, parts: parts.circuits[route.upstream], "The upstream has no circuit.", per_attempt=True

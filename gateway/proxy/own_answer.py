@@ -9,7 +9,7 @@ import re
 
 from gateway.wire.message.date import date_line
 from gateway.wire.message.request import Request
-from gateway.wire.message.response import phrase_of
+from gateway.wire.message.response import Response, phrase_of
 
 # More than any chain of proxies is long; a larger number becomes this one, as section 7.6.2 allows.
 _MOST_FORWARDS = 2**31 - 1
@@ -21,15 +21,23 @@ _SECRET = re.compile(rb"auth|cookie|token|secret|key|session|passw|credential|si
 
 
 class OwnAnswer:
-    """A whole answer but for date, id and what is said for each request. `decision` is what the access log says."""
+    """A whole answer but for date, id and what is said for each request. `decision` is what the access log says.
+    `response` is the head of an upstream's answer that is given again, for the filters that add to it; None for what
+    the gateway says itself."""
 
-    __slots__ = ("_body", "_fields", "decision", "status")
+    __slots__ = ("_body", "_fields", "decision", "response", "status")
 
     def __init__(self, status: int, fields: bytes, decision: tuple[str, str], body: bytes | None = None) -> None:
         self.status = status
         self.decision = decision
+        self.response: Response | None = None
         self._body = body or b""
         self._fields = fields if body is None else fields + b"Content-Length: %d\r\n" % len(body)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the body."""
+        return len(self._body)
 
     def render(self, request_id: bytes, extra: bytes, wall: float) -> bytes:
         """`extra` are complete header lines, `wall` in seconds since the epoch."""

@@ -5,6 +5,7 @@ failed. `Retry-After` in whole seconds, rounded up, at least 1 (RFC 9110 section
 """
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.reasons import REASONS
@@ -19,7 +20,8 @@ class Problem:
     id, and fields besides.
 
     `proxy` is a token, `retry_after` in whole seconds, at least 1. `error` replaces the reason's usual RFC 9209 type;
-    `extra` are complete header lines. The body has `size` bytes and those of the request's id.
+    `extra` are complete header lines, `members` further members of the body. The body has `size` bytes and those of the
+    request's id.
     """
 
     __slots__ = ("_body", "_fields", "_line", "_usual", "size")
@@ -34,10 +36,12 @@ class Problem:
         retry_after: int | None = None,
         error: str | None = None,
         extra: bytes = b"",
+        members: Mapping[str, object] | None = None,
     ) -> None:
         known = REASONS[reason]
         problem: dict[str, object] = {"type": f"urn:problem:gateway:{reason}", "title": known.title, "status": status}
         problem |= {"detail": detail, "reason": reason}
+        problem |= members or {}
         fields = (
             "Content-Type: application/problem+json\r\n"
             f'Proxy-Status: {proxy}; error={error or known.error}; details="{reason}"\r\n'

@@ -47,15 +47,17 @@ class Recorder:
             log.exchange(ticket, seconds, time.time())
 
     def answered(self, ticket: Ticket, content: OwnAnswer, now: float) -> None:
-        """The gateway has an answer of its own that is no refusal, at once: it counts as having taken no time."""
+        """The gateway has an answer of its own that is no refusal. One that it has at once takes no time."""
         account = ticket.account
+        seconds = now - ticket.started
         ticket.status = content.status
+        ticket.bytes_out = content.size
         ticket.note(*content.decision)
-        account.cells.exchange(ticket.request.method, content.status, 0.0)
+        account.cells.exchange(ticket.request.method, content.status, seconds)
         if account.service:
             self._errors.cells[account.service].request(now)
         if self._log is not None:
-            self._log.exchange(ticket, 0.0, time.time())
+            self._log.exchange(ticket, seconds, time.time())
 
     def refused(self, ticket: Ticket, refusal: Refusal, now: float) -> RefusalTemplate:
         """An exchange is over because it was refused. Call it before the answer is written: who reads the answer may

@@ -7,7 +7,7 @@ once and kept with them (`Refusal.template`).
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.proxy.problem import Problem
@@ -20,11 +20,12 @@ _KEPT: Final = 1024
 class Refusal:
     """`reason` is the stable word of docs/behaviour.md. `retry_after` in whole seconds, at least 1, jitter included.
     `error` is an RFC 9209 error type where the reason's usual one would be less than the truth. `extra` are complete
-    header lines. With `close` the connection ends after the answer. Immutable, so that one object can be reused; the
-    one exception is `template`, which the recorder and the writer of answers keep here.
+    header lines, `members` further members of the body. With `close` the connection ends after the answer. Immutable,
+    so that one object can be reused; the one exception is `template`, which the recorder and the writer of answers keep
+    here.
     """
 
-    __slots__ = ("close", "detail", "error", "extra", "reason", "retry_after", "status", "template")
+    __slots__ = ("close", "detail", "error", "extra", "members", "reason", "retry_after", "status", "template")
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Refusal:
         extra: bytes = b"",
         *,
         close: bool = False,
+        members: Mapping[str, object] | None = None,
     ) -> None:
         self.status = status
         self.reason = reason
@@ -44,6 +46,7 @@ class Refusal:
         self.error = error
         self.extra = extra
         self.close = close
+        self.members = members
         self.template: RefusalTemplate | None = None
 
     def template_for(self, owner: object, via_name: str) -> RefusalTemplate:
@@ -58,6 +61,7 @@ class Refusal:
                 retry_after=self.retry_after,
                 error=self.error,
                 extra=self.extra,
+                members=self.members,
             )
             template = self.template = RefusalTemplate(owner, problem)
         return template

@@ -5,7 +5,7 @@ It knows no exchange, so that exchanges and the forwarder can know it: there is 
 
 import asyncio
 import random
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.proxy.ids import Ids
 from gateway.proxy.recorder import Recorder
@@ -17,12 +17,21 @@ _ATTEMPT_SWEEP: Final = 0.05
 _TUNNEL_SWEEP: Final = 0.5
 
 
+class Unattended(Protocol):
+    """An exchange that goes on although its client has left."""
+
+    def gateway_stops(self) -> None:
+        """There is no more time for it."""
+        ...
+
+
 class Runtime:
-    """`exchanges` are in flight, `tunnels` are open. With `stopping` every new request is refused. At most
-    `retry_buffer_bytes` of a request body are kept for a repetition."""
+    """`exchanges` are in flight, those in `alone` without their clients; `tunnels` are open. With `stopping` every new
+    request is refused. At most `retry_buffer_bytes` of a request body are kept for a repetition."""
 
     __slots__ = (
         "_tunnel_deadlines",
+        "alone",
         "deadlines",
         "exchanges",
         "ids",
@@ -50,6 +59,7 @@ class Runtime:
         self.deadlines = Deadlines(loop, _ATTEMPT_SWEEP)
         self.stopping = False
         self.exchanges = 0
+        self.alone: set[Unattended] = set()
         self.tunnels: set[Tunnel] = set()
         self._tunnel_deadlines = Deadlines(loop, _TUNNEL_SWEEP)
 

@@ -5,6 +5,7 @@ write what came of it. The recorder makes metrics, error figures and the log lin
 """
 
 from gateway.fleet.circuits import Permit
+from gateway.idempotency.promise import Promise
 from gateway.identity.tenants import Caller, CountedLimit
 from gateway.policy.token_bucket import Decision
 from gateway.proxy.identity import Origin
@@ -28,6 +29,9 @@ class Ticket(Record):
     `caller` is who sends it, as a credential has proved; None where nobody asks for one. `caller_lines` are the header
     lines that tell the upstream. `rates` is what
     its rate limits decided where the route counts by caller; of a refusal only the limit that refused.
+
+    `promise` is what a request with an idempotency key has to do with the journal. `sent` says that a byte of the
+    request was written to an upstream, in whatever attempt.
     """
 
     __slots__ = (
@@ -42,10 +46,12 @@ class Ticket(Record):
         "origin",
         "own_id",
         "permit",
+        "promise",
         "rate",
         "rates",
         "reached",
         "request",
+        "sent",
         "started",
         "waiting",
     )
@@ -77,6 +83,8 @@ class Ticket(Record):
         self.caller_lines = b""
         self.rates: list[tuple[CountedLimit, Decision]] | None = None
         self.permit: Permit | None = None
+        self.promise: Promise | None = None
+        self.sent = False
         self.answered = False
         self.reached = True
 

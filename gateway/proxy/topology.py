@@ -14,6 +14,7 @@ from gateway.identity.withheld import Withheld
 from gateway.proxy.filters import Filter, Filters
 from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.gates import Chain, Gate
+from gateway.proxy.gates.idempotency import IdempotencyGate
 from gateway.proxy.router import Router
 from gateway.proxy.tunnels import Tunnels
 from gateway.proxy.upstreams import Upstream
@@ -26,9 +27,9 @@ _generations: Final = count(1)
 class Route:
     """A route with its upstream, gates and filters.
 
-    `account` is where its requests are counted. `withheld` keeps fields of clients from the upstream, None where all go
-    on. `stripped` is the prefix that is taken off, without a slash at its end.
-    `tunnels` are its WebSockets.
+    `account` is where its requests are counted. `keeping` is the gate that claims idempotency keys, None where they
+    mean nothing. `withheld` keeps fields of clients from the upstream, None where all go on. `stripped` is the prefix
+    that is taken off, without a slash at its end. `tunnels` are its WebSockets.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class Route:
         "cors",
         "filters",
         "host",
+        "keeping",
         "max_body_bytes",
         "methods",
         "name",
@@ -79,6 +81,7 @@ class Route:
         self.stripped = stripped_prefix(config)
         self._prefix_cut = len(self.stripped)
         self.cors = next((each for each in filters if isinstance(each, Cors)), None)
+        self.keeping = next((each for each in gates if isinstance(each, IdempotencyGate)), None)
 
     def forward_path(self, path: bytes) -> bytes:
         """The request target for the upstream."""
@@ -114,6 +117,7 @@ class NoRoute(Route):
         self.max_body_bytes = None
         self.methods = None
         self.cors = None
+        self.keeping = None
 
 
 class Topology:

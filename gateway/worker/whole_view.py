@@ -5,6 +5,7 @@ An endpoint is as the worker sees it that thinks worst of it: each worker checks
 
 from collections.abc import Iterable, Iterator
 
+from gateway.control.promises import JournalView
 from gateway.control.view import (
     CertificateView,
     CircuitView,
@@ -81,6 +82,11 @@ class WholeView:
     def embedded_store(self) -> RedisView | None:
         """This worker's link to the supervisor's store."""
         return self._own.embedded_store
+
+    @property
+    def journal(self) -> JournalView | None:
+        """The journal, as this worker finds it. All have the same."""
+        return self._own.journal
 
     @property
     def replicas(self) -> int:

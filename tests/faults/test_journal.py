@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -126,6 +127,22 @@ async def test_a_full_disk_is_a_reason_and_leaves_nothing_half_written(tmp_path:
         await until(lambda: journal.state.works)
         await journal.transact(add("5", 200_000))
         assert await counts(journal) == (runs + 1, events + 1)
+
+
+async def test_a_disk_that_takes_nothing_is_a_reason_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    async with sqlite(tmp_path / "journal.db", 0.3) as journal:
+        goes_on = threading.Event()
+        # The commit waits behind it on its thread, as for a disk that has come to a halt.
+        journal._thread.submit(goes_on.wait, PATIENCE)
+        why = await trouble_of(journal.transact(add("1")))
+        assert (why.trouble, why.unsure) == ("timeout", True)
+        assert (await trouble_of(journal.transact(add("2")))).trouble == "timeout"
+        assert journal.state.trouble == "timeout"
+        goes_on.set()
+        await until(lambda: journal.state.works)
+        await journal.transact(add("3"))
+        # What nobody knew of has happened.
+        assert await counts(journal) == (2, 2)
 
 
 async def test_a_file_that_takes_no_writes_is_a_reason_until_it_does(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from gateway.control.app import ControlPlane
 from gateway.control.health import report
 from gateway.control.paths import is_control_path, is_control_path_or_root
+from gateway.control.promises import JournalView
 from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, IssuerView, RedisView
 from gateway.telemetry.metrics import Metrics
 
@@ -36,6 +37,7 @@ class View:
     host: HostView | None = None
     redis: RedisView | None = None
     embedded_store: RedisView | None = None
+    journal: JournalView | None = None
     replicas: int = 1
     certificate: CertificateView | None = None
     issuers: tuple[IssuerView, ...] = ()
@@ -174,6 +176,16 @@ async def test_health_on_a_connection_handed_over() -> None:
         assert answer["checks"]["redis"] == {"status": "disabled"}
         await until(lambda: gateway.lost == [None])
         assert gateway.control.connections == 0
+
+
+async def test_a_journal_that_does_not_work_is_a_reason() -> None:
+    async with serving(View(journal=JournalView(True, "", NOW - 7))) as gateway:
+        answer = json.loads((await gateway.get("/health"))[2])
+        assert (answer["status"], answer["checks"]["journal"]["works"]) == ("healthy", True)
+    async with serving(View(journal=JournalView(False, "the disk is full", NOW - 7))) as gateway:
+        answer = json.loads((await gateway.get("/health"))[2])
+        assert (answer["status"], answer["checks"]["journal"]["status"]) == ("degraded", "degraded")
+        assert any("for 7 s (the disk is full)" in reason for reason in answer["reasons"])
 
 
 async def test_a_lost_embedded_store_is_a_reason_of_its_own() -> None:

@@ -27,7 +27,7 @@ needs_schemathesis = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def gateway(stub_process: StubProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     env = {"UPSTREAM_URL": stub_process.url, "ADMIN_TOKEN": TOKEN, "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3"}
-    with GatewayProcess(env, tmp_path_factory.mktemp("gateway")) as process:
+    with GatewayProcess({**env, "IDEMPOTENCY_MODE": "optional"}, tmp_path_factory.mktemp("gateway")) as process:
         # Something to be told of.
         for path in ("/proxy/ok", "/proxy/fail", "/proxy/fail", "/proxy/fail", "/proxy/ok", "/nowhere"):
             process.get(path)
@@ -56,6 +56,8 @@ def test_it_lists_what_the_runbook_needs(document: Any) -> None:
         ("GET", "/api/resilience/explain"),
         ("POST", "/api/resilience/metrics/{service}/reset"),
         ("POST", "/api/admin/cleanup/alerts"),
+        ("GET", "/api/resilience/idempotency"),
+        ("POST", "/api/admin/cleanup/idempotency"),
     }
 
 

@@ -42,6 +42,19 @@ def require_postgres() -> Path:
     pytest.skip("postgresql is not installed")
 
 
+def execute(sql: str, url: str) -> str:
+    """Run SQL as `psql` does; the values of the rows, separated by `|`, one row a line."""
+    done = subprocess.run(
+        [require_postgres() / "psql", url, "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 class PostgresServer:
     """Started on construction. Without the programs the test is skipped, whoever asks for a server."""
 
@@ -86,16 +99,8 @@ class PostgresServer:
         return self.url(name)
 
     def execute(self, sql: str, url: str | None = None) -> str:
-        """Run SQL as `psql` does; the values of the rows, separated by `|`, one row a line."""
-        done = subprocess.run(
-            [self._programs / "psql", url or self.url(), "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        """As `execute` of this module, in the database `postgres` if nothing else is said."""
+        return execute(sql, url or self.url())
 
     def stop(self) -> None:
         """As an administrator restarts it: connections end, and what was committed is kept."""

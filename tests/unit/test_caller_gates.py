@@ -18,7 +18,7 @@ from gateway.identity.tenants import OTHER, Caller, Directory
 from gateway.policy.outcome import SUCCESS
 from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
 from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
-from gateway.proxy.gates import PASS, WAIT, Question
+from gateway.proxy.gates import PASS, WAIT, Question, Resumption
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.caller_limits import CallerLimitsGate
 from gateway.proxy.gates.tenant import TenantGate
@@ -129,7 +129,7 @@ class Asked:
 def test_an_address_without_attempts_has_nothing_looked_up() -> None:
     source = Asked()
     authentication = gate(source=source)
-    told: list[Refusal | None] = []
+    told: list[Resumption] = []
     for at in range(20):
         asked = asks(f"X-API-Key: {key(f'unknown{at:02}')}")
         verdict = authentication.check(asked)
@@ -297,7 +297,7 @@ def test_all_limits_are_asked_at_once_and_what_is_granted_beside_a_refusal_goes_
     rate_limit = CallerLimitsGate(slow, POLICIES, "default", recorder)
     asked = by(Directory(IDENTITY, POLICIES).caller("job", "acme", frozenset()))
     assert rate_limit.check(asked) is WAIT
-    told: list[Refusal | None] = []
+    told: list[Resumption] = []
     rate_limit.start(asked, told.append)
     assert [policy.name for policy, _, _ in slow.asked] == ["default", "gold", "slow"]
     slow.asked[0][2](Decision(True, 4.0, 0.0, 1.0))

@@ -9,7 +9,7 @@ import pytest
 from gateway.policy.limit import ConcurrencyLimit, LimitSettings
 from gateway.policy.outcome import IGNORED, SUCCESS, Outcome
 from gateway.proxy.filters import Filter, Filters
-from gateway.proxy.gates import PASS, WAIT, Chain, Gate, Resume, Verdict
+from gateway.proxy.gates import PASS, WAIT, Chain, Gate, Resume, Resumption, Verdict
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.gates.places import PlaceGate
 from gateway.proxy.refusals import Refusal
@@ -91,7 +91,7 @@ def chain(*gates: Gate) -> Chain:
     return Chain(gates, len(gates))
 
 
-def passage(gates: Chain, of: Ticket, told: list[Refusal | None]) -> Passage:
+def passage(gates: Chain, of: Ticket, told: list[Resumption]) -> Passage:
     return Passage(gates, of, told.append, lambda: None, lambda: 1.0)
 
 
@@ -154,7 +154,7 @@ def test_a_gate_that_refuses_ends_the_walk() -> None:
 
 def test_a_ticket_that_waits_goes_on_behind_the_gate() -> None:
     told: list[tuple[Any, ...]] = []
-    ends: list[Refusal | None] = []
+    ends: list[Resumption] = []
     bell = Bell()
     gates = chain(Told("before", told), bell, Told("behind", told))
     waiting = ticket()
@@ -169,7 +169,7 @@ def test_a_ticket_that_waits_goes_on_behind_the_gate() -> None:
 
 @pytest.mark.parametrize("second", [PASS, Refusal(503, "overloaded", "no", 1)])
 def test_two_gates_that_wait_one_behind_the_other(second: Refusal | None) -> None:
-    ends: list[Refusal | None] = []
+    ends: list[Resumption] = []
     bells = Bell(), Bell()
     waiting = ticket()
     gates = chain(*bells)
@@ -186,7 +186,7 @@ def test_two_gates_that_wait_one_behind_the_other(second: Refusal | None) -> Non
     ("verdict", "left"), [(PASS, [IGNORED]), (Refusal(503, "overloaded", "no", 1), list[Outcome]())]
 )
 def test_what_a_gate_gives_to_one_who_has_left_is_given_back(verdict: Refusal | None, left: list[Outcome]) -> None:
-    ends: list[Refusal | None] = []
+    ends: list[Resumption] = []
     bell = Bell()
     gates = chain(bell)
     waiting = ticket()
@@ -218,7 +218,7 @@ def test_a_place_that_becomes_free_goes_to_the_one_who_waits() -> None:
     first, second = ticket(), ticket()
     assert gates.admit(first) is PASS
     assert gates.admit(second) is WAIT
-    ends: list[Refusal | None] = []
+    ends: list[Resumption] = []
     passage(gates, second, ends).wait()
     gates.leave(first, SUCCESS, 0.0)
     assert (ends, limit.in_flight) == ([], 1)

@@ -68,7 +68,11 @@ LAYERS = {
     # It waits on somebody else's server, in a task of its own.
     "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
     "gateway.telemetry": layer("gateway.compiled", "gateway.reasons", "orjson", "prometheus_client"),
+    "gateway.idempotency": layer("gateway.config.idempotency_model", "gateway.journal"),
     "gateway.proxy": layer(
+        "gateway.config.idempotency_model",
+        "gateway.idempotency",
+        "gateway.journal",
         "gateway.wire",
         "gateway.reasons",
         "mypy_extensions",
@@ -90,6 +94,9 @@ LAYERS = {
     "gateway.build_fleet": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
     "gateway.build_identity": layer("gateway"),
     "gateway.build_tokens": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
+    "gateway.build_control": layer("gateway", bans=("gateway.supervisor",)),
+    "gateway.build_idempotency": layer("gateway"),
+    "gateway.build_telemetry": layer("gateway.config.model", "gateway.control.history", "gateway.telemetry"),
     "gateway.build_journal": layer("gateway.config.model", "gateway.journal", "gateway.telemetry.metrics"),
     "gateway.live_identity": layer(
         "gateway.control.callers", "gateway.fleet.link", "gateway.identity", "gateway.store.keys", "gateway.store.port"
@@ -126,7 +133,12 @@ LAYERS = {
     "gateway.reasons": layer(),
     "gateway.purposes": layer(),
     "gateway.compiled": layer(),
+    "gateway.live_idempotency": layer(
+        "gateway.config.idempotency_model", "gateway.control.promises", "gateway.idempotency", "gateway.journal"
+    ),
     "gateway.live_view": layer(
+        "gateway.control.promises",
+        "gateway.journal.port",
         "gateway.control.view",
         "gateway.fleet",
         "gateway.identity.tokens",

@@ -41,6 +41,7 @@ class Own:
     host: HostView | None = None
     redis: None = None
     embedded_store: None = None
+    journal: None = None
     replicas = 1
     certificate: None = None
     issuers: tuple[IssuerView, ...] = ()

@@ -12,7 +12,7 @@ from gateway.identity.keys import KeyRing
 from gateway.identity.tenants import Directory
 from gateway.identity.tokens import Issuer, Tokens
 from gateway.jose.jwk import parse_set
-from gateway.proxy.gates import PASS, WAIT, Question
+from gateway.proxy.gates import PASS, WAIT, Question, Resumption
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
@@ -183,7 +183,7 @@ def test_a_request_waits_for_the_first_keys_and_for_those_of_a_rotation() -> Non
     side = Side(keys=False)
     side.keys.begun()
     made, verdict = side.asked(bearer(GOOD))
-    answers: list[Refusal | None] = []
+    answers: list[Resumption] = []
     assert verdict is WAIT
     side.gate.start(made, answers.append)
     assert answers == []

@@ -12,6 +12,7 @@ from gateway.control.api import (
     errors,
     explain,
     health,
+    idempotency,
     issuers,
     metrics,
     service,
@@ -36,6 +37,7 @@ def routes(facts: ControlFacts, access: Access) -> list[web.RouteDef]:
         *workers.operations(facts),
         *service.operations(facts),
         *callers.operations(facts),
+        *idempotency.operations(facts),
         *issuers.operations(facts),
     ]
     document = openapi.document(

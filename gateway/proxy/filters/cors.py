@@ -20,7 +20,7 @@ from gateway.wire.message.response import Response
 # Of our own fields, what a script has a use for. Retry-After is not among the few that it may read unasked.
 _OURS = (
     *("Retry-After", "RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining"),
-    *("X-RateLimit-Reset", "X-Request-ID", "Proxy-Status"),
+    *("X-RateLimit-Reset", "X-Request-ID", "Proxy-Status", "Idempotent-Replayed"),
 )
 _VARY = b"Vary: Origin\r\n"
 _ASKED = re.compile(rb"^access-control-request-(method|headers): *([^\r\n]*)", re.IGNORECASE | re.MULTILINE)

@@ -227,7 +227,7 @@ class Attempt(Ending):
         body = owner.body
         request = owner.ticket.request
         self._connection = connection
-        self.request_sent = self._reached = True
+        self.request_sent = self._reached = owner.ticket.sent = True
         connection.send(self, owner.target.head, to_head=request.method == "HEAD", more=not body.done)
         if not request.has_body:
             return

@@ -15,7 +15,7 @@ from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.owner import Owner
 from gateway.proxy.forward.target import Target
-from gateway.proxy.gates import PASS, WAIT, Chain
+from gateway.proxy.gates import PASS, WAIT, Chain, Resumption
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.refusals import Refusal, jittered
 from gateway.proxy.request_body import RequestBody
@@ -192,13 +192,13 @@ class Forward(Owner):
         elif isinstance(verdict, Refusal):
             self._passed(verdict)
 
-    def _passed(self, verdict: Refusal | None) -> None:
-        """The gates before an attempt have answered."""
+    def _passed(self, verdict: Resumption) -> None:
+        """The gates before an attempt have answered. None of them has an answer of its own."""
         self._passage = None
-        if verdict is PASS:
-            self.begin(self.ticket.now)
-        else:
+        if isinstance(verdict, Refusal):
             self._refused(verdict)
+        else:
+            self.begin(self.ticket.now)
 
     def _refused(self, refusal: Refusal) -> None:
         """No attempt is made."""

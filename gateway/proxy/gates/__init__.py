@@ -17,8 +17,9 @@ order, with how it ended:
     seconds   since the gate was entered
 
 A request that waits at a gate has entered every gate before it. The gate calls `resume` exactly once, at once or later
-from the event loop: with a refusal, or with PASS, by which the gate counts as entered. `abandon` takes back a `start`
-whose request has ended; a gate that cannot take it back may still resume, and is left again then.
+from the event loop: with a refusal, with an answer in place of the upstream's, or with PASS, by which the gate counts
+as entered. `abandon` takes back a `start` whose request has ended; a gate that cannot take it back may still resume,
+and is left again then.
 
 Gates from `per_attempt` on (the circuit) are passed anew before each attempt, and hear how the attempt ended; the ones
 before them are passed once and hear how the exchange ended.
@@ -33,6 +34,7 @@ from mypy_extensions import mypyc_attr
 
 from gateway.identity.tenants import Caller
 from gateway.policy.outcome import Outcome
+from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 
@@ -47,8 +49,11 @@ Verdict = Refusal | Wait | None
 PASS: Final = None
 WAIT: Final = Wait()
 
-Resume = Callable[[Refusal | None], None]
-"""Called by a gate with its answer to a request that has waited: a refusal, or PASS."""
+Resumption = Refusal | OwnAnswer | None
+"""What becomes of a request that has waited: a refusal, an answer that is no refusal, or PASS."""
+
+Resume = Callable[[Resumption], None]
+"""Called by a gate with its answer to a request that has waited."""
 
 Step = dict[str, Any]
 """One policy in an explanation: `policy`, `decision` (allow, wait, refuse, exempt or none), `detail` in words,

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 
 from gateway.policy.outcome import IGNORED
-from gateway.proxy.gates import PASS, WAIT, Chain
+from gateway.proxy.gates import PASS, WAIT, Chain, Resumption
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 
-Done = Callable[[Refusal | None], None]
-"""Called once: with PASS when every gate is entered, or with the refusal of one. What was entered stays entered."""
+Done = Callable[[Resumption], None]
+"""Called once: with PASS when every gate is entered, or with what one has answered. What was entered stays entered."""
 
 
 class Passage:
@@ -48,7 +48,7 @@ class Passage:
         self._abandoned = True
         self._chain.gates[self._ticket.at].abandon(self._ticket)
 
-    def _resumed(self, verdict: Refusal | None) -> None:
+    def _resumed(self, verdict: Resumption) -> None:
         chain, ticket = self._chain, self._ticket
         self._waiting = False
         ticket.waiting = None

@@ -1,0 +1,57 @@
+"""From the configuration to everything that is counted and written down."""
+
+from dataclasses import dataclass
+
+from gateway import __version__
+from gateway.config.model import GatewayConfig, LogConfig
+from gateway.control.history import CircuitHistory
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.error_lines import ErrorLines
+from gateway.telemetry.errors import ErrorLog
+from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log_files import LogFiles
+from gateway.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Where everything is counted and written down."""
+
+    metrics: Metrics
+    errors: ErrorLog
+    error_lines: ErrorLines
+    history: CircuitHistory
+    access_log: AccessLog | None
+
+
+def build_telemetry(config: GatewayConfig, writer: LineWriter, files: LogFiles | None) -> Telemetry:
+    """`writer` takes the lines for standard output, `files` those for LOG_DIR."""
+    metrics = Metrics(
+        config.service,
+        [route.name for route in config.routes],
+        config.upstreams,
+        __version__,
+        policies=config.rate_limits.policies,
+    )
+    metrics.counter(
+        "gateway_log_lines_dropped_total",
+        "Log lines lost.",
+        (),
+        lambda: (((), writer.dropped + (files.dropped if files is not None else 0)),),
+    )
+    errors = ErrorLog(
+        config.service,
+        config.upstreams,
+        capacity=config.errors.recent_max,
+        on_record=files.record if files is not None else None,
+    )
+    access_log = _access_log(config.log, writer, files)
+    return Telemetry(metrics, errors, ErrorLines(errors), CircuitHistory(config.upstreams), access_log)
+
+
+def _access_log(config: LogConfig, writer: LineWriter, files: LogFiles | None) -> AccessLog | None:
+    if not config.access_log:
+        return None
+    if files is None:
+        return AccessLog(writer.write, config.format)
+    return files.access_log(writer.write, config.format)

@@ -1,0 +1,94 @@
+"""How much room there is for records, and making some.
+
+What counts is in the journal, which others fill too. So it is counted there from time to time, more often when it is
+nearly full, and what this process adds meanwhile is added to that. Beyond the limits the oldest finished records are
+deleted, in small batches; those that run, or whose outcome is unknown, never are. Where nothing more can be deleted,
+new keys are refused.
+"""
+
+import asyncio
+import contextlib
+import time
+from typing import Final
+
+from gateway.config.idempotency_model import IdempotencyLimits
+from gateway.journal import idempotency as records
+from gateway.journal.cleaning import BATCH
+from gateway.journal.port import Journal, JournalUnavailable
+
+_INTERVAL: Final = 5.0
+_NEARLY_FULL: Final = 0.5
+_NEAR_INTERVAL: Final = 0.25
+# Counting takes at most this share of the time, however many records there are.
+_SHARE: Final = 0.05
+# What is left after room was made.
+_AFTER: Final = 0.95
+# At once, where it is bytes that have to go: a record may have many.
+_FEW: Final = 20
+
+
+class Capacity:
+    """`records` and `bytes` are as of the last count, and what was added here since. `full`: there is no room for
+    another record, and none can be made."""
+
+    def __init__(self, journal: Journal, limits: IdempotencyLimits) -> None:
+        self.records = 0
+        self.bytes = 0
+        self.full = False
+        self.evicted = 0
+        self._journal = journal
+        self._limits = limits
+        self._task: asyncio.Task[None] | None = None
+        self._soon = asyncio.Event()
+
+    def added(self) -> None:
+        """A record was made."""
+        self.records += 1
+        if self.records >= self._limits.max_records:
+            self._soon.set()
+
+    def start(self) -> None:
+        """Begin to count."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Count no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def look(self) -> None:
+        """Count, and make room where there is none. Raises JournalUnavailable."""
+        limits = self._limits
+        self.records, self.bytes = await self._journal.read(records.totals())
+        if self._over:
+            most = round(limits.max_records * _AFTER), round(limits.max_bytes * _AFTER)
+            while self.records > most[0] or self.bytes > most[1]:
+                batch = min(BATCH, self.records - most[0]) if self.records > most[0] else _FEW
+                deleted = await self._journal.transact(records.delete_oldest(batch))
+                if not deleted.records:
+                    break
+                self.evicted += deleted.records
+                self.records -= deleted.records
+                self.bytes -= deleted.bytes
+        self.full = self._over
+
+    @property
+    def _over(self) -> bool:
+        return self.records >= self._limits.max_records or self.bytes >= self._limits.max_bytes
+
+    async def _run(self) -> None:
+        while True:
+            began = time.perf_counter()
+            with contextlib.suppress(JournalUnavailable):
+                await self.look()
+            took = time.perf_counter() - began
+            near = (
+                self.records >= self._limits.max_records * _NEARLY_FULL
+                or self.bytes >= self._limits.max_bytes * _NEARLY_FULL
+            )
+            pause = max(_NEAR_INTERVAL if near else _INTERVAL, took / _SHARE)
+            self._soon.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._soon.wait()

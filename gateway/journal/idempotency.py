@@ -1,0 +1,207 @@
+"""Idempotency records: who runs the request of a key, and what its answer was.
+
+                claim                    finish
+    (nothing) ─────────▶ running ───────────────────▶ finished   the answer, or its status alone
+                          │   │  unknown
+               release    │   └─────────────────────▶ unknown    it may have happened
+              (nothing) ◀─┘
+
+A running record whose lease has ended counts as unknown: its holder has died, or was stopped. Where the next request
+may run then (`retry`), it takes the record with a new owner and fence. Every ending compares owner and fence, so the
+one who held it before changes nothing. When its time is over (`expires_at`), a record counts as if it were not there.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+from gateway.journal.leases import HELD
+from gateway.journal.port import Operation, Row, Rows, Statement, Step
+
+State = Literal["running", "finished", "unknown"]
+
+# What is over although nobody has deleted it yet: its time has passed, and nobody runs it.
+_OVER: Final = "expires_at <= {now} AND NOT (state = 'running' AND lease_until > {now})"
+
+_CLAIM: Final = Statement(
+    "INSERT INTO idempotency_records AS r"
+    " (id, route, state, owner, fence, lease_until, created_at, expires_at)"
+    " VALUES ($1, $2, 'running', $3, 1, {now} + $4, {now}, {now} + $5)"
+    " ON CONFLICT (id) DO UPDATE SET route = excluded.route, state = 'running', owner = excluded.owner,"
+    " fence = r.fence + 1, lease_until = excluded.lease_until, content = NULL, status = 0, whole = FALSE,"
+    " head = NULL, body = NULL, size = 0, created_at = excluded.created_at, expires_at = excluded.expires_at"
+    " WHERE (r.expires_at <= {now} AND NOT (r.state = 'running' AND r.lease_until > {now}))"
+    " OR ($6 AND (r.state = 'unknown' OR (r.state = 'running' AND r.lease_until <= {now})))"
+    " RETURNING fence"
+)
+_LOOK: Final = Statement(
+    "SELECT state, content, status, whole, head, body, lease_until - {now} AS lease_left"
+    " FROM idempotency_records WHERE id = $1 AND NOT ({over})",
+    over=_OVER,
+)
+_FINISH: Final = Statement(
+    "UPDATE idempotency_records SET state = 'finished', lease_until = 0, content = $4, status = $5, whole = $6,"
+    " head = $7, body = $8, size = $9 WHERE id = $1 AND {held} AND state = 'running' RETURNING fence",
+    held=HELD,
+)
+_UNKNOWN: Final = Statement(
+    "UPDATE idempotency_records SET state = 'unknown', lease_until = 0"
+    " WHERE id = $1 AND {held} AND state = 'running' RETURNING fence",
+    held=HELD,
+)
+_RELEASE: Final = Statement(
+    "DELETE FROM idempotency_records WHERE id = $1 AND {held} AND state = 'running' RETURNING fence",
+    held=HELD,
+)
+_RELEASE_OWN: Final = Statement(
+    "DELETE FROM idempotency_records WHERE id = $1 AND owner = $2 AND state = 'running' RETURNING fence"
+)
+_RENEW: Final = Statement(
+    "UPDATE idempotency_records SET lease_until = {now} + $4"
+    " WHERE id = $1 AND {held} AND state = 'running' RETURNING fence",
+    held=HELD,
+)
+_DELETE_OVER: Final = Statement(
+    "DELETE FROM idempotency_records WHERE id IN"
+    " (SELECT id FROM idempotency_records WHERE {over} ORDER BY expires_at LIMIT $1 {skip_locked})"
+    " RETURNING id",
+    over=_OVER,
+)
+_DELETE_OLDEST: Final = Statement(
+    "DELETE FROM idempotency_records WHERE id IN (SELECT id FROM idempotency_records"
+    " WHERE state = 'finished' ORDER BY created_at LIMIT $1 {skip_locked}) RETURNING size"
+)
+_TOTALS: Final = Statement("SELECT count(*) AS records, coalesce(sum(size), 0) AS bytes FROM idempotency_records")
+_COUNTS: Final = Statement(
+    "SELECT route, CASE WHEN state = 'running' AND lease_until <= {now} THEN 'unknown' ELSE state END AS now_state,"
+    " count(*) AS records, coalesce(sum(size), 0) AS bytes, min(created_at) AS oldest"
+    " FROM idempotency_records GROUP BY 1, 2 ORDER BY 1, 2"
+)
+
+
+class Found(NamedTuple):
+    """A record that somebody else has. `content` is the SHA-256 of its request, None until it is known. `whole` says
+    that `head` and `body` are the answer; without it only its `status` was kept. `lease_left` in seconds."""
+
+    state: State
+    content: bytes | None
+    status: int
+    whole: bool
+    head: bytes
+    body: bytes
+    lease_left: float
+
+
+class Kept(NamedTuple):
+    """What is kept of an answer. `content` is the SHA-256 of the request. `head` is header lines, each with its end;
+    None for head and body where only the status is kept."""
+
+    content: bytes
+    status: int
+    head: bytes | None
+    body: bytes | None
+
+
+class Count(NamedTuple):
+    """The records of one route in one state. `oldest` is the time of the oldest claim, in seconds since the epoch."""
+
+    route: str
+    state: State
+    records: int
+    bytes: int
+    oldest: float
+
+
+class Totals(NamedTuple):
+    """Some records, or all."""
+
+    records: int
+    bytes: int
+
+
+Held = tuple[bytes, str, int]
+"""Key, owner and fence of whoever holds a record."""
+
+
+def claim(key: bytes, route: str, owner: str, lease: float, ttl: float, *, retry: bool) -> Step:
+    """Take the record of a key for `lease` seconds; it is kept for `ttl` seconds. `retry`: also one whose outcome is
+    unknown. One row with the fence, or none where somebody else has it."""
+    return _CLAIM(key, route, owner, lease, ttl, retry)
+
+
+def fence_of(rows: Rows) -> int | None:
+    """The fence that a claim has got."""
+    return int(rows[0]["fence"]) if rows else None
+
+
+def look(key: bytes) -> Step:
+    """The record of a key; no row where there is none."""
+    return _LOOK(key)
+
+
+def found(row: Row) -> Found:
+    """What `look` has found."""
+    state, lease_left = row["state"], float(row["lease_left"])
+    if state == "running" and lease_left <= 0:
+        state = "unknown"
+    return Found(
+        state,
+        row["content"],
+        int(row["status"]),
+        bool(row["whole"]),
+        row["head"] or b"",
+        row["body"] or b"",
+        lease_left,
+    )
+
+
+def finish(held: Held, kept: Kept) -> Step:
+    """Keep the answer. No row: somebody else holds the record."""
+    whole = kept.head is not None
+    size = len(kept.head or b"") + len(kept.body or b"")
+    return _FINISH(*held, kept.content, kept.status, whole, kept.head, kept.body, size)
+
+
+def unknown(held: Held) -> Step:
+    """It is not known whether the request was acted on. No row: somebody else holds the record."""
+    return _UNKNOWN(*held)
+
+
+def release(held: Held) -> Step:
+    """Nothing was done: as if the key had never been used. No row: somebody else holds the record."""
+    return _RELEASE(*held)
+
+
+def release_own(key: bytes, owner: str) -> Step:
+    """As `release`, by an owner that has not been told its fence."""
+    return _RELEASE_OWN(key, owner)
+
+
+def renew(held: Held, lease: float) -> Step:
+    """Hold it for another `lease` seconds from now. No row: somebody else holds the record."""
+    return _RENEW(*held, lease)
+
+
+def delete_over(most: int) -> Operation[int]:
+    """Delete up to `most` records whose time is over; how many those were."""
+    return len((yield _DELETE_OVER(most)))
+
+
+def delete_oldest(most: int) -> Operation[Totals]:
+    """Delete up to `most` finished records, the oldest first; how much that was. Records that are running, or whose
+    outcome is unknown, stay."""
+    rows = yield _DELETE_OLDEST(most)
+    return Totals(len(rows), sum(int(row["size"]) for row in rows))
+
+
+def totals() -> Operation[Totals]:
+    """How much there is."""
+    rows = yield _TOTALS()
+    return Totals(int(rows[0]["records"]), int(rows[0]["bytes"]))
+
+
+def counts() -> Operation[list[Count]]:
+    """The records by route and state."""
+    rows = yield _COUNTS()
+    return [
+        Count(row["route"], row["now_state"], int(row["records"]), int(row["bytes"]), float(row["oldest"]))
+        for row in rows
+    ]

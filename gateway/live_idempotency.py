@@ -1,0 +1,37 @@
+"""What the control plane sees of idempotency keys, and what it may order about them (gateway.control.promises)."""
+
+from collections.abc import Sequence
+
+from gateway.config.idempotency_model import IdempotencyLimits
+from gateway.control.promises import IdempotencyCount, JournalAway
+from gateway.idempotency.capacity import Capacity
+from gateway.journal import idempotency as records
+from gateway.journal.cleaning import Cleaner
+from gateway.journal.port import Journal, JournalUnavailable
+
+
+class LiveIdempotency:
+    """The records in the journal, whichever gateway has made them."""
+
+    def __init__(self, journal: Journal, limits: IdempotencyLimits, cleaner: Cleaner, capacity: Capacity) -> None:
+        self.max_records = limits.max_records
+        self.max_bytes = limits.max_bytes
+        self._journal = journal
+        self._cleaner = cleaner
+        self._capacity = capacity
+
+    async def counts(self) -> Sequence[IdempotencyCount]:
+        """All records, by route and state. Raises JournalAway."""
+        try:
+            return [IdempotencyCount(*each) for each in await self._journal.read(records.counts())]
+        except JournalUnavailable as why:
+            raise JournalAway(str(why)) from why
+
+    async def clean(self) -> int:
+        """Delete what is over now, and count what is left. Raises JournalAway."""
+        try:
+            deleted = await self._cleaner.clean()
+            await self._capacity.look()
+        except JournalUnavailable as why:
+            raise JournalAway(str(why)) from why
+        return deleted
