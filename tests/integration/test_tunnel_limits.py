@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -20,6 +21,7 @@ from tests.conformance.wire.clients import plain
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh
 from tests.integration.test_tunnel_ends import small_buffer
 from tests.integration.test_tunnels import SWITCH, UPGRADE
+from tests.support.certificates import Certificate
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_http import RawClient
 from tests.support.stub_process import StubProcess
@@ -71,6 +73,29 @@ def test_a_client_that_takes_nothing(start_gateway: StartGateway, upstream: Prog
     (record,) = gateway.wait_for_records(status=101)
     assert record["decisions"]["tunnel"] == "backpressure_client"
     gateway.wait_for_line("backpressure: a side took nothing of what waited for it for 1.5 s (the client of 1, ")
+
+
+def test_over_tls_too(start_gateway: StartGateway, certificate: Certificate, upstream: ProgrammedUpstream) -> None:
+    """There the kernel's queue has more bytes than were written, and the records make their own buffer."""
+    got: list[bytes] = []
+
+    def flood(peer: Peer, seen: Seen) -> None:
+        peer.send(SWITCH)
+        fill(peer.socket, FRAME)
+        got.append(peer.exactly(8))
+
+    upstream.on(path := fresh(), flood)
+    variables = plain(upstream.url, WEBSOCKET_STALL_TIMEOUT_SECONDS="1.5", **certificate.variables)
+    gateway = start_gateway(variables, ready=False)
+    gateway.wait_for_line("listening on")
+    context = ssl.create_default_context(cafile=str(certificate.cert))
+    with small_buffer(gateway) as client:
+        client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
+        client.socket.sendall(UPGRADE.format(path).encode())
+        (record,) = gateway.wait_for_records(status=101)
+    assert record["decisions"]["tunnel"] == "backpressure_client"
+    eventually(lambda: bool(got), "the Close to the upstream")
+    assert unmasked_close(got[0]) == 1001
 
 
 def test_a_client_that_reads_at_last_is_told_why(start_gateway: StartGateway, upstream: ProgrammedUpstream) -> None:
