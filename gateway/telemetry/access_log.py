@@ -11,15 +11,15 @@ The time is that of the end of the request, RFC 3339 in UTC with milliseconds; i
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import orjson
 
 from gateway.telemetry.record import LogPart, Record
-from gateway.telemetry.render import bare, json_line, rfc3339, word
+from gateway.telemetry.render import bare, digits, json_line, milliseconds, rfc3339, word
 
-_MILLISECONDS = tuple(f'.{millisecond:03d}Z",'.encode() for millisecond in range(1000))
-_POSITIONAL = frozenset({"client", "method", "target", "status", "duration_ms", "request_id", "correlation_id"})
+_MILLISECONDS: Final = tuple(f'.{millisecond:03d}Z",'.encode() for millisecond in range(1000))
+_POSITIONAL: Final = frozenset({"client", "method", "target", "status", "duration_ms", "request_id", "correlation_id"})
 
 
 class AccessLog:
@@ -73,20 +73,20 @@ class AccessLog:
                 self._decisions = decisions
                 self._decisions_json = json_line(dict(decisions))[:-1]
             self._write_line(
-                b'%b"request_id":"%b","correlation_id":"%b",%b,"endpoint":%b,"status":%d,"bytes_in":%d,"bytes_out":%d,'
-                b'"duration_ms":%.3f,"upstream_ms":%.3f,"attempts":%d,"decisions":%b,"reason":%b}\n'
+                b'%b"request_id":"%b","correlation_id":"%b",%b,"endpoint":%b,"status":%b,"bytes_in":%b,"bytes_out":%b,'
+                b'"duration_ms":%b,"upstream_ms":%b,"attempts":%b,"decisions":%b,"reason":%b}\n'
                 % (
                     self._time(now),
                     record.request_id,
                     record.correlation_id,
                     prepared,
                     self._endpoints.get(record.endpoint) or self._endpoint(record.endpoint),
-                    record.status,
-                    record.bytes_in,
-                    record.bytes_out,
-                    seconds * 1000.0,
-                    record.upstream_seconds * 1000.0,
-                    record.attempts,
+                    digits(record.status),
+                    digits(record.bytes_in),
+                    digits(record.bytes_out),
+                    milliseconds(seconds),
+                    milliseconds(record.upstream_seconds),
+                    digits(record.attempts),
                     self._decisions_json,
                     b'"%b"' % reason.encode() if reason else b"null",
                 )
@@ -171,6 +171,21 @@ class AccessLog:
                 self._second_json = f'{{"time":"{rfc3339(second)[:-5]}'.encode()
             self._time_json = self._second_json + _MILLISECONDS[millisecond]
         return self._time_json
+
+
+class BothAccessLogs(AccessLog):
+    """The access log as text for people, and as JSON for the files."""
+
+    __slots__ = ("_files",)
+
+    def __init__(self, write_text: Callable[[bytes], None], write_json: Callable[[bytes], None]) -> None:
+        super().__init__(write_text, "text")
+        self._files = AccessLog(write_json, "json")
+
+    def write(self, entry: dict[str, object], now: float) -> None:
+        """Write one entry to standard output and to the file. `now` is in seconds since the epoch."""
+        super().write(entry, now)
+        self._files.write(entry, now)
 
 
 def text_line(entry: dict[str, object]) -> str:

@@ -30,7 +30,7 @@ from typing import Literal
 
 import orjson
 
-from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.access_log import AccessLog, BothAccessLogs
 from gateway.telemetry.app_log import LogLines
 from gateway.telemetry.error_lines import SUMS
 from gateway.telemetry.errors import ErrorRecord
@@ -200,21 +200,6 @@ class LogFiles:
         """Write what is left; bounded as `LineWriter.close` is."""
         self._all.close()
         self._errors.close()
-
-
-class BothAccessLogs(AccessLog):
-    """The access log as text for people, and as JSON for the files."""
-
-    __slots__ = ("_files",)
-
-    def __init__(self, write_text: Callable[[bytes], None], write_json: Callable[[bytes], None]) -> None:
-        super().__init__(write_text, "text")
-        self._files = AccessLog(write_json, "json")
-
-    def write(self, entry: dict[str, object], now: float) -> None:
-        """Write one entry to standard output and to the file. `now` is in seconds since the epoch."""
-        super().write(entry, now)
-        self._files.write(entry, now)
 
 
 def error_line(record: ErrorRecord) -> bytes:

@@ -81,13 +81,14 @@ _DROP_SYN: Final = b"".join(
         (0x06, 0, 0, 0xFFFFFFFF),
     )
 )
+# Not a local variable: compiled code frees one after its last use, and here that is before the kernel has read it.
+_DROP_SYN_BUFFER: Final = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
 
 
 def refuse_new_connections(listener: socket.socket) -> None:
     """Let no further connection into the accept queue of a listening socket, so that it can be emptied before it is
     closed. A client that tries meanwhile hears nothing, repeats its SYN after a second and is refused then. Where the
     kernel has no such filter the queue stays open."""
-    program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
     with contextlib.suppress(OSError):
-        description = struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
+        description = struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(_DROP_SYN_BUFFER))
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, description)

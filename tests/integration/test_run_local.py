@@ -52,6 +52,7 @@ class Checkout:
         shutil.copy(ROOT / "scripts" / "run_local.py", directory / "scripts")
         (directory / "upstream_stub").symlink_to(ROOT / "upstream_stub")
         (directory / "gateway").mkdir()
+        (directory / "gateway" / "__init__.py").touch()  # or an installed package would go before it
         (directory / "gateway" / "__main__.py").write_text(textwrap.dedent(GATEWAY))
         (directory / "gateway" / "cores.py").symlink_to(ROOT / "gateway" / "cores.py")
 

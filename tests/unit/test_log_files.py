@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gateway.telemetry import app_log
-from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.access_log import AccessLog, BothAccessLogs
 from gateway.telemetry.errors import ErrorRecord
-from gateway.telemetry.log_files import KEPT_PARTS, BothAccessLogs, DayFile, LogFiles, error_line
+from gateway.telemetry.log_files import KEPT_PARTS, DayFile, LogFiles, error_line
 from tests.support.tickets import record
 from tests.support.waiting import eventually
 

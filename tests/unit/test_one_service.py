@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from gateway.channel import Channel
+from gateway.compiled import COMPILED
 from gateway.control import gauges, health
 from gateway.control.history import CircuitHistory
 from gateway.control.scrape import Scrape
@@ -164,6 +165,7 @@ async def gateway_of(count: int) -> AsyncIterator[Gateway]:
 
 REQUESTS = "http_requests_total[('method', 'GET'), ('route', 'r'), ('service', 'gateway'), ('status', '200')]"
 TOOK = "http_request_duration_seconds_count[('route', 'r')]"
+BUILD = f"gateway_build_info[('compiled', '{'true' if COMPILED else 'false'}'), ('version', '1')]"
 
 
 async def test_whichever_worker_is_scraped_the_counters_are_those_of_all() -> None:
@@ -179,7 +181,7 @@ async def test_whichever_worker_is_scraped_the_counters_are_those_of_all() -> No
             assert found["gateway_max_in_flight[]"] == 300
             assert found["gateway_connections[('side', 'client')]"] == 30
             assert found["circuit_breaker_state[('upstream', 'u')]"] == 1
-            assert found["gateway_build_info[('compiled', 'false'), ('version', '1')]"] == 1
+            assert found[BUILD] == 1
             for slot in ("0", "1", "2"):
                 assert found[f"process_resident_memory_bytes[('worker', '{slot}')]"] > 0
                 assert found[f"gateway_worker_event_loop_lag_seconds[('worker', '{slot}')]"] >= 0
