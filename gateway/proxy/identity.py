@@ -7,13 +7,14 @@ because a single host has 2^64 addresses to rotate through. All addresses are re
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Final
 
 from gateway import names
 from gateway.names import Network
 from gateway.wire.message.fields import Fields
 
 # An IPv6 address in brackets with a zone and a port is shorter; the table of addresses is not for anything else.
-_LONGEST_HOP = 80
+_LONGEST_HOP: Final = 80
 
 
 class Origin:
@@ -147,7 +148,9 @@ class Identification:
 
 
 # What the gateway writes itself, for one value of a trusted proxy.
-_SET = frozenset((b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix", b"x-real-ip"))
+_SET: Final = frozenset(
+    (b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix", b"x-real-ip")
+)
 
 
 def _named_by(forwarded: bytes) -> list[bytes]:

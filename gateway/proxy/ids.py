@@ -6,9 +6,11 @@
 """
 
 import random
+from binascii import hexlify
+from typing import Final
 
-_K = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: consecutive ids look unrelated
-_MASK = 0xFFFFFFFFFFFFFFFF
+_K: Final = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: consecutive ids look unrelated
+_MASK: Final = 0xFFFFFFFFFFFFFFFF
 
 
 class Ids:
@@ -25,7 +27,7 @@ class Ids:
     def new(self) -> bytes:
         """HOT."""
         n = self._n = self._n + 1
-        return b"%b%016x" % (self._prefix, n * _K & _MASK)
+        return self._prefix + hexlify((n * _K & _MASK).to_bytes(8, "big"))
 
     def traceparent(self, request_id: bytes) -> bytes:
         """HOT. The trace that begins with a request of one of these ids (W3C Trace Context, version 00)."""

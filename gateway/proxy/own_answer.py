@@ -6,18 +6,21 @@ above, one less goes on. For other methods it means nothing and goes on as it ca
 """
 
 import re
+from typing import Final
 
 from gateway.wire.message.date import date_line
 from gateway.wire.message.request import Request
 from gateway.wire.message.response import Response, phrase_of
 
 # More than any chain of proxies is long; a larger number becomes this one, as section 7.6.2 allows.
-_MOST_FORWARDS = 2**31 - 1
-_MAX_FORWARDS_LINE = re.compile(rb"^(max-forwards: )[^\r\n]*", re.IGNORECASE | re.MULTILINE)
-_NUMBER = re.compile(rb"[0-9]+")
+_MOST_FORWARDS: Final = 2**31 - 1
+_MAX_FORWARDS_LINE: Final = re.compile(rb"^(max-forwards: )[^\r\n]*", re.IGNORECASE | re.MULTILINE)
+_NUMBER: Final = re.compile(rb"[0-9]+")
 # RFC 9110 section 9.3.8: a reflected request is read by whoever can make another send it, so what may be a secret is
 # left out. Names are all there is to go by.
-_SECRET = re.compile(rb"auth|cookie|token|secret|key|session|passw|credential|signature|jwt|csrf|xsrf", re.IGNORECASE)
+_SECRET: Final = re.compile(
+    rb"auth|cookie|token|secret|key|session|passw|credential|signature|jwt|csrf|xsrf", re.IGNORECASE
+)
 
 
 class OwnAnswer:

@@ -5,6 +5,7 @@ object for the same bytes (gateway.wire.server.connection), and the plan stays w
 """
 
 from functools import lru_cache
+from typing import Final
 
 from gateway import names
 from gateway.identity.masking import masked
@@ -24,9 +25,9 @@ from gateway.proxy.topology import Route
 from gateway.telemetry.record import LogPart
 from gateway.wire.message.request import Request, RequestError
 
-_NOT_FOUND = Refusal(404, "not_found", "no route matches this host and path")
-_DOTS = Refusal(400, "bad_request", "the path has a dot segment or a NUL byte, and the route takes none")
-_FORWARDS = Refusal(400, "bad_request", "Max-Forwards is not one number")
+_NOT_FOUND: Final = Refusal(404, "not_found", "no route matches this host and path")
+_DOTS: Final = Refusal(400, "bad_request", "the path has a dot segment or a NUL byte, and the route takes none")
+_FORWARDS: Final = Refusal(400, "bad_request", "Max-Forwards is not one number")
 
 
 class Plan:
@@ -164,12 +165,12 @@ def own_answer(request: Request, route: Route) -> OwnAnswer | None:
 
 def port_of(authority: bytes, scheme: str) -> bytes:
     """The port that a client has used who asked for `authority`, or for the first of several."""
-    return _port_of(authority.partition(b",")[0].strip(b" \t")[: names.LONGEST_AUTHORITY + 1], scheme)
+    return _port_of(authority[: names.LONGEST_AUTHORITY + 1], scheme)
 
 
 @lru_cache(maxsize=1024)
-def _port_of(authority: bytes, scheme: str) -> bytes:
-    found = names.with_port(authority.decode("latin-1"), scheme)
+def _port_of(authorities: bytes, scheme: str) -> bytes:
+    found = names.with_port(authorities.partition(b",")[0].strip(b" \t").decode("latin-1"), scheme)
     return b"%d" % (found[1] if found is not None else names.DEFAULT_PORTS[scheme])
 
 

@@ -7,10 +7,9 @@ from the totals by status) only when it is read.
 Everything runs on the event loop's thread: writing and reading never interleave, so there are no locks.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Labels = tuple[str, ...]
 """Label values, in the order of the family's label names."""
@@ -20,10 +19,25 @@ Kind = Literal["counter", "gauge", "info"]
 Combine = Literal["sum", "min", "max", "seen", "worker", "mine"]
 """How the series of several workers become one: see `gateway.telemetry.snapshot`. Histograms are summed."""
 
-LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+LATENCY_BOUNDS: Final[tuple[float, ...]] = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
 """Seconds. From the added latency of the gateway itself up to its default total timeout."""
 
-REDIS_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+REDIS_BOUNDS: Final[tuple[float, ...]] = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 """Seconds. From a round trip on one machine to beyond the default command timeout (0.05)."""
 
 
@@ -39,7 +53,13 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         """HOT. A value equal to a bound belongs to that bound's bucket (`le`)."""
-        self.buckets[bisect_left(self.bounds, value)] += 1
+        at = 0
+        # From the lowest: most values are small, and compiled code compares faster than it calls `bisect`.
+        for bound in self.bounds:
+            if value <= bound:
+                break
+            at += 1
+        self.buckets[at] += 1
         self.total += value
 
     @property

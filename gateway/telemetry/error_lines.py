@@ -10,6 +10,7 @@ no line here, because they answer a mistake of the client.
 
 import asyncio
 import logging
+from typing import Final
 
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.render import counted
@@ -19,7 +20,7 @@ SUMS = "gateway.errors"
 
 logger = logging.getLogger(SUMS)
 
-INTERVAL = 1.0
+INTERVAL: Final = 1.0
 
 
 class ErrorLines:

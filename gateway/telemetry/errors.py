@@ -13,13 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.reasons import GATEWAY_REASONS, UPSTREAM_REASONS
 from gateway.telemetry.categories import category_of_reason
 from gateway.telemetry.rates import ServiceCells
 
-_OF_CLIENTS = frozenset({"client_closed", "bad_request"})
+_OF_CLIENTS: Final = frozenset({"client_closed", "bad_request"})
 
 
 class ErrorRecord(NamedTuple):

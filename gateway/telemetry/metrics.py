@@ -14,10 +14,10 @@ starts above zero, which `rate()` cannot see, its base is the duration's count, 
 Left out on purpose: clients, paths and request ids as labels. They are in the access log.
 """
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -29,9 +29,9 @@ from gateway.telemetry.collector import CellCollector
 from gateway.telemetry.exposition import OPENMETRICS, TEXT, Exposition, negotiate
 from gateway.telemetry.snapshot import Parts, Snapshot, taken
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 CLIENT_CLOSED = 499
-_STATUSES = frozenset(int(status) for status in HTTPStatus) | {CLIENT_CLOSED}
+_STATUSES: Final = frozenset(int(status) for status in HTTPStatus) | {CLIENT_CLOSED}
 
 Read = Callable[[], Iterable[tuple[Labels, float]]]
 Counts = defaultdict[Labels, int]
@@ -52,10 +52,7 @@ class RouteCells:
             self.counts[method, status] += 1
         except KeyError:
             self._count_anew(method, status)
-        # This is `Histogram.observe`, written out to save a call for each request.
-        duration = self.duration
-        duration.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
-        duration.total += seconds
+        self.duration.observe(seconds)
 
     def refused_at_once(self, method: str, status: int) -> None:
         """HOT. One request that was refused as soon as it had come: it took no time."""
@@ -140,9 +137,7 @@ class Metrics:
             duration = self._attempts[upstream]
         except KeyError:
             duration = self._attempts[upstream] = Histogram(LATENCY_BOUNDS)
-        # This is `Histogram.observe`, written out to save a call for each request.
-        duration.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
-        duration.total += seconds
+        duration.observe(seconds)
 
     def rate_limit(self, policy: str) -> list[int]:
         """Where the decisions of a rate limit are counted: the limited ones, the allowed ones."""
@@ -373,7 +368,7 @@ class Metrics:
             yield (self._service, route), count
 
 
-_CLASSES = ("other", "1xx", "2xx", "3xx", "4xx", "5xx")
+_CLASSES: Final = ("other", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 def _bounded(method: str, status: int) -> tuple[str, int]:

@@ -3,18 +3,34 @@
 import math
 import re
 import time
+from typing import Final
 
 import orjson
 
-_DEPTH = 8
-_DELETE = b"\x7f"
+_DEPTH: Final = 8
+_DELETE: Final = 0x7F
 # In UTF-8: DEL and the controls U+0080 to U+009F, which some terminals obey; U+2028, U+2029, which end lines in
 # JavaScript and in editors; what has no width or changes the direction of writing (U+00AD, U+061C, U+180E, U+200B to
 # U+200F, U+202A to U+202E, U+2060 to U+206F, U+FEFF, U+FFF9 to U+FFFB); tag characters (U+E0000 to U+E007F).
-_UNSEEN = re.compile(
+_UNSEEN: Final = re.compile(
     rb"\x7f|\xc2[\x80-\x9f\xad]|\xd8\x9c|\xe1\xa0\x8e|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]"
     rb"|\xef\xbb\xbf|\xef\xbf[\xb9-\xbb]|\xf3\xa0[\x80\x81][\x80-\xbf]"
 )
+
+
+_NUMBERS: Final[tuple[bytes, ...]] = tuple([b"%d" % number for number in range(1000)])
+_THOUSANDTHS: Final[tuple[bytes, ...]] = tuple([b".%03d" % number for number in range(1000)])
+
+
+def digits(number: int) -> bytes:
+    """A number in decimal. HOT: those below 1000 are made once."""
+    return _NUMBERS[number] if 0 <= number < 1000 else b"%d" % number
+
+
+def milliseconds(seconds: float) -> bytes:
+    """A time, not below zero, in milliseconds with three decimals. HOT."""
+    thousandths = int(seconds * 1e6 + 0.5)
+    return digits(thousandths // 1000) + _THOUSANDTHS[thousandths % 1000]
 
 
 def rfc3339(when: float) -> str:

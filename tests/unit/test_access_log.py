@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.lines import LineWriter
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.render import digits, milliseconds, rfc3339
 from tests.support.tickets import record
 from tests.support.waiting import eventually
 
@@ -55,6 +55,18 @@ def test_a_json_line_is_the_entry_with_the_time_in_front() -> None:
     assert json.loads(line) == {"time": "2023-11-14T22:13:20.500Z", **ENTRY}
     assert line.count(b"\n") == 1
     assert line.endswith(b"}\n")
+
+
+@given(st.integers(0, 10**15))
+def test_digits_are_those_of_the_number(number: int) -> None:
+    assert digits(number) == str(number).encode()
+
+
+@given(st.integers(0, 10**12))
+def test_milliseconds_have_three_decimals(microseconds: int) -> None:
+    whole, thousandths = divmod(microseconds, 1000)
+    assert milliseconds(microseconds / 1e6) == b"%d.%03d" % (whole, thousandths)
+    assert milliseconds((microseconds + 0.4) / 1e6) == b"%d.%03d" % (whole, thousandths)
 
 
 def test_the_entry_is_left_as_it_was() -> None:

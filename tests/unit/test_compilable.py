@@ -45,7 +45,45 @@ def names_of_two_exceptions(tree: ast.AST) -> Iterator[int]:
                         yield node.lineno
 
 
-@pytest.mark.parametrize("find", [awaits_in_finally, names_of_two_exceptions])
+def addresses_of_locals(tree: ast.AST) -> Iterator[int]:
+    """Lines that take the address of a local variable: compiled, it is freed after its last use, which this may be."""
+    for function in ast.walk(tree):
+        if isinstance(function, FUNCTIONS):
+            stored = {
+                node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            }
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("addressof"):
+                    yield from [node.lineno for each in node.args if isinstance(each, ast.Name) and each.id in stored]
+
+
+def constants_not_final(tree: ast.AST) -> Iterator[int]:
+    """Lines of a module's constants that its functions read and that are not `Final`: compiled, each reading of one is
+    a search in the module's dictionary, and a tuple of a fixed length is made anew."""
+    assert isinstance(tree, ast.Module)
+    read = {
+        node.id
+        for function in ast.walk(tree)
+        if isinstance(function, FUNCTIONS)
+        for statement in function.body
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    for node in tree.body:
+        named: list[ast.expr] = []
+        if isinstance(node, ast.AnnAssign) and "Final" not in ast.unparse(node.annotation):
+            named = [node.target]
+        elif isinstance(node, ast.Assign) and "TypeVar" not in ast.unparse(node.value):
+            named = node.targets
+        for target in named:
+            if isinstance(target, ast.Name) and target.id in read and target.id.isupper():
+                yield node.lineno
+
+
+FINDERS = [awaits_in_finally, names_of_two_exceptions, addresses_of_locals, constants_not_final]
+
+
+@pytest.mark.parametrize("find", FINDERS)
 def test_no_compiled_module_has(find: object, monkeypatch: pytest.MonkeyPatch) -> None:
     assert callable(find)
     found = [
@@ -64,6 +102,8 @@ def test_no_compiled_module_has(find: object, monkeypatch: pytest.MonkeyPatch) -
             "def f():\n    try:\n        pass\n    except A as e:\n        pass\n    except B as e:\n        pass",
             names_of_two_exceptions,
         ),
+        ("def f():\n    a = g()\n    return addressof(a)", addresses_of_locals),
+        ("_A = 1\ndef f():\n    return _A", constants_not_final),
     ],
 )
 def test_one_is_found(source: str, find: object) -> None:
@@ -84,3 +124,35 @@ def test_no_compiled_class_extends_an_interpreted_one_with_slots(monkeypatch: py
         if base.__module__ not in modules and vars(base).get("__slots__")
     ]
     assert found == []
+
+
+def test_no_interpreted_class_extends_a_compiled_one_that_does_not_allow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is compiled, the module of the interpreted one cannot be imported, or its class not be made."""
+    hot = {_module(path): path for path in compiled(monkeypatch)}
+    others = [path for path in (ROOT / "gateway").rglob("*.py") if path not in hot.values()]
+    found = [
+        f"{name}.{each.__name__} extends {base.__name__}"
+        for name in sorted(map(_module, others))
+        if not name.endswith("__main__")
+        for each in vars(importlib.import_module(name)).values()
+        if isinstance(each, type) and each.__module__ == name
+        for base in each.__bases__
+        if base.__module__ in hot and not _may_be_extended(hot[base.__module__], base.__name__)
+    ]
+    assert found == []
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _may_be_extended(path: Path, name: str) -> bool:
+    """Whether it is decorated so, or is a protocol, an exception, an enum or a named tuple: those stay as they are."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            marks = [ast.unparse(mark) for mark in node.decorator_list]
+            plain = {"Protocol", "Exception", "IntEnum", "Enum", "NamedTuple"}
+            return any("allow_interpreted_subclasses=True" in mark for mark in marks) or any(
+                ast.unparse(base).partition("[")[0] in plain for base in node.bases
+            )
+    return False

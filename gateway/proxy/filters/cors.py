@@ -8,7 +8,7 @@ since `*` does not.
 """
 
 import re
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from gateway.config.model import CorsConfig
 from gateway.proxy.filters import Filter
@@ -18,16 +18,16 @@ from gateway.wire.message.request import Request
 from gateway.wire.message.response import Response
 
 # Of our own fields, what a script has a use for. Retry-After is not among the few that it may read unasked.
-_OURS = (
+_OURS: Final = (
     *("Retry-After", "RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining"),
     *("X-RateLimit-Reset", "X-Request-ID", "Proxy-Status", "Idempotent-Replayed"),
 )
-_VARY = b"Vary: Origin\r\n"
-_ASKED = re.compile(rb"^access-control-request-(method|headers): *([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
-_NAMES = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z, \t]{1,2048}")
-_PREFLIGHT_VARY = b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n"
+_VARY: Final = b"Vary: Origin\r\n"
+_ASKED: Final = re.compile(rb"^access-control-request-(method|headers): *([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_NAMES: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z, \t]{1,2048}")
+_PREFLIGHT_VARY: Final = b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n"
 
-PUBLIC_REFUSAL = b"Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: %b\r\n%b" % (
+PUBLIC_REFUSAL: Final = b"Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: %b\r\n%b" % (
     ", ".join(_OURS).encode(),
     _VARY,
 )
@@ -123,4 +123,4 @@ class Cors(Filter):
         return False
 
 
-_SUBDOMAIN = re.compile(rb"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
+_SUBDOMAIN: Final = re.compile(rb"[a-z0-9-]+(?:\.[a-z0-9-]+)*")

@@ -13,16 +13,16 @@ that are the client's already, relative ones, and what stands in bodies and in c
 
 import re
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from gateway import names
 from gateway.proxy.filters import Filter
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.response import Response
 
-_FIELD = re.compile(rb"^((?:content-)?location|refresh)(: *)([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
-_REFRESH_URL = re.compile(rb"(.*?;\s*url\s*=\s*[\"']?)(.*)", re.IGNORECASE | re.DOTALL)
-_URL = re.compile(rb"(?:(https?):)?//([^/?#\\]*)(/[^?#]*)?((?:[?#].*)?)", re.IGNORECASE | re.DOTALL)
+_FIELD: Final = re.compile(rb"^((?:content-)?location|refresh)(: *)([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_REFRESH_URL: Final = re.compile(rb"(.*?;\s*url\s*=\s*[\"']?)(.*)", re.IGNORECASE | re.DOTALL)
+_URL: Final = re.compile(rb"(?:(https?):)?//([^/?#\\]*)(/[^?#]*)?((?:[?#].*)?)", re.IGNORECASE | re.DOTALL)
 
 
 class Redirects(Filter):

@@ -7,7 +7,7 @@ ago (`gateway.identity.usage`). Callers without a tenant pass."""
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from gateway.identity.tenants import TenantAccount
 from gateway.identity.usage import until_midnight
@@ -16,7 +16,7 @@ from gateway.proxy.gates import PASS, Gate, Question, Step, Verdict, step
 from gateway.proxy.refusals import Refusal, Refusals
 from gateway.proxy.ticket import Ticket
 
-_RETRY_AFTER = 1
+_RETRY_AFTER: Final = 1
 
 
 class TenantGate(Gate):

@@ -48,7 +48,7 @@ LACKS: frozenset[int] = frozenset(
 )
 """This host has run out of something: what was tried meanwhile proves nothing about anybody."""
 
-FAULTS: Mapping[int, Fault] = MappingProxyType(
+FAULTS: Final[Mapping[int, Fault]] = MappingProxyType(
     {
         **dict.fromkeys(LACKS, Fault.LOCAL),
         errno.EACCES: Fault.LOCAL,

@@ -220,7 +220,7 @@ class _Tokenizer:
         return headers
 
 
-_tokenizer = _Tokenizer()
+_tokenizer: Final = _Tokenizer()
 
 
 def parse_request_fields(block: bytes, max_count: int, *, underscores: bool = True) -> Fields:
@@ -268,8 +268,8 @@ class _Names:
 
 _MOST_SPELLINGS: Final = 2048
 _LONGEST_SPELLING: Final = 64
-_request_names = _Names(_REQUEST, of_request=True)
-_response_names = _Names(_RESPONSE, of_request=False)
+_request_names: Final = _Names(_REQUEST, of_request=True)
+_response_names: Final = _Names(_RESPONSE, of_request=False)
 
 
 def _parse(headers: Sequence[tuple[bytes, bytes]], max_count: int, names: _Names) -> Fields:
