@@ -214,11 +214,11 @@ async def test_a_supervisor_that_does_not_answer_takes_nothing_away(monkeypatch:
 
 
 async def test_a_worker_that_does_not_answer_counts_with_what_it_said_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervising, "PATIENCE", 0.01)
     async with gateway_of(2) as gateway:
         one, other = gateway.workers
         other.metrics.route("r").exchange("GET", 200, 0.01)
         assert (await one.samples())[REQUESTS] == 1
+        monkeypatch.setattr(supervising, "PATIENCE", 0.01)
         other.deaf = True
         other.metrics.route("r").exchange("GET", 200, 0.01)
         assert (await one.one.parts()).combined("http_requests_total")[3]["gateway\x1fGET\x1fr\x1f200"] >= 1
