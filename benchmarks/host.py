@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.compiled import HOW
+
 
 @dataclass(frozen=True, slots=True)
 class Cores:
@@ -77,5 +79,6 @@ def describe() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "gateway": HOW,
         "load_average": [round(value, 2) for value in os.getloadavg()],
     }

@@ -93,10 +93,14 @@ class Observations:
         present = {name for series in self._series.values() for name in series}
         return [metric for name, metric in METRICS.items() if name in present]
 
-    def relate(self, metric: Metric, ratio: Metric, yardstick: tuple[str, str]) -> None:
+    def relate(
+        self, metric: Metric, ratio: Metric, yardstick: tuple[str, str], peers: Sequence[str] | None = None
+    ) -> None:
         """Add `ratio`: every series of `metric` against the one of `yardstick` (case, proxy; an empty case means the
-        series' own), round by round. Rounds that either of the two lacks are left out."""
+        series' own), round by round. Rounds that either of the two lacks are left out. `peers` None means all."""
         for (case, proxy), series in self._series.items():
+            if peers is not None and proxy not in peers:
+                continue
             base = self._series.get((yardstick[0] or case, yardstick[1]), {}).get(metric.name, {})
             for round_number, value in series.get(metric.name, {}).items():
                 if base.get(round_number):

@@ -7,7 +7,8 @@
 A whole gateway runs in this process, in front of an upstream on the loopback; a client on another thread sends the same
 request again and again over one connection. Counted are the calls of Python functions of the package `gateway` on the
 event loop's thread, from the arrival of the request to the end of its answer (`sys.setprofile`), or the bytecode
-instructions of these functions (`sys.settrace`). What the loop does in between, such as timers, is in it when it
+instructions of these functions (`sys.settrace`). Compiled functions show neither: where `make build` has been, set
+PYTHONPATH to the checkout, and its sources are traced. What the loop does in between, such as timers, is in it when it
 happens; the least of several requests is shown.
 """
 
@@ -24,13 +25,12 @@ from typing import Any, cast
 
 import uvloop
 
+import gateway
 from benchmarks.host import free_port
-from gateway.build import build
-from gateway.config import load
-from gateway.lifecycle import Lifecycle
-from gateway.telemetry.lines import LineWriter
+from benchmarks.one_process import serving
+from gateway.compiled import COMPILED
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent / "gateway") + os.sep
+_PACKAGE = str(Path(gateway.__file__).parent) + os.sep
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 _REQUESTS = 12
 
@@ -107,25 +107,14 @@ async def _run(heads: list[bytes], *, instructions: bool) -> list[Trace]:
     loop = asyncio.get_running_loop()
     upstream = await loop.create_server(Upstream, "127.0.0.1", 0)
     port = free_port()
-    config = load(
-        {
-            "PORT": str(port),
-            "HOST": "127.0.0.1",
-            "UPSTREAM_URL": f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}",
-            "RATE_LIMIT_CAPACITY": "100000",
-        }
-    )
-    with open(os.devnull, "wb") as nowhere:  # noqa: ASYNC230, PTH123 - once, before anything is measured
-        writer = LineWriter(nowhere.fileno())
-        listening = socket.create_server(("127.0.0.1", port))
-        listening.setblocking(False)
-        gateway = Lifecycle(build(config, writer), {"listener": [listening]})
-        await gateway.prepare()
-        await gateway.accept()
-        traces: list[Trace] = []
+    settings = {
+        "PORT": str(port),
+        "UPSTREAM_URL": f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}",
+        "RATE_LIMIT_CAPACITY": "100000",
+    }
+    traces: list[Trace] = []
+    async with serving(settings):
         await asyncio.to_thread(_ask, port, heads, loop, traces, instructions=instructions)
-        await gateway.close()
-        writer.close()
     upstream.close()
     return traces
 
@@ -136,6 +125,8 @@ def main() -> None:
     parser.add_argument("--calls", action="store_true", help="print every call, in order")
     parser.add_argument("--instructions", action="store_true", help="count bytecode instructions instead of calls")
     arguments = parser.parse_args()
+    if COMPILED:
+        parser.error("the gateway is compiled, and its calls cannot be seen: set PYTHONPATH to the checkout")
     new = [b"GET /proxy/%d HTTP/1.1\r\nHost: a\r\nX-New: %d\r\n\r\n" % (n, n) for n in range(_REQUESTS)]
     repeated = [b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n"] * _REQUESTS
     traces = uvloop.run(_run([*new, *repeated], instructions=arguments.instructions))

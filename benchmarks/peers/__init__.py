@@ -3,11 +3,24 @@
 from benchmarks.peers.aiohttp_peer import AIOHTTP
 from benchmarks.peers.base import Peer, Proxy
 from benchmarks.peers.envoy import ENVOY
-from benchmarks.peers.gateway import GATEWAY, gateway
+from benchmarks.peers.gateway import GATEWAY, INTERPRETED, gateway
 from benchmarks.peers.haproxy import HAPROXY
 from benchmarks.peers.nginx import NGINX, NGINX_LUA
 from benchmarks.peers.node import NODE
 
-PEERS = (NGINX, GATEWAY, NGINX_LUA, HAPROXY, ENVOY, AIOHTTP, NODE)
+PEERS = (NGINX, GATEWAY, INTERPRETED, NGINX_LUA, HAPROXY, ENVOY, AIOHTTP, NODE)
 
-__all__ = ["AIOHTTP", "ENVOY", "GATEWAY", "HAPROXY", "NGINX", "NGINX_LUA", "NODE", "PEERS", "Peer", "Proxy", "gateway"]
+__all__ = [
+    "AIOHTTP",
+    "ENVOY",
+    "GATEWAY",
+    "HAPROXY",
+    "INTERPRETED",
+    "NGINX",
+    "NGINX_LUA",
+    "NODE",
+    "PEERS",
+    "Peer",
+    "Proxy",
+    "gateway",
+]

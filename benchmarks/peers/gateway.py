@@ -1,4 +1,8 @@
-"""The gateway: `python -m gateway run`, all protections and Redis on, limits above what the load can reach."""
+"""The gateway: `python -m gateway run`, all protections and Redis on, limits above what the load can reach.
+
+It is the one that is installed. Where that is a compiled one (`make build`), the sources of the checkout run beside it,
+interpreted.
+"""
 
 import http
 import subprocess
@@ -11,7 +15,8 @@ import yaml
 from benchmarks.children import Child, ChildFailed
 from benchmarks.host import free_port
 from benchmarks.peers.base import Peer, Proxy
-from benchmarks.rig import Rig, program_environment
+from benchmarks.rig import ROOT, Rig, program_environment
+from gateway.compiled import COMPILED
 
 # The rate limit decides about every request but never says no; the caps are above the 1,000 busy connections, as
 # nginx has none. Everything else is as it is by default: access log, metrics, breaker, retries, budget, deadlines.
@@ -32,9 +37,10 @@ def gateway(
     routes: object = None,
     redis: bool = True,
     workers: int | None = None,
+    interpreted: bool = False,
 ) -> Peer:
     """A variant. `env` goes before the defaults; `routes` is the content of a configuration file, if any. With
-    `workers` it has that many, on all cores."""
+    `workers` it has that many, on all cores. `interpreted` is the checkout beside a compiled one."""
 
     def start(rig: Rig) -> Proxy:
         port = free_port()
@@ -49,6 +55,8 @@ def gateway(
         if workers is not None:
             variables["WORKERS"] = str(workers)
         environment = program_environment(**(variables | dict(env or {})))
+        if interpreted:
+            environment["PYTHONPATH"] = str(ROOT)
         command = [sys.executable, "-m", "gateway"]
         # Its standard output is the access log: as much as the load makes it, and wanted by nobody.
         core = rig.cores.proxy if workers is None else None
@@ -70,7 +78,12 @@ def gateway(
             raise ChildFailed(f"{error}\n{check.stdout[-800:]}{check.stderr[-800:]}") from None
         return Proxy(name, child, port, uses_redis=redis)
 
-    return Peer(name, "all of them, shared through Redis" if redis else "all of them", lambda: None, start)
+    protections = "all of them, shared through Redis" if redis else "all of them"
+    return Peer(name, protections, _nothing_compiled if interpreted else lambda: None, start)
+
+
+def _nothing_compiled() -> str | None:
+    return None if COMPILED else "the gateway is interpreted itself; make build"
 
 
 def _answers(port: int) -> bool:
@@ -82,3 +95,4 @@ def _answers(port: int) -> bool:
 
 
 GATEWAY = gateway()
+INTERPRETED = gateway("gateway, interpreted", interpreted=True)

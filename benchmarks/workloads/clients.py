@@ -2,7 +2,7 @@
 
 from benchmarks.load.wrk import random_clients
 from benchmarks.observations import Observations
-from benchmarks.peers import NGINX, NGINX_LUA, gateway
+from benchmarks.peers import INTERPRETED, NGINX, NGINX_LUA, gateway
 from benchmarks.session import Session
 from benchmarks.workloads.base import Workload, side_by_side
 
@@ -11,7 +11,7 @@ TRUSTING = {"TRUSTED_PROXIES": "127.0.0.0/8"}
 
 
 def _run(session: Session, observations: Observations) -> None:
-    peers = (NGINX, gateway("gateway", TRUSTING), NGINX_LUA)
+    peers = (NGINX, gateway("gateway", TRUSTING), gateway(INTERPRETED.name, TRUSTING, interpreted=True), NGINX_LUA)
     side_by_side(session, observations, peers, {f"{COUNT:,} random clients": random_clients(COUNT)})
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from benchmarks.host import free_port
 from benchmarks.load.wrk import Load
 from benchmarks.observations import CPU, VS_FORWARDING, Observations
-from benchmarks.peers import Proxy, gateway
+from benchmarks.peers import INTERPRETED, Proxy, gateway
 from benchmarks.session import Session
 from benchmarks.workloads.base import Workload
 
@@ -19,20 +19,27 @@ _HELD_BYTES = 1_000_000
 
 
 def _run(session: Session, observations: Observations) -> None:
+    for interpreted in (False, True):
+        if not interpreted or INTERPRETED.name not in session.absent:
+            _side_by_side(session, observations, interpreted=interpreted)
+
+
+def _side_by_side(session: Session, observations: Observations, *, interpreted: bool) -> None:
     nobody = free_port()
-    forwarding = gateway("gateway-forwarding")
-    limited = gateway("gateway-429", {"RATE_LIMIT_CAPACITY": "1", "RATE_LIMIT_REFILL_RATE": "0.001"})
-    circuit = gateway(
-        "gateway-circuit",
-        {
+    suffix = ", interpreted" if interpreted else ""
+    variants: dict[str, dict[str, str]] = {
+        "forwarding": {},
+        "429": {"RATE_LIMIT_CAPACITY": "1", "RATE_LIMIT_REFILL_RATE": "0.001"},
+        "circuit": {
             "UPSTREAM_URL": f"http://127.0.0.1:{nobody}",
             "RETRY_MAX_ATTEMPTS": "1",
             "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS": "3600",
         },
-    )
-    shed = gateway("gateway-shed", {"MAX_INFLIGHT": "1", "CLIENT_IDLE_TIMEOUT_SECONDS": "3600"})
+        "shed": {"MAX_INFLIGHT": "1", "CLIENT_IDLE_TIMEOUT_SECONDS": "3600"},
+    }
+    peers = [gateway(f"gateway-{name}{suffix}", env, interpreted=interpreted) for name, env in variants.items()]
     with ExitStack() as stack:
-        forwards, limits, breaks, sheds = proxies = session.start((forwarding, limited, circuit, shed), stack)
+        forwards, limits, breaks, sheds = proxies = session.start(peers, stack)
         _trip(breaks)
         cases = {forwards: "forwarded", limits: "429 rate limited", breaks: "503 circuit open", sheds: "429 shed"}
         for round_number in session.rounds(min(3, session.plan.rounds)):
@@ -41,7 +48,7 @@ def _run(session: Session, observations: Observations) -> None:
                     result = session.measure(observations, cases[proxy], proxy, round_number, Load())
                 if result is not None and proxy is not forwards and result.refused < 0.99 * result.requests:
                     session.note(f"refusals: {proxy.name} refused only {result.refused} of {result.requests}")
-    observations.relate(CPU, VS_FORWARDING, (cases[forwards], forwards.name))
+    observations.relate(CPU, VS_FORWARDING, (cases[forwards], forwards.name), peers=[proxy.name for proxy in proxies])
 
 
 def _trip(proxy: Proxy) -> None:
