@@ -19,9 +19,10 @@ from gateway.telemetry.metrics import Metrics
 class Recorder:
     """One for each gateway. `via_name` is its name in `Proxy-Status`; `log` is None where no access log is kept."""
 
-    __slots__ = ("_errors", "_log", "_metrics", "_nowhere", "_refusals", "_via_name")
+    __slots__ = ("_attempts", "_errors", "_log", "_metrics", "_nowhere", "_refusals", "_via_name")
 
     def __init__(self, metrics: Metrics, errors: ErrorLog, log: AccessLog | None, via_name: str) -> None:
+        self._attempts = metrics.attempts
         self._metrics = metrics
         self._errors = errors
         self._log = log
@@ -134,7 +135,7 @@ class Recorder:
 
     def attempt_ended(self, upstream: str, seconds: float) -> None:
         """One attempt is over that says something about the upstream. HOT."""
-        self._metrics.attempt(upstream, seconds)
+        self._attempts[upstream].observe(seconds)
 
     def attempt_answered_badly(self, ticket: Ticket, upstream: str, status: int) -> None:
         """One attempt was answered with a status that counts as a failure."""

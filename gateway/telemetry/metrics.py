@@ -16,6 +16,7 @@ Left out on purpose: clients, paths and request ids as labels. They are in the a
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -76,7 +77,6 @@ class Metrics:
     """
 
     __slots__ = (
-        "_attempts",
         "_bulkhead_rejections",
         "_client_closed",
         "_exempt",
@@ -90,6 +90,7 @@ class Metrics:
         "_shed",
         "_transitions",
         "_upstream_errors",
+        "attempts",
         "refusals",
         "registry",
     )
@@ -106,7 +107,10 @@ class Metrics:
         upstreams = tuple(upstreams)
         self._service = service
         self._routes = {route or "none": RouteCells() for route in (*routes, "")}
-        self._attempts = {upstream: Histogram(LATENCY_BOUNDS) for upstream in upstreams}
+        self.attempts = defaultdict(
+            partial(Histogram, LATENCY_BOUNDS), {upstream: Histogram(LATENCY_BOUNDS) for upstream in upstreams}
+        )
+        """The seconds of attempts, however they ended, by upstream. HOT."""
         self._redis: dict[str, Histogram] = {}
         self._shed = _counts(("in_flight",), ("queue_full",), ("queue_timeout",), ("connections",))
         self.refusals: defaultdict[str, int] = defaultdict(int, dict.fromkeys(REASONS, 0))
@@ -130,14 +134,6 @@ class Metrics:
     def route(self, name: str) -> RouteCells:
         """Where the exchanges of a route are counted; those of "" matched none."""
         return self._routes.setdefault(name or "none", RouteCells())
-
-    def attempt(self, upstream: str, seconds: float) -> None:
-        """HOT. One attempt at an upstream, however it ended."""
-        try:
-            duration = self._attempts[upstream]
-        except KeyError:
-            duration = self._attempts[upstream] = Histogram(LATENCY_BOUNDS)
-        duration.observe(seconds)
 
     def rate_limit(self, policy: str) -> list[int]:
         """Where the decisions of a rate limit are counted: the limited ones, the allowed ones."""
@@ -277,7 +273,7 @@ class Metrics:
             "upstream_request_duration_seconds",
             "One attempt at an upstream, in seconds.",
             ("upstream",),
-            lambda: (((upstream,), duration) for upstream, duration in self._attempts.items()),
+            lambda: (((upstream,), duration) for upstream, duration in self.attempts.items()),
         )
         yield HistogramFamily(
             "redis_command_duration_seconds",

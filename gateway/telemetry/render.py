@@ -18,21 +18,6 @@ _UNSEEN: Final = re.compile(
 )
 
 
-_NUMBERS: Final[tuple[bytes, ...]] = tuple([b"%d" % number for number in range(1000)])
-_THOUSANDTHS: Final[tuple[bytes, ...]] = tuple([b".%03d" % number for number in range(1000)])
-
-
-def digits(number: int) -> bytes:
-    """A number in decimal. HOT: those below 1000 are made once."""
-    return _NUMBERS[number] if 0 <= number < 1000 else b"%d" % number
-
-
-def milliseconds(seconds: float) -> bytes:
-    """A time, not below zero, in milliseconds with three decimals. HOT."""
-    thousandths = int(seconds * 1e6 + 0.5)
-    return digits(thousandths // 1000) + _THOUSANDTHS[thousandths % 1000]
-
-
 def rfc3339(when: float) -> str:
     """Seconds since the epoch as RFC 3339 in UTC with milliseconds, cut and not rounded."""
     second = math.floor(when)

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.access_log import AccessLog, milliseconds
+from gateway.telemetry.digits import DIGITS
 from gateway.telemetry.lines import LineWriter
-from gateway.telemetry.render import digits, milliseconds, rfc3339
+from gateway.telemetry.render import rfc3339
 from tests.support.tickets import record
 from tests.support.waiting import eventually
 
@@ -59,7 +60,8 @@ def test_a_json_line_is_the_entry_with_the_time_in_front() -> None:
 
 @given(st.integers(0, 10**15))
 def test_digits_are_those_of_the_number(number: int) -> None:
-    assert digits(number) == str(number).encode()
+    assert DIGITS[number] == str(number).encode()
+    assert len(DIGITS) == 1000
 
 
 @given(st.integers(0, 10**12))

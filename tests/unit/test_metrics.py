@@ -52,7 +52,7 @@ def exercised() -> Metrics:
         for status in (200, 404, 429, 500, 503, 777, 599, 99):
             metrics.route(route).exchange("GET", status, status / 1000)
     metrics.route("default").exchange("BREW", 200, 100.0)
-    metrics.attempt("payments", 0.2)
+    metrics.attempts["payments"].observe(0.2)
     metrics.redis_command("evalsha", 0.0004)
     metrics.rate_limit("default")[False] += 1
     metrics.shed("in_flight")
@@ -174,8 +174,8 @@ def test_a_request_refused_at_once_is_counted_like_any_other_and_took_no_time() 
 def test_names_that_were_not_configured_get_their_series_when_first_seen() -> None:
     metrics = make()
     metrics.route("new").exchange("GET", 200, 0.01)
-    metrics.attempt("new", 0.01)
-    metrics.attempt("new", 0.01)
+    metrics.attempts["new"].observe(0.01)
+    metrics.attempts["new"].observe(0.01)
     assert value(metrics, "http_request_duration_seconds_count", route="new") == 1
     assert value(metrics, "upstream_request_duration_seconds_count", upstream="new") == 2
 
