@@ -42,16 +42,16 @@ class Change:
 
 @dataclass(slots=True)
 class Changes:
-    """One change at a time. `generations` counts the configurations that were read."""
+    """One change at a time: whoever holds `turn` makes it. `generations` counts the configurations that were read."""
 
     crew: Crew
     generations: int = 0
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _starting: list[WorkerProcess] = field(default_factory=list)
 
     async def make(self, cause: str = "reload", *, dry_run: bool = False) -> Change:
         """Read everything anew, and have it take effect unless it is a `dry_run`. `cause` says why workers leave."""
-        async with self._turn:
+        async with self.turn:
             self._starting = []
             try:
                 change = await self._make(cause, dry_run=dry_run)

@@ -208,19 +208,22 @@ class Supervisor:
         return Change(differences=change.differences, notices=change.notices, done=True)
 
     async def _exec(self) -> None:
-        crew = self._crew
-        assert crew.generation is not None  # noqa: S101 - it serves
-        try:
-            file = unnamed_file("gateway-upgrade")
-        except OSError as error:
-            # Before anything stands still for it.
-            log.error("upgrade refused: %s", error.strerror, extra={"event": "upgrade_refused"})  # noqa: TRY400 - the reason is in it
-            return
-        log.info("upgrade: the supervisor executes its new code")
-        self._notify.reloading()
-        carried = await upgrade.carried(crew, self._changes, self._sockets, self._one_service.dump(), self._store.dump)
-        self._logs.close()
-        upgrade.execute(carried, file, self._notify.variables, crew.given)
+        # A reload that has begun since then is finished first: its workers would belong to nobody.
+        async with self._changes.turn:
+            if self._crew.stopping:
+                return
+            try:
+                file = unnamed_file("gateway-upgrade")
+            except OSError as error:
+                # Before anything stands still for it.
+                log.error("upgrade refused: %s", error.strerror, extra={"event": "upgrade_refused"})  # noqa: TRY400 - the reason is in it
+                return
+            log.info("upgrade: the supervisor executes its new code")
+            self._notify.reloading()
+            one_service, store = self._one_service.dump(), self._store.dump
+            carried = await upgrade.carried(self._crew, self._changes, self._sockets, one_service, store)
+            self._logs.close()
+            upgrade.execute(carried, file, self._notify.variables, self._crew.given)
 
     async def _carry_on(self, carried: upgrade.Carried) -> None:
         """After an exec: the workers go on as they are, and are replaced by new ones."""

@@ -136,6 +136,17 @@ def test_an_upgrade_keeps_the_process_and_loses_no_request(start_gateway: StartG
     assert gateway.stop(30.0) == 0
 
 
+def test_an_upgrade_waits_for_a_reload_that_has_begun(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub))
+    pids = wait_for_workers(gateway, 2)
+    assert reload(gateway, b"", "/api/admin/upgrade").json()["done"] is True
+    # It is carried out a moment after the answer.
+    gateway.send_signal(signal.SIGHUP)
+    eventually(lambda: "carries on with" in gateway.output, "the new code", SLOW)
+    wait_for_workers(gateway, 2, pids)
+    eventually(lambda: set(gateway.children()) == ready_pids(gateway), "no process that nobody looks after", SLOW)
+
+
 def test_a_killed_worker_is_replaced_and_only_its_own_requests_are_lost(
     start_gateway: StartGateway, stub: StubProcess
 ) -> None:
