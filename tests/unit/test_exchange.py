@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import cast
@@ -10,6 +11,7 @@ import pytest
 
 from gateway.build import Gateway, build
 from gateway.config import load
+from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.topology import Route
 from gateway.telemetry.lines import LineWriter
 from gateway.wire.client.connection import UpstreamConnection
@@ -108,6 +110,33 @@ async def test_an_upload_is_passed_on_piece_by_piece(bench: Bench) -> None:
     upstream.data_received(OK)
     assert bench.client.sent().endswith(b"ok")
     assert bench.counted("POST", 200) == 1
+
+
+async def test_an_answer_is_waited_for_from_when_the_upstream_took_the_last_of_an_upload(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop has written it all long before: only the kernel knows, and has to be asked often enough."""
+    _, sent = bench.upstream()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        bench.ask(b"POST /proxy/a HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+        sent.socket.close()
+        sent.socket = ours  # type: ignore[assignment] # what the kernel is asked about it is true, too
+        ours.send(b"x" * 1000)
+        bench.ask(b"x" * 100_000)
+        (attempt,) = (each for each in bench.gateway.runtime.deadlines._members if isinstance(each, Attempt))
+        limit = bench.route.upstream.config.attempt_timeout
+        began = attempt._sent_at
+        assert len(theirs.recv(2000)) == 1000
+        waited = 0.0
+        while bench.connection.exchange is not None:
+            now = attempt.deadline
+            waited = now - began
+            monkeypatch.setattr("gateway.proxy.forward.attempt.time.monotonic", lambda now=now: now)
+            attempt.expire(now)
+        monkeypatch.undo()
+        assert limit <= waited <= 1.25 * limit + 0.01
+        assert bench.client.sent().startswith(b"HTTP/1.1 504 ")
 
 
 async def test_an_answer_that_may_be_repeated_is_made_good_by_another_attempt(bench: Bench) -> None:

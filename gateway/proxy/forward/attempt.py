@@ -26,6 +26,9 @@ from gateway.wire.message.response import Response
 _NEVER: Final = float("inf")
 # The kernels' buffers take this much of a request body at once. Beyond it, an upstream that reads slowly is noticed.
 _TAKEN_AT_ONCE: Final = 65_536
+# How often within `attempt_timeout` it is looked whether the upstream still takes what lies in the kernels' buffers:
+# from when it has taken the last of it, it has that time for the answer.
+_LOOKS: Final = 4
 # Of `attempt_timeout`: a client that has waited this long in vain has seen that the upstream hangs.
 _HUNG_SHARE: Final = 0.5
 _LOSS_REASONS: Final = {
@@ -43,6 +46,7 @@ class Attempt(Ending):
         "_body_stopped",
         "_chunked",
         "_connection",
+        "_due",
         "_paused",
         "_unsent",
         "_waiter",
@@ -65,6 +69,7 @@ class Attempt(Ending):
         self._connection: UpstreamConnection | None = None
         self._waiter: Waiter | None = None
         self._unsent = 0
+        self._due = 0.0
         self._body_stopped = False
         self._paused = False
         self.request_sent = False
@@ -141,7 +146,10 @@ class Attempt(Ending):
             unsent = connection.unsent if self._owner.body.received > _TAKEN_AT_ONCE else 0
             if unsent >= 0 and unsent != self._unsent:
                 # The upstream is still taking the request, more slowly than the loop notices.
-                self._moved()
+                self._moved(now)
+                return
+            if now < self._due:
+                self._look_later(now)
                 return
             connection.abort()
         elif self._waiter is not None and self.endpoint.pool.full:
@@ -162,14 +170,14 @@ class Attempt(Ending):
             self._owner.downstream.want_body(False)
             return
         body.pass_on(data)
-        self._moved()
+        self._moved(time.monotonic())
         connection.write(encode_chunk(data) if self._chunked else data)
 
     def body_end(self) -> None:
         """All of it has arrived."""
         connection = self._connection
         if connection is not None and not self._body_stopped:
-            self._moved()
+            self._moved(time.monotonic())
             if self._chunked:
                 connection.write(LAST_CHUNK)
             connection.end_request()
@@ -189,10 +197,9 @@ class Attempt(Ending):
                 self.deadline = time.monotonic() + self._owner.target.upstream.idle_timeout
                 self._connection.resume_reading()
 
-    def _moved(self) -> None:
+    def _moved(self, now: float) -> None:
         """The request body has moved. While the client is the one to be waited for, its connection keeps the time."""
         owner = self._owner
-        now = time.monotonic()
         upstream = owner.target.upstream
         connection = self._connection
         owner.total_deadline = now + upstream.total_timeout
@@ -201,7 +208,15 @@ class Attempt(Ending):
         if not self.streaming:
             self._sent_at = now
             on_client = not owner.body.done and connection is not None and not connection.write_blocked
-            self.deadline = _NEVER if on_client else now + upstream.attempt_timeout
+            if on_client:
+                self.deadline = _NEVER
+            else:
+                self._due = self.deadline = now + upstream.attempt_timeout
+                if self._unsent > 0:
+                    self._look_later(now)
+
+    def _look_later(self, now: float) -> None:
+        self.deadline = min(self._due, now + self._owner.target.upstream.attempt_timeout / _LOOKS)
 
     # The connection.
 
@@ -239,7 +254,7 @@ class Attempt(Ending):
             body.sent()
             return
         body.sent()
-        self._moved()
+        self._moved(time.monotonic())
         owner.downstream.send_continue()
         if not connection.write_blocked:
             owner.downstream.want_body(True)
@@ -347,7 +362,7 @@ class Attempt(Ending):
 
     def request_ready(self) -> None:
         """The upstream takes more of the request."""
-        self._moved()
+        self._moved(time.monotonic())
         self._owner.downstream.want_body(True)
 
     def _stop_body(self) -> None:
