@@ -78,13 +78,17 @@ class Changes:
         try:
             arrangement = crew.sockets.arrange(generation.addresses, generation.workers)
         except OSError as error:
-            return Change([f"cannot listen on {error.filename}: {error.strerror}"], changed)
+            return _cannot_listen(error, changed)
         settled = False
         try:
             fresh = [lead, *[await self._spawn(slot) for slot in range(1, generation.workers)]]
             reasons = await self._prepare(fresh, generation)
             if reasons or crew.stopping:
                 return Change(reasons or ["the service ends"], changed)
+            try:
+                arrangement.listen()
+            except OSError as error:
+                return _cannot_listen(error, changed)
             self._starting = []
             crew.install(generation, fresh, cause)
             settled = True
@@ -122,3 +126,7 @@ class Changes:
         worker = await self.crew.spawn(slot)
         self._starting.append(worker)
         return worker
+
+
+def _cannot_listen(error: OSError, changed: Sequence[str]) -> Change:
+    return Change([f"cannot listen on {error.filename}: {error.strerror}"], changed)

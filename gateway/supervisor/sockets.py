@@ -4,6 +4,9 @@ Each worker has sockets of its own (SO_REUSEPORT), so that the kernel spreads ne
 such a socket drops the connections that the kernel has already queued on it; a socket that is handed on to the next
 worker loses none. When there are fewer workers than before, the sockets that are left over go to those that stay.
 
+A socket is bound when its worker is started, and listens when the worker is ready: a client that is connected before
+would wait, and what was opened for workers that do not come would take the connections along.
+
 A port that another program listens on must be an error although SO_REUSEPORT would share it with a program of the same
 user. So each address is bound once without it first, which fails while anybody listens there.
 
@@ -56,7 +59,8 @@ class Sockets:
         return dict(self._purposes)
 
     def arrange(self, addresses: Addresses, slots: int) -> "Arrangement":
-        """Have sockets for these addresses in that many slots. Those that exist stay as they are.
+        """Have sockets for these addresses in that many slots. Those that exist stay as they are, the others do not
+        listen yet.
 
         Raises OSError with the address as its `filename`; then nothing has changed.
         """
@@ -69,12 +73,11 @@ class Sockets:
                 if not there:
                     _require_free(*address)
                 # One after the other, so that those which were opened before one fails are known.
-                opened.extend((address, _listen(*address)) for _ in range(slots - there))
+                opened.extend((address, _open(*address)) for _ in range(slots - there))
             except OSError as error:
                 for _, sockets in opened:
                     _close(sockets)
-                host, port = address
-                raise OSError(error.errno, error.strerror, names.written(host or "*", port)) from error
+                raise _named(error, address) from error
         for address, sockets in opened:
             self._bound.setdefault(address, []).append(sockets)
         return Arrangement(self, dict(addresses), opened)
@@ -165,8 +168,18 @@ class Arrangement:
         self._sockets = sockets
         self._opened = opened
 
+    def listen(self) -> None:
+        """The new workers are ready: the kernel may accept for them. Raises OSError with the address as its `filename`
+        when another program listens there by now."""
+        for address, sockets in self._opened:
+            try:
+                for sock in sockets:
+                    sock.listen(BACKLOG)
+            except OSError as error:
+                raise _named(error, address) from error
+
     def settle(self) -> None:
-        """The new workers listen; addresses that nobody needs any more are closed."""
+        """The new workers serve; addresses that nobody needs any more are closed."""
         self._sockets.settle(self.addresses)
 
     def withdraw(self) -> None:
@@ -181,14 +194,18 @@ def _require_free(host: str, port: int) -> None:
             pass
 
 
-def _listen(host: str, port: int) -> list[socket.socket]:
-    """Bound, listening sockets. An empty host is every address of both families. Raises OSError."""
+def _named(error: OSError, address: Address) -> OSError:
+    """With the address as its `filename`."""
+    host, port = address
+    return OSError(error.errno, error.strerror, names.written(host or "*", port))
+
+
+def _open(host: str, port: int) -> list[socket.socket]:
+    """Bound sockets. An empty host is every address of both families. Raises OSError."""
     sockets: list[socket.socket] = []
     try:
         for family, address, dual in _places(host, port):
-            sock = _bound(family, address, dual=dual, shared=True)
-            sockets.append(sock)
-            sock.listen(BACKLOG)
+            sockets.append(_bound(family, address, dual=dual, shared=True))
     except OSError:
         _close(sockets)
         raise

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,18 @@ def test_connections_reach_every_worker(start_gateway: StartGateway, stub: StubP
         return seen == {0, 1, 2}
 
     eventually(every, "an answer of each worker", SLOW)
+
+
+def test_nobody_is_connected_before_somebody_serves(start_gateway: StartGateway, stub: StubProcess) -> None:
+    """A load balancer or a script takes a port that accepts for a service that is there."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        # A worker waits for its first exchange with Redis, for two seconds at most.
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        gateway = start_gateway(settings(stub, 1, REDIS_URL=url), ready=False)
+        eventually(lambda: listens(gateway.port), "a connection", SLOW)
+        connected = time.time()
+        record = json.loads(gateway.wait_for_line('"listening on', SLOW))
+    assert datetime.fromisoformat(record["time"]).timestamp() - connected < 1.0
 
 
 def test_reloads_lose_no_request(start_gateway: StartGateway, stub: StubProcess) -> None:

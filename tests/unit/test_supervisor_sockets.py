@@ -25,6 +25,12 @@ def listens(port: int) -> bool:
         return client.connect_ex((HERE, port)) == 0
 
 
+def serve(sockets: Sockets, addresses: dict[str, tuple[str, int]], slots: int) -> None:
+    arrangement = sockets.arrange(addresses, slots)
+    arrangement.listen()
+    arrangement.settle()
+
+
 def test_each_slot_has_a_socket_of_its_own_on_the_same_port(sockets: Sockets) -> None:
     addresses = {"listener": (HERE, free_port())}
     sockets.arrange(addresses, 3).settle()
@@ -54,8 +60,11 @@ def test_more_slots_open_more_sockets_beside_those_there_are(sockets: Sockets) -
 
 def test_another_port_closes_the_old_one_when_it_is_settled(sockets: Sockets) -> None:
     old, new = free_port(), free_port()
-    sockets.arrange({"listener": (HERE, old)}, 1).settle()
+    serve(sockets, {"listener": (HERE, old)}, 1)
     arrangement = sockets.arrange({"listener": (HERE, new)}, 1)
+    # A client that came now would wait for workers that may never be.
+    assert (listens(old), listens(new)) == (True, False)
+    arrangement.listen()
     assert (listens(old), listens(new)) == (True, True)
     arrangement.settle()
     assert (listens(old), listens(new)) == (False, True)
@@ -63,7 +72,7 @@ def test_another_port_closes_the_old_one_when_it_is_settled(sockets: Sockets) ->
 
 def test_what_was_opened_in_vain_is_closed_again(sockets: Sockets) -> None:
     old, new = free_port(), free_port()
-    sockets.arrange({"listener": (HERE, old)}, 1).settle()
+    serve(sockets, {"listener": (HERE, old)}, 1)
     sockets.arrange({"listener": (HERE, new)}, 2).withdraw()
     assert (listens(old), listens(new)) == (True, False)
     assert sockets.addresses == {"listener": (HERE, old)}
@@ -91,9 +100,22 @@ def test_a_port_that_cannot_be_had_leaves_nothing_open(sockets: Sockets) -> None
     assert not listens(port)
 
 
+def test_a_port_that_was_taken_before_the_workers_were_ready_is_named(sockets: Sockets) -> None:
+    port = free_port()
+    arrangement = sockets.arrange({"listener": (HERE, port)}, 1)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        other.bind((HERE, port))
+        other.listen()
+        with pytest.raises(OSError, match="in use") as raised:
+            arrangement.listen()
+    assert raised.value.filename == f"{HERE}:{port}"
+
+
 def test_sockets_come_through_a_dump_with_the_same_descriptors(sockets: Sockets) -> None:
     addresses = {"listener": (HERE, free_port())}
-    sockets.arrange(addresses, 2).settle()
+    serve(sockets, addresses, 2)
     # As after an exec: what was an object is gone, and the descriptors are open.
     dumped = sockets.dump()
     descriptors = {sock.fileno() for slot in range(2) for sock in sockets.of(addresses, slot, 2)["listener"]}
