@@ -153,7 +153,8 @@ def build_identity(
     checks = _checks(config, directory)
     header = identity.api_key_header
     tokens = None if checks is None else checks.tokens
-    parts = CallerParts(AuthenticationParts(CredentialReader(header), ring, header, tokens), TenantGate(time.time))
+    authentication = AuthenticationParts(CredentialReader(header), ring, header, tokens)
+    parts = CallerParts(authentication, TenantGate(time.time, usage.tell))
     view = LiveCallers(directory, usage, keys, link)
     return Identity(config, directory, usage, lookups, parts, view, metrics, checks)
 

@@ -6,7 +6,8 @@
 A record of the store is used for `FRESH` seconds. In the last of them it is read again, before anybody has to wait.
 While the store is away what was read last goes on being used, and keys that were not read cannot be judged
 (`UNAVAILABLE`). A revocation is in the list of changes, which the exchange with the fleet reads within its interval
-(`refresh`): what is in it is forgotten here at once, so a revoked key ends long before its record is old.
+(`refresh`): what is in it is not used any more before it was read again, so a revoked key ends long before its record
+is old. That it was good is remembered until then (`recognises`), because such a key may always be looked up.
 
 A wrong secret and an unknown id take the same way, so that the time does not tell which ids exist: of both the digest
 is computed and compared, both ask the store once, and nothing is remembered of either. How often an address may ask the
@@ -67,9 +68,9 @@ class KeySource(Protocol):
 
 class _Known:
     """One key. It is read again from the instant `renew_at` on, and not used from `until` on. `not_after` is an instant
-    of the wall clock, infinity for ever."""
+    of the wall clock, infinity for ever. One that is `changed` is not used at all."""
 
-    __slots__ = ("caller", "digest", "not_after", "renew_at", "until")
+    __slots__ = ("caller", "changed", "digest", "not_after", "renew_at", "until")
 
     def __init__(self, digest: bytes, caller: Caller, not_after: float | None, until: float) -> None:
         self.digest = digest
@@ -77,6 +78,7 @@ class _Known:
         self.not_after = inf if not_after is None else not_after
         self.until = until
         self.renew_at = until - _RENEW
+        self.changed = False
 
 
 class KeyRing:
@@ -127,6 +129,11 @@ class KeyRing:
             return None
         return None if known.not_after < inf and self._wall() >= known.not_after else known.caller
 
+    def recognises(self, presented: Presented) -> bool:
+        """Whether this very key was good when it was last read, though it may have to be read again."""
+        known = self._cached.get(presented.key_id)
+        return hmac.compare_digest(_NO_DIGEST if known is None else known.digest, presented.digest)
+
     def look_up(self, presented: Presented, told: Told) -> None:
         """Ask the store whose key this is. Without a store nobody has it."""
         source = self._source
@@ -139,7 +146,10 @@ class KeyRing:
         """These keys were changed: read them again before they are used, also where a reading is under way."""
         self._changed_at = self._clock()
         for key_id in ids:
-            self._cached.pop(key_id, None)
+            known = self._cached.get(key_id)
+            if known is not None:
+                known.changed = True
+                known.renew_at = -inf
 
     def forget_callers(self) -> None:
         """The callers are others from now on: every record of the store is read again before it is used."""
@@ -158,6 +168,8 @@ class KeyRing:
     def _usable(self, key_id: str, known: _Known, now: float) -> bool:
         """Whether a record that gets old may still be used. It is asked for once more before it is too old."""
         source = self._source
+        if known.changed:
+            return False
         if source is None or not source.up:
             return True
         if now >= known.until:

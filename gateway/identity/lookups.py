@@ -3,7 +3,7 @@ one exchange with the store. No reading belongs to a request, so a client that l
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from gateway.fleet.link import Link
 from gateway.identity.keys import Read, Record
@@ -84,14 +84,19 @@ class KeyLookups:
 
 class KeyChanges:
     """What the exchange with the fleet reads when something has changed (`gateway.fleet.sync.Followed`): the keys that
-    must not be used from memory any more."""
+    must not be used from memory any more. Each change is told once, because what was read since is good."""
 
     interval: float | None = None
 
     def __init__(self, store: KeyStore, forget: Callable[[list[str]], None]) -> None:
         self._store = store
         self._forget = forget
+        self._told: Mapping[str, float] = {}
 
     async def refresh(self) -> None:
         """Raises `StoreUnavailable`."""
-        self._forget(list(await self._store.changed_keys()))
+        changes = await self._store.changed_keys()
+        new = [key_id for key_id, change in changes.items() if self._told.get(key_id) != change]
+        self._told = changes
+        if new:
+            self._forget(new)

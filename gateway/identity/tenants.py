@@ -24,8 +24,8 @@ OTHER: Final = "_OTHER"
 class TenantAccount:
     """`in_flight` requests are here now, of `concurrency` that may be, and of `host_concurrency` at all workers of the
     host. `used` is the requests of the day in the fleet, as far as this replica knows; `unsent` of them the fleet does
-    not know of yet. `requests` is all that this replica has let through, and `refused` what it has refused, by reason.
-    None is unlimited."""
+    not know of yet. From `tell_at` of them on it is told at once, because the quota is near. `requests` is all that
+    this replica has let through, and `refused` what it has refused, by reason. None is unlimited."""
 
     __slots__ = (
         "concurrency",
@@ -35,6 +35,7 @@ class TenantAccount:
         "quota",
         "refused",
         "requests",
+        "tell_at",
         "tenant",
         "tier",
         "unsent",
@@ -51,8 +52,16 @@ class TenantAccount:
         self.in_flight = 0
         self.used = 0
         self.unsent = 0
+        self.tell_at: int | None = None if self.quota is None else 1
         self.requests = 0
         self.refused = {"rate_limited": 0, "quota_exceeded": 0, "concurrency_limited": 0}
+
+    def settle(self, fleet: int, replicas: int) -> None:
+        """The fleet has used `fleet` as far as it was told, and has so many replicas. Each of them may use its part of
+        what is left before it tells the others."""
+        self.used = fleet + self.unsent
+        if self.quota is not None:
+            self.tell_at = max(1, (self.quota - fleet) // replicas)
 
     def __repr__(self) -> str:
         return f"<TenantAccount {self.tenant} in_flight={self.in_flight} used={self.used}>"

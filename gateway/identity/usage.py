@@ -1,9 +1,15 @@
 """What tenants use in one day of UTC, counted over the whole fleet.
 
 A request is counted where it passes, in memory. Every `INTERVAL` this replica tells the store what is new and learns
-the sums, so a quota is kept to within what the fleet lets through in about that time. A call that fails is repeated as
-it was, and the store adds it only once. Without Redis the fleet is the workers of this host, and what their store has
-counted ends with it.
+the sums. It does so at once when it has let pass its part of what was left of a quota:
+
+    part = (quota - sum of the fleet) / replicas, at least 1
+
+So a quota is exceeded by what the fleet lets through during one exchange, or by one request of each replica. Between
+two exchanges at least `SHORTEST` passes, and 20 times as long as the store took, so that it has time for others.
+
+A call that fails is repeated as it was, and the store adds it only once. Without Redis the fleet is the workers of this
+host, and what their store has counted ends with it.
 """
 
 import asyncio
@@ -23,6 +29,8 @@ from gateway.store.usage import DAYS_KEPT, UsageStore
 logger = logging.getLogger("gateway.identity")
 
 INTERVAL: Final = 1.0
+SHORTEST: Final = 0.02
+_SHARE: Final = 20.0
 _DAY: Final = 86_400.0
 
 
@@ -56,11 +64,16 @@ class Usage:
         self._untold: deque[tuple[str, int, dict[str, int]]] = deque(maxlen=DAYS_KEPT)
         self._sequence = 0
         self._bewildered = False
+        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to exchange counts."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="usage")
+
+    def tell(self) -> None:
+        """Tell soon: a quota is near. May be called for each request."""
+        self._wake.set()
 
     async def stop(self) -> None:
         """Tell the store what it does not know, if it answers, and end."""
@@ -86,7 +99,7 @@ class Usage:
         sums = await self._send()
         self._directory.meet(sums)
         for account in self._directory.accounts:
-            account.used = sums.get(account.tenant, 0) + account.unsent
+            account.settle(sums.get(account.tenant, 0), self._link.replicas)
 
     def _turn(self, day: str) -> None:
         """A new day begins. What was counted since the last exchange counts for the one that has just ended."""
@@ -112,7 +125,10 @@ class Usage:
         return sums
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
+            self._wake.clear()
             try:
                 await self.exchange()
             except StoreUnavailable as error:
@@ -124,4 +140,7 @@ class Usage:
                     logger.exception("Telling what tenants use failed")
             else:
                 self._bewildered = False
-            await asyncio.sleep(INTERVAL)
+            timer = loop.call_later(INTERVAL, self._wake.set)
+            await asyncio.sleep(min(INTERVAL, max(SHORTEST, _SHARE * (loop.time() - began))))
+            await self._wake.wait()
+            timer.cancel()

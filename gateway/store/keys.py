@@ -5,7 +5,7 @@ that are good at once. A list of changes says which records a replica must not g
 also raises the version of the circuits (`SyncAnswer.version`), so that replicas look at it within one interval.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 MOST_LIVE = 2
@@ -51,6 +51,7 @@ class KeyStore(Protocol):
         """Every key, by consumer and then in the order of creation."""
         ...
 
-    async def changed_keys(self) -> Sequence[str]:
-        """The ids of the keys that were changed within the last `CHANGES_KEPT` seconds."""
+    async def changed_keys(self) -> Mapping[str, float]:
+        """The ids of the keys that were changed within the last `CHANGES_KEPT` seconds, each with a number that grows
+        with each of its changes."""
         ...

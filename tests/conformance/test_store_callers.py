@@ -44,8 +44,10 @@ async def test_a_key_is_there_until_it_is_revoked(stores: Made) -> None:
     assert list(await b.read_keys(["key00002", "key00001"])) == [None, record("key00001")]
     assert not await a.add_key(record("key00001", "another"))
     assert list(await b.list_keys()) == [record("key00001")]
-    assert "key00001" in await b.changed_keys()
+    added = (await b.changed_keys())["key00001"]
+    assert await b.changed_keys() == {"key00001": added}
     assert await b.revoke_key("key00001")
+    assert (await a.changed_keys())["key00001"] > added
     assert not await b.revoke_key("key00001")
     assert (list(await a.read_keys(["key00001"])), list(await a.list_keys())) == ([None], [])
 
@@ -110,7 +112,7 @@ async def test_keys_of_another_kind_in_redis_make_nothing_fail(redis: RedisServe
         await asyncio.to_thread(redis.execute, "SET", f"api-gateway:{name}", "x")
     assert list(await store.read_keys(["key00001"])) == [None]
     assert list(await store.list_keys()) == []
-    assert list(await store.changed_keys()) == []
+    assert await store.changed_keys() == {}
     assert await store.add_usage("2027-01-31", 1, {"acme": 1}) == {"acme": 1}
     await made.close()
 

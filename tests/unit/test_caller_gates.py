@@ -1,5 +1,6 @@
 """The gates that know who asks: authentication, the limits of the caller, and what its tenant may have."""
 
+from math import inf
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +26,7 @@ from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
+from gateway.store.keys import KeyRecord
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.metrics import Metrics
 from tests.support.keys import key, sha256
@@ -51,10 +53,12 @@ POLICIES = {
 
 
 def gate(allow: AllowConfig = AllowConfig(), source: KeySource | None = None) -> AuthenticationGate:  # noqa: B008 - immutable
+    return AuthenticationGate(("api_key",), allow, parts_of(source))
+
+
+def parts_of(source: KeySource | None) -> AuthenticationParts:
     ring = KeyRing(CONSUMERS.values(), Directory(IDENTITY, POLICIES), source)
-    return AuthenticationGate(
-        ("api_key",), allow, AuthenticationParts(CredentialReader("X-API-Key"), ring, "X-API-Key")
-    )
+    return AuthenticationParts(CredentialReader("X-API-Key"), ring, "X-API-Key")
 
 
 def asks(*lines: str, peer: str = "192.0.2.1") -> Ticket:
@@ -126,6 +130,18 @@ class Asked:
         told(None, 0.0)
 
 
+STORED = key("storedkey001")
+
+
+class Stored(Asked):
+    """One that has a key."""
+
+    def read(self, key_id: str, told: Read) -> None:
+        self.ids.append(key_id)
+        found = KeyRecord(key_id, sha256(STORED), "batch") if key_id == "storedkey001" else None
+        told(found, inf)
+
+
 def test_an_address_without_attempts_has_nothing_looked_up() -> None:
     source = Asked()
     authentication = gate(source=source)
@@ -142,6 +158,35 @@ def test_an_address_without_attempts_has_nothing_looked_up() -> None:
     # What is no key at all costs an attempt, too, and a key of the file passes in spite of all that.
     assert refused(authentication.check(asks("X-API-Key: x")))[0] == 429
     assert authentication.check(asks(f"X-API-Key: {GOOD}")) is PASS
+
+
+def test_a_key_that_was_good_is_looked_up_again_whatever_others_at_its_address_did() -> None:
+    """Otherwise any change of a key would lock out those who share an address with somebody whose key is wrong."""
+    source = Stored()
+    parts = parts_of(source)
+    authentication = AuthenticationGate(("api_key",), AllowConfig(), parts)
+    told: list[Resumption] = []
+
+    def ask(text: str) -> object:
+        asked = asks(f"X-API-Key: {text}")
+        verdict = authentication.check(asked)
+        if verdict is not WAIT:
+            return verdict
+        authentication.start(asked, told.append)
+        return told[-1]
+
+    assert ask(STORED) is PASS
+    for _ in range(10):
+        assert refused(ask(key("unknown00001")))[0] == 401
+    assert refused(ask(key("unknown00001")))[0] == 429
+    parts.keys.forget(["storedkey001"])
+    asked = len(source.ids)
+    assert ask(STORED) is PASS
+    assert len(source.ids) == asked + 1
+    # A wrong secret of the same id is still not looked up.
+    parts.keys.forget(["storedkey001"])
+    assert refused(ask(key("storedkey001", "B")))[0] == 429
+    assert len(source.ids) == asked + 1
 
 
 @pytest.mark.parametrize("key_id", [ID, "unknown00001"])
@@ -309,8 +354,33 @@ def test_all_limits_are_asked_at_once_and_what_is_granted_beside_a_refusal_goes_
     assert slow.refunded == ["default", "slow"]
 
 
+def untold() -> None:
+    """Whoever tells the fleet what was counted."""
+
+
+def test_when_a_quota_is_near_the_fleet_is_told_at_once() -> None:
+    told: list[int] = []
+    directory = Directory(IDENTITY, POLICIES)
+    account = directory.account("acme")
+    tenant = TenantGate(lambda: 0.0, lambda: told.append(account.unsent))
+    account.quota = 100
+    # 60 are left, so each of 20 replicas may use three of them before it says so.
+    account.settle(40, 20)
+    for _ in range(4):
+        asked = by(directory.caller("web", "acme", frozenset()))
+        assert tenant.check(asked) is PASS
+        tenant.enter(asked)
+        tenant.leave(asked, SUCCESS, 0.1)
+    assert told == [3, 4]
+    account.settle(98, 20)
+    assert (account.tell_at, account.used) == (1, 102)
+    unlimited = directory.account("plain")
+    unlimited.settle(1_000_000, 1)
+    assert unlimited.tell_at is None
+
+
 def test_a_tenant_has_so_many_at_once_and_so_many_a_day() -> None:
-    tenant = TenantGate(lambda: 86_400.0 * 100 - 60)
+    tenant = TenantGate(lambda: 86_400.0 * 100 - 60, untold)
     directory = Directory(IDENTITY, POLICIES)
     tickets = [by(directory.caller("web", "acme", frozenset())) for _ in range(3)]
     for each in tickets[:2]:
@@ -351,7 +421,7 @@ async def test_an_explanation_says_what_becomes_of_a_consumer_and_takes_nothing(
     nobody = Question("192.0.2.1", exempt=False, method="GET", now=0.0)
     assert (await rate_limit.explain(nobody))["decision"] == "none"
     assert (await gate().explain(nobody))["decision"] == "none"
-    assert (await TenantGate(lambda: 0.0).explain(asked))["decision"] == "allow"
+    assert (await TenantGate(lambda: 0.0, untold).explain(asked))["decision"] == "allow"
 
 
 def test_a_key_that_names_no_tenant_is_that_of_the_consumer_in_the_file() -> None:

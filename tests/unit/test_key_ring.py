@@ -171,6 +171,36 @@ def test_of_every_wrong_secret_the_digest_is_compared_once_and_nothing_is_kept(s
     assert (found, repr(ring.ring)) == ([None], "<KeyRing 0 of the file, 0 cached>")
 
 
+def test_a_key_that_was_good_is_recognised_until_it_is_read_again() -> None:
+    """So it may be read again whatever else its address did, though it is not used before."""
+    ring = Ring()
+    ring.look_up()
+    assert not ring.ring.recognises(shown(GOOD))
+    ring.source.answer(record(), ring.now)
+    ring.now += 1.0
+    ring.ring.forget([ID])
+    assert (ring.known(), ring.ring.recognises(shown(GOOD)), ring.ring.recognises(shown(WRONG))) == (None, True, False)
+    ring.source.up = False
+    assert ring.known() is None
+    ring.source.up = True
+    ring.look_up()
+    ring.source.answer(None, ring.now + 1.0)
+    assert not ring.ring.recognises(shown(GOOD))
+
+
+def test_no_more_keys_are_remembered_than_there_is_room_for() -> None:
+    ring = Ring()
+    for at in range(20_100):
+        text = key(f"key{at:09}")
+        found: list[Found] = []
+        ring.ring.look_up(shown(text), found.append)
+        ring.source.answer(KeyRecord(f"key{at:09}", sha256(text), "web"), ring.now)
+        assert isinstance(found[0], Caller)
+    assert repr(ring.ring) == "<KeyRing 0 of the file, 20000 cached>"
+    assert ring.known(key("key000020099")) == "web"
+    assert ring.known(key("key000000000")) is None
+
+
 def test_when_callers_are_forgotten_every_record_is_read_again() -> None:
     ring = Ring()
     ring.look_up()

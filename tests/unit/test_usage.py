@@ -138,6 +138,22 @@ async def test_a_store_that_is_away_for_long_makes_no_list_of_days_that_it_has_f
     assert len(a.usage._untold) <= DAYS_KEPT
 
 
+async def test_what_should_be_told_at_once_does_not_wait_for_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = SharedMemory()
+    a = Replica(memory, "a")
+    monkeypatch.setattr("gateway.identity.usage.INTERVAL", 3600.0)
+    a.usage.start()
+    async with asyncio.timeout(30):
+        for count in (1, 2, 3):
+            while a.store.asked < count:
+                await asyncio.sleep(0)
+            a.serve(1)
+            a.usage.tell()
+            while memory.usage.add("x", day_of(NOON), 1, {}) != {"acme": count}:
+                await asyncio.sleep(0.001)
+    await a.usage.stop()
+
+
 async def test_a_defect_ends_the_count_no_more_than_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = SharedMemory()
     a = Replica(memory, "a")

@@ -3,7 +3,7 @@
     no credential                      401 `unauthenticated`
     a wrong one                        401, and it costs the address one of its attempts
     two, or one field twice            401 with `invalid_request`, likewise
-    none of the attempts left          429 `too_many_attempts`, before anything is computed or looked up
+    none of the attempts left          429 `too_many_attempts`, before the store is asked
     right, but the route is not theirs 403 `forbidden`
     not known here, and no store       503 `auth_unavailable`
     no keys of the issuer              503 `auth_unavailable`
@@ -12,8 +12,8 @@ A request waits only where an answer is under way: from the store about a key, o
 that has expired costs no attempt: it is refused before anything is computed, and good clients send such tokens.
 
 The challenges are those of RFC 6750 section 3. A credential that is known here and good always passes, whatever others
-behind the same address did: to recognise it costs a look into a table. Only what would have to be computed or looked up
-depends on the attempts.
+behind the same address did, and one that was good may always be looked up again: to recognise it costs one digest. Only
+what was never good here depends on the attempts.
 """
 
 from collections.abc import Callable
@@ -214,7 +214,7 @@ class AuthenticationGate(Gate):
             self.counts["missing"] += 1
             return self._missing
         wait = self._attempts.wait(ticket.client, ticket.now)
-        if wait > 0.0:
+        if wait > 0.0 and not (kind is KEY and self._keys.recognises(presented)):
             ticket.log_decisions = _LIMITED_LOG
             self.counts["limited"] += 1
             return self._limited.after(wait)

@@ -1,8 +1,8 @@
 """What a tenant may have at once, and in one day.
 
 The requests in flight are those of this worker, and `concurrency` is its part of what the tenant may have at this host
-(`gateway.config.shares`): N hosts take N times as many. The day's count is that of the whole fleet as of about a second
-ago (`gateway.identity.usage`). Callers without a tenant pass."""
+(`gateway.config.shares`): N hosts take N times as many. The day's count is that of the whole fleet as it was last
+told (`gateway.identity.usage`). Callers without a tenant pass."""
 
 import math
 from collections.abc import Callable
@@ -26,8 +26,10 @@ class TenantGate(Gate):
     name: ClassVar[str] = "tenant"
     holds: ClassVar[bool] = True
 
-    def __init__(self, wall: Callable[[], float]) -> None:
+    def __init__(self, wall: Callable[[], float], near_quota: Callable[[], None]) -> None:
+        """`near_quota` is called when the fleet should hear at once what was counted."""
         self._wall = wall
+        self._near_quota = near_quota
         self._over_quota = Refusals(
             partial(Refusal, 429, "quota_exceeded", "the tenant has used up its quota of today")
         )
@@ -57,6 +59,9 @@ class TenantGate(Gate):
             account.used += 1
             account.unsent += 1
             account.requests += 1
+            tell_at = account.tell_at
+            if tell_at is not None and account.unsent >= tell_at:
+                self._near_quota()
 
     def leave(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
         """HOT."""

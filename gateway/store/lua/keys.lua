@@ -14,7 +14,7 @@
 --   shorten   id, not_after
 --   all       -> id, entry, ...
 --   changed   id, kept in ms
---   changes   kept in ms -> ids
+--   changes   kept in ms -> id, ms of the Redis clock, ...
 
 local key, op = KEYS[1], ARGV[1]
 local time = redis.call('TIME')
@@ -66,4 +66,4 @@ elseif op == 'changed' then
   redis.call('PEXPIRE', key, ARGV[3])
   return 1
 end
-return redis.call('ZRANGEBYSCORE', key, now * 1000 - ARGV[2], '+inf')
+return redis.call('ZRANGEBYSCORE', key, now * 1000 - ARGV[2], '+inf', 'WITHSCORES')

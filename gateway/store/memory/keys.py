@@ -1,6 +1,7 @@
 """API keys in this process: the reference for `lua/keys.lua`, which does the same."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf, nextafter
 
 from gateway.store.keys import CHANGES_KEPT, MOST_LIVE, KeyRecord
 
@@ -28,13 +29,13 @@ class KeyTable:
         if record.id in self._records or len(live) >= MOST_LIVE:
             return False
         self._records[record.id] = record
-        self._changes[record.id] = now
+        self._change(record.id)
         return True
 
     def expire(self, key_id: str, not_after: float) -> bool:
         """See `KeyStore.expire_key`."""
         record = self._records.get(key_id)
-        self._changes[key_id] = self._clock()
+        self._change(key_id)
         if record is None:
             return False
         if record.not_after is None or not_after < record.not_after:
@@ -43,14 +44,18 @@ class KeyTable:
 
     def revoke(self, key_id: str) -> bool:
         """See `KeyStore.revoke_key`."""
-        self._changes[key_id] = self._clock()
+        self._change(key_id)
         return self._records.pop(key_id, None) is not None
 
     def listed(self) -> Sequence[KeyRecord]:
         """See `KeyStore.list_keys`."""
         return sorted(self._records.values(), key=lambda record: (record.consumer, record.created_at, record.id))
 
-    def changed(self) -> Sequence[str]:
+    def changed(self) -> Mapping[str, float]:
         """See `KeyStore.changed_keys`."""
         now = self._clock()
-        return [key_id for key_id, at in self._changes.items() if at >= now - CHANGES_KEPT]
+        return {key_id: at for key_id, at in self._changes.items() if at >= now - CHANGES_KEPT}
+
+    def _change(self, key_id: str) -> None:
+        # Two changes within one tick of the clock are two.
+        self._changes[key_id] = max(self._clock(), nextafter(self._changes.get(key_id, 0.0), inf))

@@ -122,7 +122,7 @@ class MemoryStore:
         """See `KeyStore.list_keys`."""
         return self._shared.keys.listed()
 
-    async def changed_keys(self) -> Sequence[str]:
+    async def changed_keys(self) -> Mapping[str, float]:
         """See `KeyStore.changed_keys`."""
         return self._shared.keys.changed()
 

@@ -3,7 +3,7 @@
 `{prefix}:keys` is the index, `{prefix}:key-changes` are the ids of those that were changed lately.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.store.keys import CHANGES_KEPT, MOST_LIVE, KeyRecord
@@ -62,9 +62,10 @@ class RedisKeys:
         there = [record for record in records if record is not None]
         return sorted(there, key=lambda record: (record.consumer, record.created_at, record.id))
 
-    async def changed(self) -> Sequence[str]:
+    async def changed(self) -> Mapping[str, float]:
         """See `KeyStore.changed_keys`."""
-        return [_text(each) for each in await self._run(self._changes, "changes", _KEPT_MS)]
+        found = await self._run(self._changes, "changes", _KEPT_MS)
+        return {_text(found[at]): float(found[at + 1]) for at in range(0, len(found), 2)}
 
     async def _changed(self, key_id: str) -> None:
         await self._run(self._changes, "changed", key_id, _KEPT_MS)

@@ -113,7 +113,7 @@ class RedisStore:
         """See `KeyStore.list_keys`."""
         return await self._keys.listed()
 
-    async def changed_keys(self) -> Sequence[str]:
+    async def changed_keys(self) -> Mapping[str, float]:
         """See `KeyStore.changed_keys`."""
         return await self._keys.changed()
 
