@@ -6,6 +6,7 @@ token is `ADMIN_TOKEN` of the environment. It is never an argument, because ever
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from gateway.units import duration
 Command = Callable[[Client, argparse.Namespace], int]
 
 NO_ANSWER = 3
+_KEY_OR_ID = re.compile(r"([a-z0-9]{8,32})|gw_([a-z0-9]{8,32})_.*", re.ASCII)
 
 
 def add_commands(commands: Any) -> None:
@@ -115,12 +117,12 @@ def _add_keys(commands: Any, common: argparse.ArgumentParser) -> None:
     created.add_argument("--for", dest="lifetime", type=_seconds, metavar="TIME", help="how long it is good (for ever)")
     created.add_argument("--yaml", action="store_true", help="ask no gateway: print what belongs into the YAML file")
     rotated = _command(actions, "rotate", common, keys.rotate, "make a key in place of another one, which then ends")
-    rotated.add_argument("id", help="of the key that ends")
+    rotated.add_argument("id", type=_key_id, help="of the key that ends")
     rotated.add_argument(
         "--grace", type=_seconds, default="24h", metavar="TIME", help="how long the old one is good yet (24h)"
     )
     revoked = _command(actions, "revoke", common, keys.revoke, "end a key now, everywhere within two seconds")
-    revoked.add_argument("id")
+    revoked.add_argument("id", type=_key_id, help="of the key; the whole key will do, of which nothing else is sent")
     listed = _command(actions, "list", common, keys.listed, "every key that Redis has: whose, and how long it is good")
     listed.add_argument("consumer", nargs="?", help="those of one consumer")
 
@@ -143,6 +145,14 @@ def _command(commands: Any, name: str, parent: argparse.ArgumentParser, run: Com
 def _for(parser: Any, default: str, most: str) -> None:
     help_text = f"how long, such as 90s, 10m, 2h ({default}; at most {most})"
     parser.add_argument("--for", dest="duration", type=_seconds, default=default, metavar="TIME", help=help_text)
+
+
+def _key_id(text: str) -> str:
+    """The id in what is given: whoever has found a key somewhere has the whole of it. It is not in the message."""
+    found = _KEY_OR_ID.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError("8 to 32 lower-case letters and digits, or a whole key")
+    return found[1] or found[2]
 
 
 def _seconds(text: str) -> float:

@@ -169,12 +169,15 @@ def test_keys_are_made_rotated_and_revoked_and_both_gateways_know_within_two_sec
     assert key_id in listed
     assert newer["id"] in listed
 
-    revoked = keys(one, "revoke", key_id)
+    # Whoever has found a key has the whole of it.
+    revoked = keys(one, "revoke", text)
     assert (revoked.returncode, revoked.stdout) == (0, f"{key_id}: revoked\n")
     for gateway in (one, two):
         eventually(lambda gateway=gateway: ask(gateway, text).status == 401, "revoked", REVOKED_WITHIN)  # type: ignore[misc]  # bound now
         assert ask(gateway, newer["key"]).status == 200
     assert keys(one, "revoke", key_id).returncode == 1
+    mistyped = keys(one, "revoke", f"{text[:10]}-{text[10:]}")
+    assert (mistyped.returncode, text[10:] in mistyped.stderr) == (2, False)
     for gateway in (one, two):
         for line in gateway.lines:
             assert text not in line
