@@ -20,6 +20,7 @@ import yaml
 from tests.conftest import StartGateway
 from tests.support.callers import FILE_KEY, QUIET_KEY, TOKEN, configuration
 from tests.support.gateway_process import GatewayProcess
+from tests.support.issuer import AUDIENCE, ISSUER, IssuerServer, SigningKey, claims, token
 from tests.support.keys import key, sha256
 from tests.support.plain_http import Answer
 from tests.support.raw_http import AsyncRawClient
@@ -41,10 +42,14 @@ Start = Callable[..., GatewayProcess]
 
 @pytest.fixture
 def start(start_gateway: StartGateway, stub: StubProcess) -> Start:
-    def started(redis: dict[str, str], **tier: object) -> GatewayProcess:
+    def started(redis: dict[str, str], issuer: str | None = None, **tier: object) -> GatewayProcess:
         env = {"GATEWAY_CONFIG": "gateway.yaml", "ADMIN_TOKEN": TOKEN, "WORKERS": "2", **redis}
         file = configuration(stub, free=tier)
         file["rate_limits"]["tier"] = {"capacity": RATE, "refill_rate": RATE}
+        if issuer is not None:
+            known = {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["RS256"], "claims": {"tenant": "org"}}
+            file["issuers"] = {"login": {**known, "jwks_url": issuer, "refresh": 10}}
+            file["routes"].append(file["routes"][0] | {"name": "tokens", "prefix": "/tokens", "authentication": "jwt"})
         return start_gateway(env, files={"gateway.yaml": yaml.safe_dump(file)})
 
     return started
@@ -57,13 +62,13 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout: float = PATIENCE) -> None:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(timeout):
             while not await condition():
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        pytest.fail(f"not {what} within {PATIENCE} s")
+        pytest.fail(f"not {what} within {timeout} s")
 
 
 def add(gateway: GatewayProcess, key_id: str, consumer: str) -> str:
@@ -267,3 +272,51 @@ async def test_a_quota_is_that_of_the_fleet_and_counted_exactly(
 
 async def counted(session: aiohttp.ClientSession, gateway: GatewayProcess, admitted: int) -> bool:
     return await used_today(session, gateway) == admitted
+
+
+def of_acme(signed_by: SigningKey, **says: Any) -> str:
+    return token(signed_by, claims(time.time(), org="acme", **says))
+
+
+async def statuses(
+    session: aiohttp.ClientSession, gateways: Iterable[GatewayProcess], make: Callable[[int], str]
+) -> Counter[int]:
+    """What each gateway answers to twelve tokens, each on a connection of its own, so that all workers are asked."""
+    found: Counter[int] = Counter()
+    for gateway in gateways:
+        for at in range(CONNECTIONS):
+            headers = {"Authorization": f"Bearer {make(at)}", "Connection": "close"}
+            async with session.get(f"{gateway.url}/tokens/ok", headers=headers) as response:
+                await response.read()
+                found[response.status] += 1
+    return found
+
+
+async def test_an_issuer_that_rotates_its_keys_goes_away_and_comes_back_is_followed_by_all_workers(
+    start: Start, redis: RedisServer, session: aiohttp.ClientSession
+) -> None:
+    first, second, third = SigningKey("k1"), SigningKey("k2"), SigningKey("k3")
+    everywhere = 2 * CONNECTIONS
+    with IssuerServer(first) as issuer:
+        pair = [start(redis.variables, issuer=issuer.url) for _ in range(2)]
+        old = of_acme(first, jti="old")
+        assert await statuses(session, pair, lambda _: old) == {200: everywhere}
+        # A new key is fetched with the first token that needs it, and what the old one has signed is good no longer.
+        issuer.answer = issuer.serving(second)
+        assert await statuses(session, pair, lambda at: of_acme(second, jti=f"new {at}")) == {200: everywhere}
+        for gateway in pair:
+            answer = await asyncio.to_thread(gateway.get, "/tokens/ok", {"Authorization": f"Bearer {old}"})
+            assert (answer.status, answer.json()["reason"]) == (401, "unauthenticated")
+        # It is gone: tokens of keys that are known go on, new ones among them.
+        issuer.answer = issuer.saying(b"gone", 503)
+        assert await statuses(session, pair, lambda at: of_acme(second, jti=f"alone {at}")) == {200: everywhere}
+        fetches = issuer.fetches
+        issuer.answer = issuer.serving(second, third)
+
+        async def followed() -> bool:
+            made = await statuses(session, pair, lambda at: of_acme(third, jti=f"back {at} {time.time()}"))
+            return made == {200: everywhere}
+
+        # An unknown key is asked for once a minute at most, and keys are fetched again every ten seconds.
+        await until(followed, "followed", 150.0)
+        assert issuer.fetches - fetches < 60
