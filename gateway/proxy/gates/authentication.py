@@ -39,8 +39,8 @@ _UNAVAILABLE_LOG: Final = {"authentication": "unavailable"}
 _FLAW_LOGS: Final = {flaw: {"authentication": "invalid", "token": flaw} for flaw in FLAWS}
 _SEVERAL: Final = Presented(SEVERAL)
 _MISSING_WORDS: Final = {
-    "api_key": "an API key, in Authorization: Bearer or in {header}",
-    "jwt": "a JSON Web Token, in Authorization: Bearer",
+    "api_key": "an API key (Authorization: Bearer, or {header})",
+    "jwt": "a JSON Web Token (Authorization: Bearer)",
 }
 _FORBIDDEN_WORDS: Final = "the caller is known, and the route is not for it"
 
