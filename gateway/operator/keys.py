@@ -19,6 +19,7 @@ _PATH = "/api/admin/keys"
 _ID_LENGTH = 12
 _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _SECRET_BYTES = 32
+_NO_TENANT = "No tenant is named: unless the file names one for the consumer, no tier limits it."
 
 
 class _New(NamedTuple):
@@ -35,7 +36,7 @@ def create(client: Client, arguments: argparse.Namespace) -> int:
         return 0
     body = {"consumer": arguments.consumer, "tenant": arguments.tenant, "scopes": arguments.scope}
     _add(client, new, {**body, "lifetime": arguments.lifetime})
-    _print(new, arguments, arguments.consumer)
+    _print(new, arguments, arguments.consumer, "" if arguments.tenant else _NO_TENANT)
     return 0
 
 

@@ -154,6 +154,7 @@ def test_keys_are_made_rotated_and_revoked_and_both_gateways_know_within_two_sec
 ) -> None:
     one, two = start(redis), start(redis)
     key_id, text = created(one, "batch", "--tenant", "acme", "--scope", "read")
+    assert "no tier limits it" in keys(one, "create", "free").stdout
     for gateway in (one, two):
         seen = echoed(ask(gateway, text))
         assert (seen["x-tenant"], seen["x-consumer"]) == (["acme"], ["batch"])
