@@ -121,7 +121,7 @@ def test_on_a_route_with_both_ways_either_is_enough_and_both_are_too_many() -> N
     assert side.refused(bearer(GOOD), "X-API-Key: x")[2] == ', error="invalid_request"'
     verdict = side.asked()[1]
     assert isinstance(verdict, Refusal)
-    assert "X-API-Key or a JSON Web Token" in verdict.detail
+    assert "X-API-Key) or a JSON Web Token" in verdict.detail
 
 
 def test_a_route_without_tokens_takes_none_and_leaves_the_one_beside_a_key_to_the_upstream() -> None:
