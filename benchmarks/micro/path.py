@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Iterator
 
+from benchmarks.micro import callers
 from benchmarks.micro.timing import Case
 from gateway.config.model import EndpointConfig, RouteConfig, UpstreamConfig
 from gateway.fleet.circuit import LocalCircuit
@@ -69,6 +70,7 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "metrics of one exchange", _metrics()
     yield "access log line", _access_log()
     yield "access log line: refused", _refusal_log()
+    yield from callers.cases()
 
 
 def _request(block: bytes) -> Case:
