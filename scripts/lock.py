@@ -1,8 +1,8 @@
 """Write the lock files: every package that is installed, with its version and the hashes of its files, and no address.
 
-Names come from `pyproject.toml` (dependencies, the build backend, the extras `journal` and `dev`), versions from the
-package index that pip is configured for. `requirements-dev.lock` holds everything in `requirements.lock` at the same
-versions, so one environment can grow from the first to the second. `requirements-build.lock` holds what compiling
+Names come from `pyproject.toml` (dependencies, the build backend, the extras `journal`, `validation` and `dev`), versions
+from the package index that pip is configured for. `requirements-dev.lock` holds everything in `requirements.lock` at the
+same versions, so one environment can grow from the first to the second. `requirements-build.lock` holds what compiling
 needs besides (mypy), at the versions of the second. Pins that still satisfy `pyproject.toml` stay, unless `--upgrade`.
 
 Run it on the oldest Python that is supported: a version chosen there installs on the newer ones too. What only some
@@ -84,10 +84,12 @@ def main() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
+    # An image that cannot validate would be another product, and a lock cannot be installed in part.
     runtime = [
         *project["build-system"]["requires"],
         *project["project"]["dependencies"],
         *extras["journal"],
+        *extras["validation"],
         *CONDITIONAL,
     ]
     dev = extras["dev"]

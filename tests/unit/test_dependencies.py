@@ -15,7 +15,8 @@ PROGRAM = ("gateway", "upstream_stub")
 AROUND = ("benchmarks", "examples", "scripts", "tests")
 OURS = {*PROGRAM, *AROUND, "shop"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-RUNTIME = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["journal"]]
+# The program does without these extras, and says what to install where it cannot.
+RUNTIME = [*PROJECT["dependencies"], *(each for name in ("journal", "validation") for each in PROJECT["optional-dependencies"][name])]
 EXTRAS = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
 
 

@@ -64,6 +64,8 @@ LAYERS = {
     # Tokens and keys as JSON, and nothing of the gateway. Only one file needs the library.
     "gateway.jose.jwk": layer("gateway.jose", "jwt", "cryptography"),
     "gateway.jose": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
+    # It knows no connection and no gate, so that it can run in a process of its own.
+    "gateway.validation": layer("jsonschema_rs", "orjson", "yaml", bans=("http", "socket", "ssl", "urllib.request")),
     "gateway.wire": layer("gateway.names", "gateway.watched_files", "uvloop", "httptools", "mypy_extensions"),
     # It waits on somebody else's server, in a task of its own.
     "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
@@ -79,6 +81,7 @@ LAYERS = {
         "gateway.policy",
         "gateway.fleet",
         "gateway.identity",
+        "gateway.validation",
         "gateway.telemetry",
         "gateway.config.model",
         "gateway.config.identity_model",
@@ -88,7 +91,9 @@ LAYERS = {
     "gateway.control": layer(
         "gateway.names", "gateway.telemetry", "aiohttp", "orjson", "prometheus_client", "pydantic", "annotated_types"
     ),
-    "gateway.config": layer("gateway.jose", "gateway.names", "gateway.policy", "gateway.units", "yaml", *PYDANTIC),
+    "gateway.config": layer(
+        *("gateway.jose", "gateway.names", "gateway.policy", "gateway.units", "gateway.validation", "yaml", *PYDANTIC)
+    ),
     "gateway.build": layer("gateway", *THEIRS),
     "gateway.build_alerts": layer("gateway"),
     "gateway.build_fleet": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
@@ -98,6 +103,7 @@ LAYERS = {
     "gateway.build_idempotency": layer("gateway"),
     "gateway.build_telemetry": layer("gateway.config.model", "gateway.control.history", "gateway.telemetry"),
     "gateway.build_journal": layer("gateway.config.model", "gateway.journal", "gateway.telemetry.metrics"),
+    "gateway.build_validation": layer("gateway"),
     "gateway.live_identity": layer(
         "gateway.control.callers", "gateway.fleet.link", "gateway.identity", "gateway.store.keys", "gateway.store.port"
     ),

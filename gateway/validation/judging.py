@@ -1,0 +1,97 @@
+"""A process that judges bodies, and nothing else: `python -m gateway.validation.judging`, the other end of
+`gateway.validation.apart`.
+
+It reads from standard input, and answers on standard output, one body after the other. Whoever has started it ends it
+by closing the input, or by killing it where a body takes too long.
+
+    first frame   [seconds, [[kind, file, {name: text}], …]]: what `Rules.source` says, for each of the rules
+    then          [index of the rules, method, path, media type], and the body
+    answer        [] for a valid body, [word] for one that is malformed, [[detail, pointer], …] behind "" for its faults
+"""
+
+import signal
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import orjson
+
+from gateway.validation.content import Content
+from gateway.validation.faults import Malformed
+from gateway.validation.kinds import rules_of
+from gateway.validation.rules import Rules, Unknown
+
+LENGTHS: Final = struct.Struct("!II")
+"""What stands before a frame: the bytes of its JSON, and those of the body that follows it."""
+LENGTH: Final = struct.Struct("!I")
+"""What stands before an answer."""
+# Beyond the time that a body may take: who should have killed this process is gone.
+_GRACE: Final = 5
+
+
+def frame(head: Any, body: bytes = b"") -> bytes:
+    """One frame for this process."""
+    written = orjson.dumps(head)
+    return LENGTHS.pack(len(written), len(body)) + written + body
+
+
+def judged(rules: Rules, method: str, path: bytes, media: str, raw: bytes) -> list[Any]:
+    """The answer about one body."""
+    found = rules.find(method, path)
+    body = None if isinstance(found, Unknown) else found[0].body
+    check = None if body is None else body.check(Content(media))
+    if check is None:
+        return []
+    try:
+        faults = check.faults(raw)
+    except Malformed as error:
+        return [str(error)]
+    return ["", *([each.detail, each.pointer] for each in faults)] if faults else []
+
+
+def serve(source: BinaryIO, answers: BinaryIO) -> None:
+    """Until the input ends."""
+    first = _read(source)
+    if first is None:
+        return
+    seconds, written = first[0]
+    rules = [rules_of(kind, file, _from(texts)) for kind, file, texts in written]
+    _answer(answers, [])
+    while (each := _read(source)) is not None:
+        (index, method, path, media), raw = each
+        signal.alarm(int(seconds) + _GRACE)
+        answer = judged(rules[index], method, path.encode("latin-1"), media, raw)
+        signal.alarm(0)
+        _answer(answers, answer)
+
+
+def _from(texts: Mapping[str, str]) -> Any:
+    def read(path: Path) -> str:
+        try:
+            return texts[str(path)]
+        except KeyError:
+            raise FileNotFoundError(2, "No such file or directory", str(path)) from None
+
+    return read
+
+
+def _read(source: BinaryIO) -> tuple[Any, bytes] | None:
+    lengths = source.read(LENGTHS.size)
+    if len(lengths) < LENGTHS.size:
+        return None
+    head, body = LENGTHS.unpack(lengths)
+    return orjson.loads(source.read(head)), source.read(body)
+
+
+def _answer(answers: BinaryIO, answer: list[Any]) -> None:
+    written = orjson.dumps(answer)
+    answers.write(LENGTH.pack(len(written)) + written)
+    answers.flush()
+
+
+if __name__ == "__main__":
+    # A Ctrl-C is for the gateway, which ends this process when it has no more use for it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(sys.stdin.buffer, sys.stdout.buffer)

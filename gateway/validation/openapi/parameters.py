@@ -1,0 +1,232 @@
+"""Path, query and header parameters (OpenAPI 3.1 section 4.8.12), by their styles:
+
+    path     simple                                                  1,2   a,1,b,2   a=1,b=2
+    header   simple                                                  likewise
+    query    form, spaceDelimited, pipeDelimited, deepObject         p=1&p=2   p=1,2   p=1%202   p=1|2   p[a]=1
+
+or `content` with a JSON media type. What is left out, and told by `gateway check`: cookies, `label` and `matrix`, other
+`content`, and fields that the gateway itself reads or writes. Query parameters that no operation names pass.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from gateway.validation.content import is_json
+from gateway.validation.faults import Fault, Malformed
+from gateway.validation.json_body import parse
+from gateway.validation.openapi.kinds import kinds_of, properties_of, value_of
+from gateway.validation.openapi.node import Node
+from gateway.validation.schemas import Schema
+
+Values = Mapping[str, list[str]]
+"""The texts of a query by their decoded names, still encoded."""
+
+STYLES: Final = {
+    "path": ("simple",),
+    "query": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),
+    "header": ("simple",),
+}
+# OpenAPI 3.1 section 4.8.12.2.1: these are described elsewhere.
+_DESCRIBED_ELSEWHERE: Final = frozenset({"accept", "content-type", "authorization"})
+_GATEWAY: Final = re.compile(
+    r"host|connection|content-length|transfer-encoding|expect|upgrade|via|te|trailer|keep-alive|proxy.*|forwarded.*"
+    r"|x-forwarded.*|x-request-id|x-correlation-id|traceparent|tracestate|idempotency-key|max-forwards|origin|x-tenant"
+    r"|x-consumer|x-real-ip"
+)
+_SEPARATORS: Final = {"spaceDelimited": "%20", "pipeDelimited": "|"}
+_SEVERAL: Final = "is there more than once"
+_ENCODING: Final = "is not UTF-8"
+
+
+class Parameter:
+    """One parameter of an operation."""
+
+    __slots__ = (
+        "_fields",
+        "_items",
+        "_kinds",
+        "_members",
+        "_plus",
+        "_schema",
+        "_style",
+        "empty",
+        "explode",
+        "name",
+        "place",
+        "required",
+    )
+
+    def __init__(self, node: Node, place: str, compile_at: Callable[[Node], Schema]) -> None:
+        """Raises `SchemaError`."""
+        self.name = node.text("name")
+        self.place = place
+        self.required = node.flag("required")
+        self.empty = node.flag("allowEmptyValue")
+        self._style = node.text("style", STYLES[place][0])
+        self.explode = node.flag("explode", default=self._style == "form")
+        self._plus = place == "query"
+        content = node.get("content")
+        self._kinds: frozenset[str] | None = None
+        self._items: frozenset[str] = frozenset()
+        self._members: dict[str, frozenset[str]] = {}
+        if content.value:
+            ((_, media),) = content.members()
+            schema = media.plain("schema")
+        else:
+            schema = node.plain("schema")
+            self._kinds = kinds_of(schema)
+            if "array" in self._kinds:
+                self._items = kinds_of(schema.resolved().plain("items"))
+            elif "object" in self._kinds:
+                self._members = {name: kinds_of(each) for name, each in properties_of(schema).items()}
+        self._schema = compile_at(schema)
+        name = re.escape(self.name.encode())
+        self._fields = re.compile(rb"^%b[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?$" % name, re.IGNORECASE | re.MULTILINE)
+
+    def faults(self, values: Mapping[str, str], query: Values, lines: bytes) -> list[Fault]:
+        """What is wrong with it."""
+        try:
+            value = self._value(values, query, lines)
+        except Malformed as error:
+            return [Fault(str(error), place=self.place, name=self.name)]
+        if value is None:
+            return [Fault("is missing", place=self.place, name=self.name)] if self.required else []
+        found = self._schema.faults(value[0], 1)
+        return [Fault(each.detail, place=self.place, name=self.name) for each in found]
+
+    def _value(self, values: Mapping[str, str], query: Values, lines: bytes) -> tuple[Any] | None:
+        """The value, None where there is none. Raises `Malformed`."""
+        if self.place == "query":
+            return self._of_query(query)
+        if self.place == "path":
+            text = values.get(self.name)
+        else:
+            found = self._fields.findall(lines)
+            text = b", ".join(found).decode("latin-1") if found else None
+        return None if text is None else (self._simple(text),)
+
+    def _of_query(self, query: Values) -> tuple[Any] | None:
+        kinds = self._kinds
+        if kinds is not None and "object" in kinds and "array" not in kinds:
+            if self._style == "deepObject":
+                return self._deep(query)
+            if self.explode:
+                return self._spread(query)
+        texts = query.get(self.name)
+        if texts is None or (self.empty and texts == [""]):
+            return None
+        if kinds is not None and "array" in kinds and self.explode:
+            return ([self._item(each, self._items) for each in texts],)
+        if len(texts) > 1:
+            raise Malformed(_SEVERAL)
+        return (self._simple(texts[0]),)
+
+    def _simple(self, text: str) -> Any:
+        """A value in one text: with commas, or with what its style has in their place."""
+        kinds = self._kinds
+        if kinds is None:
+            return parse(self._decoded(text).encode())
+        separator = _SEPARATORS.get(self._style, ",")
+        if separator == "|":
+            text = text.replace("%7C", "|").replace("%7c", "|")
+        elif separator == "%20":
+            text = text.replace("+", "%20")
+        if "array" in kinds:
+            parts = [each.strip(" ") if self.place == "header" else each for each in text.split(separator)]
+            return [self._item(each, self._items) for each in parts] if text else []
+        if "object" in kinds:
+            return self._members_of(text.split(separator))
+        return self._item(text, kinds)
+
+    def _members_of(self, parts: list[str]) -> dict[str, Any]:
+        """`a=1,b=2`, or without `explode` `a,1,b,2`."""
+        if self.explode:
+            pairs = [tuple(each.split("=", 1)) for each in parts]
+            if any(len(each) != 2 for each in pairs):
+                raise Malformed("must be name=value, separated")
+        else:
+            if len(parts) % 2:
+                raise Malformed("must be names and values in turn")
+            pairs = list(zip(parts[::2], parts[1::2], strict=True))
+        return self._named({self._decoded(pair[0].strip(" ")): [pair[1].strip(" ")] for pair in pairs})
+
+    def _spread(self, query: Values) -> tuple[Any] | None:
+        """`form` with `explode`: each member is a parameter of its own."""
+        found = {name: query[name] for name in self._members if name in query}
+        return (self._named(found),) if found else None
+
+    def _deep(self, query: Values) -> tuple[Any] | None:
+        """`p[a]=1&p[b]=2`."""
+        start = f"{self.name}["
+        found = {name[len(start) : -1]: query[name] for name in query if name.startswith(start) and name.endswith("]")}
+        return (self._named(found),) if found else None
+
+    def _named(self, texts: Values) -> dict[str, Any]:
+        made = {}
+        for name, each in texts.items():
+            kinds = self._members.get(name, frozenset())
+            if "array" in kinds:
+                made[name] = [self._item(text, frozenset()) for text in each]
+            elif len(each) > 1:
+                raise Malformed(_SEVERAL)
+            else:
+                made[name] = self._item(each[0], kinds)
+        return made
+
+    def _item(self, text: str, kinds: frozenset[str]) -> Any:
+        return value_of(self._decoded(text), kinds)
+
+    def _decoded(self, text: str) -> str:
+        """Header fields are not encoded."""
+        return decoded(text, plus=self._plus) if self.place != "header" else text
+
+
+def decoded(text: str, *, plus: bool) -> str:
+    """Percent-decoded; `plus` says that a + is a space. Raises `Malformed`."""
+    if plus:
+        text = text.replace("+", " ")
+    try:
+        return unquote_to_bytes(text).decode() if "%" in text or not text.isascii() else text
+    except UnicodeDecodeError:
+        raise Malformed(_ENCODING) from None
+
+
+def pairs_of(raw: bytes) -> dict[str, list[str]]:
+    """The texts of a query or a form by their decoded names, themselves still encoded. A name that is not UTF-8 is
+    nobody's. Raises `Malformed` where the bytes are not ASCII."""
+    found: dict[str, list[str]] = {}
+    try:
+        text = raw.decode("ascii")
+    except UnicodeDecodeError:
+        raise Malformed("is not percent-encoded") from None
+    for each in text.split("&"):
+        if each:
+            name, _, value = each.partition("=")
+            try:
+                found.setdefault(decoded(name, plus=True), []).append(value)
+            except Malformed:
+                continue
+    return found
+
+
+def why_not(node: Node) -> str:
+    """Why a parameter is not validated, in words for `gateway check`; empty where it is."""
+    place, name = node.text("in"), node.text("name")
+    if place not in STYLES:
+        return f"parameters in {place or 'nowhere'} are not validated"
+    if place == "header" and name.lower() in _DESCRIBED_ELSEWHERE:
+        return "headers that OpenAPI describes elsewhere are not validated as parameters"
+    if place == "header" and _GATEWAY.fullmatch(name.lower()):
+        return "headers that the gateway itself reads or writes are not validated"
+    content = node.get("content")
+    if content.value:
+        names = [media for media, _ in content.members()]
+        return (
+            ""
+            if len(names) == 1 and is_json(names[0])
+            else "parameters with content that is not JSON are not validated"
+        )
+    style = node.text("style", STYLES[place][0])
+    return "" if style in STYLES[place] else f"parameters of style {style} in {place} are not validated"
