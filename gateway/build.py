@@ -18,6 +18,7 @@ from gateway.build_idempotency import Idempotency, build_idempotency
 from gateway.build_identity import Identity, build_identity
 from gateway.build_journal import build_journal
 from gateway.build_telemetry import Telemetry, build_telemetry
+from gateway.build_validation import Validation, build_validation
 from gateway.channel import Channel
 from gateway.config.model import GatewayConfig
 from gateway.control.app import ControlPlane
@@ -76,6 +77,7 @@ class Gateway:
     tunnel_lines: TunnelLines
     journal: Journal | None
     idempotency: Idempotency | None
+    validation: Validation | None
 
 
 def build(
@@ -108,7 +110,10 @@ def build(
     in_flight = InFlightGate(config.shedding, ConcurrencyLimit(config.shedding.limit), recorder, rng, loop)
     callers = None if identity is None else identity.parts
     claims = None if idempotency is None else idempotency.claims
-    topology = build_topology(config, fleet, resolver, in_flight, recorder, metrics, rng, loop, callers, claims)
+    validation = build_validation(config, metrics)
+    topology = build_topology(
+        *(config, fleet, resolver, in_flight, recorder, metrics, rng, loop, callers, claims, validation)
+    )
     if idempotency is not None:
         idempotency.count(topology.routes, metrics)
     if identity is not None:
@@ -130,7 +135,7 @@ def build(
     lines = _tunnels(topology, metrics)
     return Gateway(
         *(config, loop, telemetry, fleet, alerting, topology, runtime, view, control, front, places, listening),
-        *(health, one_service, identity, lines, journal, idempotency),
+        *(health, one_service, identity, lines, journal, idempotency, validation),
     )
 
 
@@ -145,20 +150,24 @@ def build_topology(
     loop: asyncio.AbstractEventLoop,
     callers: CallerParts | None = None,
     claims: Claims | None = None,
+    validation: Validation | None = None,
 ) -> Topology:
     """One generation of routes and upstreams. `callers` is for routes with authentication, `claims` for those with
-    idempotency keys."""
+    idempotency keys, `validation` for those that validate."""
     upstreams = {
         name: Upstream(each, fleet.circuits[name], ConcurrencyLimit(each.bulkhead), loop, resolver, time.monotonic, rng)
         for name, each in config.upstreams.items()
     }
-    parts = Parts(config, upstreams, in_flight, fleet.limiter, recorder, rng, loop, callers, claims)
+    validating = None if validation is None else validation.parts
+    parts = Parts(config, upstreams, in_flight, fleet.limiter, recorder, rng, loop, callers, claims, validating)
     routes = []
     for route in config.routes:
         gates, per_attempt = gates_of(route, parts)
         filters = filters_of(route, parts)
         cells, withheld = metrics.route(route.name), withheld_of(route, parts)
         routes.append(Route(route, upstreams[route.upstream], gates, per_attempt, filters, cells, withheld))
+    if validation is not None:
+        validation.count(routes)
     # Of a request without a route nothing is known: where one route keeps its refusals private, so does this.
     public_refusals = all(route.cors.public_refusals for route in config.routes)
     metrics.counter(

@@ -113,6 +113,8 @@ class Lifecycle:
             await gateway.journal.start()
         if gateway.idempotency is not None:
             gateway.idempotency.start()
+        if gateway.validation is not None:
+            gateway.validation.start()
         if gateway.alerting.webhook is not None:
             gateway.alerting.webhook.start()
         if gateway.one_service is not None:
@@ -214,6 +216,8 @@ class Lifecycle:
             await gateway.idempotency.stop()
         if gateway.journal is not None:
             await gateway.journal.close()
+        if gateway.validation is not None:
+            await gateway.validation.stop()
         await gateway.fleet.limiter.close()
         await gateway.fleet.circuits.close()
         await gateway.fleet.sync.stop()

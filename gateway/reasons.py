@@ -56,6 +56,11 @@ REASONS: Final[dict[str, Reason]] = {
     "response_timeout": Reason(408, "The response was taken too slowly", TIMEOUT, "http_request_error"),
     "not_found": Reason(404, "No route matches", VALIDATION, "destination_not_found"),
     "method_not_allowed": Reason(405, "The method is not allowed here", VALIDATION, "http_request_denied"),
+    "body_malformed": Reason(400, "The request body cannot be read", VALIDATION, "http_request_error"),
+    "unsupported_media_type": Reason(415, "The request body is of another kind", VALIDATION, "http_request_error"),
+    "validation_failed": Reason(422, "The request is not what the API takes", VALIDATION, "http_request_error"),
+    "unknown_operation": Reason(404, "The API has no such operation", VALIDATION, "http_request_denied"),
+    "validation_unavailable": Reason(503, "The request could not be validated", TIMEOUT, "proxy_internal_error"),
     "loop_detected": Reason(508, "The request has been here before", CONFIGURATION, "proxy_loop_detected"),
     # Who asks.
     "unauthenticated": Reason(401, "It is not known who asks", AUTHENTICATION, "http_request_denied"),

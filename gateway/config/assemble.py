@@ -26,6 +26,7 @@ from gateway.config.model import (
     RouteConfig,
     ServerConfig,
     SheddingConfig,
+    ValidationConfig,
     WorkersConfig,
 )
 from gateway.config.notices import literal_stars, unused
@@ -96,6 +97,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         journal=journal,
         journal_needed=journal_needed,
         idempotency=limits_config(settings.idempotency, sqlite=journal.path is not None),
+        validation=ValidationConfig(**settings.validation.model_dump()),
     )
 
 

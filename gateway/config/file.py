@@ -18,6 +18,7 @@ from gateway.config.problems import nearest
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Allowed, Section
 from gateway.config.upstream_settings import Upstream
+from gateway.config.validation_settings import Validated
 
 CONTROL_PREFIXES = (
     "/health",
@@ -107,7 +108,7 @@ class FileUpstream(Upstream):
     tool: bool = False
 
 
-class FileRoute(RouteDefaults):
+class FileRoute(Validated, RouteDefaults):
     """One route in the YAML file. A setting that is left out has the value of its variable."""
 
     name: Name

@@ -51,7 +51,7 @@ def read(
     tree = _tree(settings.process.config_file, given, problems, texts)
     given.referred_to(tree.references)
     problems += given.strangers.values()
-    sources = Sources(settings, given, broken, tree, problems)
+    sources = Sources(settings, given, broken, tree, texts, problems)
     config = assemble(sources)
     if problems:
         raise ConfigError(in_order(problems))

@@ -6,7 +6,7 @@ suffix; any other unit has one. Nothing here reads a file or the environment.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gateway.config.idempotency_model import IdempotencyConfig, IdempotencyLimits
 from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
@@ -18,6 +18,9 @@ from gateway.policy.limit import LimitSettings
 from gateway.policy.outcome import FAILURE_STATUSES
 from gateway.policy.retry import RetrySettings
 from gateway.policy.token_bucket import RateLimitPolicy
+
+if TYPE_CHECKING:
+    from gateway.validation.rules import Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,18 @@ class CorsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteValidation:
+    """What the requests of a route must be. With `enforce` False what is invalid is counted and passes. No more than
+    `max_body_bytes` of a body are held. `refuse_unknown` is about operations that the rules do not know."""
+
+    file: str
+    rules: "Rules" = field(repr=False, compare=False)
+    enforce: bool = True
+    max_body_bytes: int = 1_048_576
+    refuse_unknown: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class RouteConfig:
     """Which requests go to which upstream.
 
@@ -152,6 +167,17 @@ class RouteConfig:
     forward_token: bool = True
     cors: CorsConfig = field(default_factory=CorsConfig)
     idempotency: IdempotencyConfig | None = None
+    validation: RouteValidation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationConfig:
+    """What is the same for all routes that validate: whether they may refuse anything (`strict`), seconds for a large
+    body, and whether each invalid request has a line in the application log."""
+
+    strict: bool = True
+    timeout: float = 1.0
+    log_errors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,3 +358,4 @@ class GatewayConfig:
     journal: JournalConfig = field(default_factory=JournalConfig)
     journal_needed: bool = False
     idempotency: IdempotencyLimits = field(default_factory=IdempotencyLimits)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)

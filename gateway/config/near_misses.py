@@ -1,7 +1,7 @@
 """For a name that is not ours: what its writer probably meant.
 
 Names are compared without their units, because `…_SECONDS` alone makes any two of them look alike. The names of the
-runbooks are known: those of settings that have another name here, and those of settings that are not here at all.
+runbooks are known, where a setting has another name here.
 """
 
 import difflib
@@ -12,8 +12,6 @@ from gateway.config.file import FileRoute, FileUpstream
 from gateway.config.problems import nearest
 from gateway.config.settings import RateLimit
 from gateway.config.yaml_tree import Location
-
-_NOT_HERE_VALIDATION = "nothing: bodies are not validated"
 
 FOREIGN: Mapping[str, str] = {
     "OPEN_DURATION_SECONDS": "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS",
@@ -38,13 +36,6 @@ FOREIGN: Mapping[str, str] = {
     "CRITICAL_ERROR_RATE_THRESHOLD": "ALERT_CRITICAL_ERROR_RATE",
 }
 """Names of the runbooks, and of other gateways, for settings of ours."""
-
-ABSENT: Mapping[str, str] = {
-    "VALIDATION_STRICT_MODE": _NOT_HERE_VALIDATION,
-    "VALIDATION_TIMEOUT_MS": _NOT_HERE_VALIDATION,
-    "LOG_VALIDATION_ERRORS": _NOT_HERE_VALIDATION,
-}
-"""Names of the runbooks for what this gateway does not have."""
 
 _UNITS = re.compile(r"_(SECONDS|MS|BYTES|HOURS|MINUTES)$")
 _CLOSE = 0.75
@@ -115,8 +106,6 @@ _MODELS = {"upstreams": FileUpstream, "rate_limits": RateLimit, "routes": FileRo
 def variable(name: str, known: Iterable[str]) -> str | None:
     """The variable that `name` was probably meant to be."""
     upper = name.upper()
-    if upper in ABSENT:
-        return None
     if upper in FOREIGN:
         return FOREIGN[upper]
     bare = {_UNITS.sub("", each): each for each in known} | {each: each for each in known}

@@ -13,6 +13,7 @@ from gateway.config.route_settings import Cors
 from gateway.config.settings import Settings
 from gateway.config.sources import Sources
 from gateway.config.upstreams import DEFAULT
+from gateway.config.validation import validation_of
 from gateway.config.yaml_tree import Location
 
 PROXY_PREFIX = "/proxy/"
@@ -80,6 +81,7 @@ def _file_route(sources: Sources, index: int, route: FileRoute) -> RouteConfig:
         forward_token=route.forward_token,
         cors=_cors(sources, route.cors, ("routes", index, "cors")),
         idempotency=_idempotency(sources, route.idempotency, ("routes", index), route.authentication),
+        validation=validation_of(sources, route, index),
     )
 
 

@@ -34,6 +34,7 @@ from gateway.config.journal_settings import Journal
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Bytes, Env, Hours, Seconds, Section, Unit
 from gateway.config.upstream_settings import Tools, Upstream
+from gateway.config.validation_settings import Validation
 from gateway.config.worker_settings import Workers
 
 
@@ -384,6 +385,7 @@ class Settings(BaseSettings):
     upstream: Upstream = Upstream()
     tools: Tools = Tools()
     retry_buffer: RetryBuffer = RetryBuffer()
+    validation: Validation = Validation()
 
     @classmethod
     def settings_customise_sources(

@@ -15,6 +15,7 @@ from gateway.config.file import overlaid
 from gateway.config.problems import UNKNOWN, Notice, Problem, shown
 from gateway.config.schema import problem
 from gateway.config.settings import Settings
+from gateway.config.texts import Texts
 from gateway.config.variables import VARIABLES, Variables
 from gateway.config.yaml_tree import Location, Tree
 
@@ -33,6 +34,7 @@ class Sources:
     variables: Variables
     broken: frozenset[str]
     tree: Tree
+    texts: Texts
     problems: list[Problem] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     given_way: dict[str, tuple[object, str]] = field(default_factory=dict)

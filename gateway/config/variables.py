@@ -67,6 +67,7 @@ ALIASES: Mapping[str, Alias] = {
     "CIRCUIT_BREAKER_TIMEOUT": Alias("CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS", "in milliseconds", divisor=1000),
     "TOOL_TIMEOUT_MS": Alias("TOOL_TIMEOUT", "in milliseconds", divisor=1000),
     "TOOL_RETRY_ATTEMPTS": Alias("TOOL_MAX_ATTEMPTS", "counted without the first attempt", offset=1),
+    "VALIDATION_TIMEOUT_MS": Alias("VALIDATION_TIMEOUT_SECONDS", "in milliseconds", divisor=1000),
     "WEBSOCKET_TIMEOUT_MS": Alias("WEBSOCKET_STALL_TIMEOUT_SECONDS", "in milliseconds", divisor=1000),
 }
 
@@ -87,6 +88,7 @@ _OUR_PREFIXES = (
     "REDIS_",
     "RETRY_",
     "UPSTREAM_",
+    "VALIDATION_",
 )
 _MILLISECONDS = 1000
 _MAX_CUTOFF = 0.8
@@ -166,8 +168,6 @@ def _from_environment(environ: Mapping[str, str], result: Variables) -> Iterator
             yield name, value, value, source
         elif _looks_like_ours(name):
             result.problems.append(_unknown(name, source))
-        elif name in near_misses.ABSENT:
-            result.notices.append(Notice(source, f"no effect here; {near_misses.ABSENT[name]}"))
 
 
 def _from_file(
@@ -190,9 +190,7 @@ def _from_file(
 
 
 def _unknown(name: str, source: str) -> Problem:
-    return Problem(
-        source, UNKNOWN, near_misses.ABSENT.get(name.upper(), _UNKNOWN_ALLOWED), near_misses.variable(name, KNOWN)
-    )
+    return Problem(source, UNKNOWN, _UNKNOWN_ALLOWED, near_misses.variable(name, KNOWN))
 
 
 def _resolve(found: Iterator[tuple[str, str, str, str]], problems: list[Problem]) -> dict[str, Given]:

@@ -126,7 +126,9 @@ class Exchange(Downstream):
             self._forward.request_body(data)
         else:
             body.hold(data)
-            self.want_body(body.collecting)
+            # Who collected it may have gone on, because it is too large: then the forwarder says what it wants.
+            if self._forward is None and not self.finished:
+                self.want_body(body.collecting)
 
     def request_end(self) -> None:
         """The whole request has arrived."""

@@ -28,6 +28,7 @@ from gateway.proxy.gates.idempotency import IdempotencyGate, ReplayGate
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.gates.rate_limit import RateLimitGate
 from gateway.proxy.gates.tenant import TenantGate
+from gateway.proxy.gates.validation import ValidationGate, ValidationParts
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.topology import stripped_prefix
 from gateway.proxy.upstreams import Upstream
@@ -42,7 +43,8 @@ class CallerParts(NamedTuple):
 
 class Parts:
     """What gates and filters are made of, and those that routes share. `callers` None: no route has authentication.
-    `claims` None: no route keeps answers for idempotency keys; `idempotency` has the gates of those that do."""
+    `claims` None: no route keeps answers for idempotency keys; `idempotency` has the gates of those that do.
+    `validation` None: none validates."""
 
     def __init__(
         self,
@@ -55,10 +57,12 @@ class Parts:
         loop: asyncio.AbstractEventLoop,
         callers: CallerParts | None = None,
         claims: Claims | None = None,
+        validation: ValidationParts | None = None,
     ) -> None:
         self.config = config
         self.claims = claims
         self.idempotency: dict[str, IdempotencyGate] = {}
+        self.validation = validation
         self.callers = callers
         self.upstreams = upstreams
         self.in_flight = in_flight
@@ -107,6 +111,12 @@ def _rate_limit(route: RouteConfig, parts: Parts) -> Gate | None:
     return None if route.rate_limit is None else parts.rate_limits[route.rate_limit]
 
 
+def _validation(route: RouteConfig, parts: Parts) -> Gate | None:
+    if parts.validation is None or route.validation is None:
+        return None
+    return ValidationGate(route.name, stripped_prefix(route), route.validation, parts.validation)
+
+
 def _idempotency(route: RouteConfig, parts: Parts) -> Gate | None:
     config, claims = route.idempotency, parts.claims
     if config is None or claims is None:
@@ -128,6 +138,8 @@ GATES: Final[tuple[GateKind, ...]] = (
     GateKind("authentication", _authentication, "Anybody may ask."),
     GateKind("rate_limit", _rate_limit, "The route has no rate limit."),
     GateKind("tenant", _tenant, "Nobody's tenant is known."),
+    # Behind what costs nothing, so that only whoever may ask has the gateway hold a body.
+    GateKind("validation", _validation, "Whatever is asked passes."),
     GateKind("idempotency", _idempotency, "Idempotency-Key means nothing here."),
     GateKind("replay", _replay, "No answer is kept."),
     GateKind("bulkhead", lambda route, parts: parts.bulkheads[route.upstream], "The upstream has no bulkhead."),

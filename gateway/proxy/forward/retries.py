@@ -85,7 +85,9 @@ class Forward(Owner):
             attempt.body(data)
         else:
             self.body.hold(data)
-            self.downstream.want_body(self.body.collecting)
+            # Who collected it may have begun the attempt, because it is too large: then the attempt says what it wants.
+            if self._attempt is None and not self._ended:
+                self.downstream.want_body(self.body.collecting)
 
     def request_body_end(self) -> None:
         """All of the body has arrived."""

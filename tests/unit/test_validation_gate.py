@@ -1,0 +1,135 @@
+"""The gate that compares requests with the rules of a route: what it decides at once, and what it waits for."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.config.model import RouteValidation
+from gateway.config.texts import Texts
+from gateway.proxy.gates import PASS, WAIT, Question, Verdict
+from gateway.proxy.gates.validation import ValidationGate, ValidationParts
+from gateway.proxy.refusals import Refusal
+from gateway.proxy.request_body import RequestBody
+from gateway.proxy.ticket import Ticket
+from gateway.telemetry.validation_lines import ValidationLines
+from gateway.validation.apart import Apart
+from gateway.validation.rules import SchemaRules
+from tests.support.tickets import request, ticket
+
+SCHEMA = {"type": "object", "required": ["sku"], "properties": {"sku": {"type": "string"}}}
+JSON = "Content-Type: application/json"
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> SchemaRules:
+    (tmp_path / "order.json").write_text(json.dumps(SCHEMA))
+    return SchemaRules(str(tmp_path / "order.json"), Texts().read)
+
+
+def gate_of(rules: SchemaRules, *, enforce: bool = True, limit: int = 100) -> ValidationGate:
+    config = RouteValidation("order.json", rules, enforce=enforce, max_body_bytes=limit)
+    return ValidationGate("a", b"/a", config, ValidationParts(ValidationLines(each=False), Apart([rules], 1.0)))
+
+
+def posted(*lines: str, method: str = "POST") -> Ticket:
+    made = ticket(request(b"/a/x?q=1", *lines, method=method))
+    made.body = RequestBody(0)
+    return made
+
+
+def answer(verdict: Verdict) -> tuple[int, str]:
+    assert isinstance(verdict, Refusal)
+    return verdict.status, verdict.reason
+
+
+def judged(gate: ValidationGate, *pieces: bytes) -> Refusal | None:
+    """What the request gets whose body comes in these pieces."""
+    asked = posted(JSON, "Transfer-Encoding: chunked")
+    assert gate.check(asked) is WAIT
+    told: list[Refusal | None] = []
+    gate.start(asked, told.append)
+    assert asked.body is not None
+    for piece in pieces:
+        asked.body.received += len(piece)
+        asked.body.hold(piece)
+    asked.body.end()
+    (verdict,) = told
+    return verdict
+
+
+def test_what_the_head_tells_is_refused_at_once(rules: SchemaRules) -> None:
+    gate = gate_of(rules)
+    assert gate.check(posted(method="GET")) is PASS
+    assert answer(gate.check(posted())) == (400, "body_malformed")
+    assert answer(gate.check(posted("Content-Length: 5"))) == (415, "unsupported_media_type")
+    assert answer(gate.check(posted("Content-Length: 5", "Content-Type: text/xml"))) == (415, "unsupported_media_type")
+    assert answer(gate.check(posted("Content-Length: 101", JSON))) == (413, "body_too_large")
+    encoded = gate.check(posted("Content-Length: 5", JSON, "Content-Encoding: gzip"))
+    assert isinstance(encoded, Refusal)
+    assert encoded.extra == b"Accept-Encoding: identity\r\n"
+    assert gate.counts["unsupported_media_type"] == 3
+
+
+def test_a_body_is_waited_for_and_judged_as_a_whole(rules: SchemaRules) -> None:
+    gate = gate_of(rules)
+    assert judged(gate, b'{"sk', b'u": "a"}') is PASS
+    refusal = judged(gate, b'{"sku": 5}')
+    assert answer(refusal) == (422, "validation_failed")
+    assert refusal is not None
+    assert refusal.members == {"errors": [{"detail": "must be of type string", "pointer": "#/sku"}]}
+    assert answer(judged(gate, b"{")) == (400, "body_malformed")
+    assert answer(judged(gate)) == (400, "body_malformed")
+    assert answer(judged(gate, b" " * 60, b" " * 60)) == (413, "body_too_large")
+    assert {key: count for key, count in gate.counts.items() if count} == {
+        "valid": 1,
+        "validation_failed": 1,
+        "body_malformed": 2,
+        "body_too_large": 1,
+    }
+
+
+def test_a_route_that_only_reports_lets_everything_pass(rules: SchemaRules) -> None:
+    gate = gate_of(rules, enforce=False)
+    for lines in ((), ("Content-Length: 5",), ("Content-Length: 101", JSON)):
+        asked = posted(*lines)
+        assert gate.check(asked) is PASS
+        assert asked.log_decisions["validation"] in gate.counts
+    assert judged(gate, b'{"sku": 5}') is PASS
+    assert judged(gate, b" " * 101) is PASS
+    assert gate.counts["valid"] == 0
+    assert sum(gate.counts.values()) == 5
+
+
+def test_a_request_that_has_ended_is_judged_no_more(rules: SchemaRules) -> None:
+    gate = gate_of(rules)
+    asked = posted(JSON, "Content-Length: 2")
+    told: list[Refusal | None] = []
+    assert gate.check(asked) is WAIT
+    gate.start(asked, told.append)
+    assert asked.body is not None
+    asked.body.forget()
+    gate.abandon(asked)
+    asked.body.end()
+    assert told == []
+
+
+async def test_it_explains_what_it_does(rules: SchemaRules) -> None:
+    gate = gate_of(rules)
+    found = await gate.explain(Question("192.0.2.1", False, "POST", 0.0))
+    assert (found["policy"], found["decision"]) == ("validation", "wait")
+    assert "order.json" in found["detail"]
+    assert gate.describe()["mode"] == "enforce"
+
+
+def test_lines_are_summed_for_each_route(caplog: pytest.LogCaptureFixture) -> None:
+    lines = ValidationLines(each=False)
+    for reason in ("body_malformed", "validation_failed", "validation_failed"):
+        lines.failed("a", reason, b"id", "detail", (), refused=True)
+    lines.failed("b", "validation_failed", b"id", "detail", (), refused=False)
+    lines.write()
+    lines.write()
+    assert [record.getMessage() for record in caplog.records] == [
+        "validation failed: 3 requests for route a (body_malformed 1, validation_failed 2)",
+        "validation failed: 1 request for route b (validation_failed 1)",
+    ]
