@@ -33,6 +33,7 @@ RUN pip wheel --require-hashes --no-deps --wheel-dir /wheels -r requirements.loc
 RUN python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --no-index --no-deps /wheels/*.whl
 COPY pyproject.toml ./
+COPY deploy/validation_rules.json ./
 COPY gateway ./gateway
 COPY upstream_stub ./upstream_stub
 RUN pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
@@ -40,6 +41,8 @@ RUN pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
 
 FROM base AS production
 COPY --from=wheels /opt/venv /opt/venv
+# Where the platform's runbook looks for the rules (docs/validation.md).
+COPY --from=wheels /src/validation_rules.json ./
 USER 10001:10001
 EXPOSE 5000
 HEALTHCHECK --interval=30s --timeout=3s --start-period=15s --retries=3 \

@@ -117,6 +117,7 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
         exposition = gateway.get("/metrics").body.decode()
     redis_server.flush()
     exposition += with_certificate(stub_process, tmp_path_factory) + with_callers(stub_process, tmp_path_factory)
+    exposition += with_validation(stub_process, tmp_path_factory.mktemp("gateway"))
     return catalog.with_rules(catalog.exposed(exposition), RECORDED)
 
 
@@ -128,6 +129,26 @@ def with_callers(stub_process: StubProcess, directories: pytest.TempPathFactory)
     }
     with GatewayProcess(variables, directories.mktemp("gateway")) as gateway:
         gateway.get("/orders/ok")
+        return gateway.get("/metrics").body.decode()
+
+
+def with_validation(stub_process: StubProcess, directory: Path) -> str:
+    """A gateway with a route that validates, and one that only reports."""
+    rules = {"schema": str(ROOT / "deploy/validation_rules.json")}
+    common = {"upstream": "orders", "rate_limit": None}
+    (directory / "gateway.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "upstreams": {"orders": {"endpoints": [stub_process.url]}},
+                "routes": [
+                    {"name": "orders", "prefix": "/orders", **common, "validate": rules},
+                    {"name": "reported", "prefix": "/reported", **common, "validate": rules | {"mode": "report"}},
+                ],
+            }
+        )
+    )
+    with GatewayProcess({"GATEWAY_CONFIG": "gateway.yaml"}, directory) as gateway:
+        gateway.request("POST", "/orders/ok")
         return gateway.get("/metrics").body.decode()
 
 
