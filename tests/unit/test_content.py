@@ -1,5 +1,7 @@
 """What a request says about its body."""
 
+import time
+
 import pytest
 
 from gateway.validation.content import content_of
@@ -43,3 +45,9 @@ def test_the_media_type_in_lower_case(fields: list[str], media: str) -> None:
 )
 def test_what_cannot_be_understood_is_objected_to(fields: list[str], words: str) -> None:
     assert words in content_of(lines(*fields)).objection
+
+
+def test_a_long_value_takes_linear_time() -> None:
+    began = time.process_time()
+    assert content_of(lines("Content-Type: a" + " \t" * 50_000 + "b")).objection == "the Content-Type is too long"
+    assert time.process_time() - began < 10

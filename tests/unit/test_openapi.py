@@ -1,6 +1,7 @@
 """OpenAPI documents as rules: what 3.0 has of its own, paths, parameters, forms, and what cannot be used."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,17 @@ def test_paths_are_compared_decoded_and_concrete_ones_first() -> None:
         assert paths.find(path) == found, path
     for path in (b"/", b"", b"/a", b"/a/", b"/a//b", b"/A/5", b"/a/%ff", b"/a/\xff", b"/a/5/"):
         assert paths.find(path) is None, path
+
+
+def test_long_segments_are_split_in_linear_time() -> None:
+    paths = Paths()
+    paths.add("/{a}-{b}-{c}-{d}.json", "found")
+    began = time.process_time()
+    assert paths.find(b"/" + b"-" * 30_000 + b"x") is None
+    assert paths.find(b"/" + b"-" * 30_000 + b".json") is not None
+    assert paths.find(b"/a-b-c-d.json") == ("found", {"a": "a", "b": "b", "c": "c", "d": "d"})
+    assert paths.find(b"/a-b--d.json") is None
+    assert time.process_time() - began < 10
 
 
 def test_values_of_parameters_are_of_the_types_that_their_schemas_name(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from gateway.proxy.request_body import RequestBody
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.validation_lines import ValidationLines
 from gateway.validation.apart import Apart
+from gateway.validation.openapi.document import OpenApiRules
 from gateway.validation.rules import SchemaRules
 from tests.support.tickets import request, ticket
 
@@ -133,3 +134,16 @@ def test_lines_are_summed_for_each_route(caplog: pytest.LogCaptureFixture) -> No
         "validation failed: 3 requests for route a (body_malformed 1, validation_failed 2)",
         "validation failed: 1 request for route b (validation_failed 1)",
     ]
+
+
+def test_a_path_that_is_the_prefix_alone_is_the_root_of_the_api(tmp_path: Path) -> None:
+    document = {"openapi": "3.1.0", "paths": {"/": {"get": {}}, "/x": {"put": {}}}}
+    (tmp_path / "api.json").write_text(json.dumps(document))
+    rules = OpenApiRules(str(tmp_path / "api.json"), Texts().read)
+    config = RouteValidation("api.json", rules)
+    gate = ValidationGate("a", b"/a", config, ValidationParts(ValidationLines(each=False), Apart([rules], 1.0)))
+    for target in (b"/a", b"/a?q=1", b"/a/", b"/a/?q=1"):
+        assert gate.check(ticket(request(target))) is PASS
+    assert answer(gate.check(ticket(request(b"/a/x")))) == (405, "unknown_operation")
+    assert answer(gate.check(ticket(request(b"/a/y")))) == (404, "unknown_operation")
+    assert gate.describe()["unknown_operation"] == "refuse"

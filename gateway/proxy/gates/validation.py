@@ -94,6 +94,7 @@ class ValidationGate(Gate):
         """HOT."""
         request = ticket.request
         path, _, query = request.path[self._cut :].partition(b"?")
+        path = path or b"/"
         found = self._rules.find(request.method, path)
         if isinstance(found, Unknown):
             return self._unknown(ticket, found)

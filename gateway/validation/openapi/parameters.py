@@ -83,7 +83,7 @@ class Parameter:
                 self._members = {name: kinds_of(each) for name, each in properties_of(schema).items()}
         self._schema = compile_at(schema)
         name = re.escape(self.name.encode())
-        self._fields = re.compile(rb"^%b[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?$" % name, re.IGNORECASE | re.MULTILINE)
+        self._fields = re.compile(rb"^%b[ \t]*:([^\r\n]*)" % name, re.IGNORECASE | re.MULTILINE)
 
     def faults(self, values: Mapping[str, str], query: Values, lines: bytes) -> list[Fault]:
         """What is wrong with it."""
@@ -103,7 +103,7 @@ class Parameter:
         if self.place == "path":
             text = values.get(self.name)
         else:
-            found = self._fields.findall(lines)
+            found = [each.strip(b" \t") for each in self._fields.findall(lines)]
             text = b", ".join(found).decode("latin-1") if found else None
         return None if text is None else (self._simple(text),)
 
@@ -127,7 +127,10 @@ class Parameter:
         """A value in one text: with commas, or with what its style has in their place."""
         kinds = self._kinds
         if kinds is None:
-            return parse(self._decoded(text).encode())
+            try:
+                return parse(self._decoded(text).encode())
+            except Malformed:
+                raise Malformed("is not JSON that everybody reads alike") from None
         separator = _SEPARATORS.get(self._style, ",")
         if separator == "|":
             text = text.replace("%7C", "|").replace("%7c", "|")

@@ -19,7 +19,7 @@ class _Level:
 
     def __init__(self) -> None:
         self.concrete: dict[str, _Level] = {}
-        self.templated: list[tuple[str, re.Pattern[str] | None, _Level]] = []
+        self.templated: list[tuple[str, list[str], _Level]] = []
         self.found: tuple[Any, tuple[str, ...]] | None = None
 
 
@@ -61,12 +61,8 @@ def _next(level: _Level, segment: str) -> _Level:
     for known, _, following in level.templated:
         if known == shape:
             return following
-    pattern = None
-    if shape != "{}":
-        parts = shape.split("{}")
-        pattern = re.compile("(.+?)".join(re.escape(part) for part in parts), re.DOTALL)
     following = _Level()
-    level.templated.append((shape, pattern, following))
+    level.templated.append((shape, shape.split("{}"), following))
     level.templated.sort(key=lambda each: -len(each[0]))
     return following
 
@@ -82,16 +78,35 @@ def _descend(level: _Level, raw: list[str], segments: list[str], at: int, values
         if found is not None:
             return found
     before = len(values)
-    for _, pattern, following in level.templated if segment else ():
-        if pattern is None:
+    for shape, literals, following in level.templated if segment else ():
+        if shape == "{}":
             values.append(raw[at])
         else:
-            match = pattern.fullmatch(segment)
-            if match is None:
+            texts = _between(segment, literals)
+            if texts is None:
                 continue
-            values += [quote(each, safe="") for each in match.groups()]
+            values += [quote(each, safe="") for each in texts]
         found = _descend(following, raw, segments, at + 1, values)
         if found is not None:
             return found
         del values[before:]
     return None
+
+
+def _between(text: str, literals: list[str]) -> list[str] | None:
+    """What stands between these texts, at least one character each; None where they are not there in this order.
+
+    The leftmost place of each is tried and no other one: it leaves the most for what follows, so where it leads to
+    nothing the others do not either. A regular expression would try them all."""
+    first, *middle, last = literals
+    at, end = len(first), len(text) - len(last)
+    if not text.startswith(first) or not text.endswith(last):
+        return None
+    found = []
+    for literal in middle:
+        there = text.find(literal, at + 1, end)
+        if there < 0:
+            return None
+        found.append(text[at:there])
+        at = there + len(literal)
+    return [*found, text[at:end]] if at < end else None
