@@ -1,9 +1,10 @@
 """Write the lock files: every package that is installed, with its version and the hashes of its files, and no address.
 
-Names come from `pyproject.toml` (dependencies, the build backend, the extras `journal`, `validation` and `dev`), versions
-from the package index that pip is configured for. `requirements-dev.lock` holds everything in `requirements.lock` at the
-same versions, so one environment can grow from the first to the second. `requirements-build.lock` holds what compiling
-needs besides (mypy), at the versions of the second. Pins that still satisfy `pyproject.toml` stay, unless `--upgrade`.
+Names come from `pyproject.toml` (dependencies, the build backend, the extras `journal`, `validation` and `dev`),
+versions from the package index that pip is configured for. `requirements-dev.lock` holds everything in
+`requirements.lock` at the same versions, so one environment can grow from the first to the second.
+`requirements-build.lock` holds what compiling needs besides (mypy), at the versions of the second. Pins that still
+satisfy `pyproject.toml` stay, unless `--upgrade`.
 
 Run it on the oldest Python that is supported: a version chosen there installs on the newer ones too. What only some
 interpreters need would be missing from a lock made on another one; it is listed in `CONDITIONAL`, resolved for all,
