@@ -8,6 +8,7 @@ from gateway.config.model import RouteValidation
 from gateway.proxy.gates import PASS, WAIT
 from gateway.proxy.gates.validation import ValidationGate, ValidationParts
 from gateway.proxy.identity import Identification
+from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.request_body import RequestBody
 from gateway.proxy.ticket import Ticket
@@ -117,7 +118,7 @@ def _validated(rules: Rules) -> Case:
     gate = ValidationGate("a", b"", config, ValidationParts(ValidationLines(each=False), Apart([rules], 1.0)))
     ticket = _ticket()
 
-    def resumed(verdict: Refusal | None) -> None:
+    def resumed(verdict: Refusal | OwnAnswer | None) -> None:
         if verdict is not PASS:
             raise RuntimeError(f"not what was to be timed: {verdict!r}")
 

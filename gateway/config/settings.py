@@ -33,7 +33,7 @@ from gateway.config.identity_settings import Identity
 from gateway.config.journal_settings import Journal
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Bytes, Env, Hours, Seconds, Section, Unit
-from gateway.config.upstream_settings import Tools, Upstream
+from gateway.config.upstream_settings import RetryBuffer, Tools, Upstream
 from gateway.config.validation_settings import Validation
 from gateway.config.worker_settings import Workers
 
@@ -347,16 +347,6 @@ class DefaultUpstream(Section):
             "UPSTREAM_URL", "Where /proxy/ goes: the endpoints of the upstream named default; never the gateway itself"
         ),
     ] = "http://127.0.0.1:5001"
-
-
-class RetryBuffer(Section):
-    """Retries: request bodies"""
-
-    buffer_bytes: Annotated[
-        Bytes,
-        Interval(ge=0, le=16_777_216),
-        Env("RETRY_BUFFER_BYTES", "Most of a request body kept for a retry; larger ones are sent once"),
-    ] = 65_536
 
 
 class Settings(BaseSettings):

@@ -6,7 +6,7 @@ from annotated_types import Interval
 from pydantic import Field
 
 from gateway.config.field_types import FileName, Fraction, Host, Share, Statuses, UrlPath
-from gateway.config.schema import Env, Seconds, Section
+from gateway.config.schema import Bytes, Env, Seconds, Section
 from gateway.policy.outcome import FAILURE_STATUSES
 
 
@@ -232,3 +232,13 @@ class Tools(Section):
     max_attempts: Annotated[
         int, Interval(ge=1, le=20), Env("TOOL_MAX_ATTEMPTS", "What RETRY_MAX_ATTEMPTS is for others")
     ] = 3
+
+
+class RetryBuffer(Section):
+    """Retries: request bodies"""
+
+    buffer_bytes: Annotated[
+        Bytes,
+        Interval(ge=0, le=16_777_216),
+        Env("RETRY_BUFFER_BYTES", "Most of a request body kept for a retry; larger ones are sent once"),
+    ] = 65_536

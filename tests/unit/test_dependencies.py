@@ -16,7 +16,8 @@ AROUND = ("benchmarks", "examples", "scripts", "tests")
 OURS = {*PROGRAM, *AROUND, "shop"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # The program does without these extras, and says what to install where it cannot.
-RUNTIME = [*PROJECT["dependencies"], *(each for name in ("journal", "validation") for each in PROJECT["optional-dependencies"][name])]
+OPTIONAL = PROJECT["optional-dependencies"]
+RUNTIME = [*PROJECT["dependencies"], *OPTIONAL["journal"], *OPTIONAL["validation"]]
 EXTRAS = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
 
 

@@ -9,6 +9,7 @@ from gateway.config.model import RouteValidation
 from gateway.config.texts import Texts
 from gateway.proxy.gates import PASS, WAIT, Question, Verdict
 from gateway.proxy.gates.validation import ValidationGate, ValidationParts
+from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.request_body import RequestBody
 from gateway.proxy.ticket import Ticket
@@ -48,7 +49,7 @@ def judged(gate: ValidationGate, *pieces: bytes) -> Refusal | None:
     """What the request gets whose body comes in these pieces."""
     asked = posted(JSON, "Transfer-Encoding: chunked")
     assert gate.check(asked) is WAIT
-    told: list[Refusal | None] = []
+    told: list[Refusal | OwnAnswer | None] = []
     gate.start(asked, told.append)
     assert asked.body is not None
     for piece in pieces:
@@ -56,6 +57,7 @@ def judged(gate: ValidationGate, *pieces: bytes) -> Refusal | None:
         asked.body.hold(piece)
     asked.body.end()
     (verdict,) = told
+    assert verdict is PASS or isinstance(verdict, Refusal)
     return verdict
 
 
@@ -105,7 +107,7 @@ def test_a_route_that_only_reports_lets_everything_pass(rules: SchemaRules) -> N
 def test_a_request_that_has_ended_is_judged_no_more(rules: SchemaRules) -> None:
     gate = gate_of(rules)
     asked = posted(JSON, "Content-Length: 2")
-    told: list[Refusal | None] = []
+    told: list[Refusal | OwnAnswer | None] = []
     assert gate.check(asked) is WAIT
     gate.start(asked, told.append)
     assert asked.body is not None
