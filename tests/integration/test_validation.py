@@ -40,7 +40,9 @@ Start = Callable[..., GatewayProcess]
 
 @pytest.fixture
 def start(start_gateway: StartGateway, stub: StubProcess, tmp_path: Path) -> Start:
-    def started(env: dict[str, str] | None = None, **validate: Any) -> GatewayProcess:
+    def started(
+        env: dict[str, str] | None = None, more: dict[str, Any] | None = None, **validate: Any
+    ) -> GatewayProcess:
         (tmp_path / "order.json").write_text(json.dumps(ORDER))
         common = {"upstream": "orders", "strip_prefix": True, "rate_limit": None}
         rules = {"schema": str(tmp_path / "order.json"), "max_body_bytes": LIMIT, **validate}
@@ -50,7 +52,7 @@ def start(start_gateway: StartGateway, stub: StubProcess, tmp_path: Path) -> Sta
                 {
                     "upstreams": {"orders": {"endpoints": [stub.url], "breaker": {"failure_threshold": 1000}}},
                     "routes": [
-                        {"name": "orders", "prefix": "/orders", **common, "validate": rules},
+                        {"name": "orders", "prefix": "/orders", **common, "validate": rules, **(more or {})},
                         {"name": "reported", "prefix": "/reported", **common, "validate": rules | {"mode": "report"}},
                         {"name": "open", "prefix": "/open", **common},
                     ],
@@ -423,3 +425,13 @@ def test_operations_that_nobody_describes_are_refused_or_pass(start_api: Start) 
     assert gateway.get("/orders/ok").status == 200
     assert outcome(gateway, "orders", "unseen") == 1
     assert outcome(gateway, "orders", "unknown_operation") == 0
+
+
+def test_an_invalid_request_does_not_claim_its_idempotency_key(start: Start, stub: StubProcess, tmp_path: Path) -> None:
+    gateway = start({"JOURNAL_URL": f"sqlite:///{tmp_path}/journal.db"}, {"idempotency": {"mode": "optional"}})
+    key = {"Idempotency_Key": '"k-1"'}
+    assert problem(post(gateway, BAD, **key)) == (422, "validation_failed")
+    first = post(gateway, GOOD, **key)
+    assert sha(first) == hashlib.sha256(GOOD).hexdigest()
+    assert post(gateway, GOOD, **key).body == first.body
+    assert stub.requests("/echo") == 1
