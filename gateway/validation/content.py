@@ -24,11 +24,6 @@ class Content(NamedTuple):
     objection: str = ""
     encoded: bool = False
 
-    @property
-    def is_json(self) -> bool:
-        """Whether it is JSON (RFC 8259), or has it as its suffix (RFC 6839 section 3.1)."""
-        return is_json(self.media)
-
 
 _ENCODED: Final = Content("", "the body has a Content-Encoding, and is not decoded to be validated", encoded=True)
 _SEVERAL: Final = Content("", "the request has more than one Content-Type")
