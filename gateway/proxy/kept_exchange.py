@@ -12,6 +12,7 @@ What is written follows from how it ended:
 
     2xx, 3xx, 4xx                                   the answer, or its status where it is too large to be kept
     408, 425, 429; nothing sent; half a request     released: nothing was done
+    4xx to half a request                           likewise
     5xx, no answer, half an answer                  unknown
 """
 
@@ -210,9 +211,11 @@ class KeptExchange(Exchange):
         """Write how it ended, then do the rest."""
         self._ending = then
         claims, settled = self._claims, self._settled
-        if is_undone(status):
+        complete = self.ticket.complete
+        if is_undone(status) or (400 <= status < 500 and not complete):
+            # An upstream that refuses a request before it has all of it has done nothing.
             claims.release(claim, settled)
-        elif is_kept(status) and self.ticket.complete:
+        elif is_kept(status) and complete:
             claims.finish(claim, self._kept(status), settled)
         else:
             # What the rest of the request would have been is not known, so no repetition can be told from another one.

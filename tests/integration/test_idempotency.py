@@ -434,6 +434,21 @@ def test_a_body_that_is_too_large_gives_its_key_back(
     assert post(gateway, f"/limited{path}", key, b"short").status == 201
 
 
+def test_a_request_that_the_upstream_refuses_half_way_gives_its_key_back(
+    gateway: GatewayProcess, upstream: ProgrammedUpstream, path: str, key: str
+) -> None:
+    def refuse(peer: Peer, seen: Seen) -> None:
+        peer.send(ok(b"too large", b"Connection: close", status=413))
+        peer.wait_for_end()
+
+    upstream.on(path, refuse, ok(b"done"))
+    head = f"POST /wait{path} HTTP/1.1\r\nHost: a\r\nIdempotency-Key: {key}\r\nContent-Length: 1000000\r\n\r\n"
+    with RawClient(gateway.port) as client:
+        client.send(head.encode() + b"01234")
+        assert client.read_response("POST").status == 413
+    assert post(gateway, f"/wait{path}", key).body == b"done"
+
+
 def test_half_a_request_gives_its_key_back(
     gateway: GatewayProcess, upstream: ProgrammedUpstream, path: str, key: str
 ) -> None:
