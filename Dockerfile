@@ -7,7 +7,7 @@ ARG PYTHON_IMAGE=python:3.12.12-slim-bookworm
 # What every image runs on. curl is the health check and, with ping, what the runbook uses from inside. ping comes with
 # a file capability or the setuid bit, and where all capabilities are dropped the kernel refuses to start it with the
 # first; a plain copy needs neither, because the kernel lets every group send echo requests in a container. A new volume on
-# /app/logs (LOG_DIR) takes its mode from here: whoever DOCKER_USER is may write there.
+# /app/logs (LOG_DIR) or /app/var (JOURNAL_URL) takes its mode from here: whoever DOCKER_USER is may write there.
 FROM ${PYTHON_IMAGE} AS base
 RUN apt-get update -q \
     && apt-get install -y -q --no-install-recommends curl iputils-ping \
@@ -16,7 +16,7 @@ RUN apt-get update -q \
     && groupadd --gid 10001 gateway \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin gateway \
     && install -d -o 10001 -g 10001 /app \
-    && install -d -m 1777 /app/logs
+    && install -d -m 1777 /app/logs /app/var
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

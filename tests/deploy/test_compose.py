@@ -166,10 +166,11 @@ def test_a_second_gateway_without_the_scale_file_fails_on_its_name(name: str) ->
 
 
 @pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.prod.yml"])
-def test_log_files_have_a_volume(name: str) -> None:
-    assert "logs:/app/logs" in services(name)["proxy-service"]["volumes"]
-    assert "logs" in document(name)["volumes"]
-    assert "install -d -m 1777 /app/logs" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+def test_log_files_and_the_journal_have_volumes(name: str) -> None:
+    for volume, directory in (("logs", "/app/logs"), ("journal", "/app/var")):
+        assert f"{volume}:{directory}" in services(name)["proxy-service"]["volumes"]
+        assert volume in document(name)["volumes"]
+        assert re.search(f"install -d -m 1777 .*{directory}", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
 
 
 def test_a_clean_clone_mounts_nothing_that_it_lacks() -> None:
