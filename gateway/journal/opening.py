@@ -8,7 +8,7 @@ from gateway.journal.sqlite import SqliteJournal
 
 
 def journal_of(config: JournalConfig, changed: Callable[[JournalState], None] = lambda _state: None) -> Journal:
-    """The journal, not yet started. `changed` is told when it stops working, and when it works again. Raises
+    """The journal, not yet started. `changed` is told of each failure, and when it works again. Raises
     ImportError for PostgreSQL without the extra `journal`."""
     if config.path is not None:
         return SqliteJournal(config.path, config.timeout, changed)

@@ -111,8 +111,8 @@ class SchemaState:
 
 class JournalState:
     """Whether the journal works, as of the last time that it was used. `trouble` is None while it does; `since` is the
-    time of the last change, in seconds since the epoch. `operations`, `commits` and `failures` are counted from the
-    start."""
+    time of the last change, in seconds since the epoch. `changed` is told when it works again, and of each failure.
+    `operations`, `commits` and `failures` are counted from the start."""
 
     __slots__ = ("_changed", "_clock", "commits", "failures", "operations", "since", "text", "trouble")
 
@@ -145,16 +145,15 @@ class JournalState:
             self._changed(self)
 
     def failed(self, why: JournalUnavailable) -> None:
-        """It did not. May be called many times; a change of the reason is told."""
+        """It did not. May be called many times."""
         self.failures += 1
         if why.trouble == "closed":
             return
-        new = self.trouble != why.trouble or self.failures == 1
         self.text = str(why)
-        if new:
+        if self.trouble != why.trouble:
             self.trouble = why.trouble
             self.since = self._clock()
-            self._changed(self)
+        self._changed(self)
 
 
 Woken = Callable[[], None]
