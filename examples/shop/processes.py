@@ -223,6 +223,7 @@ class Shop:
             **{name.upper(): f"127.0.0.1:{getattr(self.ports, name)}" for name in SERVICES},
             "PORT": str(self.ports.gateway),
             "GATEWAY_CONFIG": str(PACKAGE / "gateway.yaml"),
+            "JOURNAL_URL": self._environment.get("JOURNAL_URL") or f"sqlite:///{self.data / 'gateway.db'}",
         }
         command = [sys.executable, "-P", "-m", "gateway", "run", "--env-file", str(PACKAGE / "gateway.env")]
         return Process("gateway", command, own, self.ports.gateway, output)

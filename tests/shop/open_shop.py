@@ -55,7 +55,7 @@ class OpenShop:
     async def order(
         self, customer: str, key: str | None = None, *, sku: str = "coffee", quantity: int = 1, card: str = "tok_ok"
     ) -> tuple[int, Any]:
-        """Place one through the gateway."""
+        """Place one through the gateway, to which all customers of a test have one address: no two may use one key."""
         body = {"customer": customer, "items": [{"sku": sku, "quantity": quantity}], "card": card}
         headers = {"Idempotency-Key": key} if key is not None else None
         return await self.request("gateway", "POST", "/orders", body, headers)

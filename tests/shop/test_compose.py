@@ -63,6 +63,8 @@ def test_the_gateway_finds_the_services(monkeypatch: pytest.MonkeyPatch) -> None
     variables = COMPOSED["gateway"]["environment"]
     config = load(variables, PACKAGE / "gateway.env")
     assert config.server.port == PORTS["gateway"]
+    assert variables["JOURNAL_URL"] == "postgresql://shop:shop@postgres/gateway"
+    assert "CREATE DATABASE gateway;" in (PACKAGE / "postgres.sql").read_text(encoding="utf-8")
     found = {
         name: [f"{each.host}:{each.port}" for each in upstream.endpoints] for name, upstream in config.upstreams.items()
     }

@@ -23,13 +23,13 @@ async def test_an_order_goes_on_after_its_service_was_killed_within_a_step(
     await shop.wait_until_well()
     customer = f"killed-{step[0]}"
     await shop.chaos(service, **{chaos: HELD_UP})
-    lost = asyncio.ensure_future(shop.order(customer, "one"))
+    lost = asyncio.ensure_future(shop.order(customer, f"{customer}-one"))
     await shop.wait_for_steps(customer, step)
     await shop.shop.processes["orders"].kill()
     await asyncio.gather(lost, return_exceptions=True)
     await shop.chaos(service, **{chaos: 0})
     await shop.restart("orders")
-    order = await shop.order_until_decided(customer, "one")
+    order = await shop.order_until_decided(customer, f"{customer}-one")
     assert order["status"] == "completed"
     books = await shop.books()
     assert [row["id"] for row in books.orders if row["customer"] == customer] == [order["id"]]
@@ -39,7 +39,7 @@ async def test_an_order_is_taken_back_after_its_service_was_killed_before_that(s
     """inventory hangs, so nobody knows whether the stock is reserved. It is to be released, and orders is killed."""
     await shop.wait_until_well()
     shop.shop.processes["inventory"].pause()
-    lost = asyncio.ensure_future(shop.order("taken-back", "one"))
+    lost = asyncio.ensure_future(shop.order("taken-back", "taken-back-one"))
     await shop.wait_for_steps("taken-back", ("releasing", "none"))
     await shop.shop.processes["orders"].kill()
     await asyncio.gather(lost, return_exceptions=True)
@@ -54,7 +54,7 @@ async def test_a_payment_whose_outcome_is_unknown_is_voided(shop: OpenShop) -> N
     """payments is killed while it works: nobody knows whether the money has moved."""
     await shop.wait_until_well()
     await shop.chaos("payments", latency_ms=HELD_UP)
-    answer = asyncio.ensure_future(shop.order_until_decided("unknown", "one"))
+    answer = asyncio.ensure_future(shop.order_until_decided("unknown", "unknown-one"))
     await shop.wait_for_steps("unknown", ("reserved", "paying"))
     await shop.shop.processes["payments"].kill()
     order = await answer
@@ -72,7 +72,7 @@ async def test_each_process_is_killed_under_traffic(shop: OpenShop) -> None:
     async def orders_of(customer: str) -> list[str]:
         decided: list[str] = []
         while not stop.is_set():
-            order = await shop.order_until_decided(customer, str(len(decided)))
+            order = await shop.order_until_decided(customer, f"{customer}-{len(decided)}")
             decided.append(order["id"])
         return decided
 

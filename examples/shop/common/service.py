@@ -26,8 +26,6 @@ log = logging.getLogger("shop")
 correlation: ContextVar[str] = ContextVar("correlation", default="-")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-# The key belongs to another request, or the first request with it has no answer yet.
-CONFLICTS = frozenset({"idempotency_key_reused", "order_in_progress"})
 SHUTDOWN_SECONDS = 5.0
 CLEANUP_SECONDS = 3600.0
 
@@ -93,7 +91,7 @@ class Service:
         try:
             return await handler(request)
         except Refused as refused:
-            if refused.answer.body["reason"] in CONFLICTS:
+            if refused.answer.body["reason"] == "idempotency_key_reused":
                 self.conflicts.inc()
             return _problem_response(refused)
         except Unavailable as error:

@@ -39,7 +39,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="the names of the drills")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the report there, too")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the databases and logs there")
-    parser.add_argument("--slack", type=float, default=1.0, help="multiplies limits of time, on a machine that is busy")
+    parser.add_argument(
+        "--slack", type=float, default=1.0, help="multiplies what may take time or fail, on a machine that is busy"
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.only or ()) - {incident.name for incident in INCIDENTS}
     if unknown:

@@ -29,7 +29,7 @@ async def nothing(world: World, drill: Drill) -> None:
 
 async def orders_killed(world: World, drill: Drill) -> None:
     """kill -9 of the service that has orders in its hands. Nobody's order is lost, and none is placed twice."""
-    async with world.customers(CUSTOMERS, pause=0.0) as customers:
+    async with world.customers(2, pause=0.0) as customers:
         await _some_orders(world, customers)
         began = time.time()
         await world.process("orders").kill()

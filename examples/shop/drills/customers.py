@@ -99,11 +99,12 @@ class Customers:
             wait = await self._request(attempt, session)
             if wait is None:
                 break
-            await asyncio.sleep(wait * random.uniform(1.0, 1.2))
+            # As asked, and longer each time: those who knock on a closed door all the time keep it closed.
+            await asyncio.sleep(max(wait, min(0.3 * 2 ** len(attempt.statuses), 3.0)) * random.uniform(0.8, 1.2))
         attempt.ended = time.time()
 
     async def _request(self, attempt: Attempt, session: aiohttp.ClientSession) -> float | None:
-        """Seconds to wait before the next request; None when there is nothing to wait for."""
+        """Seconds that the customer is asked to wait before the next request; None when there will be none."""
         sent = time.monotonic()
         try:
             async with session.post(
@@ -117,7 +118,7 @@ class Customers:
                     return None
                 if answer.status < 500 and answer.status not in {409, 429}:
                     return None
-                return float(answer.headers.get("Retry-After", "0.3"))
+                return float(answer.headers.get("Retry-After", "0"))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             attempt.statuses.append(BROKEN)
-            return 0.3
+            return 0.0

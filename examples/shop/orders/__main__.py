@@ -5,7 +5,10 @@ GET  /orders        ?customer=
 GET  /orders/{id}
 """
 
+import asyncio
 import sys
+import time
+from typing import Final
 
 from aiohttp import web
 
@@ -22,6 +25,9 @@ from shop.orders.outbox import Outbox
 from shop.orders.recovery import Recovery
 from shop.orders.store import SCHEMA, Orders, TakenOver
 
+# A lease and what is left to do after it; less than the gateway waits for an answer (`timeouts.attempt`).
+DECISION_SECONDS: Final = 6.0
+
 
 class OrdersApi:
     """The endpoints."""
@@ -29,6 +35,7 @@ class OrdersApi:
     def __init__(
         self, service: Service, orders: Orders, checkout: Checkout, recovery: Recovery, outbox: Outbox, metrics: Metrics
     ) -> None:
+        self._conflicts = service.conflicts
         self._orders = orders
         self._checkout = checkout
         self._recovery = recovery
@@ -48,7 +55,7 @@ class OrdersApi:
             order = await self._checkout.forwards(order)
         except TakenOver:
             # This process was stopped for longer than its lease, and the recovery of another one went on.
-            raise _in_progress(order) from None
+            return Answer(201, (await self._decided(order)).as_json()).response()
         self._metrics.decided(order)
         self._outbox.wake.ring()
         if order.to_undo:
@@ -88,12 +95,20 @@ class OrdersApi:
         if found is None or found.fingerprint != order.fingerprint:
             raise Refused(422, "idempotency_key_reused", "this Idempotency-Key belongs to another order")
         if found.status == PENDING:
-            raise _in_progress(found)
+            self._conflicts.inc()
+            found = await self._decided(found)
         return Answer(201, found.as_json(), replayed=True).response()
 
-
-def _in_progress(order: Order) -> Refused:
-    return Refused(409, "order_in_progress", f"{order.id} is not decided yet", retry_after=1)
+    async def _decided(self, order: Order) -> Order:
+        """Somebody else works on the order: its first request, or the recovery once the lease of that is over. Wait for
+        the decision. A 409 in its place would be an answer, and whoever keeps answers would repeat it for ever."""
+        deadline = time.monotonic() + DECISION_SECONDS
+        while time.monotonic() < deadline:
+            found = await self._orders.get(order.id)
+            if found is not None and found.status != PENDING:
+                return found
+            await asyncio.sleep(0.1)
+        raise Refused(503, "order_in_progress", f"{order.id} is not decided yet", retry_after=1)
 
 
 async def make(settings: Settings) -> Service:
