@@ -95,4 +95,4 @@ def _answers(port: int) -> bool:
 
 
 GATEWAY = gateway()
-INTERPRETED = gateway("gateway, interpreted", interpreted=True)
+INTERPRETED = gateway("gateway-interpreted", interpreted=True)

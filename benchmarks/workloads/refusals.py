@@ -26,7 +26,7 @@ def _run(session: Session, observations: Observations) -> None:
 
 def _side_by_side(session: Session, observations: Observations, *, interpreted: bool) -> None:
     nobody = free_port()
-    suffix = ", interpreted" if interpreted else ""
+    suffix = "-interpreted" if interpreted else ""
     variants: dict[str, dict[str, str]] = {
         "forwarding": {},
         "429": {"RATE_LIMIT_CAPACITY": "1", "RATE_LIMIT_REFILL_RATE": "0.001"},
