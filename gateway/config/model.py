@@ -156,7 +156,7 @@ class RouteConfig:
     tunnel_client_share: float = 0.8
     tunnel_stall_timeout: float = 30.0
     tunnel_ping_interval: float = 30.0
-    tunnel_buffer_bytes: int = 65_536
+    tunnel_buffer_bytes: int = 131_072
     backpressure_threshold: float = 0.8
     max_body_bytes: int | None = None
     path_dots: Literal["refuse", "pass"] = "refuse"

@@ -94,7 +94,7 @@ class RouteDefaults(Section):
         Bytes,
         Interval(ge=4096, le=16_777_216),
         Env("WEBSOCKET_BUFFER_BYTES", "What may wait for one side of a tunnel, before it is sent"),
-    ] = 65_536
+    ] = 131_072
     backpressure_threshold: Annotated[
         float,
         Interval(ge=0.1, le=1),
