@@ -58,14 +58,16 @@ class Identity:
         if self.lookups is not None:
             await self.lookups.close()
 
-    def caller_of(self, consumer: str, tenant: str) -> Caller | None:
-        """The caller that an explanation is asked for; what the file says of a consumer goes before."""
+    def caller_of(self, consumer: str, tenant: str, scope: str) -> Caller | None:
+        """The caller that an explanation is asked for; what the file says of a consumer goes before. `scope` has scopes
+        with blanks between them, as a token may have others than the file says."""
         known = self.config.identity.consumers.get(consumer)
+        scopes = frozenset(scope.split())
         if known is not None:
-            return self.directory.supposed(consumer, "", known.scopes)
-        if not consumer and not tenant:
+            return self.directory.supposed(consumer, "", scopes or known.scopes)
+        if not (consumer or tenant or scopes):
             return None
-        return self.directory.supposed(consumer or "unnamed", tenant, frozenset())
+        return self.directory.supposed(consumer or "unnamed", tenant, scopes)
 
     def count(self, routes: Iterable[Route]) -> None:
         """Show what the gates of these routes have decided, and what tenants use."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.micro import path, policies, stores, validation
+from benchmarks.micro import path, policies, stores, tokens, validation
 from benchmarks.micro.timing import Timing, time_cases
 from benchmarks.report import columns
 
 
 def measure() -> list[Timing]:
-    return time_cases([*policies.cases(), *stores.cases(), *path.cases(), *validation.cases()])
+    return time_cases([*policies.cases(), *stores.cases(), *path.cases(), *validation.cases(), *tokens.cases()])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

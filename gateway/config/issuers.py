@@ -5,6 +5,7 @@ be for HS256 and its like, and only key pairs can be published (RFC 8725 section
 here, so that `gateway check` says what is wrong with them.
 """
 
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -99,8 +100,20 @@ def _mistakes_of_url(issuer: FileIssuer) -> Iterator[tuple[str, str, str]]:
     if parts.scheme == "http" and not (host == "localhost" or names.is_loopback(host)) and not issuer.allow_http:
         allowed = "https://…: whoever is between could put keys of his own there; or allow_http: true"
         yield "jwks_url", shown(url), allowed
-    if parts.scheme == "http" and issuer.ca_file is not None:
-        yield "ca_file", shown(issuer.ca_file), "only with https://"
+    if issuer.ca_file is not None:
+        allowed = "only with https://" if parts.scheme == "http" else _not_authorities(issuer.ca_file)
+        if allowed:
+            yield "ca_file", shown(issuer.ca_file), allowed
+
+
+def _not_authorities(file: str) -> str:
+    """What a file of CA certificates would have to be that is none; empty where it is one."""
+    try:
+        ssl.create_default_context(cafile=file)
+    except (OSError, ValueError):
+        # `ssl.SSLError` is an OSError.
+        return "the path of a readable file of CA certificates in PEM form"
+    return ""
 
 
 def _check_file(sources: Sources, name: str, issuer: FileIssuer, key: str) -> None:

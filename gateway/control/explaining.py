@@ -8,8 +8,8 @@ class Explainer(Protocol):
     """Whoever can say what would become of a request: `gateway.proxy.explain.Explain`."""
 
     async def explain(
-        self, method: str, host: str, path: str, client: str, consumer: str = "", tenant: str = ""
+        self, method: str, host: str, path: str, client: str, consumer: str = "", tenant: str = "", scope: str = ""
     ) -> Mapping[str, Any]:
         """What would become of a request; the members of `models.Explanation` but for `request`. `consumer` and
-        `tenant` are whose credential it has; empty: not said."""
+        `tenant` are whose credential it has, and `scope` its scopes, with blanks between them; empty: not said."""
         ...

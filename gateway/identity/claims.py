@@ -17,9 +17,19 @@ _LONGEST_FIELD: Final = 4096
 _LATEST: Final = 253_402_300_799
 """The last second of the year 9999. Whatever is later is no time but a trick."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_VISIBLE: Final = frozenset(range(0x21, 0x7F)) - {0x25}
-_BLANK: Final = 0x20
-_COMMA: Final = 0x2C
+
+
+def _spelling(without: str) -> tuple[str, ...]:
+    """How each of the 256 octets is written where all visible ASCII and the blank stay but for `without`."""
+    return tuple(
+        [chr(each) if 0x20 <= each < 0x7F and chr(each) not in without else f"%{each:02X}" for each in range(256)]
+    )
+
+
+# Braces would be hash tags of Redis Cluster in the key of the consumer's bucket.
+_AS_CONSUMER: Final = _spelling("% {}")
+_AS_VALUE: Final = _spelling("%")
+_AS_ITEM: Final = _spelling("%,")
 
 
 class UnusableClaimError(Exception):
@@ -57,7 +67,7 @@ def found(claims: dict[str, Any], claim: str) -> object:
 def text_of(claims: dict[str, Any], claim: str) -> str:
     """A claim that says which program or person asks, as header lines and logs have it. Raises
     `UnusableClaimError`."""
-    text = _written(_identifier(claims, claim), blanks=False)
+    text = _written(_identifier(claims, claim), _AS_CONSUMER)
     if not text or len(text) > LONGEST_CONSUMER:
         raise UnusableClaimError
     return text
@@ -89,7 +99,7 @@ def field_lines(claims: dict[str, Any], fields: Iterable[tuple[str, str]]) -> by
         texts = [text for each in values if (text := _scalar(each)) is not None]
         if not texts:
             continue
-        text = ",".join(_written(each, commas=not isinstance(value, list)) for each in texts)
+        text = ",".join([_written(each, _AS_ITEM if isinstance(value, list) else _AS_VALUE) for each in texts])
         if len(text) > _LONGEST_FIELD:
             raise UnusableClaimError
         lines.append(f"{name}: {text}\r\n")
@@ -121,16 +131,16 @@ def _scalar(value: object) -> str | None:
     return str(value) if isinstance(value, int | float) else None
 
 
-def _written(text: str, *, blanks: bool = True, commas: bool = True) -> str:
-    """As a header line has it; blanks at the ends of a line would be lost."""
+def _written(text: str, spelling: tuple[str, ...]) -> str:
+    """As a header line has it. Blanks at the ends of a line would be lost."""
     try:
         octets = text.encode("utf-8")
     except UnicodeEncodeError:
+        # Half of a surrogate pair, which JSON can write and nobody can encode.
         raise UnusableClaimError from None
-    last = len(octets) - 1
-    return "".join(
-        chr(octet)
-        if (octet in _VISIBLE and (commas or octet != _COMMA)) or (octet == _BLANK and blanks and 0 < at < last)
-        else f"%{octet:02X}"
-        for at, octet in enumerate(octets)
-    )
+    written = "".join([spelling[octet] for octet in octets])
+    bare = written.strip(" ")
+    if bare == written:
+        return written
+    before = len(written) - len(written.lstrip(" "))
+    return "%20" * before + bare + "%20" * (len(written) - len(bare) - before)

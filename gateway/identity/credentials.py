@@ -18,7 +18,6 @@ from enum import IntEnum
 from typing import Final
 
 _KEY: Final = re.compile(rb"gw_([a-z0-9]{8,32})_[A-Za-z0-9_-]{43}")
-_BEARER: Final = re.compile(rb"bearer(?: +(.*))?", re.IGNORECASE)
 
 
 class Kind(IntEnum):
@@ -67,6 +66,7 @@ class Presented:
         return self._digest
 
 
+_NO_SCHEME: Final = (b"", b"", b"")
 _NOTHING: Final = Presented(NOTHING)
 _SEVERAL: Final = Presented(SEVERAL)
 
@@ -79,7 +79,8 @@ class CredentialReader:
     def __init__(self, header: str) -> None:
         self._header = header.lower().encode()
         name = re.escape(header.encode())
-        self._fields = re.compile(rb"^(authorization|%b):([^\r\n]*)" % name, re.IGNORECASE | re.MULTILINE)
+        # A field has no bare CR and no LF (`gateway.wire.message.fields`). To look for one octet alone is much faster.
+        self._fields = re.compile(rb"^(authorization|%b):([^\r]*)" % name, re.IGNORECASE | re.MULTILINE)
 
     def read(self, lines: bytes) -> Presented:
         """The credential in the end-to-end fields of a request."""
@@ -94,8 +95,8 @@ class CredentialReader:
                 if authorization is not None:
                     return _SEVERAL
                 authorization = value.strip(b" \t")
-        bearer = _BEARER.fullmatch(authorization) if authorization is not None else None
-        shown = (bearer[1] or b"").strip(b" ") if bearer is not None else b""
+        scheme, _, rest = authorization.partition(b" ") if authorization is not None else _NO_SCHEME
+        shown = rest.strip(b" ") if scheme.lower() == b"bearer" else b""
         token = Presented(TOKEN, shown) if shown and not shown.startswith(b"gw_") else None
         if header:
             return _key(header, token) if token is not None or not shown else _SEVERAL

@@ -8,12 +8,15 @@ A request never fetches. Whoever does (`gateway.identity.key_sources`) tells `be
 answer that is no use leaves the keys as they are.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from math import inf
 from typing import Final
 
 from gateway.jose.keys import KeySet
+
+log = logging.getLogger("gateway")
 
 STALE: Final = 86_400.0
 """Seconds for which keys are used while the issuer cannot be asked."""
@@ -125,4 +128,8 @@ class IssuerKeys:
         self.next_at = self._clock() + again_in
         waiting, self._waiting = self._waiting, []
         for told in waiting:
-            told()
+            try:
+                told()
+            except Exception:
+                # One request's failure must not become that of the others, nor of whoever fetches.
+                log.exception("telling of the keys of an issuer failed")

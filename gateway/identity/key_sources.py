@@ -6,7 +6,7 @@
 Neither is on the path of a request. What an issuer answers is bounded in time, size and number of keys; redirects are
 not followed, because the keys are those of the configured address or none; certificates are verified, for which the
 authorities are read anew each time. A fetch that brings nothing is repeated after `RETRY` seconds, doubled each time up
-to `MOST_RETRY`, and keeps the keys of before.
+to `MOST_RETRY`, or to `MOST_RETRY_WITHOUT` while there are no keys. It leaves the keys of before as they are.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ TIME_LIMIT: Final = 5.0
 """Seconds for a whole fetch."""
 RETRY: Final = 1.0
 MOST_RETRY: Final = 60.0
+MOST_RETRY_WITHOUT: Final = 10.0
 _PIECE: Final = 65_536
 
 Parse = Callable[[bytes], KeySet]
@@ -114,7 +115,7 @@ class KeyFetcher:
             return self._failed(error.outcome, str(error))
         except TimeoutError:
             return self._failed("timeout", f"no answer within {self._time_limit:g} seconds")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever this answer has caused, the next one may be good
             # Only the class of the error: its text may name an address that somebody wants to keep.
             return self._failed("unreachable", type(error).__name__)
         if self._keys.problem is not None or self._keys.keys is None:
@@ -126,7 +127,8 @@ class KeyFetcher:
 
     def _failed(self, outcome: str, why: str) -> float:
         _complain(self._issuer, self._keys, outcome, why)
-        delay = min(MOST_RETRY, self._retry * 2.0 ** min(self._failures, 16)) * self._rng.uniform(0.9, 1.0)
+        most = MOST_RETRY if self._keys.keys is not None else MOST_RETRY_WITHOUT
+        delay = min(most, self._retry * 2.0 ** min(self._failures, 16)) * self._rng.uniform(0.9, 1.0)
         self._failures += 1
         self._keys.failed(outcome, why, delay)
         return delay

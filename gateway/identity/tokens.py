@@ -215,8 +215,8 @@ class Tokens:
         if not candidates:
             if not waited and keys.wanted(now):
                 return Pending(keys)
-            # While the issuer cannot be asked, nobody knows whether that is a key of it.
-            return "key" if keys.problem is None else NotNow(keys.retry_after(now))
+            # Until the issuer has answered, nobody knows whether that is a key of it.
+            return NotNow(keys.retry_after(now)) if keys.fetching or keys.problem is not None else "key"
         return None if any(verify(token.signed, token.signature) for verify in candidates) else "signature"
 
     def _verified(self, issuer: Issuer, token: Token, expires: float) -> Verified:

@@ -30,14 +30,14 @@ def withheld(
     that API keys may come in. `mapped` are the
     fields that are made from claims. Without `forward_token` bearer tokens are withheld, too."""
     methods = frozenset(methods)
-    patterns = [_spelt(name) + rb":[^\r\n]*" for name in mapped]
+    patterns = [_spelt(name) + rb":[^\r]*" for name in mapped]
     name = re.escape(header.encode())
     if methods:
         # Without the end of a key, so that an unfinished one does not go on either.
-        patterns.append(rb"authorization:[ \t]*bearer[ \t]+gw_[^\r\n]*")
-        patterns.append(name + (rb":[^\r\n]*" if "api_key" in methods else rb":[ \t]*gw_[^\r\n]*"))
+        patterns.append(rb"authorization:[ \t]*bearer[ \t]+gw_[^\r]*")
+        patterns.append(name + (rb":[^\r]*" if "api_key" in methods else rb":[ \t]*gw_[^\r]*"))
     if "jwt" in methods and not forward_token:
-        patterns.append(rb"authorization:[ \t]*bearer(?:[ \t][^\r\n]*)?")
+        patterns.append(rb"authorization:[ \t]*bearer(?:[ \t][^\r]*)?")
     return Withheld(patterns) if patterns else None
 
 

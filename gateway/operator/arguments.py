@@ -42,6 +42,9 @@ def add_commands(commands: Any) -> None:
     asked.add_argument("--host", metavar="NAME", help="what its Host says")
     asked.add_argument("--consumer", metavar="NAME", help="whose credential it has")
     asked.add_argument("--tenant", metavar="NAME", help="the consumer's tenant, if the file does not say it")
+    asked.add_argument(
+        "--scope", metavar="S", action="append", default=[], help="a scope of its token; may be repeated"
+    )
 
     recent = _command(commands, "errors", common, errors.run, "the latest errors and refusals, newest first")
     recent.add_argument("--count", type=int, default=20, help="at most so many (20)")

@@ -9,9 +9,10 @@ from gateway.operator.output import table, write_json, write_lines
 def run(client: Client, arguments: argparse.Namespace) -> int:
     """`gateway explain`: what would become of a request. Returns 1 where it would be refused, else 0."""
     asked = {"method": arguments.method, "client": arguments.client, "host": arguments.host}
-    asked |= {"consumer": arguments.consumer, "tenant": arguments.tenant}
+    who = {"consumer": arguments.consumer, "tenant": arguments.tenant, "scope": " ".join(arguments.scope) or None}
+    asked |= who
     # Whose limits there are, and how full they are, is for operators alone.
-    ask = client.look if arguments.consumer or arguments.tenant else client.get
+    ask = client.look if any(who.values()) else client.get
     answer = ask("/api/resilience/explain", path=arguments.path, **asked)
     refused = answer["outcome"] == "refused"
     if arguments.json:

@@ -20,7 +20,7 @@ from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.render import counted
 
 
-def nobody(_consumer: str, _tenant: str) -> Caller | None:
+def nobody(_consumer: str, _tenant: str, _scope: str) -> Caller | None:
     """Where no route asks who sends a request."""
     return None
 
@@ -28,7 +28,7 @@ def nobody(_consumer: str, _tenant: str) -> Caller | None:
 class Explain:
     """`topology` gives the present one. `stopping` says whether new requests are refused, `is_control_path` what never
     comes to a route, `is_exempt` which clients have no rate limits. `caller_of` gives the caller with the name of a
-    consumer and of a tenant, None where both are empty or nobody is ever known."""
+    consumer and of a tenant, and with scopes, None where all are empty or nobody is ever known."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Explain:
         stopping: Callable[[], bool],
         clock: Callable[[], float],
         is_exempt: Callable[[str], bool],
-        caller_of: Callable[[str, str], Caller | None] = nobody,
+        caller_of: Callable[[str, str, str], Caller | None] = nobody,
     ) -> None:
         self._topology = topology
         self._is_control_path = is_control_path
@@ -48,10 +48,10 @@ class Explain:
         self._caller_of = caller_of
 
     async def explain(
-        self, method: str, host: str, path: str, client: str, consumer: str = "", tenant: str = ""
+        self, method: str, host: str, path: str, client: str, consumer: str = "", tenant: str = "", scope: str = ""
     ) -> dict[str, Any]:
         """`host` as `gateway.names.host` spells it, `path` as in the request line, `client` an address. `consumer` and
-        `tenant` are whose credential the request would have; empty: not said.
+        `tenant` are whose credential the request would have, and `scope` its scopes; empty: not said.
 
         The answer has `client`, `outcome` (control_plane, refused, waits or forwarded), `refusal` (the first refusing
         step, or None), `route`, `forwarded`, `candidates`, `steps` in the order of the policies, and `endpoints`.
@@ -74,7 +74,8 @@ class Explain:
             "path": route.forward_path(path.encode()).decode("latin-1"),
             "host": host if route.preserve_host else route.upstream.authority.decode(),
         }
-        question = Question(key, self._is_exempt(client), method, self._clock(), self._caller_of(consumer, tenant))
+        caller = self._caller_of(consumer, tenant, scope)
+        question = Question(key, self._is_exempt(client), method, self._clock(), caller)
         answer["steps"] = steps = await self._steps(route, path, question)
         now = self._clock()
         answer["endpoints"] = [

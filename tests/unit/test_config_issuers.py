@@ -11,6 +11,7 @@ from gateway.config import ConfigError, load, read
 from gateway.config.identity_model import IssuerConfig
 from gateway.config.model import GatewayConfig
 from gateway.config.yaml_tree import parse
+from tests.support.certificates import make_certificate
 from tests.support.issuer import SigningKey, jwks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     Path("secret").write_text("x" * 40 + "\n")
     Path("short").write_text("x" * 31)
     Path("pem").write_bytes(SigningKey("k1").pem)
+    make_certificate(tmp_path / "ca")
 
     def of(text: str, **environ: str) -> GatewayConfig:
         Path("gateway.yaml").write_text(text, encoding="utf-8")
@@ -60,7 +62,7 @@ def test_everything_about_an_issuer(loaded: Load) -> None:
             max_token_bytes="4KiB",
             claims="{consumer: azp, tenant: /org/id, scopes: scp}",
             fields="{X-Mail: email, Remote-User: sub}",
-            ca_file="ca.pem",
+            ca_file="ca/cert.pem",
         ).replace("authentication: jwt", "authentication: [api_key, jwt], issuers: [login], forward_token: false")
     )
     assert config.identity.issuers["login"] == IssuerConfig(
@@ -69,7 +71,7 @@ def test_everything_about_an_issuer(loaded: Load) -> None:
         ("a", "b"),
         ("RS256", "ES256"),
         jwks_url="https://login/jwks",
-        ca_file="ca.pem",
+        ca_file="ca/cert.pem",
         refresh=300.0,
         typ="at+jwt",
         skew=30.0,
@@ -132,6 +134,8 @@ def test_keys_over_http_from_this_machine_and_over_https_from_anywhere(url: str,
         (issuer(jwks_url="https://u:p@login/jwks"), "jwks_url: "),
         (issuer(jwks_url=None, jwks_file="jwks.json", ca_file="x"), 'ca_file: "x"; allowed: only with jwks_url'),
         (issuer(jwks_url="http://127.0.0.1/jwks", ca_file="x"), 'ca_file: "x"; allowed: only with https://'),
+        (issuer(ca_file="gone.pem"), 'ca_file: "gone.pem"; allowed: the path of a readable file of CA certificates'),
+        (issuer(ca_file="jwks.json"), 'ca_file: "jwks.json"; allowed: the path of a readable file of CA certificates'),
         (issuer(audience="[]"), "audience: a list; allowed: a list of at least one audience"),
         (issuer(audience=None), "audience: missing"),
         (issuer(issuer=None), "issuer: missing"),

@@ -23,15 +23,12 @@ from tests.support.issuer import (
     SigningKey,
     b64,
     claims,
-    hs256_with,
     jwks,
     token,
 )
 from tests.support.tickets import request
+from tests.support.token_attacks import EC, KEY, OTHER, attacks
 
-KEY = SigningKey("k1")
-OTHER = SigningKey("k2")
-EC = SigningKey("e1", "ES256")
 SECRET = b"0123456789abcdef0123456789abcdef"
 IDENTITY = IdentityConfig(
     MappingProxyType({"alice": ConsumerConfig("alice", "acme")}),
@@ -111,92 +108,7 @@ def test_the_file_knows_the_algorithms_that_there_are_and_none_is_not_one() -> N
     assert {"HS256", "HS384", "HS512"} == SYMMETRIC
 
 
-ATTACKS: dict[str, tuple[str, str]] = {
-    # What is no token.
-    "one part": ("x", "malformed"),
-    "two parts": ("a.b", "malformed"),
-    "four parts": ("AAAA.AAAA.AAAA.AAAA", "malformed"),
-    "five parts": (".".join(["AAAA"] * 5), "encrypted"),
-    "five parts with an empty one": ("AAAA..AAAA.AAAA.AAAA", "encrypted"),
-    "padding": (f"{token(KEY)}=", "malformed"),
-    "standard base64": (token(KEY).replace("_", "/").replace("-", "+") + "+", "malformed"),
-    "blank within": (token(KEY).replace(".", ". ", 1), "malformed"),
-    "bits that nobody reads": (token(KEY, sign=lambda _: b"")[:-1] + ".AB", "malformed"),
-    "not ASCII": (f"é{token(KEY)}", "malformed"),
-    "empty header": (f".{b64(b'{}')}.AAAA", "malformed"),
-    "header that is no JSON": (token(KEY, header="nothing"), "malformed"),
-    "header that is a list": (token(KEY, header="[]"), "malformed"),
-    "payload that is no object": (token(KEY, "1"), "malformed"),
-    "payload that is not UTF-8": (".".join([*token(KEY).split(".")[:1], b64(b'{"a":"\xff"}'), "AAAA"]), "malformed"),
-    "payload with something behind it": (token(KEY, json.dumps(claims()) + "{}"), "malformed"),
-    "duplicate member": (token(KEY, '{"sub":"alice",' + json.dumps(claims())[1:]), "malformed"),
-    "duplicate member in the header": (token(KEY, header='{"alg":"none","alg":"RS256","kid":"k1"}'), "malformed"),
-    "duplicate member within": (token(KEY, json.dumps(claims())[:-1] + ',"a":{"b":1,"b":2}}'), "malformed"),
-    "NaN": (token(KEY, json.dumps(claims(exp=float("nan")))), "malformed"),
-    "Infinity": (token(KEY, json.dumps(claims(exp=float("inf")))), "malformed"),
-    "deep": (token(KEY, '{"a":' + "[" * 2000 + "]" * 2000 + "}"), "malformed"),
-    "a number of 5000 digits": (token(KEY, '{"exp":' + "9" * 5000 + "}"), "malformed"),
-    "kid that is no text": (token(KEY, header={"kid": 1}), "malformed"),
-    "long kid": (token(KEY, header={"kid": "k" * 300}), "malformed"),
-    "typ that is no text": (token(KEY, header={"typ": ["JWT"]}), "malformed"),
-    "too long": (token(KEY, claims(more="x" * 9000)), "too_long"),
-    # Headers.
-    "none": (token(KEY, header={"alg": "none"}, sign=lambda _: b""), "algorithm"),
-    "None": (token(KEY, header={"alg": "nOnE"}, sign=lambda _: b""), "algorithm"),
-    "no alg": (token(KEY, header={"alg": None}), "algorithm"),
-    "alg in lower case": (token(KEY, header={"alg": "rs256"}), "algorithm"),
-    "alg of the other kind": (token(KEY, header={"alg": "RS512"}), "algorithm"),
-    "public key as a secret": (token(KEY, header={"alg": "HS256"}, sign=hs256_with(KEY.pem)), "algorithm"),
-    "crit": (token(KEY, header={"crit": ["exp"]}), "critical"),
-    "empty crit": (token(KEY, header={"crit": []}), "critical"),
-    "payload that is not encoded": (token(KEY, header={"b64": False}), "critical"),
-    "a token within": (token(KEY, header={"cty": "JWT"}), "encrypted"),
-    "packed": (token(KEY, header={"zip": "DEF"}), "encrypted"),
-    "kid of another kind of key": (token(KEY, header={"kid": "e1"}), "key"),
-    "kid that is a path": (token(KEY, header={"kid": "../../dev/null"}), "key"),
-    "kid that is an injection": (token(KEY, header={"kid": "k1' OR '1'='1"}), "key"),
-    "empty kid": (token(KEY, header={"kid": ""}), "key"),
-    # Keys that the token itself brings are not looked at, so the signature is that of a stranger.
-    "jwk": (token(OTHER, header={"kid": "k1", "jwk": OTHER.jwk}), "signature"),
-    "jku": (token(OTHER, header={"kid": "k1", "jku": "https://evil.example/jwks"}), "signature"),
-    "x5u": (token(OTHER, header={"kid": "k1", "x5u": "https://evil.example/x5u"}), "signature"),
-    "x5c": (token(OTHER, header={"kid": "k1", "x5c": ["MIIB"]}), "signature"),
-    "signed by another": (token(OTHER, header={"kid": "k1"}), "signature"),
-    "signed by another, no kid": (token(OTHER, header={"kid": None}), "signature"),
-    "no signature": (token(KEY, sign=lambda _: b""), "signature"),
-    "zeros of ECDSA": (token(EC, sign=lambda _: bytes(64)), "signature"),
-    "DER in place of numbers": (token(EC, sign=lambda _: b"\x30\x06\x02\x01\x01\x02\x01\x01"), "signature"),
-    # Claims.
-    "no iss": (token(KEY, claims(iss=None)), "issuer"),
-    "other iss": (token(KEY, claims(iss="https://evil.example/")), "issuer"),
-    "iss without its slash": (token(KEY, claims(iss=ISSUER.rstrip("/"))), "issuer"),
-    "iss that is a list": (token(KEY, claims(iss=[ISSUER])), "issuer"),
-    "no aud": (token(KEY, claims(aud=None)), "audience"),
-    "other aud": (token(KEY, claims(aud="orders2")), "audience"),
-    "aud that has ours in it": (token(KEY, claims(aud=f"{AUDIENCE} other")), "audience"),
-    "empty aud": (token(KEY, claims(aud=[])), "audience"),
-    "aud of numbers": (token(KEY, claims(aud=[1, None, {}])), "audience"),
-    "no exp": (token(KEY, claims(exp=None)), "times"),
-    "exp that is null": (token(KEY, json.dumps(claims() | {"exp": None})), "times"),
-    "exp as text": (token(KEY, claims(exp=str(NOW + 600))), "times"),
-    "exp that is true": (token(KEY, claims(exp=True)), "times"),
-    "exp that is negative": (token(KEY, claims(exp=-1)), "times"),
-    "exp that is infinite": (token(KEY, json.dumps(claims(exp=0)).replace('"exp": 0', '"exp": 1e400')), "times"),
-    "exp beyond all years": (token(KEY, claims(exp=10**20)), "times"),
-    "exp with 4000 digits": (token(KEY, claims(exp=10**4000)), "times"),
-    "nbf as text": (token(KEY, claims(nbf="0")), "times"),
-    "iat that is an object": (token(KEY, claims(iat={})), "times"),
-    "expired": (token(KEY, claims(exp=NOW - 61)), "expired"),
-    "expired, and signed by nobody": (token(KEY, claims(exp=NOW - 61), sign=lambda _: b""), "expired"),
-    "nbf in the future": (token(KEY, claims(nbf=NOW + 61)), "not_yet"),
-    "iat in the future": (token(KEY, claims(iat=NOW + 61)), "not_yet"),
-    "no sub": (token(KEY, claims(sub=None)), "claims"),
-    "empty sub": (token(KEY, claims(sub="")), "claims"),
-    "sub that is a list": (token(KEY, claims(sub=["alice"])), "claims"),
-    "sub that is true": (token(KEY, claims(sub=True)), "claims"),
-    "long sub": (token(KEY, claims(sub="a" * 300)), "claims"),
-    "half of a character": (token(KEY, json.dumps(claims(sub="?")).replace("?", "\\ud800")), "claims"),
-}
+ATTACKS = attacks(NOW)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -238,6 +150,11 @@ def test_what_is_still_good(changed: Mapping[str, Any], wall: float) -> None:
     assert Checks().good(token(KEY, claims(**changed))).caller.consumer in {"login:alice", "login:4711"}
 
 
+@pytest.mark.parametrize(("changed", "flaw"), [({"exp": NOW - 60}, "expired"), ({"nbf": NOW + 60.5}, "not_yet")])
+def test_what_is_beyond_the_skew_by_the_least(changed: Mapping[str, Any], flaw: str) -> None:
+    assert Checks().check(token(KEY, claims(**changed))) == flaw
+
+
 def test_keys_without_a_name_and_tokens_without_one() -> None:
     assert Checks().good(token(KEY, header={"kid": None}))
     unnamed = SigningKey(None)
@@ -272,6 +189,7 @@ def test_a_type_that_is_configured_is_compared_without_case(typ: str | None, fla
         ({"consumer": "https://x/azp"}, {"https://x/azp": "web"}, ("login:web", "")),
         ({}, {"sub": "a b\r\nX-Tenant: evil"}, ("login:a%20b%0D%0AX-Tenant:%20evil", "")),
         ({}, {"sub": "jörg%41"}, ("login:j%C3%B6rg%2541", "")),
+        ({}, {"sub": " {a} "}, ("login:%20%7Ba%7D%20", "")),
     ],
 )
 def test_claims_say_who_it_is_and_whose(
@@ -308,6 +226,8 @@ def test_scopes_are_a_text_or_a_list(claim: str, value: object, found: set[str])
         ("a@b.example", b"X-Mail: a@b.example\r\n"),
         ("Jörg B", b"X-Mail: J%C3%B6rg B\r\n"),
         (" a ", b"X-Mail: %20a%20\r\n"),
+        ("  ", b"X-Mail: %20%20\r\n"),
+        ('{"a": 1}', b'X-Mail: {"a": 1}\r\n'),
         ("a\r\nX-Tenant: evil", b"X-Mail: a%0D%0AX-Tenant: evil\r\n"),
         (["a,b", "c"], b"X-Mail: a%2Cb,c\r\n"),
         ([], b""),
@@ -417,6 +337,28 @@ def test_an_unknown_key_asks_for_a_fetch_once_a_minute() -> None:
     checks.learn(KEY, OTHER)
     assert checks.good(text)
     assert len(asked) == 2
+
+
+def test_a_request_that_fails_when_it_is_told_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    checks = Checks(None)
+    checks.keys.begun()
+    told: list[int] = []
+
+    def fails() -> None:
+        raise RuntimeError("a defect")
+
+    assert checks.keys.wait(fails)
+    assert checks.keys.wait(lambda: told.append(1))
+    checks.learn(KEY)
+    assert told == [1]
+    assert "telling of the keys" in caplog.text
+
+
+def test_so_many_wait_and_no_more() -> None:
+    checks = Checks(None)
+    assert not checks.keys.wait(lambda: None)
+    checks.keys.begun()
+    assert sum(checks.keys.wait(lambda: None) for _ in range(1100)) == 1000
 
 
 def test_keys_of_an_issuer_that_is_away_are_good_for_a_day() -> None:

@@ -61,8 +61,8 @@ class Asked(Input):
     consumer: Annotated[
         str | None,
         Field(
-            max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-            description="Whose credential it has; nobody's. For operators alone",
+            min_length=1, max_length=255, pattern=r"^[!-~]+$",
+            description="Whose credential it has, as X-Consumer names it; nobody's. For operators alone",
             json_schema_extra=_allowed("the name of a consumer"),
         ),
     ] = None  # fmt: skip
@@ -72,6 +72,14 @@ class Asked(Input):
             max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
             description="Its tenant; as the file says. For operators alone",
             json_schema_extra=_allowed("the name of a tenant"),
+        ),
+    ] = None  # fmt: skip
+    scope: Annotated[
+        str | None,
+        Field(
+            max_length=1024, pattern=r"^[ !#-\[\]-~]*$",
+            description="The scopes of its credential, with blanks between them; as the file says. For operators alone",
+            json_schema_extra=_allowed("scopes"),
         ),
     ] = None  # fmt: skip
 
@@ -87,7 +95,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         if host is None:
             raise RefusalError(400, "The parameter host is no host.", members={"parameter": "host"})
         client = asked.client or peer_of(call.request.remote) or "127.0.0.1"
-        who = asked.consumer or "", asked.tenant or ""
+        who = asked.consumer or "", asked.tenant or "", asked.scope or ""
         found = dict(await facts.explainer.explain(method, host, asked.path, client, *who))
         request = {"method": method, "host": host, "path": asked.path, "client": found.pop("client")}
         worker = None if facts.view.host is None else facts.view.host.worker
@@ -97,6 +105,6 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         Operation(
             "GET", "/api/resilience/explain", "explain", "What would become of a request now, and why",
             # Who the customers are, and how much each has left, is nobody else's business.
-            Explanation, explain, Asked, Nothing, private_query=("consumer", "tenant"),
+            Explanation, explain, Asked, Nothing, private_query=("consumer", "tenant", "scope"),
         )
     ]  # fmt: skip
