@@ -37,9 +37,9 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(edges)]
 
 
-def run(pieces: list[bytes], limit: int = 4096) -> tuple[bool, bool, bytes, bytes]:
+def run(pieces: list[bytes], limit: int = 4096, trailers: int = 3) -> tuple[bool, bool, bytes, bytes]:
     """(refused, done, payload, rest); of a refused body only that, and what ended is not comparable."""
-    decoder = ChunkedDecoder(max_trailer_bytes=limit, max_trailer_count=3, max_extension_bytes=limit)
+    decoder = ChunkedDecoder(max_trailer_bytes=limit, max_trailer_count=trailers, max_extension_bytes=limit)
     payload = rest = b""
     for piece in pieces:
         try:
@@ -141,8 +141,10 @@ _LAX_EXTENSION = re.compile(
     + _NAME
     + rb'(?:"(?:[^\x00-\x08\x0a-\x1f\x7f"\\]|\\[^\x00\r\n])*")?)?)+\r\n'
 )
-# 4. llhttp says no to ";" CR at the CR, this decoder at the LF.
+# 4. llhttp says no to ";" CR at the CR, and to a quoted string without a name and "=" before it at the quote; this
+#    decoder looks at the grammar of an extension when its line is complete, at the LF.
 _EMPTY_EXTENSION = re.compile(rb";\r$")
+_STRAY_QUOTE = re.compile(rb'[0-9A-Fa-f]{1,16};(?:[^\r\n"]*[^=\r\n"])?"[^\r\n]*\r?\Z')
 
 
 def refused_line(data: bytes) -> bytes:
@@ -164,13 +166,15 @@ def refused_line(data: bytes) -> bytes:
 @example(b"00000000000000001\r\nx\r\n0\r\n\r\n")
 @example(b'1;=a;b=;c=d"e"\r\nx\r\n0\r\n\r\n')
 @example(b"1;\r")
+@example(b'0;;"')
 def test_agrees_with_llhttp_but_for_the_differences_named(data: bytes) -> None:
-    ours = run([data])
+    # llhttp does not count trailers, and a mutation may make two of one.
+    ours = run([data], trailers=100)
     theirs = Llhttp.run(data)
     if ours == theirs:
         return
     if theirs[0] and not ours[0]:
-        assert _BWS.search(data) or _EMPTY_EXTENSION.search(data)
+        assert _BWS.search(data) or _EMPTY_EXTENSION.search(data) or _STRAY_QUOTE.search(data)
         return
     assert ours[0], "both accept, and disagree on where the body ends or what it says"
     line = refused_line(data)

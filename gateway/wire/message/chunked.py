@@ -2,7 +2,8 @@
 
 Invariant: what `feed` says depends only on the bytes seen so far, never on how they were split; a body ends at the
 LF of its last CRLF and not a byte of what follows is looked at. A line that can no longer become valid is refused
-with its first wrong byte, without waiting for its end, so that a peer out of step is not left hanging.
+with its first wrong byte, without waiting for its end, so that a peer out of step is not left hanging; only the grammar
+within an extension is looked at when its line is complete.
 
 Stricter than "be liberal": CRLF exactly, 1 to 16 hexadecimal digits, extensions by the grammar and bounded over the
 whole body (an endless extension is a denial of service no body limit sees), no obs-fold, no control bytes. Bad
