@@ -1,9 +1,9 @@
 """How much room there is for records, and making some.
 
 What counts is in the journal, which others fill too. So it is counted there from time to time, more often when it is
-nearly full, and what this process adds meanwhile is added to that. Beyond the limits the oldest finished records are
-deleted, in small batches; those that run, or whose outcome is unknown, never are. Where nothing more can be deleted,
-new keys are refused.
+nearly full, and what this process adds meanwhile is added to that. Beyond the limits the records whose time is over
+are deleted, and if that is not enough the oldest finished ones, in small batches; those that run, or whose outcome is
+unknown, never are before their time. Where nothing more can be deleted, new keys are refused.
 """
 
 import asyncio
@@ -61,6 +61,11 @@ class Capacity:
         """Count, and make room where there is none. Raises JournalUnavailable."""
         limits = self._limits
         self.records, self.bytes = await self._journal.read(records.totals())
+        if self._over:
+            # Routes keep keys for different times: the oldest answer may be one that is still promised.
+            while await self._journal.transact(records.delete_over(BATCH)) >= BATCH:
+                pass
+            self.records, self.bytes = await self._journal.read(records.totals())
         if self._over:
             most = round(limits.max_records * _AFTER), round(limits.max_bytes * _AFTER)
             while self.records > most[0] or self.bytes > most[1]:
