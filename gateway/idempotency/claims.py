@@ -1,7 +1,7 @@
 """Claims of this process: taking them, holding them, ending them, and waiting for those of others.
 
     claim    one statement; only if somebody else has the record another one, to see what it says
-    renew    half-way through each lease, for as long as the request lasts
+    renew    half-way through each lease, for as long as the request lasts; soon again where that fails
     ending   one statement, compared to owner and fence. If the journal is away, it is tried again until the lease has
              ended; what cannot be written by then is an unknown outcome, and that is what the record comes to say
 
@@ -36,6 +36,7 @@ _LAST_LOOK: Final = 0.5
 # A record that goes away between claim and look was released: the claim is made again.
 _MOST_TRIES: Final = 3
 _MOST_UNWRITTEN: Final = 1000
+_RENEW_AGAIN: Final = 1.0
 
 
 class Full:
@@ -230,7 +231,8 @@ class Claims:
         for claim in self._held:
             if now >= claim.renew_at:
                 claim.renew_at = now + claim.lease / 2
-                self._journal.run(records.renew(claim.held, claim.lease)).add_done_callback(_failure)
+                renewal = self._journal.run(records.renew(claim.held, claim.lease))
+                renewal.add_done_callback(partial(self._renewed, claim))
         if self._unwritten and self._journal.state.works:
             unwritten, self._unwritten = self._unwritten, deque()
             for claim, step, until in unwritten:
@@ -241,6 +243,10 @@ class Claims:
             self._unwritten = deque(each for each in self._unwritten if now < each[2])
         if self._held or self._unwritten:
             self._tick()
+
+    def _renewed(self, claim: Claim, answer: "asyncio.Future[Rows]") -> None:
+        if _failure(answer) is not None:
+            claim.renew_at = self._clock() + _RENEW_AGAIN
 
     def _written(self, claim: Claim, step: Step, until: float, answer: "asyncio.Future[Rows]") -> None:
         why = _failure(answer)
