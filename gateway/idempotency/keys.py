@@ -35,6 +35,7 @@ def record_key(route: str, scope: str, name: str, key: bytes) -> bytes:
     return hashlib.sha256(b"\0".join((route.encode(), scope.encode(), name.encode(), key))).digest()
 
 
-def content_hash(method: str, target: bytes, content_type: bytes) -> "hashlib._Hash":
-    """The SHA-256 of what a request asks for, to which its body is yet to be added."""
-    return hashlib.sha256(b"%b\0%b\0%b\0" % (method.encode(), target, content_type))
+def content_hash(method: str, host: bytes, target: bytes, content_type: bytes) -> "hashlib._Hash":
+    """The SHA-256 of what a request asks for, to which its body is yet to be added. `host` is empty
+    where the upstream gets its own in any case."""
+    return hashlib.sha256(b"%b\0%b\0%b\0%b\0" % (method.encode(), host, target, content_type))

@@ -11,7 +11,8 @@ deadline has passed: the client will ask for it.
 What is written follows from how it ended:
 
     2xx, 3xx, 4xx                                   the answer, or its status where it is too large to be kept
-    408, 425, 429; nothing sent; half a request     released: nothing was done
+    401, 408, 421, 425, 429                         released: nothing was done
+    nothing sent; half a request                    likewise
     4xx to half a request                           likewise
     5xx, no answer, half an answer                  unknown
 """
@@ -106,7 +107,13 @@ class KeptExchange(Exchange):
             self.want_body(True)
 
     def request_failed(self, error: RequestError) -> None:
-        if not self._hurried():
+        if self._hurried():
+            return
+        if self._claim is not None and self.ticket.complete:
+            # It is the answer that its client takes too slowly. The connection ends, and the answer is still wanted.
+            self._go_on_alone()
+            self.ticket.reason = error.reason
+        else:
             super().request_failed(error)
 
     def gateway_stops(self) -> None:
@@ -114,7 +121,7 @@ class KeptExchange(Exchange):
             super().gateway_stops()
 
     def client_gone(self) -> None:
-        if self.finished:
+        if self.finished or self in self.runtime.alone:
             return
         claim = self._claim
         if self._ending is not None or (claim is not None and self.ticket.complete):

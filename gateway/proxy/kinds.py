@@ -122,7 +122,8 @@ def _idempotency(route: RouteConfig, parts: Parts) -> Gate | None:
     if config is None or claims is None:
         return None
     total_timeout = parts.upstreams[route.upstream].total_timeout
-    gate = IdempotencyGate(route.name, config, total_timeout, claims, parts.rng, parts.loop)
+    by_host = route.preserve_host
+    gate = IdempotencyGate(route.name, config, total_timeout, claims, parts.rng, parts.loop, by_host=by_host)
     parts.idempotency[route.name] = gate
     return gate
 

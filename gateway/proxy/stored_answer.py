@@ -12,13 +12,15 @@ from gateway.wire.message.response import Response, parse_fields
 
 _OF_THEN: Final = re.compile(
     rb"^(?:set-cookie2?|date|age|x-request-id|x-correlation-id|traceparent|server-timing|proxy-status|via"
-    rb"|(?:x-)?ratelimit[a-z-]*|content-length|transfer-encoding|idempotent-replayed):[^\r\n]*\r\n",
+    rb"|tracestate|(?:x-)?rate-?limit[a-z-]*|content-length|transfer-encoding|idempotent-replayed):[^\r\n]*\r\n",
     re.IGNORECASE | re.MULTILINE,
 )
 _REPLAYED: Final = b"Idempotent-Replayed: true\r\n"
 _BODYLESS: Final = (204, 304)
-# After these answers nothing was done: the request may come again.
-_NOT_DONE: Final = (408, 425, 429)
+# After these answers nothing was done: the request may come again. A 401 says that the request was not applied for want
+# of credentials (RFC 9110 section 15.5.2), which the client is to get and repeat it with; a 421 (section 15.5.20) that
+# it came to the wrong server.
+_NOT_DONE: Final = (401, 408, 421, 425, 429)
 
 
 class StoredAnswer(OwnAnswer):

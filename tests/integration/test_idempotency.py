@@ -29,12 +29,15 @@ from tests.support.waiting import eventually
 
 _numbers = count(1)
 WEB, APP, OTHER = api_key("webkey000001"), api_key("appkey000001"), api_key("otherkey0001")
+# Their consumers are of no tenant.
+LONE, ALONE = api_key("lonekey00001"), api_key("alonekey0001")
 ROUTES: dict[str, dict[str, object]] = {
     "orders": {"mode": "optional"},
     "strict": {"mode": "required", "methods": ["POST", "PUT"]},
     "retry": {"mode": "optional", "on_unknown": "retry"},
     "wait": {"mode": "optional", "wait": 30},
     "small": {"mode": "optional", "max_response_bytes": 100},
+    "large": {"mode": "optional", "wait": 30, "max_response_bytes": 16_777_216},
     "plain": {"mode": "off"},
 }
 
@@ -55,6 +58,10 @@ def configuration(url: str) -> dict[str, object]:
         "consumers": {
             name: {"tenant": tenant, "keys": [{"id": text.split("_")[1], "sha256": sha256(text)}]}
             for name, tenant, text in (("web", "acme", WEB), ("app", "acme", APP), ("other", "umbrella", OTHER))
+        }
+        | {
+            name: {"keys": [{"id": text.split("_")[1], "sha256": sha256(text)}]}
+            for name, text in (("lone", LONE), ("alone", ALONE))
         },
         "routes": [
             {"name": name, "prefix": f"/{name}", "upstream": "orders", "strip_prefix": True, "rate_limit": None}
@@ -64,6 +71,8 @@ def configuration(url: str) -> dict[str, object]:
         + [
             {"name": "away", "prefix": "/away", "upstream": "nobody", "rate_limit": None}
             | {"idempotency": {"mode": "optional"}},
+            {"name": "hosts", "prefix": "/hosts", "upstream": "orders", "strip_prefix": True, "preserve_host": True}
+            | {"rate_limit": None, "idempotency": {"mode": "optional"}},
             {"name": "limited", "prefix": "/limited", "upstream": "orders", "strip_prefix": True, "max_body_bytes": 10}
             | {"rate_limit": None, "idempotency": {"mode": "optional"}},
         ]
@@ -224,7 +233,7 @@ def test_answers_that_say_what_happened_are_kept(
     upstream.only(path)
 
 
-@pytest.mark.parametrize("status", [408, 425, 429])
+@pytest.mark.parametrize("status", [401, 408, 421, 425, 429])
 def test_after_an_answer_that_says_that_nothing_was_done_the_request_may_come_again(
     gateway: GatewayProcess, upstream: ProgrammedUpstream, path: str, key: str, status: int
 ) -> None:
@@ -381,6 +390,19 @@ def test_consumers_share_no_keys_and_those_of_a_tenant_may(gateway: GatewayProce
     assert bodies["tenant", "web"] != bodies["tenant", "other"]
 
 
+def test_consumers_of_no_tenant_share_no_keys(gateway: GatewayProcess, path: str, key: str) -> None:
+    bodies = [post(gateway, f"/tenant{path}", key, X_API_Key=secret).body for secret in (LONE, ALONE, LONE)]
+    assert bodies == [b"answer 1", b"answer 2", b"answer 1"]
+
+
+def test_another_host_is_another_request_where_the_upstream_is_told_of_it(
+    gateway: GatewayProcess, path: str, key: str
+) -> None:
+    hosts = ("a.test", "A.test:80", "b.test")
+    assert [post(gateway, f"/hosts{path}", key, Host=host).status for host in hosts] == [201, 201, 422]
+    assert [post(gateway, f"/orders{path}", key, Host=host).status for host in hosts] == [201, 201, 201]
+
+
 # Unknown outcomes, and requests that come to nothing.
 
 
@@ -515,6 +537,23 @@ def test_a_request_goes_on_when_its_client_leaves(
         go.set()
         assert again.result().body == b"0123456789"
         assert again.result().headers["Idempotent-Replayed"] == "true"
+    upstream.only(path)
+
+
+def test_an_answer_that_its_client_takes_too_slowly_is_kept(
+    start_gateway: StartGateway, upstream: ProgrammedUpstream, path: str, key: str
+) -> None:
+    # More than the kernels' buffers take.
+    body = b"x" * 16_000_000
+    upstream.on(path, ok(body))
+    gateway = start_one(start_gateway, upstream, "sqlite:///journal.db", CLIENT_IDLE_TIMEOUT_SECONDS="1")
+    with RawClient(gateway.port) as client:
+        client.send(
+            f"POST /large{path} HTTP/1.1\r\nHost: a\r\nIdempotency-Key: {key}\r\nContent-Length: 3\r\n\r\na=1".encode()
+        )
+        upstream.wait_for(path)
+        again = post(gateway, f"/large{path}", key)
+        assert (again.status, len(again.body), again.headers["Idempotent-Replayed"]) == (200, len(body), "true")
     upstream.only(path)
 
 

@@ -50,9 +50,9 @@ def test_records_are_told_apart_by_route_and_by_whose_they_are() -> None:
     assert not any(each[:1] == b"k" and b"192" in each for each in found)
 
 
-def test_requests_are_told_apart_by_method_target_type_and_body() -> None:
-    def digest(method: str, target: bytes, content_type: bytes, *pieces: bytes) -> bytes:
-        made = content_hash(method, target, content_type)
+def test_requests_are_told_apart_by_method_host_target_type_and_body() -> None:
+    def digest(method: str, target: bytes, content_type: bytes, *pieces: bytes, host: bytes = b"a.test") -> bytes:
+        made = content_hash(method, host, target, content_type)
         for piece in pieces:
             made.update(piece)
         return made.digest()
@@ -65,5 +65,6 @@ def test_requests_are_told_apart_by_method_target_type_and_body() -> None:
         digest("POST", b"/a?b", b"text/html", b"abc"),
         digest("POST", b"/a?b", b"text/plain", b"abd"),
         digest("POST", b"/a?b", b"", b"text/plain\0abc"),
+        digest("POST", b"/a?b", b"text/plain", b"abc", host=b"b.test"),
     ]
     assert same not in others

@@ -47,7 +47,7 @@ _UNKNOWN: Final = Refusal(
     "an earlier request with this key may have been carried out, and its answer is not known",
 )
 _REUSED: Final = Refusal(
-    422, "idempotency_key_reused", "an earlier request with this key had another method, target, type or body"
+    422, "idempotency_key_reused", "an earlier request with this key had another method, host, target, type or body"
 )
 OUTCOMES: Final = (
     *("new", "replayed", "in_progress", "reused", "unknown", "not_kept"),
@@ -75,7 +75,8 @@ class _Asking:
 
 
 class IdempotencyGate(Gate):
-    """The keys of one route. `counts` is by outcome; answers of at most `most` bytes are kept."""
+    """The keys of one route. `counts` is by outcome; answers of at most `most` bytes are kept. `by_host`: the upstream
+    is told which host the client means, so that a request to another one is another request."""
 
     name: ClassVar[str] = "idempotency"
     holds: ClassVar[bool] = True
@@ -88,12 +89,15 @@ class IdempotencyGate(Gate):
         claims: Claims,
         rng: random.Random,
         loop: asyncio.AbstractEventLoop,
+        *,
+        by_host: bool,
     ) -> None:
         self.counts = dict.fromkeys(OUTCOMES, 0)
         self.claims = claims
         self.most = config.max_response_bytes
         self._route = route
         self._config = config
+        self._by_host = by_host
         self._lease = total_timeout + _MARGIN
         self._rng = rng
         self._loop = loop
@@ -119,7 +123,8 @@ class IdempotencyGate(Gate):
         key = parse_key(request.fields.idempotency_key or b"")
         assert key is not None  # noqa: S101 - `check` has seen to it
         found = _CONTENT_TYPE.search(request.fields.lines)
-        content = content_hash(request.method, request.target, found[1] if found else b"")
+        host = request.host if self._by_host else b""
+        content = content_hash(request.method, host, request.target, found[1] if found else b"")
         if ticket.body is not None:
             # What has come while a gate before this one was waited for.
             for piece in ticket.body.held:
@@ -180,7 +185,7 @@ class IdempotencyGate(Gate):
         caller = ticket.caller
         if caller is None:
             return "address", ticket.client
-        if self._config.scope == "tenant":
+        if self._config.scope == "tenant" and caller.tenant:
             return "tenant", caller.tenant
         return "consumer", f"{caller.tenant}/{caller.consumer}"
 
