@@ -8,7 +8,8 @@
 
 A running record whose lease has ended counts as unknown: its holder has died, or was stopped. Where the next request
 may run then (`retry`), it takes the record with a new owner and fence. Every ending compares owner and fence, so the
-one who held it before changes nothing. When its time is over (`expires_at`), a record counts as if it were not there.
+one who held it before changes nothing. When its time is over (`expires_at`), a record counts as if it were not there;
+its time begins anew when its request ends.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -20,6 +21,9 @@ State = Literal["running", "finished", "unknown"]
 
 # What is over although nobody has deleted it yet: its time has passed, and nobody runs it.
 _OVER: Final = "expires_at <= {now} AND NOT (state = 'running' AND lease_until > {now})"
+
+# From its end: a request may last longer than its key is to be known.
+_KNOWN: Final = "expires_at = {now} + (expires_at - created_at)"
 
 _CLAIM: Final = Statement(
     "INSERT INTO idempotency_records AS r"
@@ -39,13 +43,15 @@ _LOOK: Final = Statement(
 )
 _FINISH: Final = Statement(
     "UPDATE idempotency_records SET state = 'finished', lease_until = 0, content = $4, status = $5, whole = $6,"
-    " head = $7, body = $8, size = $9 WHERE id = $1 AND {held} AND state = 'running' RETURNING fence",
+    " head = $7, body = $8, size = $9, {known} WHERE id = $1 AND {held} AND state = 'running' RETURNING fence",
     held=HELD,
+    known=_KNOWN,
 )
 _UNKNOWN: Final = Statement(
-    "UPDATE idempotency_records SET state = 'unknown', lease_until = 0"
+    "UPDATE idempotency_records SET state = 'unknown', lease_until = 0, {known}"
     " WHERE id = $1 AND {held} AND state = 'running' RETURNING fence",
     held=HELD,
+    known=_KNOWN,
 )
 _RELEASE: Final = Statement(
     "DELETE FROM idempotency_records WHERE id = $1 AND {held} AND state = 'running' RETURNING fence",

@@ -146,6 +146,20 @@ async def test_what_is_over_counts_as_not_there(journals: Journals) -> None:
     assert (found.state, found.content, found.body) == ("running", None, b"")
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["answered", "unknown"])
+async def test_a_request_that_lasts_longer_than_keys_are_known_is_known_from_its_end(
+    journals: Journals, known: bool
+) -> None:
+    await claim(journals, "a")
+    await journals.pass_time(TABLE, TTL + 1, "expires_at", "created_at")
+    held = (KEY, "a", 1)
+    assert await done(journals, records.finish(held, KEPT) if known else records.unknown(held))
+    assert await state(journals) == ("finished" if known else "unknown")
+    assert await claim(journals, "b") is None
+    await journals.pass_time(TABLE, TTL + 1, "expires_at", "created_at")
+    assert await claim(journals, "b") == 2
+
+
 async def test_what_runs_is_not_over_before_its_lease_has_ended(journals: Journals) -> None:
     await claim(journals, "a")
     await journals.pass_time(TABLE, TTL + 1, "expires_at")
