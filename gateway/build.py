@@ -103,7 +103,7 @@ def build(
 
     journal = build_journal(config, metrics)
     idempotency = build_idempotency(config, journal, loop)
-    identity = build_identity(config, fleet.store, fleet.link, fleet.following, metrics)
+    identity = build_identity(config, fleet.store, fleet.link, fleet.following, metrics, supervisor)
     recorder = Recorder(metrics, telemetry.errors, telemetry.access_log, config.server.via_name)
     ids = Ids(rng, config.server.trace_sample_ratio)
     runtime = Runtime(loop, recorder, ids, rng, config.retry_buffer_bytes)

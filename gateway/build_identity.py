@@ -22,6 +22,8 @@ from gateway.store.port import Store
 from gateway.store.redis import RedisStore
 from gateway.telemetry.cells import Labels
 from gateway.telemetry.metrics import Metrics
+from gateway.worker.handed_keys import share_keys
+from gateway.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from gateway.build_tokens import TokenChecks
@@ -42,11 +44,15 @@ class Identity:
     metrics: Metrics
     checks: "TokenChecks | None"
     """None where no route takes tokens."""
+    supervisor: Supervisor | None
+    """None where this process is the whole gateway."""
 
     async def start(self, patience: float) -> None:
         """Begin to count what tenants use, and to fetch the keys of issuers, for which it waits so many seconds."""
         self.usage.start()
         if self.checks is not None:
+            if self.supervisor is not None:
+                await share_keys(self.checks.fetchers, self.supervisor)
             self.checks.start()
             await self.checks.tried(patience)
 
@@ -138,7 +144,12 @@ class Identity:
 
 
 def build_identity(
-    config: GatewayConfig, store: Store, link: Link, following: Following, metrics: Metrics
+    config: GatewayConfig,
+    store: Store,
+    link: Link,
+    following: Following,
+    metrics: Metrics,
+    supervisor: Supervisor | None,
 ) -> Identity | None:
     """None where no route asks who sends a request. Keys are in Redis alone: a store in memory would forget them."""
     if not any(route.authentication for route in config.routes):
@@ -158,7 +169,7 @@ def build_identity(
     authentication = AuthenticationParts(CredentialReader(header), ring, header, tokens)
     parts = CallerParts(authentication, TenantGate(time.time, usage.tell))
     view = LiveCallers(directory, usage, keys, link)
-    return Identity(config, directory, usage, lookups, parts, view, metrics, checks)
+    return Identity(config, directory, usage, lookups, parts, view, metrics, checks, supervisor)
 
 
 def _checks(config: GatewayConfig, directory: Directory) -> "TokenChecks | None":

@@ -1,9 +1,10 @@
 """From the issuers of the configuration to what checks their tokens, and what fetches their keys."""
 
 import asyncio
+import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +24,12 @@ Series = Iterator[tuple[Labels, float]]
 
 @dataclass(frozen=True, slots=True)
 class TokenChecks:
-    """The tokens, and the sources of the keys."""
+    """The tokens, and the sources of the keys. `fetchers` are those that ask a URL, each by a text that tells what it
+    asks for: name, URL and algorithms of its issuer. Keys that were fetched for one text are of no use for another."""
 
     tokens: Tokens
     sources: tuple[KeyFetcher | KeyFile, ...]
+    fetchers: Mapping[str, KeyFetcher]
 
     def start(self) -> None:
         """Begin to fetch keys, on the running loop."""
@@ -94,12 +97,15 @@ class TokenChecks:
 def build_tokens(config: GatewayConfig, directory: Directory) -> TokenChecks:
     """For a configuration with a route that takes tokens."""
     asked = (route.allow.scopes for route in config.routes)
-    issuers, sources = [], []
+    issuers, sources, fetchers = [], [], {}
     for issuer in config.identity.issuers.values():
         keys = IssuerKeys(expire=issuer.jwks_url is not None)
         issuers.append(Issuer(issuer, keys))
-        sources.append(_source(issuer, keys))
-    return TokenChecks(Tokens(issuers, directory, frozenset().union(*asked)), tuple(sources))
+        source = _source(issuer, keys)
+        sources.append(source)
+        if isinstance(source, KeyFetcher):
+            fetchers[json.dumps([issuer.name, issuer.jwks_url, sorted(issuer.algorithms)])] = source
+    return TokenChecks(Tokens(issuers, directory, frozenset().union(*asked)), tuple(sources), fetchers)
 
 
 def _source(issuer: IssuerConfig, keys: IssuerKeys) -> KeyFetcher | KeyFile:

@@ -1,6 +1,7 @@
 """The keys of one issuer as this replica has them, and when it is worth asking for them again.
 
     usable(now)     the keys, from the last good answer; those of a URL for `STALE` seconds at most
+    adopt(keys, at) begins with what another worker has fetched
     wanted(now)     a token names a key that is not among them: asks for another fetch, at most once in `REFETCH`
     wait(told)      calls back when the fetch that is under way has ended, however it ended
 
@@ -97,6 +98,14 @@ class IssuerKeys:
         if not self.fetching or len(self._waiting) >= _MOST_WAITING:
             return False
         self._waiting.append(told)
+        return True
+
+    def adopt(self, keys: KeySet, good_at: float) -> bool:
+        """Begin with keys that another worker has fetched, at an instant of the clock that it shares with this one.
+        Returns whether they are of use: they are not when they are too old."""
+        if self._clock() - good_at > STALE:
+            return False
+        self.keys, self.good_at = keys, good_at
         return True
 
     def begun(self) -> None:

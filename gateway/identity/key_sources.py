@@ -13,6 +13,7 @@ import asyncio
 import logging
 import random
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,10 @@ _PIECE: Final = 65_536
 
 Parse = Callable[[bytes], KeySet]
 """From a text to keys. Raises `KeysError`."""
+
+
+def _nothing(_begun_at: float, _text: bytes) -> None:
+    """Nobody wants to be told."""
 
 
 class _UselessError(Exception):
@@ -71,10 +76,23 @@ class KeyFetcher:
         self._rng = rng
         self._time_limit = time_limit
         self._retry = retry
+        self.on_fetched: Callable[[float, bytes], None] = _nothing
+        """Told of each key set that is of use: when its fetch began, by the monotonic clock, and its text."""
         self._failures = 0
         self._wake = asyncio.Event()
         self._tried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    def adopt(self, begun_at: float, text: bytes) -> None:
+        """Begin with what another worker has told `on_fetched`. To be called before `start`."""
+        try:
+            found = self._parse(text)
+        except KeysError as error:
+            # Another version of the program may have taken what this one does not.
+            log.warning("the keys of the issuer %s that another worker had are of no use: %s", self._issuer, error)
+            return
+        if self._keys.adopt(found, begun_at):
+            log.info("the keys of the issuer %s were handed on: %d", self._issuer, len(found.keys))
 
     def start(self) -> None:
         """Begin to fetch, on the running loop."""
@@ -107,8 +125,10 @@ class KeyFetcher:
 
     async def _fetch(self) -> float:
         """One fetch. Returns the seconds to the next one."""
+        begun_at = time.monotonic()
         try:
-            found = await asyncio.to_thread(self._parse, await self._get())
+            text = await self._get()
+            found = await asyncio.to_thread(self._parse, text)
         except KeysError as error:
             return self._failed("malformed", str(error))
         except _UselessError as error:
@@ -120,6 +140,7 @@ class KeyFetcher:
             return self._failed("unreachable", type(error).__name__)
         if self._keys.problem is not None or self._keys.keys is None:
             log.info("the keys of the issuer %s were fetched: %d", self._issuer, len(found.keys))
+        self.on_fetched(begun_at, text)
         self._failures = 0
         delay = self._refresh * self._rng.uniform(0.9, 1.0)
         self._keys.succeeded(found, delay)

@@ -8,6 +8,8 @@
     transition      tell: [upstream, [at, from, to, cause]]    -
     alerts          tell: the alerts, by the one that leads    -
     cleanup_alerts  tell: resolved alerts are to be forgotten  -
+    key_sets        call, before it fetches: its sources       {source: [when, text]} see `KeySets`
+    key_set         tell: [source, when, text], as fetched     -
 
     operation       to the workers
     snapshot        call: what it has counted
@@ -28,6 +30,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from gateway.supervisor.board import Board, State
+from gateway.supervisor.key_sets import KeySets
 from gateway.supervisor.timeline import Timeline
 from gateway.supervisor.totals import Totals, Worker
 
@@ -72,6 +75,7 @@ class OneService:
         self.board = board or Board()
         self.totals = Totals()
         self.timeline = Timeline()
+        self._key_sets = KeySets()
         self._alerts: Any = None
         self._known: dict[Worker, _Known] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,6 +114,7 @@ class OneService:
     def ended(self, slot: int, pid: int, cause: str | None) -> None:
         """A worker is gone, and everything that it had sent was read. `cause` as `Board.ended` wants it."""
         self._known.pop((slot, pid), None)
+        self._key_sets.ended((slot, pid))
         self.totals.ended(slot, pid)
         self.board.ended(slot, pid, cause)
         self.changed()
@@ -148,6 +153,10 @@ class OneService:
             if self._alerts is not None:
                 self._alerts["resolved"] = []
             self._tell_others(worker, "cleanup_alerts", body)
+        elif operation == "key_sets":
+            reply(self._key_sets.begun(worker, body))
+        elif operation == "key_set":
+            self._key_sets.fetched(worker, *body)
         else:
             return False
         return True
@@ -159,6 +168,7 @@ class OneService:
             "totals": self.totals.dump(),
             "timeline": self.timeline.all(),
             "alerts": self._alerts,
+            "key_sets": self._key_sets.dump(),
         }
 
     def restore(self, dumped: dict[str, Any]) -> None:
@@ -167,6 +177,8 @@ class OneService:
         self.totals = Totals.restored(dumped["totals"])
         self.timeline.restore(dumped["timeline"])
         self._alerts = dumped["alerts"]
+        if "key_sets" in dumped:  # not from a version that kept none
+            self._key_sets = KeySets.restored(dumped["key_sets"])
 
     def _put(self, worker: Worker, snapshot: Any) -> None:
         known = self._known.get(worker)
@@ -217,4 +229,6 @@ class OneService:
         task.add_done_callback(self._tasks.discard)
 
 
-_OPERATIONS: Final = frozenset({"hello", "beat", "snapshot", "metrics", "transition", "alerts", "cleanup_alerts"})
+_OPERATIONS: Final = frozenset(
+    {"hello", "beat", "snapshot", "metrics", "transition", "alerts", "cleanup_alerts", "key_sets", "key_set"}
+)

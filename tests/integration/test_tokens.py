@@ -1,6 +1,9 @@
 """JSON Web Tokens through whole gateways: an issuer that rotates its keys, goes away and comes back."""
 
+import http.client
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +14,7 @@ import yaml
 
 from gateway.identity.tokens import FLAWS
 from tests.conftest import StartGateway
+from tests.support import plain_http
 from tests.support.gateway_process import GatewayProcess
 from tests.support.issuer import ISSUER, IssuerServer, SigningKey, claims, now, token
 from tests.support.keys import key, sha256
@@ -219,6 +223,91 @@ def test_a_reload_takes_over_another_issuer(start: Start, tmp_path: Path) -> Non
         assert answer.status == 200, answer.body
         eventually(lambda: ask(gateway, token(SECOND, says())).status == 200, "the new issuer")
         eventually(lambda: ask(gateway, token(FIRST, says())).status == 401, "the old one gone")
+
+
+def test_new_workers_go_on_with_the_keys_that_others_have_fetched(start: Start) -> None:
+    """Killed, reloaded and upgraded while the issuer is away: whoever comes has the keys of before."""
+    with IssuerServer(FIRST) as issuer:
+        gateway = start(issuer.url, env={"WORKERS": "2"})
+        gateway.wait_until(lambda: issuer.fetches >= 2, "two workers fetching", 60)
+        assert statuses(gateway, FIRST) == {200}
+    seen = ready_pids(gateway)
+    # All at once: none is left that could tell the others.
+    for pid in seen:
+        os.kill(pid, signal.SIGKILL)
+    seen |= wait_for_new_workers(gateway, seen)
+    assert statuses(gateway, FIRST) == {200}
+    for order in ("reload", "upgrade", "reload"):
+        give_order(gateway, order)
+        seen |= wait_for_new_workers(gateway, seen)
+        assert statuses(gateway, FIRST) == {200}, order
+    gateway.wait_until(lambda: health(gateway)["status"] == "degraded", "degraded because of the issuer", 60)
+    shown = json.loads(gateway.get("/api/resilience/issuers", AS_OPERATOR).body)["issuers"][0]
+    assert (shown["name"], shown["keys"], shown["usable"]) == ("login", ["k1: RSA 2048"], True)
+    assert statuses(gateway, SECOND) == {503}
+
+
+def test_a_key_that_one_worker_knows_to_be_withdrawn_does_not_come_back_in_a_new_one(start: Start) -> None:
+    with IssuerServer(FIRST) as issuer:
+        gateway = start(issuer.url, env={"WORKERS": "2"})
+        gateway.wait_until(lambda: issuer.fetches >= 2, "two workers fetching", 60)
+        assert statuses(gateway, FIRST) == {200}
+        issuer.answer = issuer.serving(SECOND)
+        # The one that gets it asks for its key. The other one goes on with what it has.
+        assert ask(gateway, token(SECOND, says())).status == 200
+    seen = ready_pids(gateway)
+    give_order(gateway, "reload")
+    wait_for_new_workers(gateway, seen)
+    assert statuses(gateway, SECOND) == {200}
+    assert statuses(gateway, FIRST) == {503}
+
+
+def test_keys_of_another_address_are_not_taken_for_those_of_this_one(start: Start, tmp_path: Path) -> None:
+    away = IssuerServer(SECOND)
+    with IssuerServer(FIRST) as issuer:
+        gateway = start(issuer.url)
+        assert statuses(gateway, FIRST) == {200}
+        file = tmp_path / "gateway.yaml"
+        document = yaml.safe_load(file.read_text())
+        document["issuers"]["login"]["jwks_url"] = away.url
+        file.write_text(yaml.safe_dump(document))
+        seen = ready_pids(gateway)
+        give_order(gateway, "reload")
+        wait_for_new_workers(gateway, seen, 1)
+        assert statuses(gateway, FIRST) == {503}
+
+
+def statuses(gateway: GatewayProcess, key: SigningKey) -> set[int]:
+    """Of tokens that nobody has seen, each over a connection of its own, so that all workers get some."""
+    return {ask(gateway, token(key, says(jti=f"{time.monotonic()}"))).status for _ in range(40)}
+
+
+def give_order(gateway: GatewayProcess, order: str) -> None:
+    headers = AS_OPERATOR | {"Content-Type": "application/json"}
+    target = f"/api/admin/{order}"
+    answer = plain_http.request(gateway.port, target, method="POST", headers=headers, timeout=60)
+    assert answer.status == 200, answer.body
+
+
+def ready_pids(gateway: GatewayProcess) -> set[int]:
+    found = json.loads(gateway.get("/api/resilience/workers").body)
+    return {each["pid"] for each in found["workers"] if each["state"] == "ready"}
+
+
+def wait_for_new_workers(gateway: GatewayProcess, seen: set[int], count: int = 2) -> set[int]:
+    """Until so many serve, none of them among `seen`. Their pids."""
+    found: set[int] = set()
+
+    def there() -> bool:
+        try:
+            found.clear()
+            found.update(ready_pids(gateway))
+        except (OSError, http.client.HTTPException):
+            return False
+        return len(found) == count and not found & seen
+
+    gateway.wait_until(there, "new workers ready", 120)
+    return found
 
 
 def test_no_trick_gets_past_a_gateway(start: Start) -> None:
