@@ -220,7 +220,7 @@ class Supervisor:
                 return
             log.info("upgrade: the supervisor executes its new code")
             self._notify.reloading()
-            one_service, store = self._one_service.dump(), self._store.dump
+            one_service, store = self._one_service.dump, self._store.dump
             carried = await upgrade.carried(self._crew, self._changes, self._sockets, one_service, store)
             self._logs.close()
             upgrade.execute(carried, file, self._notify.variables, self._crew.given)

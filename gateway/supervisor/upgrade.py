@@ -73,10 +73,14 @@ async def problem_of_new_code() -> str | None:
 
 
 async def carried(
-    crew: Crew, changes: Changes, sockets: Sockets, one_service: dict[str, Any], store: Callable[[], Any]
+    crew: Crew,
+    changes: Changes,
+    sockets: Sockets,
+    one_service: Callable[[], dict[str, Any]],
+    store: Callable[[], Any],
 ) -> Carried:
-    """Everything, ready for the exec. The channels of the workers stand still from now on, so what `store` gives after
-    that is the last that they have heard of it."""
+    """Everything, ready for the exec. The channels of the workers stand still from now on, so what `one_service` and
+    `store` give after that has all that the workers have told, and is the last that they have heard."""
     generation = crew.generation
     assert generation is not None  # noqa: S101 - an upgrade is refused before
     workers = [await _worker(each) for each in crew.everybody]
@@ -85,7 +89,7 @@ async def carried(
         changes.generations,
         generation.dump(),
         crew.serial,
-        one_service,
+        one_service(),
         sockets.dump(),
         workers,
         store(),

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,7 @@ def test_new_workers_go_on_with_the_keys_that_others_have_fetched(start: Start) 
         gateway = start(issuer.url, env={"WORKERS": "2"})
         gateway.wait_until(lambda: issuer.fetches >= 2, "two workers fetching", 60)
         assert statuses(gateway, FIRST) == {200}
-    seen = ready_pids(gateway)
+    seen = set(states(gateway))
     # All at once: none is left that could tell the others.
     for pid in seen:
         os.kill(pid, signal.SIGKILL)
@@ -255,11 +256,23 @@ def test_a_key_that_one_worker_knows_to_be_withdrawn_does_not_come_back_in_a_new
         issuer.answer = issuer.serving(SECOND)
         # The one that gets it asks for its key. The other one goes on with what it has.
         assert ask(gateway, token(SECOND, says())).status == 200
-    seen = ready_pids(gateway)
+    seen = set(states(gateway))
     give_order(gateway, "reload")
     wait_for_new_workers(gateway, seen)
     assert statuses(gateway, SECOND) == {200}
     assert statuses(gateway, FIRST) == {503}
+
+
+def test_a_reload_takes_a_key_out_at_once_that_its_issuer_has_withdrawn(start: Start) -> None:
+    """Keys that are handed on are for issuers that do not answer: what one answers goes before."""
+    with IssuerServer(FIRST) as issuer:
+        gateway = start(issuer.url)
+        assert statuses(gateway, FIRST) == {200}
+        issuer.answer = issuer.serving(SECOND)
+        seen = set(states(gateway))
+        give_order(gateway, "reload")
+        wait_for_new_workers(gateway, seen, 1)
+        assert statuses(gateway, FIRST) == {401}
 
 
 def test_keys_of_another_address_are_not_taken_for_those_of_this_one(start: Start, tmp_path: Path) -> None:
@@ -271,7 +284,7 @@ def test_keys_of_another_address_are_not_taken_for_those_of_this_one(start: Star
         document = yaml.safe_load(file.read_text())
         document["issuers"]["login"]["jwks_url"] = away.url
         file.write_text(yaml.safe_dump(document))
-        seen = ready_pids(gateway)
+        seen = set(states(gateway))
         give_order(gateway, "reload")
         wait_for_new_workers(gateway, seen, 1)
         assert statuses(gateway, FIRST) == {503}
@@ -289,25 +302,25 @@ def give_order(gateway: GatewayProcess, order: str) -> None:
     assert answer.status == 200, answer.body
 
 
-def ready_pids(gateway: GatewayProcess) -> set[int]:
+def states(gateway: GatewayProcess) -> dict[int, str]:
+    """Of the workers, by pid."""
     found = json.loads(gateway.get("/api/resilience/workers").body)
-    return {each["pid"] for each in found["workers"] if each["state"] == "ready"}
+    return {each["pid"]: each["state"] for each in found["workers"]}
 
 
 def wait_for_new_workers(gateway: GatewayProcess, seen: set[int], count: int = 2) -> set[int]:
-    """Until so many serve, none of them among `seen`. Their pids."""
-    found: set[int] = set()
+    """Until so many serve, and those that were `seen` have ended. Their pids."""
+    found: dict[int, str] = {}
 
     def there() -> bool:
-        try:
-            found.clear()
-            found.update(ready_pids(gateway))
-        except (OSError, http.client.HTTPException):
-            return False
-        return len(found) == count and not found & seen
+        found.clear()
+        # One that was killed leaves without an answer.
+        with suppress(OSError, http.client.HTTPException):
+            found.update(states(gateway))
+        return list(found.values()) == ["ready"] * count and not found.keys() & seen
 
-    gateway.wait_until(there, "new workers ready", 120)
-    return found
+    gateway.wait_until(there, "new workers alone", 120)
+    return set(found)
 
 
 def test_no_trick_gets_past_a_gateway(start: Start) -> None:

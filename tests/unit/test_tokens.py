@@ -370,6 +370,39 @@ def test_keys_of_an_issuer_that_is_away_are_good_for_a_day() -> None:
     assert isinstance(checks.check(token(KEY)), NotNow)
 
 
+def test_keys_that_are_handed_on_are_as_old_as_when_they_were_fetched() -> None:
+    first = Checks((KEY,))
+    fetched_at, keys = first.now, first.keys.keys
+    assert keys is not None
+    successor = Checks(None)
+    successor.now += 80_000.0
+    assert successor.keys.adopt(keys, fetched_at)
+    assert successor.good(token(KEY))
+    assert successor.keys.age(successor.now) == 80_000.0
+    assert successor.keys.outcomes["fetched"] == 0
+    successor.keys.failed("unreachable", "away", 60.0)
+    successor.now += 6_400.0
+    assert successor.good(token(KEY, claims(jti="another")))
+    successor.now += 1.0
+    assert isinstance(successor.check(token(KEY)), NotNow)
+    late = Checks(None)
+    late.now += 86_401.0
+    assert not late.keys.adopt(keys, fetched_at)
+    assert late.keys.keys is None
+
+
+def test_a_fetch_goes_before_what_was_handed_on() -> None:
+    keys = Checks((KEY,)).keys.keys
+    assert keys is not None
+    successor = Checks(None)
+    assert successor.keys.adopt(keys, successor.now - 10.0)
+    old = token(KEY)
+    successor.good(old)
+    successor.learn(OTHER)
+    assert successor.tokens.known(shown(old), successor.now) is None
+    assert successor.check(old, waited=True) == "key"
+
+
 def test_strangers_are_counted_and_nothing_that_is_shown_is_in_a_repr() -> None:
     checks = Checks()
     checks.check("x")
