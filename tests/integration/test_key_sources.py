@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -24,9 +25,13 @@ PARSE = partial(parse_set, algorithms=("ES256",))
 
 
 @asynccontextmanager
-async def fetching(url: str, *, refresh: float = 600.0, **more: Any) -> AsyncIterator[IssuerKeys]:
+async def fetching(
+    url: str, *, refresh: float = 600.0, handed_on: SigningKey | None = None, **more: Any
+) -> AsyncIterator[IssuerKeys]:
     keys = IssuerKeys(expire=True)
     fetcher = KeyFetcher("login", keys, url, more.pop("ca_file", None), refresh, PARSE, random.Random(1), **more)
+    if handed_on is not None:
+        fetcher.adopt(time.monotonic() - 10.0, json.dumps(jwks(handed_on)).encode())
     fetcher.start()
     try:
         await fetcher.tried()
@@ -118,6 +123,17 @@ async def test_an_issuer_that_is_gone_at_the_start_is_found_when_it_comes() -> N
         assert (names(keys), keys.outcomes["unreachable"]) == ([], 1)
         with issuer:
             await until(lambda: names(keys) == ["k1"])
+
+
+async def test_keys_that_are_handed_on_are_for_when_the_first_fetch_brings_nothing() -> None:
+    issuer = IssuerServer(OTHER)
+    async with fetching(issuer.url, handed_on=KEY) as keys:
+        assert (names(keys), keys.outcomes["unreachable"]) == (["k1"], 1)
+        with issuer:
+            await until(lambda: names(keys) == ["k2"])
+            # Who begins while the issuer answers has tried it before it serves.
+            async with fetching(issuer.url, handed_on=KEY) as successor:
+                assert names(successor) == ["k2"]
 
 
 async def test_failures_are_told_once_however_many_there_are(
