@@ -51,7 +51,7 @@ def document() -> dict[str, Any]:
     definitions["DefaultUpstream"] = {key: value for key, value in upstream.items() if key != "required"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Upstreams, rate limits, routes and callers of the gateway (GATEWAY_CONFIG)",
+        "title": "Upstreams, rate limits, routes and consumers of the gateway (GATEWAY_CONFIG)",
         "type": ["object", "null"],
         "additionalProperties": False,
         "properties": {
