@@ -22,10 +22,10 @@ run: $(INSTALLED) .env ## Start the stub on 5001 and the gateway on 5000 (PORT=,
 	@$(BIN)/python scripts/run_local.py
 
 shop: $(INSTALLED) ## Start the shop of examples/shop: gateway on 8000, services on 8001 to 8004; ARGS="--port 9000" moves them
-	@PYTHONPATH=examples $(BIN)/python -m shop $(ARGS)
+	@exec env PYTHONPATH=examples $(BIN)/python -m shop $(ARGS)
 
 drills: $(INSTALLED) ## Play each incident of the runbook on a shop of its own; ARGS="--quick", ARGS="--report FILE"
-	@PYTHONPATH=examples $(BIN)/python -m shop.drills $(ARGS)
+	@exec env PYTHONPATH=examples $(BIN)/python -m shop.drills $(ARGS)
 
 build: $(VENV)/.compiled ## Compile the modules on the path of a request into .venv; needs gcc, takes some minutes
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -54,3 +55,12 @@ def test_it_names_the_port_that_is_taken(tmp_path: Path) -> None:
         assert shop.wait() == 1
         assert f"payments cannot have port {first + 2}" in shop.output
     assert not is_listening(first)
+
+
+def test_a_signal_for_make_reaches_the_shop() -> None:
+    """A shell between make and the shop would end, and leave the shop running."""
+    for target in ("shop", "drills"):
+        printed = subprocess.run(
+            ["make", "-n", target], cwd=PACKAGE.parent.parent, capture_output=True, text=True, check=True
+        )
+        assert printed.stdout.splitlines()[-1].startswith("exec env PYTHONPATH=examples ")
