@@ -22,7 +22,7 @@ from gateway.open_files import connections_that_fit
 from gateway.purposes import ADMIN, LISTENER
 from gateway.telemetry.render import counted
 from gateway.upstream_certificates import UpstreamCertificates
-from gateway.wire.server.accept import Factory, FewHandshakes, Handshakes, Listener
+from gateway.wire.server.accept import Factory, FewHandshakes, Handshakes, Listener, accepted_are_known
 from gateway.wire.server.certificate import Certificate
 from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.tls_buffers import map_large_blocks
@@ -159,6 +159,7 @@ class Lifecycle:
                 continue
             for listener in listeners:
                 listener.close(take_what_waits=purpose in closing)
+        await accepted_are_known()
 
     async def finish(self, hurry: asyncio.Event, *, final: bool) -> None:
         """Let what is in flight finish, within the configured times."""

@@ -31,7 +31,16 @@ _BREATHER: Final = 0.1
 _LOGGED_EVERY: Final = 10.0
 # The event loop calls listen(2) again, so that it must be as long as where the socket was opened.
 _BACKLOG: Final = 4096
+# Of the event loop, from accepting a connection to telling its protocol. uvloop takes one.
+_TURNS: Final = 3
 Factory = Callable[[], asyncio.Protocol]
+
+
+async def accepted_are_known() -> None:
+    """Wait until what the event loop has accepted by now is with its protocol. Before that nobody knows of such a
+    connection, and whoever looks takes the server for empty."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 class Handshakes(Protocol):
