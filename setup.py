@@ -29,6 +29,7 @@ INTERPRETED = {
     "gateway/identity/usage.py",
     "gateway/proxy/explain.py",
     "gateway/proxy/health_check.py",
+    "gateway/proxy/own_requests.py",
     "gateway/telemetry/alert_check.py",
     "gateway/telemetry/alerts.py",
     "gateway/telemetry/app_log.py",

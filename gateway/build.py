@@ -34,7 +34,7 @@ from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.health_check import HealthChecker, checks_of
 from gateway.proxy.identity import Identification
 from gateway.proxy.ids import Ids
-from gateway.proxy.kinds import CallerParts, Parts, filters_of, gates_of, withheld_of
+from gateway.proxy.kinds import CallerParts, Parts, filters_of, gates_of, own_chains, withheld_of
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import NoRoute, Route, Topology
@@ -180,7 +180,8 @@ def build_topology(
             for cause, count in upstream.connections_closed()
         ),
     )
-    return Topology(routes, upstreams, NoRoute(metrics.route(""), public_refusals=public_refusals))
+    no_route = NoRoute(metrics.route(""), public_refusals=public_refusals)
+    return Topology(routes, upstreams, no_route, own_chains(parts))
 
 
 def _tunnels(topology: Topology, metrics: Metrics) -> TunnelLines:

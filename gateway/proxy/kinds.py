@@ -18,7 +18,7 @@ from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
 from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.filters.rate_limit_fields import RateLimitFields
 from gateway.proxy.filters.redirects import Redirects
-from gateway.proxy.gates import Gate
+from gateway.proxy.gates import Chain, Gate
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.bulkhead import BulkheadGate
 from gateway.proxy.gates.caller_limits import CallerLimitsGate
@@ -180,6 +180,12 @@ def gates_of(route: RouteConfig, parts: Parts) -> tuple[tuple[Gate, ...], int]:
     once = [gate for kind in GATES if not kind.per_attempt and (gate := kind.make(route, parts)) is not None]
     each = [gate for kind in GATES if kind.per_attempt and (gate := kind.make(route, parts)) is not None]
     return (*once, *each), len(once)
+
+
+def own_chains(parts: Parts) -> dict[str, Chain]:
+    """The gates of each upstream, by its name, for requests of the gateway's own: no client sends them, so only what
+    protects the upstream is asked."""
+    return {name: Chain((parts.bulkheads[name], parts.circuits[name]), 1) for name in parts.upstreams}
 
 
 def withheld_of(route: RouteConfig, parts: Parts) -> Withheld | None:

@@ -121,15 +121,22 @@ class NoRoute(Route):
 
 
 class Topology:
-    """`routes` in the order of the configuration, `upstreams` by name. `generation` grows with each topology that this
-    process builds."""
+    """`routes` in the order of the configuration, `upstreams` by name, and `chains` the gates of each upstream for the
+    gateway's own requests. `generation` grows with each topology that this process builds."""
 
-    __slots__ = ("generation", "no_route", "router", "routes", "upstreams")
+    __slots__ = ("chains", "generation", "no_route", "router", "routes", "upstreams")
 
-    def __init__(self, routes: Sequence[Route], upstreams: Mapping[str, Upstream], no_route: NoRoute) -> None:
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        upstreams: Mapping[str, Upstream],
+        no_route: NoRoute,
+        chains: Mapping[str, Chain] | None = None,
+    ) -> None:
         self.generation = next(_generations)
         self.routes = tuple(routes)
         self.upstreams = dict(upstreams)
+        self.chains = dict(chains or {})
         self.no_route = no_route
         self.router = Router(self.routes)
 

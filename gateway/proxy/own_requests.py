@@ -1,0 +1,105 @@
+"""Requests of the gateway's own, for those who run beside the path of a request: workflows, the outbox.
+
+They have no route and no client: no limit for clients is asked, and they are not in the access log. What protects the
+upstream holds for them as for any request (`gateway.proxy.errand`).
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from gateway.proxy.errand import Errand, Outcomes, Unanswered
+from gateway.proxy.forward.target import Target
+from gateway.proxy.gates import Chain
+from gateway.proxy.identity import Origin
+from gateway.proxy.refusals import STOPPING
+from gateway.proxy.runtime import Runtime
+from gateway.proxy.ticket import Ticket
+from gateway.proxy.upstreams import Upstream
+from gateway.telemetry.metrics import RouteCells
+from gateway.telemetry.record import LogPart, RouteAccount
+from gateway.wire.message.request import Limits, Request, check, parse_fields, parse_request_line
+
+_ORIGIN: Final = Origin("", b"", "http")
+_LOG_PART: Final = LogPart({})
+_LIMITS: Final = Limits(header_bytes=1 << 20, header_count=1000)
+
+
+class OwnRequest(NamedTuple):
+    """`target` is the path and query for the upstream, below its `base_path`. `lines` are complete header lines but for
+    Host, Content-Length and the ids. At most `keep` bytes of the answer's body are kept. `timeout` in seconds bounds
+    all of it, beside the time limits of the upstream. `correlation_id` is safe in a field, and the same for all that
+    belongs together."""
+
+    method: str
+    target: bytes
+    lines: bytes
+    body: bytes
+    correlation_id: bytes
+    timeout: float
+    keep: int
+
+
+class OwnRequests:
+    """Sends them. `chains` are the gates of each upstream, by its name."""
+
+    def __init__(self, runtime: Runtime, upstreams: Mapping[str, Upstream], chains: Mapping[str, Chain]) -> None:
+        self._runtime = runtime
+        self._upstreams = upstreams
+        self._chains = chains
+        self._accounts = {name: RouteAccount("", name, RouteCells()) for name in upstreams}
+
+    async def send(self, upstream: str, request: OwnRequest) -> Outcomes:
+        """Send it to the upstream of this name, and wait for what comes of it. When this is cancelled the request is
+        broken off. Raises RequestError for a target or lines that no request may have."""
+        runtime = self._runtime
+        if runtime.stopping:
+            return Unanswered(STOPPING.reason, STOPPING.detail, STOPPING.retry_after, sent=False)
+        own_id = runtime.ids.new()
+        ticket = Ticket(parsed(request), _ORIGIN, self._accounts[upstream], _LOG_PART, own_id, time.monotonic())
+        ticket.correlation_id = request.correlation_id
+        to = self._upstreams[upstream]
+        target = Target(to, self._head(to, request, own_id))
+        outcome: asyncio.Future[Outcomes] = runtime.loop.create_future()
+        errand = Errand(runtime, ticket, target, self._chains[upstream], request.body, request.keep, outcome.set_result)
+        runtime.exchanges += 1
+        try:
+            errand.start()
+            async with asyncio.timeout(request.timeout):
+                return await outcome
+        except TimeoutError:
+            return Unanswered("upstream_timeout", f"no answer within {request.timeout:g} s", None, ticket.sent)
+        finally:
+            runtime.exchanges -= 1
+            errand.break_off()
+
+    def _head(self, upstream: Upstream, request: OwnRequest, own_id: bytes) -> bytes:
+        return (
+            b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n"
+        ) % (
+            request.method.encode(),
+            upstream.base_path,
+            request.target,
+            upstream.authority,
+            request.lines,
+            _length(request),
+            own_id,
+            request.correlation_id,
+            self._runtime.ids.traceparent(own_id),
+        )
+
+
+def parsed(request: OwnRequest) -> Request:
+    """As if a client had sent it. Raises RequestError for a target or lines that no request may have."""
+    method, target, minor = parse_request_line(b"%b %b HTTP/1.1" % (request.method.encode(), request.target))
+    fields = parse_fields(b"Host: gateway\r\n" + request.lines + _length(request) + b"\r\n", _LIMITS)
+    made = Request(method, target, minor, fields)
+    check(made)
+    return made
+
+
+def _length(request: OwnRequest) -> bytes:
+    if request.body or request.method in {"POST", "PUT", "PATCH"}:
+        return b"Content-Length: %d\r\n" % len(request.body)
+    return b""
