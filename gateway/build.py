@@ -17,6 +17,7 @@ from gateway.build_fleet import Fleet, build_fleet
 from gateway.build_idempotency import Idempotency, build_idempotency
 from gateway.build_identity import Identity, build_identity
 from gateway.build_journal import build_journal
+from gateway.build_outbox import Outbox, build_outbox
 from gateway.build_telemetry import Telemetry, build_telemetry
 from gateway.build_validation import Validation, build_validation
 from gateway.channel import Channel
@@ -34,7 +35,7 @@ from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.health_check import HealthChecker, checks_of
 from gateway.proxy.identity import Identification
 from gateway.proxy.ids import Ids
-from gateway.proxy.kinds import CallerParts, Parts, filters_of, gates_of, own_chains, withheld_of
+from gateway.proxy.kinds import CallerParts, OutboxParts, Parts, filters_of, gates_of, own_chains, withheld_of
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import NoRoute, Route, Topology
@@ -78,6 +79,7 @@ class Gateway:
     journal: Journal | None
     idempotency: Idempotency | None
     validation: Validation | None
+    outbox: Outbox | None
 
 
 def build(
@@ -103,6 +105,7 @@ def build(
 
     journal = build_journal(config, metrics)
     idempotency = build_idempotency(config, journal, loop)
+    outbox = build_outbox(config, journal, metrics)
     identity = build_identity(config, fleet.store, fleet.link, fleet.following, metrics, supervisor)
     recorder = Recorder(metrics, telemetry.errors, telemetry.access_log, config.server.via_name)
     ids = Ids(rng, config.server.trace_sample_ratio)
@@ -111,13 +114,13 @@ def build(
     callers = None if identity is None else identity.parts
     claims = None if idempotency is None else idempotency.claims
     validation = build_validation(config, metrics)
+    kept = None if outbox is None else outbox.parts
     topology = build_topology(
-        *(config, fleet, resolver, in_flight, recorder, metrics, rng, loop, callers, claims, validation)
+        *(config, fleet, resolver, in_flight, recorder, metrics, rng, loop, callers, claims, validation, kept)
     )
-    if idempotency is not None:
-        idempotency.count(topology.routes, metrics)
-    if identity is not None:
-        identity.count(topology.routes)
+    _count(topology, metrics, idempotency, identity)
+    if outbox is not None:
+        outbox.serve(topology, runtime, metrics)
     fleet.out.on_change = lambda name, out: topology.upstreams[name].take_out(out)
     view.tokens = None if callers is None else callers.authentication.tokens
     view.journal_state = None if journal is None else journal.state
@@ -125,7 +128,8 @@ def build(
     identification = Identification(config.server.trusted_proxies, config.server.via_name, config.rate_limits.exempt)
     explain = build_explain(topology, runtime, identification, control_paths(config), identity)
     control = build_control(
-        config, telemetry, fleet, view, figures, alerting, explain, one_service, supervisor, identity, idempotency
+        *(config, telemetry, fleet, view, figures, alerting, explain, one_service),
+        *(supervisor, identity, idempotency, outbox),
     )
     front = _front(config, runtime, topology, identification, in_flight, control)
     places = _places(config, metrics, control)
@@ -135,7 +139,7 @@ def build(
     lines = _tunnels(topology, metrics)
     return Gateway(
         *(config, loop, telemetry, fleet, alerting, topology, runtime, view, control, front, places, listening),
-        *(health, one_service, identity, lines, journal, idempotency, validation),
+        *(health, one_service, identity, lines, journal, idempotency, validation, outbox),
     )
 
 
@@ -151,15 +155,18 @@ def build_topology(
     callers: CallerParts | None = None,
     claims: Claims | None = None,
     validation: Validation | None = None,
+    outbox: OutboxParts | None = None,
 ) -> Topology:
     """One generation of routes and upstreams. `callers` is for routes with authentication, `claims` for those with
-    idempotency keys, `validation` for those that validate."""
+    idempotency keys, `validation` for those that validate, `outbox` for those that deliver."""
     upstreams = {
         name: Upstream(each, fleet.circuits[name], ConcurrencyLimit(each.bulkhead), loop, resolver, time.monotonic, rng)
         for name, each in config.upstreams.items()
     }
     validating = None if validation is None else validation.parts
-    parts = Parts(config, upstreams, in_flight, fleet.limiter, recorder, rng, loop, callers, claims, validating)
+    parts = Parts(
+        *(config, upstreams, in_flight, fleet.limiter, recorder, rng, loop, callers, claims, validating, outbox)
+    )
     routes = []
     for route in config.routes:
         gates, per_attempt = gates_of(route, parts)
@@ -182,6 +189,14 @@ def build_topology(
     )
     no_route = NoRoute(metrics.route(""), public_refusals=public_refusals)
     return Topology(routes, upstreams, no_route, own_chains(parts))
+
+
+def _count(topology: Topology, metrics: Metrics, idempotency: Idempotency | None, identity: Identity | None) -> None:
+    """Show what the gates of the routes have decided."""
+    if idempotency is not None:
+        idempotency.count(topology.routes, metrics)
+    if identity is not None:
+        identity.count(topology.routes)
 
 
 def _tunnels(topology: Topology, metrics: Metrics) -> TunnelLines:

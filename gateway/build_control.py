@@ -7,6 +7,7 @@ from gateway.build_alerts import Alerting
 from gateway.build_fleet import Fleet
 from gateway.build_idempotency import Idempotency
 from gateway.build_identity import Identity
+from gateway.build_outbox import Outbox
 from gateway.build_telemetry import Telemetry
 from gateway.config.model import GatewayConfig
 from gateway.control import api, root_page
@@ -59,6 +60,7 @@ def build_control(
     supervisor: Supervisor | None,
     identity: Identity | None,
     idempotency: Idempotency | None,
+    outbox: Outbox | None,
 ) -> ControlPlane:
     """The control plane, which sees and commands `own`, or with `one_service` all workers."""
     view = own if one_service is None else WholeView(own, one_service.host)
@@ -77,6 +79,7 @@ def build_control(
         on_cleanup=one_service.cleanup_alerts if one_service is not None else lambda: None,
         callers=_callers(identity, one_service),
         idempotency=None if idempotency is None else idempotency.view,
+        outbox=None if outbox is None else outbox.view,
     )
     access = Access(config.admin.token, time.monotonic, production=config.environment.lower() == "production")
     prefixes = [route.prefix for route in config.routes if route.host is None]

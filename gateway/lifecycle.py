@@ -115,6 +115,8 @@ class Lifecycle:
             gateway.idempotency.start()
         if gateway.validation is not None:
             gateway.validation.start()
+        if gateway.outbox is not None:
+            gateway.outbox.start()
         if gateway.alerting.webhook is not None:
             gateway.alerting.webhook.start()
         if gateway.one_service is not None:
@@ -145,6 +147,8 @@ class Lifecycle:
         """
         gateway = self._gateway
         gateway.server.draining = True
+        if gateway.outbox is not None:
+            await gateway.outbox.relay.pause()
         log.info(
             "draining: %s and %s open",
             counted(gateway.runtime.exchanges, "exchange"),
@@ -185,6 +189,8 @@ class Lifecycle:
         gateway.server.close_idle(_QUIET if final else _QUIET_WHEN_REPLACED)
         if any(listener.pending for listener in self._every_listener()) or gateway.control.connections:
             return False
+        if gateway.outbox is not None and gateway.outbox.relay.under_way:
+            return False
         return gateway.server.empty and not gateway.runtime.alone and not (final and gateway.runtime.tunnels)
 
     def _every_listener(self) -> list[Listener]:
@@ -215,6 +221,8 @@ class Lifecycle:
             await gateway.identity.stop()
         if gateway.idempotency is not None:
             await gateway.idempotency.stop()
+        if gateway.outbox is not None:
+            await gateway.outbox.stop()
         if gateway.journal is not None:
             await gateway.journal.close()
         if gateway.validation is not None:

@@ -81,6 +81,9 @@ REASONS: Final[dict[str, Reason]] = {
         409, "The answer of the first request was not kept", INVALID_STATE, "http_request_denied"
     ),
     "idempotency_full": Reason(503, "There is no room for another key", RATE_LIMIT, "connection_limit_reached"),
+    # The outbox.
+    "outbox_full": Reason(503, "There is no room for another message", RATE_LIMIT, "connection_limit_reached"),
+    # What must not be lost.
     "journal_unavailable": Reason(503, "The promise cannot be kept now", DEPENDENCY, "destination_unavailable"),
     # What the gateway can take.
     "rate_limited": Reason(429, "Too many requests", RATE_LIMIT, "http_request_denied"),
@@ -109,7 +112,7 @@ REASONS: Final[dict[str, Reason]] = {
 GATEWAY_REASONS: Final = frozenset(
     {"overloaded", "draining", "not_found", "loop_detected", "internal_error"}
     | {"unauthenticated", "forbidden", "too_many_attempts", "auth_unavailable", "quota_exceeded", "concurrency_limited"}
-    | {"idempotency_full", "journal_unavailable"}
+    | {"idempotency_full", "journal_unavailable", "outbox_full"}
 )
 """Refusals that concern no upstream, even where the route is known."""
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from pydantic import ValidationError
 
 from gateway.config import checks, identity, issuers
+from gateway.config.deliver import outbox_config
 from gateway.config.file import File
 from gateway.config.idempotency_settings import limits_config
 from gateway.config.identity_file import NO_LIMIT
@@ -98,6 +99,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         journal_needed=journal_needed,
         idempotency=limits_config(settings.idempotency, sqlite=journal.path is not None),
         validation=ValidationConfig(**settings.validation.model_dump()),
+        outbox=outbox_config(settings.outbox),
     )
 
 
@@ -167,7 +169,7 @@ def _errors(sources: Sources, settings: Settings) -> ErrorsConfig:
 def _journal(sources: Sources, settings: Settings, routes: Iterable[RouteConfig]) -> tuple[JournalConfig, bool]:
     """Where the journal is, and whether a route needs it."""
     journal = journal_config(settings.journal)
-    needed = any(route.idempotency is not None for route in routes)
+    needed = any(route.idempotency is not None or route.deliver is not None for route in routes)
     if needed:
         check_journal(journal, sources.place("journal"))
     return journal, needed

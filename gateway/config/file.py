@@ -12,6 +12,7 @@ from annotated_types import Interval, Len
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.config import addresses
+from gateway.config.deliver_settings import Deliver
 from gateway.config.field_types import Host, Name, Port
 from gateway.config.identity_file import Allow, LimitName
 from gateway.config.problems import nearest
@@ -129,6 +130,7 @@ class FileRoute(Validated, RouteDefaults):
     allow: Allow = Allow()
     issuers: Annotated[list[str], Len(1, 100), Allowed(_ISSUERS_ALLOWED)] = Field(default_factory=list)
     forward_token: bool = True
+    deliver: Deliver = Deliver()
 
 
 class File(Section):

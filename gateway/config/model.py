@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from gateway.config.deliver_model import DeliverConfig, OutboxLimits
 from gateway.config.idempotency_model import IdempotencyConfig, IdempotencyLimits
 from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
 from gateway.names import Network
@@ -139,7 +140,7 @@ class RouteConfig:
     which a request may prove who sends it; one of them is enough, and without any everybody may ask. `allow` says whom
     the route is for then. `issuers` are those whose tokens count where `jwt` is one of the ways, all of them where it
     is empty; with `forward_token` the upstream gets the token, too. `idempotency` None: an
-    `Idempotency-Key` means nothing here.
+    `Idempotency-Key` means nothing here. `deliver` None: requests go to the upstream at once.
     """
 
     name: str
@@ -168,6 +169,7 @@ class RouteConfig:
     cors: CorsConfig = field(default_factory=CorsConfig)
     idempotency: IdempotencyConfig | None = None
     validation: RouteValidation | None = None
+    deliver: DeliverConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,3 +361,4 @@ class GatewayConfig:
     journal_needed: bool = False
     idempotency: IdempotencyLimits = field(default_factory=IdempotencyLimits)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    outbox: OutboxLimits = field(default_factory=OutboxLimits)

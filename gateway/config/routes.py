@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from gateway.config.deliver import deliver_config, delivered_methods
 from gateway.config.file import File, FileRoute
 from gateway.config.idempotency_model import IdempotencyConfig
 from gateway.config.idempotency_settings import Idempotency, idempotency_config
@@ -55,12 +56,15 @@ def routes_of(
 
 
 def _file_route(sources: Sources, index: int, route: FileRoute) -> RouteConfig:
+    methods = frozenset(route.methods) if route.methods is not None else None
+    if route.deliver.enabled:
+        methods = delivered_methods(methods, sources.place("routes", location=("routes", index)))
     return RouteConfig(
         name=route.name,
         prefix=route.prefix,
         upstream=route.upstream,
         host=route.host,
-        methods=frozenset(route.methods) if route.methods is not None else None,
+        methods=methods,
         strip_prefix=route.strip_prefix,
         preserve_host=route.preserve_host,
         rate_limit=route.rate_limit if sources.settings.rate_limit.enabled else None,
@@ -82,6 +86,9 @@ def _file_route(sources: Sources, index: int, route: FileRoute) -> RouteConfig:
         cors=_cors(sources, route.cors, ("routes", index, "cors")),
         idempotency=_idempotency(sources, route.idempotency, ("routes", index), route.authentication),
         validation=validation_of(sources, route, index),
+        deliver=deliver_config(
+            route.deliver, sources.place("routes", "deliver", location=("routes", index, "deliver"))
+        ),
     )
 
 

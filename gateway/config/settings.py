@@ -11,6 +11,7 @@ from annotated_types import Interval
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.config.deliver_settings import Outbox
 from gateway.config.field_types import (
     Address,
     AdminToken,
@@ -371,6 +372,7 @@ class Settings(BaseSettings):
     redis: Redis = Redis()
     journal: Journal = Journal()
     idempotency: IdempotencyRecords = IdempotencyRecords()
+    outbox: Outbox = Outbox()
     default_upstream: DefaultUpstream = DefaultUpstream()
     upstream: Upstream = Upstream()
     tools: Tools = Tools()
@@ -386,6 +388,5 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Leave only the values that are handed in: `gateway.config.variables` reads the environment and `.env`,
-        because it also has to know where each value came from."""
+        """Leave only the values that are handed in."""
         return (init_settings,)

@@ -84,6 +84,7 @@ _OUR_PREFIXES = (
     "IDEMPOTENCY_",
     "LOAD_SHED_",
     "MAX_INFLIGHT_",
+    "OUTBOX_",
     "RATE_LIMIT_",
     "REDIS_",
     "RETRY_",

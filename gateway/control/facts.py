@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gateway.control.callers import CallersView
 from gateway.control.explaining import Explainer
 from gateway.control.history import CircuitHistory
+from gateway.control.outbox import OutboxView
 from gateway.control.promises import IdempotencyView
 from gateway.control.scrape import Scrape
 from gateway.control.view import CircuitCommands, CircuitView, EndpointCommands, GatewayView, ServiceCommands
@@ -42,6 +43,7 @@ class ControlFacts:
     """Called when resolved alerts were forgotten here, so that the other workers forget them too."""
     callers: CallersView | None = None
     idempotency: IdempotencyView | None = None
+    outbox: OutboxView | None = None
     clock: Callable[[], float] = time.time
 
     def states(self) -> ServiceStates:

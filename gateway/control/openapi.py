@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from gateway.control.api.operation import Operation
 from gateway.control.health_models import Alive, Breakers, HealthReport, Ready
 from gateway.control.models import Problem
+from gateway.control.outbox_models import MESSAGE_ID
 from gateway.telemetry.exposition import OPENMETRICS, TEXT
 
 PATH = "/api/openapi.json"
@@ -82,6 +83,10 @@ def routes(document: dict[str, Any]) -> list[web.RouteDef]:
     return [web.get(PATH, openapi)]
 
 
+_IDS = {"key": "^[a-z0-9]{8,32}$", "message": MESSAGE_ID}
+"""The parameters of paths that are ids, and what those look like."""
+
+
 def _sample(each: Operation[Any, Any], services: Sequence[str], *, needs_token: bool) -> dict[str, str]:
     """An example of a call on a command line, in the form that documentation tools know (`x-codeSamples` of Redocly).
 
@@ -90,7 +95,7 @@ def _sample(each: Operation[Any, Any], services: Sequence[str], *, needs_token: 
     """
     path = each.path.replace(f"{{{each.names_by}}}", services[0] if services else "default")
     required = [f"{name}={_example(rules)}" for name, rules in _required(each.query)]
-    path = path.replace("{endpoint}", "$ENDPOINT").replace("{key}", "$KEY")
+    path = path.replace("{endpoint}", "$ENDPOINT").replace("{key}", "$KEY").replace("{message}", "$MESSAGE")
     url = f'"$GATEWAY_URL{path}{"?" if required else ""}{"&".join(required)}"'
     lines = [f"curl -s {url}" if each.method == "GET" else f"curl -s -X {each.method} {url}"]
     if each.needs_access and needs_token:
@@ -132,10 +137,11 @@ def _operation(
                 "schema": {"type": "string", "minLength": 1, "examples": list(services[:1])},
             }
         )
-    if "{key}" in each.path:
-        refusals.add(404)
-        schema = {"type": "string", "pattern": "^[a-z0-9]{8,32}$"}
-        parameters.append({"name": "key", "in": "path", "required": True, "description": "Its id", "schema": schema})
+    for name, pattern in _IDS.items():
+        if f"{{{name}}}" in each.path:
+            refusals.add(404)
+            schema = {"type": "string", "pattern": pattern}
+            parameters.append({"name": name, "in": "path", "required": True, "description": "Its id", "schema": schema})
     if "{endpoint}" in each.path:
         parameters.append(
             {

@@ -71,10 +71,10 @@ class Leased:
             held=HELD,
         )
 
-    def claim(self, owner: str, seconds: float, most: int) -> Operation[Rows]:
+    def claim(self, owner: str, seconds: float, most: int, *more: object) -> Operation[Rows]:
         """Take up to `most` records that are due and that nobody holds; their rows, as they are now, in no order. No
-        two replicas get the same one."""
-        return (yield self._claim(owner, seconds, most))
+        two replicas get the same one. `more` are the arguments of `due`, from `$4` on."""
+        return (yield self._claim(owner, seconds, most, *more))
 
     def lease(self, row: Row) -> Lease:
         """The lease of a row that `claim` has returned."""

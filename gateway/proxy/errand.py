@@ -17,7 +17,7 @@ from gateway.policy.retry import parse_retry_after
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.retries import Forward
 from gateway.proxy.forward.target import Target
-from gateway.proxy.gates import WAIT, Chain
+from gateway.proxy.gates import PASS, WAIT, Chain, Resumption
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.request_body import NO_BODY, RequestBody
@@ -105,12 +105,14 @@ class Errand(Downstream):
         self._forward.cancel(client_left=True)
         self._leave(IGNORED)
 
-    def _passed(self, verdict: Refusal | None) -> None:
+    def _passed(self, verdict: Resumption) -> None:
         self._passage = None
-        if isinstance(verdict, Refusal):
-            self.refuse(verdict)
-        else:
+        if verdict is PASS:
             self._forward.begin(self._ticket.now)
+        else:
+            # What protects an upstream has no answers of its own.
+            assert isinstance(verdict, Refusal)  # noqa: S101
+            self.refuse(verdict)
 
     def _leave(self, outcome: Outcome) -> None:
         self._over = True

@@ -109,7 +109,7 @@ class Exchange(Downstream):
         if verdict is PASS:
             self.go()
         elif isinstance(verdict, OwnAnswer):
-            self._answer_itself(verdict)
+            self.answer_itself(verdict)
         else:
             self.refuse(verdict)
 
@@ -292,7 +292,7 @@ class Exchange(Downstream):
         close = refusal.close or unsure
         answer.refusal(self.connection, ticket, fields, template, now, time.time(), close=close)
 
-    def _answer_itself(self, content: OwnAnswer) -> None:
+    def answer_itself(self, content: OwnAnswer) -> None:
         """Answer in place of the upstream with what is no refusal."""
         ticket = self.ticket
         self.responded = True

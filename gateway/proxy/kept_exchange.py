@@ -27,6 +27,7 @@ from gateway.idempotency.promise import Claim
 from gateway.journal.idempotency import Kept
 from gateway.policy.outcome import Outcome
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.plan import Plan
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.runtime import Runtime
@@ -172,6 +173,16 @@ class KeptExchange(Exchange):
         else:
             self._head = None
         self._settle(claim, response.status, partial(self._whole, response, body))
+
+    def answer_itself(self, content: OwnAnswer) -> None:
+        """A gate has done what was asked (gateway.proxy.gates.deliver): its answer is the one that is repeated."""
+        claim = self._claim
+        if claim is None:
+            super().answer_itself(content)
+            return
+        self._head = content.fields
+        self._pieces.append(content.body)
+        self._settle(claim, content.status, partial(Exchange.answer_itself, self, content))
 
     def refuse(self, refusal: Refusal) -> None:
         claim = self._claim

@@ -13,6 +13,8 @@ from gateway.config.model import GatewayConfig, RouteConfig
 from gateway.fleet.limiter import Limiter
 from gateway.idempotency.claims import Claims
 from gateway.identity.withheld import Withheld, withheld
+from gateway.journal.port import Journal
+from gateway.outbox.depth import Depth
 from gateway.proxy.filters import Filter
 from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
 from gateway.proxy.filters.cors import Cors, PublicRefusals
@@ -24,6 +26,7 @@ from gateway.proxy.gates.bulkhead import BulkheadGate
 from gateway.proxy.gates.caller_limits import CallerLimitsGate
 from gateway.proxy.gates.circuit import CircuitGate
 from gateway.proxy.gates.client_share import ClientShareGate
+from gateway.proxy.gates.deliver import DeliverGate
 from gateway.proxy.gates.idempotency import IdempotencyGate, ReplayGate
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.gates.rate_limit import RateLimitGate
@@ -41,10 +44,17 @@ class CallerParts(NamedTuple):
     tenant: TenantGate
 
 
+class OutboxParts(NamedTuple):
+    """What the gates of routes that deliver are made of."""
+
+    journal: Journal
+    depth: Depth
+
+
 class Parts:
     """What gates and filters are made of, and those that routes share. `callers` None: no route has authentication.
     `claims` None: no route keeps answers for idempotency keys; `idempotency` has the gates of those that do.
-    `validation` None: none validates."""
+    `validation` None: none validates. `outbox` None: no route delivers."""
 
     def __init__(
         self,
@@ -58,9 +68,11 @@ class Parts:
         callers: CallerParts | None = None,
         claims: Claims | None = None,
         validation: ValidationParts | None = None,
+        outbox: OutboxParts | None = None,
     ) -> None:
         self.config = config
         self.claims = claims
+        self.outbox = outbox
         self.idempotency: dict[str, IdempotencyGate] = {}
         self.validation = validation
         self.callers = callers
@@ -133,6 +145,23 @@ def _replay(route: RouteConfig, parts: Parts) -> Gate | None:
     return None if gate is None else ReplayGate(gate)
 
 
+def _deliver(route: RouteConfig, parts: Parts) -> Gate | None:
+    config, outbox = route.deliver, parts.outbox
+    if config is None or outbox is None:
+        return None
+    header = parts.config.identity.api_key_header
+    stripped, withheld = stripped_prefix(route), withheld_of(route, parts)
+    return DeliverGate(route.name, config, *outbox, header, stripped, withheld, parts.rng)
+
+
+def _bulkhead(route: RouteConfig, parts: Parts) -> Gate | None:
+    return parts.bulkheads[route.upstream] if route.deliver is None else None
+
+
+def _circuit(route: RouteConfig, parts: Parts) -> Gate | None:
+    return parts.circuits[route.upstream] if route.deliver is None else None
+
+
 GATES: Final[tuple[GateKind, ...]] = (
     GateKind("client_share", lambda _route, parts: parts.client_share, "One client may have all that are in flight."),
     GateKind("in_flight", lambda _route, parts: parts.in_flight, "There is no cap on requests in flight."),
@@ -143,10 +172,9 @@ GATES: Final[tuple[GateKind, ...]] = (
     GateKind("validation", _validation, "Whatever is asked passes."),
     GateKind("idempotency", _idempotency, "Idempotency-Key means nothing here."),
     GateKind("replay", _replay, "No answer is kept."),
-    GateKind("bulkhead", lambda route, parts: parts.bulkheads[route.upstream], "The upstream has no bulkhead."),
-    GateKind(
-        "circuit", lambda route, parts: parts.circuits[route.upstream], "The upstream has no circuit.", per_attempt=True
-    ),
+    GateKind("deliver", _deliver, "It goes to the upstream at once."),
+    GateKind("bulkhead", _bulkhead, "It is asked when the message is delivered."),
+    GateKind("circuit", _circuit, "It is asked when the message is delivered.", per_attempt=True),
 )
 
 

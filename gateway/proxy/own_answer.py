@@ -24,23 +24,25 @@ _SECRET: Final = re.compile(
 
 
 class OwnAnswer:
-    """A whole answer but for date, id and what is said for each request. `decision` is what the access log says.
+    """A whole answer but for date, id and what is said for each request. `fields` are its header lines but for the
+    length of `body`. `decision` is what the access log says.
     `response` is the head of an upstream's answer that is given again, for the filters that add to it; None for what
     the gateway says itself."""
 
-    __slots__ = ("_body", "_fields", "decision", "response", "status")
+    __slots__ = ("_lines", "body", "decision", "fields", "response", "status")
 
     def __init__(self, status: int, fields: bytes, decision: tuple[str, str], body: bytes | None = None) -> None:
         self.status = status
         self.decision = decision
         self.response: Response | None = None
-        self._body = body or b""
-        self._fields = fields if body is None else fields + b"Content-Length: %d\r\n" % len(body)
+        self.body = body or b""
+        self.fields = fields
+        self._lines = fields if body is None else fields + b"Content-Length: %d\r\n" % len(body)
 
     @property
     def size(self) -> int:
         """The bytes of the body."""
-        return len(self._body)
+        return len(self.body)
 
     def render(self, request_id: bytes, extra: bytes, wall: float) -> bytes:
         """`extra` are complete header lines, `wall` in seconds since the epoch."""
@@ -48,10 +50,10 @@ class OwnAnswer:
             self.status,
             phrase_of(self.status),
             date_line(wall),
-            self._fields,
+            self._lines,
             request_id,
             extra,
-            self._body,
+            self.body,
         )
 
 

@@ -14,6 +14,7 @@ from gateway.identity.withheld import Withheld
 from gateway.proxy.filters import Filter, Filters
 from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.gates import Chain, Gate
+from gateway.proxy.gates.deliver import DeliverGate
 from gateway.proxy.gates.idempotency import IdempotencyGate
 from gateway.proxy.router import Router
 from gateway.proxy.tunnels import Tunnels
@@ -27,7 +28,8 @@ _generations: Final = count(1)
 class Route:
     """A route with its upstream, gates and filters.
 
-    `account` is where its requests are counted. `keeping` is the gate that claims idempotency keys, None where they
+    `account` is where its requests are counted. `deliver` is the gate that keeps its requests for
+    later, None where they go on at once. `keeping` is the gate that claims idempotency keys, None where they
     mean nothing. `withheld` keeps fields of clients from the upstream, None where all go on. `stripped` is the prefix
     that is taken off, without a slash at its end. `tunnels` are its WebSockets.
     """
@@ -38,6 +40,7 @@ class Route:
         "chain",
         "config",
         "cors",
+        "deliver",
         "filters",
         "host",
         "keeping",
@@ -82,6 +85,7 @@ class Route:
         self._prefix_cut = len(self.stripped)
         self.cors = next((each for each in filters if isinstance(each, Cors)), None)
         self.keeping = next((each for each in gates if isinstance(each, IdempotencyGate)), None)
+        self.deliver = next((each for each in gates if isinstance(each, DeliverGate)), None)
 
     def forward_path(self, path: bytes) -> bytes:
         """The request target for the upstream."""
@@ -118,6 +122,7 @@ class NoRoute(Route):
         self.methods = None
         self.cors = None
         self.keeping = None
+        self.deliver = None
 
 
 class Topology:

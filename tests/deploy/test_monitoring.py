@@ -109,8 +109,11 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
     certificate and an upstream with a name, and by others."""
     redis_server.ensure_running()
     redis_server.flush()
+    directory = tmp_path_factory.mktemp("gateway")
+    delivering = "{name: hooks, prefix: /hooks, upstream: default, deliver: {enabled: true}}"
+    (directory / "gateway.yaml").write_text(f"routes: [{delivering}]\n")
     variables = {**redis_server.variables, "UPSTREAM_URL": stub_process.url, "IDEMPOTENCY_MODE": "optional"}
-    with GatewayProcess(variables, tmp_path_factory.mktemp("gateway")) as gateway:
+    with GatewayProcess({**variables, "GATEWAY_CONFIG": "gateway.yaml"}, directory) as gateway:
         for target in ("/proxy/ok", "/proxy/status/503", "/proxy/fail", "/nowhere"):
             for _ in range(3):
                 gateway.get(target)

@@ -27,10 +27,15 @@ needs_schemathesis = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def gateway(stub_process: StubProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     env = {"UPSTREAM_URL": stub_process.url, "ADMIN_TOKEN": TOKEN, "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3"}
-    with GatewayProcess({**env, "IDEMPOTENCY_MODE": "optional"}, tmp_path_factory.mktemp("gateway")) as process:
+    directory = tmp_path_factory.mktemp("gateway")
+    delivering = "{name: hooks, prefix: /hooks, upstream: default, deliver: {enabled: true}}"
+    (directory / "gateway.yaml").write_text(f"routes: [{delivering}]\n")
+    env |= {"IDEMPOTENCY_MODE": "optional", "GATEWAY_CONFIG": "gateway.yaml"}
+    with GatewayProcess(env, directory) as process:
         # Something to be told of.
         for path in ("/proxy/ok", "/proxy/fail", "/proxy/fail", "/proxy/fail", "/proxy/ok", "/nowhere"):
             process.get(path)
+        assert process.request("POST", "/hooks/ok", b"{}").status == 202
         yield process
 
 
@@ -58,6 +63,10 @@ def test_it_lists_what_the_runbook_needs(document: Any) -> None:
         ("POST", "/api/admin/cleanup/alerts"),
         ("GET", "/api/resilience/idempotency"),
         ("POST", "/api/admin/cleanup/idempotency"),
+        ("GET", "/api/resilience/outbox"),
+        ("GET", "/api/resilience/outbox/{message}"),
+        ("POST", "/api/resilience/outbox/{message}/replay"),
+        ("POST", "/api/resilience/outbox/replay"),
     }
 
 

@@ -71,8 +71,20 @@ LAYERS = {
     "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
     "gateway.telemetry": layer("gateway.compiled", "gateway.reasons", "orjson", "prometheus_client"),
     "gateway.idempotency": layer("gateway.config.idempotency_model", "gateway.journal"),
+    "gateway.outbox": layer("gateway.journal"),
+    # Beside the path of a request: it sends requests of the gateway's own.
+    "gateway.outbox_relay": layer(
+        "gateway.config.deliver_model",
+        "gateway.fault_points",
+        "gateway.journal",
+        "gateway.outbox",
+        "gateway.proxy",
+        "gateway.wire.message.request",
+    ),
     "gateway.proxy": layer(
+        "gateway.config.deliver_model",
         "gateway.config.idempotency_model",
+        "gateway.outbox",
         "gateway.idempotency",
         "gateway.journal",
         "gateway.wire",
@@ -101,6 +113,7 @@ LAYERS = {
     "gateway.build_tokens": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
     "gateway.build_control": layer("gateway", bans=("gateway.supervisor",)),
     "gateway.build_idempotency": layer("gateway"),
+    "gateway.build_outbox": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
     "gateway.build_telemetry": layer("gateway.config.model", "gateway.control.history", "gateway.telemetry"),
     "gateway.build_journal": layer("gateway.config.model", "gateway.journal", "gateway.telemetry.metrics"),
     "gateway.build_validation": layer("gateway"),
@@ -141,6 +154,9 @@ LAYERS = {
     "gateway.compiled": layer(),
     "gateway.live_idempotency": layer(
         "gateway.config.idempotency_model", "gateway.control.promises", "gateway.idempotency", "gateway.journal"
+    ),
+    "gateway.live_outbox": layer(
+        "gateway.config.deliver_model", "gateway.control.outbox", "gateway.control.promises", "gateway.journal"
     ),
     "gateway.live_view": layer(
         "gateway.control.promises",

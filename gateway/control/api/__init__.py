@@ -15,6 +15,7 @@ from gateway.control.api import (
     idempotency,
     issuers,
     metrics,
+    outbox,
     service,
     workers,
 )
@@ -38,6 +39,7 @@ def routes(facts: ControlFacts, access: Access) -> list[web.RouteDef]:
         *service.operations(facts),
         *callers.operations(facts),
         *idempotency.operations(facts),
+        *outbox.operations(facts),
         *issuers.operations(facts),
     ]
     document = openapi.document(

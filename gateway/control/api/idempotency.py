@@ -24,7 +24,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
 def _shown(view: IdempotencyView) -> Operation[Any, Any]:
     async def shown(_: Call[Nothing, Nothing]) -> Idempotency:
         """The records by route and state."""
-        found = await _available(view.counts())
+        found = await available(view.counts())
         return Idempotency(
             records=sum(each.records for each in found),
             bytes=sum(each.bytes for each in found),
@@ -51,7 +51,7 @@ def _shown(view: IdempotencyView) -> Operation[Any, Any]:
 def _cleanup(view: IdempotencyView) -> Operation[Any, Any]:
     async def cleanup(call: Call[Nothing, Nothing]) -> IdempotencyCleanup:
         """Delete the records whose time is over."""
-        removed = await _available(view.clean())
+        removed = await available(view.clean())
         audit.record("cleanup-idempotency", call, before=None, after={"removed": removed}, scope="fleet")
         return IdempotencyCleanup(removed=removed)
 
@@ -62,7 +62,8 @@ def _cleanup(view: IdempotencyView) -> Operation[Any, Any]:
     )  # fmt: skip
 
 
-async def _available(asked: Awaitable[_T]) -> _T:
+async def available(asked: Awaitable[_T]) -> _T:
+    """What was asked of the journal. Raises `RefusalError` (503) while it cannot be asked."""
     try:
         return await asked
     except JournalAway as why:

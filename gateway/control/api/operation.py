@@ -100,7 +100,13 @@ def routes(operations: Iterable[Operation[Any, Any]], access: Access, services: 
     """The operations as routes for aiohttp. Each checks access, path, query and body before its function is called, and
     answers in JSON."""
     adders = {"GET": web.get, "POST": web.post}
-    return [adders[each.method](each.path, _serve(each, access, services)) for each in operations]
+    return [adders[each.method](_pattern(each.path), _serve(each, access, services)) for each in operations]
+
+
+def _pattern(path: str) -> str:
+    """The path for aiohttp. The id of a message is told from a word in its place, so that each path has its own
+    methods."""
+    return path.replace("{message}", "{message:msg_[^/]+}")
 
 
 def _serve(

@@ -1,0 +1,102 @@
+"""From the configuration to the outbox: what the gates of routes need, the relay, cleaning, and what is counted."""
+
+import random
+from collections.abc import Iterator
+from functools import partial
+
+from gateway.config.model import GatewayConfig
+from gateway.journal import outbox as messages
+from gateway.journal.cleaning import Cleaner
+from gateway.journal.port import Journal
+from gateway.live_outbox import LiveOutbox
+from gateway.outbox.depth import Depth
+from gateway.outbox_relay import Relay
+from gateway.proxy.kinds import OutboxParts
+from gateway.proxy.own_requests import OwnRequests
+from gateway.proxy.runtime import Runtime
+from gateway.proxy.topology import Topology
+from gateway.telemetry.metrics import Metrics
+
+_CLEANING: float = 60.0
+
+
+class Outbox:
+    """What routes that deliver share, and what runs beside the requests for it. `serve` comes before `start`."""
+
+    relay: Relay
+
+    def __init__(self, config: GatewayConfig, journal: Journal, metrics: Metrics) -> None:
+        limits = config.outbox
+        self.depth = depth = Depth(journal, limits.max_pending)
+        self.parts = OutboxParts(journal, depth)
+        self.view = LiveOutbox(journal, limits)
+        self._journal = journal
+        sweeps = (
+            partial(messages.delete_ended, "delivered", limits.delivered_retention),
+            partial(messages.delete_ended, "dead", limits.dead_retention),
+        )
+        self._cleaner = Cleaner(journal, sweeps, _CLEANING)
+        metrics.gauge(
+            "outbox_pending",
+            "Messages in the journal that wait to be delivered, as of the last count.",
+            (),
+            lambda: (((), depth.last.pending),),
+            "max",
+        )
+        metrics.gauge(
+            "outbox_oldest_seconds",
+            "Age of the oldest of them.",
+            (),
+            lambda: (((), depth.last.oldest),),
+            "max",
+        )
+        metrics.gauge(
+            "outbox_dead",
+            "Messages in the journal that were given up.",
+            (),
+            lambda: (((), depth.last.dead),),
+            "max",
+        )
+
+    def serve(self, topology: Topology, runtime: Runtime, metrics: Metrics) -> None:
+        """Deliver for the routes of this topology."""
+        requests = OwnRequests(runtime, topology.upstreams, topology.chains)
+        self.relay = relay = Relay(self._journal, requests, topology.routes, random.Random())
+        gates = [(route.name, route.deliver) for route in topology.routes if route.deliver is not None]
+
+        def attempts() -> Iterator[tuple[tuple[str, str], float]]:
+            for target in relay.targets:
+                for outcome, count in target.counts.items():
+                    yield (target.route, outcome), count
+
+        metrics.counter(
+            "outbox_attempts_total",
+            "Attempts to deliver a message, by what came of them.",
+            ("target", "outcome"),
+            attempts,
+        )
+        metrics.counter(
+            "outbox_requests_total",
+            "Requests on routes that deliver, by what became of them.",
+            ("route", "outcome"),
+            lambda: (((name, outcome), count) for name, gate in gates for outcome, count in gate.counts.items()),
+        )
+
+    def start(self) -> None:
+        """Begin to count, to deliver and to clean; the journal is open."""
+        self.depth.start()
+        self.relay.start()
+        self._cleaner.start()
+
+    async def stop(self) -> None:
+        """End that. The journal is still open."""
+        await self.relay.stop()
+        await self._cleaner.stop()
+        await self.depth.stop()
+
+
+def build_outbox(config: GatewayConfig, journal: Journal | None, metrics: Metrics) -> Outbox | None:
+    """None where no route delivers."""
+    if journal is None or not any(route.deliver for route in config.routes):
+        return None
+    return Outbox(config, journal, metrics)

@@ -1,0 +1,142 @@
+"""The outbox: what waits, what was delivered or given up, and delivering it again. No message's content is told."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from gateway.control import audit
+from gateway.control.api.idempotency import available
+from gateway.control.api.metrics import WHOLE
+from gateway.control.api.operation import Call, Operation
+from gateway.control.facts import ControlFacts
+from gateway.control.outbox import MessageState, MessageView, OutboxView
+from gateway.control.outbox_models import (
+    MESSAGE_ID,
+    OutboxCount,
+    OutboxMessage,
+    OutboxMessages,
+    Replayed,
+    ReplayRange,
+    Target,
+)
+from gateway.control.problem import RefusalError
+from gateway.control.shapes import Input, Nothing
+from gateway.telemetry.render import rfc3339
+
+PATH = "/api/resilience/outbox"
+MOST = 1000
+_ID = re.compile(MESSAGE_ID)
+
+
+class WhichMessages(Input):
+    """Which messages are asked for."""
+
+    state: Annotated[MessageState | None, Field(description="Only those in one state")] = None
+    target: Target = None
+    before: Annotated[str | None, Field(pattern=MESSAGE_ID, description="Only older ones than this")] = None
+    count: Annotated[int, Field(ge=1, le=MOST, description="At most so many"), WHOLE] = 50
+
+
+def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+    """The operations on the outbox. A gateway whose routes do not deliver has none."""
+    view = facts.outbox
+    return [] if view is None else [_listed(view), _shown(view), *_replays(view)]
+
+
+def _listed(view: OutboxView) -> Operation[Any, Any]:
+    async def listed(call: Call[WhichMessages, Nothing]) -> OutboxMessages:
+        """All messages counted, and a page of them."""
+        query = call.query
+        counts = await available(view.counts())
+        found = await available(
+            view.messages(query.state or "", query.target or "", query.before or "", query.count + 1)
+        )
+        page = found[: query.count]
+        return OutboxMessages(
+            pending=sum(each.messages for each in counts if each.state in {"queued", "sending"}),
+            dead=sum(each.messages for each in counts if each.state == "dead"),
+            max_pending=view.max_pending,
+            targets=[
+                OutboxCount(
+                    target=each.target,
+                    state=each.state,
+                    messages=each.messages,
+                    oldest_seconds=round(max(0.0, each.oldest), 3),
+                )
+                for each in counts
+            ],
+            messages=[_message(each) for each in page],
+            next_page=page[-1].id if len(found) > len(page) else None,
+        )
+
+    return Operation(
+        "GET", PATH, "listOutbox", "The messages of the outbox, counted and listed",
+        OutboxMessages, listed, WhichMessages, Nothing, refusals=(503,),
+    )  # fmt: skip
+
+
+def _shown(view: OutboxView) -> Operation[Any, Any]:
+    async def shown(call: Call[Nothing, Nothing]) -> OutboxMessage:
+        """One message."""
+        return _message(await _found(view, call))
+
+    return Operation(
+        "GET", f"{PATH}/{{message}}", "getOutboxMessage", "What has become of a message",
+        OutboxMessage, shown, Nothing, Nothing, refusals=(404, 503),
+    )  # fmt: skip
+
+
+def _replays(view: OutboxView) -> list[Operation[Any, Any]]:
+    async def replay(call: Call[Nothing, Nothing]) -> OutboxMessage:
+        """Deliver a message again. Raises `RefusalError` (409) while it is being sent."""
+        before = await _found(view, call)
+        if not await available(view.replay(before.id)):
+            raise RefusalError(409, "The message is being sent now: look again when that has ended.", retry_after=1.0)
+        after = await _found(view, call)
+        audit.record(f"replay message {before.id}", call, before=before.state, after=after.state, scope="fleet")
+        return _message(after)
+
+    async def replay_range(call: Call[Nothing, ReplayRange]) -> Replayed:
+        """Deliver the messages of a time again."""
+        body = call.body
+        replayed = await available(view.replay_range(body.state, body.target or "", body.since, body.until))
+        what = f"replay {body.state} messages{f' of {body.target}' if body.target else ''}"
+        span = {"since": body.since, "until": body.until}
+        audit.record(what, call, before=span, after={"replayed": replayed}, scope="fleet")
+        return Replayed(replayed=replayed)
+
+    return [
+        Operation(
+            "POST", f"{PATH}/{{message}}/replay", "replayOutboxMessage", "Deliver a message again",
+            OutboxMessage, replay, Nothing, Nothing, changes=True, refusals=(404, 409, 503),
+        ),
+        Operation(
+            "POST", f"{PATH}/replay", "replayOutbox", "Deliver the messages of a time again",
+            Replayed, replay_range, Nothing, ReplayRange, body_required=True, changes=True, refusals=(503,),
+        ),
+    ]  # fmt: skip
+
+
+async def _found(view: OutboxView, call: Call[Any, Any]) -> MessageView:
+    message_id = call.request.match_info["message"]
+    found = await available(view.message(message_id)) if _ID.fullmatch(message_id) else None
+    if found is None:
+        raise RefusalError(404, "The outbox has no message with this id, or no longer.", reason="unknown_message")
+    return found
+
+
+def _message(each: MessageView) -> OutboxMessage:
+    return OutboxMessage(
+        id=each.id,
+        target=each.target,
+        state=each.state,
+        attempts=each.attempts,
+        last_status=each.status or None,
+        last_error=each.error or None,
+        size=each.size,
+        correlation_id=each.correlation_id,
+        created_time=rfc3339(each.created_at),
+        ended_time=None if each.ended_at is None else rfc3339(each.ended_at),
+        next_attempt_in=None if each.due_in is None else round(max(0.0, each.due_in), 3),
+    )

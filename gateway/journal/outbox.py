@@ -1,0 +1,256 @@
+"""Messages of the outbox: what is to reach its target at least once.
+
+               claim                   delivered
+    queued ─────────────▶ (sending) ───────────────▶ delivered
+      ▲ ▲                   │   │        give_up
+      │ └───────────────────┘   └──────────────────▶ dead
+      │      later, let_go                             │
+      └────────────────────────────────────────────────┘
+                          replay
+
+A message that somebody holds is `sending`; that follows from its lease and is stored nowhere, so one whose holder has
+died is queued again when the lease ends. Every write of a holder compares owner and fence (`gateway.journal.leases`).
+
+Of the messages with one `order_key` one is under way at a time: a message is due only while no earlier one with its key
+is pending, and none is being sent. Earlier is what the journal's clock says, which all gateways share.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+from gateway.journal.leases import HELD, Lease, Leased
+from gateway.journal.port import Notice, Operation, Row, Rows, Statement, Step
+
+TOPIC: Final = "outbox"
+"""Somebody who delivers may have something to do."""
+
+State = Literal["queued", "sending", "delivered", "dead"]
+
+_STATE: Final = "CASE WHEN due_at IS NOT NULL AND lease_until > {now} THEN 'sending' ELSE state END"
+_DUE: Final = (
+    "target = $4 AND due_at IS NOT NULL AND due_at <= {now} AND NOT EXISTS (SELECT 1 FROM outbox_events AS other"
+    " WHERE other.order_key = outbox_events.order_key AND other.due_at IS NOT NULL AND other.id <> outbox_events.id"
+    " AND (other.lease_until > {now} OR (other.created_at, other.id) < (outbox_events.created_at, outbox_events.id)))"
+)
+_LEASED: Final = Leased("outbox_events", "id", _DUE, "due_at, id")
+_COLUMNS: Final = (
+    f"id, target, {_STATE} AS now_state, attempts, status, error, size, correlation_id, created_at, ended_at,"
+    " due_at - {now} AS due_in"
+)
+_INSERT: Final = Statement(
+    "INSERT INTO outbox_events (id, target, state, order_key, method, path, headers, body, size, correlation_id,"
+    " due_at, created_at) VALUES ($1, $2, 'queued', $3, $4, $5, $6, $7, $8, $9, {now}, {now})"
+)
+_ANY_DUE: Final = Statement(
+    "SELECT id FROM outbox_events WHERE target = $1 AND due_at <= {now} AND lease_until <= {now} LIMIT 1"
+)
+_DELIVERED: Final = Statement(
+    "UPDATE outbox_events SET state = 'delivered', published = TRUE, owner = '', lease_until = 0, due_at = NULL,"
+    " attempts = attempts + 1, status = $4, error = '', ended_at = {now} WHERE id = $1 AND {held} RETURNING id",
+    held=HELD,
+)
+_LATER: Final = Statement(
+    "UPDATE outbox_events SET owner = '', lease_until = 0, due_at = {now} + $6, attempts = attempts + 1, status = $4,"
+    " error = $5 WHERE id = $1 AND {held} RETURNING id",
+    held=HELD,
+)
+_GIVE_UP: Final = Statement(
+    "UPDATE outbox_events SET state = 'dead', owner = '', lease_until = 0, due_at = NULL, attempts = attempts + 1,"
+    " status = $4, error = $5, ended_at = {now} WHERE id = $1 AND {held} RETURNING id",
+    held=HELD,
+)
+_AGAIN: Final = (
+    "state = 'queued', published = FALSE, owner = '', lease_until = 0, fence = fence + 1, due_at = {now}, attempts = 0,"
+    " ended_at = NULL"
+)
+_REPLAY: Final = Statement(
+    "UPDATE outbox_events SET {again} WHERE id = $1 AND lease_until <= {now} RETURNING id", again=_AGAIN
+)
+_REPLAY_RANGE: Final = Statement(
+    "UPDATE outbox_events SET {again} WHERE id IN (SELECT id FROM outbox_events WHERE state = $1 AND due_at IS NULL"
+    " AND ($2 = '' OR target = $2) AND created_at >= $3 AND created_at < $4 ORDER BY created_at, id LIMIT $5"
+    " {skip_locked}) RETURNING id",
+    again=_AGAIN,
+)
+_SHOW: Final = Statement(f"SELECT {_COLUMNS} FROM outbox_events WHERE id = $1")  # noqa: S608 - names of this file
+_LIST: Final = Statement(
+    f"SELECT * FROM (SELECT {_COLUMNS} FROM outbox_events) AS found"  # noqa: S608 - names of this file
+    " WHERE ($1 = '' OR now_state = $1) AND ($2 = '' OR target = $2) AND ($3 = '' OR id < $3)"
+    " ORDER BY id DESC LIMIT $4"
+)
+_COUNTS: Final = Statement(
+    f"SELECT target, {_STATE} AS now_state, count(*) AS messages, {{now}} - min(created_at) AS oldest"  # noqa: S608
+    " FROM outbox_events GROUP BY 1, 2 ORDER BY 1, 2"
+)
+_PENDING: Final = Statement(
+    "SELECT count(*) AS messages, coalesce({now} - min(created_at), 0) AS oldest FROM outbox_events"
+    " WHERE due_at IS NOT NULL"
+)
+_DEAD: Final = Statement("SELECT count(*) AS messages FROM outbox_events WHERE ended_at IS NOT NULL AND NOT published")
+_DELETE: Final = Statement(
+    "DELETE FROM outbox_events WHERE id IN (SELECT id FROM outbox_events WHERE ended_at <= {now} - $1 AND state = $2"
+    " ORDER BY ended_at LIMIT $3 {skip_locked}) RETURNING id"
+)
+
+
+class Message(NamedTuple):
+    """What is to be delivered. `target` is a route. `path` is what comes behind the upstream's `base_path`; `headers`
+    are complete header lines. Messages with the same `order_key` go one after the other."""
+
+    id: str
+    target: str
+    order_key: str | None
+    method: str
+    path: bytes
+    headers: bytes
+    body: bytes
+    correlation_id: str
+
+
+class Taken(NamedTuple):
+    """A message that this process holds. `attempts` were made before."""
+
+    message: Message
+    lease: Lease
+    attempts: int
+
+
+class Shown(NamedTuple):
+    """A message as operators see it. `status` is that of the last answer, 0 for none; `error` says what was wrong with
+    it. Instants are in seconds since the epoch; `due_in` says when the next attempt may begin, in seconds from now."""
+
+    id: str
+    target: str
+    state: State
+    attempts: int
+    status: int
+    error: str
+    size: int
+    correlation_id: str
+    created_at: float
+    ended_at: float | None
+    due_in: float | None
+
+
+class Count(NamedTuple):
+    """The messages of one target in one state. `oldest` is the age of the oldest, in seconds."""
+
+    target: str
+    state: State
+    messages: int
+    oldest: float
+
+
+class Backlog(NamedTuple):
+    """How many wait to be delivered, the age of the oldest in seconds, and how many were given up."""
+
+    pending: int
+    oldest: float
+    dead: int
+
+
+def insert(message: Message) -> Operation[None]:
+    """Keep a message, and wake whoever delivers."""
+    yield _INSERT(*message[:7], len(message.body), message.correlation_id)
+    yield Notice(TOPIC)
+
+
+def any_due(target: str) -> Operation[bool]:
+    """Whether there may be something to claim. Changes nothing, so it costs less than a claim."""
+    return bool((yield _ANY_DUE(target)))
+
+
+def claim(target: str, owner: str, seconds: float, most: int) -> Operation[list[Taken]]:
+    """Take up to `most` messages for a target that are due, the longest due first. Of those with one order key it takes
+    one."""
+    rows = yield from _LEASED.claim(owner, seconds, most, target)
+    return [_taken(row) for row in sorted(rows, key=lambda row: (row["due_at"], row["id"]))]
+
+
+def let_go(lease: Lease) -> Operation[bool]:
+    """Nothing was sent: whoever wants it may take it at once, and no attempt was spent. False: somebody else has it."""
+    return (yield from _LEASED.let_go(lease))
+
+
+def delivered(lease: Lease, status: int) -> Operation[bool]:
+    """It was taken by its target. False: somebody else has it."""
+    return (yield from _ended(_DELIVERED(*lease.held, status)))
+
+
+def later(lease: Lease, status: int, error: str, seconds: float) -> Operation[bool]:
+    """An attempt has failed; the next one begins in so many seconds. False: somebody else has it."""
+    return bool((yield _LATER(*lease.held, status, error, seconds)))
+
+
+def give_up(lease: Lease, status: int, error: str) -> Operation[bool]:
+    """The last attempt has failed. False: somebody else has it."""
+    return (yield from _ended(_GIVE_UP(*lease.held, status, error)))
+
+
+def replay(message_id: str) -> Operation[bool]:
+    """Deliver a message again, with all its attempts, whatever has become of it; at once if it is waiting for the next
+    one. False: there is none, or it is being sent."""
+    rows = yield _REPLAY(message_id)
+    yield Notice(TOPIC)
+    return bool(rows)
+
+
+def replay_range(
+    state: Literal["delivered", "dead"], target: str, since: float, until: float, most: int
+) -> Operation[int]:
+    """Deliver up to `most` messages again that came in this time, the oldest first; how many those are. `target` '' for
+    all."""
+    rows = yield _REPLAY_RANGE(state, target, since, until, most)
+    yield Notice(TOPIC)
+    return len(rows)
+
+
+def show(message_id: str) -> Operation[Shown | None]:
+    """One message."""
+    rows = yield _SHOW(message_id)
+    return _shown(rows[0]) if rows else None
+
+
+def listed(state: str, target: str, before: str, most: int) -> Operation[list[Shown]]:
+    """Up to `most` messages, the newest first. '' for all states, all targets, or from the newest on; `before` is the
+    last id of the page before."""
+    return [_shown(row) for row in (yield _LIST(state, target, before, most))]
+
+
+def counts() -> Operation[list[Count]]:
+    """The messages by target and state."""
+    rows = yield _COUNTS()
+    return [Count(row["target"], row["now_state"], int(row["messages"]), float(row["oldest"])) for row in rows]
+
+
+def backlog() -> Operation[Backlog]:
+    """What is left to do, and what was given up."""
+    (pending,) = yield _PENDING()
+    (dead,) = yield _DEAD()
+    return Backlog(int(pending["messages"]), max(0.0, float(pending["oldest"])), int(dead["messages"]))
+
+
+def delete_ended(state: Literal["delivered", "dead"], seconds: float, most: int) -> Operation[int]:
+    """Delete up to `most` messages that ended so long ago; how many those were."""
+    return len((yield _DELETE(seconds, state, most)))
+
+
+def _ended(step: Step) -> Operation[bool]:
+    """The next one with the same order key may go."""
+    rows: Rows = yield step
+    yield Notice(TOPIC)
+    return bool(rows)
+
+
+def _taken(row: Row) -> Taken:
+    message = Message(
+        row["id"], row["target"], row["order_key"], row["method"], bytes(row["path"]), bytes(row["headers"]),
+        bytes(row["body"]), row["correlation_id"],
+    )  # fmt: skip
+    return Taken(message, _LEASED.lease(row), int(row["attempts"]))
+
+
+def _shown(row: Row) -> Shown:
+    return Shown(
+        row["id"], row["target"], row["now_state"], int(row["attempts"]), int(row["status"]), row["error"],
+        int(row["size"]), row["correlation_id"], float(row["created_at"]), row["ended_at"], row["due_in"],
+    )  # fmt: skip
