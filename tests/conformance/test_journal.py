@@ -196,7 +196,7 @@ async def test_nobody_is_woken_by_another_topic_or_after_the_end(journals: Journ
     end = journal.listen("outbox", lambda: calls.append("outbox"))
     heard = asyncio.Event()
     journal.listen("last", heard.set)
-    await journal.transact(told("sagas", "1"))
+    await journal.transact(told("another", "1"))
     await journal.transact(told("last", "2"))
     await asyncio.wait_for(heard.wait(), 20)
     end()
@@ -216,7 +216,7 @@ async def test_an_operation_that_fails_wakes_nobody(journals: Journals) -> None:
 
     def failing() -> Operation[None]:
         yield Notice("outbox")
-        yield Statement("INSERT INTO saga_events (run_id, sequence, at, kind) VALUES ('none', 1, 0, '')")()
+        yield Statement("INSERT INTO outbox_events (id) VALUES ('lacks everything else')")()
 
     with pytest.raises(JournalUnavailable):
         await journal.transact(failing())

@@ -7,17 +7,18 @@ import pytest
 
 from gateway.journal import outbox
 from gateway.journal.outbox import Message, Shown, Taken
-from gateway.outbox.ids import new_id
+from gateway.outbox.ids import MessageIds
 from tests.conformance.journals import Journals
 
 TABLE = "outbox_events"
 LEASE = 25.0
+_IDS = MessageIds()
 
 
 async def put(
     journals: Journals, body: bytes = b"body", *, target: str = "hooks", key: str | None = None, by: str = "a"
 ) -> str:
-    message = Message(new_id(), target, key, "POST", b"/in?a=1", b"X-A: 1\r\n", body, "correlation-1")
+    message = Message(_IDS.new(), target, key, "POST", b"/in?a=1", b"X-A: 1\r\n", body, "correlation-1")
     await (await journals.replica(by)).transact(outbox.insert(message))
     return message.id
 

@@ -20,22 +20,27 @@ from tests.support.processes import ROOT, clean_environment
 
 PATIENCE = 60.0
 _ADD = Statement(
-    "INSERT INTO saga_runs (id, workflow, state, input, correlation_id, created_at, updated_at)"
-    " VALUES ($1, 'w', 'running', $2, '', {now}, {now})"
+    "INSERT INTO outbox_events (id, target, state, method, path, headers, body, size, correlation_id, created_at)"
+    " VALUES ($1, 't', 'queued', 'POST', $3, $3, $2, 0, '', {now})"
 )
-_EVENT = Statement("INSERT INTO saga_events (run_id, sequence, at, kind) VALUES ($1, 1, {now}, 'began')")
-_COUNT = Statement("SELECT (SELECT count(*) FROM saga_runs) AS runs, (SELECT count(*) FROM saga_events) AS events")
+_RECORD = Statement(
+    "INSERT INTO idempotency_records (id, route, state, owner, fence, lease_until, created_at, expires_at)"
+    " VALUES ($2, $1, 'running', '', 1, 0, {now}, {now})"
+)
+_COUNT = Statement(
+    "SELECT (SELECT count(*) FROM outbox_events) AS events, (SELECT count(*) FROM idempotency_records) AS records"
+)
 
 
 def add(name: str, size: int = 10) -> Operation[None]:
     """Two rows in two tables: half of it is easily told from all of it."""
-    yield _ADD(name, b"x" * size)
-    yield _EVENT(name)
+    yield _ADD(name, b"x" * size, b"")
+    yield _RECORD(name, name.encode())
 
 
 async def counts(journal: Journal) -> tuple[int, int]:
     rows = await journal.run(_COUNT())
-    return rows[0]["runs"], rows[0]["events"]
+    return rows[0]["events"], rows[0]["records"]
 
 
 @asynccontextmanager
@@ -121,12 +126,12 @@ async def test_a_full_disk_is_a_reason_and_leaves_nothing_half_written(tmp_path:
         asked = [journal.transact(add(str(each), size)) for each, size in ((2, 1), (3, 200_000), (4, 1))]
         done = await asyncio.gather(*asked, return_exceptions=True)
         assert any(isinstance(each, JournalUnavailable) and each.trouble == "full" for each in done)
-        runs, events = await counts(journal)
-        assert runs == events == 1 + sum(each is None for each in done)
+        events, records = await counts(journal)
+        assert events == records == 1 + sum(each is None for each in done)
         journal._connection.execute("PRAGMA max_page_count = 1000000")
         await until(lambda: journal.state.works)
         await journal.transact(add("5", 200_000))
-        assert await counts(journal) == (runs + 1, events + 1)
+        assert await counts(journal) == (events + 1, records + 1)
 
 
 async def test_a_disk_that_takes_nothing_is_a_reason_and_nobody_waits_for_it(tmp_path: Path) -> None:
@@ -256,11 +261,12 @@ async def test_a_postgresql_that_is_restarted_loses_nothing_that_was_acknowledge
         await until(lambda: len(acknowledged) > before + 50)
         going = False
         await asyncio.gather(*clients)
-        rows = await journal.run(Statement("SELECT id FROM saga_runs WHERE id IN (SELECT run_id FROM saga_events)")())
+        both = Statement("SELECT id FROM outbox_events WHERE id IN (SELECT route FROM idempotency_records)")
+        rows = await journal.run(both())
         written = {row["id"] for row in rows}
-        runs, events = await counts(journal)
+        events, records = await counts(journal)
     assert set(acknowledged) <= written
-    assert runs == events == len(written)
+    assert events == records == len(written)
     assert {why.trouble for why in refused} <= {"unreachable"}
     # What was written without an answer is at most what had no certain one.
     assert len(written) - len(acknowledged) <= sum(why.unsure for why in refused)
@@ -321,9 +327,9 @@ async def test_what_was_acknowledged_before_a_kill_is_there_and_nothing_is_half_
     assert acknowledged
     await journal.start()
     try:
-        rows = await journal.run(Statement("SELECT id FROM saga_runs")())
-        runs, events = await counts(journal)
+        rows = await journal.run(Statement("SELECT id FROM outbox_events")())
+        events, records = await counts(journal)
     finally:
         await journal.close()
     assert acknowledged <= {row["id"] for row in rows}
-    assert runs == events
+    assert events == records

@@ -3,15 +3,30 @@
 import base64
 import re
 
-from gateway.outbox.ids import new_id
+from gateway.outbox.ids import MessageIds
 from gateway.outbox.signing import signed_lines
 
 
-def test_ids_are_unlike_and_grow_with_time() -> None:
-    made = [new_id(1_764_400_000.0 + number) for number in range(100)]
+def test_ids_are_unlike_and_grow_with_time_and_within_a_millisecond() -> None:
+    now = 1_764_400_000.0
+    ids = MessageIds(lambda: now)
+    made = []
+    for number in range(300):
+        made.append(ids.new())
+        if number % 3 == 0:
+            now += 1.0
     assert made == sorted(made)
+    assert len(set(made)) == 300
     assert all(re.fullmatch("msg_[0-9a-hjkmnp-tv-z]{26}", each) for each in made)
-    assert len({new_id(1.0) for _ in range(1000)}) == 1000
+    assert MessageIds(lambda: now).new() not in made
+
+
+def test_a_clock_that_is_set_back_does_not_turn_the_order() -> None:
+    now = 1_764_400_000.0
+    ids = MessageIds(lambda: now)
+    first = ids.new()
+    now -= 60.0
+    assert ids.new() > first
 
 
 def test_the_signature_is_that_of_the_specification() -> None:

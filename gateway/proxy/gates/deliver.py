@@ -27,7 +27,7 @@ from gateway.journal import outbox
 from gateway.journal.outbox import Message
 from gateway.journal.port import Journal, JournalUnavailable
 from gateway.outbox.depth import Depth
-from gateway.outbox.ids import new_id
+from gateway.outbox.ids import MessageIds
 from gateway.proxy.gates import WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal, jittered
@@ -77,6 +77,7 @@ class DeliverGate(Gate):
         self._config = config
         self._journal = journal
         self._depth = depth
+        self._ids = MessageIds()
         self._stripped = stripped
         self._withheld = withheld
         self._rng = rng
@@ -177,7 +178,7 @@ class DeliverGate(Gate):
             lines = self._withheld.without(lines)
         path = request.path[len(self._stripped) :]
         return Message(
-            new_id(),
+            self._ids.new(),
             self._route,
             self._order_key(lines),
             request.method,
