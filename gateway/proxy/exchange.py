@@ -120,10 +120,12 @@ class Exchange(Downstream):
         body = self.body
         body.received += len(data)
         limit = self._route.max_body_bytes
+        # Not read from `self` in the condition: the compiler would take it for None to the end, whatever `hold` does.
+        forward = self._forward
         if limit is not None and body.received > limit:
             self.request_failed(body_too_large(limit))
-        elif self._forward is not None:
-            self._forward.request_body(data)
+        elif forward is not None:
+            forward.request_body(data)
         else:
             body.hold(data)
             # Who collected it may have gone on, because it is too large: then the forwarder says what it wants.

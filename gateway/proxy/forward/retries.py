@@ -86,8 +86,13 @@ class Forward(Owner):
         else:
             self.body.hold(data)
             # Who collected it may have begun the attempt, because it is too large: then the attempt says what it wants.
-            if self._attempt is None and not self._ended:
+            if self._holds:
                 self.downstream.want_body(self.body.collecting)
+
+    @property
+    def _holds(self) -> bool:
+        """Whether the request body is held, because no attempt takes it and one may follow."""
+        return self._attempt is None and not self._ended
 
     def request_body_end(self) -> None:
         """All of the body has arrived."""
