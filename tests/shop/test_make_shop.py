@@ -61,6 +61,10 @@ def test_a_signal_for_make_reaches_the_shop() -> None:
     """A shell between make and the shop would end, and leave the shop running."""
     for target in ("shop", "drills"):
         printed = subprocess.run(
-            ["make", "-n", target], cwd=PACKAGE.parent.parent, capture_output=True, text=True, check=True
+            ["make", "-n", "--no-print-directory", target],
+            cwd=PACKAGE.parent.parent,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert printed.stdout.splitlines()[-1].startswith("exec env PYTHONPATH=examples ")
