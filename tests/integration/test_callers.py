@@ -104,7 +104,7 @@ def test_several_workers_say_of_tenants_what_all_of_them_do(start: Start, stub: 
         eventually(lambda: [acme()[name] for _ in range(8)] == [figure] * 8, name, 15.0)
 
     with ThreadPoolExecutor(4) as threads:
-        slow = [threads.submit(ask, gateway, FILE_KEY, "/orders/slow?ms=6000") for _ in range(4)]
+        slow = [threads.submit(ask, gateway, FILE_KEY, "/orders/slow?seconds=6") for _ in range(4)]
         all_say("inFlight", 4)
         all_say("concurrency", 8)
         assert [each.result().status for each in slow] == [200] * 4
