@@ -28,6 +28,7 @@ INTERPRETED = {
     "gateway/identity/lookups.py",
     "gateway/identity/usage.py",
     "gateway/proxy/explain.py",
+    "gateway/proxy/explain_fallback.py",
     "gateway/proxy/health_check.py",
     "gateway/proxy/own_requests.py",
     "gateway/telemetry/alert_check.py",

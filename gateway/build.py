@@ -29,13 +29,22 @@ from gateway.journal.port import Journal
 from gateway.live_view import LiveView
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.proxy import tunnels
+from gateway.proxy import fallback, tunnels
 from gateway.proxy.front import Front
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.health_check import HealthChecker, checks_of
 from gateway.proxy.identity import Identification
 from gateway.proxy.ids import Ids
-from gateway.proxy.kinds import CallerParts, OutboxParts, Parts, filters_of, gates_of, own_chains, withheld_of
+from gateway.proxy.kinds import (
+    CallerParts,
+    OutboxParts,
+    Parts,
+    fallback_of,
+    filters_of,
+    gates_of,
+    own_chains,
+    withheld_of,
+)
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import NoRoute, Route, Topology
@@ -172,7 +181,8 @@ def build_topology(
         gates, per_attempt = gates_of(route, parts)
         filters = filters_of(route, parts)
         cells, withheld = metrics.route(route.name), withheld_of(route, parts)
-        routes.append(Route(route, upstreams[route.upstream], gates, per_attempt, filters, cells, withheld))
+        fallback = fallback_of(route, gates, parts)
+        routes.append(Route(route, upstreams[route.upstream], gates, per_attempt, filters, cells, withheld, fallback))
     if validation is not None:
         validation.count(routes)
     # Of a request without a route nothing is known: where one route keeps its refusals private, so does this.
@@ -192,7 +202,8 @@ def build_topology(
 
 
 def _count(topology: Topology, metrics: Metrics, idempotency: Idempotency | None, identity: Identity | None) -> None:
-    """Show what the gates of the routes have decided."""
+    """Show what the gates and fallbacks of the routes have decided."""
+    fallback.register(metrics, [(route.name, route.fallback) for route in topology.routes if route.fallback])
     if idempotency is not None:
         idempotency.count(topology.routes, metrics)
     if identity is not None:

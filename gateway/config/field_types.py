@@ -34,7 +34,7 @@ def _matching(pattern: str, allowed: str) -> AfterValidator:
     return AfterValidator(lambda text: text if compiled.fullmatch(text) else addresses.reject(allowed))
 
 
-def _each_status(value: object) -> object:
+def each_status(value: object) -> object:
     """The statuses of a list, with `500-504` and `5xx` replaced by all that they stand for. Anything else is left to
     the validator."""
     if not isinstance(value, list):
@@ -97,7 +97,7 @@ Port = Annotated[int, Interval(ge=1, le=65535)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 Share = Annotated[float, Interval(ge=0.01, le=1)]
 Status = Annotated[int, Interval(ge=400, le=599), Allowed(_STATUSES_ALLOWED)]
-Statuses = Annotated[list[Status], BeforeValidator(_each_status)]
+Statuses = Annotated[list[Status], BeforeValidator(each_status)]
 ProxyNetwork = Annotated[Network, PlainValidator(addresses.network), Allowed("IP addresses or CIDR networks")]
 KeyId = Annotated[str, _matching(r"[a-z0-9]{8,32}", _KEY_ID_ALLOWED), Allowed(_KEY_ID_ALLOWED)]
 Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", _SHA256_ALLOWED), Allowed(_SHA256_ALLOWED)]

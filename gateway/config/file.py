@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.config import addresses
 from gateway.config.deliver_settings import Deliver
+from gateway.config.fallback_settings import Fallback
 from gateway.config.field_types import Host, Name, Port
 from gateway.config.identity_file import Allow, LimitName
 from gateway.config.problems import nearest
@@ -131,6 +132,7 @@ class FileRoute(Validated, RouteDefaults):
     issuers: Annotated[list[str], Len(1, 100), Allowed(_ISSUERS_ALLOWED)] = Field(default_factory=list)
     forward_token: bool = True
     deliver: Deliver = Deliver()
+    fallback: Fallback = Fallback()
 
 
 class File(Section):

@@ -29,7 +29,7 @@ _AMOUNTS = {
 }
 # These are pydantic's names for the bounds of a field that a function reads first.
 _BOUNDS = {"ge": "minimum", "le": "maximum"}
-_ONE_FOR_A_LIST = {"authentication", "audience", "algorithms"}
+_ONE_FOR_A_LIST = {"authentication", "audience", "algorithms", "upstream", "on"}
 _STATUSES = {"type": "string", "pattern": "^([0-9]{3}-[0-9]{3}|[45][xX]{2})$"}
 
 
@@ -86,7 +86,7 @@ def _property(model: type[BaseModel], key: str, rules: dict[str, Any]) -> dict[s
     if "$ref" in rules or rules.get("type") == "string":
         shape = rules
     elif rules.get("type") == "array":
-        more = [_STATUSES] if key == "statuses" else []
+        more = [_STATUSES] if key in {"statuses", "on"} else []
         shape = rules | {"items": {"anyOf": [rules["items"], *more, _REFERENCE]}}
         if key in _ONE_FOR_A_LIST:
             none = [{"const": "none"}] if key == "authentication" else []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from gateway.config.deliver_model import DeliverConfig, OutboxLimits
+from gateway.config.fallback_model import FallbackConfig
 from gateway.config.idempotency_model import IdempotencyConfig, IdempotencyLimits
 from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
 from gateway.names import Network
@@ -140,7 +141,8 @@ class RouteConfig:
     which a request may prove who sends it; one of them is enough, and without any everybody may ask. `allow` says whom
     the route is for then. `issuers` are those whose tokens count where `jwt` is one of the ways, all of them where it
     is empty; with `forward_token` the upstream gets the token, too. `idempotency` None: an
-    `Idempotency-Key` means nothing here. `deliver` None: requests go to the upstream at once.
+    `Idempotency-Key` means nothing here. `deliver` None: requests go to the upstream at once. `fallback` None: what the
+    upstream does not answer is refused.
     """
 
     name: str
@@ -170,6 +172,7 @@ class RouteConfig:
     idempotency: IdempotencyConfig | None = None
     validation: RouteValidation | None = None
     deliver: DeliverConfig | None = None
+    fallback: FallbackConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def unused(
     route has a rate limit, whatever it says."""
     routes = list(routes)
     used: dict[str, set[str | None]] = {
-        "upstreams": {route.upstream for route in routes},
+        "upstreams": {name for route in routes for name in _upstreams(route)},
         "rate_limits": {route.rate_limit for route in routes} | set(limits),
     }
     for part, names in used.items():
@@ -45,3 +45,7 @@ def unused(
         for name in entries if isinstance(entries, dict) else ():
             if name not in names and name != _ALWAYS_THERE:
                 yield Notice(tree.source((part, name)), "no route uses it")
+
+
+def _upstreams(route: RouteConfig) -> tuple[str, ...]:
+    return (route.upstream, *(route.fallback.upstreams if route.fallback is not None else ()))

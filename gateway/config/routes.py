@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway.config.deliver import deliver_config, delivered_methods
+from gateway.config.fallback import fallback_of
 from gateway.config.file import File, FileRoute
 from gateway.config.idempotency_model import IdempotencyConfig
 from gateway.config.idempotency_settings import Idempotency, idempotency_config
@@ -48,14 +49,14 @@ def routes_of(
     for index, route in of_file:
         _check_references(sources, index, route, known)
     _check_duplicates(sources, of_file)
-    routes = [_file_route(sources, index, route) for index, route in of_file]
+    routes = [_file_route(sources, index, route, known["upstream"]) for index, route in of_file]
     taken = any(route.name == "proxy" or (route.prefix == PROXY_PREFIX and route.host is None) for route in routes)
     if own_route and not taken:
         routes.append(_proxy_route(sources, settings))
     return routes
 
 
-def _file_route(sources: Sources, index: int, route: FileRoute) -> RouteConfig:
+def _file_route(sources: Sources, index: int, route: FileRoute, upstreams: Sequence[str]) -> RouteConfig:
     methods = frozenset(route.methods) if route.methods is not None else None
     if route.deliver.enabled:
         methods = delivered_methods(methods, sources.place("routes", location=("routes", index)))
@@ -89,6 +90,7 @@ def _file_route(sources: Sources, index: int, route: FileRoute) -> RouteConfig:
         deliver=deliver_config(
             route.deliver, sources.place("routes", "deliver", location=("routes", index, "deliver"))
         ),
+        fallback=fallback_of(sources, route, index, upstreams),
     )
 
 

@@ -375,7 +375,7 @@ class Explanation(Answer):
     """What would become of the request now. Nothing is sent and nothing is spent."""
 
     request: ExplainedRequest
-    outcome: Literal["control_plane", "refused", "waits", "forwarded"]
+    outcome: Literal["control_plane", "refused", "waits", "forwarded", "answered"]
     worker: Annotated[
         int | None, Field(description="The worker that answers: places in flight are its share; null: there is one")
     ] = None

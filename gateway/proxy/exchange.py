@@ -14,8 +14,8 @@ from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS, Outcome
 from gateway.proxy import answer
 from gateway.proxy.answer import StreamedAnswer
 from gateway.proxy.forward.downstream import Downstream
+from gateway.proxy.forward.making import forward_of
 from gateway.proxy.forward.retries import Forward
-from gateway.proxy.forward.target import Target
 from gateway.proxy.gates import PASS, Resumption
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.own_answer import OwnAnswer
@@ -60,7 +60,7 @@ class Exchange(Downstream):
         self.ticket = ticket
         self._route = plan.route
         self.body = ticket.body = (
-            RequestBody(runtime.retry_buffer_bytes if plan.idempotent else 0) if ticket.request.has_body else NO_BODY
+            RequestBody(runtime.retry_buffer_bytes if plan.keeps_body else 0) if ticket.request.has_body else NO_BODY
         )
         self._forward: Forward | None = None
         self._passage: Passage | None = None
@@ -85,31 +85,23 @@ class Exchange(Downstream):
 
     def go(self) -> None:
         """Every gate is entered. HOT."""
-        ticket, plan, route, runtime = self.ticket, self.plan, self._route, self.runtime
-        head = b"%b%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
-            plan.head,
-            ticket.caller_lines,
-            ticket.request_id,
-            ticket.correlation_id,
-            ticket.request.fields.traceparent or runtime.ids.traceparent(ticket.own_id),
-        )
-        self._forward = forward = Forward(
-            runtime,
-            ticket,
-            Target(route.upstream, head),
-            self.body,
-            self,
-            route.chain,
-            idempotent=plan.idempotent,
-        )
-        forward.begin(ticket.now)
+        self._forward = forward = forward_of(self.runtime, self.ticket, self.plan, self.body, self)
+        forward.begin(self.ticket.now)
+
+    def fall_back(self, refusal: Refusal) -> None:
+        """A gate of the upstream has refused the request, and the route has a fallback that takes such refusals."""
+        self._forward = forward = forward_of(self.runtime, self.ticket, self.plan, self.body, self)
+        forward.refused_before(refusal)
 
     def _passed(self, verdict: Resumption) -> None:
         self._passage = None
+        fallback = self._route.fallback
         if verdict is PASS:
             self.go()
         elif isinstance(verdict, OwnAnswer):
             self.answer_itself(verdict)
+        elif fallback is not None and fallback.takes(verdict.reason):
+            self.fall_back(verdict)
         else:
             self.refuse(verdict)
 
@@ -306,6 +298,10 @@ class Exchange(Downstream):
         close = ticket.request.expect_continue and not self.body.done
         answer.own(self.connection, ticket, fields, content, now, close=close)
 
+    def substitute(self, content: OwnAnswer) -> None:
+        """The answer of the fallback, in place of every upstream's."""
+        self.answer_itself(content)
+
     def may_tunnel(self, response: Response) -> bool:
         """Whether a 101 is the answer to what was asked."""
         return self.plan.tunnel and response.fields.upgrade == b"websocket"
@@ -322,8 +318,10 @@ class Exchange(Downstream):
             limits = limits._replace(ping_interval=float("inf"))
         tunnel = Tunnel(client, upstream.detach(), limits, self._tunnel_closed)
         # A tunnel lives for hours: it has its own cap and does not keep a place that requests wait for.
-        ticket.now = time.monotonic()
-        self._route.chain.leave(ticket, SUCCESS, ticket.now - ticket.started)
+        ticket.now = now = time.monotonic()
+        forward = self._forward
+        assert forward is not None  # noqa: S101 - it is the one that calls
+        forward.leave(SUCCESS, now)
         runtime.tunnel_opened(tunnel)
         tunnel.start(from_client=held, from_upstream=early)
 
@@ -364,7 +362,7 @@ class Exchange(Downstream):
             return
         self.finished = True
         self.runtime.exchanges -= 1
-        self._forward = None  # no cycle is left for the collector
+        forward, self._forward = self._forward, None  # no cycle is left for the collector
         if self.plan.tunnel:
             self._route.tunnels.give_back(self.ticket.client, now)
         passage, self._passage = self._passage, None
@@ -373,7 +371,10 @@ class Exchange(Downstream):
         ticket, body = self.ticket, self.body
         if ticket.entered:
             ticket.now = now
-            self._route.chain.leave(ticket, outcome, now - ticket.started)
+            if forward is not None:
+                forward.leave(outcome, now)
+            else:
+                self._route.chain.leave(ticket, outcome, now - ticket.started)
         if body is not NO_BODY:
             ticket.bytes_in = body.received
             body.forget()

@@ -6,17 +6,18 @@ moment of asking and a promise of nothing: another request may take what is left
 Not looked at: the body, header fields other than the host, and whether the request is well-formed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway import names
 from gateway.identity.tenants import Caller
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.dots import has_dot_segment
+from gateway.proxy.explain_fallback import explain_fallback
 from gateway.proxy.gates import Question, Step, step
 from gateway.proxy.kinds import GATES
 from gateway.proxy.topology import Route, Topology
-from gateway.proxy.upstreams import Upstream
+from gateway.proxy.upstreams import Endpoint, Upstream
 from gateway.telemetry.render import counted
 
 
@@ -53,8 +54,9 @@ class Explain:
         """`host` as `gateway.names.host` spells it, `path` as in the request line, `client` an address. `consumer` and
         `tenant` are whose credential the request would have, and `scope` its scopes; empty: not said.
 
-        The answer has `client`, `outcome` (control_plane, refused, waits or forwarded), `refusal` (the first refusing
-        step, or None), `route`, `forwarded`, `candidates`, `steps` in the order of the policies, and `endpoints`.
+        The answer has `client`, `outcome` (control_plane, refused, waits, forwarded, or answered: with the fixed
+        response of a fallback), `refusal` (the first refusing step, or None), `route`, `forwarded`, `candidates`,
+        `steps` in the order of the policies, and `endpoints`.
         """
         key = names.client_key(client)
         answer: dict[str, Any] = {"client": key, "refusal": None, "route": None, "forwarded": None}
@@ -69,32 +71,28 @@ class Explain:
             refusal = step("route", "refuse", "No route matches this host and path.", status=404, reason="not_found")
             return answer | {"outcome": "refused", "refusal": refusal}
         answer["route"] = route.name
-        answer["forwarded"] = {
-            "upstream": route.upstream.name,
-            "path": route.forward_path(path.encode()).decode("latin-1"),
-            "host": host if route.preserve_host else route.upstream.authority.decode(),
-        }
         caller = self._caller_of(consumer, tenant, scope)
         question = Question(key, self._is_exempt(client), method, self._clock(), caller)
         answer["steps"] = steps = await self._steps(route, path, question)
-        now = self._clock()
-        answer["endpoints"] = [
-            {
-                "endpoint": endpoint.label,
-                "healthy": endpoint.healthy,
-                "ejected": endpoint.ejected(now),
-                "out": endpoint.out or None,
-                "in_flight": endpoint.in_flight,
-                "weight": endpoint.weight,
-            }
-            for endpoint in route.upstream.endpoints
-        ]
-        decisions = [step["decision"] for step in steps]
-        answer["refusal"] = next((step for step in steps if step["decision"] == "refuse"), None)
-        answer["outcome"] = (
-            "refused" if answer["refusal"] is not None else "waits" if "wait" in decisions else "forwarded"
-        )
-        return answer
+        upstream = route.upstream
+        waits = any(step["decision"] == "wait" for step in steps)
+        against: Step | None = next((step for step in steps if step["decision"] == "refuse"), None)
+        outcome = "refused" if against is not None else "waits" if waits else "forwarded"
+        if route.fallback is not None:
+            instead = await explain_fallback(route.fallback, against, question)
+            steps.append(instead.step)
+            against = instead.refusal or against
+            if instead.hop is not None:
+                upstream, against, outcome = instead.hop.upstream, None, "waits" if instead.waits else "forwarded"
+            elif instead.answered:
+                against, outcome = None, "answered"
+        answer["forwarded"] = {
+            "upstream": upstream.name,
+            "path": route.forward_path(path.encode(), upstream).decode("latin-1"),
+            "host": host if route.preserve_host else upstream.authority.decode(),
+        }
+        answer["endpoints"] = _told(upstream.endpoints, self._clock())
+        return answer | {"outcome": outcome, "refusal": against}
 
     async def _steps(self, route: Route, path: str, question: Question) -> list[Step]:
         upstream, method = route.upstream, question.method
@@ -112,6 +110,20 @@ class Explain:
             steps.append(step(kind.name, "none", kind.absent) if gate is None else await gate.explain(question))
         now = self._clock()
         return [*steps, _endpoints(upstream, now), _retry(upstream, method, now)]
+
+
+def _told(endpoints: Iterable[Endpoint], now: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "endpoint": endpoint.label,
+            "healthy": endpoint.healthy,
+            "ejected": endpoint.ejected(now),
+            "out": endpoint.out or None,
+            "in_flight": endpoint.in_flight,
+            "weight": endpoint.weight,
+        }
+        for endpoint in endpoints
+    ]
 
 
 _ALL_OUT = "An operator has taken out every one."

@@ -66,7 +66,8 @@ class Front:
         if (runtime.stopping or plan.unusual) and self._ended_at_once(connection, plan, ticket):
             return None
         verdict = route.chain.admit(ticket)
-        if isinstance(verdict, Refusal):
+        fallback = route.fallback
+        if isinstance(verdict, Refusal) and (fallback is None or not fallback.takes(verdict.reason)):
             self._refuse(connection, plan, ticket, verdict)
             return None
         keeping = route.keeping
@@ -76,6 +77,8 @@ class Front:
             exchange = KeptExchange(runtime, connection, plan, ticket, keeping.claims, keeping.most)
         if verdict is WAIT:
             exchange.wait()
+        elif isinstance(verdict, Refusal):
+            exchange.fall_back(verdict)
         else:
             exchange.go()
         return None if exchange.finished else exchange

@@ -189,7 +189,19 @@ class KeptExchange(Exchange):
         if claim is None:
             super().refuse(refusal)
             return
-        self._ending = partial(Exchange.refuse, self, refusal)
+        self._unanswered(claim, partial(Exchange.refuse, self, refusal))
+
+    def substitute(self, content: OwnAnswer) -> None:
+        """It is not what the request has led to, so no repetition gets it."""
+        claim = self._claim
+        if claim is None:
+            super().substitute(content)
+        else:
+            self._unanswered(claim, partial(Exchange.answer_itself, self, content))
+
+    def _unanswered(self, claim: Claim, then: Callable[[], None]) -> None:
+        """There is no answer of an upstream: whether the request was carried out is known only if nothing was sent."""
+        self._ending = then
         ticket = self.ticket
         if ticket.sent and ticket.complete:
             self._claims.unknown(claim, self._settled)
@@ -273,7 +285,7 @@ class KeptExchange(Exchange):
         forward = self._forward
         left = self._route.upstream.total_timeout
         if forward is not None:
-            left = max(0.0, forward.total_deadline - time.monotonic())
+            left = max(0.0, forward.last_deadline - time.monotonic())
         self._timer = runtime.loop.call_later(left, self._too_late)
         self.resume_answer()
 

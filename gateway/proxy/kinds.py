@@ -15,9 +15,11 @@ from gateway.idempotency.claims import Claims
 from gateway.identity.withheld import Withheld, withheld
 from gateway.journal.port import Journal
 from gateway.outbox.depth import Depth
+from gateway.proxy.fallback import Fallback, Hop
 from gateway.proxy.filters import Filter
 from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
 from gateway.proxy.filters.cors import Cors, PublicRefusals
+from gateway.proxy.filters.fallback_status import FallbackStatus
 from gateway.proxy.filters.rate_limit_fields import RateLimitFields
 from gateway.proxy.filters.redirects import Redirects
 from gateway.proxy.gates import Chain, Gate
@@ -194,13 +196,22 @@ def _cors(route: RouteConfig, _parts: Parts) -> Filter | None:
 
 
 def _redirects(route: RouteConfig, parts: Parts) -> Filter | None:
-    if not route.rewrite_redirects:
-        return None
-    upstream = parts.upstreams[route.upstream]
+    return _redirects_of(parts.upstreams[route.upstream], route) if route.rewrite_redirects else None
+
+
+def _redirects_of(upstream: Upstream, route: RouteConfig) -> Redirects:
     return Redirects(upstream.authorities, upstream.scheme, upstream.base_path, stripped_prefix(route))
 
 
-FILTERS: Final[tuple[Callable[[RouteConfig, Parts], Filter | None], ...]] = (_rate_limit_fields, _cors, _redirects)
+def _fallback_status(route: RouteConfig, parts: Parts) -> Filter | None:
+    fallback = route.fallback
+    return FallbackStatus(parts.config.server.via_name) if fallback is not None and fallback.upstreams else None
+
+
+FILTERS: Final[tuple[Callable[[RouteConfig, Parts], Filter | None], ...]] = (
+    *(_rate_limit_fields, _cors, _redirects),
+    _fallback_status,
+)
 
 
 def gates_of(route: RouteConfig, parts: Parts) -> tuple[tuple[Gate, ...], int]:
@@ -213,7 +224,28 @@ def gates_of(route: RouteConfig, parts: Parts) -> tuple[tuple[Gate, ...], int]:
 def own_chains(parts: Parts) -> dict[str, Chain]:
     """The gates of each upstream, by its name, for requests of the gateway's own: no client sends them, so only what
     protects the upstream is asked."""
-    return {name: Chain((parts.bulkheads[name], parts.circuits[name]), 1) for name in parts.upstreams}
+    return {name: Chain(_gates_of_upstream(name, parts), 1) for name in parts.upstreams}
+
+
+def _gates_of_upstream(name: str, parts: Parts) -> tuple[Gate, Gate]:
+    """What protects an upstream: the first is passed once, the second before each attempt."""
+    return parts.bulkheads[name], parts.circuits[name]
+
+
+def fallback_of(route: RouteConfig, gates: tuple[Gate, ...], parts: Parts) -> Fallback | None:
+    """Whom to ask when the upstream of a route does not answer. `gates` are those of the route."""
+    config = route.fallback
+    if config is None:
+        return None
+    own = _gates_of_upstream(route.upstream, parts)
+    shared = gates[: -len(own)]
+    if gates[len(shared) :] != own:
+        raise RuntimeError("the gates of its upstream are not the last ones of a route")
+    hops = tuple(
+        Hop(parts.upstreams[name], Chain((*shared, *_gates_of_upstream(name, parts)), len(shared) + 1))
+        for name in config.upstreams
+    )
+    return Fallback(config, hops, len(shared), parts.config.server.via_name)
 
 
 def withheld_of(route: RouteConfig, parts: Parts) -> Withheld | None:
@@ -225,4 +257,7 @@ def withheld_of(route: RouteConfig, parts: Parts) -> Withheld | None:
 
 def filters_of(route: RouteConfig, parts: Parts) -> tuple[Filter, ...]:
     """The filters of a route."""
-    return tuple(each for make in FILTERS if (each := make(route, parts)) is not None)
+    filters = [each for make in FILTERS if (each := make(route, parts)) is not None]
+    if route.fallback is not None and route.rewrite_redirects:
+        filters += [_redirects_of(parts.upstreams[name], route) for name in route.fallback.upstreams]
+    return tuple(filters)

@@ -44,6 +44,10 @@ class OwnAnswer:
         """The bytes of the body."""
         return len(self.body)
 
+    def to_head(self) -> "OwnAnswer":
+        """The same as the answer to a HEAD: without the body, and with its length."""
+        return OwnAnswer(self.status, self._lines, self.decision)
+
     def render(self, request_id: bytes, extra: bytes, wall: float) -> bytes:
         """`extra` are complete header lines, `wall` in seconds since the epoch."""
         return b"HTTP/1.1 %d %b\r\n%b%bX-Request-ID: %b\r\n%b\r\n%b" % (

@@ -22,6 +22,7 @@ from gateway.proxy.own_answer import (
 )
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.topology import Route
+from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.record import LogPart
 from gateway.wire.message.request import Request, RequestError
 
@@ -34,14 +35,18 @@ class Plan:
     """`generation` is that of the topology that it was made for. `head` is the request head for the upstream up to the
     ids, `objection` what speaks against the request whatever the state of the gateway, `own_answer` what the gateway
     answers itself although nothing speaks against it. `tunnel` says that it asks for a WebSocket where the route has
-    them; with one of these the request is `unusual`. `idempotent`: it may be sent again. `log_part` is what the log
-    lines of such requests have in common.
+    them; with one of these the request is `unusual`. `idempotent`: it may be sent again. `keyed`: it has a key, for
+    which an upstream that honours it does nothing twice. `keeps_body`: what is sent of its body is kept,
+    because it may be sent again, here or elsewhere. `log_part` is what the log lines of such requests have in common.
     """
 
     __slots__ = (
+        "_heads",
         "generation",
         "head",
         "idempotent",
+        "keeps_body",
+        "keyed",
         "log_part",
         "objection",
         "origin",
@@ -70,17 +75,34 @@ class Plan:
         )
         self.tunnel = False
         self.head = b""
+        self.keyed = False
+        self._heads: dict[str, bytes] | None = None
         self.own_answer: OwnAnswer | None = None
         if objection is None:
             self.own_answer = own_answer(request, route)
         if objection is None and self.own_answer is None:
             self.tunnel = request.fields.upgrade is not None and route.config.websocket and request.wants_websocket
-            self.head = self._upstream_head(request)
-            if route.upstream.config.honours_idempotency_key and _tells_apart(request.fields.idempotency_key):
-                self.idempotent = True
+            self.head = self._upstream_head(request, route.upstream)
+            self.keyed = _tells_apart(request.fields.idempotency_key)
+            self.idempotent = self.may_be_repeated(request, route.upstream)
+        self.keeps_body = self.idempotent or (route.fallback is not None and bool(route.fallback.hops))
         self.unusual = objection is not None or self.own_answer is not None or self.tunnel
 
-    def _upstream_head(self, request: Request) -> bytes:
+    def may_be_repeated(self, request: Request, upstream: Upstream) -> bool:
+        """Whether this upstream may get the request again although it may have acted on it."""
+        return request.method in IDEMPOTENT_METHODS or (self.keyed and upstream.config.honours_idempotency_key)
+
+    def head_for(self, request: Request, upstream: Upstream) -> bytes:
+        """`head`, for an upstream that a fallback leads to. Made once for each."""
+        heads = self._heads
+        if heads is None:
+            heads = self._heads = {}
+        head = heads.get(upstream.name)
+        if head is None:
+            head = heads[upstream.name] = self._upstream_head(request, upstream)
+        return head
+
+    def _upstream_head(self, request: Request, upstream: Upstream) -> bytes:
         """End-to-end fields as they came, and what a proxy adds (RFC 9110 section 7.6)."""
         route = self.route
         origin = self.origin
@@ -107,8 +129,8 @@ class Plan:
             lines = with_forwards(lines, left - 1)
         return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b" % (
             request.method.encode(),
-            route.forward_path(request.path),
-            (route.preserve_host and request.authority) or route.upstream.authority,
+            route.forward_path(request.path, upstream),
+            (route.preserve_host and request.authority) or upstream.authority,
             lines,
             extra,
             origin.lines,

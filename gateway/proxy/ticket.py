@@ -30,6 +30,8 @@ class Ticket(Record):
     lines that tell the upstream. `rates` is what
     its rate limits decided where the route counts by caller; of a refusal only the limit that refused.
 
+    `fallback` is the upstream that the request went on to and the cause, None while it is that of the route.
+
     `promise` is what a request with an idempotency key has to do with the journal. `sent` says that a byte of the
     request was written to an upstream, in whatever attempt.
     """
@@ -42,6 +44,7 @@ class Ticket(Record):
         "caller_lines",
         "client",
         "entered",
+        "fallback",
         "now",
         "origin",
         "own_id",
@@ -84,6 +87,7 @@ class Ticket(Record):
         self.rates: list[tuple[CountedLimit, Decision]] | None = None
         self.permit: Permit | None = None
         self.promise: Promise | None = None
+        self.fallback: tuple[str, str] | None = None
         self.sent = False
         self.answered = False
         self.reached = True

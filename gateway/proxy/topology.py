@@ -11,6 +11,7 @@ from typing import Final
 from gateway import names
 from gateway.config.model import RouteConfig
 from gateway.identity.withheld import Withheld
+from gateway.proxy.fallback import Fallback
 from gateway.proxy.filters import Filter, Filters
 from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.gates import Chain, Gate
@@ -28,10 +29,11 @@ _generations: Final = count(1)
 class Route:
     """A route with its upstream, gates and filters.
 
-    `account` is where its requests are counted. `deliver` is the gate that keeps its requests for
-    later, None where they go on at once. `keeping` is the gate that claims idempotency keys, None where they
-    mean nothing. `withheld` keeps fields of clients from the upstream, None where all go on. `stripped` is the prefix
-    that is taken off, without a slash at its end. `tunnels` are its WebSockets.
+    `account` is where its requests are counted. `deliver` is the gate that keeps its requests for later, None where
+    they go on at once. `fallback` says whom to ask when the upstream does not answer, None where nobody is. `keeping`
+    is the gate that claims idempotency keys, None where they mean nothing. `withheld` keeps fields of clients from the
+    upstream, None where all go on. `stripped` is the prefix that is taken off, without a slash at its end. `tunnels`
+    are its WebSockets.
     """
 
     __slots__ = (
@@ -41,6 +43,7 @@ class Route:
         "config",
         "cors",
         "deliver",
+        "fallback",
         "filters",
         "host",
         "keeping",
@@ -65,9 +68,11 @@ class Route:
         filters: tuple[Filter, ...],
         cells: RouteCells,
         withheld: Withheld | None = None,
+        fallback: Fallback | None = None,
     ) -> None:
         self.config = config
         self.withheld = withheld
+        self.fallback = fallback
         self.name = config.name
         self.service = upstream.name
         self.account = RouteAccount(config.name, upstream.name, cells)
@@ -87,14 +92,14 @@ class Route:
         self.keeping = next((each for each in gates if isinstance(each, IdempotencyGate)), None)
         self.deliver = next((each for each in gates if isinstance(each, DeliverGate)), None)
 
-    def forward_path(self, path: bytes) -> bytes:
-        """The request target for the upstream."""
+    def forward_path(self, path: bytes, upstream: Upstream) -> bytes:
+        """The request target for the upstream, which is that of the route or one that its fallback leads to."""
         cut = self._prefix_cut
         if cut:
             path = path[cut:]
             if not path.startswith(b"/"):
                 path = b"/" + path
-        base = self.upstream.base_path
+        base = upstream.base_path
         return base + path if base else path
 
     @property
@@ -120,6 +125,7 @@ class NoRoute(Route):
         self.filters = Filters((PublicRefusals(),) if public_refusals else ())
         self.max_body_bytes = None
         self.methods = None
+        self.fallback = None
         self.cors = None
         self.keeping = None
         self.deliver = None

@@ -202,7 +202,7 @@ class Attempt(Ending):
         owner = self._owner
         upstream = owner.target.upstream
         connection = self._connection
-        owner.total_deadline = now + upstream.total_timeout
+        owner.total_deadline = now + owner.total_timeout
         if connection is not None and owner.body.received > _TAKEN_AT_ONCE:
             self._unsent = connection.unsent
         if not self.streaming:

@@ -1,13 +1,14 @@
 """What the forwarder tells the exchange whose request it carries."""
 
+from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.message.response import Response
 
 
 class Downstream:
-    """Implemented by the exchange. It ends with `respond_whole`, `respond_end`, `truncated`, `refuse` or `open_tunnel`,
-    exactly one of them, and is told nothing after that."""
+    """Implemented by the exchange. It ends with `respond_whole`, `respond_end`, `truncated`, `refuse`, `substitute` or
+    `open_tunnel`, exactly one of them, and is told nothing after that."""
 
     __slots__ = ()
 
@@ -58,6 +59,11 @@ class Downstream:
 
     def refuse(self, refusal: Refusal) -> None:
         """No answer comes from the upstream."""
+        raise NotImplementedError
+
+    def substitute(self, content: OwnAnswer) -> None:
+        """No answer comes from an upstream, and the fallback of the route has this one. Only from a forwarder with a
+        fallback."""
         raise NotImplementedError
 
     def may_tunnel(self, response: Response) -> bool:

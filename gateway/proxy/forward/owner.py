@@ -14,10 +14,21 @@ from gateway.wire.message.response import Response
 class Owner:
     """Who makes the attempts: what they have in common, and what is decided about them.
 
-    `tried` are the endpoints of the attempts before. `total_deadline` is an instant of the monotonic clock.
+    `tried` are the endpoints of the attempts before. `total_deadline` is an instant of the monotonic clock. It is
+    `total_timeout` seconds after the last movement of the request body.
     """
 
-    __slots__ = ("body", "chain", "downstream", "runtime", "target", "ticket", "total_deadline", "tried")
+    __slots__ = (
+        "body",
+        "chain",
+        "downstream",
+        "runtime",
+        "target",
+        "ticket",
+        "total_deadline",
+        "total_timeout",
+        "tried",
+    )
 
     runtime: Runtime
     ticket: Ticket
@@ -27,6 +38,7 @@ class Owner:
     chain: Chain
     tried: tuple[Endpoint, ...]
     total_deadline: float
+    total_timeout: float
 
     def retry_after(self, response: Response, now: float) -> Retry | None:
         """Whether another attempt follows this answer, which is dropped then. HOT."""

@@ -9,7 +9,7 @@ import asyncio
 import time
 from functools import lru_cache
 
-from gateway.policy.outcome import IGNORED
+from gateway.policy.outcome import IGNORED, Outcome
 from gateway.policy.retry import EndedAttempt, Failure, Retry, next_delay, parse_retry_after
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.forward.downstream import Downstream
@@ -28,7 +28,15 @@ from gateway.wire.message.response import Response
 class Forward(Owner):
     """Carries one request. `idempotent` says that it may be sent again although the upstream may have acted on it."""
 
-    __slots__ = ("_attempt", "_ended", "_free_retry_used", "_idempotent", "_passage", "_timer")
+    __slots__ = (
+        "_attempt",
+        "_attempts_before",
+        "_ended",
+        "_free_retry_used",
+        "_idempotent",
+        "_passage",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -48,12 +56,14 @@ class Forward(Owner):
         self.downstream = downstream
         self.chain = chain
         self.tried = ()
-        self.total_deadline = (body.ended_at or ticket.started) + target.upstream.total_timeout
+        self.total_timeout = total_timeout = target.upstream.total_timeout
+        self.total_deadline = (body.ended_at or ticket.started) + total_timeout
         self._idempotent = idempotent
         self._attempt: Attempt | None = None
         self._passage: Passage | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._free_retry_used = False
+        self._attempts_before = 0
         self._ended = False
 
     def __repr__(self) -> str:
@@ -64,7 +74,7 @@ class Forward(Owner):
     def begin(self, now: float) -> None:
         """Make an attempt. Every gate is entered, those before an attempt too. HOT."""
         ticket, upstream = self.ticket, self.target.upstream
-        if not ticket.attempts and not self._free_retry_used:
+        if ticket.attempts == self._attempts_before and not self._free_retry_used:
             upstream.budget.request(now)
         endpoint = upstream.balancer.pick(now, self.tried)
         if endpoint is None:
@@ -75,6 +85,10 @@ class Forward(Owner):
         ticket.endpoint = endpoint.label
         self._attempt = attempt = Attempt(self, endpoint, now)
         attempt.start(fresh=self._free_retry_used)
+
+    def refused_before(self, refusal: Refusal) -> None:
+        """A gate of the upstream has refused the request before it came here. Only with a fallback."""
+        raise NotImplementedError
 
     def request_body(self, data: bytes) -> None:
         """A piece of the body has arrived. HOT."""
@@ -108,6 +122,16 @@ class Forward(Owner):
         """The client takes more of the answer."""
         if self._attempt is not None:
             self._attempt.resume_response()
+
+    @property
+    def last_deadline(self) -> float:
+        """When the request is given up, whoever is asked then; an instant of the monotonic clock."""
+        return self.total_deadline
+
+    def leave(self, outcome: Outcome, now: float) -> None:
+        """The exchange is over: leave every gate. HOT."""
+        ticket = self.ticket
+        self.chain.leave(ticket, outcome, now - ticket.started)
 
     def cancel(self, *, client_left: bool = False) -> None:
         """The client has gone, or its request turned out to be broken."""
@@ -173,24 +197,26 @@ class Forward(Owner):
         if retry is not None:
             self.again(retry)
             return
-        self.ended()
-        self.downstream.refuse(_refusal(reason, f"upstream {name}: {detail}", error))
+        self._give_up(_refusal(reason, f"upstream {name}: {detail}", error))
 
     def no_connection(self, why: str, now: float) -> None:
         """Refuse the request for want of a connection, which is not held against the upstream."""
-        self.ended()
         name = self.target.upstream.name
         self.runtime.recorder.bulkhead_rejected(name)
         retry_after = jittered(1.0, self.runtime.rng)
-        self.downstream.refuse(_refusal("bulkhead_full", f"upstream {name}: {why}", None, retry_after))
+        self._give_up(_refusal("bulkhead_full", f"upstream {name}: {why}", None, retry_after))
 
     # The loop.
 
     def _attempt_again(self) -> None:
         self._timer = None
+        self._ask_gates(self.chain.per_attempt)
+
+    def _ask_gates(self, start: int) -> None:
+        """Pass the gates from `start` on; those before it are entered."""
         ticket = self.ticket
         ticket.now = now = time.monotonic()
-        verdict = self.chain.admit_from(ticket, self.chain.per_attempt)
+        verdict = self.chain.admit_from(ticket, start)
         if verdict is PASS:
             self.begin(now)
         elif verdict is WAIT:
@@ -210,6 +236,10 @@ class Forward(Owner):
     def _refused(self, refusal: Refusal) -> None:
         """No attempt is made."""
         self.chain.leave_attempt(self.ticket, IGNORED, 0.0)
+        self._give_up(refusal)
+
+    def _give_up(self, refusal: Refusal) -> None:
+        """No attempt follows."""
         self.ended()
         self.downstream.refuse(refusal)
 
@@ -220,7 +250,7 @@ class Forward(Owner):
         assert attempt is not None  # noqa: S101 - it is the one that asks
         runtime, upstream, ticket = self.runtime, self.target.upstream, self.ticket
         facts = EndedAttempt(
-            attempt=ticket.attempts,
+            attempt=ticket.attempts - self._attempts_before,
             idempotent=self._idempotent,
             replayable=self.body.replayable,
             request_sent=attempt.request_sent,

@@ -146,6 +146,21 @@ class Chain:
         ticket.at = ticket.entered = len(gates)
         return PASS
 
+    def enter_to(self, ticket: Ticket, end: int) -> None:
+        """Enter the gates before `end` that are not entered yet. They have just passed the ticket."""
+        for gate in self.gates[ticket.entered : end]:
+            gate.enter(ticket)
+        ticket.at = ticket.entered = end
+
+    def leave_from(self, ticket: Ticket, start: int, outcome: Outcome, seconds: float) -> None:
+        """Leave the gates from `start` on that are entered, the last one first."""
+        self.leave_attempt(ticket, outcome, seconds)
+        entered = ticket.entered
+        if entered > start:
+            ticket.entered = start
+            for gate in self.gates[start:entered][::-1]:
+                gate.leave(ticket, outcome, seconds)
+
     def leave_attempt(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
         """Leave the gates that were entered for the present attempt, the last one first. HOT."""
         entered, once = ticket.entered, self.per_attempt

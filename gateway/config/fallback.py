@@ -1,0 +1,61 @@
+"""From what a route says about its fallback to what it means, and what is wrong with it."""
+
+from collections.abc import Sequence
+
+from gateway.config.fallback_model import FallbackConfig, FixedResponse
+from gateway.config.fallback_settings import Fallback, FallbackResponse
+from gateway.config.file import FileRoute
+from gateway.config.problems import Problem, nearest, shown
+from gateway.config.sources import Sources
+from gateway.config.yaml_tree import Location
+
+# A 204 has no body, and a 304 none but that of an answer that the client has already (RFC 9110 section 15.4.5).
+_BODYLESS = (204, 205, 304)
+
+
+def fallback_of(sources: Sources, route: FileRoute, index: int, upstreams: Sequence[str]) -> FallbackConfig | None:
+    """The fallback of the route at `index` of the file, None without one. `upstreams` are the names that it may refer
+    to. What is wrong with it is reported."""
+    wanted = route.fallback
+    location = ("routes", index, "fallback")
+    if not sources.tree.holds(location):
+        return None
+    if route.deliver.enabled:
+        _report(sources, location, "a mapping", "nothing on a route with deliver, whose answer does not wait")
+    if not wanted.upstream and wanted.response.status is None:
+        _report(sources, location, "no upstream and no response", "one of them at least")
+    seen = {route.upstream}
+    for place, name in enumerate(wanted.upstream):
+        # One name may be written without a list.
+        at: Location = (*location, "upstream", place)
+        if not sources.tree.holds(at):
+            at = (*location, "upstream")
+        if name not in upstreams:
+            allowed = ", ".join(upstreams) or "no names yet: the file defines none"
+            _report(sources, at, shown(name), allowed, nearest(name, upstreams))
+        elif name in seen:
+            _report(sources, at, shown(name), "each upstream once, and not that of the route")
+        seen.add(name)
+    return FallbackConfig(
+        upstreams=tuple(wanted.upstream),
+        on=frozenset(each for each in wanted.on if isinstance(each, str)),
+        statuses=frozenset(each for each in wanted.on if isinstance(each, int)),
+        after=wanted.after,
+        non_idempotent=wanted.non_idempotent,
+        response=_response(sources, wanted, (*location, "response")),
+    )
+
+
+def _response(sources: Sources, wanted: Fallback, location: Location) -> FixedResponse | None:
+    response = wanted.response
+    if response.status is None:
+        if response != FallbackResponse():
+            _report(sources, location, "no status", "with a status")
+        return None
+    if response.status in _BODYLESS and response.body:
+        _report(sources, (*location, "body"), shown(response.body), f"no body with {response.status}")
+    return FixedResponse(response.status, response.body, response.content_type)
+
+
+def _report(sources: Sources, location: Location, value: str, allowed: str, suggestion: str | None = None) -> None:
+    sources.problems.append(Problem(sources.tree.source(location), value, allowed, suggestion))

@@ -1,0 +1,198 @@
+"""A forwarder with a fallback: where one upstream does not answer, the next one is asked (`gateway.proxy.fallback`).
+
+    refused by a gate of the upstream,  ──▶ next upstream: gates, attempts, retries of its own ──▶ …
+    no answer, an answer passed over                        │
+                                                            └──▶ none left: the fixed response, or the last refusal
+
+A request keeps the gates that it has passed in front of its upstream: limits for clients are not asked again. The gates
+of the upstream (bulkhead, circuit) are left, and those of the next one are passed.
+
+Time. All upstreams share the total time limit of the first one, so a client waits no longer than without a fallback. An
+upstream may use an equal part of what is left, at most its own total time limit; what it leaves is for those behind.
+"""
+
+import time
+from typing import Final
+
+from gateway.policy.outcome import FAILURE, IGNORED, Outcome
+from gateway.policy.retry import Retry
+from gateway.proxy.fallback import RESPONSE, Fallback, Hop, cause_of, cause_of_status
+from gateway.proxy.forward.downstream import Downstream
+from gateway.proxy.forward.retries import Forward
+from gateway.proxy.forward.target import Target
+from gateway.proxy.gates import Chain
+from gateway.proxy.plan import Plan
+from gateway.proxy.refusals import Refusal
+from gateway.proxy.request_body import RequestBody
+from gateway.proxy.runtime import Runtime
+from gateway.proxy.stored_answer import is_undone
+from gateway.proxy.ticket import Ticket
+from gateway.reasons import UPSTREAM_REASONS
+from gateway.wire.message.response import Response
+
+# What `retry_after` says where the answer is passed over: the "other attempt" is one at the next upstream.
+_GO_ON: Final = Retry(0.0)
+
+
+class FallbackForward(Forward):
+    """Made for the requests of routes with a fallback. `plan` is the request's."""
+
+    __slots__ = (
+        "_began",
+        "_decided_at",
+        "_fallback",
+        "_keyed",
+        "_next",
+        "_outcome",
+        "_plan",
+        "_rest",
+        "_sent_before",
+        "_status",
+        "_tail",
+        "_trail",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        ticket: Ticket,
+        target: Target,
+        body: RequestBody,
+        downstream: Downstream,
+        chain: Chain,
+        plan: Plan,
+        fallback: Fallback,
+    ) -> None:
+        super().__init__(runtime, ticket, target, body, downstream, chain, idempotent=plan.idempotent)
+        self._plan = plan
+        self._fallback = fallback
+        # What is behind the plan's part of the head is the same for every upstream.
+        self._tail = target.head[len(plan.head) :]
+        self._keyed = plan.keyed and target.upstream.config.honours_idempotency_key
+        self._next = 0
+        self._trail = ""
+        self._status = 0
+        self._decided_at = 0.0
+        self._outcome: Outcome = IGNORED
+        self._sent_before = False
+        self._began = ticket.started
+        whole = self.total_timeout
+        share = whole / (1 + len(fallback.hops))
+        if fallback.after is not None:
+            share = min(fallback.after, whole)
+        self._rest = whole - share
+        self.total_timeout = share
+        self.total_deadline -= self._rest
+
+    @property
+    def last_deadline(self) -> float:
+        return self.total_deadline + self._rest
+
+    def leave(self, outcome: Outcome, now: float) -> None:
+        ticket = self.ticket
+        self.chain.leave_from(ticket, self._fallback.shared, outcome, now - self._began)
+        super().leave(outcome, now)
+
+    def refused_before(self, refusal: Refusal) -> None:
+        """A gate of the upstream has refused the request before it came here; the gates before that one have just
+        passed it. The fallback takes such refusals (`Fallback.takes`)."""
+        self.chain.enter_to(self.ticket, self._fallback.shared)
+        self._give_up(refusal)
+
+    # From the attempt.
+
+    def retry_after(self, response: Response, now: float) -> Retry | None:
+        """An answer that is passed over is dropped like one that is followed by a retry."""
+        retry = super().retry_after(response, now)
+        if retry is not None:
+            return retry
+        status = response.status
+        if not self._fallback.passes_over(status):
+            return None
+        if self._hop(status, now) is None and not self._fallback.has_response:
+            return None
+        self._status = status
+        self._decided_at = now
+        self._outcome = FAILURE if status in self.target.upstream.failure_statuses else IGNORED
+        return _GO_ON
+
+    def again(self, retry: Retry) -> None:
+        if retry is _GO_ON:
+            self._go_on(cause_of_status(self._status), self._status, self._decided_at)
+        else:
+            super().again(retry)
+
+    # The next upstream.
+
+    def _give_up(self, refusal: Refusal) -> None:
+        reason = refusal.reason
+        if self._fallback.takes(reason):
+            self._outcome = FAILURE if reason in UPSTREAM_REASONS else IGNORED
+            if self._go_on(cause_of(reason), 0, time.monotonic()):
+                return
+        self._note()
+        super()._give_up(refusal)
+
+    def _hop(self, status: int, now: float) -> Hop | None:
+        """The next upstream that the request may go to; None where there is none, or no time for it."""
+        fallback, ticket = self._fallback, self.ticket
+        if self._next >= len(fallback.hops) or not self.body.replayable or self.last_deadline <= now:
+            return None
+        hop = fallback.hops[self._next]
+        return hop if fallback.may_repeat(ticket, hop, status, keyed=self._keyed) else None
+
+    def _go_on(self, cause: str, status: int, now: float) -> bool:
+        """Leave the present upstream for the next one, or for the fixed response. False where there is neither."""
+        hop = self._hop(status, now)
+        response = self._fallback.response(cause, self.ticket.request.method) if hop is None else None
+        if hop is None and response is None:
+            return False
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.end()
+        ticket = self.ticket
+        ticket.now = now
+        if is_undone(status) and ticket.attempts - self._attempts_before == 1:
+            # In its own words this upstream has done nothing.
+            ticket.sent = self._sent_before
+        self.chain.leave_from(ticket, self._fallback.shared, self._outcome, now - self._began)
+        to = RESPONSE if hop is None else hop.upstream.name
+        self._trail += f"{', ' if self._trail else ''}{to}: {cause}"
+        self._fallback.used(to, cause)
+        self._note()
+        if hop is not None:
+            self._turn_to(hop, cause, now)
+        elif response is not None:
+            self.ended()
+            self.downstream.substitute(response)
+        return True
+
+    def _turn_to(self, hop: Hop, cause: str, now: float) -> None:
+        left = self.last_deadline - now
+        self._next += 1
+        upstream = hop.upstream
+        share = min(left / (1 + len(self._fallback.hops) - self._next), upstream.total_timeout)
+        self.total_timeout = share
+        self.total_deadline = now + share
+        self._rest = left - share
+        ticket = self.ticket
+        ticket.fallback = (upstream.name, cause)
+        self._keyed = self._keyed and upstream.config.honours_idempotency_key
+        self._idempotent = self._plan.may_be_repeated(ticket.request, upstream)
+        self.target = Target(upstream, self._plan.head_for(ticket.request, upstream) + self._tail)
+        self.chain = hop.chain
+        self.tried = ()
+        self._free_retry_used = False
+        self._attempts_before = ticket.attempts
+        self._sent_before = ticket.sent
+        self._began = now
+        # Not from within the callback of the connection that failed.
+        self._timer = self.runtime.loop.call_later(0.0, self._enter)
+
+    def _enter(self) -> None:
+        self._timer = None
+        self._ask_gates(self._fallback.shared)
+
+    def _note(self) -> None:
+        if self._trail:
+            self.ticket.note("fallback", self._trail)
