@@ -41,6 +41,8 @@ INTERPRETED = {
     "gateway/telemetry/log_files.py",
     "gateway/telemetry/process_stats.py",
     "gateway/telemetry/snapshot.py",
+    "gateway/telemetry/tracing/exporter.py",
+    "gateway/telemetry/tracing/spans.py",
     "gateway/telemetry/webhook.py",
     "gateway/wire/client/resolver.py",
     # A coroutine that awaits in a `finally`: compiled, it goes on without the exception, CancelledError among them.

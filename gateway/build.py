@@ -19,6 +19,7 @@ from gateway.build_identity import Identity, build_identity
 from gateway.build_journal import build_journal
 from gateway.build_outbox import Outbox, build_outbox
 from gateway.build_telemetry import Telemetry, build_telemetry
+from gateway.build_tracing import Tracing, build_tracing
 from gateway.build_validation import Validation, build_validation
 from gateway.channel import Channel
 from gateway.config.model import GatewayConfig
@@ -89,6 +90,7 @@ class Gateway:
     idempotency: Idempotency | None
     validation: Validation | None
     outbox: Outbox | None
+    tracing: Tracing
 
 
 def build(
@@ -116,9 +118,8 @@ def build(
     idempotency = build_idempotency(config, journal, loop)
     outbox = build_outbox(config, journal, metrics)
     identity = build_identity(config, fleet.store, fleet.link, fleet.following, metrics, supervisor)
-    recorder = Recorder(metrics, telemetry.errors, telemetry.access_log, config.server.via_name)
-    ids = Ids(rng, config.server.trace_sample_ratio)
-    runtime = Runtime(loop, recorder, ids, rng, config.retry_buffer_bytes)
+    tracing, runtime = _runtime(config, telemetry, rng, loop, None if supervisor is None else supervisor.slot)
+    recorder = runtime.recorder
     in_flight = InFlightGate(config.shedding, ConcurrencyLimit(config.shedding.limit), recorder, rng, loop)
     callers = None if identity is None else identity.parts
     claims = None if idempotency is None else idempotency.claims
@@ -148,7 +149,7 @@ def build(
     lines = _tunnels(topology, metrics)
     return Gateway(
         *(config, loop, telemetry, fleet, alerting, topology, runtime, view, control, front, places, listening),
-        *(health, one_service, identity, lines, journal, idempotency, validation, outbox),
+        *(health, one_service, identity, lines, journal, idempotency, validation, outbox, tracing),
     )
 
 
@@ -199,6 +200,18 @@ def build_topology(
     )
     no_route = NoRoute(metrics.route(""), public_refusals=public_refusals)
     return Topology(routes, upstreams, no_route, own_chains(parts))
+
+
+def _runtime(
+    config: GatewayConfig, telemetry: Telemetry, rng: random.Random, loop: asyncio.AbstractEventLoop, slot: int | None
+) -> tuple[Tracing, Runtime]:
+    """What traces exchanges, and what all of them share."""
+    ids = Ids(rng)
+    tracing = build_tracing(config, telemetry.metrics, ids, rng, slot)
+    traces = tracing.traces
+    via_name = config.server.via_name
+    recorder = Recorder(telemetry.metrics, telemetry.errors, telemetry.access_log, via_name, tracing.tracer)
+    return tracing, Runtime(loop, recorder, ids, rng, config.retry_buffer_bytes, traces, watched=traces.exported)
 
 
 def _count(topology: Topology, metrics: Metrics, idempotency: Idempotency | None, identity: Identity | None) -> None:

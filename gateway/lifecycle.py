@@ -38,6 +38,8 @@ _STOP_POLL: Final = 0.02
 _FAREWELL: Final = 0.1
 # For the first exchange with the store, before the gateway listens: until then it would give each client a full bucket.
 _FIRST_EXCHANGE: Final = 2.0
+# For spans that wait, before the process ends.
+_LAST_SPANS: Final = 3.0
 # For the keys of issuers: until they are there, requests with tokens have to wait.
 _FIRST_KEYS: Final = 2.0
 
@@ -119,6 +121,8 @@ class Lifecycle:
             gateway.outbox.start()
         if gateway.alerting.webhook is not None:
             gateway.alerting.webhook.start()
+        if gateway.tracing.exporter is not None:
+            gateway.tracing.exporter.start()
         if gateway.one_service is not None:
             await gateway.one_service.start()
         gateway.alerting.check.start()
@@ -235,6 +239,8 @@ class Lifecycle:
         await gateway.fleet.figure_store.close()
         gateway.server.deadlines.close()
         gateway.runtime.close()
+        if gateway.tracing.exporter is not None:
+            await gateway.tracing.exporter.stop(_LAST_SPANS)
 
 
 def _settle_down() -> None:

@@ -1,7 +1,7 @@
 """Write the lock files: every package that is installed, with its version and the hashes of its files, and no address.
 
-Names come from `pyproject.toml` (dependencies, the build backend, the extras `journal`, `validation` and `dev`),
-versions from the package index that pip is configured for. `requirements-dev.lock` holds everything in
+Names come from `pyproject.toml` (dependencies, the build backend, the extras `journal`, `otel`, `validation` and
+`dev`), versions from the package index that pip is configured for. `requirements-dev.lock` holds everything in
 `requirements.lock` at the same versions, so one environment can grow from the first to the second.
 `requirements-build.lock` holds what compiling needs besides (mypy), at the versions of the second. Pins that still
 satisfy `pyproject.toml` stay, unless `--upgrade`.
@@ -90,6 +90,7 @@ def main() -> None:
         *project["build-system"]["requires"],
         *project["project"]["dependencies"],
         *extras["journal"],
+        *extras["otel"],
         *extras["validation"],
         *CONDITIONAL,
     ]

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.micro import path, policies, stores, tokens, validation
+from benchmarks.micro import path, policies, stores, tokens, traces, validation
 from benchmarks.micro.timing import Timing, time_cases
 from benchmarks.report import columns
 
 
 def measure() -> list[Timing]:
-    return time_cases([*policies.cases(), *stores.cases(), *path.cases(), *validation.cases(), *tokens.cases()])
+    modules = (policies, stores, path, validation, tokens, traces)
+    return time_cases(case for module in modules for case in module.cases())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

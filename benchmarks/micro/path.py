@@ -23,6 +23,7 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.cells import LATENCY_BOUNDS, Histogram
 from gateway.telemetry.metrics import Metrics, RouteCells
 from gateway.telemetry.record import LogPart, Record, RouteAccount
+from gateway.telemetry.tracing.trace import Traces
 from gateway.wire.client.resolver import Resolver
 from gateway.wire.message import request as requests
 from gateway.wire.message import response as responses
@@ -166,8 +167,9 @@ def _refusal_log() -> Case:
 
 
 def _ids() -> Case:
-    ids = Ids(random.Random(1), 1.0)
-    return lambda: ids.traceparent(ids.new())
+    ids = Ids(random.Random(1))
+    traces = Traces(ids.new, 1.0)
+    return lambda: traces.traceparent(ids.new())
 
 
 def _plan() -> Case:

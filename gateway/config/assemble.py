@@ -15,6 +15,7 @@ from gateway.config.deliver import outbox_config
 from gateway.config.file import File
 from gateway.config.idempotency_settings import limits_config
 from gateway.config.identity_file import NO_LIMIT
+from gateway.config.identity_model import Method
 from gateway.config.journal import check_journal, journal_config
 from gateway.config.model import (
     AdminConfig,
@@ -36,6 +37,7 @@ from gateway.config.redis_settings import redis_config
 from gateway.config.routes import file_routes, routes_of
 from gateway.config.settings import RateLimit, Server, Settings, Shedding
 from gateway.config.sources import Sources
+from gateway.config.tracing import tracing_config
 from gateway.config.upstreams import DEFAULT, upstreams_of
 from gateway.policy.limit import LimitSettings
 from gateway.policy.token_bucket import RateLimitPolicy
@@ -70,8 +72,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         sources.tree, routes, limited=settings.rate_limit.enabled, limits=identity.limits_used(who)
     )
     redis = redis_config(settings.redis, sources.place("redis"))
-    ways = {way for route in routes for way in route.authentication}
-    sources.notices += identity.notices(sources, who, ways, shared=redis is not None)
+    sources.notices += identity.notices(sources, who, _ways(routes), shared=redis is not None)
     issuers.check_routes(sources, of_file, list(file.issuers))
     issuers.check_environment(sources, list(file.issuers))
     journal, journal_needed = _journal(sources, settings, routes)
@@ -100,6 +101,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         idempotency=limits_config(settings.idempotency, sqlite=journal.path is not None),
         validation=ValidationConfig(**settings.validation.model_dump()),
         outbox=outbox_config(settings.outbox),
+        tracing=tracing_config(settings.tracing, sources.place("tracing")),
     )
 
 
@@ -143,6 +145,11 @@ def _policies(sources: Sources, file: File) -> dict[str, RateLimitPolicy]:
         name: RateLimitPolicy(name, entry.capacity, entry.refill_rate, entry.ttl)
         for name, entry in ({DEFAULT: own} | entries).items()
     }
+
+
+def _ways(routes: Iterable[RouteConfig]) -> set[Method]:
+    """In which ways the clients of some route say who they are."""
+    return {way for route in routes for way in route.authentication}
 
 
 def _server(sources: Sources, server: Server) -> ServerConfig:

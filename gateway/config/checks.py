@@ -35,6 +35,7 @@ UPSTREAM_PAIRS: tuple[tuple[Steps, Steps], ...] = (
 SETTINGS_PAIRS: tuple[tuple[Steps, Steps], ...] = (
     (("routes", "max_tunnels"), ("server", "max_connections")),
     (("errors", "high_error_rate"), ("errors", "critical_error_rate")),
+    (("tracing", "batch"), ("tracing", "queue")),
     *((("upstream", *lower), ("upstream", *upper)) for lower, upper in UPSTREAM_PAIRS),
 )
 

@@ -12,6 +12,7 @@ from gateway.config.deliver_model import DeliverConfig, OutboxLimits
 from gateway.config.fallback_model import FallbackConfig
 from gateway.config.idempotency_model import IdempotencyConfig, IdempotencyLimits
 from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
+from gateway.config.tracing_model import TracingConfig
 from gateway.names import Network
 from gateway.policy.breaker import BreakerSettings
 from gateway.policy.budget import BudgetSettings
@@ -224,7 +225,6 @@ class ServerConfig:
     trusted_proxies: tuple[Network, ...] = ()
     underscores: Literal["pass", "drop"] = "pass"
     via_name: str = "gateway"
-    trace_sample_ratio: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,3 +365,4 @@ class GatewayConfig:
     idempotency: IdempotencyLimits = field(default_factory=IdempotencyLimits)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     outbox: OutboxLimits = field(default_factory=OutboxLimits)
+    tracing: TracingConfig = field(default_factory=TracingConfig)

@@ -14,7 +14,9 @@ from gateway.config.origins import Origin
 from gateway.config.problems import MASK, number
 from gateway.config.shares import caps_of, share
 
-_SECRETS = frozenset({"url", "password", "sentinel_password", "token", "webhook_url", "webhook_secret", "sha256"})
+_SECRETS = frozenset(
+    {"url", "export_headers", "password", "sentinel_password", "token", "webhook_url", "webhook_secret", "sha256"}
+)
 
 
 def summary(config: GatewayConfig) -> str:

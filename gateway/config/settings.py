@@ -17,7 +17,6 @@ from gateway.config.field_types import (
     AdminToken,
     DirectoryName,
     FileName,
-    Fraction,
     Host,
     KeyPrefix,
     Name,
@@ -34,6 +33,7 @@ from gateway.config.identity_settings import Identity
 from gateway.config.journal_settings import Journal
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Bytes, Env, Hours, Seconds, Section, Unit
+from gateway.config.tracing_settings import Tracing
 from gateway.config.upstream_settings import RetryBuffer, Tools, Upstream
 from gateway.config.validation_settings import Validation
 from gateway.config.worker_settings import Workers
@@ -211,9 +211,6 @@ class Server(Section):
         ViaName,
         Env("VIA_NAME", "Our name in Via; seeing it again is 508"),
     ] = "gateway"
-    trace_sample_ratio: Annotated[
-        Fraction, Env("TRACE_SAMPLE_RATIO", "Share of new traces marked as sampled in traceparent")
-    ] = 1.0
 
 
 class Admin(Section):
@@ -363,6 +360,7 @@ class Settings(BaseSettings):
     workers: Workers = Workers()
     log: Log = Log()
     errors: Errors = Errors()
+    tracing: Tracing = Tracing()
     server: Server = Server()
     admin: Admin = Admin()
     routes: RouteDefaults = RouteDefaults()

@@ -2,7 +2,7 @@
 
 An empty variable counts as not set. Every name in `.env` must be ours, or be referred to by `${NAME}` in `.env` or in
 the YAML file. The process environment belongs to other programs too. There a name counts as a mistake only if it begins
-like ours, or is very similar to one of ours.
+like ours, or is very similar to one of ours; names of OpenTelemetry never do.
 
 What Kubernetes adds for a service called `redis` or `upstream` (`REDIS_PORT=tcp://…`, `REDIS_SERVICE_HOST`) and what
 Docker Compose keeps in `.env` (`COMPOSE_…`, `DOCKER_…`) is left alone.
@@ -95,6 +95,8 @@ _MILLISECONDS = 1000
 _MAX_CUTOFF = 0.8
 _STRANGER_CUTOFF = 0.9
 _COMPOSE_PREFIXES = ("COMPOSE_", "DOCKER_")
+# Names of a specification, many of which are for metrics, logs or other programs of the host.
+_OTHERS_TOO = "OTEL_"
 _SERVICE_LINK_NAME = re.compile(r"\w+_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _SERVICE_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")
 
@@ -249,6 +251,8 @@ def _is_service_link(name: str, value: str) -> bool:
 
 
 def _looks_like_ours(name: str) -> bool:
+    if name.startswith(_OTHERS_TOO):
+        return False
     if name.startswith(_OUR_PREFIXES):
         return True
     cutoff = _MAX_CUTOFF if name.startswith("MAX_") else _STRANGER_CUTOFF

@@ -14,22 +14,15 @@ _MASK: Final = 0xFFFFFFFFFFFFFFFF
 
 
 class Ids:
-    """Makes the ids of one process. `sample_ratio`, from 0 to 1, is the share of traces that are marked as sampled."""
+    """Makes the ids of one process."""
 
-    __slots__ = ("_n", "_prefix", "_random", "_ratio")
+    __slots__ = ("_n", "_prefix")
 
-    def __init__(self, rng: random.Random, sample_ratio: float) -> None:
+    def __init__(self, rng: random.Random) -> None:
         self._prefix = b"%016x" % (rng.getrandbits(64) | 1)
         self._n = rng.getrandbits(63) | 1
-        self._random = rng.random
-        self._ratio = sample_ratio
 
     def new(self) -> bytes:
         """HOT."""
         n = self._n = self._n + 1
         return self._prefix + hexlify((n * _K & _MASK).to_bytes(8, "big"))
-
-    def traceparent(self, request_id: bytes) -> bytes:
-        """HOT. The trace that begins with a request of one of these ids (W3C Trace Context, version 00)."""
-        sampled = b"01" if self._ratio >= 1.0 or self._random() < self._ratio else b"00"
-        return b"00-%b-%b-%b" % (request_id, request_id[16:], sampled)

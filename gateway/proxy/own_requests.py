@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from gateway.proxy.errand import Errand, Outcomes, Unanswered
+from gateway.proxy.errand import Answered, Errand, Outcomes, Unanswered
 from gateway.proxy.forward.target import Target
 from gateway.proxy.gates import Chain
 from gateway.proxy.identity import Origin
@@ -59,22 +59,30 @@ class OwnRequests:
         own_id = runtime.ids.new()
         ticket = Ticket(parsed(request), _ORIGIN, self._accounts[upstream], _LOG_PART, own_id, time.monotonic())
         ticket.correlation_id = request.correlation_id
+        if runtime.traces.exported:
+            ticket.trace = runtime.traces.begin(own_id, None, [])
         to = self._upstreams[upstream]
-        target = Target(to, self._head(to, request, own_id))
+        target = Target(to, self._head(to, request, ticket))
         outcome: asyncio.Future[Outcomes] = runtime.loop.create_future()
         errand = Errand(runtime, ticket, target, self._chains[upstream], request.body, request.keep, outcome.set_result)
         runtime.exchanges += 1
+        came: Outcomes | None = None
         try:
             errand.start()
             async with asyncio.timeout(request.timeout):
-                return await outcome
+                came = await outcome
         except TimeoutError:
-            return Unanswered("upstream_timeout", f"no answer within {request.timeout:g} s", None, ticket.sent)
+            came = Unanswered("upstream_timeout", f"no answer within {request.timeout:g} s", None, ticket.sent)
         finally:
             runtime.exchanges -= 1
             errand.break_off()
+            status = came.status if isinstance(came, Answered) else 0
+            reason = came.reason if isinstance(came, Unanswered) else "" if status else "draining"
+            runtime.recorder.own_request_over(ticket, status, reason, time.monotonic())
+        return came
 
-    def _head(self, upstream: Upstream, request: OwnRequest, own_id: bytes) -> bytes:
+    def _head(self, upstream: Upstream, request: OwnRequest, ticket: Ticket) -> bytes:
+        traces, trace = self._runtime.traces, ticket.trace
         return (
             b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n"
         ) % (
@@ -84,9 +92,9 @@ class OwnRequests:
             upstream.authority,
             request.lines,
             _length(request),
-            own_id,
+            ticket.own_id,
             request.correlation_id,
-            self._runtime.ids.traceparent(own_id),
+            traces.traceparent(ticket.own_id) if trace is None else trace.traceparent,
         )
 
 

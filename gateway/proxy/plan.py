@@ -71,7 +71,8 @@ class Plan:
                 "target": masked(request.target).decode("utf-8", "backslashreplace"),
                 "route": route.name or None,
                 "upstream": route.service or None,
-            }
+            },
+            *(origin.scheme, request.authority or b"", request.minor),
         )
         self.tunnel = False
         self.head = b""

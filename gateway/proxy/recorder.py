@@ -14,20 +14,25 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.categories import category_of_reason, category_of_status
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing.tracer import OWN, Tracer
 
 
 class Recorder:
-    """One for each gateway. `via_name` is its name in `Proxy-Status`; `log` is None where no access log is kept."""
+    """One for each gateway. `via_name` is its name in `Proxy-Status`; `log` is None where no access log is kept,
+    `tracer` where nothing is exported."""
 
-    __slots__ = ("_attempts", "_errors", "_log", "_metrics", "_nowhere", "_refusals", "_via_name")
+    __slots__ = ("_attempts", "_errors", "_log", "_metrics", "_nowhere", "_refusals", "_tracer", "_via_name")
 
-    def __init__(self, metrics: Metrics, errors: ErrorLog, log: AccessLog | None, via_name: str) -> None:
+    def __init__(
+        self, metrics: Metrics, errors: ErrorLog, log: AccessLog | None, via_name: str, tracer: Tracer | None = None
+    ) -> None:
         self._attempts = metrics.attempts
         self._metrics = metrics
         self._errors = errors
         self._log = log
         self._nowhere = metrics.route("")
         self._refusals = metrics.refusals
+        self._tracer = tracer
         self._via_name = via_name
 
     # Requests.
@@ -43,9 +48,20 @@ class Recorder:
             self._errors.over(account.service, ticket.reason, failed, now)
         else:
             self._errors.cells[account.service].request(now)
+        if self._tracer is not None:
+            self._trace(self._tracer, ticket, seconds, now)
         log = self._log
         if log is not None:
             log.exchange(ticket, seconds, time.time())
+
+    def own_request_over(self, ticket: Ticket, status: int, reason: str, now: float) -> None:
+        """A request of the gateway's own is over, which no client has sent: its attempts are counted, and it is no
+        exchange. `status` is what was answered, 0 for nothing; `reason` says why, empty with an answer."""
+        tracer, trace = self._tracer, ticket.trace
+        if tracer is not None and trace is not None:
+            ticket.status = status
+            ticket.reason = reason
+            tracer.over(ticket, trace, ticket.request.method, now - ticket.started, now, OWN)
 
     def answered(self, ticket: Ticket, content: OwnAnswer, now: float) -> None:
         """The gateway has an answer of its own that is no refusal. One that it has at once takes no time."""
@@ -57,6 +73,8 @@ class Recorder:
         account.cells.exchange(ticket.request.method, content.status, seconds)
         if account.service:
             self._errors.cells[account.service].request(now)
+        if self._tracer is not None:
+            self._trace(self._tracer, ticket, seconds, now)
         if self._log is not None:
             self._log.exchange(ticket, seconds, time.time())
 
@@ -68,6 +86,8 @@ class Recorder:
         ticket.account.cells.exchange(ticket.request.method, refusal.status, seconds)
         template = self._count(ticket, refusal, now, wall)
         ticket.bytes_out = _sent(ticket, template)
+        if self._tracer is not None:
+            self._trace(self._tracer, ticket, seconds, now)
         log = self._log
         if log is not None:
             log.exchange(ticket, seconds, wall)
@@ -79,6 +99,8 @@ class Recorder:
         ticket.reason = refusal.reason
         ticket.account.cells.refused_at_once(ticket.request.method, refusal.status)
         template = self._count(ticket, refusal, now, wall)
+        if self._tracer is not None:
+            self._trace(self._tracer, ticket, 0.0, now)
         log = self._log
         if log is not None:
             decisions = ticket.log_decisions
@@ -140,12 +162,16 @@ class Recorder:
     def attempt_answered_badly(self, ticket: Ticket, upstream: str, status: int) -> None:
         """One attempt was answered with a status that counts as a failure."""
         ticket.answered_badly = status
+        if ticket.trace is not None:
+            ticket.trace.answered(status)
         category = category_of_status(status)
         self._attempt_failed(ticket, upstream, category, "upstream_status", status, f"answered {status}")
 
     def attempt_failed(self, ticket: Ticket, upstream: str, reason: str, status: int | None, detail: str) -> None:
         """One attempt came to nothing. `status` is what the upstream had answered before it broke off, None without an
         answer."""
+        if ticket.trace is not None:
+            ticket.trace.failed(reason, status)
         self._attempt_failed(ticket, upstream, category_of_reason(reason), reason, status, detail)
 
     def retried(self, upstream: str) -> None:
@@ -155,6 +181,14 @@ class Recorder:
     def retry_budget_exhausted(self, upstream: str) -> None:
         """An attempt would have been repeated, and the budget did not allow it."""
         self._metrics.retry_budget_exhausted(upstream)
+
+    def _trace(self, tracer: Tracer, ticket: Ticket, seconds: float, now: float) -> None:
+        """Export the exchange, if it is one of those. HOT."""
+        trace = ticket.trace
+        if trace is None:
+            fields = ticket.request.fields
+            trace = tracer.traces.begin(ticket.own_id, fields.traceparent, fields.tracestate)
+        tracer.over(ticket, trace, ticket.request.method, seconds, now)
 
     def _attempt_failed(
         self, ticket: Ticket, upstream: str, category: str, reason: str, status: int | None, detail: str

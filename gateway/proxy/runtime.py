@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from gateway.proxy.ids import Ids
 from gateway.proxy.recorder import Recorder
+from gateway.telemetry.tracing.trace import Traces
 from gateway.wire.deadlines import Deadlines
 from gateway.wire.tunnel import Tunnel
 
@@ -27,7 +28,8 @@ class Unattended(Protocol):
 
 class Runtime:
     """`exchanges` are in flight, those in `alone` without their clients; `tunnels` are open. With `stopping` every new
-    request is refused. At most `retry_buffer_bytes` of a request body are kept for a repetition."""
+    request is refused. At most `retry_buffer_bytes` of a request body are kept for a repetition. With `watched`
+    somebody wants to know about the attempts of every exchange."""
 
     __slots__ = (
         "_tunnel_deadlines",
@@ -40,7 +42,9 @@ class Runtime:
         "retry_buffer_bytes",
         "rng",
         "stopping",
+        "traces",
         "tunnels",
+        "watched",
     )
 
     def __init__(
@@ -50,11 +54,16 @@ class Runtime:
         ids: Ids,
         rng: random.Random,
         retry_buffer_bytes: int,
+        traces: Traces,
+        *,
+        watched: bool = False,
     ) -> None:
         self.loop = loop
         self.recorder = recorder
         self.ids = ids
         self.rng = rng
+        self.traces = traces
+        self.watched = watched
         self.retry_buffer_bytes = retry_buffer_bytes
         self.deadlines = Deadlines(loop, _ATTEMPT_SWEEP)
         self.stopping = False

@@ -75,7 +75,7 @@ class Route:
         self.fallback = fallback
         self.name = config.name
         self.service = upstream.name
-        self.account = RouteAccount(config.name, upstream.name, cells)
+        self.account = RouteAccount(config.name, upstream.name, cells, config.prefix)
         self.chain = Chain(gates, per_attempt)
         self.filters = Filters(filters)
         self.host = (names.host(config.host or "") or "").encode()

@@ -4,31 +4,37 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.telemetry.metrics import RouteCells
+from gateway.telemetry.tracing.trace import Trace
 
 NO_DECISIONS: Final[Mapping[str, str]] = {}
 
 
 class RouteAccount:
     """Where the requests of one route are counted. `name` is the route's and `service` its upstream's; both are empty
-    for requests that no route matched."""
+    for requests that no route matched. `prefix` is that of the paths which the route takes."""
 
-    __slots__ = ("cells", "name", "service")
+    __slots__ = ("cells", "name", "prefix", "service")
 
-    def __init__(self, name: str, service: str, cells: RouteCells) -> None:
+    def __init__(self, name: str, service: str, cells: RouteCells, prefix: str = "") -> None:
         self.name = name
         self.service = service
         self.cells = cells
+        self.prefix = prefix
 
 
 class LogPart:
     """What the log lines of all requests with the same head have in common. `prepared` is the same as the log has put
-    it into its own form, once it has been asked for."""
+    it into its own form, once it has been asked for. `scheme`, `authority` and `minor` (of HTTP/1) are how the client
+    has asked, for spans."""
 
-    __slots__ = ("known", "prepared")
+    __slots__ = ("authority", "known", "minor", "prepared", "scheme")
 
-    def __init__(self, known: dict[str, object]) -> None:
+    def __init__(self, known: dict[str, object], scheme: str = "", authority: bytes = b"", minor: int = 1) -> None:
         self.known = known
         self.prepared: bytes | None = None
+        self.scheme = scheme
+        self.authority = authority
+        self.minor = minor
 
 
 class Record:
@@ -39,7 +45,8 @@ class Record:
     a refusal or of an answer that broke off, empty for none. `bytes_in` and `bytes_out` are body bytes of the request
     and of the answer. `upstream_seconds` is the time of all attempts. `log_decisions` are the decisions of policies as
     the log line shows them; the mapping is shared between requests and is replaced, never changed. `answered_badly` is
-    the status of the last attempt that was answered with one that counts as a failure, 0 without one.
+    the status of the last attempt that was answered with one that counts as a failure, 0 without one. `trace` is kept
+    where somebody wants to know about each attempt, None elsewhere.
     """
 
     __slots__ = (
@@ -55,6 +62,7 @@ class Record:
         "reason",
         "request_id",
         "status",
+        "trace",
         "upstream_seconds",
     )
 
@@ -72,6 +80,7 @@ class Record:
         self.answered_badly = 0
         self.upstream_seconds = 0.0
         self.log_decisions = NO_DECISIONS
+        self.trace: Trace | None = None
 
     def note(self, policy: str, decision: str) -> None:
         """Add what a policy decided to the log line."""

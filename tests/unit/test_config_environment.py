@@ -87,7 +87,14 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "CORS_HEADERS": ("X-Api-Key", {}),
     "CORS_EXPOSE_HEADERS": ("ETag", {}),
     "RATE_LIMIT_EXEMPT": ("10.0.0.0/8,::1", {}),
-    "TRACE_SAMPLE_RATIO": ("0.1", {}),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("http://collector:4318", {}),
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ("http://collector:4318/v1/traces", {}),
+    "OTEL_EXPORTER_OTLP_HEADERS": ("api-key=a%20b,x=y", {}),
+    "OTEL_EXPORTER_OTLP_COMPRESSION": ("gzip", {}),
+    "OTEL_SERVICE_NAME": ("edge", {}),
+    "OTEL_RESOURCE_ATTRIBUTES": ("team=payments", {}),
+    "OTEL_TRACES_SAMPLER": ("always_off", {}),
+    "OTEL_TRACES_SAMPLER_ARG": ("0.1", {}),
     "MAX_INFLIGHT_QUEUE": ("10", {"MAX_INFLIGHT_QUEUE_TIMEOUT_SECONDS": "1"}),
     "LOAD_SHED_STATUS": ("503", {}),
     "ADMIN_TOKEN": ("0123456789abcdef", {}),
@@ -119,7 +126,9 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "UPSTREAM_HEALTH_CHECK_TIMEOUT": ("3", {}),
     "RATE_LIMIT_CAPACITY": ("51", {}),
 }
-FILES = {name for name in VARIABLES if name.endswith("_FILE")} | {"GATEWAY_CONFIG"}
+FILES = {name for name in VARIABLES if name.endswith("_FILE")} | {"GATEWAY_CONFIG", "OTEL_EXPORTER_OTLP_CERTIFICATE"}
+# It says what is spoken anyway, so that one who wants another protocol is told.
+ONE_VALUE = {"OTEL_EXPORTER_OTLP_PROTOCOL"}
 # They are about upstreams of the file: tests/unit/test_config_tools.py.
 TOOLS = {"TOOL_TIMEOUT", "TOOL_MAX_ATTEMPTS"}
 
@@ -137,7 +146,7 @@ def sample(name: str) -> tuple[str, dict[str, str]]:
     return str(int(variable.bounds[1])), needs
 
 
-@pytest.mark.parametrize("name", [name for name in VARIABLES if name not in FILES | TOOLS])
+@pytest.mark.parametrize("name", [name for name in VARIABLES if name not in FILES | TOOLS | ONE_VALUE])
 def test_every_variable_changes_the_configuration(name: str) -> None:
     value, needs = sample(name)
     without = {key: needed for key, needed in needs.items() if key != name}

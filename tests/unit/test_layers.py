@@ -69,6 +69,9 @@ LAYERS = {
     "gateway.wire": layer("gateway.names", "gateway.watched_files", "uvloop", "httptools", "mypy_extensions"),
     # It waits on somebody else's server, in a task of its own.
     "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
+    # It waits on a collector, in a thread of its own. The library is loaded only where there is one.
+    "gateway.telemetry.tracing.exporter": layer("gateway.telemetry", "aiohttp", "google", "opentelemetry"),
+    "gateway.telemetry.tracing.spans": layer("gateway.telemetry", "google", "opentelemetry"),
     "gateway.telemetry": layer("gateway.compiled", "gateway.reasons", "orjson", "prometheus_client"),
     "gateway.idempotency": layer("gateway.config.idempotency_model", "gateway.journal"),
     "gateway.outbox": layer("gateway.journal"),
@@ -118,6 +121,13 @@ LAYERS = {
     "gateway.build_telemetry": layer("gateway.config.model", "gateway.control.history", "gateway.telemetry"),
     "gateway.build_journal": layer("gateway.config.model", "gateway.journal", "gateway.telemetry.metrics"),
     "gateway.build_validation": layer("gateway"),
+    "gateway.build_tracing": layer(
+        "gateway.__version__",
+        "gateway.config.model",
+        "gateway.identity.masking",
+        "gateway.proxy.ids",
+        "gateway.telemetry",
+    ),
     "gateway.live_identity": layer(
         "gateway.control.callers", "gateway.fleet.link", "gateway.identity", "gateway.store.keys", "gateway.store.port"
     ),

@@ -243,7 +243,7 @@ class Attempt(Ending):
         request = owner.ticket.request
         self._connection = connection
         self.request_sent = self._reached = owner.ticket.sent = True
-        connection.send(self, owner.target.head, to_head=request.method == "HEAD", more=not body.done)
+        connection.send(self, owner.head, to_head=request.method == "HEAD", more=not body.done)
         if not request.has_body:
             return
         for data in body.held:

@@ -66,6 +66,9 @@ class Ending(ResponseSink):
         ticket.now = now
         ticket.answered = answered
         ticket.reached = self._reached
+        trace = ticket.trace
+        if trace is not None:
+            trace.settled(now, answered=self._head_at > 0.0)
         owner.chain.leave_attempt(ticket, outcome, seconds)
         self.endpoint.ended(outcome, now)
         if outcome is not IGNORED:

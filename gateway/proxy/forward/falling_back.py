@@ -111,6 +111,8 @@ class FallbackForward(Forward):
             return None
         if self._hop(status, now) is None and not self._fallback.has_response:
             return None
+        if self.ticket.trace is not None:
+            self.ticket.trace.answered(status)
         self._status = status
         self._decided_at = now
         self._outcome = FAILURE if status in self.target.upstream.failure_statuses else IGNORED

@@ -12,13 +12,18 @@ from gateway.proxy.ticket import Ticket
 
 def forward_of(runtime: Runtime, ticket: Ticket, plan: Plan, body: RequestBody, downstream: Downstream) -> Forward:
     """It is to begin, or to be told that a gate has refused the request. HOT."""
-    route = plan.route
+    route, fields = plan.route, ticket.request.fields
+    if runtime.watched:
+        trace = ticket.trace = runtime.traces.begin(ticket.own_id, fields.traceparent, fields.tracestate)
+        traceparent = trace.traceparent
+    else:
+        traceparent = fields.traceparent or runtime.traces.traceparent(ticket.own_id)
     head = b"%b%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
         plan.head,
         ticket.caller_lines,
         ticket.request_id,
         ticket.correlation_id,
-        ticket.request.fields.traceparent or runtime.ids.traceparent(ticket.own_id),
+        traceparent,
     )
     target = Target(route.upstream, head)
     fallback = route.fallback

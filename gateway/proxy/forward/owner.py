@@ -14,14 +14,15 @@ from gateway.wire.message.response import Response
 class Owner:
     """Who makes the attempts: what they have in common, and what is decided about them.
 
-    `tried` are the endpoints of the attempts before. `total_deadline` is an instant of the monotonic clock. It is
-    `total_timeout` seconds after the last movement of the request body.
+    `tried` are the endpoints of the attempts before, `head` is the request head of the present one. `total_deadline` is
+    an instant of the monotonic clock. It is `total_timeout` seconds after the last movement of the request body.
     """
 
     __slots__ = (
         "body",
         "chain",
         "downstream",
+        "head",
         "runtime",
         "target",
         "ticket",
@@ -35,6 +36,7 @@ class Owner:
     target: Target
     body: RequestBody
     downstream: Downstream
+    head: bytes
     chain: Chain
     tried: tuple[Endpoint, ...]
     total_deadline: float

@@ -55,6 +55,7 @@ class Forward(Owner):
         self.body = body
         self.downstream = downstream
         self.chain = chain
+        self.head = target.head
         self.tried = ()
         self.total_timeout = total_timeout = target.upstream.total_timeout
         self.total_deadline = (body.ended_at or ticket.started) + total_timeout
@@ -84,6 +85,10 @@ class Forward(Owner):
         endpoint.in_flight += 1
         ticket.endpoint = endpoint.label
         self._attempt = attempt = Attempt(self, endpoint, now)
+        trace, target = ticket.trace, self.target
+        self.head = target.head
+        if trace is not None:
+            self.head = trace.attempt(upstream.name, endpoint.label, target.head, now, probe=attempt.probe)
         attempt.start(fresh=self._free_retry_used)
 
     def refused_before(self, refusal: Refusal) -> None:
@@ -164,7 +169,10 @@ class Forward(Owner):
             return None
         value = response.fields.retry_after
         floor = parse_retry_after(value, time.time()) if value is not None else None
-        return self._decide(now, status, None, floor, stale=False)
+        retry = self._decide(now, status, None, floor, stale=False)
+        if retry is not None and self.ticket.trace is not None:
+            self.ticket.trace.answered(status)
+        return retry
 
     def retry_lacking(self, now: float) -> Retry | None:
         """Whether another attempt follows one that this host could not even make."""
@@ -189,6 +197,8 @@ class Forward(Owner):
         retry = self._decide(now, None, failure, None, stale=stale)
         if retry is not None and retry.free:
             self._free_retry_used = True
+            if ticket.trace is not None:
+                ticket.trace.failed(reason, None)
             attempt.settle_failed(now, stale=True)
             ticket.attempts -= 1
         else:

@@ -4,7 +4,7 @@ from gateway.proxy.upstreams import Upstream
 
 
 class Target:
-    """`head` is complete. It is the same for every attempt at this upstream: attempts are one span of one trace."""
+    """`head` is complete. Its last line is `traceparent`, in which each attempt puts an id of its own."""
 
     __slots__ = ("head", "upstream")
 

@@ -1,0 +1,267 @@
+"""Finished exchanges as spans of OTLP, in protobuf.
+
+A SERVER span for each exchange, and below it a CLIENT span for each attempt; for a request of the gateway's own an
+INTERNAL span in place of the first. Attributes are those of the stable semantic conventions for HTTP
+(https://opentelemetry.io/docs/specs/semconv/http/http-spans/), and `gateway.*` for what they have no word for. What
+policies have decided are events of the first span.
+
+Never in a span: query strings, header fields, bodies, and what looks like a key or a token in a path.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from gateway.telemetry.metrics import METHODS
+from gateway.telemetry.tracing.trace import AttemptTrace
+from gateway.telemetry.tracing.tracer import OWN, FinishedExchange
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
+_SCOPE: Final = "gateway"
+# https://github.com/open-telemetry/opentelemetry-proto: bits 8 and 9 of `flags` say whether the parent is of another
+# process, and whether that is known.
+_REMOTE_IS_KNOWN: Final = 0x100
+_REMOTE: Final = 0x200
+_LONGEST: Final = 1024
+_CLIENT_CLOSED: Final = 499
+_KNOWN: Final = 1024
+_LATE: Final = frozenset({"fallback", "response", "retry", "truncated", "tunnel"})
+"""Decisions that are made at the end of an exchange; all others are made before the first attempt."""
+
+Value = str | int | bool
+
+
+class SpanEncoder:
+    """`resource` are the attributes of this process; `schemes` those of the upstreams, by name."""
+
+    def __init__(self, resource: Mapping[str, Value], schemes: Mapping[str, str], version: str) -> None:
+        self._schemes = schemes
+        self._resource = Resource()
+        for name, value in resource.items():
+            _add(self._resource.attributes, name, value)
+        self._scope = InstrumentationScope(name=_SCOPE, version=version)
+
+    def request(self) -> ExportTraceServiceRequest:
+        """A request without spans, for `add`."""
+        return ExportTraceServiceRequest(
+            resource_spans=[ResourceSpans(resource=self._resource, scope_spans=[ScopeSpans(scope=self._scope)])]
+        )
+
+    def add(self, request: ExportTraceServiceRequest, each: FinishedExchange) -> None:
+        """Add the spans of an exchange."""
+        spans = request.resource_spans[0].scope_spans[0].spans
+        trace_id = bytes.fromhex(each.trace.trace_id.decode())
+        self._exchange(spans.add(), each, trace_id)
+        for index, attempt in enumerate(each.trace.attempts):
+            self._attempt(spans.add(), each, attempt, index, trace_id)
+
+    def _exchange(self, span: Span, each: FinishedExchange, trace_id: bytes) -> None:
+        trace, account, part = each.trace, each.account, each.log_part
+        if each.kind == OWN:
+            span.MergeFromString(_own(each.method, account.service, each.reason, each.kept))
+        else:
+            asked = part.scheme, part.authority, part.minor
+            said = each.status, each.reason, each.kept
+            span.MergeFromString(_server(each.method, account.prefix, account.name, account.service, *asked, *said))
+            attributes, known = span.attributes, part.known
+            span.MergeFromString(_asked(str(known.get("target") or "")[:_LONGEST], str(known.get("client") or "")))
+            _add(attributes, "http.request.body.size", each.bytes_in)
+            _add(attributes, "http.response.body.size", each.bytes_out)
+        _identify(span, each, trace_id, trace.span_id, trace.parent_id, remote=True)
+        _add(span.attributes, "gateway.request_id", each.request_id.decode())
+        if each.correlation_id != each.request_id:
+            _add(span.attributes, "gateway.correlation_id", each.correlation_id.decode())
+        span.start_time_unix_nano = each.wall - round(each.seconds * 1e9)
+        span.end_time_unix_nano = each.wall
+        _events(span, each)
+
+    def _attempt(self, span: Span, each: FinishedExchange, attempt: AttemptTrace, index: int, trace_id: bytes) -> None:
+        scheme = self._schemes.get(attempt.upstream, "http")
+        status = _status_of(each, attempt)
+        error = attempt.reason if attempt.reason != "upstream_status" else ""
+        if not error and not status:
+            error = each.reason or "cancelled"
+        span.MergeFromString(_client(each.method, scheme, attempt.endpoint, attempt.upstream, status, error))
+        _identify(span, each, trace_id, attempt.span_id, each.trace.span_id, remote=False)
+        span.start_time_unix_nano = _instant(each, attempt.began)
+        span.end_time_unix_nano = _instant(each, attempt.ended or each.ended)
+        span.MergeFromString(_url(scheme, attempt.endpoint, attempt.head[:_LONGEST]))
+        _add(span.attributes, "http.request.resend_count", index)
+        _add(span.attributes, "gateway.circuit.probe", attempt.probe)
+
+
+# What many spans have in common is made once, and copied in C: a message that is read into another one adds to it.
+
+
+@lru_cache(maxsize=_KNOWN)
+def _server(
+    method: str,
+    prefix: str,
+    route: str,
+    upstream: str,
+    scheme: str,
+    authority: bytes,
+    minor: int,
+    status: int,
+    reason: str,
+    kept: str,
+) -> bytes:
+    span = Span(kind=Span.SPAN_KIND_SERVER, name=f"{_word(method)} {prefix}".rstrip())
+    attributes = span.attributes
+    host, port = _address(authority.decode("latin-1"))
+    _method(attributes, method)
+    _add(attributes, "url.scheme", scheme)
+    _add(attributes, "server.address", host)
+    _add(attributes, "server.port", port)
+    _add(attributes, "network.protocol.version", f"1.{minor}")
+    _add(attributes, "http.route", prefix)
+    _add(attributes, "http.response.status_code", status)
+    _add(attributes, "gateway.route", route)
+    _add(attributes, "gateway.upstream", upstream)
+    _add(attributes, "gateway.reason", reason)
+    _add(attributes, "gateway.kept", kept)
+    if status >= 500 or (reason and reason != "client_closed" and status < 400):
+        # A 4xx is the client's fault, and who leaves makes no mistake either.
+        _failed(span, reason or str(status))
+    return span.SerializeToString()
+
+
+@lru_cache(maxsize=_KNOWN)
+def _own(method: str, upstream: str, reason: str, kept: str) -> bytes:
+    span = Span(kind=Span.SPAN_KIND_INTERNAL, name=f"{_word(method)} {upstream}")
+    _add(span.attributes, "gateway.upstream", upstream)
+    _add(span.attributes, "gateway.reason", reason)
+    _add(span.attributes, "gateway.kept", kept)
+    if reason:
+        _failed(span, reason)
+    return span.SerializeToString()
+
+
+@lru_cache(maxsize=_KNOWN)
+def _client(method: str, scheme: str, endpoint: str, upstream: str, status: int, error: str) -> bytes:
+    span = Span(kind=Span.SPAN_KIND_CLIENT, name=_word(method))
+    attributes = span.attributes
+    host, port = _address(endpoint)
+    _method(attributes, method)
+    _add(attributes, "url.scheme", scheme)
+    _add(attributes, "server.address", host)
+    _add(attributes, "server.port", port)
+    _add(attributes, "network.protocol.version", "1.1")
+    _add(attributes, "gateway.upstream", upstream)
+    _add(attributes, "http.response.status_code", status)
+    if error == "client_closed":
+        _add(attributes, "error.type", error)
+    elif error or status >= 400:
+        _failed(span, error or str(status))
+    return span.SerializeToString()
+
+
+@lru_cache(maxsize=_KNOWN)
+def _asked(target: str, client: str) -> bytes:
+    span = Span()
+    _add(span.attributes, "url.path", target.partition("?")[0])
+    _add(span.attributes, "client.address", client)
+    return span.SerializeToString()
+
+
+@lru_cache(maxsize=_KNOWN)
+def _url(scheme: str, endpoint: str, path: bytes) -> bytes:
+    span = Span()
+    _add(span.attributes, "url.full", f"{scheme}://{endpoint}{path.decode('latin-1')}")
+    return span.SerializeToString()
+
+
+@lru_cache(maxsize=_KNOWN)
+def _told(name: str, key: str, value: str) -> bytes:
+    event = Span.Event(name=name)
+    _add(event.attributes, key, value)
+    return event.SerializeToString()
+
+
+def _failed(span: Span, error: str) -> None:
+    _add(span.attributes, "error.type", error)
+    span.status.code = Status.STATUS_CODE_ERROR
+
+
+def _word(method: str) -> str:
+    return method if method in METHODS else "HTTP"
+
+
+def _status_of(each: FinishedExchange, attempt: AttemptTrace) -> int:
+    """What the upstream has answered; 0 for nothing. An answer that went on to the client has the exchange's."""
+    if attempt.status or not attempt.answered or attempt is not each.trace.attempts[-1]:
+        return attempt.status
+    return each.status if each.status != _CLIENT_CLOSED else 0
+
+
+def _identify(
+    span: Span, each: FinishedExchange, trace_id: bytes, span_id: bytes, parent_id: bytes, *, remote: bool
+) -> None:
+    span.trace_id = trace_id
+    span.span_id = bytes.fromhex(span_id.decode())
+    if parent_id:
+        span.parent_span_id = bytes.fromhex(parent_id.decode())
+    span.trace_state = each.trace.state.decode("latin-1")
+    span.flags = each.trace.flags | _REMOTE_IS_KNOWN | (_REMOTE if remote and parent_id else 0)
+
+
+def _events(span: Span, each: FinishedExchange) -> None:
+    """What the policies have decided, each where its time is known: at the beginning, after an attempt, at the end."""
+    for policy, decision in each.decisions.items():
+        if policy not in _LATE:
+            _event(span, span.start_time_unix_nano, f"gateway.{policy}", "gateway.decision", decision)
+    for attempt in each.trace.attempts[:-1]:
+        why = attempt.reason if attempt.reason not in {"", "upstream_status"} else str(attempt.status)
+        _event(span, _instant(each, attempt.ended or each.ended), "gateway.retry", "gateway.reason", why)
+    for policy, decision in each.decisions.items():
+        if policy in _LATE:
+            _event(span, span.end_time_unix_nano, f"gateway.{policy}", "gateway.decision", decision)
+    if each.reason and each.status >= 400 and each.reason != "client_closed":
+        _event(span, span.end_time_unix_nano, "gateway.refused", "gateway.reason", each.reason)
+
+
+def _event(span: Span, at: int, name: str, key: str, value: str) -> None:
+    event = span.events.add(time_unix_nano=at)
+    event.MergeFromString(_told(name, key, value))
+
+
+def _instant(each: FinishedExchange, at: float) -> int:
+    """An instant of the monotonic clock in nanoseconds since the epoch."""
+    return each.wall - round((each.ended - at) * 1e9)
+
+
+def _method(attributes: "RepeatedCompositeFieldContainer[KeyValue]", method: str) -> None:
+    if method in METHODS:
+        _add(attributes, "http.request.method", method)
+    else:
+        _add(attributes, "http.request.method", "_OTHER")
+        _add(attributes, "http.request.method_original", method)
+
+
+def _address(authority: str) -> tuple[str, int]:
+    """Host and port; 0 where none is given."""
+    host, colon, port = authority.rpartition(":")
+    if not colon or not port.isdigit():
+        host, port = authority, "0"
+    return host.strip("[]"), int(port)
+
+
+def _add(attributes: "RepeatedCompositeFieldContainer[KeyValue]", name: str, value: Value) -> None:
+    """Empty texts and zeros say nothing, and are left out."""
+    if not value:
+        return
+    added: KeyValue = attributes.add()
+    added.key = name
+    if isinstance(value, str):
+        added.value.string_value = value[:_LONGEST]
+    elif isinstance(value, bool):
+        added.value.bool_value = value
+    else:
+        added.value.int_value = value

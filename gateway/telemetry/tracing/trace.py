@@ -1,0 +1,167 @@
+"""The trace of one exchange: its place in a W3C trace, and its attempts.
+
+Trace Context (https://www.w3.org/TR/trace-context-2/), version 00:
+
+    traceparent = 00-<trace id: 32 digits>-<parent id: 16 digits>-<flags: 2 digits>
+
+A trace that comes in goes on: its trace id stays, and so does its random flag. One that begins here has the
+exchange's own id as trace id, which is unique but follows a rule, so its random flag is never set. `tracestate` is
+passed on as it came.
+
+The parent id that an upstream gets is the span id of the attempt: each attempt has one of its own.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+_SAMPLED: Final = 1
+_RANDOM: Final = 2
+_LOW_BITS: Final = 1 << 64
+# Of a request head that ends in a `traceparent` line: where its parent id begins and ends, from the end.
+_PARENT_FROM: Final = -23
+_PARENT_TO: Final = -7
+
+
+class AttemptTrace:
+    """One attempt. `began` and `ended` are instants of the monotonic clock; `ended` is 0 until it is settled. `status`
+    is what the upstream answered, 0 where nothing is known; `reason` why it came to nothing, empty without one.
+    `answered` says that the head of an answer has come. `head` is the request head for the upstream."""
+
+    __slots__ = ("answered", "began", "ended", "endpoint", "head", "probe", "reason", "span_id", "status", "upstream")
+
+    def __init__(self, span_id: bytes, upstream: str, endpoint: str, head: bytes, began: float, *, probe: bool) -> None:
+        self.span_id = span_id
+        self.upstream = upstream
+        self.endpoint = endpoint
+        self.head = head
+        self.began = began
+        self.probe = probe
+        self.ended = 0.0
+        self.status = 0
+        self.reason = ""
+        self.answered = False
+
+    @property
+    def outcome(self) -> str:
+        """In one word: the reason of a failure, the status of an answer, or that nothing is known yet."""
+        return self.reason or (str(self.status) if self.status else "answered" if self.answered else "pending")
+
+
+class Trace:
+    """`span_id` is that of the exchange's own span, `parent_id` that of the span which it is a child of, empty where
+    the trace begins here. `sampled`: it is exported whatever comes of it. `flags` are those for the upstream.
+
+    `new_id` makes the ids of attempts. It is None where no spans are exported: what upstreams get then is `given`, so
+    that they are no children of a span that nobody will see."""
+
+    __slots__ = (
+        "_first_id",
+        "_given",
+        "_new_id",
+        "attempts",
+        "flags",
+        "parent_id",
+        "sampled",
+        "span_id",
+        "state",
+        "trace_id",
+    )
+
+    def __init__(
+        self,
+        trace_id: bytes,
+        parent_id: bytes,
+        span_id: bytes,
+        flags: int,
+        state: bytes,
+        new_id: Callable[[], bytes] | None,
+        given: bytes = b"",
+    ) -> None:
+        self.trace_id = trace_id
+        self.parent_id = parent_id
+        self.span_id = span_id
+        self.flags = flags
+        self.sampled = bool(flags & _SAMPLED)
+        self.state = state
+        self.attempts: list[AttemptTrace] = []
+        self._given = given
+        self._new_id = new_id
+        self._first_id = b"" if new_id is None else new_id()[16:]
+
+    @property
+    def traceparent(self) -> bytes:
+        """What the upstream gets of the first attempt. HOT."""
+        return self._given or b"00-%b-%b-%02x" % (self.trace_id, self._first_id or self.span_id, self.flags)
+
+    def attempt(self, upstream: str, endpoint: str, head: bytes, now: float, *, probe: bool) -> bytes:
+        """An attempt begins. `head` is complete, and its last line is `traceparent`. Returns the head with the id of
+        this attempt in it. HOT."""
+        span_id = self._first_id
+        new_id = self._new_id
+        if self.attempts and new_id is not None:
+            span_id = new_id()[16:]
+            head = b"%b%b%b" % (head[:_PARENT_FROM], span_id, head[_PARENT_TO:])
+        self.attempts.append(AttemptTrace(span_id, upstream, endpoint, head, now, probe=probe))
+        return head
+
+    def answered(self, status: int) -> None:
+        """The present attempt was answered with this status, and the answer does not go to the client."""
+        if self.attempts:
+            self.attempts[-1].status = status
+
+    def failed(self, reason: str, status: int | None) -> None:
+        """The present attempt has failed. `status` is what had been answered before."""
+        if self.attempts:
+            attempt = self.attempts[-1]
+            attempt.reason = reason
+            attempt.status = status or 0
+
+    def settled(self, now: float, *, answered: bool) -> None:
+        """The present attempt is over. `answered`: the head of its answer had come. HOT."""
+        attempt = self.attempts[-1]
+        attempt.ended = now
+        attempt.answered = answered
+
+
+class Traces:
+    """Begins traces. `ratio`, from 0 to 1, is the share that is sampled of those that begin here; with `parent_based`
+    of no others, as whoever has begun them has decided. Without, it is the share of all.
+
+    The share is of the trace ids, by their low 64 bits, as OpenTelemetry's `TraceIdRatioBased` has it: gateways in a
+    chain with the same ratio decide alike. `new_id` makes the ids of requests (`gateway.proxy.ids`). `exported` says
+    that somebody collects the spans.
+    """
+
+    __slots__ = ("_bound", "_new_id", "_parent_based", "_ratio", "exported")
+
+    def __init__(
+        self, new_id: Callable[[], bytes], ratio: float, *, parent_based: bool = True, exported: bool = False
+    ) -> None:
+        self.exported = exported
+        self._new_id = new_id if exported else None
+        self._ratio = ratio
+        self._bound = round(ratio * _LOW_BITS)
+        self._parent_based = parent_based
+
+    def begin(self, own_id: bytes, traceparent: bytes | None, tracestate: list[bytes]) -> Trace:
+        """The trace of the exchange `own_id`, which goes on with a well-formed `traceparent`. HOT."""
+        new_id = self._new_id
+        span_id = own_id[16:]
+        if traceparent is None:
+            flags = _SAMPLED if self._chosen(span_id) else 0
+            return Trace(own_id, b"", span_id, flags, b"", new_id)
+        trace_id = traceparent[3:35]
+        flags = int(traceparent[53:55], 16)
+        sampled = flags & _SAMPLED if self._parent_based else int(self._chosen(trace_id[16:]))
+        state = b",".join(tracestate) if tracestate else b""
+        flags = (flags & _RANDOM) | sampled
+        given = b"" if self.exported else traceparent
+        return Trace(trace_id, traceparent[36:52], span_id, flags, state, new_id, given)
+
+    def traceparent(self, own_id: bytes) -> bytes:
+        """The line of a trace that begins here, and of which nothing is to be exported. HOT."""
+        return b"00-%b-%b-%b" % (own_id, own_id[16:], b"01" if self._chosen(own_id[16:]) else b"00")
+
+    def _chosen(self, low: bytes) -> bool:
+        ratio = self._ratio
+        return ratio >= 1.0 or (ratio > 0.0 and int(low, 16) < self._bound)
