@@ -15,6 +15,7 @@ from gateway.config import addresses
 from gateway.config.deliver_settings import Deliver
 from gateway.config.fallback_settings import Fallback
 from gateway.config.field_types import Host, Name, Port
+from gateway.config.headers_settings import FieldChanges
 from gateway.config.identity_file import Allow, LimitName
 from gateway.config.problems import nearest
 from gateway.config.route_settings import RouteDefaults
@@ -108,6 +109,7 @@ class FileUpstream(Upstream):
     base_path: Annotated[str, AfterValidator(_base_path), Allowed(_PATH_ALLOWED)] = ""
     authority: Annotated[str, AfterValidator(_authority), Allowed(_AUTHORITY_ALLOWED)] | None = None
     tool: bool = False
+    request_headers: FieldChanges = FieldChanges()
 
 
 class FileRoute(Validated, RouteDefaults):
@@ -133,6 +135,8 @@ class FileRoute(Validated, RouteDefaults):
     forward_token: bool = True
     deliver: Deliver = Deliver()
     fallback: Fallback = Fallback()
+    request_headers: FieldChanges = FieldChanges()
+    response_headers: FieldChanges = FieldChanges()
 
 
 class File(Section):

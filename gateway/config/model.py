@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gateway.config.deliver_model import DeliverConfig, OutboxLimits
 from gateway.config.fallback_model import FallbackConfig
+from gateway.config.headers_model import FieldChanges
 from gateway.config.idempotency_model import IdempotencyConfig, IdempotencyLimits
 from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
 from gateway.config.tracing_model import TracingConfig
@@ -66,7 +67,8 @@ class UpstreamConfig:
     `base_path` is put in front of the forwarded path, byte for byte, and does not end in a slash.
     `failure_statuses` are the answers that count as failures of the upstream: for its circuit, its endpoints and the
     error figures. `honours_idempotency_key` says that it processes requests with the same `Idempotency-Key` once.
-    `authority` is what `Host` says to the upstream unless a route preserves the client's.
+    `authority` is what `Host` says to the upstream unless a route preserves the client's. `request_headers` None: it
+    gets the fields of requests as they come.
     """
 
     name: str
@@ -93,6 +95,7 @@ class UpstreamConfig:
     bulkhead: LimitSettings = field(default_factory=lambda: LimitSettings(limit=1000, max_queue=64, queue_timeout=0.25))
     ejection: EjectionSettings = field(default_factory=EjectionSettings)
     health_check: HealthCheckConfig | None = None
+    request_headers: FieldChanges | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ class RouteConfig:
     the route is for then. `issuers` are those whose tokens count where `jwt` is one of the ways, all of them where it
     is empty; with `forward_token` the upstream gets the token, too. `idempotency` None: an
     `Idempotency-Key` means nothing here. `deliver` None: requests go to the upstream at once. `fallback` None: what the
-    upstream does not answer is refused.
+    upstream does not answer is refused. `request_headers` and `response_headers` None: fields pass as they come.
     """
 
     name: str
@@ -174,6 +177,8 @@ class RouteConfig:
     validation: RouteValidation | None = None
     deliver: DeliverConfig | None = None
     fallback: FallbackConfig | None = None
+    request_headers: FieldChanges | None = None
+    response_headers: FieldChanges | None = None
 
 
 @dataclass(frozen=True, slots=True)

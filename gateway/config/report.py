@@ -16,6 +16,8 @@ from gateway.config.shares import caps_of, share
 
 _SECRETS = frozenset(
     {"url", "export_headers", "password", "sentinel_password", "token", "webhook_url", "webhook_secret", "sha256"}
+    # Values of header fields, which may be keys for an upstream.
+    | {"set", "append"}
 )
 
 
@@ -53,6 +55,7 @@ def as_text(loaded: Loaded, gates: Gates, workers: int) -> str:
         ("Concurrency", [_concurrency(upstream) for upstream in upstreams]),
         ("Rate limits", [_rate_limit(config, name) for name in config.rate_limits.policies]),
         *_fallbacks(config),
+        *_header_fields(config),
         *_websockets(config),
         *_callers(config.identity),
         *_divided(config, workers),
@@ -95,6 +98,27 @@ def _fallback(route: str, fallback: FallbackConfig) -> dict[str, str]:
         "sent POSTs": _yes(fallback.non_idempotent),
         "response": "none" if response is None else f"{response.status} {response.content_type}",
     }
+
+
+def _header_fields(config: GatewayConfig) -> Iterable[tuple[str, list[dict[str, str]]]]:
+    """A table that is there only where fields are changed. It has their names alone."""
+    changes = [
+        *((f"to upstream {each.name}", each.request_headers) for each in config.upstreams.values()),
+        *((f"requests of {each.name}", each.request_headers) for each in config.routes),
+        *((f"answers of {each.name}", each.response_headers) for each in config.routes),
+    ]
+    rows = [
+        {
+            "where": where,
+            "set": " ".join(name for name, _ in each.set) or "-",
+            "append": " ".join(name for name, _ in each.append) or "-",
+            "remove": " ".join(each.remove) or "-",
+        }
+        for where, each in changes
+        if each is not None
+    ]
+    if rows:
+        yield "Header fields", rows
 
 
 def _websockets(config: GatewayConfig) -> Iterable[tuple[str, list[dict[str, str]]]]:
@@ -346,7 +370,7 @@ def _flat(path: str, value: Any, *, secret: bool) -> Iterator[tuple[str, str, bo
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {
-            field.name: MASK if field.name in _SECRETS and inner is not None else _plain(inner)
+            field.name: MASK if field.name in _SECRETS and inner not in (None, ()) else _plain(inner)
             for field in dataclasses.fields(value)
             for inner in [getattr(value, field.name)]
         }

@@ -6,6 +6,7 @@ from typing import Any
 from gateway.config.deliver import deliver_config, delivered_methods
 from gateway.config.fallback import fallback_of
 from gateway.config.file import File, FileRoute
+from gateway.config.headers import check_headers_of_delivered, field_changes
 from gateway.config.idempotency_model import IdempotencyConfig
 from gateway.config.idempotency_settings import Idempotency, idempotency_config
 from gateway.config.identity import allowed_on
@@ -60,6 +61,7 @@ def _file_route(sources: Sources, index: int, route: FileRoute, upstreams: Seque
     methods = frozenset(route.methods) if route.methods is not None else None
     if route.deliver.enabled:
         methods = delivered_methods(methods, sources.place("routes", location=("routes", index)))
+        check_headers_of_delivered(sources, index)
     return RouteConfig(
         name=route.name,
         prefix=route.prefix,
@@ -91,6 +93,10 @@ def _file_route(sources: Sources, index: int, route: FileRoute, upstreams: Seque
             route.deliver, sources.place("routes", "deliver", location=("routes", index, "deliver"))
         ),
         fallback=fallback_of(sources, route, index, upstreams),
+        request_headers=field_changes(sources, route.request_headers, ("routes", index, "request_headers"), "request"),
+        response_headers=field_changes(
+            sources, route.response_headers, ("routes", index, "response_headers"), "answer"
+        ),
     )
 
 

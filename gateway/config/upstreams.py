@@ -1,11 +1,13 @@
 """The upstreams of the configuration: those of the file, and the one that `UPSTREAM_URL` names."""
 
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 from gateway import names, units
 from gateway.config import addresses, checks
 from gateway.config.checks import Place
 from gateway.config.file import File, FileEndpoint, FileUpstream, overlaid
+from gateway.config.headers import field_changes
 from gateway.config.model import EndpointConfig, HealthCheckConfig, UpstreamConfig, UpstreamTls
 from gateway.config.problems import Notice, Problem, shown
 from gateway.config.settings import Settings
@@ -103,7 +105,9 @@ def _file_upstream(sources: Sources, name: str, entry: FileUpstream) -> Upstream
         )
     _check_tls_files(entry, place)
     authority = entry.authority or addresses.written(endpoints[0].host, endpoints[0].port, scheme)
-    return _upstream(name, entry, endpoints, scheme, base_path=entry.base_path, authority=authority)
+    made = _upstream(name, entry, endpoints, scheme, base_path=entry.base_path, authority=authority)
+    changes = field_changes(sources, entry.request_headers, ("upstreams", name, "request_headers"), "request")
+    return replace(made, request_headers=changes)
 
 
 def _endpoints(sources: Sources, name: str, entries: list[FileEndpoint], scheme: str) -> tuple[EndpointConfig, ...]:

@@ -30,7 +30,7 @@ def withheld(
     that API keys may come in. `mapped` are the
     fields that are made from claims. Without `forward_token` bearer tokens are withheld, too."""
     methods = frozenset(methods)
-    patterns = [_spelt(name) + rb":[^\r]*" for name in mapped]
+    patterns = [spelt(name) + rb":[^\r]*" for name in mapped]
     name = re.escape(header.encode())
     if methods:
         # Without the end of a key, so that an unfinished one does not go on either.
@@ -41,5 +41,6 @@ def withheld(
     return Withheld(patterns) if patterns else None
 
 
-def _spelt(name: str) -> bytes:
+def spelt(name: str) -> bytes:
+    """The pattern of a field's name in every spelling that an upstream behind CGI could take for it."""
     return "".join(each if each.isalnum() else r"[^A-Za-z0-9:\r\n]" for each in name).encode()

@@ -22,6 +22,7 @@ from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.filters.fallback_status import FallbackStatus
 from gateway.proxy.filters.rate_limit_fields import RateLimitFields
 from gateway.proxy.filters.redirects import Redirects
+from gateway.proxy.filters.response_fields import ResponseFields
 from gateway.proxy.gates import Chain, Gate
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.bulkhead import BulkheadGate
@@ -203,6 +204,10 @@ def _redirects_of(upstream: Upstream, route: RouteConfig) -> Redirects:
     return Redirects(upstream.authorities, upstream.scheme, upstream.base_path, stripped_prefix(route))
 
 
+def _response_fields(route: RouteConfig, _parts: Parts) -> Filter | None:
+    return None if route.response_headers is None else ResponseFields(route.response_headers)
+
+
 def _fallback_status(route: RouteConfig, parts: Parts) -> Filter | None:
     fallback = route.fallback
     return FallbackStatus(parts.config.server.via_name) if fallback is not None and fallback.upstreams else None
@@ -210,7 +215,7 @@ def _fallback_status(route: RouteConfig, parts: Parts) -> Filter | None:
 
 FILTERS: Final[tuple[Callable[[RouteConfig, Parts], Filter | None], ...]] = (
     *(_rate_limit_fields, _cors, _redirects),
-    _fallback_status,
+    *(_response_fields, _fallback_status),
 )
 
 

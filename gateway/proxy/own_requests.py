@@ -83,6 +83,7 @@ class OwnRequests:
 
     def _head(self, upstream: Upstream, request: OwnRequest, ticket: Ticket) -> bytes:
         traces, trace = self._runtime.traces, ticket.trace
+        edits = upstream.request_edits
         return (
             b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n"
         ) % (
@@ -90,7 +91,7 @@ class OwnRequests:
             upstream.base_path,
             request.target,
             upstream.authority,
-            request.lines,
+            request.lines if edits is None else edits.applied(request.lines),
             _length(request),
             ticket.own_id,
             request.correlation_id,

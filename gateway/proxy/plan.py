@@ -126,6 +126,9 @@ class Plan:
         left = forwards_left(request) if request.fields.max_forwards is not None else None
         if route.withheld is not None:
             lines = route.withheld.without(lines)
+        for edits in (route.request_edits, upstream.request_edits):
+            if edits is not None:
+                lines = edits.applied(lines)
         if left:
             lines = with_forwards(lines, left - 1)
         return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b" % (

@@ -12,6 +12,7 @@ from gateway import names
 from gateway.config.model import RouteConfig
 from gateway.identity.withheld import Withheld
 from gateway.proxy.fallback import Fallback
+from gateway.proxy.field_edits import edits_of
 from gateway.proxy.filters import Filter, Filters
 from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.gates import Chain, Gate
@@ -32,8 +33,8 @@ class Route:
     `account` is where its requests are counted. `deliver` is the gate that keeps its requests for later, None where
     they go on at once. `fallback` says whom to ask when the upstream does not answer, None where nobody is. `keeping`
     is the gate that claims idempotency keys, None where they mean nothing. `withheld` keeps fields of clients from the
-    upstream, None where all go on. `stripped` is the prefix that is taken off, without a slash at its end. `tunnels`
-    are its WebSockets.
+    upstream, None where all go on, and `request_edits` changes them, None where they stay. `stripped` is the prefix
+    that is taken off, without a slash at its end. `tunnels` are its WebSockets.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Route:
         "name",
         "prefix",
         "preserve_host",
+        "request_edits",
         "service",
         "stripped",
         "tunnels",
@@ -83,6 +85,7 @@ class Route:
         self.methods = config.methods
         self.preserve_host = config.preserve_host
         self.max_body_bytes = config.max_body_bytes
+        self.request_edits = edits_of(config.request_headers)
         self.upstream = upstream
         self.tunnels = Tunnels(config)
         # "/proxy/" leaves the slash that "/ok" begins with.

@@ -17,6 +17,7 @@ from gateway.policy.budget import RetryBudget
 from gateway.policy.ejection import Ejection
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import IGNORED, Outcome
+from gateway.proxy.field_edits import edits_of
 from gateway.proxy.refusals import Refusal
 from gateway.wire.client.lifetime import Closed, Lifetime
 from gateway.wire.client.pool import EndpointPool
@@ -107,6 +108,8 @@ class Upstream:
         self.idle_timeout = config.idle_timeout
         self.authority = config.authority.encode()
         self.base_path = config.base_path.encode()
+        self.request_edits = edits_of(config.request_headers)
+        """None: it gets the fields of requests as they come."""
         self.scheme = "https" if config.tls is not None else "http"
         self.authorities = (
             config.authority,

@@ -87,6 +87,7 @@ LAYERS = {
     "gateway.proxy": layer(
         "gateway.config.deliver_model",
         "gateway.config.fallback_model",
+        "gateway.config.headers_model",
         "gateway.config.idempotency_model",
         "gateway.outbox",
         "gateway.idempotency",
