@@ -256,6 +256,7 @@ def _retry(upstream: UpstreamConfig) -> dict[str, str]:
         "delay": f"{_s(retry.base_delay)} to {_s(retry.max_delay)}",
         "strategy": retry.strategy,
         "statuses": ",".join(str(status) for status in sorted(retry.statuses)) or "none",
+        "sent POSTs": _yes(retry.non_idempotent),
         "budget": f"{budget.ratio:.0%} + {number(budget.min_per_second)}/s",
     }
 

@@ -61,6 +61,13 @@ class Retry(Section):
     statuses: Annotated[Statuses, Env("RETRY_STATUSES", "Upstream statuses worth another attempt")] = Field(
         default_factory=lambda: [502, 503, 504]
     )
+    non_idempotent: Annotated[
+        bool,
+        Env(
+            "RETRY_NON_IDEMPOTENT",
+            "Retry a POST or PATCH too after it was sent: only where a second execution does no harm",
+        ),
+    ] = False
     budget_ratio: Annotated[
         Fraction, Env("RETRY_BUDGET_RATIO", "Retries as a share of requests over the last 10 s")
     ] = 0.2

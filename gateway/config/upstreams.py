@@ -184,7 +184,12 @@ def _upstream(
         failure_statuses=frozenset(own.failure_statuses),
         honours_idempotency_key=own.honours_idempotency_key,
         retry=RetrySettings(
-            retry.max_attempts, retry.base_delay, retry.max_delay, retry.strategy, frozenset(retry.statuses)
+            retry.max_attempts,
+            retry.base_delay,
+            retry.max_delay,
+            retry.strategy,
+            frozenset(retry.statuses),
+            retry.non_idempotent,
         ),
         budget=BudgetSettings(ratio=retry.budget_ratio, min_per_second=retry.budget_min_per_second),
         breaker=BreakerSettings(**own.breaker.model_dump()),

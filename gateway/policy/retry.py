@@ -34,13 +34,15 @@ from gateway.policy.budget import RetryBudget
 
 @dataclass(frozen=True, slots=True)
 class RetrySettings:
-    """`max_attempts` counts the first one. Delays in seconds."""
+    """`max_attempts` counts the first one. Delays in seconds. With `non_idempotent` every request may be sent again,
+    whatever its method: a second execution does no harm there."""
 
     max_attempts: int = 3
     base_delay: float = 0.1
     max_delay: float = 2.0
     strategy: Literal["exponential_jitter", "constant"] = "exponential_jitter"
     statuses: frozenset[int] = frozenset({502, 503, 504})
+    non_idempotent: bool = False
 
 
 Failure = Literal["connect", "reset", "timeout", "protocol"]
@@ -55,7 +57,8 @@ class EndedAttempt(NamedTuple):
     """What is known when an attempt has ended without anything sent on to the client.
 
     attempt               the one that just ended, from 1; free retries are not counted
-    idempotent            method in IDEMPOTENT_METHODS, or the request has an Idempotency-Key that the upstream honours
+    idempotent            method in IDEMPOTENT_METHODS, or the request has an Idempotency-Key that the upstream honours,
+                          or the settings say `non_idempotent`
     replayable            the request has no body, or it is held in full, or none of it was taken from the client yet
     request_sent          a byte of the request was written to a connection, in this attempt
     remaining             seconds left of the total deadline

@@ -154,7 +154,7 @@ def _retry(upstream: Upstream, method: str, now: float) -> Step:
     }
     if retry.max_attempts == 1:
         return step("retry", "none", "The upstream is tried once.", figures=figures)
-    if method not in IDEMPOTENT_METHODS:
+    if method not in IDEMPOTENT_METHODS and not retry.non_idempotent:
         detail = f"{method} is tried once it was sent, unless the request has an Idempotency-Key."
         return step("retry", "none", detail, figures=figures)
     statuses = ", ".join(str(status) for status in sorted(retry.statuses))

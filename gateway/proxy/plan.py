@@ -91,7 +91,9 @@ class Plan:
 
     def may_be_repeated(self, request: Request, upstream: Upstream) -> bool:
         """Whether this upstream may get the request again although it may have acted on it."""
-        return request.method in IDEMPOTENT_METHODS or (self.keyed and upstream.config.honours_idempotency_key)
+        if request.method in IDEMPOTENT_METHODS or upstream.retry.non_idempotent:
+            return True
+        return self.keyed and upstream.config.honours_idempotency_key
 
     def head_for(self, request: Request, upstream: Upstream) -> bytes:
         """`head`, for an upstream that a fallback leads to. Made once for each."""

@@ -263,10 +263,11 @@ def test_retries_come_before_the_fallback(place: Place) -> None:
     assert place.log_of(answer)["attempts"] == 4
 
 
-def test_a_retry_after_that_does_not_fit_is_not_waited_for(place: Place) -> None:
-    place.a.on(path := fresh(), ok(b"", b"Retry-After: 3600", status=503))
+@pytest.mark.parametrize(("seconds", "attempts"), [(b"0", 3), (b"1", 1), (b"3600", 1)])
+def test_who_asks_for_time_is_not_waited_for(seconds: bytes, attempts: int, place: Place) -> None:
+    place.a.on(path := fresh(), ok(b"", b"Retry-After: " + seconds, status=503))
     assert place.gateway.get(f"/retrying{path}").status == 200
-    assert place.asked(path) == (1, 1, 0)
+    assert place.asked(path) == (attempts, 1, 0)
 
 
 def test_a_full_bulkhead_before_anything_was_asked(place: Place) -> None:

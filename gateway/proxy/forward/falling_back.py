@@ -15,7 +15,7 @@ import time
 from typing import Final
 
 from gateway.policy.outcome import FAILURE, IGNORED, Outcome
-from gateway.policy.retry import Retry
+from gateway.policy.retry import Retry, parse_retry_after
 from gateway.proxy.fallback import RESPONSE, Fallback, Hop, cause_of, cause_of_status
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.retries import Forward
@@ -102,14 +102,16 @@ class FallbackForward(Forward):
     # From the attempt.
 
     def retry_after(self, response: Response, now: float) -> Retry | None:
-        """An answer that is passed over is dropped like one that is followed by a retry."""
-        retry = super().retry_after(response, now)
-        if retry is not None:
-            return retry
+        """An answer that is passed over is dropped like one that is followed by a retry. Who asks for time is not
+        waited for while somebody else may be asked."""
         status = response.status
-        if not self._fallback.passes_over(status):
-            return None
-        if self._hop(status, now) is None and not self._fallback.has_response:
+        passes = self._fallback.passes_over(status)
+        hop = self._hop(status, now) if passes else None
+        if hop is None or not _asks_for_time(response):
+            retry = super().retry_after(response, now)
+            if retry is not None:
+                return retry
+        if not passes or (hop is None and not self._fallback.has_response):
             return None
         if self.ticket.trace is not None:
             self.ticket.trace.answered(status)
@@ -198,3 +200,9 @@ class FallbackForward(Forward):
     def _note(self) -> None:
         if self._trail:
             self.ticket.note("fallback", self._trail)
+
+
+def _asks_for_time(response: Response) -> bool:
+    """Whether the answer says that the request is to come again later, and not at once."""
+    value = response.fields.retry_after
+    return value is not None and (parse_retry_after(value, time.time()) or 0.0) > 0.0
