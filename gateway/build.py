@@ -180,7 +180,7 @@ def build_topology(
     routes = []
     for route in config.routes:
         gates, per_attempt = gates_of(route, parts)
-        filters = filters_of(route, parts)
+        filters = filters_of(route, parts, gates)
         cells, withheld = metrics.route(route.name), withheld_of(route, parts)
         fallback = fallback_of(route, gates, parts)
         routes.append(Route(route, upstreams[route.upstream], gates, per_attempt, filters, cells, withheld, fallback))
@@ -211,7 +211,8 @@ def _runtime(
     traces = tracing.traces
     via_name = config.server.via_name
     recorder = Recorder(telemetry.metrics, telemetry.errors, telemetry.access_log, via_name, tracing.tracer)
-    return tracing, Runtime(loop, recorder, ids, rng, config.retry_buffer_bytes, traces, watched=traces.exported)
+    watched = traces.exported or config.server.server_timing
+    return tracing, Runtime(loop, recorder, ids, rng, config.retry_buffer_bytes, traces, watched=watched)
 
 
 def _count(topology: Topology, metrics: Metrics, idempotency: Idempotency | None, identity: Identity | None) -> None:

@@ -230,6 +230,7 @@ class ServerConfig:
     trusted_proxies: tuple[Network, ...] = ()
     underscores: Literal["pass", "drop"] = "pass"
     via_name: str = "gateway"
+    server_timing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,6 +211,9 @@ class Server(Section):
         ViaName,
         Env("VIA_NAME", "Our name in Via; seeing it again is 508"),
     ] = "gateway"
+    server_timing: Annotated[
+        bool, Env("SERVER_TIMING", "Answers say in Server-Timing how long they took, and their upstream")
+    ] = False
 
 
 class Admin(Section):

@@ -19,10 +19,12 @@ from gateway.proxy.fallback import Fallback, Hop
 from gateway.proxy.filters import Filter
 from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
 from gateway.proxy.filters.cors import Cors, PublicRefusals
+from gateway.proxy.filters.debug import DebugFields, DebugToken
 from gateway.proxy.filters.fallback_status import FallbackStatus
 from gateway.proxy.filters.rate_limit_fields import RateLimitFields
 from gateway.proxy.filters.redirects import Redirects
 from gateway.proxy.filters.response_fields import ResponseFields
+from gateway.proxy.filters.server_timing import ServerTiming
 from gateway.proxy.gates import Chain, Gate
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.bulkhead import BulkheadGate
@@ -87,6 +89,7 @@ class Parts:
         self.loop = loop
         shedding = config.shedding
         self.client_share = ClientShareGate(shedding, in_flight) if shedding.client_share < 1.0 else None
+        self.debug = None if config.admin.token is None else DebugToken(config.admin.token)
         self.rate_limits = {
             name: RateLimitGate(limiter, policy, recorder) for name, policy in config.rate_limits.policies.items()
         }
@@ -260,9 +263,13 @@ def withheld_of(route: RouteConfig, parts: Parts) -> Withheld | None:
     return withheld(identity.api_key_header, route.authentication, sorted(mapped), forward_token=route.forward_token)
 
 
-def filters_of(route: RouteConfig, parts: Parts) -> tuple[Filter, ...]:
-    """The filters of a route."""
+def filters_of(route: RouteConfig, parts: Parts, gates: tuple[Gate, ...]) -> tuple[Filter, ...]:
+    """The filters of a route with these gates."""
     filters = [each for make in FILTERS if (each := make(route, parts)) is not None]
     if route.fallback is not None and route.rewrite_redirects:
         filters += [_redirects_of(parts.upstreams[name], route) for name in route.fallback.upstreams]
+    if parts.config.server.server_timing:
+        filters.append(ServerTiming())
+    if parts.debug is not None:
+        filters.append(DebugFields(parts.debug, tuple([gate.name for gate in gates])))
     return tuple(filters)

@@ -188,7 +188,8 @@ class Recorder:
         if trace is None:
             fields = ticket.request.fields
             trace = tracer.traces.begin(ticket.own_id, fields.traceparent, fields.tracestate)
-        tracer.over(ticket, trace, ticket.request.method, seconds, now)
+        if tracer.over(ticket, trace, ticket.request.method, seconds, now):
+            ticket.account.cells.duration.exemplify(seconds, trace.trace_id.decode(), time.time())
 
     def _attempt_failed(
         self, ticket: Ticket, upstream: str, category: str, reason: str, status: int | None, detail: str

@@ -11,7 +11,7 @@ from gateway.proxy.own_answer import OwnAnswer
 from gateway.wire.message.response import Response, parse_fields
 
 _OF_THEN: Final = re.compile(
-    rb"^(?:set-cookie2?|date|age|x-request-id|x-correlation-id|traceparent|server-timing|proxy-status|via"
+    rb"^(?:set-cookie2?|date|age|x-request-id|x-correlation-id|traceparent|server-timing|proxy-status|via|x-gateway-debug"
     rb"|tracestate|(?:x-)?rate-?limit[a-z-]*|content-length|transfer-encoding|idempotent-replayed):[^\r\n]*\r\n",
     re.IGNORECASE | re.MULTILINE,
 )

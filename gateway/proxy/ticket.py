@@ -21,10 +21,10 @@ class Ticket(Record):
     `started` is when its head had come, `now` the present instant, both of the monotonic clock: whoever has gates
     asked, or leaves them, sets `now` first. `body` is the request's, None until there is an exchange.
 
-    `at` is the gate that did not pass it, or the number of gates; `entered` is how many are entered. `waiting` belongs
-    to the gate that it waits at. `rate` is what the rate limit decided, None without one. `permit` is the circuit's for
-    the present attempt; when that attempt fails, `answered` says that the upstream itself said so, and `reached` that
-    there was a connection at all.
+    `at` is the gate that did not pass it, or the number of gates, -1 before any was asked; `entered` is how many are
+    entered. `waiting` belongs to the gate that it waits at. `rate` is what the rate limit decided, None without one.
+    `permit` is the circuit's for the present attempt; when that attempt fails, `answered` says that the upstream itself
+    said so, and `reached` that there was a connection at all.
 
     `caller` is who sends it, as a credential has proved; None where nobody asks for one. `caller_lines` are the header
     lines that tell the upstream. `rates` is what
@@ -78,7 +78,7 @@ class Ticket(Record):
         self.started = now
         self.now = now
         self.body: RequestBody | None = None
-        self.at = 0
+        self.at = -1
         self.entered = 0
         self.waiting: object = None
         self.rate: Decision | None = None

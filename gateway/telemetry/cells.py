@@ -41,15 +41,28 @@ REDIS_BOUNDS: Final[tuple[float, ...]] = (0.0001, 0.00025, 0.0005, 0.001, 0.0025
 """Seconds. From a round trip on one machine to beyond the default command timeout (0.05)."""
 
 
-class Histogram:
-    """Counts per bucket and the sum. `buckets` are not cumulative; the last one has no upper bound."""
+class Exemplar:
+    """One observation whose trace somebody can look at. `at` is in seconds since the epoch."""
 
-    __slots__ = ("bounds", "buckets", "total")
+    __slots__ = ("at", "trace_id", "value")
+
+    def __init__(self, trace_id: str, value: float, at: float) -> None:
+        self.trace_id = trace_id
+        self.value = value
+        self.at = at
+
+
+class Histogram:
+    """Counts per bucket and the sum. `buckets` are not cumulative; the last one has no upper bound. `exemplars` are the
+    latest by bucket, None without any."""
+
+    __slots__ = ("bounds", "buckets", "exemplars", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
         self.buckets = [0] * (len(self.bounds) + 1)
         self.total = 0.0
+        self.exemplars: dict[int, Exemplar] | None = None
 
     def observe(self, value: float) -> None:
         """HOT. A value equal to a bound belongs to that bound's bucket (`le`)."""
@@ -61,6 +74,17 @@ class Histogram:
             at += 1
         self.buckets[at] += 1
         self.total += value
+
+    def exemplify(self, value: float, trace_id: str, at: float) -> None:
+        """The trace of a value that was observed."""
+        if self.exemplars is None:
+            self.exemplars = {}
+        bucket = 0
+        for bound in self.bounds:
+            if value <= bound:
+                break
+            bucket += 1
+        self.exemplars[bucket] = Exemplar(trace_id, value, at)
 
     @property
     def count(self) -> int:

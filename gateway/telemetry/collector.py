@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from gateway.telemetry.cells import Family, HistogramFamily
 from gateway.telemetry.exposition import number
@@ -38,8 +39,11 @@ def _histogram(family: HistogramFamily) -> Metric:
     for values, histogram in family.read():
         labels = dict(zip(family.label_names, values, strict=True))
         bounds = (*(number(bound) for bound in histogram.bounds), "+Inf")
-        for bound, count in zip(bounds, accumulate(histogram.buckets), strict=True):
-            metric.add_sample(f"{family.name}_bucket", {**labels, "le": bound}, count)
+        exemplars = histogram.exemplars or {}
+        for index, (bound, count) in enumerate(zip(bounds, accumulate(histogram.buckets), strict=True)):
+            found = exemplars.get(index)
+            exemplar = None if found is None else Exemplar({"trace_id": found.trace_id}, found.value, found.at)
+            metric.add_sample(f"{family.name}_bucket", {**labels, "le": bound}, count, exemplar=exemplar)
         metric.add_sample(f"{family.name}_count", labels, histogram.count)
         metric.add_sample(f"{family.name}_sum", labels, histogram.total)
     return metric

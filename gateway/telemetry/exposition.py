@@ -5,17 +5,19 @@ upstreams. Here the text of each line is made once and kept, except for its numb
 can be made in pieces. The two formats differ in the names of counter and info families, in the type of an info, and in
 the closing `# EOF`; the sample lines are the same.
 
-Left out: timestamps, exemplars, `_created` series, native histograms, names outside the classic character set.
+Buckets of OpenMetrics have exemplars: the latest trace of each.
+
+Left out: timestamps, `_created` series, native histograms, names outside the classic character set.
 """
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
 from gateway.telemetry.accept import media_ranges
-from gateway.telemetry.cells import Family, HistogramFamily, Labels
+from gateway.telemetry.cells import Exemplar, Family, HistogramFamily, Labels
 from gateway.telemetry.snapshot import BOUNDS, COMBINE, KIND, NAMES, SERIES, WORKER, Entry, Parts, labels_of
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -25,6 +27,9 @@ PIECE = 400
 """Lines: well below a millisecond."""
 
 _log = logging.getLogger(__name__)
+
+_ByLabels = Mapping[tuple[str, str], Mapping[int, Exemplar]]
+_Reading = tuple[Labels | str, tuple[float, ...], list[int], float, Mapping[int, Exemplar]]
 
 
 class Exposition:
@@ -71,11 +76,13 @@ class Exposition:
 
     def pieces_of_several(self, parts: Parts, *, openmetrics: bool) -> Iterator[bytes]:
         """The figures of several workers, in pieces. They are combined family by family as the pieces are asked for."""
+        exemplars = parts.exemplars() if openmetrics else {}
         for name in parts.names:
             try:
                 entry = parts.combined(name)
                 rendered = self._rendered(name, entry)
-                made = list(_pieces([(rendered, rendered.reading_of(entry))], openmetrics=openmetrics, end=False))
+                reading = rendered.reading_of(entry, exemplars)
+                made = list(_pieces([(rendered, reading)], openmetrics=openmetrics, end=False))
             except Exception:  # noqa: BLE001 - what comes from another process may be of another version
                 _log.exception("metric could not be combined", extra={"metric": name})
             else:
@@ -109,7 +116,7 @@ def _pieces(
         step = rendered.series_in_piece
         for start in range(0, len(reading), step):
             try:
-                parts += rendered.lines(reading[start : start + step])
+                parts += rendered.lines(reading[start : start + step], openmetrics=openmetrics)
             except Exception:  # noqa: BLE001 - a reader may yield what is no number
                 _log.exception("metric could not be rendered", extra={"metric": rendered.family.name})
                 break
@@ -151,10 +158,10 @@ class _Simple:
     def reading(self) -> list[tuple[Labels, float]]:
         return list(self.family.read())
 
-    def reading_of(self, entry: Entry) -> list[tuple[str, float]]:
+    def reading_of(self, entry: Entry, exemplars: _ByLabels) -> list[tuple[str, float]]:
         return list(entry[SERIES].items())
 
-    def lines(self, reading: Iterable[tuple[Labels | str, float]]) -> list[str]:
+    def lines(self, reading: Iterable[tuple[Labels | str, float]], *, openmetrics: bool) -> list[str]:
         prefixes = self._prefixes
         lines = []
         for labels, value in reading:
@@ -174,25 +181,32 @@ class _Histograms:
         self._prefixes: dict[Labels | str, tuple[list[str], str, str]] = {}
         self.text_head = self.openmetrics_head = _head(family.name, "histogram", family.documentation)
 
-    def reading(self) -> list[tuple[Labels, tuple[float, ...], list[int], float]]:
+    def reading(self) -> list[_Reading]:
         return [
-            (labels, histogram.bounds, histogram.buckets[:], histogram.total)
+            (labels, histogram.bounds, histogram.buckets[:], histogram.total, dict(histogram.exemplars or {}))
             for labels, histogram in self.family.read()
         ]
 
-    def reading_of(self, entry: Entry) -> list[tuple[str, tuple[float, ...], list[int], float]]:
-        bounds = tuple(entry[BOUNDS])
-        return [(key, bounds, counts, total) for key, (total, *counts) in entry[SERIES].items()]
+    def reading_of(self, entry: Entry, exemplars: _ByLabels) -> list[_Reading]:
+        bounds, name = tuple(entry[BOUNDS]), self.family.name
+        return [
+            (key, bounds, counts, total, exemplars.get((name, key), {}))
+            for key, (total, *counts) in entry[SERIES].items()
+        ]
 
-    def lines(self, reading: Iterable[tuple[Labels | str, tuple[float, ...], list[int], float]]) -> list[str]:
+    def lines(self, reading: Iterable[_Reading], *, openmetrics: bool) -> list[str]:
         lines: list[str] = []
-        for labels, bounds, counts, sum_ in reading:
+        for labels, bounds, counts, sum_, exemplars in reading:
             prefixes = self._prefixes.get(labels)
             if prefixes is None:
                 prefixes = self._prefixes[labels] = self._prefixes_of(labels, bounds)
             buckets, count, total = prefixes
             cumulative = list(accumulate(counts))
-            lines += [f"{prefix}{value}\n" for prefix, value in zip(buckets, cumulative, strict=True)]
+            made = [f"{prefix}{value}\n" for prefix, value in zip(buckets, cumulative, strict=True)]
+            if openmetrics:
+                for bucket, each in exemplars.items():
+                    made[bucket] = f"{made[bucket][:-1]}{_exemplar(each)}\n"
+            lines += made
             lines.append(f"{count}{cumulative[-1]}\n")
             lines.append(f"{total}{number(sum_)}\n")
         return lines
@@ -207,6 +221,10 @@ class _Histograms:
         ]
         braces = _braces(label_names, labels)
         return buckets, f"{name}_count{braces} ", f"{name}_sum{braces} "
+
+
+def _exemplar(each: Exemplar) -> str:
+    return f' # {{trace_id="{each.trace_id}"}} {number(each.value)} {number(round(each.at, 3))}'
 
 
 def number(value: float) -> str:

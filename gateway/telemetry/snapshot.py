@@ -1,6 +1,7 @@
 """What a worker has counted, as plain data, and the figures of several workers as one.
 
     snapshot    {family: [kind, combine, label names, {labels: value}, bounds]}
+    exemplars   a family of this name: its labels are family, labels and bucket, its values [trace id, value, time]
     labels      the values, joined with SEPARATOR
     value       a number; of a histogram [sum, count of each bucket …], not cumulative; infinities as text
 
@@ -23,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import add
 from typing import Any, Final
 
-from gateway.telemetry.cells import Family, HistogramFamily, Labels
+from gateway.telemetry.cells import Exemplar, Family, HistogramFamily, Labels
 
 log = logging.getLogger(__name__)
 
@@ -38,19 +39,39 @@ SERIES: Final = 3
 BOUNDS: Final = 4
 
 SEPARATOR: Final = "\x1f"
+EXEMPLARS: Final = "exemplars"
+"""No metric: it travels with them, and whoever does not know it leaves it alone."""
 WORKER: Final = "worker"
+
+
+_NONE: Final[Entry] = [EXEMPLARS, "mine", [], {}]
 
 
 def taken(families: Iterable[Family | HistogramFamily]) -> Snapshot:
     """The values of this moment. A family whose reader raises is left out and logged."""
     found: Snapshot = {}
+    exemplars: Series = {}
     for family in families:
         try:
-            found[family.name] = _simple(family) if isinstance(family, Family) else _histograms(family)
+            if isinstance(family, Family):
+                found[family.name] = _simple(family)
+            else:
+                found[family.name] = _histograms(family)
+                exemplars.update(_exemplars(family))
         except Exception:
             # One broken gauge must not blind the operator to the rest.
             log.exception("metric could not be read", extra={"metric": family.name})
+    if exemplars:
+        found[EXEMPLARS] = [EXEMPLARS, "mine", [], exemplars]
     return found
+
+
+def _exemplars(family: HistogramFamily) -> Series:
+    return {
+        SEPARATOR.join((family.name, key_of(labels), str(bucket))): [each.trace_id, each.value, each.at]
+        for labels, histogram in family.read()
+        for bucket, each in (histogram.exemplars or {}).items()
+    }
 
 
 def _simple(family: Family) -> Entry:
@@ -114,13 +135,26 @@ class Parts:
     @property
     def names(self) -> Iterator[str]:
         """Every family, those of the asked worker first."""
-        yield from self._own
-        known = set(self._own)
+        known = {EXEMPLARS, *self._own}
+        yield from (name for name in self._own if name != EXEMPLARS)
         for snapshot in (*(each for _, each in self._living), self._dead):
             for name in snapshot:
                 if name not in known:
                     known.add(name)
                     yield name
+
+    def exemplars(self) -> dict[tuple[str, str], dict[int, Exemplar]]:
+        """By family and labels, the latest of each bucket that a living worker has."""
+        found: dict[tuple[str, str], dict[int, Exemplar]] = {}
+        for _, snapshot in self._living:
+            for key, (trace_id, value, at) in snapshot.get(EXEMPLARS, _NONE)[SERIES].items():
+                family, _, rest = key.partition(SEPARATOR)
+                labels, _, bucket = rest.rpartition(SEPARATOR)
+                buckets = found.setdefault((family, labels), {})
+                before = buckets.get(int(bucket))
+                if before is None or before.at <= at:
+                    buckets[int(bucket)] = Exemplar(trace_id, value, at)
+        return found
 
     def combined(self, name: str) -> Entry:
         """One family of all workers."""

@@ -127,6 +127,17 @@ def test_a_server_span_and_a_client_span_for_each_attempt(
     assert collector.posts[-1].get("x-api-key") == "of the collector"
 
 
+def test_a_trace_that_is_exported_is_an_exemplar_of_its_duration(
+    gateway: GatewayProcess, collector: Collector, upstream: ProgrammedUpstream
+) -> None:
+    upstream.on(path := fresh(), ok())
+    trace_id = fresh_trace()
+    gateway.get(f"/proxy{path}", sampled(trace_id))
+    text = gateway.get("/metrics", {"Accept": "application/openmetrics-text"}).body.decode()
+    assert [line for line in text.splitlines() if f'# {{trace_id="{trace_id}"}}' in line]
+    assert "trace_id" not in gateway.get("/metrics").body.decode()
+
+
 def test_nothing_secret_is_in_any_span(
     gateway: GatewayProcess, collector: Collector, upstream: ProgrammedUpstream
 ) -> None:

@@ -52,6 +52,8 @@ def exercised() -> Metrics:
         for status in (200, 404, 429, 500, 503, 777, 599, 99):
             metrics.route(route).exchange("GET", status, status / 1000)
     metrics.route("default").exchange("BREW", 200, 100.0)
+    metrics.route("default").duration.exemplify(0.2, "0af7651916cd43dd8448eb211c80319c", 1_700_000_000.25)
+    metrics.route("default").duration.exemplify(100.0, "4bf92f3577b34da6a3ce929d0e0e4736", 1_700_000_001.5)
     metrics.attempts["payments"].observe(0.2)
     metrics.redis_command("evalsha", 0.0004)
     metrics.rate_limit("default")[False] += 1
@@ -222,6 +224,20 @@ def _canonical(line: str) -> str:
     series, _, number = line.rpartition(" ")
     name, _, labels = series.partition("{")
     return f"{name} {sorted(labels.removesuffix('}').split(','))} {float(number)}"
+
+
+def test_the_latest_trace_of_a_bucket_is_its_exemplar_in_openmetrics_alone() -> None:
+    metrics = make()
+    duration = metrics.route("default").duration
+    for seconds, trace_id in ((0.2, "a" * 32), (0.21, "b" * 32), (0.3, "c" * 32)):
+        duration.observe(seconds)
+        duration.exemplify(seconds, trace_id, 1_700_000_000.0)
+    text = metrics.render(OPENMETRICS_ACCEPT)[0].decode()
+    series = 'http_request_duration_seconds_bucket{route="default",le='
+    assert f'{series}"0.25"}} 2 # {{trace_id="{"b" * 32}"}} 0.21 1700000000.0\n' in text
+    assert f'{series}"0.5"}} 3 # {{trace_id="{"c" * 32}"}} 0.3 1700000000.0\n' in text
+    assert f'{series}"1.0"}} 3\n' in text
+    assert "trace_id" not in metrics.render(None)[0].decode()
 
 
 def test_a_second_scrape_says_the_same_and_then_what_is_new() -> None:

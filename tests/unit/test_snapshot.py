@@ -61,6 +61,22 @@ def test_one_worker_alone_says_what_it_would_say_without_a_supervisor() -> None:
         assert any(line.startswith(b'process_cpu_seconds_total{worker="0"} ') for line in lines)
 
 
+def test_of_several_workers_the_latest_trace_of_a_bucket_is_the_exemplar() -> None:
+    snapshots: list[tuple[int, Snapshot]] = []
+    for at, trace_id in ((3.0, "a" * 32), (5.0, "b" * 32), (4.0, "c" * 32)):
+        metrics = Metrics("gateway", ["orders"], [], "1")
+        metrics.route("orders").exchange("GET", 200, 0.2)
+        metrics.route("orders").duration.exemplify(0.2, trace_id, at)
+        snapshots.append((len(snapshots), sent(metrics.snapshot())))
+    pieces, _ = metrics.pieces_of_several("application/openmetrics-text", Parts(snapshots[0][1], snapshots, {}))
+    text = b"".join(pieces).decode()
+    line = f'http_request_duration_seconds_bucket{{route="orders",le="0.25"}} 3 # {{trace_id="{"b" * 32}"}} 0.2 5.0\n'
+    assert line in text
+    assert "exemplars" not in text
+    pieces, _ = metrics.pieces_of_several(None, Parts(snapshots[0][1], snapshots, {}))
+    assert b"trace_id" not in b"".join(pieces)
+
+
 def test_what_only_another_version_has_is_shown() -> None:
     ours, theirs = Exposition(), Exposition()
     ours.add(Family("same_total", "counter", "", ("a",), lambda: [(("k",), 1)]))

@@ -13,7 +13,7 @@ from gateway.proxy.ticket import Ticket
 def forward_of(runtime: Runtime, ticket: Ticket, plan: Plan, body: RequestBody, downstream: Downstream) -> Forward:
     """It is to begin, or to be told that a gate has refused the request. HOT."""
     route, fields = plan.route, ticket.request.fields
-    if runtime.watched:
+    if runtime.watched or fields.debug is not None:
         trace = ticket.trace = runtime.traces.begin(ticket.own_id, fields.traceparent, fields.tracestate)
         traceparent = trace.traceparent
     else:

@@ -122,6 +122,13 @@ class Trace:
         attempt.ended = now
         attempt.answered = answered
 
+    def seconds(self, now: float) -> float:
+        """The time of all attempts; of one that goes on, up to `now`."""
+        total = 0.0
+        for attempt in self.attempts:
+            total += (attempt.ended or now) - attempt.began
+        return total
+
 
 class Traces:
     """Begins traces. `ratio`, from 0 to 1, is the share that is sampled of those that begin here; with `parent_based`

@@ -53,6 +53,7 @@ _REDIRECT: Final = 19
 _ALLOW_ORIGIN: Final = 20
 _END_TO_END: Final = 21
 _KEEP_ALIVE: Final = 22
+_DEBUG: Final = 23
 
 # What tells an upstream where a request came from, or what its target was before somebody rewrote it. From whom it does
 # not trust, the gateway takes none of it; `x-forwarded-` followed by anything belongs to it too.
@@ -91,6 +92,7 @@ _REQUEST: Final = _COMMON | {
     b"origin": _ORIGIN,
     # No field of HTTP, but HTTP_PROXY to what a CGI-like upstream starts (CVE-2016-5385).
     b"proxy": _DROP,
+    b"x-gateway-debug": _DEBUG,
     # Who asks is for the gateway to say, and for nobody else: see `gateway.identity`.
     b"x-tenant": _DROP,
     b"x-consumer": _DROP,
@@ -135,6 +137,7 @@ class Fields:
         "close",
         "correlation_id",
         "dated",
+        "debug",
         "expect",
         "forwarded",
         "hosts",
@@ -179,6 +182,8 @@ class Fields:
         self.dated = False
         self.max_forwards: bytes | None = None
         self.origin: bytes | None = None
+        # The admin token, from who wants to know how the request fares. It is not passed on.
+        self.debug: bytes | None = None
         self.redirects = False
         self.allows_origin = False
         # The Keep-Alive field of a response; several are one list. It is not passed on.
@@ -338,6 +343,8 @@ def _take(fields: Fields, code: int, name: bytes, value: bytes, lines: list[byte
         fields.traceparent = value if _TRACEPARENT_FORM.fullmatch(value) else None
     elif code == _TRACESTATE:
         fields.tracestate.append(value)
+    elif code == _DEBUG:
+        fields.debug = value
     elif code == _MAX_FORWARDS:
         fields.max_forwards = value if fields.max_forwards is None else fields.max_forwards + b"," + value
         lines += (name, b": ", value, b"\r\n")
