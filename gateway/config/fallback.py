@@ -22,8 +22,8 @@ def fallback_of(sources: Sources, route: FileRoute, index: int, upstreams: Seque
         return None
     if route.deliver.enabled:
         _report(sources, location, "a mapping", "nothing on a route with deliver, whose answer does not wait")
-    if not wanted.upstream and wanted.response.status is None:
-        _report(sources, location, "no upstream and no response", "one of them at least")
+    if not wanted.upstream and wanted.response.status is None and not wanted.stale_if_error:
+        _report(sources, location, "nothing", "an upstream, a response or stale_if_error")
     seen = {route.upstream}
     for place, name in enumerate(wanted.upstream):
         # One name may be written without a list.
@@ -42,6 +42,8 @@ def fallback_of(sources: Sources, route: FileRoute, index: int, upstreams: Seque
         statuses=frozenset(each for each in wanted.on if isinstance(each, int)),
         after=wanted.after,
         non_idempotent=wanted.non_idempotent,
+        stale_if_error=wanted.stale_if_error,
+        stale_max_bytes=wanted.stale_max_bytes,
         response=_response(sources, wanted, (*location, "response")),
     )
 

@@ -24,8 +24,9 @@ class FixedResponse:
 
 @dataclass(frozen=True, slots=True)
 class FallbackConfig:
-    """Of one route. What its upstream does not answer is asked of `upstreams`, one after the other, each once; where
-    none is left, `response` is the answer, if there is one.
+    """Of one route. What its upstream does not answer is asked of `upstreams`, one after the other, each once. Where
+    none is left, the answer is a last good one, which is at most `stale_if_error` seconds old (0: none are kept; they
+    take `stale_max_bytes` at most), or `response`, if there is one.
 
     `on` are words of `CONDITIONS`, `statuses` answers that are passed over. The upstream of the route has `after`
     seconds in all; None: an equal part of the time that is left. A request that an upstream may have acted on goes to
@@ -38,6 +39,8 @@ class FallbackConfig:
     after: float | None = None
     non_idempotent: bool = False
     response: FixedResponse | None = None
+    stale_if_error: float = 0.0
+    stale_max_bytes: int = 16_777_216
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from gateway.config import addresses
 from gateway.config.fallback_model import CONDITIONS
 from gateway.config.field_types import each_status
 from gateway.config.problems import nearest
-from gateway.config.schema import Allowed, Seconds, Section
+from gateway.config.schema import Allowed, Bytes, Seconds, Section
 
 _ON_ALLOWED: Final = f"{', '.join(CONDITIONS)}, and statuses from 400 to 599 such as 429 or 5xx"
 _UPSTREAM_ALLOWED: Final = "the name of an upstream, or a list of names"
@@ -62,4 +62,6 @@ class Fallback(Section):
     ] = Field(default_factory=_usual, validate_default=True)
     after: Annotated[Annotated[Seconds, Interval(ge=0.001, le=3600)] | None, Allowed("a number of seconds")] = None
     non_idempotent: bool = False
+    stale_if_error: Annotated[Seconds, Interval(ge=0, le=604_800)] = 0.0
+    stale_max_bytes: Annotated[Bytes, Interval(ge=65_536, le=1_073_741_824)] = 16_777_216
     response: FallbackResponse = FallbackResponse()

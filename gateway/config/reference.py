@@ -78,6 +78,8 @@ FILE_ONLY = {
     "Fallback.on": "What the fallback is used on: refusals of the gateway, and answers with these statuses",
     "Fallback.after": "How long the upstream of the route has, retries included; an equal part of `timeouts.total`",
     "Fallback.non_idempotent": "Also for a POST or PATCH that an upstream may have acted on",
+    "Fallback.stale_if_error": "How old the last good answer to a GET may be that is given in the end; 0 keeps none",
+    "Fallback.stale_max_bytes": "What these answers take in memory at most, on this host",
     "FallbackResponse.status": "Status of an answer of the gateway's own, where no upstream has one; no such answer",
     "FallbackResponse.body": "Its body; empty",
     "FallbackResponse.content_type": "Its `Content-Type`",

@@ -96,6 +96,7 @@ def _fallback(route: str, fallback: FallbackConfig) -> dict[str, str]:
         "on": ",".join(fallback.conditions),
         "first has": _s(fallback.after) if fallback.after is not None else "an equal part",
         "sent POSTs": _yes(fallback.non_idempotent),
+        "last good": _s(fallback.stale_if_error) if fallback.stale_if_error else "no",
         "response": "none" if response is None else f"{response.status} {response.content_type}",
     }
 

@@ -42,7 +42,10 @@ def share_of(config: GatewayConfig, workers: int, slot: int) -> GatewayConfig:
         )
 
     def route(each: RouteConfig) -> RouteConfig:
-        return replace(each, max_tunnels=share(each.max_tunnels, workers, slot))
+        fallback = each.fallback
+        if fallback is not None:
+            fallback = replace(fallback, stale_max_bytes=share(fallback.stale_max_bytes, workers, slot))
+        return replace(each, max_tunnels=share(each.max_tunnels, workers, slot), fallback=fallback)
 
     def tier(each: TierConfig) -> TierConfig:
         most = each.concurrency
@@ -76,6 +79,8 @@ def caps_of(config: GatewayConfig) -> dict[str, int]:
     for route in config.routes:
         if route.websocket:
             caps[f"the tunnels of route {route.name}"] = route.max_tunnels
+        if route.fallback is not None and route.fallback.stale_if_error:
+            caps[f"the bytes of last good answers of route {route.name}"] = route.fallback.stale_max_bytes
     for tier in config.identity.tiers.values():
         caps[f"the concurrency of tier {tier.name}"] = tier.concurrency or 0
     return {name: cap for name, cap in caps.items() if cap > 0}

@@ -24,6 +24,7 @@ async def explain_fallback(fallback: Fallback, refusal: Step | None, question: Q
     figures = {"on": on, "upstreams": names}
     if refusal is None:
         then = [f"it goes on to {names}"] if names else []
+        then += ["it gets the last good answer, if there is one"] if fallback.last_good is not None else []
         then += ["it gets the fixed response"] if fallback.has_response else []
         detail = f"On {on} {', then '.join(then)}."
         return Instead(step("fallback", "none", detail, figures=figures))

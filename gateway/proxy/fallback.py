@@ -1,6 +1,6 @@
 """The fallback of a route: whom to ask when its upstream does not answer, and what to say when nobody does.
 
-    upstream of the route ──▶ upstreams, in order, each once ──▶ the fixed response ──▶ the last refusal
+    upstream of the route ──▶ upstreams, in order, each once ──▶ a last good answer ──▶ the fixed response ──▶ refusal
 
 It is used on the conditions that the route names. A request goes on at most once to each upstream, so there is no loop.
 Which requests may go on at all is decided by `Fallback.may_repeat`: one that an upstream may have acted on goes to
@@ -13,6 +13,7 @@ from typing import Final
 from gateway.config.fallback_model import CONDITIONS, FallbackConfig, FixedResponse
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.gates import Chain
+from gateway.proxy.last_good import Kept, LastAnswer, LastGood
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.stored_answer import is_undone
 from gateway.proxy.ticket import Ticket
@@ -22,7 +23,9 @@ from gateway.telemetry.cells import Labels
 from gateway.telemetry.metrics import Metrics
 
 RESPONSE: Final = "response"
-"""What the fixed response is called in logs and metrics. An upstream of this name shares its figures."""
+STALE: Final = "stale"
+"""What the fixed response and a last good answer are called in logs and metrics. An upstream of this name shares their
+figures."""
 
 _CAUSES: Final = {reason: word for word, reasons in CONDITIONS.items() for reason in reasons}
 _BODYLESS: Final = (204, 205, 304)
@@ -44,17 +47,20 @@ class Hop:
 
 class Fallback:
     """Of one route. The first `shared` gates of its chain and of those of all `hops` are the same. `conditions` are
-    what it is used on, in words. `counts` are the requests that went on, by whom to and why (`cause_of`)."""
+    what it is used on, in words. `last_good` has the answers of before, None where none are kept. `counts` are the
+    requests that went on, by whom to and why (`cause_of`)."""
 
     __slots__ = (
         "_non_idempotent",
         "_on",
         "_responses",
         "_statuses",
+        "_via_name",
         "after",
         "conditions",
         "counts",
         "hops",
+        "last_good",
         "shared",
     )
 
@@ -65,6 +71,8 @@ class Fallback:
         self._on = frozenset([reason for word in config.on for reason in CONDITIONS[word]])
         self._statuses = config.statuses
         self._non_idempotent = config.non_idempotent
+        self._via_name = via_name
+        self.last_good = LastGood(config.stale_if_error, config.stale_max_bytes) if config.stale_if_error else None
         self._responses: dict[str, OwnAnswer] = {}
         if config.response is not None:
             self._responses = {
@@ -73,6 +81,8 @@ class Fallback:
         causes = (*sorted(config.on), *sorted({cause_of_status(status) for status in config.statuses}))
         self.conditions = config.conditions
         to = [hop.upstream.name for hop in hops]
+        if self.last_good is not None:
+            to.append(STALE)
         if config.response is not None:
             to.append(RESPONSE)
         self.counts: dict[tuple[str, str], int] = {(name, cause): 0 for name in to for cause in causes}
@@ -93,10 +103,25 @@ class Fallback:
         # An upstream that says so has done nothing; and one that knows the key does nothing a second time.
         return is_undone(status) or (keyed and hop.upstream.config.honours_idempotency_key)
 
-    def response(self, cause: str, method: str) -> OwnAnswer | None:
-        """The fixed response, None where there is none."""
+    def answer(self, ticket: Ticket, cause: str, status: int, now: float) -> tuple[str, OwnAnswer] | None:
+        """What to say where no upstream is left, and what that is called: the last good answer, or the fixed response;
+        None where there is neither. `status` is what the last upstream has answered, 0 without an answer."""
+        if self.last_good is not None:
+            kept = self.last_good.find(ticket, now)
+            if kept is not None:
+                return STALE, self._stale(kept, ticket, cause, status, now)
         response = self._responses.get(cause)
-        return response if response is None or method != "HEAD" else response.to_head()
+        if response is None:
+            return None
+        return RESPONSE, response if ticket.request.method != "HEAD" else response.to_head()
+
+    def _stale(self, kept: Kept, ticket: Ticket, cause: str, status: int, now: float) -> OwnAnswer:
+        """With what RFC 9211 says of it: whether the upstream was asked, and what it has answered."""
+        via = self._via_name
+        how = f"fwd=stale; fwd-status={status}" if status else "fwd=stale" if ticket.attempts else "hit"
+        told = f'Cache-Status: {via}; {how}; detail="stale-if-error"\r\n'
+        told += f'Proxy-Status: {via}; details="fallback: {cause}"\r\n'
+        return LastAnswer(kept, kept.age + int(now - kept.at), told)
 
     @property
     def has_response(self) -> bool:
@@ -122,6 +147,19 @@ def register(metrics: Metrics, fallbacks: Iterable[tuple[str, Fallback]]) -> Non
         "Requests that went on to a fallback, by what they went on to and why.",
         ("route", "to", "cause"),
         used,
+    )
+    keeping = [(name, each.last_good) for name, each in of_routes if each.last_good is not None]
+    metrics.gauge(
+        "fallback_stale_bytes",
+        "What the last good answers of a route take in memory.",
+        ("route",),
+        lambda: (((name,), last_good.size) for name, last_good in keeping),
+    )
+    metrics.gauge(
+        "fallback_stale_entries",
+        "Last good answers that are kept.",
+        ("route",),
+        lambda: (((name,), last_good.entries) for name, last_good in keeping),
     )
 
 

@@ -16,6 +16,7 @@ from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.kept_exchange import KeptExchange
 from gateway.proxy.plan import Plan, objection
 from gateway.proxy.refusals import STOPPING, Refusal
+from gateway.proxy.remembered_exchange import RememberedExchange
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.topology import Topology
@@ -71,8 +72,12 @@ class Front:
             self._refuse(connection, plan, ticket, verdict)
             return None
         keeping = route.keeping
+        exchange: Exchange
         if keeping is None or request.fields.idempotency_key is None:
-            exchange = Exchange(runtime, connection, plan, ticket)
+            if fallback is None or fallback.last_good is None or not fallback.last_good.wants(request):
+                exchange = Exchange(runtime, connection, plan, ticket)
+            else:
+                exchange = RememberedExchange(runtime, connection, plan, ticket, fallback.last_good)
         else:
             exchange = KeptExchange(runtime, connection, plan, ticket, keeping.claims, keeping.most)
         if verdict is WAIT:

@@ -111,7 +111,7 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
     redis_server.flush()
     directory = tmp_path_factory.mktemp("gateway")
     delivering = "{name: hooks, prefix: /hooks, upstream: default, deliver: {enabled: true}}"
-    falling_back = "{name: chat, prefix: /chat, upstream: default, fallback: {response: {status: 503}}}"
+    falling_back = "{name: chat, prefix: /chat, upstream: default, fallback: {stale_if_error: 60}}"
     (directory / "gateway.yaml").write_text(f"routes: [{delivering}, {falling_back}]\n")
     variables = {**redis_server.variables, "UPSTREAM_URL": stub_process.url, "IDEMPOTENCY_MODE": "optional"}
     with GatewayProcess({**variables, "GATEWAY_CONFIG": "gateway.yaml"}, directory) as gateway:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.conformance.wire.clients import plain
-from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh, ok
+from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, framed, fresh, ok
 from tests.support.gateway_process import GatewayProcess
 from tests.support.plain_http import Answer
 from tests.support.ports import free_port
@@ -77,6 +77,8 @@ def routes() -> list[dict[str, Any]]:
         route("slow", "a", upstream=["b", "c"], after="300ms"),
         route("keyed", "honouring", upstream=["also_honouring", "c"]),
         route("based", "a", upstream="based"),
+        route("stale", "a", stale_if_error="5m", stale_max_bytes="64KiB"),
+        route("everything", "a", upstream="b", stale_if_error="5m", response={"status": 203}),
         route("forced", "forced", upstream=["forced_too", "c"]),
         route("forced-answered", "forced", upstream="forced_too", response={"status": 203}),
         route("forced-refused", "forced", upstream="forced_too"),
@@ -410,3 +412,54 @@ def test_a_key_is_told_of_no_answer_but_an_upstreams(place: Place) -> None:
     # In the words of the upstream nothing was done, so the key is free again.
     answer = place.gateway.request("POST", f"/promised{path}", b"x", key)
     assert (answer.status, answer.body) == (200, b"done")
+
+
+def test_the_last_good_answer_while_there_is_none(place: Place) -> None:
+    place.a.on(path := fresh(), ok(b"good", b"Date: Sun, 29 Nov 2026 10:00:00 GMT", b"X-A: b", b"Age: 5"), BAD)
+    assert place.gateway.get(f"/stale{path}").body == b"good"
+    answer = place.gateway.get(f"/stale{path}")
+    assert (answer.status, answer.body, answer.headers["X-A"]) == (200, b"good", "b")
+    assert answer.headers.get_all("Date") == ["Sun, 29 Nov 2026 10:00:00 GMT"]
+    assert int(answer.headers["Age"] or "") >= 5
+    assert answer.headers["Cache-Status"] == 'gateway; fwd=stale; fwd-status=503; detail="stale-if-error"'
+    assert answer.headers["Proxy-Status"] == 'gateway; details="fallback: 5xx"'
+    assert place.log_of(answer)["decisions"]["fallback"] == "stale: 5xx"
+    assert place.count("stale", "stale", "5xx") == 1
+    assert place.gateway.metric('fallback_stale_entries{route="stale"}') == 1
+    assert place.gateway.metric('fallback_stale_bytes{route="stale"}') > 0
+    # Of another target nothing is known; a HEAD and a POST ask for something else.
+    assert place.gateway.get(f"/stale{path}?other").status == 503
+    assert place.gateway.request("HEAD", f"/stale{path}").status == 503
+    assert place.gateway.request("POST", f"/stale{path}", b"x").status == 503
+
+
+def test_an_answer_in_pieces_is_kept_whole_or_not_at_all(place: Place) -> None:
+    chunks = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", b"2\r\ncd\r\n0\r\n\r\n")
+    place.a.on(path := fresh(), framed(*chunks, delay=0.1), reset)
+    assert place.gateway.get(f"/stale{path}").body == b"abcd"
+    assert place.gateway.get(f"/stale{path}").body == b"abcd"
+    place.a.on(path := fresh(), framed(*chunks[:1]), reset)
+    with RawClient(place.gateway.port) as client:
+        client.send(b"GET /stale%b HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
+        client.read_rest()
+    assert place.gateway.get(f"/stale{path}").status == 502
+    large = ok(b"x" * 9000)
+    place.a.on(path := fresh(), large, BAD)
+    assert len(place.gateway.get(f"/stale{path}").body) == 9000
+    assert place.gateway.get(f"/stale{path}").status == 503
+
+
+def test_no_answer_of_one_client_goes_to_another(place: Place) -> None:
+    place.a.on(path := fresh(), ok(b"yours"), BAD)
+    assert place.gateway.get(f"/stale{path}", {"Cookie": "session=1"}).body == b"yours"
+    for headers in ({}, {"Cookie": "session=1"}, {"Cookie": "session=2"}):
+        assert place.gateway.get(f"/stale{path}", headers).status == 503
+
+
+def test_a_last_good_answer_comes_after_other_upstreams_and_before_the_fixed_one(place: Place) -> None:
+    place.a.on(path := fresh(), ok(b"a"), BAD)
+    place.b.on(path, ok(b"b"), BAD)
+    assert [place.gateway.get(f"/everything{path}").body for _ in range(3)] == [b"a", b"b", b"a"]
+    place.a.on(path := fresh(), BAD)
+    place.b.on(path, BAD)
+    assert place.gateway.get(f"/everything{path}").status == 203

@@ -79,14 +79,14 @@ def test_gateway_routes_has_a_table_of_fallbacks(tmp_path: Path) -> None:
     loaded = read(environ(tmp_path, wanted), None)
     lines = [line.split() for line in report.as_text(loaded, {}, 1).splitlines()]
     row = next(line for line in lines if line[:3] == ["a", "b", "c"])
-    assert row == ["a", "b", "c", "timeout,5xx", "2s", "no", "503", "text/plain;", "charset=utf-8"]
+    assert row == ["a", "b", "c", "timeout,5xx", "2s", "no", "no", "503", "text/plain;", "charset=utf-8"]
 
 
 @pytest.mark.parametrize(
     ("wanted", "about"),
     [
-        ({}, "no upstream and no response"),
-        ({"upstream": []}, "no upstream and no response"),
+        ({}, "an upstream, a response or stale_if_error"),
+        ({"upstream": []}, "an upstream, a response or stale_if_error"),
         ({"upstream": "d"}, "a, b, c"),
         ({"upstream": ["b", "bb"]}, "did you mean b"),
         ({"upstream": "a"}, "not that of the route"),

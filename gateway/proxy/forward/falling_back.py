@@ -1,8 +1,8 @@
 """A forwarder with a fallback: where one upstream does not answer, the next one is asked (`gateway.proxy.fallback`).
 
     refused by a gate of the upstream,  ──▶ next upstream: gates, attempts, retries of its own ──▶ …
-    no answer, an answer passed over                        │
-                                                            └──▶ none left: the fixed response, or the last refusal
+    no answer, an answer passed over        │
+                                            └──▶ none left: a last good answer, the fixed response, the refusal
 
 A request keeps the gates that it has passed in front of its upstream: limits for clients are not asked again. The gates
 of the upstream (bulkhead, circuit) are left, and those of the next one are passed.
@@ -16,7 +16,7 @@ from typing import Final
 
 from gateway.policy.outcome import FAILURE, IGNORED, Outcome
 from gateway.policy.retry import Retry, parse_retry_after
-from gateway.proxy.fallback import RESPONSE, Fallback, Hop, cause_of, cause_of_status
+from gateway.proxy.fallback import Fallback, Hop, cause_of, cause_of_status
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.retries import Forward
 from gateway.proxy.forward.target import Target
@@ -111,7 +111,9 @@ class FallbackForward(Forward):
             retry = super().retry_after(response, now)
             if retry is not None:
                 return retry
-        if not passes or (hop is None and not self._fallback.has_response):
+        if not passes:
+            return None
+        if hop is None and self._fallback.answer(self.ticket, cause_of_status(status), status, now) is None:
             return None
         if self.ticket.trace is not None:
             self.ticket.trace.answered(status)
@@ -146,10 +148,10 @@ class FallbackForward(Forward):
         return hop if fallback.may_repeat(ticket, hop, status, keyed=self._keyed) else None
 
     def _go_on(self, cause: str, status: int, now: float) -> bool:
-        """Leave the present upstream for the next one, or for the fixed response. False where there is neither."""
+        """Leave the present upstream for the next one, or for an answer without one. False where there is neither."""
         hop = self._hop(status, now)
-        response = self._fallback.response(cause, self.ticket.request.method) if hop is None else None
-        if hop is None and response is None:
+        instead = self._fallback.answer(self.ticket, cause, status, now) if hop is None else None
+        if hop is None and instead is None:
             return False
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
@@ -160,15 +162,15 @@ class FallbackForward(Forward):
             # In its own words this upstream has done nothing.
             ticket.sent = self._sent_before
         self.chain.leave_from(ticket, self._fallback.shared, self._outcome, now - self._began)
-        to = RESPONSE if hop is None else hop.upstream.name
+        to = hop.upstream.name if hop is not None else instead[0] if instead is not None else ""
         self._trail += f"{', ' if self._trail else ''}{to}: {cause}"
         self._fallback.used(to, cause)
         self._note()
         if hop is not None:
             self._turn_to(hop, cause, now)
-        elif response is not None:
+        elif instead is not None:
             self.ended()
-            self.downstream.substitute(response)
+            self.downstream.substitute(instead[1])
         return True
 
     def _turn_to(self, hop: Hop, cause: str, now: float) -> None:
