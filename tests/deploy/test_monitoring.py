@@ -114,6 +114,8 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
     falling_back = "{name: chat, prefix: /chat, upstream: default, fallback: {stale_if_error: 60}}"
     (directory / "gateway.yaml").write_text(f"routes: [{delivering}, {falling_back}]\n")
     variables = {**redis_server.variables, "UPSTREAM_URL": stub_process.url, "IDEMPOTENCY_MODE": "optional"}
+    # Nobody listens there: what is lost is counted all the same.
+    variables["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1"
     with GatewayProcess({**variables, "GATEWAY_CONFIG": "gateway.yaml"}, directory) as gateway:
         for target in ("/proxy/ok", "/proxy/status/503", "/proxy/fail", "/nowhere"):
             for _ in range(3):
@@ -434,6 +436,19 @@ def test_grafana_finds_its_dashboards() -> None:
     assert mounted[provider["options"]["path"]] == "./monitoring/grafana/dashboards"
     home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert home.name in {path.name for path in DASHBOARDS}
+
+
+def test_grafana_leads_from_a_latency_to_its_trace() -> None:
+    sources = document(MONITORING / "grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    by_uid = {each["uid"]: each for each in sources}
+    (destination,) = by_uid["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    # The label of the exemplars that the gateway exposes.
+    assert destination["name"] == "trace_id"
+    assert by_uid[destination["datasourceUid"]]["type"] == "jaeger"
+    services = document(COMPOSE)["services"]
+    assert by_uid["jaeger"]["url"] == "http://jaeger:16686"
+    assert any(port.endswith(":16686") for port in services["jaeger"]["ports"])
+    assert "--enable-feature=exemplar-storage" in services["prometheus"]["command"]
 
 
 def broken_copy(directory: Path, file: str, text: str, instead: str) -> Path:
