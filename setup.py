@@ -31,6 +31,7 @@ INTERPRETED = {
     "gateway/proxy/explain_fallback.py",
     "gateway/proxy/health_check.py",
     "gateway/proxy/own_requests.py",
+    "gateway/proxy/upstream_gauges.py",
     "gateway/telemetry/alert_check.py",
     "gateway/telemetry/alerts.py",
     "gateway/telemetry/app_log.py",

@@ -7,7 +7,7 @@ shared with the fleet, the way of a request, the control plane, the listener.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway import __version__
@@ -24,13 +24,14 @@ from gateway.build_validation import Validation, build_validation
 from gateway.channel import Channel
 from gateway.config.model import GatewayConfig
 from gateway.control.app import ControlPlane
+from gateway.control.facts import SettingView
 from gateway.control.paths import is_health_path
 from gateway.idempotency.claims import Claims
 from gateway.journal.port import Journal
 from gateway.live_view import LiveView
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.proxy import fallback, tunnels
+from gateway.proxy import fallback, tunnels, upstream_gauges
 from gateway.proxy.front import Front
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.health_check import HealthChecker, checks_of
@@ -99,13 +100,14 @@ def build(
     files: LogFiles | None = None,
     supervisor: Supervisor | None = None,
     store: Channel | None = None,
+    settings: Sequence[SettingView] = (),
 ) -> Gateway:
     """Everything, ready to be started on the running loop. `writer` takes the lines for standard output, `files` those
     for LOG_DIR. Without a `supervisor` this process is the whole gateway. `store` is the channel to the embedded store;
-    without it this process has a store of its own. With Redis neither is used."""
+    without it this process has its own, and with Redis neither is used. `settings` are those that are shown."""
     loop = asyncio.get_running_loop()
     rng = random.Random()
-    telemetry = build_telemetry(config, writer, files)
+    telemetry = build_telemetry(config, writer, files, rng)
     metrics = telemetry.metrics
     resolver = _resolver(metrics)
     fleet = _fleet(config, store, telemetry, resolver)
@@ -132,14 +134,13 @@ def build(
     if outbox is not None:
         outbox.serve(topology, runtime, metrics)
     fleet.out.on_change = lambda name, out: topology.upstreams[name].take_out(out)
-    view.tokens = None if callers is None else callers.authentication.tokens
-    view.journal_state = None if journal is None else journal.state
+    _show(view, callers, journal)
 
     identification = Identification(config.server.trusted_proxies, config.server.via_name, config.rate_limits.exempt)
     explain = build_explain(topology, runtime, identification, control_paths(config), identity)
     control = build_control(
         *(config, telemetry, fleet, view, figures, alerting, explain, one_service),
-        *(supervisor, identity, idempotency, outbox),
+        *(supervisor, identity, idempotency, outbox, settings),
     )
     front = _front(config, runtime, topology, identification, in_flight, control)
     places = _places(config, metrics, control)
@@ -198,6 +199,7 @@ def build_topology(
             for cause, count in upstream.connections_closed()
         ),
     )
+    upstream_gauges.register(metrics, upstreams.values())
     no_route = NoRoute(metrics.route(""), public_refusals=public_refusals)
     return Topology(routes, upstreams, no_route, own_chains(parts))
 
@@ -210,9 +212,17 @@ def _runtime(
     tracing = build_tracing(config, telemetry.metrics, ids, rng, slot)
     traces = tracing.traces
     via_name = config.server.via_name
-    recorder = Recorder(telemetry.metrics, telemetry.errors, telemetry.access_log, via_name, tracing.tracer)
+    recorder = Recorder(
+        telemetry.metrics, telemetry.errors, telemetry.access_log, via_name, tracing.tracer, telemetry.busiest
+    )
     watched = traces.exported or config.server.server_timing
     return tracing, Runtime(loop, recorder, ids, rng, config.retry_buffer_bytes, traces, watched=watched)
+
+
+def _show(view: LiveView, callers: CallerParts | None, journal: Journal | None) -> None:
+    """Let the control plane see what only some gateways have."""
+    view.tokens = None if callers is None else callers.authentication.tokens
+    view.journal_state = None if journal is None else journal.state
 
 
 def _count(topology: Topology, metrics: Metrics, idempotency: Idempotency | None, identity: Identity | None) -> None:
@@ -263,7 +273,7 @@ def _one_service(supervisor: Supervisor | None, telemetry: Telemetry, view: Live
     if supervisor is None:
         return None
     host = Host(supervisor.slot)
-    one_service = OneService(supervisor, host, telemetry.metrics, view, telemetry.history)
+    one_service = OneService(supervisor, host, telemetry.metrics, view, telemetry.history, telemetry.busiest)
     worker_gauges.register(telemetry.metrics, host, one_service.lag)
     return one_service
 

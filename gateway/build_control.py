@@ -1,7 +1,8 @@
 """From the parts of a gateway to its control plane, which sees them through narrow interfaces."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from gateway.build_alerts import Alerting
 from gateway.build_fleet import Fleet
@@ -10,11 +11,12 @@ from gateway.build_identity import Identity
 from gateway.build_outbox import Outbox
 from gateway.build_telemetry import Telemetry
 from gateway.config.model import GatewayConfig
-from gateway.control import api, root_page
+from gateway.control import api, console, root_page
 from gateway.control.access import Access
 from gateway.control.app import ControlPlane
 from gateway.control.callers import CallersView
-from gateway.control.facts import ControlFacts
+from gateway.control.facts import ControlFacts, SettingView, nothing_past
+from gateway.control.live.broadcast import Broadcast
 from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
 from gateway.control.scrape import Scrape
 from gateway.live_view import FleetCommands, FleetEndpointCommands, LiveView
@@ -23,9 +25,12 @@ from gateway.proxy.identity import Identification
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology
 from gateway.telemetry.figures import Figures
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.snapshot import Parts
 from gateway.worker.commands import SupervisorCommands
 from gateway.worker.one_service import OneService
 from gateway.worker.supervisor import Supervisor
+from gateway.worker.whole_busy import WholeBusy
 from gateway.worker.whole_callers import WholeCallers
 from gateway.worker.whole_view import WholeView
 
@@ -61,8 +66,10 @@ def build_control(
     identity: Identity | None,
     idempotency: Idempotency | None,
     outbox: Outbox | None,
+    settings: Sequence[SettingView] = (),
 ) -> ControlPlane:
-    """The control plane, which sees and commands `own`, or with `one_service` all workers."""
+    """The control plane, which sees and commands `own`, or with `one_service` all workers. `settings` is what it shows
+    of the configuration."""
     view = own if one_service is None else WholeView(own, one_service.host)
     scrape = Scrape(telemetry.metrics, gather=one_service.parts if one_service is not None else None)
     facts = ControlFacts(
@@ -80,11 +87,37 @@ def build_control(
         callers=_callers(identity, one_service),
         idempotency=None if idempotency is None else idempotency.view,
         outbox=None if outbox is None else outbox.view,
+        busy=WholeBusy(telemetry.busiest, None if one_service is None else one_service.host),
+        settings=settings,
+        past=one_service.past if one_service is not None else nothing_past,
     )
-    access = Access(config.admin.token, time.monotonic, production=config.environment.lower() == "production")
+    access = Access(
+        config.admin.token,
+        time.monotonic,
+        production=config.environment.lower() == "production",
+        guards_reading=config.console.auth == "token",
+    )
+    broadcast = Broadcast(facts, one_service.parts if one_service is not None else partial(_alone, telemetry.metrics))
     prefixes = [route.prefix for route in config.routes if route.host is None]
-    more = [*api.routes(facts, access), *root_page.routes(config.service, prefixes)]
-    return ControlPlane(view, telemetry.metrics, own=own, scrape=scrape, more=more, is_operator=access.is_operator)
+    more = [
+        *api.routes(facts, access, broadcast),
+        *console.routes(config.service, access, config.console.dashboards_url),
+        *root_page.routes(config.service, prefixes),
+    ]
+    return ControlPlane(
+        *(view, telemetry.metrics),
+        own=own,
+        scrape=scrape,
+        more=more,
+        is_operator=access.is_operator,
+        end_streams=broadcast.end,
+    )
+
+
+async def _alone(metrics: Metrics) -> Parts:
+    """The figures of a gateway that is this process."""
+    own = metrics.snapshot()
+    return Parts(own, [(0, own)], {})
 
 
 def _callers(identity: Identity | None, one_service: OneService | None) -> CallersView | None:

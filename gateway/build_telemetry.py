@@ -1,11 +1,13 @@
 """From the configuration to everything that is counted and written down."""
 
+import random
 from dataclasses import dataclass
 
 from gateway import __version__
 from gateway.config.model import GatewayConfig, LogConfig
 from gateway.control.history import CircuitHistory
 from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.busiest import Busiest
 from gateway.telemetry.error_lines import ErrorLines
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.lines import LineWriter
@@ -22,9 +24,10 @@ class Telemetry:
     error_lines: ErrorLines
     history: CircuitHistory
     access_log: AccessLog | None
+    busiest: Busiest
 
 
-def build_telemetry(config: GatewayConfig, writer: LineWriter, files: LogFiles | None) -> Telemetry:
+def build_telemetry(config: GatewayConfig, writer: LineWriter, files: LogFiles | None, rng: random.Random) -> Telemetry:
     """`writer` takes the lines for standard output, `files` those for LOG_DIR."""
     metrics = Metrics(
         config.service,
@@ -45,8 +48,15 @@ def build_telemetry(config: GatewayConfig, writer: LineWriter, files: LogFiles |
         capacity=config.errors.recent_max,
         on_record=files.record if files is not None else None,
     )
+    metrics.counter(
+        "gateway_service_refusals_total",
+        "Requests that the gateway refused, by the upstream of their route; those of no route have an empty service.",
+        ("service", "reason"),
+        errors.refusals,
+    )
     access_log = _access_log(config.log, writer, files)
-    return Telemetry(metrics, errors, ErrorLines(errors), CircuitHistory(config.upstreams), access_log)
+    busiest = Busiest(config.console.top_clients, rng)
+    return Telemetry(metrics, errors, ErrorLines(errors), CircuitHistory(config.upstreams), access_log, busiest)
 
 
 def _access_log(config: LogConfig, writer: LineWriter, files: LogFiles | None) -> AccessLog | None:

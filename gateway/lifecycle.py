@@ -168,6 +168,7 @@ class Lifecycle:
             for listener in listeners:
                 listener.close(take_what_waits=purpose in closing)
         await accepted_are_known()
+        await gateway.control.drain()
 
     async def finish(self, hurry: asyncio.Event, *, final: bool) -> None:
         """Let what is in flight finish, within the configured times."""

@@ -5,10 +5,20 @@ Read off the objects that know, at the moment of asking; nothing is kept here bu
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Literal, Protocol
 
 from gateway.control.promises import JournalView
-from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, IssuerView, RedisView
+from gateway.control.view import (
+    CertificateView,
+    CircuitView,
+    EndpointView,
+    GateView,
+    HostView,
+    IssuerView,
+    RedisView,
+    RouteView,
+)
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.endpoints import EndpointsOut, Mode
 from gateway.fleet.link import Link
@@ -16,8 +26,9 @@ from gateway.identity.tokens import Tokens
 from gateway.journal.port import JournalState
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
+from gateway.proxy.gates import Chain
 from gateway.proxy.runtime import Runtime
-from gateway.proxy.topology import Topology
+from gateway.proxy.topology import Route, Topology
 from gateway.telemetry.alerts import AlertFacts, CircuitFact
 from gateway.telemetry.rates import Rate
 from gateway.wire.server.certificate import Certificate
@@ -63,6 +74,7 @@ class LiveView:
         self._link = link
         self._has_redis = redis
         self._out = out
+        self._routes: tuple[RouteView, ...] = ()
 
     def watch(
         self,
@@ -184,9 +196,33 @@ class LiveView:
                     yield EndpointView(*seen, stands.mode, max(0.0, stands.until - now), stands.reason)
 
     @property
+    def routes(self) -> tuple[RouteView, ...]:
+        """Every route."""
+        if not self._routes:
+            self._routes = tuple(_route(each) for each in self._topology.routes)
+        return self._routes
+
+    @property
     def tunnels(self) -> Iterator[tuple[str, int]]:
         """Each WebSocket route with the number of its open tunnels."""
         return ((route.name, route.tunnels.count) for route in self._topology.routes if route.config.websocket)
+
+
+def _route(route: Route) -> RouteView:
+    config = route.config
+    return RouteView(
+        route.name,
+        config.host or "",
+        config.prefix,
+        None if config.methods is None else tuple(sorted(config.methods)),
+        config.upstream,
+        config.websocket,
+        partial(_gates, route.chain),
+    )
+
+
+def _gates(chain: Chain) -> tuple[GateView, ...]:
+    return tuple(GateView(gate.name, at >= chain.per_attempt, gate.describe()) for at, gate in enumerate(chain.gates))
 
 
 class FleetCommands:

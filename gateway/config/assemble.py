@@ -11,6 +11,7 @@ from types import MappingProxyType
 from pydantic import ValidationError
 
 from gateway.config import checks, identity, issuers
+from gateway.config.console import console_config
 from gateway.config.deliver import outbox_config
 from gateway.config.file import File
 from gateway.config.idempotency_settings import limits_config
@@ -35,7 +36,7 @@ from gateway.config.notices import literal_stars, unused
 from gateway.config.problems import Problem, shown
 from gateway.config.redis_settings import redis_config
 from gateway.config.routes import file_routes, routes_of
-from gateway.config.settings import RateLimit, Server, Settings, Shedding
+from gateway.config.settings import RateLimit, RateLimits, Server, Settings, Shedding
 from gateway.config.sources import Sources
 from gateway.config.tracing import tracing_config
 from gateway.config.upstreams import DEFAULT, upstreams_of
@@ -81,12 +82,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         environment=settings.process.environment,
         server=_server(sources, settings.server),
         shedding=_shedding(sources, settings.shedding),
-        rate_limits=RateLimitConfig(
-            policies=MappingProxyType(policies),
-            on_redis_failure=settings.rate_limit.on_redis_failure,
-            legacy_headers=settings.rate_limit.legacy_headers,
-            exempt=tuple(settings.rate_limit.exempt),
-        ),
+        rate_limits=_rate_limits(settings.rate_limit, policies),
         upstreams=MappingProxyType(upstreams),
         routes=tuple(routes),
         redis=redis,
@@ -102,6 +98,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         validation=ValidationConfig(**settings.validation.model_dump()),
         outbox=outbox_config(settings.outbox),
         tracing=tracing_config(settings.tracing, sources.place("tracing")),
+        console=console_config(settings.console, settings.admin.token, sources.place("console")),
     )
 
 
@@ -150,6 +147,15 @@ def _policies(sources: Sources, file: File) -> dict[str, RateLimitPolicy]:
 def _ways(routes: Iterable[RouteConfig]) -> set[Method]:
     """In which ways the clients of some route say who they are."""
     return {way for route in routes for way in route.authentication}
+
+
+def _rate_limits(limits: RateLimits, policies: dict[str, RateLimitPolicy]) -> RateLimitConfig:
+    return RateLimitConfig(
+        policies=MappingProxyType(policies),
+        on_redis_failure=limits.on_redis_failure,
+        legacy_headers=limits.legacy_headers,
+        exempt=tuple(limits.exempt),
+    )
 
 
 def _server(sources: Sources, server: Server) -> ServerConfig:

@@ -35,6 +35,7 @@ CONTROL_PREFIXES = (
     "/api/docs",
     "/api/test",
     "/chaos",
+    "/console",
 )
 
 # CONNECT asks for a tunnel to anywhere, and is refused before routing. The other methods are WebDAV's and those of

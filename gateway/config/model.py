@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from gateway.config.console_model import ConsoleConfig
 from gateway.config.deliver_model import DeliverConfig, OutboxLimits
 from gateway.config.fallback_model import FallbackConfig
 from gateway.config.headers_model import FieldChanges
@@ -372,3 +373,4 @@ class GatewayConfig:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     outbox: OutboxLimits = field(default_factory=OutboxLimits)
     tracing: TracingConfig = field(default_factory=TracingConfig)
+    console: ConsoleConfig = field(default_factory=ConsoleConfig)

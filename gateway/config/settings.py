@@ -11,6 +11,7 @@ from annotated_types import Interval
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.config.console_settings import Console
 from gateway.config.deliver_settings import Outbox
 from gateway.config.field_types import (
     Address,
@@ -366,6 +367,7 @@ class Settings(BaseSettings):
     tracing: Tracing = Tracing()
     server: Server = Server()
     admin: Admin = Admin()
+    console: Console = Console()
     routes: RouteDefaults = RouteDefaults()
     identity: Identity = Identity()
     shedding: Shedding = Shedding()

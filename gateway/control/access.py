@@ -18,7 +18,7 @@ from being guessed; the length of the token does. A refusal because of the peer'
 nothing to guess, but it is logged as rarely. The table of peers is bounded: the peer whose last failure is oldest is
 forgotten first.
 
-Left out: roles, and protection of operations that only read. Use ADMIN_PORT where not everybody may read.
+With `CONSOLE_AUTH=token` the operations that only read need access, too. Left out: roles.
 """
 
 import hmac
@@ -60,8 +60,15 @@ class Access:
     """Decides about one request at a time, without awaiting. In `production` nothing works without a token."""
 
     def __init__(
-        self, token: str | None, clock: Callable[[], float] = time.monotonic, *, production: bool = False
+        self,
+        token: str | None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        production: bool = False,
+        guards_reading: bool = False,
     ) -> None:
+        self.guards_reading = guards_reading
+        """Whether operations that only read need access, too (`CONSOLE_AUTH=token`)."""
         self._token = token.encode() if token is not None else None
         self._production = production
         self._clock = clock
@@ -73,6 +80,11 @@ class Access:
         """Whether a token is configured. Without one nobody may command in production, and elsewhere only a client of
         this host."""
         return self._token is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody may command: in production without a token."""
+        return self._token is None and self._production
 
     def admit(
         self,

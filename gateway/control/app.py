@@ -29,7 +29,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import cast
 
 from aiohttp import web
@@ -77,10 +77,12 @@ class ControlPlane:
         request_timeout: float = 10.0,
         connection_timeout: float = 30.0,
         is_operator: Callable[[str], bool] = lambda _: False,
+        end_streams: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         gauges.register(metrics, view, own or view)
         self._scrape = scrape or Scrape(metrics)
+        self._end_streams = end_streams
         self._open: dict[asyncio.BaseProtocol, asyncio.Transport] = {}
         asked = health.Health(view, clock)
         polled: dict[bytes, Body] = {
@@ -113,8 +115,14 @@ class ControlPlane:
         await self._all.start()
         await self._health.start()
 
+    async def drain(self) -> None:
+        """End the answers that have no end of their own. Everything else is still answered. Idempotent."""
+        if self._end_streams is not None:
+            await self._end_streams()
+
     async def stop(self) -> None:
         """Let what is being answered finish (2 s), then close every connection. Idempotent."""
+        await self.drain()
         await asyncio.gather(self._all.stop(), self._health.stop())
         for transport in list(self._open.values()):
             transport.abort()
@@ -220,6 +228,11 @@ class _Connection(web.RequestHandler):
             self._face.closed(self)
             if self._on_lost is not None:
                 self._on_lost()
+
+    def stay(self) -> None:
+        """Bound the life of the connection no more. Whoever asks for that ends it when the worker does."""
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def eof_received(self) -> bool:  # type: ignore[override] # the base returns None, which closes the transport
         """Whether to keep the connection: a client may end its side after its request and still wait for the answer.

@@ -1,10 +1,11 @@
 """The parts of the gateway that the API's operations read and command."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from gateway.control.busy import BusyView
 from gateway.control.callers import CallersView
 from gateway.control.explaining import Explainer
 from gateway.control.history import CircuitHistory
@@ -22,6 +23,39 @@ class ServiceStates(NamedTuple):
     circuits: dict[str, CircuitView]
     exhausted: frozenset[str]
     thresholds: AlertSettings
+
+
+Step = tuple[float, Mapping[str, tuple[int, int]]]
+"""One step of the last hour: when it ended, and by route how many requests there were and how many of them failed."""
+
+
+async def nothing_past() -> Sequence[Step]:
+    """Where nobody has counted."""
+    return ()
+
+
+class SettingView(Protocol):
+    """One setting in effect, fit to be shown: its name, its value, and where that comes from."""
+
+    @property
+    def setting(self) -> str:
+        """A variable, or a place in the file."""
+        ...
+
+    @property
+    def value(self) -> str:
+        """As it was written. Secrets are masked."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """The default, the environment, or a line of a file."""
+        ...
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody set it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +78,10 @@ class ControlFacts:
     callers: CallersView | None = None
     idempotency: IdempotencyView | None = None
     outbox: OutboxView | None = None
+    busy: BusyView | None = None
+    settings: Sequence[SettingView] = ()
+    past: Callable[[], Awaitable[Sequence[Step]]] = nothing_past
+    """The last hour, oldest first."""
     clock: Callable[[], float] = time.time
 
     def states(self) -> ServiceStates:

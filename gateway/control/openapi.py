@@ -4,6 +4,7 @@ The probes and `/metrics`, which are served without those, are described here be
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -29,16 +30,22 @@ _DESCRIPTION = """\
 What the gateway knows of itself and of its upstreams, and an operator's hand on their circuits.
 
 Reading needs nothing. Changing needs `Authorization: Bearer $ADMIN_TOKEN`; without a token configured, only requests
-from the gateway's own machine that come through no proxy may change anything, and none in production.
+from the gateway's own machine that come through no proxy may change anything, and none in production. With
+`CONSOLE_AUTH=token` reading needs the token, too.
 """
 
 
 def document(
-    operations: Iterable[Operation[Any, Any]], *, services: Sequence[str], version: str, needs_token: bool
+    operations: Iterable[Operation[Any, Any]],
+    *,
+    services: Sequence[str],
+    version: str,
+    needs_token: bool,
+    guards_reading: bool = False,
 ) -> dict[str, Any]:
     """The OpenAPI 3.1 document of the control plane. `services` are the values that a path parameter may have; with
-    `needs_token` the commands are said to need one."""
-    operations = list(operations)
+    `needs_token` the commands are said to need one, and with `guards_reading` the questions, too."""
+    operations = [replace(each, private=True) if guards_reading else each for each in operations]
     answers: list[type[BaseModel]] = [HealthReport, Alive, Ready, Breakers, *(each.answer for each in operations)]
     inputs: list[type[BaseModel]] = [Problem, *(each.body for each in operations if each.has_body)]
     named, schemas = models_json_schema(

@@ -14,10 +14,11 @@ _EXACT = _HEALTH | frozenset(
         b"/api/admin",
         b"/api/test",
         b"/chaos",
+        b"/console",
     }
 )
 _EXACT_AND_ROOT = _EXACT | {b"/"}
-_BELOW = (b"/status/", b"/api/resilience/", b"/api/admin/", b"/api/test/", b"/chaos/")
+_BELOW = (b"/status/", b"/api/resilience/", b"/api/admin/", b"/api/test/", b"/chaos/", b"/console/")
 
 
 def is_control_path(path: bytes) -> bool:

@@ -1,6 +1,7 @@
 """More time for one request to the control plane than others have, where it waits for something that takes time."""
 
 import asyncio
+from typing import Protocol, cast
 
 from aiohttp import web
 
@@ -11,3 +12,17 @@ SCOPE = web.RequestKey("scope", asyncio.Timeout)
 def be_patient(request: web.Request, seconds: float) -> None:
     """Let this request take `seconds` from now. The connection as a whole has its own limit, which is longer."""
     request[SCOPE].reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+class Bounded(Protocol):
+    """A connection of the control plane, whose life is bounded."""
+
+    def stay(self) -> None:
+        """Bound it no more."""
+        ...
+
+
+def stay(request: web.Request) -> None:
+    """Let this request, and its connection, last until one of the two sides ends it: its answer is a stream."""
+    request[SCOPE].reschedule(None)
+    cast("Bounded", request.protocol).stay()

@@ -16,6 +16,7 @@ _LINKS = {
     "metrics": ("/metrics", "figures for Prometheus"),
     "breakers": ("/status/breakers", "every circuit"),
     "resilience": ("/api/resilience/health", "how each upstream is, and why"),
+    "console": ("/console", "all of it, as it happens"),
     "documentation": ("/api/docs", "every operation of the control plane, with an example"),
     "openapi": ("/api/openapi.json", "the same for programs"),
 }

@@ -4,7 +4,7 @@ The composition root provides it. Every attribute answers from memory without wa
 epoch, durations are seconds. Nothing here carries an address of the store or a secret.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 from gateway.control.promises import JournalView
@@ -79,6 +79,28 @@ class EndpointView(NamedTuple):
     def available(self) -> bool:
         """Whether new requests may be sent to it."""
         return self.healthy and not self.ejected and not self.out
+
+
+class GateView(NamedTuple):
+    """One gate of a route. With `per_attempt` it is passed before each attempt. `settings` are plain values; caps are
+    this worker's part of them."""
+
+    name: str
+    per_attempt: bool
+    settings: Mapping[str, object]
+
+
+class RouteView(NamedTuple):
+    """One route: what it matches, and where its requests go. `methods` None means all of them; `host` empty: any.
+    `describe` gives its gates as they are now, in the order in which a request passes them."""
+
+    name: str
+    host: str
+    prefix: str
+    methods: tuple[str, ...] | None
+    upstream: str
+    websocket: bool
+    describe: Callable[[], tuple[GateView, ...]]
 
 
 class WorkerView(NamedTuple):
@@ -212,6 +234,11 @@ class GatewayView(Protocol):
     @property
     def endpoints(self) -> Iterable[EndpointView]:
         """Every endpoint of every upstream."""
+        ...
+
+    @property
+    def routes(self) -> Iterable[RouteView]:
+        """Every route, in the order of the configuration."""
         ...
 
     @property

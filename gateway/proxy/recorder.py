@@ -11,6 +11,7 @@ from gateway.proxy.refusal_template import RefusalTemplate
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.busiest import Busiest, Busy
 from gateway.telemetry.categories import category_of_reason, category_of_status
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.metrics import Metrics
@@ -19,13 +20,30 @@ from gateway.telemetry.tracing.tracer import OWN, Tracer
 
 class Recorder:
     """One for each gateway. `via_name` is its name in `Proxy-Status`; `log` is None where no access log is kept,
-    `tracer` where nothing is exported."""
+    `tracer` where nothing is exported, `busiest` where clients are not counted."""
 
-    __slots__ = ("_attempts", "_errors", "_log", "_metrics", "_nowhere", "_refusals", "_tracer", "_via_name")
+    __slots__ = (
+        "_attempts",
+        "_busiest",
+        "_errors",
+        "_log",
+        "_metrics",
+        "_nowhere",
+        "_refusals",
+        "_tracer",
+        "_via_name",
+    )
 
     def __init__(
-        self, metrics: Metrics, errors: ErrorLog, log: AccessLog | None, via_name: str, tracer: Tracer | None = None
+        self,
+        metrics: Metrics,
+        errors: ErrorLog,
+        log: AccessLog | None,
+        via_name: str,
+        tracer: Tracer | None = None,
+        busiest: Busiest | None = None,
     ) -> None:
+        self._busiest = busiest
         self._attempts = metrics.attempts
         self._metrics = metrics
         self._errors = errors
@@ -148,6 +166,11 @@ class Recorder:
     def rate_limit_counts(self, policy: str) -> list[int]:
         """Where the decisions of a rate limit are counted: the limited ones, the allowed ones."""
         return self._metrics.rate_limit(policy)
+
+    def busy_clients(self, policy: str) -> Busy | None:
+        """Where the decisions of a rate limit are noted by client, None where they are not."""
+        busiest = self._busiest
+        return None if busiest is None else busiest.of(policy)
 
     def rate_limit_exempt(self, policy: str) -> list[int]:
         """Likewise of clients that the rate limit is not for: only the second of the two ever grows."""

@@ -10,6 +10,7 @@
     cleanup_alerts  tell: resolved alerts are to be forgotten  -
     key_sets        call, before it fetches: its sources       {source: [when, text]} see `KeySets`
     key_set         tell: [source, when, text], as fetched     -
+    hour            call, when somebody looks at the last hour `Hour.all`
 
     operation       to the workers
     snapshot        call: what it has counted
@@ -30,6 +31,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from gateway.supervisor.board import Board, State
+from gateway.supervisor.hour import STEP, Hour
 from gateway.supervisor.key_sets import KeySets
 from gateway.supervisor.timeline import Timeline
 from gateway.supervisor.totals import Totals, Worker
@@ -75,6 +77,8 @@ class OneService:
         self.board = board or Board()
         self.totals = Totals()
         self.timeline = Timeline()
+        self.hour = Hour()
+        self._hour_due = 0.0
         self._key_sets = KeySets()
         self._alerts: Any = None
         self._known: dict[Worker, _Known] = {}
@@ -153,6 +157,8 @@ class OneService:
             if self._alerts is not None:
                 self._alerts["resolved"] = []
             self._tell_others(worker, "cleanup_alerts", body)
+        elif operation == "hour":
+            reply(self.hour.all())
         elif operation == "key_sets":
             reply(self._key_sets.begun(worker, body))
         elif operation == "key_set":
@@ -169,6 +175,7 @@ class OneService:
             "timeline": self.timeline.all(),
             "alerts": self._alerts,
             "key_sets": self._key_sets.dump(),
+            "hour": self.hour.dump(),
         }
 
     def restore(self, dumped: dict[str, Any]) -> None:
@@ -179,6 +186,8 @@ class OneService:
         self._alerts = dumped["alerts"]
         if "key_sets" in dumped:  # not from a version that kept none
             self._key_sets = KeySets.restored(dumped["key_sets"])
+        if "hour" in dumped:  # likewise
+            self.hour.restore(dumped["hour"])
 
     def _put(self, worker: Worker, snapshot: Any) -> None:
         known = self._known.get(worker)
@@ -208,7 +217,12 @@ class OneService:
         reply(self.totals.gather(asking))
 
     def _tick(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._tick)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(INTERVAL, self._tick)
+        if loop.time() >= self._hour_due:
+            # At the same part of each ten seconds, however late a turn of the loop is.
+            self._hour_due = max(self._hour_due + STEP, loop.time())
+            self.hour.note(self.totals)
         self.changed()
 
     def _tell_host(self) -> None:
@@ -230,5 +244,5 @@ class OneService:
 
 
 _OPERATIONS: Final = frozenset(
-    {"hello", "beat", "snapshot", "metrics", "transition", "alerts", "cleanup_alerts", "key_sets", "key_set"}
+    {"hello", "beat", "snapshot", "metrics", "transition", "alerts", "cleanup_alerts", "key_sets", "key_set", "hour"}
 )

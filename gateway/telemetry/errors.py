@@ -19,6 +19,9 @@ from gateway.reasons import GATEWAY_REASONS, UPSTREAM_REASONS
 from gateway.telemetry.categories import category_of_reason
 from gateway.telemetry.rates import ServiceCells
 
+LIMIT_REASONS: Final = ("rate_limited", "overloaded", "bulkhead_full", "circuit_open")
+"""What the policies refuse with: every upstream has a count of these from the start."""
+
 _OF_CLIENTS: Final = frozenset({"client_closed", "bad_request"})
 
 
@@ -158,6 +161,15 @@ class ErrorLog:
             if new and kind.told is not None and kind.told[5]:
                 service, category, reason = kind.told[:3]
                 yield service, category, reason, new
+
+    def refusals(self) -> Iterator[tuple[tuple[str, str], int]]:
+        """How many requests for each upstream ("": for none) the gateway has refused since the start, by reason. What
+        led to a refusal after a failed attempt is not in it: it has been counted as that attempt."""
+        counts = dict.fromkeys([(name, reason) for name in self.upstreams for reason in LIMIT_REASONS], 0)
+        for (service, reason, _), kind in self._kinds.items():
+            if kind.told is not None:
+                counts[service, reason] = counts.get((service, reason), 0) + kind.seen
+        yield from counts.items()
 
     def recent(self, count: int, service: str | None = None) -> list[ErrorRecord]:
         """At most `count` records, newest first; of one service only if it is named."""

@@ -19,12 +19,14 @@ from typing import Any, Final, Protocol
 from gateway.control.callers import CallersView
 from gateway.control.history import CircuitHistory, Transition
 from gateway.control.view import GatewayView
+from gateway.telemetry.busiest import Busiest
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.process_stats import resident_bytes
 from gateway.telemetry.snapshot import Parts, Snapshot
 from gateway.worker.host import Host
 from gateway.worker.loop_lag import LoopLag
 from gateway.worker.supervisor import Supervisor
+from gateway.worker.whole_busy import told_of_busy
 from gateway.worker.whole_callers import told_of_tenants
 from gateway.worker.whole_view import told_of
 
@@ -54,8 +56,15 @@ class OneService:
     """`own` is the view of this process alone. `start` and `stop` belong to the running loop."""
 
     def __init__(
-        self, supervisor: Supervisor, host: Host, metrics: Metrics, own: GatewayView, history: CircuitHistory
+        self,
+        supervisor: Supervisor,
+        host: Host,
+        metrics: Metrics,
+        own: GatewayView,
+        history: CircuitHistory,
+        busiest: Busiest | None = None,
     ) -> None:
+        self._busiest = busiest
         self.host = host
         self.lag = LoopLag()
         self.alerts: SharedAlerts | None = None
@@ -131,6 +140,17 @@ class OneService:
             log.warning("the other workers' figures are not those of now: %s", error or type(error).__name__)
         return _parts(self._gathered, own, self.host.slot)
 
+    async def past(self) -> list[tuple[float, dict[str, tuple[int, int]]]]:
+        """The last hour of every route, step by step (`gateway.supervisor.hour`). Nothing while the supervisor does not
+        answer."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                steps = await self._supervisor.call("hour")
+        except Exception as error:  # noqa: BLE001 - whatever it is: there is nothing to show
+            log.warning("the last hour cannot be shown: %s", error or type(error).__name__)
+            return []
+        return [(at, {route: (counts[0], counts[1]) for route, counts in routes.items()}) for at, routes in steps]
+
     def share_alerts(self, data: Any) -> None:
         """What this worker, which leads, has found."""
         self._supervisor.tell("alerts", data)
@@ -145,6 +165,7 @@ class OneService:
         elapsed, self._beat_at, self._requests = now - self._beat_at, now, requests
         return {
             **told_of(self._own),
+            **({} if self._busiest is None else told_of_busy(self._busiest)),
             **({} if self.callers is None else told_of_tenants(self.callers)),
             "requests_per_second": round((requests - before) / elapsed, 1) if elapsed > 0 else 0.0,
             "loop_lag": round(self.lag.seconds, 6),

@@ -14,6 +14,7 @@ from gateway.control.view import (
     HostView,
     IssuerView,
     RedisView,
+    RouteView,
 )
 from gateway.worker.host import Host
 
@@ -131,6 +132,11 @@ class WholeView:
                 healthy=endpoint.healthy and all(each[1] for each in seen),
                 ejected=endpoint.ejected or any(each[2] for each in seen),
             )
+
+    @property
+    def routes(self) -> Iterable[RouteView]:
+        """The routes. All workers have the same."""
+        return self._own.routes
 
     @property
     def tunnels(self) -> Iterator[tuple[str, int]]:

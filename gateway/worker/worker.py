@@ -17,13 +17,14 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.channel import Channel, Reply
-from gateway.config import ConfigError
+from gateway.config import ConfigError, Loaded
 from gateway.config.given import Given
 from gateway.config.model import GatewayConfig, LogConfig
+from gateway.config.origins import Origin
 from gateway.config.shares import share_of
 from gateway.purposes import ADMIN, LISTENER
 from gateway.telemetry import app_log
@@ -73,13 +74,16 @@ class Worker:
             return 0
         order, reply = self._begun.result()
         try:
-            config = share_of(_config(order), order["workers"], order["slot"])
+            loaded = _loaded(order)
+            config = share_of(loaded.config, order["workers"], order["slot"])
         except ConfigError as error:
             reply.fail(str(error))
             return 1
-        return await self._live(config, order, reply)
+        return await self._live(config, loaded.origins, order, reply)
 
-    async def _live(self, config: GatewayConfig, order: Mapping[str, Any], reply: Reply) -> int:
+    async def _live(
+        self, config: GatewayConfig, origins: Sequence[Origin], order: Mapping[str, Any], reply: Reply
+    ) -> int:
         from gateway.build import build  # noqa: PLC0415 - who only reads a configuration needs no data plane
         from gateway.lifecycle import Lifecycle  # noqa: PLC0415
 
@@ -93,7 +97,8 @@ class Worker:
             worker=order["slot"] if order["workers"] > 1 else None,
         )
         try:
-            gateway = build(config, writer, files, _ToSupervisor(self._control, order["slot"]), self._store)
+            supervisor = _ToSupervisor(self._control, order["slot"])
+            gateway = build(config, writer, files, supervisor, self._store, origins)
             self._one_service = gateway.one_service
             self._life = life = Lifecycle(gateway, self._sockets(order["sockets"]))
             try:
@@ -196,8 +201,8 @@ async def _either(*futures: "asyncio.Future[Any]") -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _config(order: Mapping[str, Any]) -> GatewayConfig:
-    return read_again(order["environ"], Given(*order["given"]), order["texts"]).config
+def _loaded(order: Mapping[str, Any]) -> Loaded:
+    return read_again(order["environ"], Given(*order["given"]), order["texts"])
 
 
 def _log_files(config: LogConfig) -> LogFiles | None:

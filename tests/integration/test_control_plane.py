@@ -13,11 +13,13 @@ from aiohttp import web
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from gateway.control.api.live import streamed
 from gateway.control.app import ControlPlane
 from gateway.control.health import report
+from gateway.control.live.broadcast import Listener
 from gateway.control.paths import is_control_path, is_control_path_or_root
 from gateway.control.promises import JournalView
-from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, IssuerView, RedisView
+from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, IssuerView, RedisView, RouteView
 from gateway.telemetry.metrics import Metrics
 
 NOW = 1_700_000_100.0
@@ -46,6 +48,7 @@ class View:
         default_factory=lambda: [EndpointView("default", "127.0.0.1:5001", True, False, 1)]
     )
     tunnels: list[tuple[str, int]] = field(default_factory=lambda: [("chat", 4)])
+    routes: tuple[RouteView, ...] = ()
 
 
 class BrokenView(View):
@@ -541,3 +544,39 @@ async def test_every_path_that_is_served_is_handed_over() -> None:
         paths = [resource.canonical for resource in resources if isinstance(resource, web.Resource)]
         assert paths
         assert [path for path in paths if not is_control_path(path.encode())] == []
+
+
+async def test_a_listener_that_takes_nothing_is_dropped_and_one_that_does_outlives_the_time_limits() -> None:
+    slow, quick = Listener(), Listener()
+    listeners = [slow, quick]
+
+    async def live(request: web.Request) -> web.StreamResponse:
+        return await streamed(request, listeners.pop(0))
+
+    asked = b"GET /api/resilience/live HTTP/1.1\r\nHost: gateway\r\n\r\n"
+    async with serving(
+        more=[web.get("/api/resilience/live", live)], request_timeout=0.2, connection_timeout=0.3
+    ) as gateway:
+        _, takes_nothing = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1024)
+        takes_nothing.write(asked)
+        await until(lambda: len(listeners) == 1)
+        takes, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(asked)
+        await until(lambda: not listeners)
+        await takes.readuntil(b"retry: 1000\n\n")
+        sent = 0
+        while not slow.slow:
+            # The kernel's buffers take some megabytes; then nothing is taken any more.
+            slow.put(b"x" * 1_000_000)
+            quick.put(b"data: %d\n\n" % sent)
+            await takes.readuntil(b"data: %d\n\n" % sent)
+            sent += 1
+        await until(lambda: gateway.lost == [None])
+        assert gateway.control.connections == 1
+        await asyncio.sleep(0.5)
+        quick.put(b"data: last\n\n")
+        quick.end()
+        await takes.readuntil(b"data: last\n\n")
+        assert (await takes.read()).endswith(b"0\r\n\r\n")
+        await closed(writer)
+        await closed(takes_nothing)

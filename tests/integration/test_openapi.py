@@ -16,6 +16,8 @@ from tests.conftest import StartGateway
 from tests.support.gateway_process import GatewayProcess
 from tests.support.stub_process import StubProcess
 
+# Who the clients are, and how the gateway is configured; of `explain`, what is about customers.
+FOR_OPERATORS = {f"/api/resilience/{name}" for name in ("clients", "configuration", "explain")}
 TOKEN = "correct-horse-battery-staple"
 
 needs_schemathesis = pytest.mark.skipif(
@@ -59,6 +61,11 @@ def test_it_lists_what_the_runbook_needs(document: Any) -> None:
         ("GET", "/api/resilience/errors/recent"),
         ("GET", "/api/resilience/alerts"),
         ("GET", "/api/resilience/explain"),
+        ("GET", "/api/resilience/live"),
+        ("GET", "/api/resilience/history"),
+        ("GET", "/api/resilience/routes"),
+        ("GET", "/api/resilience/clients"),
+        ("GET", "/api/resilience/configuration"),
         ("POST", "/api/resilience/metrics/{service}/reset"),
         ("POST", "/api/admin/cleanup/alerts"),
         ("GET", "/api/resilience/idempotency"),
@@ -75,7 +82,7 @@ def test_what_changes_something_asks_for_the_token(document: Any) -> None:
         for method, operation in methods.items():
             # What `explain` says of customers alone is for operators: the empty requirement is the rest.
             asked = [each for each in operation.get("security", []) if each]
-            assert bool(asked) == (method != "get" or path == "/api/resilience/explain"), path
+            assert bool(asked) == (method != "get" or path in FOR_OPERATORS), path
 
 
 def test_without_a_token_none_is_asked_for(start_gateway: StartGateway, stub: StubProcess) -> None:

@@ -99,6 +99,8 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "LOAD_SHED_STATUS": ("503", {}),
     "ADMIN_TOKEN": ("0123456789abcdef", {}),
     "ADMIN_HOST": ("::1", {}),
+    "CONSOLE_AUTH": ("token", {"ADMIN_TOKEN": "0123456789abcdef"}),
+    "CONSOLE_DASHBOARDS_URL": ("https://grafana.example/d/gateway", {}),
     "RATE_LIMIT_ON_REDIS_FAILURE": ("closed", {}),
     "REDIS_URL": ("redis://redis", {}),
     "REDIS_HOST": ("redis", {}),

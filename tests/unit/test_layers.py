@@ -106,7 +106,14 @@ LAYERS = {
         "orjson",
     ),
     "gateway.control": layer(
-        "gateway.names", "gateway.telemetry", "aiohttp", "orjson", "prometheus_client", "pydantic", "annotated_types"
+        "gateway.names",
+        "gateway.reasons",
+        "gateway.telemetry",
+        "aiohttp",
+        "orjson",
+        "prometheus_client",
+        "pydantic",
+        "annotated_types",
     ),
     "gateway.config": layer(
         *("gateway.jose", "gateway.names", "gateway.policy", "gateway.units", "gateway.validation", "yaml", *PYDANTIC)
@@ -154,7 +161,7 @@ LAYERS = {
     # What a worker and its supervisor say to each other.
     **{
         f"gateway.worker.{part}": layer("gateway.worker", "gateway.control", "gateway.telemetry")
-        for part in ("gauges", "host", "loop_lag", "one_service", "supervisor", "whole_view")
+        for part in ("gauges", "host", "loop_lag", "one_service", "supervisor", "whole_busy", "whole_view")
     },
     "gateway.cores": layer(),
     "gateway.units": layer(),

@@ -15,7 +15,7 @@ from gateway.compiled import COMPILED
 from gateway.control import gauges, health
 from gateway.control.history import CircuitHistory
 from gateway.control.scrape import Scrape
-from gateway.control.view import CircuitView, EndpointView, GatewayView, HostView, IssuerView
+from gateway.control.view import CircuitView, EndpointView, GatewayView, HostView, IssuerView, RouteView
 from gateway.supervisor import one_service as supervising
 from gateway.supervisor.board import Board
 from gateway.telemetry.alerts import AlertFacts, Alerts, AlertSettings, CircuitFact
@@ -51,6 +51,7 @@ class Own:
     )
     endpoints: list[EndpointView] = field(default_factory=lambda: [EndpointView("u", "h:1", True, False, 1)])
     tunnels: list[tuple[str, int]] = field(default_factory=lambda: [("chat", 2)])
+    routes: tuple[RouteView, ...] = ()
 
 
 class Slot:

@@ -8,23 +8,29 @@ from gateway.control.api import (
     alerts,
     callers,
     circuits,
+    clients,
+    configuration,
     endpoints,
     errors,
     explain,
     health,
+    hour,
     idempotency,
     issuers,
+    live,
     metrics,
     outbox,
     service,
     workers,
 )
+from gateway.control.api import routes as route_list
 from gateway.control.api.operation import routes as serve
 from gateway.control.facts import ControlFacts
+from gateway.control.live.broadcast import Broadcast
 from gateway.control.services import Services
 
 
-def routes(facts: ControlFacts, access: Access) -> list[web.RouteDef]:
+def routes(facts: ControlFacts, access: Access, broadcast: Broadcast) -> list[web.RouteDef]:
     """Everything below `/api`, with the document that describes it and the page to read that."""
     with_figures = Services(facts.figures.services)
     with_circuits = Services(circuit.upstream for circuit in facts.view.circuits)
@@ -41,12 +47,18 @@ def routes(facts: ControlFacts, access: Access) -> list[web.RouteDef]:
         *idempotency.operations(facts),
         *outbox.operations(facts),
         *issuers.operations(facts),
+        *live.operations(broadcast),
+        *route_list.operations(facts),
+        *hour.operations(facts),
+        *configuration.operations(facts),
+        *clients.operations(facts),
     ]
     document = openapi.document(
         [*about_the_rest, *about_circuits],
         services=with_circuits.names,
         version=facts.view.version,
         needs_token=access.needs_token,
+        guards_reading=access.guards_reading,
     )
     return [
         *serve(about_circuits, access, with_circuits),

@@ -114,7 +114,8 @@ def _serve(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def serve(request: web.Request) -> web.StreamResponse:
         actor = None
-        if operation.needs_access or any(name in request.query for name in operation.private_query):
+        needed = operation.needs_access or access.guards_reading
+        if needed or any(name in request.query for name in operation.private_query):
             actor = access.admit(peer_of(request.remote), request.headers, request[REQUEST_ID], version=request.version)
         service = services.named(request.match_info[operation.names_by]) if operation.has_service else ""
         query = parsed_query(operation.query, request)

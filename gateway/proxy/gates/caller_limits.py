@@ -55,6 +55,7 @@ class CallerLimitsGate(Gate):
         self._limiter = limiter
         self._route_policy = None if route_policy is None else policies[route_policy]
         self._counts = {name: recorder.rate_limit_counts(name) for name in policies}
+        self._busy = {name: recorder.busy_clients(name) for name in policies}
         self._limits: OrderedDict[Caller, Limits] = OrderedDict()
         self._refusals = {
             name: Refusals(partial(Refusal, 429, "rate_limited", _words(policy))) for name, policy in policies.items()
@@ -165,13 +166,24 @@ class CallerLimitsGate(Gate):
         ticket.rates = taken
         ticket.log_decisions = limits.allowed_log
         for limit, _ in taken:
-            self._counts[limit.policy.name][True] += 1
+            name = limit.policy.name
+            self._counts[name][True] += 1
+            self._note(name, limit.bucket, True, ticket.now)
+
+    def _note(self, policy: str, bucket: str, allowed: bool, now: float) -> None:
+        """One decision, for whoever asks which callers are the busiest. HOT."""
+        busy = self._busy[policy]
+        if busy is not None:
+            busy.left -= 1
+            if not busy.left:
+                busy.note(bucket, allowed, now)
 
     def _refused(self, ticket: Ticket, limits: Limits, limit: CountedLimit, decision: Decision) -> Refusal:
         ticket.rates = [(limit, decision)]
         ticket.log_decisions = limits.limited_log
         name = limit.policy.name
         self._counts[name][False] += 1
+        self._note(name, limit.bucket, False, ticket.now)
         caller = ticket.caller
         if caller is not None and caller.account is not None:
             caller.account.refused["rate_limited"] += 1

@@ -29,6 +29,7 @@ class RateLimitGate(Gate):
         self._limiter = limiter
         self._counts = recorder.rate_limit_counts(policy.name)
         self._exempt = recorder.rate_limit_exempt(policy.name)
+        self._busy = recorder.busy_clients(policy.name)
         detail = f"the client has used up its {policy.capacity} requests, {policy.refill_rate:g} come back a second"
         self._limited = Refusals(partial(Refusal, 429, "rate_limited", detail))
         self._unseen = Refusals(partial(Refusal, 429, "rate_limited", _UNSEEN))
@@ -47,6 +48,11 @@ class RateLimitGate(Gate):
         ticket.rate = decision
         ticket.log_decisions = _ALLOWED
         self._counts[True] += 1
+        busy = self._busy
+        if busy is not None:
+            busy.left -= 1
+            if not busy.left:
+                busy.note(ticket.client, True, ticket.now)
         return PASS
 
     def start(self, ticket: Ticket, resume: Resume) -> None:
@@ -88,6 +94,11 @@ class RateLimitGate(Gate):
         ticket.rate = decision
         allowed = decision.allowed
         self._counts[allowed] += 1
+        busy = self._busy
+        if busy is not None:
+            busy.left -= 1
+            if not busy.left:
+                busy.note(ticket.client, allowed, ticket.now)
         if allowed:
             ticket.log_decisions = _ALLOWED
             return PASS

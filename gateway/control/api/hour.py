@@ -1,0 +1,62 @@
+"""`/api/resilience/history`: how many requests each service had within the last hour, and how many of them failed."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from gateway.control.api.operation import Call, Operation, get
+from gateway.control.facts import ControlFacts, Step
+from gateway.control.models import Count, Instant
+from gateway.control.shapes import Answer, Nothing
+from gateway.telemetry.render import rfc3339
+
+STEP = 10.0
+HOUR = 3600.0
+
+
+class ServiceHistory(Answer):
+    """The requests on the routes of a service, by step, oldest first."""
+
+    requests: list[Count]
+    failed: Annotated[list[Count], Field(description="Of these, the ones that ended in a 5xx")]
+
+
+class History(Answer):
+    """The last hour, as the supervisor of this gateway has counted it."""
+
+    end: Annotated[Instant, Field(description="Of the last step")]
+    step_seconds: float
+    services: dict[str, ServiceHistory]
+
+
+def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+    """The operation that shows the last hour."""
+
+    async def history(_: Call[Nothing, Nothing]) -> History:
+        """The last hour."""
+        steps = await facts.past()
+        end = steps[-1][0] if steps else facts.clock()
+        services = {each.name: each.upstream for each in facts.view.routes}
+        names = [circuit.upstream for circuit in facts.view.circuits]
+        return History(end=rfc3339(end), step_seconds=STEP, services=_services(names, services, steps, end))
+
+    return [get("/api/resilience/history", "getHistory", "The last hour of every service", History, history)]
+
+
+def _services(
+    names: Iterable[str], services: Mapping[str, str], steps: Iterable[Step], end: float
+) -> dict[str, ServiceHistory]:
+    length = int(HOUR / STEP)
+    columns = {name: ([0] * length, [0] * length) for name in names}
+    for at, routes in steps:
+        # 0 is the step that ends at `end`.
+        back = round(max(0.0, end - at) / STEP)
+        if back >= length:
+            continue
+        for route, (requests, failed) in routes.items():
+            found = columns.get(services.get(route, ""))
+            if found is not None:
+                found[0][-1 - back] += requests
+                found[1][-1 - back] += failed
+    return {name: ServiceHistory(requests=requests, failed=failed) for name, (requests, failed) in columns.items()}

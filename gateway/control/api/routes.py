@@ -1,0 +1,72 @@
+"""`/api/resilience/routes`: which request goes where, and through which gates."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from gateway.control.api.operation import Call, Operation, get
+from gateway.control.facts import ControlFacts
+from gateway.control.shapes import Answer, Nothing
+from gateway.control.view import RouteView
+
+
+class RouteGate(Answer):
+    """One policy that a request of the route meets."""
+
+    gate: str
+    per_attempt: Annotated[bool, Field(description="It is met again before each attempt")]
+    settings: Annotated[
+        dict[str, Any], Field(description="In effect now; caps are the part of the worker that answers")
+    ]
+
+
+class Route(Answer):
+    """What a request must match, what it meets, and where it goes."""
+
+    route: str
+    host: Annotated[str | None, Field(description="null: any")]
+    prefix: str
+    methods: Annotated[list[str] | None, Field(description="null: all")]
+    upstream: str
+    websocket: bool
+    gates: Annotated[list[RouteGate], Field(description="In the order in which a request passes them")]
+    endpoints: list[str]
+
+
+class Routes(Answer):
+    """Every route, in the order of the configuration."""
+
+    count: int
+    worker: Annotated[int | None, Field(description="Which worker answers; null: there is one")]
+    routes: list[Route]
+
+
+def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+    """The operation that lists the routes."""
+
+    async def routes(_: Call[Nothing, Nothing]) -> Routes:
+        """Every route with its gates."""
+        endpoints: dict[str, list[str]] = {}
+        for each in facts.view.endpoints:
+            endpoints.setdefault(each.upstream, []).append(each.endpoint)
+        found = [_route(each, endpoints.get(each.upstream, [])) for each in facts.view.routes]
+        host = facts.view.host
+        return Routes(count=len(found), worker=None if host is None else host.worker, routes=found)
+
+    return [get("/api/resilience/routes", "listRoutes", "Which request goes where, and through what", Routes, routes)]
+
+
+def _route(each: RouteView, endpoints: list[str]) -> Route:
+    return Route(
+        route=each.name,
+        host=each.host or None,
+        prefix=each.prefix,
+        methods=None if each.methods is None else list(each.methods),
+        upstream=each.upstream,
+        websocket=each.websocket,
+        gates=[
+            RouteGate(gate=gate.name, per_attempt=gate.per_attempt, settings=dict(gate.settings))
+            for gate in each.describe()
+        ],
+        endpoints=endpoints,
+    )

@@ -1,0 +1,43 @@
+// The routes, each as a chain: what it matches, its gates in their order, the upstream, its endpoints.
+
+import { h } from "./dom.js";
+import { latency, rate } from "./format.js";
+import { state } from "./state.js";
+
+export function routes() {
+  if (state.trouble.routes) return h("p.wrong", { role: "alert" }, state.trouble.routes);
+  if (!state.routes) return h("p", {}, "Asking…");
+  const wanted = state.filters.routes.toLowerCase();
+  const found = state.routes.routes.filter((each) => `${each.route} ${each.host ?? ""} ${each.prefix} ${each.upstream}`.toLowerCase().includes(wanted));
+  return [
+    h("div.filters", {}, h("label", {}, "Filter", h("input", { type: "search", "data-filter": "routes", placeholder: "name, host, prefix or upstream" })),
+      h("span.note", {}, `${found.length} of ${state.routes.count} routes`, state.live.gateway.workersWanted > 1 && `. Caps are those of one worker of ${state.live.gateway.workersWanted}.`)),
+    h("ol.chains", {}, found.map(chain)),
+  ];
+}
+
+function chain(route) {
+  const live = state.live.routes[route.route];
+  const service = state.live.services[route.upstream];
+  return h("li.chain", { "data-key": `chain-${route.route}` },
+    h("h3", {}, route.route, live && h("span.note", {}, ` ${rate(live.requests)}/s, p95 ${latency(live.p95)}`),
+      h("button.small", { type: "button", "data-do": "explainthis", "data-path": route.prefix }, "Explain…")),
+    h("ol.links", {},
+      link("match", "Match", `${route.host ?? "any host"}${route.prefix}`, [["methods", route.methods?.join(", ") ?? "all"], ...(route.websocket ? [["websocket", "yes"]] : [])]),
+      route.gates.map((each) => link("gate", each.perAttempt ? "Gate, each attempt" : "Gate", each.gate, Object.entries(each.settings))),
+      link(`upstream ${service?.status ?? ""}`, "Upstream", route.upstream, service ? [["circuit", service.circuit.state], ["in flight", `${service.inFlight} / ${service.limit}`]] : []),
+      h("li.link.ends", {}, h("span.kind", {}, "Endpoints"), route.endpoints.map((label) => {
+        const each = service?.endpoints[label];
+        return h("span.end", {}, h("span.mark", { "aria-hidden": "true", class: each?.available ? "Healthy" : "Unhealthy" }, each?.available ? "●" : "■"), label, h("span.unseen", {}, each?.available ? " takes requests" : " does not"));
+      }))));
+}
+
+function link(kind, what, name, pairs) {
+  return h("li.link", { class: kind }, h("span.kind", {}, what), h("strong", {}, name),
+    pairs.length > 0 && h("dl.pairs", {}, pairs.map(([key, value]) => h("div", {}, h("dt", {}, key.replaceAll("_", " ")), h("dd", {}, shown(value))))));
+}
+
+function shown(value) {
+  if (value === null || value === undefined || value === "") return "–";
+  return Array.isArray(value) ? value.join(", ") || "–" : typeof value === "object" ? JSON.stringify(value) : String(value);
+}

@@ -1,0 +1,10 @@
+"""The live view: one snapshot of the whole gateway a second, shared by everybody who looks.
+
+    models      what a snapshot is made of
+    counters    what was counted between two looks, as rates and percentiles
+    snapshot    one snapshot, from the counters and from the view of the control plane
+    patch       what differs between two of them, as a JSON Merge Patch
+    broadcast   makes one a second while somebody listens, and sends it to all who do
+
+Nothing runs while nobody listens, and any number of listeners of one worker costs one snapshot a second.
+"""

@@ -1,0 +1,232 @@
+"""One snapshot of the gateway, from what was counted and from the view of the control plane."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from gateway.control.facts import ControlFacts, ServiceStates
+from gateway.control.history import Transition
+from gateway.control.judgement import Judgement, judged, overall
+from gateway.control.live.counters import ATTEMPT_SECONDS, ROUTE_SECONDS, Window
+from gateway.control.live.models import (
+    Live,
+    LiveCircuit,
+    LiveEndpoint,
+    LiveGateway,
+    LiveLimit,
+    LiveRedis,
+    LiveRoute,
+    LiveService,
+    LiveTransition,
+    LiveWorker,
+)
+from gateway.control.models import CIRCUIT_WORDS
+from gateway.control.view import CircuitView, EndpointView, RouteView, WorkerView, plain_state
+from gateway.telemetry.rates import Rate, Scope
+from gateway.telemetry.render import rfc3339
+
+HOUR: Final = 3600.0
+_SHED: Final = ("overloaded", "bulkhead_full")
+_PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_NO_ROUTE: Final = "none"
+
+
+def snapshot(facts: ControlFacts, window: Window, rates: Mapping[str, Rate]) -> Live:
+    """Everything at this moment. `rates` are what the services are judged by."""
+    states = facts.states()
+    services = {name: judged(states, rate) for name, rate in rates.items()}
+    routes = tuple(facts.view.routes)
+    return Live(
+        time=rfc3339(facts.clock()),
+        window_seconds=round(window.seconds, 3),
+        gateway=_gateway(facts, window, overall(facts, states, services), routes, next(iter(rates.values())).scope),
+        services=_services(facts, window, states, services, routes),
+        routes={
+            each.name: LiveRoute(
+                service=each.upstream,
+                requests=_short(window.observed_rate(ROUTE_SECONDS, (each.name,))),
+                failed=_short(window.rate("http_requests_5xx_total", each.name)),
+                too_many=_short(window.rate("http_requests_429_total", each.name)),
+                **_latency(window, ROUTE_SECONDS, (each.name,)),
+            )
+            for each in routes
+        },
+        limits={
+            name: LiveLimit(**{
+                decision: _short(window.rate("rate_limit_decisions_total", name, decision))
+                for decision in ("allowed", "limited", "exempt")
+            })
+            for name in window.firsts("rate_limit_decisions_total")
+        },
+    )  # fmt: skip
+
+
+def encoded(live: Live) -> dict[str, Any]:
+    """The snapshot as it is sent: what does not apply is left out."""
+    return live.model_dump(by_alias=True, exclude_none=True)
+
+
+def _gateway(
+    facts: ControlFacts, window: Window, judgement: Judgement, routes: Iterable[RouteView], scope: Scope
+) -> LiveGateway:
+    view = facts.view
+    names = [*(each.name for each in routes), _NO_ROUTE]
+    host = view.host
+    return LiveGateway(
+        service=view.service,
+        version=view.version,
+        status=judgement.status,
+        reasons=judgement.reasons,
+        since=rfc3339(view.started_at),
+        requests=_short(window.observed_rate(ROUTE_SECONDS, names)),
+        failed=_short(sum(window.rate("http_requests_5xx_total", name) for name in names)),
+        too_many=_short(sum(window.rate("http_requests_429_total", name) for name in names)),
+        shed=_short(window.rate("load_shed_total")),
+        in_flight=view.in_flight,
+        limit=view.max_in_flight,
+        connections=view.connections,
+        upstream_connections=view.upstream_connections,
+        active_alerts=len(facts.alerts.active()),
+        store=_store(facts),
+        workers={} if host is None else {f"{each.slot}-{each.pid}": _worker(each) for each in host.workers},
+        workers_wanted=1 if host is None else host.wanted,
+        scope=scope,
+        **_latency(window, ROUTE_SECONDS, names),
+    )
+
+
+def _services(
+    facts: ControlFacts,
+    window: Window,
+    states: ServiceStates,
+    judgements: Mapping[str, Judgement],
+    routes: Iterable[RouteView],
+) -> dict[str, LiveService]:
+    endpoints: dict[str, dict[str, LiveEndpoint]] = {name: {} for name in states.circuits}
+    for each in facts.view.endpoints:
+        endpoints.setdefault(each.upstream, {})[each.endpoint] = _endpoint(each, facts.clock())
+    of_service: dict[str, list[str]] = {}
+    for route in routes:
+        of_service.setdefault(route.upstream, []).append(route.name)
+    return {
+        name: _service(facts, window, judgements[name], circuit, of_service.get(name, []), endpoints[name])
+        for name, circuit in states.circuits.items()
+    }
+
+
+def _service(
+    facts: ControlFacts,
+    window: Window,
+    judgement: Judgement,
+    circuit: CircuitView,
+    routes: list[str],
+    endpoints: dict[str, LiveEndpoint],
+) -> LiveService:
+    name = circuit.upstream
+    requests = window.observed_rate(ROUTE_SECONDS, routes)
+    failed = sum(window.rate("http_requests_5xx_total", route) for route in routes)
+    refused = {reason: _short(rate) for reason, rate in window.rates("gateway_service_refusals_total", name).items()}
+    return LiveService(
+        status=judgement.status,
+        reasons=judgement.reasons,
+        requests=_short(requests),
+        failed=_short(failed),
+        error_rate=round(min(1.0, failed / requests), 4) if requests > 0 else 0.0,
+        attempts=_short(window.observed_rate(ATTEMPT_SECONDS, (name,))),
+        failed_attempts=_short(window.rate("downstream_errors_total", name)),
+        retries=_short(window.rate("retry_attempts_total", name)),
+        limited=refused.get("rate_limited", 0.0),
+        shed=_short(sum(refused.get(reason, 0.0) for reason in _SHED)),
+        refused=refused,
+        in_flight=window.gauge("gateway_upstream_in_flight", name),
+        queued=window.gauge("gateway_upstream_queued", name),
+        limit=window.gauge("gateway_upstream_limit", name),
+        circuit=_circuit(facts, circuit),
+        endpoints=endpoints,
+        **_latency(window, ATTEMPT_SECONDS, (name,)),
+    )
+
+
+def _circuit(facts: ControlFacts, circuit: CircuitView) -> LiveCircuit:
+    now = facts.clock()
+    plain = plain_state(circuit.state)
+    forced = plain != circuit.state
+    last = facts.history.last(circuit.upstream)
+    since = last.at if last is not None else circuit.opened_at
+    # An instant, and not how long it is to it: that would be another number every second.
+    probe = facts.clock() + circuit.retry_after
+    recent = [each for each in reversed(facts.history.of(circuit.upstream)) if each.at >= now - HOUR]
+    return LiveCircuit(
+        state=CIRCUIT_WORDS[plain],
+        forced=forced,
+        cause=circuit.cause,
+        failures=circuit.failures,
+        calls=circuit.calls,
+        failed_calls=circuit.failed_calls,
+        since=None if since is None else rfc3339(since),
+        next_probe_time=_second(probe) if plain == "open" and not forced else None,
+        forced_until=_second(now + circuit.forced_for) if forced else None,
+        transitions=[_transition(each) for each in recent],
+    )
+
+
+def _transition(each: Transition) -> LiveTransition:
+    return LiveTransition(
+        time=rfc3339(each.at),
+        from_state=CIRCUIT_WORDS[plain_state(each.from_state)],
+        to_state=CIRCUIT_WORDS[plain_state(each.to_state)],
+        forced=each.to_state.startswith("forced_"),
+        cause=each.cause,
+    )
+
+
+def _endpoint(each: EndpointView, now: float) -> LiveEndpoint:
+    return LiveEndpoint(
+        state=each.out or "enabled",
+        available=each.available,
+        healthy=each.healthy,
+        ejected=each.ejected,
+        in_flight=each.in_flight,
+        until=_second(now + each.out_for) if each.out else None,
+        reason=each.out_reason or None,
+    )
+
+
+def _store(facts: ControlFacts) -> LiveRedis | None:
+    view = facts.view
+    store = view.redis or view.embedded_store
+    if store is None:
+        return None
+    return LiveRedis(
+        kind="redis" if view.redis is not None else "embedded",
+        up=store.up,
+        since=rfc3339(store.since),
+        replicas=store.replicas,
+        error=store.last_error if not store.up else None,
+    )
+
+
+def _worker(each: WorkerView) -> LiveWorker:
+    return LiveWorker(
+        state=each.state,
+        requests=max(0.0, each.requests_per_second),
+        in_flight=each.in_flight,
+        connections=each.connections,
+        event_loop_lag=max(0.0, round(each.loop_lag, 4)),
+        resident_bytes=each.rss,
+    )
+
+
+def _latency(window: Window, name: str, labels: Iterable[str]) -> dict[str, float | None]:
+    found = window.quantiles(name, labels, tuple(_PERCENTILES.values()))
+    named = zip(_PERCENTILES, found, strict=True)
+    return {each: None if value is None else float(f"{value:.3g}") for each, value in named}
+
+
+def _short(rate: float) -> float:
+    """Three digits are enough, and fewer changes make shorter patches."""
+    return float(f"{rate:.3g}") if rate < 1000 else round(rate)
+
+
+def _second(when: float) -> str:
+    """An instant that is reckoned anew each time, to the second: its milliseconds mean nothing."""
+    return rfc3339(float(round(when)))

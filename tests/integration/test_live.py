@@ -1,0 +1,289 @@
+"""The live view of real gateways: a snapshot, a stream of what changes, and where it ends; the files of the console."""
+
+import http.client
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from gateway.control.live.broadcast import MOST_LISTENERS
+from gateway.control.live.patch import patched
+from tests.conftest import StartGateway
+from tests.support import plain_http
+from tests.support.gateway_process import GatewayProcess
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
+from tests.support.stub_process import StubProcess
+from tests.support.waiting import PATIENCE, eventually
+
+LIVE = "/api/resilience/live"
+TOKEN = "correct-horse-battery-staple"
+
+
+class Stream:
+    """One listener, and what it has made of the events."""
+
+    def __init__(self, port: int, headers: dict[str, str]) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self.connection.request("GET", LIVE, headers={"Accept": "text/event-stream", **headers})
+        self.response = self.connection.getresponse()
+        assert self.response.status == 200, self.response.read()
+        self.document: Any = None
+        self.errors: list[dict[str, Any]] = []
+        self.patches: list[Any] = []
+
+    def event(self) -> tuple[str, Any]:
+        """The next event; ("", None) when the stream is over."""
+        name, data = "", None
+        while line := self.response.readline():
+            text = line.decode().rstrip("\n")
+            if text.startswith("event: "):
+                name = text[7:]
+            elif text.startswith("data: "):
+                data = json.loads(text[6:])
+            elif not text and name:
+                self._taken(name, data)
+                return name, data
+        return "", None
+
+    def until(self, condition: Any) -> Any:
+        """Take events until the document is as wanted."""
+        while self.document is None or not condition(self.document):
+            assert self.event()[0], "the stream has ended"
+        return self.document
+
+    def _taken(self, name: str, data: Any) -> None:
+        if name == "snapshot":
+            self.document = data
+        elif name == "patch":
+            self.patches.append(data)
+            self.document = patched(self.document, data)
+        elif name == "errors":
+            self.errors += data["errors"]
+
+
+@contextmanager
+def listening(gateway: GatewayProcess, port: int | None = None, **headers: str) -> Iterator[Stream]:
+    stream = Stream(port or gateway.port, headers)
+    try:
+        yield stream
+    finally:
+        stream.connection.close()
+
+
+def test_a_trip_is_told_with_its_cause_and_what_to_do(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(
+        {"UPSTREAM_URL": stub.url, "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3", "RETRY_MAX_ATTEMPTS": "1", "WORKERS": "2"}
+    )
+    with listening(gateway) as stream:
+        stream.until(lambda live: live["gateway"]["status"] == "Healthy")
+        assert stream.document["services"]["default"]["circuit"] == {
+            "state": "Closed", "forced": False, "cause": "", "failures": 0, "calls": 0, "failedCalls": 0,
+            "transitions": [],
+        }  # fmt: skip
+        # Some go to either worker: as many as open the circuit wherever they go.
+        for _ in range(12):
+            gateway.get("/proxy/fail")
+        live = stream.until(lambda live: live["services"]["default"]["circuit"]["state"] == "Open")
+        service = live["services"]["default"]
+        assert service["status"] == "Unhealthy"
+        assert live["gateway"]["reasons"][0].startswith("The circuit of default is open (")
+        assert {each["toState"] for each in service["circuit"]["transitions"]} == {"Open"}
+        assert "nextProbeTime" in service["circuit"]
+        stream.until(lambda live: live["services"]["default"]["requests"] > 0)
+        stream.until(lambda live: live["services"]["default"]["refused"].get("circuit_open", 0) > 0)
+        # Only what has changed is told.
+        assert all("limit" not in patch.get("gateway", {}) for patch in stream.patches)
+        while not {"upstream_status", "circuit_open"} <= {each["reason"] for each in stream.errors}:
+            assert stream.event()[0]
+        whole = gateway.get(LIVE, {"Accept": "application/json"}).json()
+        assert whole["services"]["default"]["circuit"]["state"] == "Open"
+        assert whole["services"].keys() == live["services"].keys()
+
+
+def test_a_snapshot_of_a_gateway_that_nobody_looks_at(start_gateway: StartGateway, redis: RedisServer) -> None:
+    gateway = start_gateway({"REDIS_URL": redis.url, "UPSTREAM_URL": "http://127.0.0.1:9"})
+    answer = gateway.get(LIVE)
+    assert answer.headers["Content-Type"] == "application/json"
+    live = answer.json()
+    assert live["windowSeconds"] > 0
+    assert live["gateway"]["store"]["kind"] == "redis"
+    assert live["gateway"]["store"]["up"]
+    assert live["services"]["default"]["limit"] == 1000
+    assert "p95" not in live["services"]["default"]
+    assert None not in live["services"]["default"].values()
+
+
+def test_all_workers_are_in_it_whichever_is_asked(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway({"UPSTREAM_URL": stub.url, "WORKERS": "3", "RATE_LIMIT_ENABLED": "false"})
+    with listening(gateway) as one, listening(gateway) as other, listening(gateway) as third:
+        for stream in (one, other, third):
+            stream.until(lambda live: len(live["gateway"]["workers"]) == 3)
+        for _ in range(30):
+            gateway.get("/proxy/ok")
+        for stream in (one, other, third):
+            # 30 within one window are 6 a second at least, and no worker had all of them.
+            live = stream.until(lambda live: live["services"]["default"]["requests"] >= 5)
+            assert live["services"]["default"]["limit"] == 1000
+            assert live["gateway"]["limit"] == 1000
+
+
+def test_redis_that_goes_away_is_told(start_gateway: StartGateway, own_redis: RedisServer, stub: StubProcess) -> None:
+    gateway = start_gateway({"REDIS_URL": own_redis.url, "UPSTREAM_URL": stub.url})
+    with listening(gateway) as stream:
+        stream.until(lambda live: live["gateway"]["store"]["up"])
+        own_redis.kill()
+        live = stream.until(lambda live: not live["gateway"]["store"]["up"])
+        assert live["gateway"]["scope"] == "process"
+        own_redis.restart()
+        stream.until(lambda live: live["gateway"]["store"]["up"] and live["gateway"]["scope"] == "fleet")
+
+
+def test_the_stream_ends_in_order_at_a_reload_and_goes_on_with_the_next_worker(
+    start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+    with listening(gateway) as stream:
+        stream.until(lambda live: True)
+        os.kill(gateway.pid, signal.SIGHUP)
+        while (event := stream.event()) != ("end", {"reason": "draining"}):
+            assert event[0], "the stream broke off"
+        assert stream.event() == ("", None)
+    with listening(gateway) as stream:
+        stream.until(lambda live: live["gateway"]["status"] == "Healthy")
+    gateway.wait_for_records(message="draining: 0 exchanges and 0 tunnels open")
+
+
+def test_a_gateway_that_stops_waits_for_no_listener(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway({"UPSTREAM_URL": stub.url, "DRAIN_TIMEOUT_SECONDS": "600"})
+    with listening(gateway) as stream:
+        stream.until(lambda live: True)
+        gateway.send_signal(signal.SIGTERM)
+        while (event := stream.event())[0] != "end":
+            assert event[0], "the stream broke off"
+        assert gateway.wait() == 0
+
+
+def test_there_are_only_so_many_listeners(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+    streams = [Stream(gateway.port, {}) for _ in range(MOST_LISTENERS)]
+    refused = gateway.get(LIVE, {"Accept": "text/event-stream"})
+    assert refused.status == 503
+    assert refused.json()["reason"] == "too_many_listeners"
+    assert refused.headers["Retry-After"] == "5"
+    # Whoever leaves makes room.
+    streams.pop().connection.close()
+    eventually(lambda: _accepted(gateway), "room for another one")
+    for stream in streams:
+        stream.connection.close()
+
+
+def _accepted(gateway: GatewayProcess) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=PATIENCE)
+    try:
+        connection.request("GET", LIVE, headers={"Accept": "text/event-stream"})
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
+def test_with_console_auth_reading_needs_the_token(start_gateway: StartGateway, stub: StubProcess) -> None:
+    env = {"UPSTREAM_URL": stub.url, "ADMIN_TOKEN": TOKEN, "CONSOLE_AUTH": "token"}
+    gateway = start_gateway(env)
+    for path in (LIVE, "/api/resilience/health", "/api/resilience/routes", "/api/resilience/history"):
+        assert gateway.get(path).status == 401, path
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert gateway.get(LIVE, bearer).status == 200
+    with listening(gateway, Authorization=bearer["Authorization"]) as stream:
+        stream.until(lambda live: True)
+    # What load balancers and Prometheus ask for stays open, and so does the page, which has no data.
+    for path in ("/health", "/readyz", "/metrics", "/console", "/console/settings.json"):
+        assert gateway.get(path).status == 200, path
+    assert gateway.get("/console/settings.json").json()["reading"] == "token"
+
+
+def test_who_the_clients_are_and_how_it_is_configured_is_for_operators(
+    start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    secrets = {"ADMIN_TOKEN": TOKEN, "ALERT_WEBHOOK_URL": f"http://127.0.0.1:{stub.port}/hook?key=sesame"}
+    gateway = start_gateway({"UPSTREAM_URL": stub.url, "WORKERS": "2", "RATE_LIMIT_CAPACITY": "7", **secrets})
+    for path in ("/api/resilience/clients", "/api/resilience/configuration"):
+        assert gateway.get(path).status == 401, path
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    text = gateway.get("/api/resilience/configuration", bearer).body.decode()
+    assert TOKEN not in text
+    assert "sesame" not in text
+    settings = {each["setting"]: each for each in json.loads(text)["settings"]}
+    assert settings["RATE_LIMIT_CAPACITY"] == {
+        "setting": "RATE_LIMIT_CAPACITY", "value": '"7"', "source": "environment RATE_LIMIT_CAPACITY",
+        "isDefault": False,
+    }  # fmt: skip
+    assert settings["RATE_LIMIT_REFILL_RATE"]["source"] == "default"
+    statuses = [gateway.get("/proxy/ok").status for _ in range(30)]
+    assert 429 in statuses
+
+    def clients() -> list[Any]:
+        (policy,) = gateway.get("/api/resilience/clients", bearer).json()["policies"] or [{"clients": []}]
+        found: list[Any] = policy["clients"]
+        return found
+
+    # The other worker tells of its share about once a second.
+    eventually(lambda: bool(clients()), "told")
+    (client,) = clients()
+    assert client["client"] == "127.0.0.1"
+    assert 0 < client["refused"] < client["requests"]
+
+
+def test_routes_are_told_with_their_gates_and_the_hour_has_their_requests(
+    start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+    (route,) = gateway.get("/api/resilience/routes").json()["routes"]
+    assert (route["route"], route["prefix"], route["upstream"]) == ("proxy", "/proxy/", "default")
+    assert [each["gate"] for each in route["gates"]][-3:] == ["rate_limit", "bulkhead", "circuit"]
+    assert [each["perAttempt"] for each in route["gates"]][-2:] == [False, True]
+    assert route["endpoints"] == [f"127.0.0.1:{stub.port}"]
+    history = gateway.get("/api/resilience/history").json()
+    assert len(history["services"]["default"]["requests"]) == 360
+    assert set(history["services"]["default"]["failed"]) == {0}
+
+
+def test_the_files_of_the_console_allow_nothing_from_elsewhere(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway({"UPSTREAM_URL": stub.url, "CONSOLE_DASHBOARDS_URL": "https://grafana.example/d/gateway"})
+    page = gateway.get("/console")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    names = [each.partition('"')[0] for each in page.body.decode().split('="console/')[1:]]
+    assert "app.js" in names
+    for name in names:
+        answer = gateway.get(f"/console/{name}")
+        assert answer.status == 200
+        assert answer.headers["Content-Security-Policy"] == policy
+    assert gateway.get("/console/settings.json").json()["dashboardsUrl"] == "https://grafana.example/d/gateway"
+    for path in ("/console/../app.py", "/console/none.js", "/console/static/app.js"):
+        assert gateway.get(path).status == 404, path
+
+
+def test_with_a_port_of_its_own_the_console_is_there_alone(start_gateway: StartGateway, stub: StubProcess) -> None:
+    admin = free_port()
+    gateway = start_gateway({"UPSTREAM_URL": stub.url, "ADMIN_PORT": str(admin)})
+    assert gateway.get("/console").status == 404
+    assert gateway.get(LIVE).status == 404
+    assert plain_http.request(admin, "/console").status == 200
+    with listening(gateway, admin) as stream:
+        stream.until(lambda live: True)
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/event-stream;q=0.1, application/json"])
+def test_without_a_wish_for_a_stream_there_is_one_snapshot(
+    accept: str, start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    answer = start_gateway({"UPSTREAM_URL": stub.url}).get(LIVE, {"Accept": accept})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Vary"] == "Accept"
