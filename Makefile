@@ -33,18 +33,20 @@ interpreted: $(VENV)/.runtime ## Take `make build` back: the checkout's sources 
 	$(INSTALL_CHECKOUT)
 	@rm -f $(VENV)/.compiled
 
-# Most of a test's time is waiting, so there are more workers than cores. JOBS=0 runs the tests one by one, in one process.
+# Most of a test's time is waiting, so there are more workers than cores. Each begins with a share of files that stand together,
+# so that their tests have the same gateways, and takes over from others when it has finished. JOBS=0 runs the tests one by
+# one, in one process.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4 * len(os.sched_getaffinity(0)), 16))' 2>/dev/null || echo 4)
 
 test: $(VENV)/.dev $(INSTALLED) ## Run every test; ARGS= goes to pytest, JOBS= says how many at once
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 unit: $(VENV)/.dev $(INSTALLED) ## Run the unit tests, in seconds; ARGS= goes to pytest
 	$(BIN)/python -m pytest -n $(shell nproc 2>/dev/null || echo 2) tests/unit $(ARGS)
 
 coverage: $(VENV)/.dev ## Run every test and say what none of them runs; fails below the least coverage of pyproject.toml
 	@test ! -e $(VENV)/.compiled || { echo "make: compiled code has no coverage; make interpreted first" >&2; exit 1; }
-	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered --cov-fail-under=0 $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=0 $(ARGS)
 
 test-deploy: $(VENV)/.dev ## Build the images and try the whole deployment, where Docker runs; ARGS= goes to pytest
 	TEST_DEPLOY=1 $(BIN)/python -m pytest -o faulthandler_timeout=1200 tests/deploy/docker $(ARGS)

@@ -119,7 +119,7 @@ def build(
     journal = build_journal(config, metrics)
     idempotency = build_idempotency(config, journal, loop)
     outbox = build_outbox(config, journal, metrics)
-    identity = build_identity(config, fleet.store, fleet.link, fleet.following, metrics, supervisor)
+    identity = build_identity(config, fleet, metrics, supervisor)
     tracing, runtime = _runtime(config, telemetry, rng, loop, None if supervisor is None else supervisor.slot)
     recorder = runtime.recorder
     in_flight = InFlightGate(config.shedding, ConcurrencyLimit(config.shedding.limit), recorder, rng, loop)

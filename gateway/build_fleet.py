@@ -19,11 +19,10 @@ from gateway.fleet.limiter import SharedLimiter
 from gateway.fleet.link import Link
 from gateway.fleet.sync import FleetSync
 from gateway.policy.breaker import CircuitState
+from gateway.store.keys import KeyStore
 from gateway.store.memory import MemoryStore
 from gateway.store.memory.figures import MemoryFigures
 from gateway.store.port import FigureStore, Store
-from gateway.store.redis import RedisStore
-from gateway.store.redis.figures import RedisFigures
 from gateway.store.served.client import ServedFigures, ServedStore
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.figures import Records
@@ -49,6 +48,8 @@ class Fleet:
     following: Following
     figures: FleetFigures
     figure_store: FigureStore
+    keys: KeyStore | None
+    """API keys, which Redis alone keeps: a store in memory would forget them."""
 
 
 def build_fleet(
@@ -65,7 +66,7 @@ def build_fleet(
     upstreams = config.upstreams.values()
     labels = {each.name: [names.written(one.host, one.port) for one in each.endpoints] for each in upstreams}
     replica = uuid.uuid4().hex[:12]
-    store, figure_store = _stores(config, channel, replica, observe)
+    store, figure_store, keys = _stores(config, channel, replica, observe)
     link = Link(clock, starting=True, store=EMBEDDED if config.redis is None else REDIS)
     circuits = Circuits(upstreams, store, link, clock, transitioned, partial(reachable, resolver.resolve))
     out = EndpointsOut(labels, store, link, clock)
@@ -89,14 +90,20 @@ def build_fleet(
             keep_records=config.errors.recent_max,
         ),
         figure_store,
+        keys,
     )
 
 
 def _stores(
     config: GatewayConfig, channel: Channel | None, replica: str, observe: Callable[[str, float], None]
-) -> tuple[Store, FigureStore]:
+) -> tuple[Store, FigureStore, KeyStore | None]:
     if config.redis is not None:
-        return RedisStore(config.redis, replica, observe), RedisFigures(config.redis, replica, observe)
+        # It takes the client library with it, which a gateway without Redis needs neither time nor memory for.
+        from gateway.store.redis import RedisStore  # noqa: PLC0415
+        from gateway.store.redis.figures import RedisFigures  # noqa: PLC0415
+
+        store = RedisStore(config.redis, replica, observe)
+        return store, RedisFigures(config.redis, replica, observe), store
     if channel is not None:
-        return ServedStore(channel), ServedFigures(channel)
-    return MemoryStore(), MemoryFigures()
+        return ServedStore(channel), ServedFigures(channel), None
+    return MemoryStore(), MemoryFigures(), None

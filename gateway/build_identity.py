@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.build_fleet import Fleet
 from gateway.config.model import GatewayConfig
-from gateway.fleet.following import Following
-from gateway.fleet.link import Link
 from gateway.identity.credentials import CredentialReader
 from gateway.identity.keys import KeyRing
 from gateway.identity.lookups import KeyChanges, KeyLookups
@@ -18,8 +17,6 @@ from gateway.proxy.gates.authentication import AuthenticationGate, Authenticatio
 from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.kinds import CallerParts
 from gateway.proxy.topology import Route
-from gateway.store.port import Store
-from gateway.store.redis import RedisStore
 from gateway.telemetry.cells import Labels
 from gateway.telemetry.metrics import Metrics
 from gateway.worker.handed_keys import share_keys
@@ -144,25 +141,20 @@ class Identity:
 
 
 def build_identity(
-    config: GatewayConfig,
-    store: Store,
-    link: Link,
-    following: Following,
-    metrics: Metrics,
-    supervisor: Supervisor | None,
+    config: GatewayConfig, fleet: Fleet, metrics: Metrics, supervisor: Supervisor | None
 ) -> Identity | None:
-    """None where no route asks who sends a request. Keys are in Redis alone: a store in memory would forget them."""
+    """None where no route asks who sends a request."""
     if not any(route.authentication for route in config.routes):
         return None
     identity = config.identity
     directory = Directory(identity, config.rate_limits.policies)
-    keys = store if isinstance(store, RedisStore) else None
+    keys, link = fleet.keys, fleet.link
     lookups = None if keys is None else KeyLookups(keys, link)
     ring = KeyRing(identity.consumers.values(), directory, lookups)
     directory.on_forgotten.append(ring.forget_callers)
     if keys is not None:
-        following.add(KeyChanges(keys, ring.forget))
-    usage = Usage(directory, store, link)
+        fleet.following.add(KeyChanges(keys, ring.forget))
+    usage = Usage(directory, fleet.store, link)
     checks = _checks(config, directory)
     header = identity.api_key_header
     tokens = None if checks is None else checks.tokens

@@ -27,7 +27,7 @@ from tests.support.waiting import Stopwatch
 
 TIMEOUT = 0.05
 SLACK = 0.4  # for a busy machine; what is not bounded takes a second or for ever
-PATIENT = 5.0
+PATIENT = 30.0
 
 
 def sha(text: str, name: str = "test") -> Script:
