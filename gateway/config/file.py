@@ -18,6 +18,7 @@ from gateway.config.field_types import Host, Name, Port
 from gateway.config.headers_settings import FieldChanges
 from gateway.config.identity_file import Allow, LimitName
 from gateway.config.problems import nearest
+from gateway.config.rewrite_settings import RewriteRule
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Allowed, Section
 from gateway.config.upstream_settings import Upstream
@@ -136,6 +137,7 @@ class FileRoute(Validated, RouteDefaults):
     forward_token: bool = True
     deliver: Deliver = Deliver()
     fallback: Fallback = Fallback()
+    rewrite: Annotated[list[RewriteRule], Len(0, 100), Allowed("a list of {path, to}")] = Field(default_factory=list)
     request_headers: FieldChanges = FieldChanges()
     response_headers: FieldChanges = FieldChanges()
 

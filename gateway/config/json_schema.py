@@ -18,6 +18,7 @@ from gateway.config import reference
 from gateway.config.file import FileEndpoint, FileRoute, FileUpstream
 from gateway.config.identity_file import FileConsumer, FileKey, FileTenant, FileTier
 from gateway.config.issuer_file import FileIssuer
+from gateway.config.rewrite_settings import RewriteRule
 from gateway.config.schema import Env, unit
 from gateway.config.settings import RateLimit
 
@@ -131,6 +132,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "FileEndpoint": FileEndpoint,
     **_all(FileUpstream),
     **_all(FileRoute),
+    "RewriteRule": RewriteRule,
     **_all(RateLimit),
     **_all(FileConsumer),
     "FileKey": FileKey,

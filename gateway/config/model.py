@@ -148,6 +148,7 @@ class RouteConfig:
     is empty; with `forward_token` the upstream gets the token, too. `idempotency` None: an
     `Idempotency-Key` means nothing here. `deliver` None: requests go to the upstream at once. `fallback` None: what the
     upstream does not answer is refused. `request_headers` and `response_headers` None: fields pass as they come.
+    `rewrites` are templates of paths and of what they become (`gateway.path_template`); the first that matches counts.
     """
 
     name: str
@@ -178,6 +179,7 @@ class RouteConfig:
     validation: RouteValidation | None = None
     deliver: DeliverConfig | None = None
     fallback: FallbackConfig | None = None
+    rewrites: tuple[tuple[str, str], ...] = ()
     request_headers: FieldChanges | None = None
     response_headers: FieldChanges | None = None
 

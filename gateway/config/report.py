@@ -56,6 +56,7 @@ def as_text(loaded: Loaded, gates: Gates, workers: int) -> str:
         ("Rate limits", [_rate_limit(config, name) for name in config.rate_limits.policies]),
         *_fallbacks(config),
         *_header_fields(config),
+        *_rewrites(config),
         *_websockets(config),
         *_callers(config.identity),
         *_divided(config, workers),
@@ -120,6 +121,15 @@ def _header_fields(config: GatewayConfig) -> Iterable[tuple[str, list[dict[str, 
     ]
     if rows:
         yield "Header fields", rows
+
+
+def _rewrites(config: GatewayConfig) -> Iterable[tuple[str, list[dict[str, str]]]]:
+    """A table that is there only where paths are rewritten."""
+    rows = [
+        {"route": route.name, "path": path, "becomes": to} for route in config.routes for path, to in route.rewrites
+    ]
+    if rows:
+        yield "Rewritten paths", rows
 
 
 def _websockets(config: GatewayConfig) -> Iterable[tuple[str, list[dict[str, str]]]]:

@@ -12,6 +12,7 @@ from gateway.config.idempotency_settings import Idempotency, idempotency_config
 from gateway.config.identity import allowed_on
 from gateway.config.model import CorsConfig, RouteConfig
 from gateway.config.problems import Problem, nearest, shown
+from gateway.config.rewrite import rewrites_of
 from gateway.config.route_settings import Cors
 from gateway.config.settings import Settings
 from gateway.config.sources import Sources
@@ -93,6 +94,7 @@ def _file_route(sources: Sources, index: int, route: FileRoute, upstreams: Seque
             route.deliver, sources.place("routes", "deliver", location=("routes", index, "deliver"))
         ),
         fallback=fallback_of(sources, route, index, upstreams),
+        rewrites=rewrites_of(sources, route.rewrite, index, delivers=route.deliver.enabled),
         request_headers=field_changes(sources, route.request_headers, ("routes", index, "request_headers"), "request"),
         response_headers=field_changes(
             sources, route.response_headers, ("routes", index, "response_headers"), "answer"

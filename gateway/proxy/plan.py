@@ -121,7 +121,9 @@ class Plan:
         if host:
             port = origin.port or port_of(host, origin.scheme)
             extra += b"X-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n" % (host, port)
-        prefix = origin.prefix.rstrip(b"/") + route.stripped
+        # Of a path that is rewritten nobody can say what was taken off.
+        stripped = route.stripped if route.rewritten(request.path) is None else b""
+        prefix = origin.prefix.rstrip(b"/") + stripped
         if prefix:
             extra += b"X-Forwarded-Prefix: %b\r\n" % prefix
         lines = request.fields.lines

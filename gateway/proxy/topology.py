@@ -11,6 +11,7 @@ from typing import Final
 from gateway import names
 from gateway.config.model import RouteConfig
 from gateway.identity.withheld import Withheld
+from gateway.path_template import PathRewrite
 from gateway.proxy.fallback import Fallback
 from gateway.proxy.field_edits import edits_of
 from gateway.proxy.filters import Filter, Filters
@@ -39,6 +40,7 @@ class Route:
 
     __slots__ = (
         "_prefix_cut",
+        "_rewrites",
         "account",
         "chain",
         "config",
@@ -91,12 +93,27 @@ class Route:
         # "/proxy/" leaves the slash that "/ok" begins with.
         self.stripped = stripped_prefix(config)
         self._prefix_cut = len(self.stripped)
+        self._rewrites = tuple([PathRewrite(path, to) for path, to in config.rewrites])
         self.cors = next((each for each in filters if isinstance(each, Cors)), None)
         self.keeping = next((each for each in gates if isinstance(each, IdempotencyGate)), None)
         self.deliver = next((each for each in gates if isinstance(each, DeliverGate)), None)
 
+    def rewritten(self, path: bytes) -> bytes | None:
+        """The path and query for the upstream, below its base path, where a template of the route says it; else
+        None."""
+        bare, question, query = path.partition(b"?")
+        for rewrite in self._rewrites:
+            made = rewrite.apply(bare)
+            if made is not None:
+                return made + question + query
+        return None
+
     def forward_path(self, path: bytes, upstream: Upstream) -> bytes:
         """The request target for the upstream, which is that of the route or one that its fallback leads to."""
+        if self._rewrites:
+            made = self.rewritten(path)
+            if made is not None:
+                return upstream.base_path + made
         cut = self._prefix_cut
         if cut:
             path = path[cut:]

@@ -77,6 +77,8 @@ def routes() -> list[dict[str, Any]]:
         route("slow", "a", upstream=["b", "c"], after="300ms"),
         route("keyed", "honouring", upstream=["also_honouring", "c"]),
         route("based", "a", upstream="based"),
+        route("queue", "nowhere", upstream="queued"),
+        {"name": "queued", "prefix": "/queued", "upstream": "queued"},
         route("stale", "a", stale_if_error="5m", stale_max_bytes="64KiB"),
         route("everything", "a", upstream="b", stale_if_error="5m", response={"status": 203}),
         route("forced", "forced", upstream=["forced_too", "c"]),
@@ -99,6 +101,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         entries: dict[str, Any] = {name: {"endpoints": [at[name]], **quick} for name in "abc"}
         entries |= {name: {"endpoints": [f"127.0.0.1:{free_port()}"], **quick} for name in ("nowhere", "nobody")}
         entries["narrow"] = {"endpoints": [at["a"]], "bulkhead": {"limit": 1, "max_queue": 0}}
+        bulkhead = {"limit": 1, "max_queue": 5, "queue_timeout": "30s"}
+        entries["queued"] = {"endpoints": [at["b"]], "bulkhead": bulkhead}
         breaker = {"failure_threshold": 1, "reset_timeout": "1s", "half_open_success_threshold": 1}
         entries["tripping"] = {"endpoints": [at["a"]], "breaker": breaker}
         retry = {"max_attempts": 3, "base_delay": 0.01, "statuses": [429, 503], "budget_ratio": 1}
@@ -463,3 +467,40 @@ def test_a_last_good_answer_comes_after_other_upstreams_and_before_the_fixed_one
     place.a.on(path := fresh(), BAD)
     place.b.on(path, BAD)
     assert place.gateway.get(f"/everything{path}").status == 203
+
+
+def test_a_request_waits_at_the_bulkhead_of_the_next_and_its_client_may_leave(place: Place) -> None:
+    release = threading.Event()
+
+    def hold(peer: Peer, seen: Seen) -> None:
+        peer.read_body(seen)
+        release.wait(30)
+        peer.send(ok())
+
+    place.b.on(held := fresh(), hold)
+    first = threading.Thread(target=place.gateway.get, args=(f"/queue{held}",))
+    first.start()
+
+    def queued() -> int:
+        told = json.loads(place.gateway.get("/api/resilience/explain?path=/queued/x").body)
+        figures = next(step["figures"] for step in told["steps"] if step["policy"] == "bulkhead")
+        return int(figures["queued"])
+
+    try:
+        place.b.wait_for(held)
+        with RawClient(place.gateway.port) as leaves, RawClient(place.gateway.port) as stays:
+            leaves.send(b"GET /queue%b HTTP/1.1\r\nHost: a\r\n\r\n" % (left := fresh()).encode())
+            stays.send(b"PUT /queue%b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo" % (path := fresh()).encode())
+            place.gateway.wait_until(lambda: queued() == 2, "letting two wait")
+            leaves.close()
+            place.gateway.wait_until(lambda: queued() == 1, "forgetting who left")
+            release.set()
+            place.b.wait_for(path)
+            stays.send(b"dy")
+            assert stays.read_response().status == 200
+        assert place.b.only(path).body == b"body"
+        assert not place.b.requests(left)
+    finally:
+        release.set()
+        first.join()
+    place.gateway.wait_for_metric("http_requests_in_flight", 0)

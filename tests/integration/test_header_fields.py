@@ -1,6 +1,8 @@
-"""Header fields that routes and upstreams change, as clients and upstreams see them."""
+"""Header fields and paths that routes and upstreams change, as clients and upstreams see them."""
 
+import json
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -21,6 +23,7 @@ def gateway(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFacto
     routes = [
         {"name": "a", "upstream": "a", **common},
         {"name": "b", "upstream": "a", **common, "prefix": "/b", "fallback": {"upstream": "b"}},
+        {"name": "paths", "prefix": "/paths", "upstream": "b", "strip_prefix": True, "rewrite": REWRITE},
     ]
     upstreams = {"a": {**at, "request_headers": of_upstream}, "b": {**at, "base_path": "/b"}}
     (directory / "gateway.yaml").write_text(yaml.safe_dump({"upstreams": upstreams, "routes": routes}))
@@ -29,6 +32,10 @@ def gateway(upstream: ProgrammedUpstream, tmp_path_factory: pytest.TempPathFacto
         yield process
 
 
+REWRITE = [
+    {"path": "/paths/users/{id}", "to": "/profile/{id}"},
+    {"path": "/paths/users/{id}/{rest*}", "to": "/{id}/{rest}"},
+]
 CLIENTS = {"Authorization": "Bearer own", "Cookie": "a=b", "Accept": "a/a", "X_Role": "admin", "X-Other": "c"}
 
 
@@ -58,3 +65,28 @@ def test_a_key_goes_to_its_own_upstream_alone(gateway: GatewayProcess, upstream:
     assert upstream.only(path).get("Authorization") == "Bearer k3y"
     seen = upstream.only(f"/b{path}")
     assert (seen.get("Authorization"), seen.get("X-Both"), seen.get("X-Role")) == (None, "route", "guest")
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent", "prefix"),
+    [
+        ("/users/7?a=%2f&b", "/b/profile/7?a=%2f&b", None),
+        ("/users/7/x%2fy/z?", "/b/7/x%2fy/z?", None),
+        # No template is meant: what the route strips is taken off.
+        ("/other/7", "/b/other/7", "/paths"),
+    ],
+)
+def test_paths_by_template(
+    asked: str, sent: str, prefix: str | None, gateway: GatewayProcess, upstream: ProgrammedUpstream
+) -> None:
+    upstream.seen.clear()
+    assert gateway.get(f"/paths{asked}").status == 200
+    (seen,) = upstream.seen
+    assert seen.line == f"GET {sent} HTTP/1.1".encode()
+    assert seen.get("X-Forwarded-Prefix") == prefix
+    explained = json.loads(gateway.get(f"/api/resilience/explain?path={quote('/paths' + asked, safe='')}").body)
+    assert explained["forwarded"]["path"] == sent
+
+
+def test_a_dot_segment_is_refused_before_it_is_rewritten(gateway: GatewayProcess) -> None:
+    assert gateway.get("/paths/users/%2e%2e").status == 400

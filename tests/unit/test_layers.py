@@ -88,6 +88,7 @@ LAYERS = {
         "gateway.config.deliver_model",
         "gateway.config.fallback_model",
         "gateway.config.headers_model",
+        "gateway.path_template",
         "gateway.config.idempotency_model",
         "gateway.outbox",
         "gateway.idempotency",
@@ -116,7 +117,16 @@ LAYERS = {
         "annotated_types",
     ),
     "gateway.config": layer(
-        *("gateway.jose", "gateway.names", "gateway.policy", "gateway.units", "gateway.validation", "yaml", *PYDANTIC)
+        *(
+            "gateway.jose",
+            "gateway.names",
+            "gateway.path_template",
+            "gateway.policy",
+            "gateway.units",
+            "gateway.validation",
+            "yaml",
+            *PYDANTIC,
+        )
     ),
     "gateway.build": layer("gateway", *THEIRS),
     "gateway.build_alerts": layer("gateway"),
@@ -189,6 +199,8 @@ LAYERS = {
         "gateway.wire",
     ),
     "gateway.open_files": layer(),
+    # The same templates for configuration and requests.
+    "gateway.path_template": layer(),
     "gateway.watched_files": layer(),
     "gateway.upstream_certificates": layer("gateway.proxy.upstreams", "gateway.watched_files"),
     # It is a client of the control plane, and knows no more of the gateway than how a time is written.

@@ -1,0 +1,29 @@
+"""From what a route says about paths to what it means, and what is wrong with it."""
+
+from gateway.config.problems import Problem, shown
+from gateway.config.rewrite_settings import RewriteRule
+from gateway.config.sources import Sources
+from gateway.path_template import PathRewrite, TemplateError
+
+
+def rewrites_of(
+    sources: Sources, rules: list[RewriteRule], route: int, *, delivers: bool
+) -> tuple[tuple[str, str], ...]:
+    """The domain type. What is wrong with a rule of the route at this place of the file is reported."""
+    location = ("routes", route, "rewrite")
+    if rules and delivers:
+        allowed = "nothing on a route with deliver"
+        sources.problems.append(Problem(sources.tree.source(location), "a list", allowed))
+    for place, rule in enumerate(rules):
+        _check(sources, rule, (*location, place))
+    return tuple((rule.path, rule.to) for rule in rules)
+
+
+def _check(sources: Sources, rule: RewriteRule, location: tuple[str | int, ...]) -> None:
+    for part, path, to in (("path", rule.path, "/"), ("to", rule.path, rule.to)):
+        try:
+            PathRewrite(path, to)
+        except TemplateError as error:
+            value = shown(getattr(rule, part))
+            sources.problems.append(Problem(sources.tree.source((*location, part)), value, str(error)))
+            return
