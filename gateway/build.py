@@ -18,6 +18,7 @@ from gateway.build_idempotency import Idempotency, build_idempotency
 from gateway.build_identity import Identity, build_identity
 from gateway.build_journal import build_journal
 from gateway.build_outbox import Outbox, build_outbox
+from gateway.build_sagas import Sagas, build_sagas
 from gateway.build_telemetry import Telemetry, build_telemetry
 from gateway.build_tracing import Tracing, build_tracing
 from gateway.build_validation import Validation, build_validation
@@ -41,6 +42,7 @@ from gateway.proxy.kinds import (
     CallerParts,
     OutboxParts,
     Parts,
+    SagaParts,
     fallback_of,
     filters_of,
     gates_of,
@@ -92,6 +94,7 @@ class Gateway:
     validation: Validation | None
     outbox: Outbox | None
     tracing: Tracing
+    sagas: Sagas | None
 
 
 def build(
@@ -116,9 +119,7 @@ def build(
     one_service = _one_service(supervisor, telemetry, view)
     alerting = build_alerting(config, metrics, figures, view, rng, one_service)
 
-    journal = build_journal(config, metrics)
-    idempotency = build_idempotency(config, journal, loop)
-    outbox = build_outbox(config, journal, metrics)
+    journal, idempotency, outbox, sagas = _promises(config, metrics, loop)
     identity = build_identity(config, fleet, metrics, supervisor)
     tracing, runtime = _runtime(config, telemetry, rng, loop, None if supervisor is None else supervisor.slot)
     recorder = runtime.recorder
@@ -126,13 +127,12 @@ def build(
     callers = None if identity is None else identity.parts
     claims = None if idempotency is None else idempotency.claims
     validation = build_validation(config, metrics)
-    kept = None if outbox is None else outbox.parts
     topology = build_topology(
-        *(config, fleet, resolver, in_flight, recorder, metrics, rng, loop, callers, claims, validation, kept)
+        *(config, fleet, resolver, in_flight, recorder, metrics, rng, loop, callers, claims, validation),
+        *(None if outbox is None else outbox.parts, None if sagas is None else sagas.parts),
     )
     _count(topology, metrics, idempotency, identity)
-    if outbox is not None:
-        outbox.serve(topology, runtime, metrics)
+    _serve(topology, runtime, metrics, outbox, sagas)
     fleet.out.on_change = lambda name, out: topology.upstreams[name].take_out(out)
     _show(view, callers, journal)
 
@@ -140,7 +140,7 @@ def build(
     explain = build_explain(topology, runtime, identification, control_paths(config), identity)
     control = build_control(
         *(config, telemetry, fleet, view, figures, alerting, explain, one_service),
-        *(supervisor, identity, idempotency, outbox, settings),
+        *(supervisor, identity, idempotency, outbox, sagas, settings),
     )
     front = _front(config, runtime, topology, identification, in_flight, control)
     places = _places(config, metrics, control)
@@ -150,7 +150,7 @@ def build(
     lines = _tunnels(topology, metrics)
     return Gateway(
         *(config, loop, telemetry, fleet, alerting, topology, runtime, view, control, front, places, listening),
-        *(health, one_service, identity, lines, journal, idempotency, validation, outbox, tracing),
+        *(health, one_service, identity, lines, journal, idempotency, validation, outbox, tracing, sagas),
     )
 
 
@@ -167,16 +167,18 @@ def build_topology(
     claims: Claims | None = None,
     validation: Validation | None = None,
     outbox: OutboxParts | None = None,
+    sagas: SagaParts | None = None,
 ) -> Topology:
     """One generation of routes and upstreams. `callers` is for routes with authentication, `claims` for those with
-    idempotency keys, `validation` for those that validate, `outbox` for those that deliver."""
+    idempotency keys, `validation` for those that validate, `outbox` for those that deliver,
+    `sagas` for those with a workflow."""
     upstreams = {
         name: Upstream(each, fleet.circuits[name], ConcurrencyLimit(each.bulkhead), loop, resolver, time.monotonic, rng)
         for name, each in config.upstreams.items()
     }
     validating = None if validation is None else validation.parts
     parts = Parts(
-        *(config, upstreams, in_flight, fleet.limiter, recorder, rng, loop, callers, claims, validating, outbox)
+        *(config, upstreams, in_flight, fleet.limiter, recorder, rng, loop, callers, claims, validating, outbox, sagas)
     )
     routes = []
     for route in config.routes:
@@ -232,6 +234,23 @@ def _count(topology: Topology, metrics: Metrics, idempotency: Idempotency | None
         idempotency.count(topology.routes, metrics)
     if identity is not None:
         identity.count(topology.routes)
+
+
+def _promises(
+    config: GatewayConfig, metrics: Metrics, loop: asyncio.AbstractEventLoop
+) -> tuple[Journal | None, Idempotency | None, Outbox | None, Sagas | None]:
+    """The journal, and what keeps its promises in it; None for what no route needs."""
+    journal = build_journal(config, metrics)
+    idempotency = build_idempotency(config, journal, loop)
+    return journal, idempotency, build_outbox(config, journal, metrics), build_sagas(config, journal, metrics)
+
+
+def _serve(topology: Topology, runtime: Runtime, metrics: Metrics, outbox: Outbox | None, sagas: Sagas | None) -> None:
+    """Send what is in the journal, for the routes of this topology."""
+    if outbox is not None:
+        outbox.serve(topology, runtime, metrics)
+    if sagas is not None:
+        sagas.serve(topology, runtime, metrics)
 
 
 def _tunnels(topology: Topology, metrics: Metrics) -> TunnelLines:

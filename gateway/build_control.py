@@ -9,6 +9,7 @@ from gateway.build_fleet import Fleet
 from gateway.build_idempotency import Idempotency
 from gateway.build_identity import Identity
 from gateway.build_outbox import Outbox
+from gateway.build_sagas import Sagas
 from gateway.build_telemetry import Telemetry
 from gateway.config.model import GatewayConfig
 from gateway.control import api, console, root_page
@@ -66,6 +67,7 @@ def build_control(
     identity: Identity | None,
     idempotency: Idempotency | None,
     outbox: Outbox | None,
+    sagas: Sagas | None,
     settings: Sequence[SettingView] = (),
 ) -> ControlPlane:
     """The control plane, which sees and commands `own`, or with `one_service` all workers. `settings` is what it shows
@@ -90,13 +92,9 @@ def build_control(
         busy=WholeBusy(telemetry.busiest, None if one_service is None else one_service.host),
         settings=settings,
         past=one_service.past if one_service is not None else nothing_past,
+        sagas=None if sagas is None else sagas.view,
     )
-    access = Access(
-        config.admin.token,
-        time.monotonic,
-        production=config.environment.lower() == "production",
-        guards_reading=config.console.auth == "token",
-    )
+    access = _access(config)
     broadcast = Broadcast(facts, one_service.parts if one_service is not None else partial(_alone, telemetry.metrics))
     prefixes = [route.prefix for route in config.routes if route.host is None]
     more = [
@@ -111,6 +109,15 @@ def build_control(
         more=more,
         is_operator=access.is_operator,
         end_streams=broadcast.end,
+    )
+
+
+def _access(config: GatewayConfig) -> Access:
+    return Access(
+        config.admin.token,
+        time.monotonic,
+        production=config.environment.lower() == "production",
+        guards_reading=config.console.auth == "token",
     )
 
 

@@ -7,9 +7,10 @@ from functools import partial
 from gateway.config.model import GatewayConfig
 from gateway.journal import outbox as messages
 from gateway.journal.cleaning import Cleaner
+from gateway.journal.depth import Depth
+from gateway.journal.outbox import Backlog
 from gateway.journal.port import Journal
 from gateway.live_outbox import LiveOutbox
-from gateway.outbox.depth import Depth
 from gateway.outbox_relay import Relay
 from gateway.proxy.kinds import OutboxParts
 from gateway.proxy.own_requests import OwnRequests
@@ -27,7 +28,7 @@ class Outbox:
 
     def __init__(self, config: GatewayConfig, journal: Journal, metrics: Metrics) -> None:
         limits = config.outbox
-        self.depth = depth = Depth(journal, limits.max_pending)
+        self.depth = depth = Depth(journal, messages.backlog, Backlog(0, 0.0, 0), limits.max_pending)
         self.parts = OutboxParts(journal, depth)
         self.view = LiveOutbox(journal, limits)
         self._journal = journal

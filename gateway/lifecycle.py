@@ -119,6 +119,8 @@ class Lifecycle:
             gateway.validation.start()
         if gateway.outbox is not None:
             gateway.outbox.start()
+        if gateway.sagas is not None:
+            gateway.sagas.start()
         if gateway.alerting.webhook is not None:
             gateway.alerting.webhook.start()
         if gateway.tracing.exporter is not None:
@@ -153,6 +155,8 @@ class Lifecycle:
         gateway.server.draining = True
         if gateway.outbox is not None:
             await gateway.outbox.relay.pause()
+        if gateway.sagas is not None:
+            await gateway.sagas.pause()
         log.info(
             "draining: %s and %s open",
             counted(gateway.runtime.exchanges, "exchange"),
@@ -196,6 +200,8 @@ class Lifecycle:
             return False
         if gateway.outbox is not None and gateway.outbox.relay.under_way:
             return False
+        if gateway.sagas is not None and gateway.sagas.under_way:
+            return False
         return gateway.server.empty and not gateway.runtime.alone and not (final and gateway.runtime.tunnels)
 
     def _every_listener(self) -> list[Listener]:
@@ -228,6 +234,8 @@ class Lifecycle:
             await gateway.idempotency.stop()
         if gateway.outbox is not None:
             await gateway.outbox.stop()
+        if gateway.sagas is not None:
+            await gateway.sagas.stop()
         if gateway.journal is not None:
             await gateway.journal.close()
         if gateway.validation is not None:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from gateway.config.idempotency_model import IdempotencyLimits
-from gateway.control.promises import IdempotencyCount, JournalAway
+from gateway.control.promises import IdempotencyCount
 from gateway.idempotency.capacity import Capacity
 from gateway.journal import idempotency as records
 from gateway.journal.cleaning import Cleaner
-from gateway.journal.port import Journal, JournalUnavailable
+from gateway.journal.port import Journal
+from gateway.live_journal import available
 
 
 class LiveIdempotency:
@@ -22,16 +23,10 @@ class LiveIdempotency:
 
     async def counts(self) -> Sequence[IdempotencyCount]:
         """All records, by route and state. Raises JournalAway."""
-        try:
-            return [IdempotencyCount(*each) for each in await self._journal.read(records.counts())]
-        except JournalUnavailable as why:
-            raise JournalAway(str(why)) from why
+        return [IdempotencyCount(*each) for each in await available(self._journal.read(records.counts()))]
 
     async def clean(self) -> int:
         """Delete what is over now, and count what is left. Raises JournalAway."""
-        try:
-            deleted = await self._cleaner.clean()
-            await self._capacity.look()
-        except JournalUnavailable as why:
-            raise JournalAway(str(why)) from why
+        deleted = await available(self._cleaner.clean())
+        await available(self._capacity.look())
         return deleted

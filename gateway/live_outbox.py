@@ -1,16 +1,15 @@
 """What the control plane sees of the outbox, and what it may order about it (gateway.control.outbox)."""
 
-from collections.abc import Awaitable, Sequence
-from typing import Final, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Final, Literal
 
 from gateway.config.deliver_model import OutboxLimits
 from gateway.control.outbox import MessageCount, MessageView
-from gateway.control.promises import JournalAway
 from gateway.journal import outbox
 from gateway.journal.cleaning import BATCH
-from gateway.journal.port import Journal, JournalUnavailable
+from gateway.journal.port import Journal
+from gateway.live_journal import available
 
-_T = TypeVar("_T")
 # Of one command: it is answered within the patience of whoever has asked.
 _MOST_REPLAYED: Final = 10_000
 
@@ -24,34 +23,27 @@ class LiveOutbox:
 
     async def counts(self) -> Sequence[MessageCount]:
         """All messages, by target and state. Raises JournalAway."""
-        return [MessageCount(*each) for each in await _available(self._journal.read(outbox.counts()))]
+        return [MessageCount(*each) for each in await available(self._journal.read(outbox.counts()))]
 
     async def messages(self, state: str, target: str, before: str, most: int) -> Sequence[MessageView]:
         """Up to `most` messages, the newest first. Raises JournalAway."""
-        found = await _available(self._journal.read(outbox.listed(state, target, before, most)))
+        found = await available(self._journal.read(outbox.listed(state, target, before, most)))
         return [MessageView(*each) for each in found]
 
     async def message(self, message_id: str) -> MessageView | None:
         """One message. Raises JournalAway."""
-        found = await _available(self._journal.read(outbox.show(message_id)))
+        found = await available(self._journal.read(outbox.show(message_id)))
         return None if found is None else MessageView(*found)
 
     async def replay(self, message_id: str) -> bool:
         """Deliver one again; False where there is none, or it is being sent. Raises JournalAway."""
-        return await _available(self._journal.transact(outbox.replay(message_id)))
+        return await available(self._journal.transact(outbox.replay(message_id)))
 
     async def replay_range(self, state: Literal["delivered", "dead"], target: str, since: float, until: float) -> int:
         """Deliver up to 10,000 of those again that came in this time, in small batches, the oldest first; how many.
         Raises JournalAway."""
         total, found = 0, BATCH
         while found >= BATCH and total < _MOST_REPLAYED:
-            found = await _available(self._journal.transact(outbox.replay_range(state, target, since, until, BATCH)))
+            found = await available(self._journal.transact(outbox.replay_range(state, target, since, until, BATCH)))
             total += found
         return total
-
-
-async def _available(asked: Awaitable[_T]) -> _T:
-    try:
-        return await asked
-    except JournalUnavailable as why:
-        raise JournalAway(str(why)) from why

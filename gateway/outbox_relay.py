@@ -14,19 +14,18 @@ While a target's circuit is open nothing is claimed for it: the first message th
 """
 
 import asyncio
-import contextlib
-import itertools
 import logging
-import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from gateway import fault_points
 from gateway.config.deliver_model import DeliverConfig
 from gateway.journal import outbox
+from gateway.journal.consumer import Consumer, Work
 from gateway.journal.outbox import Taken
 from gateway.journal.port import Journal, JournalUnavailable, Operation
 from gateway.outbox.signing import signed_lines
@@ -37,10 +36,6 @@ from gateway.wire.message.request import RequestError
 
 log = logging.getLogger("gateway.outbox")
 
-# For messages whose pause is over, and for notices that were lost.
-_LOOK: Final = 0.5
-# Between two looks, however often the journal wakes its listeners.
-_LEAST: Final = 0.02
 # What a lease lasts beyond the time limit of an attempt: to begin it, and to write what came of it.
 _MARGIN: Final = 10.0
 # An attempt that would begin later than this after its claim is not begun.
@@ -56,118 +51,65 @@ result that somebody else's lease has made void."""
 
 
 class Target:
-    """The messages of one route."""
+    """The messages of one route. `consumer` takes them."""
+
+    consumer: Consumer[Taken]
 
     def __init__(self, route: str, upstream: str, config: DeliverConfig) -> None:
         self.route = route
         self.upstream = upstream
         self.config = config
         self.counts = Counter(dict.fromkeys(OUTCOMES, 0))
-        self.under_way: set[asyncio.Task[None]] = set()
-        self.wake = asyncio.Event()
-        self.held_until = 0.0
-
-    @property
-    def free(self) -> int:
-        """How many more may be under way."""
-        return self.config.concurrency - len(self.under_way)
 
 
 class Relay:
     """Delivers for the routes that have `deliver`."""
 
     def __init__(self, journal: Journal, requests: OwnRequests, routes: Iterable[Route], rng: random.Random) -> None:
-        self.targets = [
-            Target(route.name, route.service, route.config.deliver)
-            for route in routes
-            if route.config.deliver is not None
-        ]
         self._journal = journal
         self._requests = requests
         self._rng = rng
-        self._process = f"{os.getpid():x}-{random.SystemRandom().getrandbits(64):016x}"
-        self._numbers = itertools.count(1)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._end_listening: Callable[[], None] | None = None
+        self.targets = [
+            self._target(Target(route.name, route.service, route.config.deliver))
+            for route in routes
+            if route.config.deliver is not None
+        ]
 
     @property
     def under_way(self) -> int:
         """Deliveries that have begun and not ended."""
-        return sum(len(target.under_way) for target in self.targets)
+        return sum(target.consumer.under_way for target in self.targets)
 
     def start(self) -> None:
         """Begin to deliver."""
-        loop = asyncio.get_running_loop()
-        self._end_listening = self._journal.listen(outbox.TOPIC, self._woken)
-        self._tasks = [loop.create_task(self._run(target)) for target in self.targets]
+        for target in self.targets:
+            target.consumer.start()
 
     async def pause(self) -> None:
         """Begin no more; what is under way goes on. Idempotent."""
-        if self._end_listening is not None:
-            self._end_listening()
-            self._end_listening = None
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(target.consumer.pause() for target in self.targets))
 
     async def stop(self) -> None:
         """End: what is under way is broken off, and left to others at once. The journal is still open."""
-        await self.pause()
-        under_way = [task for target in self.targets for task in target.under_way]
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*(target.consumer.stop() for target in self.targets))
 
-    def _woken(self) -> None:
-        for target in self.targets:
-            target.wake.set()
-
-    async def _run(self, target: Target) -> None:
-        while True:
-            pause = max(_LOOK, target.held_until - time.monotonic())
-            with contextlib.suppress(JournalUnavailable):
-                if target.held_until <= time.monotonic() and target.free and await self._take(target):
-                    pause = _LEAST
-            target.wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await target.wake.wait()
-            await asyncio.sleep(_LEAST)
-
-    async def _take(self, target: Target) -> bool:
-        """Claim what is due and send it. Whether there was anything."""
-        if not await self._journal.read(outbox.any_due(target.route)):
-            return False
-        began = time.monotonic()
-        owner = f"{self._process}-{next(self._numbers)}"
+    def _target(self, target: Target) -> Target:
         lease = target.config.timeout + _MARGIN
-        # Shielded: what is claimed when this is cancelled has to be let go.
-        claim = self._journal.transact(outbox.claim(target.route, owner, lease, target.free))
-        try:
-            taken = await asyncio.shield(claim)
-        except asyncio.CancelledError:
-            with contextlib.suppress(JournalUnavailable):
-                for each in await claim:
-                    await self._journal.transact(outbox.let_go(each.lease))
-            raise
-        fault_points.reach("outbox.claimed")
-        for each in taken:
-            task = asyncio.get_running_loop().create_task(self._deliver(target, each, began + _BEGIN))
-            target.under_way.add(task)
-            task.add_done_callback(lambda done: self._over(target, done))
-        return bool(taken)
+        work = Work(
+            "outbox",
+            outbox.TOPIC,
+            partial(outbox.any_due, target.route),
+            lambda owner, most: outbox.claim(target.route, owner, lease, most),
+            lambda taken: outbox.let_go(taken.lease),
+            partial(self._deliver, target),
+        )
+        target.consumer = Consumer(self._journal, work, target.config.concurrency, log)
+        return target
 
-    def _over(self, target: Target, task: "asyncio.Task[None]") -> None:
-        target.under_way.discard(task)
-        target.wake.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # Its lease ends, and it is sent again.
-            log.error("a delivery to %s has failed", target.route, exc_info=error, extra={"event": "outbox_error"})
-
-    async def _deliver(self, target: Target, taken: Taken, latest: float) -> None:
+    async def _deliver(self, target: Target, taken: Taken, began: float) -> None:
         try:
-            if time.monotonic() > latest or target.held_until > time.monotonic():
+            now = time.monotonic()
+            if now > began + _BEGIN or target.consumer.held_until > now:
                 await self._write(target, taken, outbox.let_go(taken.lease))
                 return
             outcome = await self._requests.send(target.upstream, self._request(target, taken))
@@ -192,7 +134,7 @@ class Relay:
             target.counts["failed"] += 1
         elif outcome.held_back:
             target.counts["held_back"] += 1
-            target.held_until = time.monotonic() + (outcome.retry_after or _HELD_BACK)
+            target.consumer.held_until = time.monotonic() + (outcome.retry_after or _HELD_BACK)
             await self._write(target, taken, outbox.let_go(taken.lease))
             return
         else:

@@ -83,6 +83,9 @@ REASONS: Final[dict[str, Reason]] = {
     "idempotency_full": Reason(503, "There is no room for another key", RATE_LIMIT, "connection_limit_reached"),
     # The outbox.
     "outbox_full": Reason(503, "There is no room for another message", RATE_LIMIT, "connection_limit_reached"),
+    # Sagas.
+    "saga_full": Reason(503, "There is no room for another run", RATE_LIMIT, "connection_limit_reached"),
+    "saga_input_invalid": Reason(422, "The workflow needs other input", VALIDATION, "http_request_error"),
     # What must not be lost.
     "journal_unavailable": Reason(503, "The promise cannot be kept now", DEPENDENCY, "destination_unavailable"),
     # What the gateway can take.
@@ -112,7 +115,7 @@ REASONS: Final[dict[str, Reason]] = {
 GATEWAY_REASONS: Final = frozenset(
     {"overloaded", "draining", "not_found", "loop_detected", "internal_error"}
     | {"unauthenticated", "forbidden", "too_many_attempts", "auth_unavailable", "quota_exceeded", "concurrency_limited"}
-    | {"idempotency_full", "journal_unavailable", "outbox_full"}
+    | {"idempotency_full", "journal_unavailable", "outbox_full", "saga_full"}
 )
 """Refusals that concern no upstream, even where the route is known."""
 

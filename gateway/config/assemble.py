@@ -40,6 +40,7 @@ from gateway.config.settings import RateLimit, RateLimits, Server, Settings, She
 from gateway.config.sources import Sources
 from gateway.config.tracing import tracing_config
 from gateway.config.upstreams import DEFAULT, upstreams_of
+from gateway.config.workflows import sagas_config, workflows_of
 from gateway.policy.limit import LimitSettings
 from gateway.policy.token_bucket import RateLimitPolicy
 
@@ -55,23 +56,18 @@ def assemble(sources: Sources) -> GatewayConfig:
     settings = checks.settled(sources.settings, checks.SETTINGS_PAIRS, place)
     checks.queue(settings.upstream.bulkhead, ("upstream", "bulkhead"), place)
     policies = _policies(sources, file)
-    known_policies = dict.fromkeys([*policies, *file.rate_limits])
+    known_policies = list(dict.fromkeys([*policies, *file.rate_limits]))
     of_file = file_routes(sources, file)
     own_route = "UPSTREAM_URL" in sources.variables.given or not file.routes
     upstreams = upstreams_of(sources, file, settings.upstream, own_route=own_route)
-    routes = routes_of(
-        sources,
-        settings,
-        of_file,
-        upstreams=dict.fromkeys([*upstreams, *file.upstreams]),
-        policies=known_policies,
-        own_route=own_route,
-    )
+    known_upstreams = list(dict.fromkeys([*upstreams, *file.upstreams]))
+    workflows = workflows_of(sources, file.workflows, upstreams, known_upstreams)
+    known = {"upstream": known_upstreams, "rate_limit": known_policies, "workflow": list(file.workflows)}
+    routes = routes_of(sources, settings, of_file, workflows, known, own_route=own_route)
     sources.notices += literal_stars(sources.tree, ((index, route.prefix) for index, route in of_file))
     who = identity.identity_of(sources, settings, file, known_policies)
-    sources.notices += unused(
-        sources.tree, routes, limited=settings.rate_limit.enabled, limits=identity.limits_used(who)
-    )
+    limits = identity.limits_used(who)
+    sources.notices += unused(sources.tree, routes, workflows, limited=settings.rate_limit.enabled, limits=limits)
     redis = redis_config(settings.redis, sources.place("redis"))
     sources.notices += identity.notices(sources, who, _ways(routes), shared=redis is not None)
     issuers.check_routes(sources, of_file, list(file.issuers))
@@ -99,6 +95,8 @@ def assemble(sources: Sources) -> GatewayConfig:
         outbox=outbox_config(settings.outbox),
         tracing=tracing_config(settings.tracing, sources.place("tracing")),
         console=console_config(settings.console, settings.admin.token, sources.place("console")),
+        workflows=MappingProxyType(workflows),
+        sagas=sagas_config(settings.sagas),
     )
 
 
@@ -182,7 +180,7 @@ def _errors(sources: Sources, settings: Settings) -> ErrorsConfig:
 def _journal(sources: Sources, settings: Settings, routes: Iterable[RouteConfig]) -> tuple[JournalConfig, bool]:
     """Where the journal is, and whether a route needs it."""
     journal = journal_config(settings.journal)
-    needed = any(route.idempotency is not None or route.deliver is not None for route in routes)
+    needed = any(route.idempotency or route.deliver or route.workflow for route in routes)
     if needed:
         check_journal(journal, sources.place("journal"))
     return journal, needed

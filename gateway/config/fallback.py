@@ -20,8 +20,10 @@ def fallback_of(sources: Sources, route: FileRoute, index: int, upstreams: Seque
     location = ("routes", index, "fallback")
     if not sources.tree.holds(location):
         return None
-    if route.deliver.enabled:
-        _report(sources, location, "a mapping", "nothing on a route with deliver, whose answer does not wait")
+    if route.deliver.enabled or route.workflow is not None:
+        _report(
+            sources, location, "a mapping", "nothing on a route with deliver or workflow: nobody waits for an answer"
+        )
     if not wanted.upstream and wanted.response.status is None and not wanted.stale_if_error:
         _report(sources, location, "nothing", "an upstream, a response or stale_if_error")
     seen = {route.upstream}

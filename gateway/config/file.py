@@ -119,7 +119,8 @@ class FileRoute(Validated, RouteDefaults):
 
     name: Name
     prefix: Annotated[str, AfterValidator(_prefix), Allowed(_PATH_ALLOWED)]
-    upstream: Annotated[str, Allowed("the name of an upstream")]
+    upstream: Annotated[str, Allowed("the name of an upstream")] | None = None
+    workflow: Annotated[str, Allowed("the name of a workflow")] | None = None
     host: Annotated[
         Annotated[str, AfterValidator(lambda text: addresses.route_host(text, _ROUTE_HOST_ALLOWED))] | None,
         Allowed(_ROUTE_HOST_ALLOWED),
@@ -152,6 +153,7 @@ class File(Section):
     tenants: dict[str, Any] = Field(default_factory=dict)
     consumers: dict[str, Any] = Field(default_factory=dict)
     issuers: dict[str, Any] = Field(default_factory=dict)
+    workflows: dict[str, Any] = Field(default_factory=dict)
 
 
 def overlaid(defaults: dict[str, Any], entry: object) -> object:

@@ -79,11 +79,11 @@ def field_changes(
 
 
 def check_headers_of_delivered(sources: Sources, route: int) -> None:
-    """Report changes of fields on a route that delivers: its requests are kept as they come, and its answers are the
-    gateway's own."""
+    """Report changes of fields on a route that delivers or has a workflow: its requests are kept as they come, and its
+    answers are the gateway's own."""
     for part in ("request_headers", "response_headers"):
         if sources.tree.holds(("routes", route, part)):
-            allowed = "nothing on a route with deliver; request_headers of its upstream"
+            allowed = "nothing on a route with deliver or workflow; request_headers of its upstream"
             _report(sources, ("routes", route, part), "a mapping", allowed)
 
 

@@ -21,6 +21,7 @@ from gateway.config.issuer_file import FileIssuer
 from gateway.config.rewrite_settings import RewriteRule
 from gateway.config.schema import Env, unit
 from gateway.config.settings import RateLimit
+from gateway.config.workflow_settings import FileStep, FileWorkflow, SagaUndo
 
 _REF = "#/$defs/{model}"
 _REFERENCE = {"type": "string", "pattern": r"\$\{"}
@@ -31,13 +32,22 @@ _AMOUNTS = {
 # These are pydantic's names for the bounds of a field that a function reads first.
 _BOUNDS = {"ge": "minimum", "le": "maximum"}
 _ONE_FOR_A_LIST = {"authentication", "audience", "algorithms", "upstream", "on"}
+# Statuses of steps are read from text and from numbers.
+_OF_STEPS = {"success", "failed"}
+_STATUS = {
+    "anyOf": [
+        {"type": "integer", "minimum": 200, "maximum": 599},
+        {"type": "string", "pattern": "^([2-5][0-9]{2}(-[2-5][0-9]{2})?|[2-5][xX]{2})$"},
+    ]
+}
 _STATUSES = {"type": "string", "pattern": "^([0-9]{3}-[0-9]{3}|[45][xX]{2})$"}
 
 
 def document() -> dict[str, Any]:
     """The schema as plain values."""
     models = (FileUpstream, FileRoute, RateLimit, FileConsumer, FileTenant, FileTier, FileIssuer)
-    _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    of_workflows = (FileWorkflow, FileStep, SagaUndo)
+    _, found = models_json_schema([(model, "validation") for model in (*models, *of_workflows)], ref_template=_REF)
     definitions: dict[str, Any] = found["$defs"]
     for name, definition in definitions.items():
         model = _MODELS[name]
@@ -48,6 +58,12 @@ def document() -> dict[str, Any]:
     upstream = definitions["FileUpstream"]
     endpoint = {"anyOf": [{"type": "string", "description": "host:port or http://host:port"}, _ref("FileEndpoint")]}
     upstream["properties"]["endpoints"] |= {"items": endpoint, "minItems": _fewest(FileUpstream, "endpoints")}
+    definitions["FileWorkflow"]["properties"]["steps"] |= {"items": _ref("FileStep"), "minItems": 1}
+    compensate = definitions["FileStep"]["properties"]["compensate"]
+    definitions["FileStep"]["properties"]["compensate"] = {
+        "description": compensate["description"],
+        "anyOf": [_ref("SagaUndo"), {"const": "none"}],
+    }
     # `default` may leave its address to UPSTREAM_URL.
     definitions["DefaultUpstream"] = {key: value for key, value in upstream.items() if key != "required"}
     return {
@@ -67,6 +83,7 @@ def document() -> dict[str, Any]:
             "tenants": _named("Customers by name", "FileTenant", {}),
             "consumers": _named("Programs that ask, by name", "FileConsumer", {}),
             "issuers": _named("Whose tokens say who asks, by name", "FileIssuer", {}),
+            "workflows": _named("Steps that are all done, or undone, by name of the workflow", "FileWorkflow", {}),
         },
         "$defs": dict(sorted(definitions.items())),
     }
@@ -88,7 +105,8 @@ def _property(model: type[BaseModel], key: str, rules: dict[str, Any]) -> dict[s
         shape = rules
     elif rules.get("type") == "array":
         more = [_STATUSES] if key in {"statuses", "on"} else []
-        shape = rules | {"items": {"anyOf": [rules["items"], *more, _REFERENCE]}}
+        item = _STATUS if key in _OF_STEPS else rules["items"]
+        shape = rules | {"items": {"anyOf": [item, *more, _REFERENCE]}}
         if key in _ONE_FOR_A_LIST:
             none = [{"const": "none"}] if key == "authentication" else []
             shape = {"anyOf": [shape, rules["items"], *none, _REFERENCE]}
@@ -139,6 +157,9 @@ _MODELS: dict[str, type[BaseModel]] = {
     **_all(FileTenant),
     **_all(FileTier),
     **_all(FileIssuer),
+    **_all(FileWorkflow),
+    **_all(FileStep),
+    "SagaUndo": SagaUndo,
 }
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from gateway.config.fallback_model import FallbackConfig
 from gateway.config.headers_model import FieldChanges
 from gateway.config.idempotency_model import IdempotencyConfig, IdempotencyLimits
 from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
+from gateway.config.saga_model import SagaLimits
 from gateway.config.tracing_model import TracingConfig
 from gateway.names import Network
 from gateway.policy.breaker import BreakerSettings
@@ -23,6 +24,7 @@ from gateway.policy.limit import LimitSettings
 from gateway.policy.outcome import FAILURE_STATUSES
 from gateway.policy.retry import RetrySettings
 from gateway.policy.token_bucket import RateLimitPolicy
+from gateway.saga.workflow import Workflow
 
 if TYPE_CHECKING:
     from gateway.validation.rules import Rules
@@ -148,7 +150,8 @@ class RouteConfig:
     is empty; with `forward_token` the upstream gets the token, too. `idempotency` None: an
     `Idempotency-Key` means nothing here. `deliver` None: requests go to the upstream at once. `fallback` None: what the
     upstream does not answer is refused. `request_headers` and `response_headers` None: fields pass as they come.
-    `rewrites` are templates of paths and of what they become (`gateway.path_template`); the first that matches counts.
+    `rewrites` are templates of paths and of what they become (`gateway.path_template`); the first that matches counts. With a
+    `workflow` they start runs of it, and `upstream` is that of its first step.
     """
 
     name: str
@@ -182,6 +185,7 @@ class RouteConfig:
     rewrites: tuple[tuple[str, str], ...] = ()
     request_headers: FieldChanges | None = None
     response_headers: FieldChanges | None = None
+    workflow: Workflow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,3 +380,5 @@ class GatewayConfig:
     outbox: OutboxLimits = field(default_factory=OutboxLimits)
     tracing: TracingConfig = field(default_factory=TracingConfig)
     console: ConsoleConfig = field(default_factory=ConsoleConfig)
+    workflows: Mapping[str, Workflow] = field(default_factory=dict)
+    sagas: SagaLimits = field(default_factory=SagaLimits)

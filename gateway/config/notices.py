@@ -1,12 +1,13 @@
 """Notices: the gateway can start with it, but it is probably not what was meant. Examples are a file that says nothing,
 and an entry that nobody uses."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from gateway.config.model import RouteConfig
 from gateway.config.problems import Notice
 from gateway.config.variables import Variables
 from gateway.config.yaml_tree import Tree
+from gateway.saga.workflow import Workflow
 
 _ALWAYS_THERE = "default"
 
@@ -28,15 +29,22 @@ def literal_stars(tree: Tree, routes: Iterable[tuple[int, str]]) -> Iterator[Not
 
 
 def unused(
-    tree: Tree, routes: Iterable[RouteConfig], *, limited: bool, limits: Iterable[str | None] = ()
+    tree: Tree,
+    routes: Iterable[RouteConfig],
+    workflows: Mapping[str, Workflow],
+    *,
+    limited: bool,
+    limits: Iterable[str | None] = (),
 ) -> Iterator[Notice]:
     """Entries of the file that no route leads to; `limits` are the rate limits that others than routes use. The
     upstream and the rate limit `default` do not count, because they are there in any case. With `limited` False no
     route has a rate limit, whatever it says."""
     routes = list(routes)
+    of_steps = (name for each in workflows.values() for name in each.upstreams)
     used: dict[str, set[str | None]] = {
-        "upstreams": {name for route in routes for name in _upstreams(route)},
+        "upstreams": {*of_steps, *(name for route in routes for name in _upstreams(route))},
         "rate_limits": {route.rate_limit for route in routes} | set(limits),
+        "workflows": {route.workflow.name for route in routes if route.workflow is not None},
     }
     for part, names in used.items():
         if part == "rate_limits" and not limited:

@@ -1,7 +1,7 @@
 """What the declarations of the settings say, as `.env.example` and as the tables of `docs/configuration.md`.
 
     python -m gateway.config.reference env > .env.example
-    python -m gateway.config.reference upstream|route|rate_limit|consumer|tenant|tier|issuer
+    python -m gateway.config.reference upstream|route|rate_limit|consumer|tenant|tier|issuer|workflow|step
 
 Tests compare the files with this, so that names, defaults and ranges cannot drift apart.
 """
@@ -19,6 +19,7 @@ from gateway.config.issuer_file import FileIssuer
 from gateway.config.schema import Env, Variable, allowed
 from gateway.config.settings import RateLimit
 from gateway.config.variables import ALIASES, VARIABLES
+from gateway.config.workflow_settings import FileStep, FileWorkflow, SagaUndo
 
 # Chosen for the drills of the operations runbook: they must show what they promise within seconds.
 EXAMPLE: dict[str, tuple[str, str]] = {
@@ -39,7 +40,7 @@ FILE_ONLY = {
     "tool": "Whether it is a tool service, which `TOOL_TIMEOUT` and `TOOL_MAX_ATTEMPTS` are for",
     "name": "Label in logs and metrics; unique",
     "prefix": "Longest prefix wins, whole segments: `/api` takes `/api` and `/api/x`, `/api/` only what is below",
-    "upstream": "Where the requests go",
+    "upstream": "Where the requests go; required without `workflow`",
     "host": "Only requests for this host; any",
     "methods": "Only these methods; any",
     "strip_prefix": "Take the prefix off before forwarding",
@@ -86,6 +87,34 @@ FILE_ONLY = {
     "FallbackResponse.status": "Status of an answer of the gateway's own, where no upstream has one; no such answer",
     "FallbackResponse.body": "Its body; empty",
     "FallbackResponse.content_type": "Its `Content-Type`",
+    "workflow": "Requests start runs of this workflow, in place of going to an `upstream`; none",
+    "FileWorkflow.steps": "What a run does, one after the other",
+    "FileWorkflow.deadline": "A run that has not come to its pivot by then, or to its end, is compensated",
+    "FileWorkflow.completion_deadline": "How long a compensation is tried, and all from the pivot on",
+    "FileWorkflow.answer": "Told to a client that waits for a run that succeeds: a template; nothing",
+    "FileWorkflow.max_input_bytes": "Largest input; beyond it 413",
+    "FileWorkflow.max_result_bytes": "A larger answer of a step is not kept for the templates of others",
+    "FileStep.name": "Of the step, unique in the workflow",
+    "FileStep.upstream": "Where the request goes",
+    "FileStep.method": "Of the request",
+    "FileStep.path": "Path and query below the upstream's `base_path`: a template",
+    "FileStep.headers": "Fields of the request: templates; none",
+    "FileStep.body": "Its JSON: a template; none",
+    "FileStep.success": "Answers by which it is done",
+    "FileStep.failed": "Answers by which it is certain that it was not done, and will not be",
+    "FileStep.timeout": "Bounds one attempt",
+    "FileStep.compensate": "The request that undoes it, or `none`. A write before the pivot must say; nothing",
+    "FileStep.pivot": "Behind it nothing is undone: it and what follows is tried until it works",
+    "SagaRetry.max_attempts": "Attempts, before it is taken for possible that it was done, and it is undone",
+    "SagaRetry.base_delay": "Pause after the first attempt, twice as long each time",
+    "SagaRetry.max_delay": "The longest pause",
+    "SagaUndo.upstream": "Where the request goes; that of the step",
+    "SagaUndo.method": "Of the request",
+    "SagaUndo.path": "Path and query: a template, with the answer of the step itself, too",
+    "SagaUndo.headers": "Fields of the request: templates; none",
+    "SagaUndo.body": "Its JSON: a template; none",
+    "SagaUndo.success": "Answers by which it is undone; any other is tried again",
+    "SagaUndo.timeout": "Bounds one attempt",
     "forward_token": "With authentication: jwt, whether the upstream gets the token, too",
     "FileIssuer.issuer": "What its tokens have as `iss`",
     "FileIssuer.audience": "Tokens for one of these (`aud`) count, and no others. One may be written without a list",
@@ -180,6 +209,17 @@ def issuer_table() -> str:
     return _file_table(FileIssuer)
 
 
+def workflow_table() -> str:
+    """The table of the keys of a workflow, in Markdown, for docs/configuration.md."""
+    return _file_table(FileWorkflow)
+
+
+def step_table() -> str:
+    """The table of the keys of a step, and of what compensates it, in Markdown, for docs/configuration.md."""
+    undo = "".join(f"| {' | '.join(row)} |\n" for row in _file_rows(SagaUndo, "compensate."))
+    return _file_table(FileStep) + undo
+
+
 def _sentence(variable: Variable) -> str:
     default = variable.default_text
     when_unset = f"Default {default}" if default else f"Not set: {variable.env.unset}"
@@ -232,6 +272,8 @@ _OUTPUTS: dict[str, Callable[[], str]] = {
     "tenant": tenant_table,
     "tier": tier_table,
     "issuer": issuer_table,
+    "workflow": workflow_table,
+    "step": step_table,
 }
 
 if __name__ == "__main__":

@@ -216,7 +216,7 @@ def _route(route: RouteConfig) -> dict[str, str]:
         "host": route.host or "any",
         "prefix": route.prefix,
         "methods": ",".join(sorted(route.methods)) if route.methods is not None else "any",
-        "upstream": route.upstream,
+        "upstream": route.upstream if route.workflow is None else f"workflow {route.workflow.name}",
         "strip": _yes(route.strip_prefix),
         "client's host": _yes(route.preserve_host),
         "rate limit": route.rate_limit or "none",

@@ -1,6 +1,6 @@
 """The routes of the configuration, and what they refer to."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.config.deliver import deliver_config, delivered_methods
@@ -11,14 +11,16 @@ from gateway.config.idempotency_model import IdempotencyConfig
 from gateway.config.idempotency_settings import Idempotency, idempotency_config
 from gateway.config.identity import allowed_on
 from gateway.config.model import CorsConfig, RouteConfig
-from gateway.config.problems import Problem, nearest, shown
+from gateway.config.problems import MISSING, Problem, nearest, shown
 from gateway.config.rewrite import rewrites_of
 from gateway.config.route_settings import Cors
 from gateway.config.settings import Settings
 from gateway.config.sources import Sources
 from gateway.config.upstreams import DEFAULT
 from gateway.config.validation import validation_of
+from gateway.config.workflows import workflow_methods
 from gateway.config.yaml_tree import Location
+from gateway.saga.workflow import Workflow
 
 PROXY_PREFIX = "/proxy/"
 
@@ -38,35 +40,42 @@ def routes_of(
     sources: Sources,
     settings: Settings,
     of_file: FileRoutes,
+    workflows: Mapping[str, Workflow],
+    known: Mapping[str, list[str]],
     *,
-    upstreams: Iterable[str],
-    policies: Iterable[str],
     own_route: bool,
 ) -> list[RouteConfig]:
     """The routes of the file and, with `own_route`, `/proxy/` unless the file defines it.
 
-    `upstreams` and `policies` are the names that a route may refer to; anything else is reported.
+    `known` are the names that a route may refer to, by the key that refers to them; anything else is reported.
+    `workflows` are those that are valid.
     """
-    known = {"upstream": list(upstreams), "rate_limit": list(policies)}
     for index, route in of_file:
         _check_references(sources, index, route, known)
     _check_duplicates(sources, of_file)
-    routes = [_file_route(sources, index, route, known["upstream"]) for index, route in of_file]
+    routes = [_file_route(sources, index, route, known["upstream"], workflows) for index, route in of_file]
     taken = any(route.name == "proxy" or (route.prefix == PROXY_PREFIX and route.host is None) for route in routes)
     if own_route and not taken:
         routes.append(_proxy_route(sources, settings))
     return routes
 
 
-def _file_route(sources: Sources, index: int, route: FileRoute, upstreams: Sequence[str]) -> RouteConfig:
+def _file_route(
+    sources: Sources, index: int, route: FileRoute, upstreams: Sequence[str], workflows: Mapping[str, Workflow]
+) -> RouteConfig:
     methods = frozenset(route.methods) if route.methods is not None else None
+    place = sources.place("routes", location=("routes", index))
+    workflow = None if route.workflow is None else workflows.get(route.workflow)
     if route.deliver.enabled:
-        methods = delivered_methods(methods, sources.place("routes", location=("routes", index)))
+        methods = delivered_methods(methods, place)
+        check_headers_of_delivered(sources, index)
+    elif route.workflow is not None:
+        methods = workflow_methods(methods, place)
         check_headers_of_delivered(sources, index)
     return RouteConfig(
         name=route.name,
         prefix=route.prefix,
-        upstream=route.upstream,
+        upstream=_upstream(sources, index, route, workflow),
         host=route.host,
         methods=methods,
         strip_prefix=route.strip_prefix,
@@ -99,7 +108,23 @@ def _file_route(sources: Sources, index: int, route: FileRoute, upstreams: Seque
         response_headers=field_changes(
             sources, route.response_headers, ("routes", index, "response_headers"), "answer"
         ),
+        workflow=workflow,
     )
+
+
+def _upstream(sources: Sources, index: int, route: FileRoute, workflow: Workflow | None) -> str:
+    """Where the requests of a route go: its upstream, or its workflow."""
+    location = ("routes", index)
+    if route.workflow is None:
+        if route.upstream is None:
+            allowed = "the name of an upstream, or workflow: the name of one"
+            sources.problems.append(Problem(sources.tree.source((*location, "upstream")), MISSING, allowed))
+        return route.upstream or DEFAULT
+    for key, given in (("upstream", route.upstream), ("deliver", "a mapping" if route.deliver.enabled else None)):
+        if given is not None:
+            allowed = "nothing on a route with workflow"
+            sources.problems.append(Problem(sources.tree.source((*location, key)), shown(given), allowed))
+    return DEFAULT if workflow is None else workflow.steps[0].request.upstream
 
 
 def _proxy_route(sources: Sources, settings: Settings) -> RouteConfig:
@@ -153,7 +178,7 @@ def _cors(sources: Sources, cors: Cors, location: Location) -> CorsConfig:
     )
 
 
-def _check_references(sources: Sources, index: int, route: FileRoute, names: dict[str, list[str]]) -> None:
+def _check_references(sources: Sources, index: int, route: FileRoute, names: Mapping[str, list[str]]) -> None:
     for key, known in names.items():
         value = getattr(route, key)
         if value is not None and value not in known:

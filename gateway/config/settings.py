@@ -38,6 +38,7 @@ from gateway.config.tracing_settings import Tracing
 from gateway.config.upstream_settings import RetryBuffer, Tools, Upstream
 from gateway.config.validation_settings import Validation
 from gateway.config.worker_settings import Workers
+from gateway.config.workflow_settings import Sagas
 
 
 def _whole(value: object) -> object:
@@ -376,6 +377,7 @@ class Settings(BaseSettings):
     journal: Journal = Journal()
     idempotency: IdempotencyRecords = IdempotencyRecords()
     outbox: Outbox = Outbox()
+    sagas: Sagas = Sagas()
     default_upstream: DefaultUpstream = DefaultUpstream()
     upstream: Upstream = Upstream()
     tools: Tools = Tools()

@@ -11,6 +11,7 @@ from gateway.control.explaining import Explainer
 from gateway.control.history import CircuitHistory
 from gateway.control.outbox import OutboxView
 from gateway.control.promises import IdempotencyView
+from gateway.control.sagas import SagasView
 from gateway.control.scrape import Scrape
 from gateway.control.view import CircuitCommands, CircuitView, EndpointCommands, GatewayView, ServiceCommands
 from gateway.telemetry.alerts import Alerts, AlertSettings
@@ -82,6 +83,7 @@ class ControlFacts:
     settings: Sequence[SettingView] = ()
     past: Callable[[], Awaitable[Sequence[Step]]] = nothing_past
     """The last hour, oldest first."""
+    sagas: SagasView | None = None
     clock: Callable[[], float] = time.time
 
     def states(self) -> ServiceStates:

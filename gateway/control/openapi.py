@@ -17,6 +17,7 @@ from gateway.control.api.operation import Operation
 from gateway.control.health_models import Alive, Breakers, HealthReport, Ready
 from gateway.control.models import Problem
 from gateway.control.outbox_models import MESSAGE_ID
+from gateway.control.saga_models import SAGA_ID
 from gateway.telemetry.exposition import OPENMETRICS, TEXT
 
 PATH = "/api/openapi.json"
@@ -90,7 +91,7 @@ def routes(document: dict[str, Any]) -> list[web.RouteDef]:
     return [web.get(PATH, openapi)]
 
 
-_IDS = {"key": "^[a-z0-9]{8,32}$", "message": MESSAGE_ID}
+_IDS = {"key": "^[a-z0-9]{8,32}$", "message": MESSAGE_ID, "saga": SAGA_ID}
 """The parameters of paths that are ids, and what those look like."""
 
 
@@ -102,7 +103,12 @@ def _sample(each: Operation[Any, Any], services: Sequence[str], *, needs_token: 
     """
     path = each.path.replace(f"{{{each.names_by}}}", services[0] if services else "default")
     required = [f"{name}={_example(rules)}" for name, rules in _required(each.query)]
-    path = path.replace("{endpoint}", "$ENDPOINT").replace("{key}", "$KEY").replace("{message}", "$MESSAGE")
+    path = (
+        path.replace("{endpoint}", "$ENDPOINT")
+        .replace("{key}", "$KEY")
+        .replace("{message}", "$MESSAGE")
+        .replace("{saga}", "$SAGA")
+    )
     url = f'"$GATEWAY_URL{path}{"?" if required else ""}{"&".join(required)}"'
     lines = [f"curl -s {url}" if each.method == "GET" else f"curl -s -X {each.method} {url}"]
     if each.needs_access and needs_token:

@@ -26,7 +26,7 @@ from gateway.idempotency.capacity import Capacity
 from gateway.idempotency.promise import Claim
 from gateway.journal import idempotency as records
 from gateway.journal.idempotency import Found, Kept
-from gateway.journal.port import Journal, JournalUnavailable, Rows, Step
+from gateway.journal.port import Journal, JournalUnavailable, Operation, Rows, Step
 
 log = logging.getLogger("gateway.idempotency")
 
@@ -37,6 +37,10 @@ _LAST_LOOK: Final = 0.5
 _MOST_TRIES: Final = 3
 _MOST_UNWRITTEN: Final = 1000
 _RENEW_AGAIN: Final = 1.0
+
+
+class ClaimLost(Exception):
+    """Somebody else has taken the record meanwhile."""
 
 
 class Full:
@@ -146,6 +150,19 @@ class Claims:
         """Nothing was done."""
         self._settle(claim, records.release(claim.held), done)
 
+    def ended_with(self, claim: Claim, kept: Kept, operation: Operation[None]) -> Operation[None]:
+        """`operation`, with the answer to its request in the same commit. Raises ClaimLost, and then nothing of it has
+        happened. Once it is committed, `ended` is to be called."""
+        yield from operation
+        if not (yield records.finish(claim.held, kept)):
+            raise ClaimLost
+
+    def ended(self, claim: Claim) -> None:
+        """What `ended_with` has made is committed."""
+        claim.settled = True
+        self._held.discard(claim)
+        self._wake(claim)
+
     def close(self) -> None:
         """Nothing is tried again any more."""
         if self._ticking is not None:
@@ -211,8 +228,7 @@ class Claims:
             )
         if done is not None:
             done()
-        for woken in list(self._waiting.get(claim.key, ())):
-            woken()
+        self._wake(claim)
 
     def _later(self, claim: Claim, step: Step) -> None:
         """Try again until the lease has ended."""
@@ -254,6 +270,9 @@ class Claims:
             self._unwritten.append((claim, step, until))
             self._tick()
             return
+        self._wake(claim)
+
+    def _wake(self, claim: Claim) -> None:
         for woken in list(self._waiting.get(claim.key, ())):
             woken()
 

@@ -3,6 +3,7 @@
     operation   what is asked of it: steps of SQL, all of which happen or none (`port.py`)
     backends    `sqlite.py` (a file, for the workers of one host) and `postgresql.py` (for a fleet)
     schema      numbered files in `migrations/`, one for each step of each capability (`schema.py`)
+    consumer    takes records that are due, and works on each of them (`consumer.py`)
     leases      who works on a record, until when; a late owner changes nothing (`leases.py`)
 
 An operation is written once and runs on both backends, and the same conformance tests hold both to it. When the call

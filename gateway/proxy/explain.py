@@ -78,6 +78,9 @@ class Explain:
         waits = any(step["decision"] == "wait" for step in steps)
         against: Step | None = next((step for step in steps if step["decision"] == "refuse"), None)
         outcome = "refused" if against is not None else "waits" if waits else "forwarded"
+        if route.workflow is not None:
+            # Its upstreams are asked by the run, each at its time.
+            return answer | {"outcome": "answered" if outcome == "forwarded" else outcome, "refusal": against}
         if route.fallback is not None:
             instead = await explain_fallback(route.fallback, against, question)
             steps.append(instead.step)
@@ -108,6 +111,8 @@ class Explain:
         for kind in GATES:
             gate = gates.get(kind.name)
             steps.append(step(kind.name, "none", kind.absent) if gate is None else await gate.explain(question))
+        if route.workflow is not None:
+            return steps
         now = self._clock()
         return [*steps, _endpoints(upstream, now), _retry(upstream, method, now)]
 

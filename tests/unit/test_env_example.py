@@ -84,6 +84,7 @@ def test_the_documentation_has_the_tables_and_aliases() -> None:
     for table in (
         *(reference.upstream_table(), reference.route_table(), reference.rate_limit_table()),
         *(reference.consumer_table(), reference.tenant_table(), reference.tier_table(), reference.issuer_table()),
+        *(reference.workflow_table(), reference.step_table()),
     ):
         assert table in text
     for name, alias in ALIASES.items():

@@ -74,7 +74,18 @@ LAYERS = {
     "gateway.telemetry.tracing.spans": layer("gateway.telemetry", "google", "opentelemetry"),
     "gateway.telemetry": layer("gateway.compiled", "gateway.reasons", "orjson", "prometheus_client"),
     "gateway.idempotency": layer("gateway.config.idempotency_model", "gateway.journal"),
-    "gateway.outbox": layer("gateway.journal"),
+    "gateway.outbox": layer(),
+    # Decided without clocks, waiting or sending.
+    "gateway.saga": layer("orjson", bans=("asyncio", "http", "socket", "ssl", "urllib.request", "time")),
+    # Beside the path of a request: it sends requests of the gateway's own.
+    "gateway.saga_runner": layer(
+        "gateway.fault_points",
+        "gateway.journal",
+        "gateway.proxy",
+        "gateway.saga",
+        "gateway.wire.message.request",
+        "orjson",
+    ),
     # Beside the path of a request: it sends requests of the gateway's own.
     "gateway.outbox_relay": layer(
         "gateway.config.deliver_model",
@@ -90,7 +101,6 @@ LAYERS = {
         "gateway.config.headers_model",
         "gateway.path_template",
         "gateway.config.idempotency_model",
-        "gateway.outbox",
         "gateway.idempotency",
         "gateway.journal",
         "gateway.wire",
@@ -104,6 +114,7 @@ LAYERS = {
         "gateway.config.model",
         "gateway.config.identity_model",
         "gateway.names",
+        "gateway.saga",
         "orjson",
     ),
     "gateway.control": layer(
@@ -122,6 +133,7 @@ LAYERS = {
             "gateway.names",
             "gateway.path_template",
             "gateway.policy",
+            "gateway.saga",
             "gateway.units",
             "gateway.validation",
             "yaml",
@@ -135,6 +147,7 @@ LAYERS = {
     "gateway.build_tokens": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
     "gateway.build_control": layer("gateway", bans=("gateway.supervisor",)),
     "gateway.build_idempotency": layer("gateway"),
+    "gateway.build_sagas": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
     "gateway.build_outbox": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
     "gateway.build_telemetry": layer("gateway.config.model", "gateway.control.history", "gateway.telemetry"),
     "gateway.build_journal": layer("gateway.config.model", "gateway.journal", "gateway.telemetry.metrics"),
@@ -181,11 +194,24 @@ LAYERS = {
     "gateway.reasons": layer(),
     "gateway.purposes": layer(),
     "gateway.compiled": layer(),
+    "gateway.live_journal": layer("gateway.control.promises", "gateway.journal"),
     "gateway.live_idempotency": layer(
-        "gateway.config.idempotency_model", "gateway.control.promises", "gateway.idempotency", "gateway.journal"
+        "gateway.config.idempotency_model",
+        "gateway.control.promises",
+        "gateway.idempotency",
+        "gateway.journal",
+        "gateway.live_journal",
     ),
     "gateway.live_outbox": layer(
-        "gateway.config.deliver_model", "gateway.control.outbox", "gateway.control.promises", "gateway.journal"
+        "gateway.config.deliver_model", "gateway.control.outbox", "gateway.journal", "gateway.live_journal"
+    ),
+    "gateway.live_sagas": layer(
+        "gateway.config.saga_model",
+        "gateway.control.sagas",
+        "gateway.journal",
+        "gateway.live_journal",
+        "gateway.saga",
+        "gateway.saga_runner.job",
     ),
     "gateway.live_view": layer(
         "gateway.control.promises",

@@ -3,13 +3,13 @@
 import base64
 import re
 
-from gateway.outbox.ids import MessageIds
+from gateway.journal.ids import RecordIds
 from gateway.outbox.signing import signed_lines
 
 
 def test_ids_are_unlike_and_grow_with_time_and_within_a_millisecond() -> None:
     now = 1_764_400_000.0
-    ids = MessageIds(lambda: now)
+    ids = RecordIds("msg_", lambda: now)
     made = []
     for number in range(300):
         made.append(ids.new())
@@ -18,12 +18,12 @@ def test_ids_are_unlike_and_grow_with_time_and_within_a_millisecond() -> None:
     assert made == sorted(made)
     assert len(set(made)) == 300
     assert all(re.fullmatch("msg_[0-9a-hjkmnp-tv-z]{26}", each) for each in made)
-    assert MessageIds(lambda: now).new() not in made
+    assert RecordIds("msg_", lambda: now).new() not in made
 
 
 def test_a_clock_that_is_set_back_does_not_turn_the_order() -> None:
     now = 1_764_400_000.0
-    ids = MessageIds(lambda: now)
+    ids = RecordIds("msg_", lambda: now)
     first = ids.new()
     now -= 60.0
     assert ids.new() > first

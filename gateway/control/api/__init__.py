@@ -20,6 +20,7 @@ from gateway.control.api import (
     live,
     metrics,
     outbox,
+    sagas,
     service,
     workers,
 )
@@ -46,6 +47,7 @@ def routes(facts: ControlFacts, access: Access, broadcast: Broadcast) -> list[we
         *callers.operations(facts),
         *idempotency.operations(facts),
         *outbox.operations(facts),
+        *sagas.operations(facts),
         *issuers.operations(facts),
         *live.operations(broadcast),
         *route_list.operations(facts),

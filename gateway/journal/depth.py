@@ -1,6 +1,6 @@
-"""How many messages wait, and whether there is room for another one.
+"""How many records wait, and whether there is room for another one.
 
-Other workers and gateways add and deliver too, so the journal is asked from time to time, more often when there is
+Other workers and gateways add and end records too, so the journal is asked from time to time, more often when there is
 little room, and what this process has added meanwhile counts on top. The limit may be exceeded by what others add
 between two counts.
 """
@@ -8,40 +8,55 @@ between two counts.
 import asyncio
 import contextlib
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar
 
-from gateway.journal import outbox
-from gateway.journal.outbox import Backlog
-from gateway.journal.port import Journal, JournalUnavailable
+from gateway.journal.port import Journal, JournalUnavailable, Operation
 
 _INTERVAL: Final = 2.0
 _NEARLY_FULL: Final = 0.5
 _NEAR_INTERVAL: Final = 0.25
-# Counting takes at most this share of the time, however many messages there are.
+# Counting takes at most this share of the time, however many records there are.
 _SHARE: Final = 0.05
 
 
-class Depth:
-    """`last` is what was counted last."""
+class Counted(Protocol):
+    """What a count has found."""
 
-    def __init__(self, journal: Journal, max_pending: int) -> None:
-        self.last = Backlog(0, 0.0, 0)
+    @property
+    def pending(self) -> int:
+        """Records that have not ended."""
+        ...
+
+
+Backlog = TypeVar("Backlog", bound=Counted)
+
+
+class Depth(Generic[Backlog]):
+    """`last` is what was counted last; at first `nothing`. `count` makes the operation that counts."""
+
+    def __init__(
+        self, journal: Journal, count: Callable[[], Operation[Backlog]], nothing: Backlog, max_pending: int
+    ) -> None:
+        self.last = nothing
         self.max_pending = max_pending
         self._journal = journal
+        self._count = count
         self._added = 0
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def full(self) -> bool:
-        """Whether no more messages are taken."""
-        return self._pending >= self.max_pending
-
-    @property
-    def _pending(self) -> int:
+    def pending(self) -> int:
+        """How many wait, as far as this process knows."""
         return self.last.pending + self._added
 
+    @property
+    def full(self) -> bool:
+        """Whether no more are taken."""
+        return self.pending >= self.max_pending
+
     def added(self) -> None:
-        """A message is on its way to the journal."""
+        """A record is on its way to the journal."""
         self._added += 1
 
     def start(self) -> None:
@@ -57,7 +72,7 @@ class Depth:
     async def look(self) -> None:
         """Count now. Raises JournalUnavailable."""
         before = self._added
-        self.last = await self._journal.read(outbox.backlog())
+        self.last = await self._journal.read(self._count())
         # What was added while it was counted may be among it or not: it counts.
         self._added -= before
 
@@ -67,5 +82,5 @@ class Depth:
             with contextlib.suppress(JournalUnavailable):
                 await self.look()
             took = time.perf_counter() - began
-            near = self._pending >= self.max_pending * _NEARLY_FULL
+            near = self.pending >= self.max_pending * _NEARLY_FULL
             await asyncio.sleep(max(_NEAR_INTERVAL if near else _INTERVAL, took / _SHARE))

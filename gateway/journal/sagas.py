@@ -1,0 +1,364 @@
+"""Runs of workflows: what has been done of each, and who works on it.
+
+A transition is one operation: it compares owner and fence, renews the lease, and writes the run, its steps and its
+events, or nothing. What it writes is decided between the two by `decide`, a pure function that is told what only the
+journal knows: whether somebody has cancelled the run, and how much time is left (`Locked`).
+
+    claim ──▶ move ──▶ (send) ──▶ move ──▶ … ──▶ ended, or let go until `due_at`
+                 └── no row of the holder's any more: somebody else has taken the run
+
+Operators change a run that nobody holds (`ordered`); to one that is held they can only say that it is cancelled.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, NamedTuple
+
+from gateway.journal.leases import HELD, Lease, Leased
+from gateway.journal.port import Notice, Operation, Row, Statement
+
+TOPIC: Final = "sagas"
+"""There may be a run to go on with."""
+ENDED_TOPIC: Final = "sagas_ended"
+"""A run has ended, or only an operator can go on with it."""
+
+RunState = Literal["running", "succeeded", "compensating", "compensated", "stuck"]
+StepState = Literal["pending", "running", "done", "failed", "unknown", "undoing", "undone", "undo_failed"]
+
+_LEASED: Final = Leased("saga_runs", "id", "due_at IS NOT NULL AND due_at <= {now}", "due_at, id")
+_INSERT: Final = Statement(
+    "INSERT INTO saga_runs (id, workflow, state, definition, input, headers, correlation_id, owner, fence, lease_until,"
+    " due_at, deadline_at, created_at, updated_at)"
+    " VALUES ($1, $2, 'running', $3, $4, $5, $6, $7, 1, {now} + $8, {now}, {now} + $9, {now}, {now})"
+)
+_ANY_DUE: Final = Statement("SELECT id FROM saga_runs WHERE due_at <= {now} AND lease_until <= {now} LIMIT 1")
+_LOCK: Final = Statement(
+    "UPDATE saga_runs SET lease_until = {now} + $4 WHERE id = $1 AND {held}"
+    " RETURNING cancelled, deadline_at - {now} AS time_left, events",
+    held=HELD,
+)
+_LOCK_FREE: Final = Statement(
+    "UPDATE saga_runs SET fence = fence + 1 WHERE id = $1 AND lease_until <= {now} RETURNING *"
+)
+_LOCK_HELD: Final = Statement(
+    "UPDATE saga_runs SET cancelled = cancelled WHERE id = $1 AND lease_until > {now} RETURNING events"
+)
+_CANCEL: Final = Statement("UPDATE saga_runs SET cancelled = TRUE, reason = $2, events = $3 WHERE id = $1")
+# `$2` state, `$3` events, `$4` pause (null: it goes on), `$5` deadline (null: as before), `$6` ended, `$7` due, `$8`
+# reason (null: as before).
+_SAVE: Final = Statement(
+    "UPDATE saga_runs SET state = $2, events = $3,"
+    " owner = CASE WHEN CAST($4 AS DOUBLE PRECISION) IS NULL THEN owner ELSE '' END,"
+    " lease_until = CASE WHEN CAST($4 AS DOUBLE PRECISION) IS NULL THEN lease_until ELSE 0 END,"
+    " due_at = CASE WHEN $7 THEN {now} + coalesce(CAST($4 AS DOUBLE PRECISION), 0.0) END,"
+    " deadline_at = coalesce({now} + CAST($5 AS DOUBLE PRECISION), deadline_at),"
+    " ended_at = CASE WHEN $6 THEN {now} END, reason = coalesce(CAST($8 AS TEXT), reason), updated_at = {now}"
+    " WHERE id = $1"
+)
+_STEP: Final = Statement(
+    "INSERT INTO saga_steps (run_id, position, name, state, attempts, status, error, result, updated_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, {now}) ON CONFLICT (run_id, position) DO UPDATE SET"
+    " state = excluded.state, attempts = excluded.attempts, status = excluded.status, error = excluded.error,"
+    " result = coalesce(excluded.result, saga_steps.result), updated_at = excluded.updated_at"
+)
+_EVENT: Final = Statement(
+    "INSERT INTO saga_events (run_id, sequence, at, kind, step, detail) VALUES ($1, $2, {now}, $3, $4, $5)"
+)
+_STEPS: Final = Statement(
+    "SELECT position, name, state, attempts, status, error, result, updated_at FROM saga_steps WHERE run_id = $1"
+    " ORDER BY position"
+)
+_EVENTS: Final = Statement(
+    "SELECT at, kind, step, detail FROM saga_events WHERE run_id = $1 ORDER BY sequence DESC LIMIT $2"
+)
+_COLUMNS: Final = (
+    "id, workflow, state, cancelled, reason, correlation_id, created_at, updated_at, ended_at,"
+    " due_at - {now} AS due_in, deadline_at - {now} AS time_left, lease_until > {now} AS held, definition, input"
+)
+_SHOW: Final = Statement(f"SELECT {_COLUMNS} FROM saga_runs WHERE id = $1")  # noqa: S608 - names of this file
+_LIST: Final = Statement(
+    f"SELECT {_COLUMNS} FROM saga_runs WHERE ($1 = '' OR state = $1) AND ($2 = '' OR workflow = $2)"  # noqa: S608
+    " AND ($3 = '' OR id < $3) ORDER BY id DESC LIMIT $4"
+)
+_OPEN: Final = Statement(
+    "SELECT workflow, state, count(*) AS runs, {now} - min(created_at) AS oldest FROM saga_runs"
+    " WHERE ended_at IS NULL GROUP BY 1, 2 ORDER BY 1, 2"
+)
+_DELETE: Final = Statement(
+    "DELETE FROM saga_runs WHERE id IN (SELECT id FROM saga_runs WHERE ended_at <= {now} - $1 ORDER BY ended_at"
+    " LIMIT $2 {skip_locked}) RETURNING id"
+)
+
+
+class NewRun(NamedTuple):
+    """A run that is to begin. `definition` is its workflow, `input` JSON, `headers` complete header lines. `deadline`
+    in seconds from now."""
+
+    id: str
+    workflow: str
+    definition: bytes
+    input: bytes
+    headers: bytes
+    correlation_id: str
+    deadline: float
+
+
+class StepRow(NamedTuple):
+    """What is known of a step of which an attempt was made. `status` is that of the last answer, 0 for none; `error`
+    says what was wrong with it."""
+
+    position: int
+    name: str
+    state: StepState
+    attempts: int
+    status: int
+    error: str
+    result: bytes | None
+    updated_at: float = 0.0
+
+
+class Taken(NamedTuple):
+    """A run that this process holds, with the rows of its steps. `begun`: its next attempt is written already."""
+
+    run: NewRun
+    state: RunState
+    steps: tuple[StepRow, ...]
+    lease: Lease
+    begun: bool = False
+
+
+class Locked(NamedTuple):
+    """What the journal knows when a transition is decided: whether somebody has cancelled the run, and the seconds
+    until its deadline, negative behind it."""
+
+    cancelled: bool
+    left: float
+
+
+class Event(NamedTuple):
+    """What has happened to a run. `step` is '' where it is about all of it."""
+
+    kind: str
+    step: str = ""
+    detail: str = ""
+
+
+class Move(NamedTuple):
+    """A transition. `steps` are those that have changed. `pause` None: its holder goes on with it; else it is let go,
+    and due in so many seconds. `due` False: nobody goes on with it by itself. `deadline` in seconds from now, None for
+    the one of before, and so with `reason`."""
+
+    state: RunState
+    steps: tuple[StepRow, ...] = ()
+    events: tuple[Event, ...] = ()
+    pause: float | None = None
+    due: bool = True
+    ended: bool = False
+    deadline: float | None = None
+    reason: str | None = None
+
+
+class RunRow(NamedTuple):
+    """A run as operators see it. Instants in seconds since the epoch; `due_in` and `left` in seconds from now. `held`
+    says that a gateway works on it."""
+
+    id: str
+    workflow: str
+    state: RunState
+    cancelled: bool
+    reason: str
+    correlation_id: str
+    created_at: float
+    updated_at: float
+    ended_at: float | None
+    due_in: float | None
+    left: float
+    held: bool
+    definition: bytes
+    input: bytes
+
+
+class Happened(NamedTuple):
+    """An event with its time, in seconds since the epoch."""
+
+    at: float
+    kind: str
+    step: str
+    detail: str
+
+
+class Shown(NamedTuple):
+    """A run with its steps and its latest events, the oldest of them first."""
+
+    run: RunRow
+    steps: tuple[StepRow, ...]
+    events: tuple[Happened, ...]
+
+
+class Count(NamedTuple):
+    """The runs of one workflow in one state that have not ended. `oldest` is the age of the oldest, in seconds."""
+
+    workflow: str
+    state: RunState
+    runs: int
+    oldest: float
+
+
+class OpenRuns(NamedTuple):
+    """All runs that have not ended."""
+
+    counts: tuple[Count, ...] = ()
+
+    @property
+    def pending(self) -> int:
+        """How many those are, the stuck ones included."""
+        return sum(each.runs for each in self.counts)
+
+    @property
+    def oldest(self) -> float:
+        """The age of the oldest that is not stuck, in seconds; 0 where there is none."""
+        return max((each.oldest for each in self.counts if each.state != "stuck"), default=0.0)
+
+
+def start(run: NewRun, first: Move, lease: Lease | None, seconds: float) -> Operation[None]:
+    """Keep a new run. With a `lease` its holder has it for so many `seconds`; without one whoever is free takes it."""
+    owner, held = (lease.owner, seconds) if lease is not None else ("", 0.0)
+    yield _INSERT(*run[:6], owner, held, run.deadline)
+    yield from _save(run.id, first, 0)
+    if lease is None:
+        yield Notice(TOPIC)
+
+
+def any_due() -> Operation[bool]:
+    """Whether there may be something to claim. Changes nothing, so it costs less than a claim."""
+    return bool((yield _ANY_DUE()))
+
+
+def claim(owner: str, seconds: float, most: int) -> Operation[list[Taken]]:
+    """Take up to `most` runs that are due and that nobody holds, the longest due first."""
+    rows = yield from _LEASED.claim(owner, seconds, most)
+    found = []
+    for row in sorted(rows, key=lambda row: (row["due_at"], row["id"])):
+        steps = yield _STEPS(row["id"])
+        run = NewRun(
+            row["id"], row["workflow"], bytes(row["definition"]), bytes(row["input"]), bytes(row["headers"]),
+            row["correlation_id"], 0.0,
+        )  # fmt: skip
+        found.append(Taken(run, row["state"], tuple(map(_step_row, steps)), _LEASED.lease(row)))
+    return found
+
+
+def let_go(lease: Lease) -> Operation[bool]:
+    """Whoever wants it may take it at once. False: somebody else has it."""
+    return (yield from _LEASED.let_go(lease))
+
+
+def renew(lease: Lease, seconds: float) -> Operation[bool]:
+    """Hold it for another `seconds`. False: somebody else has it."""
+    return (yield from _LEASED.renew(lease, seconds))
+
+
+def move(lease: Lease, seconds: float, decide: Callable[[Locked], Move]) -> Operation[Move | None]:
+    """A transition by the holder, who has the run for another `seconds` then. None: somebody else has it, and nothing
+    was written."""
+    rows = yield _LOCK(*lease.held, seconds)
+    if not rows:
+        return None
+    row = rows[0]
+    decided = decide(Locked(bool(row["cancelled"]), float(row["time_left"])))
+    yield from _save(str(lease.key), decided, int(row["events"]))
+    return decided
+
+
+def ordered(run_id: str, decide: Callable[[Shown], Move | None]) -> Operation[Move | Literal["held"] | None]:
+    """A transition by an operator, of a run that nobody works on. "held": somebody does, or there is no such run. None:
+    `decide` has said so, and nothing has changed."""
+    rows = yield _LOCK_FREE(run_id)
+    if not rows:
+        return "held"
+    shown = yield from show(run_id, 0)
+    decided = None if shown is None else decide(shown)
+    if decided is not None:
+        yield from _save(run_id, decided, int(rows[0]["events"]))
+        yield Notice(TOPIC)
+    return decided
+
+
+def cancel_held(run_id: str, reason: str, may: Callable[[Shown], bool]) -> Operation[bool]:
+    """Say to whoever works on a run that it is cancelled, where it may be. False: it may not, or nobody works on it."""
+    rows = yield _LOCK_HELD(run_id)
+    if not rows:
+        return False
+    shown = yield from show(run_id, 0)
+    if shown is None or not may(shown):
+        return False
+    number = int(rows[0]["events"]) + 1
+    yield _CANCEL(run_id, reason, number)
+    yield _EVENT(run_id, number, "operator_cancel", "", reason)
+    return True
+
+
+def show(run_id: str, most_events: int) -> Operation[Shown | None]:
+    """One run, with so many of its latest events; None where there is none."""
+    rows = yield _SHOW(run_id)
+    if not rows:
+        return None
+    steps = yield _STEPS(run_id)
+    events = yield _EVENTS(run_id, most_events)
+    happened = [Happened(float(row["at"]), row["kind"], row["step"], row["detail"]) for row in events]
+    return Shown(_run_row(rows[0]), tuple(map(_step_row, steps)), tuple(reversed(happened)))
+
+
+def listed(state: str, workflow: str, before: str, most: int) -> Operation[list[RunRow]]:
+    """Up to `most` runs, the newest first. '' for all states, all workflows, or from the newest on."""
+    return [_run_row(row) for row in (yield _LIST(state, workflow, before, most))]
+
+
+def open_runs() -> Operation[OpenRuns]:
+    """Those that have not ended, counted."""
+    rows = yield _OPEN()
+    return OpenRuns(
+        tuple(Count(row["workflow"], row["state"], int(row["runs"]), max(0.0, float(row["oldest"]))) for row in rows)
+    )
+
+
+def ended(run_ids: Iterable[str]) -> Operation[list[Shown]]:
+    """Those of these runs with which nobody goes on."""
+    found = []
+    for run_id in run_ids:
+        shown = yield from show(run_id, 0)
+        if shown is not None and shown.run.due_in is None:
+            found.append(shown)
+    return found
+
+
+def delete_ended(seconds: float, most: int) -> Operation[int]:
+    """Delete up to `most` runs that ended so long ago, with their steps and events; how many those were."""
+    return len((yield _DELETE(seconds, most)))
+
+
+def _save(run_id: str, made: Move, events: int) -> Operation[None]:
+    pause = 0.0 if not made.due else made.pause
+    count = events + len(made.events)
+    yield _SAVE(run_id, made.state, count, pause, made.deadline, made.ended, made.due, made.reason)
+    for step in made.steps:
+        yield _STEP(run_id, *step[:7])
+    for number, event in enumerate(made.events, events + 1):
+        yield _EVENT(run_id, number, *event)
+    if not made.due:
+        yield Notice(ENDED_TOPIC)
+
+
+def _step_row(row: Row) -> StepRow:
+    result = row["result"]
+    return StepRow(
+        int(row["position"]), row["name"], row["state"], int(row["attempts"]), int(row["status"]), row["error"],
+        None if result is None else bytes(result), float(row["updated_at"]),
+    )  # fmt: skip
+
+
+def _run_row(row: Row) -> RunRow:
+    return RunRow(
+        row["id"], row["workflow"], row["state"], bool(row["cancelled"]), row["reason"], row["correlation_id"],
+        float(row["created_at"]), float(row["updated_at"]), row["ended_at"], row["due_in"], float(row["time_left"]),
+        bool(row["held"]), bytes(row["definition"]), bytes(row["input"]),
+    )  # fmt: skip

@@ -1,0 +1,142 @@
+"""What the control plane sees of sagas, and what it may order about them (gateway.control.sagas)."""
+
+import math
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from gateway.config.saga_model import SagaLimits
+from gateway.control.sagas import Done, Order, SagaCount, SagaDetail, SagaEvent, SagaStepView, SagaView
+from gateway.journal import sagas
+from gateway.journal.port import Journal
+from gateway.journal.sagas import Event, Move, RunRow, Shown
+from gateway.live_journal import available
+from gateway.saga import machine
+from gateway.saga.machine import ENDED, Run, StepRecord
+from gateway.saga.workflow import Workflow, decoded
+from gateway.saga_runner.job import changed_steps, events_of
+
+# Of one run, for one answer.
+_MOST_EVENTS: Final = 200
+
+
+class LiveSagas:
+    """The runs in the journal."""
+
+    def __init__(self, journal: Journal, limits: SagaLimits) -> None:
+        self.max_open = limits.max_open
+        self._journal = journal
+
+    async def counts(self) -> Sequence[SagaCount]:
+        """Those that have not ended. Raises JournalAway."""
+        found = await available(self._journal.read(sagas.open_runs()))
+        return [SagaCount(*each) for each in found.counts]
+
+    async def runs(self, state: str, workflow: str, before: str, most: int) -> Sequence[SagaView]:
+        """Up to `most` runs, the newest first. Raises JournalAway."""
+        return [_view(row) for row in await available(self._journal.read(sagas.listed(state, workflow, before, most)))]
+
+    async def run(self, run_id: str) -> SagaDetail | None:
+        """One run. Raises JournalAway."""
+        shown = await available(self._journal.read(sagas.show(run_id, _MOST_EVENTS)))
+        if shown is None:
+            return None
+        events = [SagaEvent(*each) for each in shown.events]
+        return SagaDetail(_view(shown.run), _steps(shown), events)
+
+    async def order(self, run_id: str, what: Order, reason: str, outcome: Literal["succeeded", "compensated"]) -> Done:
+        """Act on a run. Raises JournalAway."""
+
+        def decide(shown: Shown) -> Move | None:
+            return _ordered(shown, what, reason, outcome)
+
+        done = await available(self._journal.transact(sagas.ordered(run_id, decide)))
+        if done is None:
+            return "refused"
+        if done != "held":
+            return "done"
+        if what == "cancel":
+            # Whoever works on it does that as soon as the attempt that is under way has ended.
+            cancelled = self._journal.transact(sagas.cancel_held(run_id, reason, _may_cancel))
+            return "done" if await available(cancelled) else "refused"
+        return "held"
+
+
+def _ordered(shown: Shown, what: Order, reason: str, outcome: Literal["succeeded", "compensated"]) -> Move | None:
+    """What an order comes to; None where the run is not in a state for it."""
+    workflow, before = _read(shown)
+    if workflow is None:
+        return Move(outcome, ended=True, due=False, reason=reason) if what == "resolve" else None
+    after = _after(workflow, before, what, outcome)
+    if after is None:
+        return None
+    due = machine.position(workflow, after) is not None
+    deadline = None
+    if what in {"retry", "skip"} and due:
+        # Behind the pivot the completion deadline counts from here.
+        deadline = workflow.completion_deadline if after.state == "compensating" else 0.0
+    if what == "retry" and before == after:
+        deadline = None
+    return Move(
+        after.state,
+        changed_steps(workflow, before, after, None),
+        (Event(f"operator_{what}", "", reason), *events_of(workflow, before, after, None)),
+        pause=0.0,
+        due=due,
+        ended=after.state in ENDED,
+        deadline=deadline,
+        reason=reason,
+    )
+
+
+def _after(workflow: Workflow, run: Run, what: Order, outcome: Literal["succeeded", "compensated"]) -> Run | None:
+    stuck, at = run.state == "stuck", machine.position(workflow, run)
+    if what == "retry":
+        return machine.retried(run) if stuck else run if at is not None else None
+    if what == "skip" and not stuck and at is not None and run.steps[at].state == "undoing":
+        run, stuck = run.changed(at, "undo_failed", run.steps[at].attempts), True
+    if what == "skip":
+        return machine.skipped(workflow, run) if stuck else None
+    if what == "resolve":
+        return run._replace(state=outcome) if stuck else None
+    if not machine.may_cancel(workflow, run):
+        return None
+    return machine.turned_back(workflow, run) if stuck else machine.resumed(workflow, run, math.inf, cancelled=True)
+
+
+def _may_cancel(shown: Shown) -> bool:
+    workflow, run = _read(shown)
+    return workflow is not None and machine.may_cancel(workflow, run)
+
+
+def _read(shown: Shown) -> tuple[Workflow | None, Run]:
+    """The workflow of a run, None where another version of the gateway has begun it, and what has been done of it."""
+    try:
+        workflow = decoded(shown.run.definition)
+    except ValueError:
+        return None, Run(shown.run.state, ())
+    records = [StepRecord() for _ in workflow.steps]
+    for row in shown.steps:
+        records[row.position] = StepRecord(row.state, row.attempts)
+    return workflow, Run(shown.run.state, tuple(records))
+
+
+def _view(row: RunRow) -> SagaView:
+    return SagaView(*row[:12])
+
+
+def _steps(shown: Shown) -> list[SagaStepView]:
+    workflow, _ = _read(shown)
+    rows = {each.position: each for each in shown.steps}
+    if workflow is None:
+        return [
+            SagaStepView(each.name, each.state, each.attempts, each.status, each.error, compensated=False, pivot=False)
+            for each in shown.steps
+        ]
+    found = []
+    for position, step in enumerate(workflow.steps):
+        row, undone = rows.get(position), step.undo is not None
+        if row is None:
+            found.append(SagaStepView(step.name, "pending", 0, 0, "", undone, step.pivot))
+        else:
+            found.append(SagaStepView(step.name, row.state, row.attempts, row.status, row.error, undone, step.pivot))
+    return found

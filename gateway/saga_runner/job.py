@@ -1,0 +1,131 @@
+"""A run while this process holds it, and the transitions that it writes."""
+
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from gateway.journal.leases import Lease
+from gateway.journal.sagas import Event, Move, NewRun, StepRow, Taken
+from gateway.saga import machine
+from gateway.saga.machine import Outcome, Run, StepRecord
+from gateway.saga.rendering import document_of
+from gateway.saga.workflow import SagaRequest, Workflow, decoded
+
+# Later attempts of a step are told by its counters alone, so that a run that is tried for a day stays small.
+_MOST_ATTEMPTS_TOLD: Final = 20
+
+
+class Report(NamedTuple):
+    """What came of an attempt. `status` 0: there was no answer. `result` is the JSON of the answer where it is kept.
+    `retry_after` in seconds. `hopeless`: another attempt would be the same."""
+
+    outcome: Outcome
+    status: int = 0
+    detail: str = ""
+    result: bytes | None = None
+    retry_after: float | None = None
+    hopeless: bool = False
+
+
+class Job:
+    """`run` is what the journal has; `results` are the answers of its steps so far. Until `held_until`, an instant of
+    the monotonic clock, nobody else works on it. `wait` in seconds is to pass before its next attempt begins."""
+
+    def __init__(self, new: NewRun, workflow: Workflow, run: Run, lease: Lease, held_until: float) -> None:
+        self.id = new.id
+        self.workflow = workflow
+        self.run = run
+        self.lease = lease
+        self.held_until = held_until
+        self.correlation_id = new.correlation_id
+        self.headers = new.headers
+        self.wait = 0.0
+        self.results: dict[str, Any] = {}
+        self._input: Any = orjson.loads(new.input)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What the templates of its requests are filled from."""
+        return document_of(self.id, self._input, self.results)
+
+    @property
+    def at(self) -> int:
+        """The step that an attempt is made of now."""
+        at = machine.position(self.workflow, self.run)
+        assert at is not None  # noqa: S101 - the run is under way
+        return at
+
+    @property
+    def undoes(self) -> bool:
+        """Whether it compensates."""
+        return self.run.state == "compensating"
+
+    @property
+    def request(self) -> SagaRequest:
+        """What is to be sent now."""
+        step = self.workflow.steps[self.at]
+        request = step.undo if self.undoes else step.request
+        assert request is not None  # noqa: S101 - the machine compensates no step without it
+        return request
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of what is to be sent, the same for each attempt."""
+        return f"{self.id}.{self.workflow.steps[self.at].name}.{'undo' if self.undoes else 'do'}"
+
+    def keep(self, at: int, result: bytes | None) -> None:
+        """What the step at this position has answered with."""
+        if result is not None:
+            self.results[self.workflow.steps[at].name] = orjson.loads(result)
+
+
+def job_of(taken: Taken, held_until: float) -> Job:
+    """Raises ValueError where the definition of the run cannot be understood."""
+    workflow = decoded(taken.run.definition)
+    records = [StepRecord() for _ in workflow.steps]
+    for row in taken.steps:
+        records[row.position] = StepRecord(row.state, row.attempts)
+    job = Job(taken.run, workflow, Run(taken.state, tuple(records)), taken.lease, held_until)
+    for row in taken.steps:
+        job.keep(row.position, row.result)
+    return job
+
+
+def first_move(workflow: Workflow, *, begins: bool) -> tuple[Run, Move]:
+    """How a run begins: with its first attempt, or waiting for whoever takes it."""
+    run = machine.new(workflow)
+    if not begins:
+        return run, Move("running", events=(Event("started"),))
+    after = machine.begun(workflow, run)
+    return after, Move("running", changed_steps(workflow, run, after, None), (Event("started"),))
+
+
+def changed_steps(workflow: Workflow, before: Run, after: Run, report: Report | None) -> tuple[StepRow, ...]:
+    """The rows of the steps that have changed; `report` is about the one that an attempt was made of."""
+    at = None if report is None else machine.position(workflow, before)
+    rows = []
+    for position, (old, new) in enumerate(zip(before.steps, after.steps, strict=True)):
+        if old == new and position != at:
+            continue
+        status, error, result = 0, "", None
+        if report is not None and position == at:
+            status, error, result = report.status, report.detail, report.result
+        rows.append(StepRow(position, workflow.steps[position].name, new.state, new.attempts, status, error, result))
+    return tuple(rows)
+
+
+def events_of(workflow: Workflow, before: Run, after: Run, report: Report | None) -> tuple[Event, ...]:
+    """What is told of a transition: steps and runs that have another state, and attempts that did not work."""
+    found = []
+    at = None if report is None else machine.position(workflow, before)
+    for position, (old, new) in enumerate(zip(before.steps, after.steps, strict=True)):
+        detail = report.detail if report is not None and position == at else ""
+        name = workflow.steps[position].name
+        if old.state != new.state:
+            found.append(Event(f"step_{new.state}", name, detail))
+        elif position == at and detail and new.attempts <= _MOST_ATTEMPTS_TOLD:
+            kind = "compensation_failed" if before.state == "compensating" else "attempt_failed"
+            found.append(Event(kind, name, detail))
+    if before.state != after.state:
+        found.append(Event(after.state))
+    return tuple(found)
