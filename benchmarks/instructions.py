@@ -30,6 +30,7 @@ from typing import cast
 from benchmarks.host import free_port, is_listening
 from benchmarks.peers.gateway import DEFAULTS
 from benchmarks.rig import OK_BODY, program_environment
+from benchmarks.sink import Sink
 from gateway.compiled import HOW
 
 _CLIENTS = 2_048
@@ -45,10 +46,22 @@ CASES: dict[str, tuple[str, Mapping[str, str]]] = {
     "new": ("one client, each head a new one", {}),
     "cold": (f"{_CLIENTS:,} clients in turn", {"TRUSTED_PROXIES": "127.0.0.0/8"}),
     "429": ("out of tokens", {"RATE_LIMIT_CAPACITY": "1", "RATE_LIMIT_REFILL_RATE": "0.001"}),
+    "traced": ("one client that repeats its head, traces of 1 %", {"OTEL_TRACES_SAMPLER_ARG": "0.01"}),
+    "all": ("one client that repeats its head, traces of all", {"OTEL_TRACES_SAMPLER_ARG": "1"}),
     "open": (
         "the circuit is open",
         {"RETRY_MAX_ATTEMPTS": "1", "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS": "3600"},
     ),
+}
+
+
+_TRACED = ("traced", "all")
+# Under Valgrind every request is a slow one, which would be kept for that.
+_COLLECTED = {
+    "OTEL_BSP_SCHEDULE_DELAY": "1000",
+    "OTEL_BSP_MAX_QUEUE_SIZE": "20000",
+    "OTEL_EXPORTER_OTLP_TIMEOUT": "60000",
+    "TRACE_SLOW_SECONDS": "0",
 }
 
 
@@ -111,7 +124,9 @@ def _control(*what: str) -> None:
 async def count(case: str, requests: int, connections: int, environment: Mapping[str, str], profile: Path) -> float:
     """Instructions for each request. `environment` is that of the gateway."""
     redis, port = free_port(), free_port()
-    upstream = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0)
+    loop = asyncio.get_running_loop()
+    upstream = await loop.create_server(Upstream, "127.0.0.1", 0)
+    collector = await loop.create_server(Sink, "127.0.0.1", 0)
     target = free_port() if case == "open" else upstream.sockets[0].getsockname()[1]
     settings = {
         **DEFAULTS,
@@ -121,12 +136,16 @@ async def count(case: str, requests: int, connections: int, environment: Mapping
         "REDIS_URL": f"redis://127.0.0.1:{redis}/0",
         **CASES[case][1],
     }
+    if case in _TRACED:
+        at = collector.sockets[0].getsockname()[1]
+        settings |= {**_COLLECTED, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{at}"}
     del settings["HOST"]  # Valgrind names a file after it
     valgrind = ("valgrind", "--tool=callgrind", "--fair-sched=yes", "--instr-atstart=no")
     command = (*valgrind, f"--callgrind-out-file={profile}", sys.executable, "-m", "benchmarks.one_process")
     each = requests // connections
     async with (
         upstream,
+        collector,
         _child("redis-server", "--port", str(redis), "--bind", "127.0.0.1", "--save", ""),
         _child(*command, **environment, **settings, PYTHONHASHSEED="0") as gateway,
     ):

@@ -1,6 +1,18 @@
 """What is measured. Each workload starts what it needs, measures it in interleaved rounds, and stops it."""
 
-from benchmarks.workloads import bodies, clients, connections, hot, identity, keys, latency, refusals, scale, workers
+from benchmarks.workloads import (
+    bodies,
+    clients,
+    connections,
+    hot,
+    identity,
+    keys,
+    latency,
+    refusals,
+    scale,
+    traces,
+    workers,
+)
 from benchmarks.workloads.base import Workload
 
 # The order is also the order of importance: what is last is what a short time drops first.
@@ -18,6 +30,7 @@ WORKLOADS: tuple[Workload, ...] = (
     identity.IDENTITY,
     workers.WORKERS,
     keys.KEYS,
+    traces.TRACES,
 )
 
 __all__ = ["WORKLOADS", "Workload"]

@@ -132,6 +132,12 @@ def test_an_upstream_that_breaks_off_is_told_by_its_reason(
     assert [each["outcome"] for each in told["attempts"]][-1] == "upstream_unreachable"
 
 
+def test_a_trace_that_goes_no_further_does_not_show_the_token(gateway: GatewayProcess) -> None:
+    answer = gateway.request("TRACE", "/proxy/ok", headers={**ASKED, "Max-Forwards": "0"})
+    assert answer.status == 200
+    assert TOKEN.encode() not in answer.body
+
+
 def test_who_guesses_gets_nothing_for_a_while(gateway: GatewayProcess, upstream: ProgrammedUpstream) -> None:
     upstream.on(path := fresh(), ok())
     for _ in range(12):

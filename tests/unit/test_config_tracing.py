@@ -7,6 +7,7 @@ import pytest
 
 from gateway.config import ConfigError, load
 from gateway.config.model import GatewayConfig
+from gateway.config.report import flat
 from gateway.config.tracing_model import TracingConfig
 
 
@@ -95,3 +96,10 @@ def test_the_old_name_of_the_ratio_is_answered_with_the_new_one(tmp_path: Path) 
 
 def test_names_for_other_programs_of_the_host_are_left_alone() -> None:
     assert tracing(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT="http://m", OTEL_LOGS_EXPORTER="otlp").url is None
+
+
+def test_a_report_of_the_configuration_hides_the_key_of_the_collector() -> None:
+    config = load({"OTEL_EXPORTER_OTLP_HEADERS": "a=secret", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}, None)
+    told = {path: hidden for path, _, hidden in flat(config) if path.startswith("tracing.")}
+    assert told["tracing.export_headers.a"]
+    assert told["tracing.url"]
