@@ -9,8 +9,8 @@ from benchmarks.session import Session
 from benchmarks.workloads.base import Workload
 
 _CASE = "64 connections"
-_UNTRACED = "without"
-_RATIOS = {"1 %": "0.01", "all": "1"}
+_UNTRACED = "untraced"
+_RATIOS = {"traced-1-percent": "0.01", "traced-all": "1"}
 
 
 def _run(session: Session, observations: Observations) -> None:

@@ -8,6 +8,7 @@ policies have decided are events of the first span.
 Never in a span: query strings, header fields, bodies, and what looks like a key or a token in a path.
 """
 
+from binascii import unhexlify
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -57,7 +58,7 @@ class SpanEncoder:
     def add(self, request: ExportTraceServiceRequest, each: FinishedExchange) -> None:
         """Add the spans of an exchange."""
         spans = request.resource_spans[0].scope_spans[0].spans
-        trace_id = bytes.fromhex(each.trace.trace_id.decode())
+        trace_id = unhexlify(each.trace.trace_id)
         self._exchange(spans.add(), each, trace_id)
         for index, attempt in enumerate(each.trace.attempts):
             self._attempt(spans.add(), each, attempt, index, trace_id)
@@ -69,16 +70,20 @@ class SpanEncoder:
         else:
             asked = part.scheme, part.authority, part.minor
             said = each.status, each.reason, each.kept
-            span.MergeFromString(_server(each.method, account.prefix, account.name, account.service, *asked, *said))
-            attributes, known = span.attributes, part.known
-            span.MergeFromString(_asked(str(known.get("target") or "")[:_LONGEST], str(known.get("client") or "")))
-            _add(attributes, "http.request.body.size", each.bytes_in)
-            _add(attributes, "http.response.body.size", each.bytes_out)
-        _identify(span, each, trace_id, trace.span_id, trace.parent_id, remote=True)
-        _add(span.attributes, "gateway.request_id", each.request_id.decode())
+            known = part.known
+            span.MergeFromString(
+                _server(each.method, account.prefix, account.name, account.service, *asked, *said)
+                + _asked(str(known.get("target") or "")[:_LONGEST], str(known.get("client") or ""))
+                + _sizes(each.bytes_in, each.bytes_out)
+            )
+        _identify(span, each, trace_id, trace.span_id, trace.parent_id)
+        if trace.parent_id:
+            span.flags |= _REMOTE
+        if each.request_id != trace.trace_id:
+            _add(span.attributes, "gateway.request_id", each.request_id.decode())
         if each.correlation_id != each.request_id:
             _add(span.attributes, "gateway.correlation_id", each.correlation_id.decode())
-        span.start_time_unix_nano = each.wall - round(each.seconds * 1e9)
+        span.start_time_unix_nano = each.wall - int(each.seconds * 1e9)
         span.end_time_unix_nano = each.wall
         _events(span, each)
 
@@ -88,13 +93,13 @@ class SpanEncoder:
         error = attempt.reason if attempt.reason != "upstream_status" else ""
         if not error and not status:
             error = each.reason or "cancelled"
-        span.MergeFromString(_client(each.method, scheme, attempt.endpoint, attempt.upstream, status, error))
-        _identify(span, each, trace_id, attempt.span_id, each.trace.span_id, remote=False)
+        span.MergeFromString(
+            _client(each.method, scheme, attempt.endpoint, attempt.upstream, status, error, index, attempt.probe)
+            + _url(scheme, attempt.endpoint, attempt.head[:_LONGEST])
+        )
+        _identify(span, each, trace_id, attempt.span_id, each.trace.span_id)
         span.start_time_unix_nano = _instant(each, attempt.began)
         span.end_time_unix_nano = _instant(each, attempt.ended or each.ended)
-        span.MergeFromString(_url(scheme, attempt.endpoint, attempt.head[:_LONGEST]))
-        _add(span.attributes, "http.request.resend_count", index)
-        _add(span.attributes, "gateway.circuit.probe", attempt.probe)
 
 
 # What many spans have in common is made once, and copied in C: a message that is read into another one adds to it.
@@ -145,7 +150,9 @@ def _own(method: str, upstream: str, reason: str, kept: str) -> bytes:
 
 
 @lru_cache(maxsize=_KNOWN)
-def _client(method: str, scheme: str, endpoint: str, upstream: str, status: int, error: str) -> bytes:
+def _client(
+    method: str, scheme: str, endpoint: str, upstream: str, status: int, error: str, index: int, probe: bool
+) -> bytes:
     span = Span(kind=Span.SPAN_KIND_CLIENT, name=_word(method))
     attributes = span.attributes
     host, port = _address(endpoint)
@@ -156,6 +163,8 @@ def _client(method: str, scheme: str, endpoint: str, upstream: str, status: int,
     _add(attributes, "network.protocol.version", "1.1")
     _add(attributes, "gateway.upstream", upstream)
     _add(attributes, "http.response.status_code", status)
+    _add(attributes, "http.request.resend_count", index)
+    _add(attributes, "gateway.circuit.probe", probe)
     if error == "client_closed":
         _add(attributes, "error.type", error)
     elif error or status >= 400:
@@ -168,6 +177,14 @@ def _asked(target: str, client: str) -> bytes:
     span = Span()
     _add(span.attributes, "url.path", target.partition("?")[0])
     _add(span.attributes, "client.address", client)
+    return span.SerializeToString()
+
+
+@lru_cache(maxsize=_KNOWN)
+def _sizes(bytes_in: int, bytes_out: int) -> bytes:
+    span = Span()
+    _add(span.attributes, "http.request.body.size", bytes_in)
+    _add(span.attributes, "http.response.body.size", bytes_out)
     return span.SerializeToString()
 
 
@@ -201,15 +218,15 @@ def _status_of(each: FinishedExchange, attempt: AttemptTrace) -> int:
     return each.status if each.status != _CLIENT_CLOSED else 0
 
 
-def _identify(
-    span: Span, each: FinishedExchange, trace_id: bytes, span_id: bytes, parent_id: bytes, *, remote: bool
-) -> None:
+def _identify(span: Span, each: FinishedExchange, trace_id: bytes, span_id: bytes, parent_id: bytes) -> None:
+    trace = each.trace
     span.trace_id = trace_id
-    span.span_id = bytes.fromhex(span_id.decode())
+    span.span_id = unhexlify(span_id)
     if parent_id:
-        span.parent_span_id = bytes.fromhex(parent_id.decode())
-    span.trace_state = each.trace.state.decode("latin-1")
-    span.flags = each.trace.flags | _REMOTE_IS_KNOWN | (_REMOTE if remote and parent_id else 0)
+        span.parent_span_id = unhexlify(parent_id)
+    if trace.state:
+        span.trace_state = trace.state.decode("latin-1")
+    span.flags = trace.flags | _REMOTE_IS_KNOWN
 
 
 def _events(span: Span, each: FinishedExchange) -> None:
@@ -234,7 +251,7 @@ def _event(span: Span, at: int, name: str, key: str, value: str) -> None:
 
 def _instant(each: FinishedExchange, at: float) -> int:
     """An instant of the monotonic clock in nanoseconds since the epoch."""
-    return each.wall - round((each.ended - at) * 1e9)
+    return each.wall - int((each.ended - at) * 1e9)
 
 
 def _method(attributes: "RepeatedCompositeFieldContainer[KeyValue]", method: str) -> None:
