@@ -48,8 +48,10 @@ _NOT_KEPT: Final = frozenset(
 _MADE: Final = (b"forwarded", b"x-forwarded", b"x-real-ip", b"x-consumer", b"x-tenant", b"via", b"traceparent")
 # Of a caller that the gateway knows more may be said to the upstream than is seen here.
 _SAID_BY_CLIENTS: Final = frozenset({b"accept", b"accept-encoding", b"accept-language", b"origin"})
-# What is made anew each time: the length, the age, and what this gateway said then.
-_OF_THEN: Final = re.compile(rb"^(?:content-length|age|proxy-status):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+# What is made anew each time: the length, the age, and what this gateway said then, a debug answer among it.
+_OF_THEN: Final = re.compile(
+    rb"^(?:content-length|age|proxy-status|server-timing|x-gateway-debug):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE
+)
 
 
 class _Asked(NamedTuple):

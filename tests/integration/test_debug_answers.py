@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.conformance.wire.clients import plain
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, framed, fresh, ok
@@ -144,6 +145,23 @@ def test_who_guesses_gets_nothing_for_a_while(gateway: GatewayProcess, upstream:
         gateway.get(f"/proxy{path}", {"X-Gateway-Debug": "guess"})
     # A busy machine may have taken more than the second: then the right one is good again.
     gateway.wait_until(lambda: gateway.get(f"/proxy{path}", ASKED).headers["X-Gateway-Debug"] is not None, "admitting")
+
+
+def test_a_last_good_answer_has_neither_field(upstream: ProgrammedUpstream, start_gateway: StartGateway) -> None:
+    upstream.on(path := fresh(), ok(b"good"), ok(status=503))
+    fallback = {"on": ["5xx"], "stale_if_error": "5m"}
+    route = {"name": "stale", "prefix": "/stale", "strip_prefix": True, "upstream": "a", "fallback": fallback}
+    upstreams = {"a": {"endpoints": [upstream.url], "retry": {"max_attempts": 1}}}
+    gateway = start_gateway(
+        {"GATEWAY_CONFIG": "gateway.yaml", "ADMIN_TOKEN": TOKEN, "SERVER_TIMING": "true"},
+        files={"gateway.yaml": yaml.safe_dump({"upstreams": upstreams, "routes": [route]})},
+    )
+    assert debug(gateway.get(f"/stale{path}", ASKED))["attempts"]
+    again = gateway.get(f"/stale{path}")
+    assert (again.status, again.body) == (200, b"good")
+    assert "stale" in (again.headers["Cache-Status"] or "")
+    assert again.headers["X-Gateway-Debug"] is None
+    assert again.headers["Server-Timing"] is None
 
 
 def test_an_answer_that_is_kept_has_neither_field(upstream: ProgrammedUpstream, start_gateway: StartGateway) -> None:
