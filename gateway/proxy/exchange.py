@@ -371,10 +371,12 @@ class Exchange(Downstream):
         ticket, body = self.ticket, self.body
         if ticket.entered:
             ticket.now = now
-            if forward is not None:
-                forward.leave(outcome, now)
+            route = self._route
+            if route.fallback is None or forward is None:
+                route.chain.leave(ticket, outcome, now - ticket.started)
             else:
-                self._route.chain.leave(ticket, outcome, now - ticket.started)
+                # It may have gone on to the gates of another upstream.
+                forward.leave(outcome, now)
         if body is not NO_BODY:
             ticket.bytes_in = body.received
             body.forget()

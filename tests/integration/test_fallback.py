@@ -77,6 +77,7 @@ def routes() -> list[dict[str, Any]]:
         route("slow", "a", upstream=["b", "c"], after="300ms"),
         route("keyed", "honouring", upstream=["also_honouring", "c"]),
         route("based", "a", upstream="based"),
+        {**route("sockets", "nowhere", upstream="b"), "websocket": True},
         route("queue", "nowhere", upstream="queued"),
         {"name": "queued", "prefix": "/queued", "upstream": "queued"},
         route("stale", "a", stale_if_error="5m", stale_max_bytes="64KiB"),
@@ -503,4 +504,40 @@ def test_a_request_waits_at_the_bulkhead_of_the_next_and_its_client_may_leave(pl
     finally:
         release.set()
         first.join()
+    place.gateway.wait_for_metric("http_requests_in_flight", 0)
+
+
+def test_an_early_answer_that_is_passed_over_leaves_the_rest_of_the_body_to_the_next(place: Place) -> None:
+    def hasty(peer: Peer, _seen: Seen) -> None:
+        peer.exactly(1000)
+        peer.send(ok(b"no", status=503))
+        peer.wait_for_end()
+
+    place.a.on(path := fresh(), hasty)
+    with RawClient(place.gateway.port) as client:
+        client.send(b"PUT /one%b HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n" % path.encode())
+        client.send(b"x" * 1000)
+        place.b.wait_for(path)
+        client.send(b"y" * 1000)
+        assert client.read_response().status == 200
+    assert place.b.only(path).body == b"x" * 1000 + b"y" * 1000
+
+
+def test_a_websocket_goes_to_who_is_there(place: Place) -> None:
+    def switch(peer: Peer, _seen: Seen) -> None:
+        peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        peer.send(peer.exactly(4))
+        peer.wait_for_end()
+
+    place.b.on(path := fresh(), switch)
+    asked = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: a2V5\r\n\r\n"
+    with RawClient(place.gateway.port) as client:
+        client.send(b"GET /sockets%b HTTP/1.1\r\nHost: a\r\n%b" % (path.encode(), asked))
+        assert client.read_response().status == 101
+        client.send(b"ping")
+        place.b.wait_for(path)
+        client.finish_sending()
+        octets, _ = client.read_rest()
+        assert octets.startswith(b"ping")
+    assert place.b.only(path).get("Upgrade") == "websocket"
     place.gateway.wait_for_metric("http_requests_in_flight", 0)
