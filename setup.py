@@ -21,6 +21,7 @@ HOT_MODULES = ("gateway/compiled.py", "gateway/reasons.py")
 # What stays interpreted in those packages, and why.
 INTERPRETED = {
     # No request reaches these: they wait on others, or run when somebody asks.
+    "gateway/fleet/faults.py",
     "gateway/fleet/figures.py",
     "gateway/fleet/sync.py",
     "gateway/fleet/following.py",
@@ -31,6 +32,7 @@ INTERPRETED = {
     "gateway/proxy/explain_fallback.py",
     "gateway/proxy/health_check.py",
     "gateway/proxy/own_requests.py",
+    "gateway/proxy/rehearsal.py",
     "gateway/proxy/upstream_gauges.py",
     "gateway/telemetry/alert_check.py",
     "gateway/telemetry/alerts.py",

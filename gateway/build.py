@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from gateway import __version__
 from gateway.build_alerts import Alerting, build_alerting
 from gateway.build_control import build_control, build_explain, control_paths
+from gateway.build_faults import Faults, build_faults
 from gateway.build_fleet import Fleet, build_fleet
 from gateway.build_idempotency import Idempotency, build_idempotency
 from gateway.build_identity import Identity, build_identity
@@ -95,6 +96,7 @@ class Gateway:
     outbox: Outbox | None
     tracing: Tracing
     sagas: Sagas | None
+    faults: Faults | None
 
 
 def build(
@@ -134,13 +136,14 @@ def build(
     _count(topology, metrics, idempotency, identity)
     _serve(topology, runtime, metrics, outbox, sagas)
     fleet.out.on_change = lambda name, out: topology.upstreams[name].take_out(out)
-    _show(view, callers, journal)
+    faults = build_faults(config, fleet, topology, runtime, figures, alerting.alerts.settings, metrics)
+    _show(view, callers, journal, faults)
 
     identification = Identification(config.server.trusted_proxies, config.server.via_name, config.rate_limits.exempt)
     explain = build_explain(topology, runtime, identification, control_paths(config), identity)
     control = build_control(
         *(config, telemetry, fleet, view, figures, alerting, explain, one_service),
-        *(supervisor, identity, idempotency, outbox, sagas, settings),
+        *(supervisor, identity, idempotency, outbox, sagas, faults, settings),
     )
     front = _front(config, runtime, topology, identification, in_flight, control)
     places = _places(config, metrics, control)
@@ -150,7 +153,7 @@ def build(
     lines = _tunnels(topology, metrics)
     return Gateway(
         *(config, loop, telemetry, fleet, alerting, topology, runtime, view, control, front, places, listening),
-        *(health, one_service, identity, lines, journal, idempotency, validation, outbox, tracing, sagas),
+        *(health, one_service, identity, lines, journal, idempotency, validation, outbox, tracing, sagas, faults),
     )
 
 
@@ -221,10 +224,11 @@ def _runtime(
     return tracing, Runtime(loop, recorder, ids, rng, config.retry_buffer_bytes, traces, watched=watched)
 
 
-def _show(view: LiveView, callers: CallerParts | None, journal: Journal | None) -> None:
-    """Let the control plane see what only some gateways have."""
+def _show(view: LiveView, callers: CallerParts | None, journal: Journal | None, faults: Faults | None) -> None:
+    """Let the control plane see what not every gateway has."""
     view.tokens = None if callers is None else callers.authentication.tokens
     view.journal_state = None if journal is None else journal.state
+    view.faults = None if faults is None else faults.fleet
 
 
 def _count(topology: Topology, metrics: Metrics, idempotency: Idempotency | None, identity: Identity | None) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from gateway.build_alerts import Alerting
+from gateway.build_faults import Faults
 from gateway.build_fleet import Fleet
 from gateway.build_idempotency import Idempotency
 from gateway.build_identity import Identity
@@ -68,6 +69,7 @@ def build_control(
     idempotency: Idempotency | None,
     outbox: Outbox | None,
     sagas: Sagas | None,
+    faults: Faults | None,
     settings: Sequence[SettingView] = (),
 ) -> ControlPlane:
     """The control plane, which sees and commands `own`, or with `one_service` all workers. `settings` is what it shows
@@ -93,6 +95,7 @@ def build_control(
         settings=settings,
         past=one_service.past if one_service is not None else nothing_past,
         sagas=None if sagas is None else sagas.view,
+        faults=None if faults is None else faults.view,
     )
     access = _access(config)
     broadcast = Broadcast(facts, one_service.parts if one_service is not None else partial(_alone, telemetry.metrics))

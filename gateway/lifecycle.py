@@ -121,6 +121,8 @@ class Lifecycle:
             gateway.outbox.start()
         if gateway.sagas is not None:
             gateway.sagas.start()
+        if gateway.faults is not None:
+            gateway.faults.guard.start()
         if gateway.alerting.webhook is not None:
             gateway.alerting.webhook.start()
         if gateway.tracing.exporter is not None:
@@ -240,6 +242,9 @@ class Lifecycle:
             await gateway.journal.close()
         if gateway.validation is not None:
             await gateway.validation.stop()
+        if gateway.faults is not None:
+            await gateway.faults.guard.stop()
+            await gateway.faults.fleet.stop()
         await gateway.fleet.limiter.close()
         await gateway.fleet.circuits.close()
         await gateway.fleet.sync.stop()

@@ -21,6 +21,7 @@ from gateway.control.view import (
 )
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.endpoints import EndpointsOut, Mode
+from gateway.fleet.faults import FleetFaults
 from gateway.fleet.link import Link
 from gateway.identity.tokens import Tokens
 from gateway.journal.port import JournalState
@@ -29,7 +30,7 @@ from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.gates import Chain
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Route, Topology
-from gateway.telemetry.alerts import AlertFacts, CircuitFact
+from gateway.telemetry.alerts import AlertFacts, CircuitFact, FaultFact
 from gateway.telemetry.rates import Rate
 from gateway.wire.server.certificate import Certificate
 from gateway.wire.server.registry import Server
@@ -70,6 +71,8 @@ class LiveView:
         self.tokens: Tokens | None = None
         """None where no route takes tokens."""
         self.journal_state: JournalState | None = None
+        self.faults: FleetFaults | None = None
+        """None where none may be set."""
         self._circuits = circuits
         self._link = link
         self._has_redis = redis
@@ -267,6 +270,16 @@ def alert_facts(view: LiveView, rates: Mapping[str, Rate], exhausted: Mapping[st
         redis_error=None if redis is None else redis.last_error,
         exhausted=exhausted,
         shed=shed,
+        faults=() if view.faults is None else fault_facts(view.faults),
+    )
+
+
+def fault_facts(faults: FleetFaults) -> tuple[FaultFact, ...]:
+    """What the alert rules judge of the faults on demand."""
+    now = time.monotonic()
+    return tuple(
+        FaultFact(fault.upstream, f"{fault.does} for {fault.percent:g} % of them", fault.reason, max(0.0, end - now))
+        for fault, _, end in faults.active
     )
 
 

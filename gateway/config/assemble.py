@@ -21,6 +21,7 @@ from gateway.config.journal import check_journal, journal_config
 from gateway.config.model import (
     AdminConfig,
     ErrorsConfig,
+    FaultsConfig,
     GatewayConfig,
     JournalConfig,
     ListenerTls,
@@ -97,6 +98,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         console=console_config(settings.console, settings.admin.token, sources.place("console")),
         workflows=MappingProxyType(workflows),
         sagas=sagas_config(settings.sagas),
+        faults=_faults(sources, settings),
     )
 
 
@@ -191,6 +193,13 @@ def _admin(sources: Sources, settings: Settings) -> AdminConfig:
     if admin.port == settings.server.port:
         place.report(("port",), admin.port, f"another port than {sources.place('server').name(('port',))}")
     return AdminConfig(**admin.model_dump())
+
+
+def _faults(sources: Sources, settings: Settings) -> FaultsConfig:
+    if settings.faults.enabled and settings.admin.token is None:
+        token = sources.place("admin").name(("token",))
+        sources.place("faults").report(("enabled",), True, f"false, unless {token} is set: nobody else may set one")
+    return FaultsConfig(**settings.faults.model_dump())
 
 
 def _shedding(sources: Sources, shedding: Shedding) -> SheddingConfig:

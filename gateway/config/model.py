@@ -150,8 +150,8 @@ class RouteConfig:
     is empty; with `forward_token` the upstream gets the token, too. `idempotency` None: an
     `Idempotency-Key` means nothing here. `deliver` None: requests go to the upstream at once. `fallback` None: what the
     upstream does not answer is refused. `request_headers` and `response_headers` None: fields pass as they come.
-    `rewrites` are templates of paths and of what they become (`gateway.path_template`); the first that matches counts. With a
-    `workflow` they start runs of it, and `upstream` is that of its first step.
+    `rewrites` are templates of paths and of what they become (`gateway.path_template`); the first that matches counts.
+    With a `workflow` they start runs of it, and `upstream` is that of its first step.
     """
 
     name: str
@@ -355,6 +355,15 @@ class AdminConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultsConfig:
+    """Faults on demand. `max_percent` bounds what all faults of an upstream strike together; `max_duration` each."""
+
+    enabled: bool = False
+    max_percent: float = 50.0
+    max_duration: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayConfig:
     """Everything. `redis` None means the embedded store: shared by the workers of this host, and with no other.
     `journal_needed` says that a route promises something that only the journal can keep."""
@@ -382,3 +391,4 @@ class GatewayConfig:
     console: ConsoleConfig = field(default_factory=ConsoleConfig)
     workflows: Mapping[str, Workflow] = field(default_factory=dict)
     sagas: SagaLimits = field(default_factory=SagaLimits)
+    faults: FaultsConfig = field(default_factory=FaultsConfig)

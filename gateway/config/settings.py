@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.config.console_settings import Console
 from gateway.config.deliver_settings import Outbox
+from gateway.config.fault_settings import Faults
 from gateway.config.field_types import (
     Address,
     AdminToken,
@@ -383,6 +384,7 @@ class Settings(BaseSettings):
     tools: Tools = Tools()
     retry_buffer: RetryBuffer = RetryBuffer()
     validation: Validation = Validation()
+    faults: Faults = Faults()
 
     @classmethod
     def settings_customise_sources(

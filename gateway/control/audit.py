@@ -7,7 +7,6 @@ logger.
 
 import logging
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def record(
     """`call` is the request, admitted. `duration` in seconds, where the change has an end."""
     actor = call.actor
     assert actor is not None  # noqa: S101 - only operations that need access change something
-    operator = _operator(call.request.headers)
+    operator = operator_of(call)
     _log.info(
         "%s%s by %s from %s%s",
         action,
@@ -55,7 +54,7 @@ def record(
     )
 
 
-def _operator(headers: Mapping[str, str]) -> str | None:
+def operator_of(call: "Call[Any, Any]") -> str | None:
     """What the caller says its name is, if that is fit for a log."""
-    given = headers.get("X-Operator", "").strip()
+    given = call.request.headers.get("X-Operator", "").strip()
     return given if _OPERATOR.fullmatch(given) else None

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from gateway.control.busy import BusyView
 from gateway.control.callers import CallersView
 from gateway.control.explaining import Explainer
+from gateway.control.faults import FaultsView
 from gateway.control.history import CircuitHistory
 from gateway.control.outbox import OutboxView
 from gateway.control.promises import IdempotencyView
@@ -84,6 +85,7 @@ class ControlFacts:
     past: Callable[[], Awaitable[Sequence[Step]]] = nothing_past
     """The last hour, oldest first."""
     sagas: SagasView | None = None
+    faults: FaultsView | None = None
     clock: Callable[[], float] = time.time
 
     def states(self) -> ServiceStates:

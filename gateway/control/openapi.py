@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.control.api.operation import Operation
+from gateway.control.fault_models import FAULT_ID
 from gateway.control.health_models import Alive, Breakers, HealthReport, Ready
 from gateway.control.models import Problem
 from gateway.control.outbox_models import MESSAGE_ID
@@ -91,7 +92,7 @@ def routes(document: dict[str, Any]) -> list[web.RouteDef]:
     return [web.get(PATH, openapi)]
 
 
-_IDS = {"key": "^[a-z0-9]{8,32}$", "message": MESSAGE_ID, "saga": SAGA_ID}
+_IDS = {"fault": FAULT_ID, "key": "^[a-z0-9]{8,32}$", "message": MESSAGE_ID, "saga": SAGA_ID}
 """The parameters of paths that are ids, and what those look like."""
 
 
@@ -103,12 +104,8 @@ def _sample(each: Operation[Any, Any], services: Sequence[str], *, needs_token: 
     """
     path = each.path.replace(f"{{{each.names_by}}}", services[0] if services else "default")
     required = [f"{name}={_example(rules)}" for name, rules in _required(each.query)]
-    path = (
-        path.replace("{endpoint}", "$ENDPOINT")
-        .replace("{key}", "$KEY")
-        .replace("{message}", "$MESSAGE")
-        .replace("{saga}", "$SAGA")
-    )
+    for name in ("endpoint", *_IDS):
+        path = path.replace(f"{{{name}}}", f"${name.upper()}")
     url = f'"$GATEWAY_URL{path}{"?" if required else ""}{"&".join(required)}"'
     lines = [f"curl -s {url}" if each.method == "GET" else f"curl -s -X {each.method} {url}"]
     if each.needs_access and needs_token:
@@ -128,7 +125,9 @@ def _required(model: type[BaseModel]) -> list[tuple[str, dict[str, Any]]]:
     return [(name, schema["properties"][name]) for name in schema.get("required", ())]
 
 
-def _example(rules: dict[str, Any]) -> str | int:
+def _example(rules: dict[str, Any]) -> Any:
+    if "examples" in rules:
+        return rules["examples"][0]
     return "maintenance" if rules.get("type") == "string" else max(60, int(rules.get("minimum", 0)))
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.operator import circuit, endpoint, errors, explain, keys, service, status
+from gateway.operator import circuit, endpoint, errors, explain, fault, keys, service, status
 from gateway.operator.client import Client, NoAnswerError, RefusedError
 from gateway.units import duration
 
@@ -71,6 +71,7 @@ def add_commands(commands: Any) -> None:
     _command(commands, "upgrade", common, service.upgrade, "run the code that is installed now, without a restart")
     _add_keys(commands, common)
     _add_endpoints(commands, common, ordered)
+    _add_faults(commands, common, ordered)
 
 
 def _add_endpoints(commands: Any, common: argparse.ArgumentParser, ordered: argparse.ArgumentParser) -> None:
@@ -89,6 +90,30 @@ def _add_endpoints(commands: Any, common: argparse.ArgumentParser, ordered: argp
         one.add_argument("endpoint", help="host:port, as `gateway endpoint list` says it")
         if action != "enable":
             _for(one, "1h", "a week")
+
+
+def _add_faults(commands: Any, common: argparse.ArgumentParser, ordered: argparse.ArgumentParser) -> None:
+    """`gateway fault`."""
+    faults = commands.add_parser("fault", help="have an upstream fail on purpose, for a drill")
+    actions = faults.add_subparsers(required=True, metavar="{add,list,remove}")
+    added = _command(actions, "add", ordered, fault.add, "have some of the attempts at an upstream fail for a while")
+    added.add_argument("upstream")
+    added.add_argument("kind", choices=["delay", "abort", "reset", "truncate", "slow_body", "connect_timeout"])
+    added.add_argument("--percent", type=float, required=True, help="of the attempts; FAULTS_MAX_PERCENT is the most")
+    _for(added, "1m", "FAULTS_MAX_DURATION_SECONDS")
+    added.add_argument("--route", help="only requests of this route")
+    added.add_argument("--endpoint", metavar="HOST:PORT", help="only attempts at this endpoint")
+    added.add_argument(
+        "--clients", type=_clients, metavar="FIELD=PERCENT", help="only some of the clients, told apart by a field"
+    )
+    added.add_argument("--delay", type=_seconds, metavar="TIME", help="of a delay (1s)")
+    added.add_argument("--status", type=int, help="of an abort (503)")
+    added.add_argument("--rate", type=int, metavar="BYTES", help="a second, of a slow body (1024)")
+    _command(actions, "list", common, fault.listed, "the faults of now")
+    removed = _command(actions, "remove", common, fault.remove, "end a fault, or all of them")
+    which = removed.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", nargs="?", help="as `gateway fault list` says it")
+    which.add_argument("--all", action="store_true", help="chaos keys of Redis included")
 
 
 def differences() -> int:
@@ -156,6 +181,17 @@ def _key_id(text: str) -> str:
     if found is None:
         raise argparse.ArgumentTypeError("8 to 32 lower-case letters and digits, or a whole key")
     return found[1] or found[2]
+
+
+def _clients(text: str) -> tuple[str, float]:
+    header, equals, percent = text.rpartition("=")
+    try:
+        share = float(percent)
+    except ValueError:
+        share = 0.0
+    if not (equals and header and share > 0):
+        raise argparse.ArgumentTypeError("FIELD=PERCENT, such as X-User-Id=10")
+    return header, share
 
 
 def _seconds(text: str) -> float:

@@ -66,6 +66,10 @@ class Client:
             headers["Content-Type"] = "application/json"
         return self._ask("POST", path, json.dumps(body).encode() if body else None, headers)
 
+    def delete(self, path: str) -> Any:
+        """Give an order to end something."""
+        return self._ask("DELETE", path, None, self._as_operator())
+
     def _as_operator(self) -> dict[str, str]:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         if self._operator:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.operator import fault
 from gateway.operator.client import Client
 from gateway.operator.output import percent, table, write_json, write_lines
 
@@ -15,9 +16,11 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
     process = client.get("/health")
     endpoints = client.get("/api/resilience/endpoints")
     workers = client.get("/api/resilience/workers")
+    faults = client.get("/api/resilience/faults")
     well = health["status"] == "Healthy" and process["status"] == "healthy"
     if arguments.json:
-        write_json({"health": health, "process": process, "endpoints": endpoints, "workers": workers})
+        found = {"health": health, "process": process, "endpoints": endpoints, "workers": workers, "faults": faults}
+        write_json(found)
         return 0 if well else 1
     redis = process["checks"]["redis"]
     shared = f"Redis {'up' if redis['up'] else 'away'}, {redis['replicas']} replicas" if "up" in redis else "no Redis"
@@ -44,7 +47,7 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
     ]  # fmt: skip
     now = datetime.now(UTC)
     processes = [_worker(each, now) for each in workers["workers"]]
-    tables = [table(each) for each in (processes, rows, out) if each]
+    tables = [table(each) for each in (processes, rows, out, fault.rows(faults)) if each]
     write_lines([*lines, *(line for each in tables for line in ("", *each))])
     return 0 if well else 1
 

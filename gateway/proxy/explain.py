@@ -114,7 +114,12 @@ class Explain:
         if route.workflow is not None:
             return steps
         now = self._clock()
-        return [*steps, _endpoints(upstream, now), _retry(upstream, method, now)]
+        steps += [_endpoints(upstream, now), _retry(upstream, method, now)]
+        faults = upstream.faults
+        if faults is not None and faults.met:
+            does = "; ".join(f"{each.does} (fault {each.id}, {each.percent:g} %)" for each in faults.met)
+            steps.append(step("fault", "allow", f"An operator has some of its attempts meet a fault: {does}."))
+        return steps
 
 
 def _told(endpoints: Iterable[Endpoint], now: float) -> list[dict[str, Any]]:

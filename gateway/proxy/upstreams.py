@@ -17,6 +17,7 @@ from gateway.policy.budget import RetryBudget
 from gateway.policy.ejection import Ejection
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import IGNORED, Outcome
+from gateway.proxy.faults import UpstreamFaults
 from gateway.proxy.field_edits import edits_of
 from gateway.proxy.refusals import Refusal
 from gateway.wire.client.lifetime import Closed, Lifetime
@@ -127,6 +128,8 @@ class Upstream:
         """Picks the endpoint for an attempt, of those that are not taken out."""
         self.all_out = Refusal(503, "endpoints_out", f"an operator has taken out every endpoint of {config.name}", 5)
         """What it means to a client that no endpoint is left."""
+        self.faults: UpstreamFaults | None = None
+        """What an operator has its attempts meet; None, as nearly always: nothing."""
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name} {self.circuit.state.value} in_flight={self.bulkhead.in_flight}>"

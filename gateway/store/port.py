@@ -1,9 +1,9 @@
 """The store port: what replicas share, in the words of the domain.
 
 Every method answers within the store's own time limit or raises `StoreUnavailable`, and nothing else. One that changes
-something for the fleet may need two exchanges with the store, each within the time limit. Only `take`, `sync` and
-`endpoints_out` may answer later, after up to about a second: their callers go on without the answer once `time_limit`
-has passed, but they still want to know what the store did.
+something for the fleet may need two exchanges with the store, each within the time limit. Only `take`, `sync`,
+`endpoints_out`, `faults`, `chaos` and `drop_chaos` may answer later, after up to about a second: their callers go on
+without the answer once `time_limit` has passed, or wait for nothing, but they still want to know what the store did.
 
 The store owns the clock of what it keeps: Redis `TIME`, or the injected clock of the store in memory. So replicas agree
 although their clocks differ. All times that cross the port are durations in seconds, never instants.
@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Protocol
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
 from gateway.policy.token_bucket import RateLimitPolicy
+from gateway.store.faults import FaultStore
 from gateway.store.usage import UsageStore
 
 
@@ -181,8 +182,8 @@ class EndpointStore(Protocol):
         ...
 
 
-class Store(EndpointStore, UsageStore, Protocol):
-    """What the replicas share about buckets, circuits, endpoints, and what tenants use."""
+class Store(EndpointStore, UsageStore, FaultStore, Protocol):
+    """What the replicas share about buckets, circuits, endpoints, faults, and what tenants use."""
 
     @property
     def time_limit(self) -> float:

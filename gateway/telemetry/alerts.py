@@ -11,6 +11,7 @@ swings about a threshold makes one alert and not many.
     redis_lost              Redis is configured and does not answer
     retry_budget_exhausted  a retry was not made for want of budget since the last check
     shedding                a request was turned away by the global caps since the last check
+    fault_active            an operator has an upstream meet a fault (gateway.fleet.faults)
 
 The first three are about the service, and their facts are those of the fleet while the store answers. Replicas need not
 agree at every moment: each of them looks at other instants, so one may see what comes and goes between two checks of
@@ -40,8 +41,9 @@ MOST_RESOLVED = 500
 
 Severity = Literal["warning", "critical"]
 Kind = Literal[
-    "high_error_rate", "critical_error_rate", "circuit_open", "redis_lost", "retry_budget_exhausted", "shedding"
-]
+    "high_error_rate", "critical_error_rate", "circuit_open", "redis_lost", "retry_budget_exhausted", "shedding",
+    "fault_active",
+]  # fmt: skip
 
 TITLES: Mapping[Kind, str] = {
     "high_error_rate": "High error rate detected",
@@ -50,6 +52,7 @@ TITLES: Mapping[Kind, str] = {
     "redis_lost": "Redis lost",
     "retry_budget_exhausted": "Retry budget exhausted",
     "shedding": "Load is being shed",
+    "fault_active": "A fault is active",
 }
 
 _ADVICE = {
@@ -109,6 +112,15 @@ class CircuitFact(NamedTuple):
     retry_after: float
 
 
+class FaultFact(NamedTuple):
+    """A fault on demand. `does` says what it does, `left` in seconds."""
+
+    upstream: str
+    does: str
+    reason: str
+    left: float
+
+
 @dataclass(frozen=True, slots=True)
 class AlertFacts:
     """What the rules look at. `rates` are over `AlertSettings.window`. `redis_up` None: none is configured. `exhausted`
@@ -120,6 +132,7 @@ class AlertFacts:
     redis_error: str | None = None
     exhausted: Mapping[str, int] = field(default_factory=dict)
     shed: int = 0
+    faults: Sequence[FaultFact] = ()
 
 
 class Finding(NamedTuple):
@@ -268,6 +281,14 @@ def findings(facts: AlertFacts, before: AlertFacts | None, settings: AlertSettin
     for rate in facts.rates:
         yield from _error_rates(rate, settings)
     yield from _circuits(facts.circuits)
+    for fault in facts.faults:
+        yield Finding(
+            "fault_active",
+            fault.upstream,
+            "warning",
+            f"An operator has attempts at {fault.upstream} meet a fault for another {fault.left:.0f} s:"
+            f" {fault.does} ({fault.reason}). `gateway fault remove --all` ends it.",
+        )
     if facts.redis_up is False:
         why = f" ({facts.redis_error})" if facts.redis_error else ""
         yield Finding(
@@ -301,6 +322,11 @@ def findings(facts: AlertFacts, before: AlertFacts | None, settings: AlertSettin
         )
 
 
+def is_critical(rate: Rate, settings: AlertSettings) -> bool:
+    """Whether so many requests of a service fail that the critical alert is raised."""
+    return rate.requests >= settings.minimum_requests and rate.error_rate >= settings.critical_error_rate
+
+
 def _error_rates(rate: Rate, settings: AlertSettings) -> Iterator[Finding]:
     per_minute, share = rate.errors_per_minute, rate.error_rate
     enough = rate.requests >= settings.minimum_requests
@@ -315,8 +341,7 @@ def _error_rates(rate: Rate, settings: AlertSettings) -> Iterator[Finding]:
         yield Finding("high_error_rate", rate.service, "warning", message, beyond(1.0))
     # Too few requests to raise an alert do not end one: it stays while most of those few still fail.
     if rate.requests and share >= HOLD * settings.critical_error_rate:
-        fires = enough and share >= settings.critical_error_rate
-        yield Finding("critical_error_rate", rate.service, "critical", message, fires)
+        yield Finding("critical_error_rate", rate.service, "critical", message, is_critical(rate, settings))
 
 
 def _error_message(rate: Rate) -> str:

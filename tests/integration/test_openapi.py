@@ -29,6 +29,7 @@ needs_schemathesis = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def gateway(stub_process: StubProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     env = {"UPSTREAM_URL": stub_process.url, "ADMIN_TOKEN": TOKEN, "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3"}
+    env |= {"FAULTS_ENABLED": "true"}
     directory = tmp_path_factory.mktemp("gateway")
     delivering = "{name: hooks, prefix: /hooks, upstream: default, deliver: {enabled: true}}"
     step = "{name: one, upstream: default, path: /ok, compensate: none}"
@@ -81,6 +82,17 @@ def test_it_lists_what_the_runbook_needs(document: Any) -> None:
         ("GET", "/api/resilience/sagas"),
         ("GET", "/api/resilience/sagas/{saga}"),
         *(("POST", f"/api/resilience/sagas/{{saga}}/{what}") for what in ("cancel", "retry", "skip", "resolve")),
+        ("GET", "/api/resilience/faults"),
+        ("POST", "/api/resilience/faults"),
+        ("DELETE", "/api/resilience/faults"),
+        ("GET", "/api/resilience/faults/{fault}"),
+        ("DELETE", "/api/resilience/faults/{fault}"),
+        ("GET", "/chaos/config"),
+        ("PUT", "/chaos/config"),
+        ("DELETE", "/chaos/config"),
+        ("GET", "/api/test/failure-injection"),
+        ("POST", "/api/test/circuit-breaker/open"),
+        ("GET", "/api/test/success"),
     }
 
 
@@ -89,7 +101,7 @@ def test_what_changes_something_asks_for_the_token(document: Any) -> None:
         for method, operation in methods.items():
             # What `explain` says of customers alone is for operators: the empty requirement is the rest.
             asked = [each for each in operation.get("security", []) if each]
-            assert bool(asked) == (method != "get" or path in FOR_OPERATORS), path
+            assert bool(asked) == (method != "get" or path in FOR_OPERATORS or path.startswith("/api/test/")), path
 
 
 def test_without_a_token_none_is_asked_for(start_gateway: StartGateway, stub: StubProcess) -> None:
@@ -138,8 +150,9 @@ def test_schemathesis_finds_nothing(gateway: GatewayProcess, tmp_path: Path) -> 
         tmp_path,
         *("--header", f"Authorization: Bearer {TOKEN}", "--max-examples", "20"),
         *("--checks", "all", "--exclude-checks", "ignored_auth,missing_required_header"),
-        # Each of these that is well formed starts new workers (tests/integration/test_workers.py).
-        *("--exclude-path-regex", "^/api/admin/(reload|upgrade)$"),
+        # Each of these that is well formed starts new workers (tests/integration/test_workers.py), and those of
+        # `/api/test` answer with the failure that they are asked for (tests/integration/test_fault_safety.py).
+        *("--exclude-path-regex", "^/api/(admin/(reload|upgrade)|test/.*)$"),
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     # What failed at the upstream is counted in lines of its own.
@@ -150,6 +163,9 @@ def test_schemathesis_finds_nothing(gateway: GatewayProcess, tmp_path: Path) -> 
 @needs_schemathesis
 def test_schemathesis_gets_nowhere_without_the_token(gateway: GatewayProcess, tmp_path: Path) -> None:
     done = schemathesis(
-        gateway, tmp_path, *("--include-method", "POST", "--max-examples", "5", "--checks", "ignored_auth")
+        gateway,
+        tmp_path,
+        *(word for method in ("POST", "PUT", "DELETE") for word in ("--include-method", method)),
+        *("--max-examples", "5", "--checks", "ignored_auth"),
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

@@ -202,6 +202,11 @@ LAYERS = {
         "gateway.journal",
         "gateway.live_journal",
     ),
+    "gateway.build_faults": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
+    "gateway.fault_guard": layer("gateway.fleet.faults", "gateway.store.port"),
+    "gateway.live_faults": layer(
+        "gateway.control.faults", "gateway.fleet.faults", "gateway.policy", "gateway.proxy", "gateway.store.port"
+    ),
     "gateway.live_outbox": layer(
         "gateway.config.deliver_model", "gateway.control.outbox", "gateway.journal", "gateway.live_journal"
     ),

@@ -7,12 +7,14 @@ from gateway.control.access import Access
 from gateway.control.api import (
     alerts,
     callers,
+    chaos,
     circuits,
     clients,
     configuration,
     endpoints,
     errors,
     explain,
+    faults,
     health,
     hour,
     idempotency,
@@ -20,6 +22,7 @@ from gateway.control.api import (
     live,
     metrics,
     outbox,
+    rehearsals,
     sagas,
     service,
     workers,
@@ -35,7 +38,13 @@ def routes(facts: ControlFacts, access: Access, broadcast: Broadcast) -> list[we
     """Everything below `/api`, with the document that describes it and the page to read that."""
     with_figures = Services(facts.figures.services)
     with_circuits = Services(circuit.upstream for circuit in facts.view.circuits)
-    about_circuits = [*circuits.operations(facts), *endpoints.operations(facts)]
+    about_circuits = [
+        *circuits.operations(facts),
+        *endpoints.operations(facts),
+        *faults.operations(facts, with_circuits),
+        *chaos.operations(facts, with_circuits),
+        *rehearsals.operations(facts, with_circuits),
+    ]
     about_the_rest = [
         *health.operations(facts),
         *metrics.operations(facts),

@@ -6,7 +6,7 @@ service's name, the query, the body.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -53,7 +53,7 @@ class Operation(Generic[Q, B]):
     content types it may answer with besides JSON, `refusals` statuses of its own besides those that follow from the
     declaration."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     name: str
     summary: str
@@ -99,7 +99,7 @@ def get(
 def routes(operations: Iterable[Operation[Any, Any]], access: Access, services: Services) -> list[web.RouteDef]:
     """The operations as routes for aiohttp. Each checks access, path, query and body before its function is called, and
     answers in JSON."""
-    adders = {"GET": web.get, "POST": web.post}
+    adders = {"GET": web.get, "POST": web.post, "PUT": web.put, "DELETE": web.delete}
     return [adders[each.method](_pattern(each.path), _serve(each, access, services)) for each in operations]
 
 
@@ -169,18 +169,37 @@ def _refused(model: type[BaseModel], error: ValidationError, kind: str, given: M
     properties = schema.get("properties", {})
     if not first["loc"]:
         return RefusalError(400, f"The body must be an object with {_listed(properties)}.")
-    name = str(first["loc"][0])
+    name = ".".join(str(part) for part in first["loc"])
     members = {kind: name}
+    properties, rules = _where(schema, first["loc"])
     if first["type"] == "extra_forbidden":
         known = f"there is {_listed(properties)}" if properties else "there is none here"
         return RefusalError(400, f"Unknown {kind} {_shown(name)}: {known}.", members=members)
-    wanted = allowed(properties.get(name, {}))
+    wanted = allowed(rules)
     members["allowed"] = wanted
     if first["type"] == "missing":
         return RefusalError(400, f"The {kind} {name} is missing: {wanted}.", members=members)
     return RefusalError(
         400, f"{name} is {_shown(given.get(name, first['input']))}, but must be {wanted}.", members=members
     )
+
+
+def _where(schema: dict[str, Any], path: Sequence[int | str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The properties of the object that a member is in, and the schema of the member."""
+    properties: dict[str, Any] = schema.get("properties", {})
+    rules: dict[str, Any] = {}
+    for part in path:
+        properties = _resolved(schema, rules).get("properties", properties)
+        rules = properties.get(str(part), {})
+    return properties, rules
+
+
+def _resolved(schema: dict[str, Any], rules: dict[str, Any]) -> dict[str, Any]:
+    """The schema that `rules` refers to, itself or as its first option."""
+    options = [each for each in rules.get("anyOf", ()) if each.get("type") != "null"]
+    reference = (options[0] if options else rules).get("$ref")
+    found: dict[str, Any] = rules if reference is None else schema["$defs"][reference.rpartition("/")[2]]
+    return found
 
 
 def allowed(schema: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from gateway.policy.outcome import IGNORED, Outcome
 from gateway.policy.retry import EndedAttempt, Failure, Retry, next_delay, parse_retry_after
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.forward.downstream import Downstream
+from gateway.proxy.forward.faulty import attempt_with_faults
 from gateway.proxy.forward.owner import Owner
 from gateway.proxy.forward.target import Target
 from gateway.proxy.gates import PASS, WAIT, Chain, Resumption
@@ -84,7 +85,9 @@ class Forward(Owner):
         ticket.attempts += 1
         endpoint.in_flight += 1
         ticket.endpoint = endpoint.label
-        self._attempt = attempt = Attempt(self, endpoint, now)
+        faults = upstream.faults
+        attempt = Attempt(self, endpoint, now) if faults is None else attempt_with_faults(self, endpoint, faults, now)
+        self._attempt = attempt
         trace, target = ticket.trace, self.target
         self.head = target.head
         if trace is not None:

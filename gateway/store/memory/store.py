@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.faults import Fault
 from gateway.policy.outcome import Outcome
+from gateway.store.faults import ChaosKey, ChaosSetting, SharedFault
 from gateway.store.keys import KeyRecord
 from gateway.store.memory.buckets import MemoryBuckets
 from gateway.store.memory.circuits import CircuitTable, MemoryCircuits
 from gateway.store.memory.endpoints import OutTable
+from gateway.store.memory.faults import FaultTable
 from gateway.store.memory.keys import KeyTable
 from gateway.store.memory.usage import UsageTable
 from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, EndpointOut, Grant, ProbeLease, SyncAnswer
@@ -34,6 +37,7 @@ class SharedMemory:
         self.circuits = CircuitTable(clock or time.time, epoch)
         self.endpoints = OutTable(clock or time.time)
         self.keys = KeyTable(clock or time.time)
+        self.faults = FaultTable(clock or time.time)
         self.usage = UsageTable()
 
     def take_out(self, out: EndpointOut) -> None:
@@ -45,6 +49,16 @@ class SharedMemory:
         """See `Store.bring_back`."""
         self.circuits.version += 1
         return self.endpoints.drop(upstream, endpoint)
+
+    def add_fault(self, fault: Fault, duration: float, lease: float) -> str:
+        """See `FaultStore.add_fault`."""
+        self.circuits.version += 1
+        return self.faults.add(fault, duration, lease)
+
+    def drop_faults(self, ids: Sequence[str] | None) -> int:
+        """See `FaultStore.drop_faults`."""
+        self.circuits.version += 1
+        return self.faults.drop(ids)
 
 
 class MemoryStore:
@@ -129,6 +143,30 @@ class MemoryStore:
     async def add_usage(self, day: str, sequence: int, used: Mapping[str, int]) -> Mapping[str, int]:
         """See `UsageStore.add_usage`."""
         return self._shared.usage.add(self._replica, day, sequence, used)
+
+    async def add_fault(self, fault: Fault, duration: float, lease: float) -> str:
+        """See `FaultStore.add_fault`."""
+        return self._shared.add_fault(fault, duration, lease)
+
+    async def renew_faults(self, ids: Sequence[str], lease: float) -> None:
+        """See `FaultStore.renew_faults`."""
+        self._shared.faults.renew(ids, lease)
+
+    async def drop_faults(self, ids: Sequence[str] | None) -> int:
+        """See `FaultStore.drop_faults`."""
+        return self._shared.drop_faults(ids)
+
+    async def faults(self) -> Sequence[SharedFault]:
+        """See `FaultStore.faults`."""
+        return self._shared.faults.listed()
+
+    async def chaos(self, upstreams: Sequence[str], most: float) -> Sequence[ChaosKey]:
+        """See `FaultStore.chaos`: there are no keys without Redis."""
+        return ()
+
+    async def drop_chaos(self, keys: Sequence[tuple[str, ChaosSetting]]) -> int:
+        """See `FaultStore.drop_chaos`: there are no keys without Redis."""
+        return 0
 
     async def close(self) -> None:
         """Leave the fleet."""

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.config.model import RedisConfig
 from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.faults import Fault
 from gateway.policy.outcome import Outcome
+from gateway.store.faults import ChaosKey, ChaosSetting, SharedFault
 from gateway.store.keys import KeyRecord
 from gateway.store.port import (
     Ask,
@@ -21,6 +23,7 @@ from gateway.store.redis.buckets import RedisBuckets
 from gateway.store.redis.circuits import RedisCircuits
 from gateway.store.redis.client import RedisClient, ignore
 from gateway.store.redis.endpoints import RedisEndpoints
+from gateway.store.redis.faults import RedisFaults
 from gateway.store.redis.keys import RedisKeys
 from gateway.store.redis.usage import RedisUsage
 
@@ -37,6 +40,7 @@ class RedisStore:
         self._circuits = RedisCircuits(self._client, config.key_prefix, replica)
         self._endpoints = RedisEndpoints(self._client, config.key_prefix)
         self._keys = RedisKeys(self._client, config.key_prefix)
+        self._faults = RedisFaults(self._client, config.key_prefix)
         self._usage = RedisUsage(self._client, config.key_prefix, replica)
 
     @property
@@ -120,6 +124,34 @@ class RedisStore:
     async def add_usage(self, day: str, sequence: int, used: Mapping[str, int]) -> Mapping[str, int]:
         """See `UsageStore.add_usage`."""
         return await self._usage.add(day, sequence, used)
+
+    async def add_fault(self, fault: Fault, duration: float, lease: float) -> str:
+        """See `FaultStore.add_fault`."""
+        refused = await self._faults.add(fault, duration, lease)
+        await self._circuits.announce()
+        return refused
+
+    async def renew_faults(self, ids: Sequence[str], lease: float) -> None:
+        """See `FaultStore.renew_faults`."""
+        await self._faults.renew(ids, lease)
+
+    async def drop_faults(self, ids: Sequence[str] | None) -> int:
+        """See `FaultStore.drop_faults`."""
+        count = await self._faults.drop(ids)
+        await self._circuits.announce()
+        return count
+
+    async def faults(self) -> Sequence[SharedFault]:
+        """See `FaultStore.faults`."""
+        return await self._faults.listed()
+
+    async def chaos(self, upstreams: Sequence[str], most: float) -> Sequence[ChaosKey]:
+        """See `FaultStore.chaos`."""
+        return await self._faults.chaos(upstreams, most)
+
+    async def drop_chaos(self, keys: Sequence[tuple[str, ChaosSetting]]) -> int:
+        """See `FaultStore.drop_chaos`."""
+        return await self._faults.drop_chaos(keys)
 
     async def close(self) -> None:
         """Leave the fleet, as far as the store can be told so, and close every connection."""

@@ -17,9 +17,11 @@ from typing import Any, Final
 
 from gateway.channel import CallFailed, Channel, ChannelLost
 from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.faults import Fault
 from gateway.policy.outcome import Outcome
 from gateway.policy.time_limit import TimeLimit
 from gateway.store.alarm import Alarm
+from gateway.store.faults import ChaosKey, ChaosSetting, SharedFault, fault_of, plain
 from gateway.store.port import (
     Ask,
     CircuitReport,
@@ -161,6 +163,31 @@ class ServedStore:
         """See `UsageStore.add_usage`."""
         sums: dict[str, int] = await self._ask("add_usage", (day, sequence, used), patient=True)
         return sums
+
+    async def add_fault(self, fault: Fault, duration: float, lease: float) -> str:
+        """See `FaultStore.add_fault`."""
+        return str(await self._ask("add_fault", (plain(fault), duration, lease)))
+
+    async def renew_faults(self, ids: Sequence[str], lease: float) -> None:
+        """See `FaultStore.renew_faults`."""
+        await self._ask("renew_faults", (ids, lease))
+
+    async def drop_faults(self, ids: Sequence[str] | None) -> int:
+        """See `FaultStore.drop_faults`."""
+        return int(await self._ask("drop_faults", ids))
+
+    async def faults(self) -> Sequence[SharedFault]:
+        """See `FaultStore.faults`."""
+        rows = [(fault_of(data), left, lease) for data, left, lease in await self._ask("faults", patient=True)]
+        return [SharedFault(fault, left, lease) for fault, left, lease in rows if fault is not None]
+
+    async def chaos(self, upstreams: Sequence[str], most: float) -> Sequence[ChaosKey]:
+        """See `FaultStore.chaos`: there are no keys without Redis."""
+        return ()
+
+    async def drop_chaos(self, keys: Sequence[tuple[str, ChaosSetting]]) -> int:
+        """See `FaultStore.drop_chaos`: there are no keys without Redis."""
+        return 0
 
     async def close(self) -> None:
         """Leave the fleet, as far as the supervisor can be told so."""

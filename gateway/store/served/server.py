@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from gateway.channel import Reply, Serve
 from gateway.policy.breaker import CircuitState
 from gateway.policy.outcome import Outcome
+from gateway.store.faults import fault_of, plain
 from gateway.store.memory import dump
 from gateway.store.memory.circuits import MemoryCircuits
 from gateway.store.memory.figures import FigureTable, MemoryFigures
@@ -65,6 +66,10 @@ class _Replica:
             "bring_back": lambda body: shared.bring_back(*body),
             "endpoints_out": lambda _: [out[:] for out in shared.endpoints.listed()],
             "add_usage": lambda body: shared.usage.add(replica, *body),
+            "add_fault": self._add_fault,
+            "renew_faults": lambda body: shared.faults.renew(*body),
+            "drop_faults": shared.drop_faults,
+            "faults": lambda _: [[plain(fault), *times] for fault, *times in shared.faults.listed()],
             "leave": lambda _: _at_once(self._circuits.leave()),
             "add_figures": self._add_figures,
             "sum_figures": lambda body: [each[:] for each in _at_once(self._figures.sum_figures(*body))],
@@ -106,6 +111,13 @@ class _Replica:
     def _add_figures(self, body: Any) -> Any:
         deltas = [FigureDelta(service, sequence, cells, last) for service, sequence, cells, last in body]
         return _at_once(self._figures.add_figures(deltas))
+
+    def _add_fault(self, body: Any) -> str:
+        data, duration, lease = body
+        fault = fault_of(data)
+        if fault is None:
+            raise ValueError("not a fault")
+        return self._shared.add_fault(fault, duration, lease)
 
     def _add_records(self, body: Any) -> None:
         records, keep = body
