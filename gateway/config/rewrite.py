@@ -6,13 +6,12 @@ from gateway.config.sources import Sources
 from gateway.path_template import PathRewrite, TemplateError
 
 
-def rewrites_of(
-    sources: Sources, rules: list[RewriteRule], route: int, *, delivers: bool
-) -> tuple[tuple[str, str], ...]:
-    """The domain type. What is wrong with a rule of the route at this place of the file is reported."""
+def rewrites_of(sources: Sources, rules: list[RewriteRule], route: int, *, later: bool) -> tuple[tuple[str, str], ...]:
+    """The domain type. What is wrong with a rule of the route at this place of the file is reported. With `later` its
+    requests are answered before an upstream is asked."""
     location = ("routes", route, "rewrite")
-    if rules and delivers:
-        allowed = "nothing on a route with deliver"
+    if rules and later:
+        allowed = "nothing on a route with deliver or workflow"
         sources.problems.append(Problem(sources.tree.source(location), "a list", allowed))
     for place, rule in enumerate(rules):
         _check(sources, rule, (*location, place))

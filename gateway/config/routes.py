@@ -103,7 +103,7 @@ def _file_route(
             route.deliver, sources.place("routes", "deliver", location=("routes", index, "deliver"))
         ),
         fallback=fallback_of(sources, route, index, upstreams),
-        rewrites=rewrites_of(sources, route.rewrite, index, delivers=route.deliver.enabled),
+        rewrites=rewrites_of(sources, route.rewrite, index, later=route.deliver.enabled or route.workflow is not None),
         request_headers=field_changes(sources, route.request_headers, ("routes", index, "request_headers"), "request"),
         response_headers=field_changes(
             sources, route.response_headers, ("routes", index, "response_headers"), "answer"

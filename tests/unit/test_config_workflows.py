@@ -155,6 +155,7 @@ def test_behind_the_pivot_and_for_reads_nothing_has_to_be_said(tmp_path: Path) -
         ({"workflow": "w", "upstream": "keys"}, "nothing on a route with workflow"),
         ({"workflow": "w", "deliver": {"enabled": True}}, "nothing on a route with workflow"),
         ({"workflow": "w", "fallback": {"upstream": "none"}}, "nothing on a route with deliver or workflow"),
+        ({"workflow": "w", "rewrite": [{"path": "/a", "to": "/b"}]}, "nothing on a route with deliver or workflow"),
         ({"workflow": "w", "methods": ["GET"]}, "POST on a route with workflow"),
         ({}, "missing; allowed: the name of an upstream, or workflow"),
     ],
