@@ -90,6 +90,7 @@ def main() -> None:
         *project["build-system"]["requires"],
         *project["project"]["dependencies"],
         *extras["journal"],
+        *extras["top"],
         *extras["otel"],
         *extras["validation"],
         *CONDITIONAL,

@@ -18,6 +18,7 @@ from gateway.units import duration
 Command = Callable[[Client, argparse.Namespace], int]
 
 NO_ANSWER = 3
+SORTS = ("worst", "name", "requests", "errors", "p95", "in-flight")
 _KEY_OR_ID = re.compile(r"([a-z0-9]{8,32})|gw_([a-z0-9]{8,32})_.*", re.ASCII)
 
 
@@ -34,6 +35,10 @@ def add_commands(commands: Any) -> None:
         status.run,
         "how the gateway, its workers and its upstreams are; exit 1 unless Healthy",
     )
+
+    watched = _command(commands, "top", common, _top, "every service as it is, once a second, what hurts first")
+    watched.add_argument("--once", action="store_true", help="print it once and end")
+    watched.add_argument("--sort", choices=SORTS, default="worst", help="what comes first (worst)")
 
     asked = _command(commands, "explain", common, explain.run, "what would become of a request; exit 1 if refused")
     asked.add_argument("path", help="as in the request line, such as /proxy/ok")
@@ -153,6 +158,16 @@ def _add_keys(commands: Any, common: argparse.ArgumentParser) -> None:
     revoked.add_argument("id", type=_key_id, help="of the key; the whole key will do, of which nothing else is sent")
     listed = _command(actions, "list", common, keys.listed, "every key that Redis has: whose, and how long it is good")
     listed.add_argument("consumer", nargs="?", help="those of one consumer")
+
+
+def _top(client: Client, arguments: argparse.Namespace) -> int:
+    try:
+        from gateway.operator import top  # noqa: PLC0415 - only this command needs rich
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] != "rich":
+            raise
+        return _failed("top needs the package rich: pip install 'resilient-api-gateway[top]'", 1)
+    return top.run(client, arguments)
 
 
 def _common() -> argparse.ArgumentParser:

@@ -1,17 +1,19 @@
 """Asks the control plane, over HTTP/1.1 with the standard library.
 
-The token goes out with orders, and with questions that only operators may ask, and no redirection is followed. A proxy
-from the environment is not used: the control plane is asked directly."""
+The token goes out with orders, and with questions that only operators may ask or that were refused without it, and no
+redirection is followed. A proxy from the environment is not used: the control plane is asked directly."""
 
 import http.client
 import json
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 _TIMEOUT = 30.0
+# An event comes every second.
+_SILENCE = 10.0
 _MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -52,8 +54,37 @@ class Client:
         self._operator = operator
 
     def get(self, path: str, /, **query: str | int | None) -> Any:
-        """The JSON of the answer. Query parameters that are None are left out."""
-        return self._ask("GET", _with_query(path, query), None, {})
+        """The JSON of the answer. Query parameters that are None are left out. The token goes along only if it is asked
+        for (`CONSOLE_AUTH=token`)."""
+        target = _with_query(path, query)
+        try:
+            return self._ask("GET", target, None, {})
+        except RefusedError as refused:
+            if refused.status != http.HTTPStatus.UNAUTHORIZED or not self._token:
+                raise
+            return self._ask("GET", target, None, self._as_operator())
+
+    def events(self, path: str) -> Iterator[tuple[str, Any]]:
+        """The events of a stream (Server-Sent Events): name and JSON of each. It ends when the gateway ends it."""
+        connection = self._connection(_SILENCE)
+        try:
+            response = self._stream(connection, path, {})
+            if response.status == http.HTTPStatus.UNAUTHORIZED and self._token:
+                response.read(_MOST_BYTES)
+                response = self._stream(connection, path, self._as_operator())
+            if response.status != http.HTTPStatus.OK:
+                self._understood(response.status, response.read(_MOST_BYTES))
+            name = ""
+            while line := response.readline(_MOST_BYTES):
+                field, _, value = line.decode().rstrip("\r\n").partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "data":
+                    yield name, json.loads(value)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise NoAnswerError(f"no answer from {self.url}: {_why(error)}") from error
+        finally:
+            connection.close()
 
     def look(self, path: str, /, **query: str | int | None) -> Any:
         """The JSON of an answer that is for operators alone."""
@@ -77,11 +108,7 @@ class Client:
         return headers
 
     def _ask(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Any:
-        connection = (
-            http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT)
-            if self._tls is None
-            else http.client.HTTPSConnection(self._host, self._port, timeout=_TIMEOUT, context=self._tls)
-        )
+        connection = self._connection(_TIMEOUT)
         try:
             connection.request(method, self._base + target, body, {"Accept": "application/json", **headers})
             response = connection.getresponse()
@@ -91,6 +118,17 @@ class Client:
         finally:
             connection.close()
         return self._understood(response.status, raw)
+
+    def _stream(
+        self, connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        connection.request("GET", self._base + path, None, {"Accept": "text/event-stream", **headers})
+        return connection.getresponse()
+
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
 
     def _understood(self, status: int, raw: bytes) -> Any:
         try:

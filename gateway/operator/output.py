@@ -17,12 +17,12 @@ def write_json(answer: Any) -> None:
 
 def write_lines(lines: Iterable[str]) -> None:
     """Print text for people, without control characters."""
-    sys.stdout.writelines(f"{_clean(line).rstrip()}\n" for line in lines)
+    sys.stdout.writelines(f"{clean(line).rstrip()}\n" for line in lines)
 
 
 def table(rows: Iterable[Mapping[str, object]]) -> list[str]:
     """Aligned columns under their names; nothing for no rows."""
-    texts = [{name: _clean(str(cell)) for name, cell in row.items()} for row in rows]
+    texts = [{name: clean(str(cell)) for name, cell in row.items()} for row in rows]
     if not texts:
         return []
     cells = [[name.upper() for name in texts[0]], *(list(row.values()) for row in texts)]
@@ -35,5 +35,6 @@ def percent(share: float) -> str:
     return f"{share:.1%}"
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """The text without what could drive a terminal."""
     return "".join(each if each.isprintable() else "�" for each in text)

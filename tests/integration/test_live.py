@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.control.live.broadcast import MOST_LISTENERS
-from gateway.control.live.patch import patched
+from gateway.merge_patch import patched
 from tests.conftest import StartGateway
 from tests.support import plain_http
 from tests.support.gateway_process import GatewayProcess

@@ -17,7 +17,7 @@ OURS = {*PROGRAM, *AROUND, "shop"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # The program does without these extras, and says what to install where it cannot.
 OPTIONAL = PROJECT["optional-dependencies"]
-RUNTIME = [*PROJECT["dependencies"], *OPTIONAL["journal"], *OPTIONAL["otel"], *OPTIONAL["validation"]]
+RUNTIME = [*PROJECT["dependencies"], *OPTIONAL["journal"], *OPTIONAL["otel"], *OPTIONAL["top"], *OPTIONAL["validation"]]
 EXTRAS = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
 
 

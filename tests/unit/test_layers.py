@@ -117,7 +117,10 @@ LAYERS = {
         "gateway.saga",
         "orjson",
     ),
+    # Of JSON documents, whoever has them.
+    "gateway.merge_patch": layer(),
     "gateway.control": layer(
+        "gateway.merge_patch",
         "gateway.names",
         "gateway.reasons",
         "gateway.telemetry",
@@ -235,7 +238,9 @@ LAYERS = {
     "gateway.watched_files": layer(),
     "gateway.upstream_certificates": layer("gateway.proxy.upstreams", "gateway.watched_files"),
     # It is a client of the control plane, and knows no more of the gateway than how a time is written.
-    "gateway.operator": layer("gateway.units"),
+    "gateway.operator": layer("gateway.merge_patch", "gateway.units"),
+    "gateway.operator.top_screen": layer("gateway.operator", "rich"),
+    "gateway.operator.top": layer("gateway.operator", "gateway.merge_patch", "rich"),
     "gateway.cli": layer(
         "gateway.compiled",
         "gateway.inspection",

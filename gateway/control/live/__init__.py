@@ -3,7 +3,6 @@
     models      what a snapshot is made of
     counters    what was counted between two looks, as rates and percentiles
     snapshot    one snapshot, from the counters and from the view of the control plane
-    patch       what differs between two of them, as a JSON Merge Patch
     broadcast   makes one a second while somebody listens, and sends it to all who do
 
 Nothing runs while nobody listens, and any number of listeners of one worker costs one snapshot a second.

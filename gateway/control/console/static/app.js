@@ -44,7 +44,7 @@ async function choose(view, { focus = false } = {}) {
   if (location.hash !== `#${state.view}`) history.replaceState(null, "", `#${state.view}`);
   redraw();
   if (focus) document.querySelector("#main input, #main button")?.focus();
-  if (state.view === "routes") await load("routes", "api/resilience/routes");
+  if (state.view === "routes" && state.live) await load("routes", "api/resilience/routes");
   if (state.view === "configuration" && (await mayAct("The configuration is for operators."))) await load("configuration", "api/resilience/configuration");
   if (state.view === "limits") await clients();
   redraw();
@@ -142,6 +142,7 @@ function heard(name, data) {
     // A gateway that was started anew may have another configuration.
     state.routes = null;
     begin().catch(() => {}).finally(redraw);
+    load("routes", "api/resilience/routes").finally(redraw);
     if (again) choose(state.view);
   } else if (name === "lost") {
     state.connected = false;

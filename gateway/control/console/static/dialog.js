@@ -6,10 +6,18 @@ const dialog = document.getElementById("dialog");
 const toasts = document.getElementById("toasts");
 let settle = null;
 
-dialog.addEventListener("close", () => { settle?.(null); settle = null; });
+// Not at the event `close`: it comes later, when the next dialog may be open already.
+dialog.addEventListener("cancel", left);
 dialog.addEventListener("click", (event) => {
-  if (event.target.closest("[data-close]")) dialog.close();
+  if (event.target.closest("[data-close]")) left();
 });
+
+function left() {
+  const asked = settle;
+  settle = null;
+  close();
+  asked?.(null);
+}
 
 /** Asks with a form. Resolves to its fields, or to null when it was left. The dialog stays open until `close`. */
 export function ask(title, content, action, { danger = false } = {}) {

@@ -1,0 +1,219 @@
+"""The console in a real browser: what an operator sees and does, and that everybody can.
+
+One browser serves the whole module. Every test looks at what the page has complained of.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import StartGateway
+from tests.support.browser import Browser, browsing
+from tests.support.gateway_process import GatewayProcess
+from tests.support.ports import free_port
+from tests.support.stub_process import StubProcess
+from tests.support.waiting import eventually
+
+TOKEN = "correct-horse-battery-staple"
+ROW = 'tr[data-key="row-orders"]'
+CIRCUIT = f"{ROW} .pill"
+VIEWS = ("services", "errors", "routes", "limits", "explain", "configuration")
+FILE = """\
+upstreams:
+  orders: {{endpoints: ["127.0.0.1:{port}"], breaker: {{reset_timeout: 600}}}}
+  catalog: {{endpoints: ["127.0.0.1:{port}"]}}
+routes:
+  - {{name: orders, prefix: /orders, upstream: orders, strip_prefix: true}}
+  - {{name: catalog, prefix: /catalog, upstream: catalog, strip_prefix: true, rate_limit: none}}
+"""
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Browser]:
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(window: Browser) -> Iterator[Browser]:
+    yield window
+    assert window.complaints() == []
+    window.open("about:blank")
+    window.size(1440, 900)
+    window.theme("light")
+
+
+def started(start_gateway: StartGateway, stub: StubProcess, **env: str) -> GatewayProcess:
+    files = {"gateway.yaml": FILE.format(port=stub.port)}
+    common = {"GATEWAY_CONFIG": "gateway.yaml", "ADMIN_TOKEN": TOKEN, "RETRY_MAX_ATTEMPTS": "1"}
+    return start_gateway({**common, **env}, files=files)
+
+
+def state_of(gateway: GatewayProcess) -> dict[str, object]:
+    found: dict[str, object] = gateway.get("/api/resilience/circuit-breakers/orders").json()
+    return found
+
+
+def test_a_trip_is_seen_with_what_to_do_and_the_errors_that_led_to_it(
+    browser: Browser, start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    gateway = started(start_gateway, stub)
+    browser.open(f"{gateway.url}/console")
+    browser.wait(CIRCUIT, "closed")
+    browser.wait("#problems", "Nothing is wrong")
+    for _ in range(6):
+        gateway.get("/orders/fail")
+    browser.wait(CIRCUIT, "open")
+    browser.wait("#problems", "The circuit of orders is open")
+    browser.wait("#problems", "Check that upstream")
+    browser.wait('.card[data-key="card-orders"].Unhealthy .pill', "open")
+    # What hurts comes first.
+    assert browser.run("return document.querySelector('table.services tbody tr').dataset.key") == "row-orders"
+    browser.wait('[data-key="hour-orders"] .changes', "consecutive failures")
+    browser.click("#tabs button", "Errors")
+    browser.wait("table.errors", "answered 500")
+    browser.type('input[data-filter="errors.reason"]', "circuit_open")
+    eventually(lambda: "answered 500" not in browser.text("table.errors"), "filtered")
+    browser.click("table.errors .unfold", "circuit_open")
+    browser.wait("table.errors .detail", "is being left alone")
+    browser.click("table.errors .detail button", "Explain")
+    browser.wait(".verdict", "It would be")
+
+
+def test_a_circuit_is_held_and_released_and_the_token_is_kept_nowhere(
+    browser: Browser, start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    gateway = started(start_gateway, stub)
+    browser.open(f"{gateway.url}/console")
+    browser.click(f"{ROW} .unfold")
+    browser.click('[data-key="detail-orders"] button', "Force open")
+    browser.type('dialog input[name="token"]', "not-the-token-at-all")
+    browser.click('dialog button[type="submit"]')
+    browser.type('dialog input[name="reason"]', "a drill in a browser")
+    browser.click('dialog button[type="submit"]')
+    # It was the wrong one: the dialog asks again, and the order goes on with the right one.
+    browser.wait("dialog", "The token is wrong")
+    browser.type('dialog input[name="token"]', TOKEN)
+    browser.click('dialog button[type="submit"]')
+    browser.wait(".toast", "held open")
+    assert state_of(gateway)["forced"] is True
+    assert state_of(gateway)["cause"] == "a drill in a browser"
+    browser.wait(CIRCUIT, "held open")
+    browser.wait("#problems", "held open by an operator (a drill in a browser)")
+    browser.click('[data-key="detail-orders"] button', "Release")
+    browser.click('dialog button[type="submit"]')
+    browser.wait(".toast", "released")
+    eventually(lambda: state_of(gateway)["forced"] is False, "released")
+    browser.wait(CIRCUIT, "closed")
+    browser.click('[data-key="detail-orders"] button', "Drain")
+    browser.type('dialog input[name="reason"]', "a new disk")
+    browser.click('dialog button[type="submit"]')
+    browser.wait('[data-key="detail-orders"] .inner', "drained for")
+    kept = "[document.cookie, {...localStorage}, {...sessionStorage}, location.href]"
+    assert TOKEN not in browser.run(f"return JSON.stringify({kept})")
+    (record,) = gateway.wait_for_records(logger="gateway.audit", action="force-open")
+    assert record["reason"] == "a drill in a browser"
+    browser.click("#top button", "Sign out")
+    browser.click("#tabs button", "Configuration")
+    browser.wait("dialog", "ADMIN_TOKEN")
+
+
+def test_a_reload_shows_first_what_would_change(
+    browser: Browser, start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    gateway = started(start_gateway, stub)
+    browser.open(f"{gateway.url}/console#configuration")
+    browser.type('dialog input[name="token"]', TOKEN)
+    browser.click('dialog button[type="submit"]')
+    browser.wait("table.settings", "gateway.yaml:")
+    assert TOKEN not in browser.text("body")
+    file = gateway.directory / "gateway.yaml"
+    file.write_text(file.read_text().replace("reset_timeout: 600", "reset_timeout: 601"))
+    browser.click("#top button", "Reload")
+    browser.wait(".diff", "601")
+    browser.click("dialog button.danger", "Reload")
+    browser.wait(".toast", "The configuration is in effect")
+    # Its worker has ended, and the page is with the next one.
+    eventually(lambda: not browser.text("#connection"), "connected again")
+    browser.click("#tabs button", "Routes")
+    browser.wait('[data-key="chain-orders"]', "601")
+
+
+def test_it_survives_the_end_and_the_return_of_the_gateway(
+    browser: Browser, start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    port = str(free_port())
+    gateway = started(start_gateway, stub, PORT=port)
+    browser.open(f"{gateway.url}/console")
+    browser.wait(CIRCUIT, "closed")
+    gateway.kill()
+    browser.wait("#connection", "Trying again")
+    browser.wait("#connection", "The figures are those of")
+    again = started(start_gateway, stub, PORT=port, SERVICE_NAME="again")
+    browser.wait("#top h1", "again")
+    eventually(lambda: not browser.text("#connection"), "connected again")
+    for _ in range(6):
+        again.get("/orders/fail")
+    browser.wait(CIRCUIT, "open")
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (1440, "dark"), (390, "light")])
+def test_axe_finds_nothing_in_any_view(
+    width: int, theme: str, browser: Browser, start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    gateway = started(start_gateway, stub)
+    browser.size(width, 844)
+    browser.theme(theme)
+    browser.open(f"{gateway.url}/console#configuration")
+    browser.type('dialog input[name="token"]', TOKEN)
+    assert browser.violations() == []
+    browser.click('dialog button[type="submit"]')
+    for path in ("/orders/fail",) * 6 + ("/catalog/ok", "/nowhere"):
+        gateway.get(path)
+    browser.click("#tabs button", "Services")
+    browser.wait(CIRCUIT, "open")
+    browser.click(f"{ROW} .unfold")
+    found = {}
+    for view in VIEWS:
+        browser.run("location.hash = arguments[0]", view)
+        browser.wait('#tabs [aria-current="page"]', view.capitalize())
+        if view == "errors":
+            browser.click("table.errors .unfold", "")
+        if view == "explain":
+            browser.click("form button", "Explain")
+            browser.wait(".verdict")
+        if view == "routes":
+            browser.wait(".chain")
+        if found_here := browser.violations():
+            found[view] = found_here
+    assert found == {}
+    # Nothing is wider than the page: what is wide scrolls in a place of its own.
+    assert browser.run("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_with_console_auth_the_page_asks_before_it_shows_anything(
+    browser: Browser, start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    gateway = started(start_gateway, stub, CONSOLE_AUTH="token")
+    browser.open(f"{gateway.url}/console")
+    browser.wait("dialog", "tells only operators")
+    assert "orders" not in browser.text("main")
+    browser.type('dialog input[name="token"]', TOKEN)
+    browser.click('dialog button[type="submit"]')
+    browser.wait(CIRCUIT, "closed")
+
+
+def test_it_is_used_with_a_keyboard_alone(browser: Browser, start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = started(start_gateway, stub)
+    browser.open(f"{gateway.url}/console")
+    browser.wait(CIRCUIT, "closed")
+    body = browser.all("body")[0]
+    body.send_keys("3")
+    browser.wait('#tabs [aria-current="page"]', "Routes")
+    browser.wait(".chain", "orders")
+    body.send_keys("/")
+    assert browser.run("return document.activeElement.dataset.filter") == "routes"
+    browser.type('input[data-filter="routes"]', "catalog")
+    eventually(lambda: "orders" not in browser.text("#main .chains"), "filtered")
+    # What was typed, and the focus, stay while the page draws itself anew.
+    assert browser.run("return document.activeElement.value") == "catalog"

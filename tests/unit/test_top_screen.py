@@ -1,0 +1,109 @@
+"""What `gateway top` shows of a snapshot."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gateway.operator.arguments import SORTS
+from gateway.operator.top import Seen
+from gateway.operator.top_screen import LINE, screen, sparkline
+
+
+def service(status: str = "Healthy", **members: Any) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        "status": status, "reasons": [], "requests": 1.0, "failed": 0.0, "errorRate": 0.0, "attempts": 1.0,
+        "failedAttempts": 0.0, "retries": 0.0, "limited": 0.0, "shed": 0.0, "refused": {}, "inFlight": 1, "queued": 0,
+        "limit": 10, "circuit": {"state": "Closed", "forced": False}, "endpoints": {"h:1": {"available": True}},
+    }  # fmt: skip
+    return {**known, **members}
+
+
+def snapshot(**services: dict[str, Any]) -> dict[str, Any]:
+    gateway = {
+        "service": "edge", "version": "1", "status": "Degraded", "reasons": ["Something is wrong."], "requests": 3.0,
+        "failed": 0.0, "tooMany": 0.0, "shed": 0.0, "inFlight": 1, "limit": 9, "workers": {"0-1": {"state": "ready"}},
+        "workersWanted": 1, "store": {"kind": "redis", "up": False},
+    }  # fmt: skip
+    return {"time": "2026-11-29T12:00:00.000Z", "gateway": gateway, "services": services}
+
+
+def shown(seen: Seen, *, sort: str = "worst", height: int = 24, width: int = 140) -> list[str]:
+    console = Console(width=width, record=True, quiet=True)
+    drawn = screen(seen.live, seen.lines, seen.errors, sort=sort, height=height, width=width, lost=seen.lost)
+    return "".join(each.text for each in console.render(drawn) if not each.control).splitlines()
+
+
+def error(number: int, **members: Any) -> dict[str, Any]:
+    known = {
+        "time": "2026-11-29T12:00:00.000Z", "requestId": str(number), "attempt": 1, "service": "a", "reason": "x",
+        "status": 500, "message": "m",
+    }  # fmt: skip
+    return {**known, **members}
+
+
+def rows(lines: list[str]) -> list[str]:
+    return [line.split()[1] for line in lines if line.lstrip()[:1] in {"●", "▲", "■"}]
+
+
+def test_what_hurts_is_first() -> None:
+    seen = Seen()
+    services = {
+        "calm": service(),
+        "failing": service("Unhealthy", circuit={"state": "Open", "forced": False}, errorRate=0.5),
+        "held": service("Degraded", circuit={"state": "HalfOpen", "forced": True}),
+        "shedding": service(shed=2.0),
+    }
+    seen.take("snapshot", snapshot(**services))
+    lines = shown(seen)
+    assert rows(lines) == ["failing", "held", "shedding", "calm"]
+    assert any("Something is wrong." in line for line in lines)
+    assert any("Redis away" in line for line in lines)
+    assert any("held half-open" in line for line in lines)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_it_fits_into_the_terminal(sort: str, width: int) -> None:
+    seen = Seen()
+    seen.take("snapshot", snapshot(**{f"service-{at}": service(requests=float(at)) for at in range(40)}))
+    seen.take("errors", {"errors": [error(at, message="m" * 200) for at in range(40)], "more": False})
+    lines = shown(seen, sort=sort, width=width, height=20)
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= width
+
+
+def test_errors_that_say_the_same_are_one_line() -> None:
+    seen = Seen()
+    seen.take("snapshot", snapshot(a=service()))
+    told = [error(1), error(2), error(3, reason="y"), error(4)]
+    seen.take("errors", {"errors": told, "more": False})
+    # A stream that begins anew tells the latest ones again.
+    seen.take("errors", {"errors": told[2:], "more": False})
+    found = [line.split()[2:] for line in shown(seen) if ":00:00 a " in line]
+    assert [(each[0], "times" in each) for each in found] == [("x", False), ("y", False), ("x", True)]
+
+
+def test_what_was_sent_by_others_drives_no_terminal() -> None:
+    seen = Seen()
+    seen.take("snapshot", snapshot(a=service()))
+    seen.take("errors", {"errors": [error(1, message="\x1b[2Jgone")], "more": False})
+    assert not any("\x1b" in line for line in shown(seen))
+
+
+def test_a_patch_and_a_lost_connection() -> None:
+    seen = Seen()
+    seen.take("snapshot", snapshot(a=service(requests=1.0)))
+    seen.take("patch", {"services": {"a": {"requests": 2.0}, "b": service()}})
+    assert seen.lines == {"a": [1.0, 2.0], "b": [1.0]}
+    seen.take("lost", "The connection is lost.")
+    assert any("The connection is lost." in line for line in shown(seen))
+    seen.take("patch", {"services": {"b": None}})
+    assert not any("lost" in line for line in shown(seen))
+    assert set(seen.lines) == {"a"}
+
+
+def test_a_line_is_as_wide_as_it_is_long() -> None:
+    assert sparkline([]) == " " * LINE
+    assert sparkline([0.0, 4.0, 8.0]).strip() == "▄█"
+    assert len(sparkline([1.0] * LINE)) == LINE
