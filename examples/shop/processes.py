@@ -75,11 +75,12 @@ class Process:
     def __init__(
         self, name: str, command: list[str], environment: Mapping[str, str], port: int, output: Path | None
     ) -> None:
-        """Its output goes to that of this program, or to the end of the file `output`."""
+        """Its output goes to that of this program, or to the end of the file `output`. What is changed in `environment`
+        counts from the next start on."""
         self.name = name
         self.port = port
         self._command = command
-        self._environment = dict(environment)
+        self.environment = dict(environment)
         self._output = output
         self._running: asyncio.subprocess.Process | None = None
 
@@ -105,7 +106,7 @@ class Process:
             *guard,
             *self._command,
             cwd=CHECKOUT,
-            env=self._environment,
+            env=self.environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
             stderr=file,

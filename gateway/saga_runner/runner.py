@@ -129,27 +129,31 @@ class SagaRunner:
         def decided(locked: Locked) -> tuple[Run, Move]:
             left = min(locked.left, 0.0) if report.hopeless and job.undoes else locked.left
             after = machine.settled(job.workflow, job.run, report.outcome, left, cancelled=locked.cancelled)
-            return self._next(job, after, report)
+            return self._next(job, after, report, locked.left)
 
         return await self._move(job, decided, report)
 
     def _taken_up(self, job: Job, locked: Locked) -> tuple[Run, Move]:
         """The next attempt of a run that nobody has worked on."""
         after = machine.resumed(job.workflow, job.run, locked.left, cancelled=locked.cancelled)
-        return self._next(job, after, None)
+        return self._next(job, after, None, locked.left)
 
-    def _next(self, job: Job, after: Run, report: Report | None) -> tuple[Run, Move]:
-        """What is written of the run `after` an attempt: it ends, it waits, or its next attempt begins."""
+    def _next(self, job: Job, after: Run, report: Report | None, left: float) -> tuple[Run, Move]:
+        """What is written of the run `after` an attempt: it ends, it waits, or its next attempt begins. `left` is the
+        time until its deadline, in seconds."""
         workflow, before = job.workflow, job.run
         at = machine.position(workflow, after)
         events = events_of(workflow, before, after, report)
         if at is None:
             steps = changed_steps(workflow, before, after, report)
             ended = after.state in ENDED
-            return after, Move(after.state, steps, events, due=False, ended=ended, reason=_why(job, report))
+            reason = _why(job, report) if after.state == "stuck" or not job.undoes else None
+            return after, Move(after.state, steps, events, due=False, ended=ended, reason=reason)
         pause: float | None = None
         if report is not None and report.outcome is not Outcome.DONE and at == job.at and after.state == before.state:
             wait = self._pause(job, at, after, report)
+            # What comes then is decided at the deadline, and not after the pause.
+            wait = min(wait, left) if left > 0 else wait
             if wait <= _SHORT and self.consumer.takes:
                 job.wait = wait
             else:
@@ -161,7 +165,9 @@ class SagaRunner:
         steps = changed_steps(workflow, before, after, report)
         begins_undo = after.steps[at].state == "undoing" and before.steps[at].state != "undoing"
         deadline = workflow.completion_deadline if begins_undo else None
-        return after, Move(after.state, steps, events, pause, deadline=deadline, reason=_why(job, report))
+        # While it compensates, the reason is why it does.
+        reason = None if job.undoes else _why(job, report)
+        return after, Move(after.state, steps, events, pause, deadline=deadline, reason=reason)
 
     def _pause(self, job: Job, at: int, after: Run, report: Report) -> float:
         """Seconds until the next attempt of the same step."""

@@ -174,7 +174,8 @@ def test_what_was_done_is_undone_when_a_step_fails(gateway: GatewayProcess, part
     answer = start(gateway, "plain", Prefer="wait=20")
     assert answer.status == 409
     run = answer.json()["id"]
-    assert (answer.json()["status"], answer.json()["detail"]) == ("compensated", "ship: answered 422")
+    told = answer.json()
+    assert (told["status"], told["failedStep"], told["detail"]) == ("compensated", "ship", "ship: answered 422")
     assert participants.lines(run)[3:] == [
         f"DELETE /undo/pay?run={run} HTTP/1.1".encode(),
         f"DELETE /undo/reserve?run={run} HTTP/1.1".encode(),
@@ -207,7 +208,7 @@ def test_a_compensation_is_tried_until_it_works(gateway: GatewayProcess, partici
     participants.answers["/do/pay"].append(400)
     participants.answers["/undo/reserve"].extend([500, 404, 500])
     run = started(gateway, "plain", None)
-    becomes(gateway, run, "compensated")
+    assert becomes(gateway, run, "compensated")["reason"] == "pay: answered 400"
     assert participants.attempts[f"{run}.reserve.undo"] == 4
     told = gateway.wait_for_records(event="compensation_failed", saga_id=run)
     assert told[0]["message"].startswith("Failed to compensate saga step reserve of ")

@@ -12,7 +12,8 @@ EXAMPLE_KEY = "gw_shoporders01_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 @dataclass(frozen=True)
 class Settings:
-    """`database_url` is `sqlite:///PATH` or `postgresql://…`; `redis_url` is None without Redis."""
+    """`database_url` is `sqlite:///PATH` or `postgresql://…`; `redis_url` is None without Redis. `leader` says who
+    leads an order through its steps: the service `orders`, or the `gateway`."""
 
     name: str
     host: str
@@ -21,6 +22,7 @@ class Settings:
     redis_url: str | None
     gateway_url: str
     gateway_key: str
+    leader: str = "orders"
 
     @classmethod
     def of(cls, name: str, port: int, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -30,6 +32,9 @@ class Settings:
         text = given.get("PORT", str(port))
         if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
             raise ValueError(f"PORT must be a whole number from 1 to 65535, not {text!r}")
+        leader = given.get("LEADER", "orders")
+        if leader not in {"orders", "gateway"}:
+            raise ValueError(f"LEADER must be orders or gateway, not {leader!r}")
         default = Path(__file__).parents[1] / "data" / f"{name}.db"
         return cls(
             name=name,
@@ -39,4 +44,5 @@ class Settings:
             redis_url=given.get("REDIS_URL"),
             gateway_url=given.get("GATEWAY_URL", "http://127.0.0.1:8000").rstrip("/"),
             gateway_key=given.get("GATEWAY_KEY", EXAMPLE_KEY),
+            leader=leader,
         )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from shop.drills import crashes, inventory, outbox, overload, payments
+from shop.drills import crashes, inventory, outbox, overload, payments, sagas
 from shop.drills.audit import Books, audit
 from shop.drills.report import COMPENSATION, Drill
 from shop.drills.world import BREAKER_CLOSED, World
@@ -34,6 +34,7 @@ INCIDENTS: Final = (
     Incident("inventory-lock", "Inventory Lock Contention", inventory.contention),
     Incident("overload", "Gateway Overload (High 429 Rate)", overload.runaway),
     Incident("outbox", "Outbox Events Not Being Published", outbox.backlog),
+    Incident("saga", "Saga Compensation by the Gateway", sagas.compensation),
     Incident("redis-stopped", "Redis stopped", crashes.redis_stopped),
     Incident("orders-killed", "Upstream killed: orders (kill -9)", crashes.orders_killed),
     Incident("worker-killed", "Gateway worker killed (kill -9)", crashes.worker_killed),

@@ -24,7 +24,10 @@ from shop.orders.order import PENDING, Order
 from shop.orders.outbox import Outbox
 from shop.orders.recovery import Recovery
 from shop.orders.store import SCHEMA, Orders, TakenOver
+from shop.orders.workflow_checkout import WorkflowCheckout
 
+# Who leads an order through its steps (LEADER).
+LEADERS: Final[dict[str, type[Checkout]]] = {"orders": Checkout, "gateway": WorkflowCheckout}
 # A lease and what is left to do after it; less than the gateway waits for an answer (`timeouts.attempt`).
 DECISION_SECONDS: Final = 6.0
 
@@ -54,7 +57,8 @@ class OrdersApi:
         try:
             order = await self._checkout.forwards(order)
         except TakenOver:
-            # This process was stopped for longer than its lease, and the recovery of another one went on.
+            # This process was stopped for longer than its lease, and the recovery of another one went on; or the
+            # gateway leads the order, and is not at its end yet.
             return Answer(201, (await self._decided(order)).as_json()).response()
         self._metrics.decided(order)
         self._outbox.wake.ring()
@@ -119,7 +123,7 @@ async def make(settings: Settings) -> Service:
     orders = Orders(service.database)
     outbox = Outbox(service.database, gateway)
     metrics = Metrics(service, orders, outbox)
-    checkout = Checkout(orders, gateway)
+    checkout = LEADERS[settings.leader](orders, gateway)
     recovery = Recovery(orders, checkout, metrics)
     service.in_background(recovery.run)
     service.in_background(outbox.run)

@@ -10,7 +10,7 @@ needed to be sure: the services do one thing once for each key, and refuse what 
 What is unknown may have happened, and is taken back. The two directions do not wait for each other's services: goods
 go back on the shelf while the payments service is still down.
 
-Another way to do this is another class with these two methods: see "The gateway as the orchestrator" in README.md.
+The gateway can do the same from its configuration: `workflow_checkout.py`.
 """
 
 import asyncio

@@ -79,17 +79,42 @@ class GatewayClient:
             pass
         return Unknown("timeout")
 
+    async def start(self, path: str, body: Mapping[str, Any], key: str, wait: int) -> tuple[int, dict[str, Any]]:
+        """Start a run of a workflow, or ask for the one that was started with this key, and wait so many seconds for
+        its outcome. Status and body of the answer; 0 and nothing where there is none."""
+        headers = {"Idempotency-Key": key, "X-Correlation-ID": correlation.get(), "Prefer": f"wait={wait}"}
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await self._json("POST", path, json=body, headers=headers)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return 0, {}
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """The body of an answer of 200; empty where there is none."""
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                status, found = await self._json("GET", path)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return {}
+        return found if status == 200 else {}
+
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
-    async def _post(self, path: str, body: Mapping[str, Any], headers: dict[str, str]) -> Outcome:
+    async def _json(self, method: str, path: str, **request: Any) -> tuple[int, dict[str, Any]]:
+        async with self._opened().request(method, self._url + path, **request) as answer:
+            return answer.status, await _body(answer)
+
+    def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(headers=self._headers)
-        async with self._session.post(self._url + path, json=body, headers=headers) as answer:
-            # Of a proxy in between it may be HTML.
-            found = await answer.json(content_type=None) if "json" in answer.content_type else {}
+        return self._session
+
+    async def _post(self, path: str, body: Mapping[str, Any], headers: dict[str, str]) -> Outcome:
+        async with self._opened().post(self._url + path, json=body, headers=headers) as answer:
+            found = await _body(answer)
             if 200 <= answer.status < 300:
                 return Done(found)
             reason = str(found.get("reason", answer.status))
@@ -97,3 +122,9 @@ class GatewayClient:
                 return Refusal(reason)
             after = answer.headers.get("Retry-After", "")
             return Unknown(reason, float(after) if after.isdigit() else 0.0)
+
+
+async def _body(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The JSON of an answer; of a proxy in between it may be HTML."""
+    found = await answer.json(content_type=None) if "json" in answer.content_type else {}
+    return found if isinstance(found, dict) else {}

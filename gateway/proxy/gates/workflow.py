@@ -156,6 +156,8 @@ def _outcome(workflow: Workflow, shown: Shown, seconds: int) -> OwnAnswer:
     status = {"succeeded": 200, "compensated": 409}.get(run.state, 202)
     if run.state != "succeeded":
         members["detail"] = run.reason
+        # Steps have a row from their first attempt on: the last one is the one that was not done.
+        members["failedStep"] = shown.steps[-1].name if shown.steps else None
     elif workflow.answer is not None:
         results = {each.name: orjson.loads(each.result) for each in shown.steps if each.result is not None}
         try:
