@@ -42,8 +42,11 @@ class LiveOutbox:
     async def replay_range(self, state: Literal["delivered", "dead"], target: str, since: float, until: float) -> int:
         """Deliver up to 10,000 of those again that came in this time, in small batches, the oldest first; how many.
         Raises JournalAway."""
-        total, found = 0, BATCH
-        while found >= BATCH and total < _MOST_REPLAYED:
-            found = await available(self._journal.transact(outbox.replay_range(state, target, since, until, BATCH)))
-            total += found
+        total, after = 0, (since, "")
+        while total < _MOST_REPLAYED:
+            done = await available(self._journal.transact(outbox.replay_range(state, target, after, until, BATCH)))
+            total += done.messages
+            if done.messages < BATCH or done.last is None:
+                break
+            after = done.last
         return total

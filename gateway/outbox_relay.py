@@ -97,7 +97,7 @@ class Relay:
         lease = target.config.timeout + _MARGIN
         work = Work(
             "outbox",
-            outbox.TOPIC,
+            outbox.topic(target.route),
             partial(outbox.any_due, target.route),
             lambda owner, most: outbox.claim(target.route, owner, lease, most),
             lambda taken: outbox.let_go(taken.lease),
@@ -128,7 +128,7 @@ class Relay:
             status, error = outcome.status, f"answered {outcome.status}"
             if 200 <= status < 300:
                 target.counts["delivered"] += 1
-                if await self._write(target, taken, outbox.delivered(taken.lease, status)):
+                if await self._write(target, taken, outbox.delivered(taken, status)):
                     self._log(logging.INFO, "delivered", target, taken, status)
                 return
             target.counts["failed"] += 1
@@ -146,11 +146,11 @@ class Relay:
             return
         pause = schedule[taken.attempts] * (1.0 + target.config.jitter * self._rng.random())
         pause = max(pause, min(outcome.retry_after or 0.0, _LONGEST_PAUSE))
-        if await self._write(target, taken, outbox.later(taken.lease, status, error, pause)):
+        if await self._write(target, taken, outbox.later(taken, status, error, pause)):
             self._log(logging.WARNING, "failed", target, taken, status, error)
 
     async def _give_up(self, target: Target, taken: Taken, status: int, error: str) -> None:
-        if await self._write(target, taken, outbox.give_up(taken.lease, status, error)):
+        if await self._write(target, taken, outbox.give_up(taken, status, error)):
             self._log(logging.ERROR, "dead", target, taken, status, error)
 
     async def _write(self, target: Target, taken: Taken, operation: Operation[bool]) -> bool:

@@ -12,7 +12,12 @@ A message that somebody holds is `sending`; that follows from its lease and is s
 died is queued again when the lease ends. Every write of a holder compares owner and fence (`gateway.journal.leases`).
 
 Of the messages with one `order_key` one is under way at a time: a message is due only while no earlier one with its key
-is pending, and none is being sent. Earlier is what the journal's clock says, which all gateways share.
+is pending, and none is being sent. Earlier is what the journal's clock says, which all gateways share; where that was
+set back, a message comes just after the last one of its key.
+
+Those that wait behind another one of their key are `blocked`, so that whoever looks for work does not meet them,
+however many they are. The end of a message unblocks the next one. For that, keeping and ending messages of one key go
+one after the other. The first pending message of a key is never blocked; others may be unblocked, too, after a replay.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -20,28 +25,44 @@ from typing import Final, Literal, NamedTuple
 from gateway.journal.leases import HELD, Lease, Leased
 from gateway.journal.port import Notice, Operation, Row, Rows, Statement, Step
 
-TOPIC: Final = "outbox"
-"""Somebody who delivers may have something to do."""
-
 State = Literal["queued", "sending", "delivered", "dead"]
 
 _STATE: Final = "CASE WHEN due_at IS NOT NULL AND lease_until > {now} THEN 'sending' ELSE state END"
 _DUE: Final = (
-    "target = $4 AND due_at IS NOT NULL AND due_at <= {now} AND NOT EXISTS (SELECT 1 FROM outbox_events AS other"
-    " WHERE other.order_key = outbox_events.order_key AND other.due_at IS NOT NULL AND other.id <> outbox_events.id"
-    " AND (other.lease_until > {now} OR (other.created_at, other.id) < (outbox_events.created_at, outbox_events.id)))"
+    "target = $4 AND due_at IS NOT NULL AND NOT blocked AND due_at <= {now}"
+    " AND NOT EXISTS (SELECT 1 FROM outbox_events AS other WHERE other.order_key = outbox_events.order_key"
+    " AND other.due_at IS NOT NULL"
+    " AND (other.created_at, other.id) < (outbox_events.created_at, outbox_events.id))"
+    " AND NOT EXISTS (SELECT 1 FROM outbox_events AS other WHERE other.order_key = outbox_events.order_key"
+    " AND other.owner <> '' AND other.lease_until > {now} AND other.id <> outbox_events.id)"
 )
 _LEASED: Final = Leased("outbox_events", "id", _DUE, "due_at, id")
 _COLUMNS: Final = (
     f"id, target, {_STATE} AS now_state, attempts, status, error, size, correlation_id, created_at, ended_at,"
     " due_at - {now} AS due_in"
 )
-_INSERT: Final = Statement(
+_INSERT_TEXT: Final = (
     "INSERT INTO outbox_events (id, target, state, order_key, method, path, headers, body, size, correlation_id,"
-    " due_at, created_at) VALUES ($1, $2, 'queued', $3, $4, $5, $6, $7, $8, $9, {now}, {now})"
+    " due_at, created_at, blocked) VALUES ($1, $2, 'queued', $3, $4, $5, $6, $7, $8, $9, {now}, {created}, {blocked})"
+)
+_INSERT: Final = Statement(_INSERT_TEXT, created="{now}", blocked="FALSE")
+_OF_KEY: Final = "FROM outbox_events WHERE order_key = $3 AND due_at IS NOT NULL"
+_INSERT_IN_ORDER: Final = Statement(
+    _INSERT_TEXT,
+    created="coalesce((SELECT CASE WHEN created_at < {now} THEN {now} ELSE created_at + 0.000001 END {of_key}"
+    " ORDER BY created_at DESC, id DESC LIMIT 1), {now})",
+    blocked="EXISTS (SELECT 1 {of_key})",
+    of_key=_OF_KEY,
+)
+# Until the commit, nobody else keeps or ends a message of this key. SQLite has locked the whole file already.
+_ALONE: Final = Statement("SELECT $1 AS alone", "SELECT pg_advisory_xact_lock(7164312, hashtext($1))")
+_UNBLOCK_NEXT: Final = Statement(
+    "UPDATE outbox_events SET blocked = FALSE WHERE id = (SELECT id FROM outbox_events WHERE order_key = $1"
+    " AND due_at IS NOT NULL ORDER BY created_at, id LIMIT 1)"
 )
 _ANY_DUE: Final = Statement(
-    "SELECT id FROM outbox_events WHERE target = $1 AND due_at <= {now} AND lease_until <= {now} LIMIT 1"
+    "SELECT id FROM outbox_events WHERE target = $1 AND due_at IS NOT NULL AND NOT blocked AND due_at <= {now}"
+    " AND lease_until <= {now} LIMIT 1"
 )
 _DELIVERED: Final = Statement(
     "UPDATE outbox_events SET state = 'delivered', published = TRUE, owner = '', lease_until = 0, due_at = NULL,"
@@ -60,15 +81,15 @@ _GIVE_UP: Final = Statement(
 )
 _AGAIN: Final = (
     "state = 'queued', published = FALSE, owner = '', lease_until = 0, fence = fence + 1, due_at = {now}, attempts = 0,"
-    " ended_at = NULL"
+    " ended_at = NULL, blocked = FALSE"
 )
 _REPLAY: Final = Statement(
-    "UPDATE outbox_events SET {again} WHERE id = $1 AND lease_until <= {now} RETURNING id", again=_AGAIN
+    "UPDATE outbox_events SET {again} WHERE id = $1 AND lease_until <= {now} RETURNING target", again=_AGAIN
 )
 _REPLAY_RANGE: Final = Statement(
     "UPDATE outbox_events SET {again} WHERE id IN (SELECT id FROM outbox_events WHERE state = $1 AND due_at IS NULL"
-    " AND ($2 = '' OR target = $2) AND created_at >= $3 AND created_at < $4 ORDER BY created_at, id LIMIT $5"
-    " {skip_locked}) RETURNING id",
+    " AND ($2 = '' OR target = $2) AND (created_at, id) > ($3, $4) AND created_at < $5 ORDER BY created_at, id LIMIT $6"
+    " {skip_locked}) RETURNING target, created_at, id",
     again=_AGAIN,
 )
 _SHOW: Final = Statement(f"SELECT {_COLUMNS} FROM outbox_events WHERE id = $1")  # noqa: S608 - names of this file
@@ -81,13 +102,14 @@ _COUNTS: Final = Statement(
     f"SELECT target, {_STATE} AS now_state, count(*) AS messages, {{now}} - min(created_at) AS oldest"  # noqa: S608
     " FROM outbox_events GROUP BY 1, 2 ORDER BY 1, 2"
 )
-_PENDING: Final = Statement(
-    "SELECT count(*) AS messages, coalesce({now} - min(created_at), 0) AS oldest FROM outbox_events"
-    " WHERE due_at IS NOT NULL"
+_BACKLOG: Final = Statement(
+    "SELECT count(due_at) AS pending, count(*) - count(due_at) AS dead,"
+    " coalesce({now} - min(CASE WHEN due_at IS NOT NULL THEN created_at END), 0) AS oldest"
+    " FROM outbox_events WHERE NOT published"
 )
-_DEAD: Final = Statement("SELECT count(*) AS messages FROM outbox_events WHERE ended_at IS NOT NULL AND NOT published")
 _DELETE: Final = Statement(
-    "DELETE FROM outbox_events WHERE id IN (SELECT id FROM outbox_events WHERE ended_at <= {now} - $1 AND state = $2"
+    "DELETE FROM outbox_events WHERE id IN"
+    " (SELECT id FROM outbox_events WHERE state = $2 AND ended_at IS NOT NULL AND ended_at <= {now} - $1"
     " ORDER BY ended_at LIMIT $3 {skip_locked}) RETURNING id"
 )
 
@@ -148,10 +170,31 @@ class Backlog(NamedTuple):
     dead: int
 
 
+Place = tuple[float, str]
+"""Where a message stands among all: when it came, and its id."""
+
+
+class Replayed(NamedTuple):
+    """How many messages are delivered again, and the place of the last of them, None for none."""
+
+    messages: int
+    last: Place | None
+
+
+def topic(target: str) -> str:
+    """Whoever delivers to this target may have something to do."""
+    return f"outbox:{target}"
+
+
 def insert(message: Message) -> Operation[None]:
     """Keep a message, and wake whoever delivers."""
-    yield _INSERT(*message[:7], len(message.body), message.correlation_id)
-    yield Notice(TOPIC)
+    arguments = (*message[:7], len(message.body), message.correlation_id)
+    if message.order_key is None:
+        yield _INSERT(*arguments)
+    else:
+        yield _ALONE(message.order_key)
+        yield _INSERT_IN_ORDER(*arguments)
+    yield Notice(topic(message.target))
 
 
 def any_due(target: str) -> Operation[bool]:
@@ -171,37 +214,39 @@ def let_go(lease: Lease) -> Operation[bool]:
     return (yield from _LEASED.let_go(lease))
 
 
-def delivered(lease: Lease, status: int) -> Operation[bool]:
+def delivered(taken: Taken, status: int) -> Operation[bool]:
     """It was taken by its target. False: somebody else has it."""
-    return (yield from _ended(_DELIVERED(*lease.held, status)))
+    return (yield from _ended(taken, _DELIVERED(*taken.lease.held, status)))
 
 
-def later(lease: Lease, status: int, error: str, seconds: float) -> Operation[bool]:
+def later(taken: Taken, status: int, error: str, seconds: float) -> Operation[bool]:
     """An attempt has failed; the next one begins in so many seconds. False: somebody else has it."""
-    return bool((yield _LATER(*lease.held, status, error, seconds)))
+    return bool((yield _LATER(*taken.lease.held, status, error, seconds)))
 
 
-def give_up(lease: Lease, status: int, error: str) -> Operation[bool]:
+def give_up(taken: Taken, status: int, error: str) -> Operation[bool]:
     """The last attempt has failed. False: somebody else has it."""
-    return (yield from _ended(_GIVE_UP(*lease.held, status, error)))
+    return (yield from _ended(taken, _GIVE_UP(*taken.lease.held, status, error)))
 
 
 def replay(message_id: str) -> Operation[bool]:
     """Deliver a message again, with all its attempts, whatever has become of it; at once if it is waiting for the next
     one. False: there is none, or it is being sent."""
     rows = yield _REPLAY(message_id)
-    yield Notice(TOPIC)
+    for row in rows:
+        yield Notice(topic(row["target"]))
     return bool(rows)
 
 
 def replay_range(
-    state: Literal["delivered", "dead"], target: str, since: float, until: float, most: int
-) -> Operation[int]:
-    """Deliver up to `most` messages again that came in this time, the oldest first; how many those are. `target` '' for
-    all."""
-    rows = yield _REPLAY_RANGE(state, target, since, until, most)
-    yield Notice(TOPIC)
-    return len(rows)
+    state: Literal["delivered", "dead"], target: str, after: Place, until: float, most: int
+) -> Operation[Replayed]:
+    """Deliver up to `most` messages again that stand behind `after` and came before `until`, the oldest first. `target`
+    '' for all. Whoever goes on behind the last one meets none twice, although it may have ended again meanwhile."""
+    rows = yield _REPLAY_RANGE(state, target, *after, until, most)
+    for each in sorted({row["target"] for row in rows}):
+        yield Notice(topic(each))
+    return Replayed(len(rows), max(((float(row["created_at"]), row["id"]) for row in rows), default=None))
 
 
 def show(message_id: str) -> Operation[Shown | None]:
@@ -224,9 +269,8 @@ def counts() -> Operation[list[Count]]:
 
 def backlog() -> Operation[Backlog]:
     """What is left to do, and what was given up."""
-    (pending,) = yield _PENDING()
-    (dead,) = yield _DEAD()
-    return Backlog(int(pending["messages"]), max(0.0, float(pending["oldest"])), int(dead["messages"]))
+    (found,) = yield _BACKLOG()
+    return Backlog(int(found["pending"]), max(0.0, float(found["oldest"])), int(found["dead"]))
 
 
 def delete_ended(state: Literal["delivered", "dead"], seconds: float, most: int) -> Operation[int]:
@@ -234,10 +278,16 @@ def delete_ended(state: Literal["delivered", "dead"], seconds: float, most: int)
     return len((yield _DELETE(seconds, state, most)))
 
 
-def _ended(step: Step) -> Operation[bool]:
-    """The next one with the same order key may go."""
+def _ended(taken: Taken, step: Step) -> Operation[bool]:
+    """Nothing more is done for this message: the next one with its order key may go."""
+    key = taken.message.order_key
+    if key is None:
+        return bool((yield step))
+    yield _ALONE(key)
     rows: Rows = yield step
-    yield Notice(TOPIC)
+    if rows:
+        yield _UNBLOCK_NEXT(key)
+        yield Notice(topic(taken.message.target))
     return bool(rows)
 
 

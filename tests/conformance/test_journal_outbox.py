@@ -74,16 +74,16 @@ async def test_ends_are_written_once_and_by_the_holder(journals: Journals) -> No
     (second,) = await take(journals, "w2")
     assert second.lease.fence == 2
     late = (
-        outbox.delivered(first.lease, 200),
-        outbox.later(first.lease, 500, "late", 1.0),
-        outbox.give_up(first.lease, 410, "late"),
+        outbox.delivered(first, 200),
+        outbox.later(first, 500, "late", 1.0),
+        outbox.give_up(first, 410, "late"),
         outbox.let_go(first.lease),
     )
     for operation in late:
         assert await do(journals, operation) is False
     assert (await show(journals, made)).state == "sending"
-    assert await do(journals, outbox.delivered(second.lease, 204)) is True
-    assert await do(journals, outbox.delivered(second.lease, 204)) is False
+    assert await do(journals, outbox.delivered(second, 204)) is True
+    assert await do(journals, outbox.delivered(second, 204)) is False
     shown = await show(journals, made)
     assert (shown.state, shown.attempts, shown.status, shown.due_in) == ("delivered", 1, 204, None)
     assert await take(journals) == []
@@ -95,7 +95,7 @@ async def test_a_failed_attempt_is_spent_and_one_that_was_held_back_is_not(journ
     assert await do(journals, outbox.let_go(taken.lease)) is True
     (taken,) = await take(journals)
     assert taken.attempts == 0
-    assert await do(journals, outbox.later(taken.lease, 503, "answered 503", 60.0)) is True
+    assert await do(journals, outbox.later(taken, 503, "answered 503", 60.0)) is True
     shown = await show(journals, made)
     assert (shown.state, shown.attempts, shown.status, shown.error) == ("queued", 1, 503, "answered 503")
     assert shown.due_in is not None
@@ -115,30 +115,30 @@ async def test_of_one_key_one_goes_at_a_time_in_order(journals: Journals) -> Non
     assert await take(journals, "w2", by="b") == []
     (head,) = [each for each in first if each.message.id == made[0]]
     # One that waits for its next attempt holds the others up.
-    await do(journals, outbox.later(head.lease, 500, "", 60.0))
+    await do(journals, outbox.later(head, 500, "", 60.0))
     assert await take(journals, "w2") == []
     await journals.pass_time(TABLE, 61, "due_at")
     (head,) = await take(journals, "w3")
     assert head.message.id == made[0]
     # A dead one does not.
-    await do(journals, outbox.give_up(head.lease, 500, "answered 500"))
+    await do(journals, outbox.give_up(head, 500, "answered 500"))
     for expected in made[1:]:
         (head,) = await take(journals, "w4")
         assert head.message.id == expected
         assert await take(journals, "w5") == []
-        await do(journals, outbox.delivered(head.lease, 200))
+        await do(journals, outbox.delivered(head, 200))
 
 
 async def test_a_replayed_message_waits_for_the_one_of_its_key_that_is_under_way(journals: Journals) -> None:
     dead, following = [await put(journals, key="k") for _ in range(2)]
     (taken,) = await take(journals)
-    await do(journals, outbox.give_up(taken.lease, 410, "answered 410"))
+    await do(journals, outbox.give_up(taken, 410, "answered 410"))
     (taken,) = await take(journals)
     assert taken.message.id == following
     assert await do(journals, outbox.replay(following)) is False
     assert await do(journals, outbox.replay(dead)) is True
     assert await take(journals, "w2") == []
-    await do(journals, outbox.delivered(taken.lease, 200))
+    await do(journals, outbox.delivered(taken, 200))
     (again,) = await take(journals, "w2")
     assert (again.message.id, again.attempts) == (dead, 0)
     # Its first holder is late in any case.
@@ -149,22 +149,85 @@ async def test_replay_of_a_range(journals: Journals) -> None:
     made = [await put(journals) for _ in range(3)] + [await put(journals, target="other")]
     for target in ("hooks", "other"):
         for taken in await take(journals, target=target):
-            await do(journals, outbox.give_up(taken.lease, 500, "answered 500"))
+            await do(journals, outbox.give_up(taken, 500, "answered 500"))
     now = float((await journals.rows("SELECT {now} AS now"))[0]["now"])
-    assert await do(journals, outbox.replay_range("dead", "", 0.0, now - 3600, 10)) == 0
-    assert await do(journals, outbox.replay_range("delivered", "", 0.0, now + 1, 10)) == 0
-    assert await do(journals, outbox.replay_range("dead", "hooks", 0.0, now + 1, 2)) == 2
-    assert await do(journals, outbox.replay_range("dead", "hooks", 0.0, now + 1, 2)) == 1
-    assert {each.message.id for each in await take(journals)} == set(made[:3])
+    start = (0.0, "")
+    assert (await do(journals, outbox.replay_range("dead", "", start, now - 3600, 10))).messages == 0
+    assert await do(journals, outbox.replay_range("delivered", "", start, now + 1, 10)) == (0, None)
+    first = await do(journals, outbox.replay_range("dead", "hooks", start, now + 1, 2))
+    assert first.messages == 2
+    assert {each.message.id for each in await take(journals)} == set(made[:2])
+    rest = await do(journals, outbox.replay_range("dead", "hooks", first.last, now + 1, 2))
+    assert rest.messages == 1
+    assert {each.message.id for each in await take(journals)} == {made[2]}
     assert await do(journals, outbox.replay("msg_nothing")) is False
+
+
+async def test_a_range_is_delivered_once_although_its_messages_have_ended_again_before_its_end(
+    journals: Journals,
+) -> None:
+    for _ in range(5):
+        await put(journals)
+    for taken in await take(journals):
+        await do(journals, outbox.delivered(taken, 200))
+    replayed, done = 0, outbox.Replayed(2, (0.0, ""))
+    while done.last is not None and replayed < 100:
+        done = await do(journals, outbox.replay_range("delivered", "", done.last, 1e11, 2))
+        replayed += done.messages
+        for taken in await take(journals):
+            await do(journals, outbox.delivered(taken, 200))
+    assert replayed == 5
+
+
+async def test_who_waits_behind_another_one_of_its_key_is_not_looked_at(journals: Journals) -> None:
+    """However many they are: a look for work costs the same."""
+    made = [await put(journals, key="k", by="ab"[number % 2]) for number in range(5)]
+    (head,) = await take(journals)
+    await do(journals, outbox.later(head, 500, "", 60.0))
+    assert await do(journals, outbox.any_due("hooks")) is False
+    await journals.pass_time(TABLE, 61, "due_at")
+    (head,) = await take(journals)
+    await do(journals, outbox.give_up(head, 500, ""))
+    # A dead one that is delivered again goes before those that came later, whether they are blocked or not.
+    assert await do(journals, outbox.replay(made[0])) is True
+    for expected in made:
+        assert await do(journals, outbox.any_due("hooks")) is True
+        (head,) = await take(journals)
+        assert head.message.id == expected
+        assert await do(journals, outbox.any_due("hooks")) is (expected == made[0])
+        await do(journals, outbox.delivered(head, 200))
+    assert await do(journals, outbox.any_due("hooks")) is False
+
+
+async def test_one_that_comes_while_the_one_before_it_ends_does_not_wait_for_ever(journals: Journals) -> None:
+    for name in "ab":
+        await journals.replica(name)
+    for _ in range(20):
+        await put(journals, key="k")
+        (head,) = await take(journals)
+        end = (await journals.replica("b")).transact(outbox.delivered(head, 200))
+        made, _ = await asyncio.gather(put(journals, key="k"), end)
+        (head,) = await take(journals)
+        assert head.message.id == made
+        await do(journals, outbox.delivered(head, 200))
+
+
+async def test_the_order_of_a_key_survives_a_clock_that_was_set_back(journals: Journals) -> None:
+    first = await put(journals, key="k")
+    await journals.pass_time(TABLE, -3600, "created_at")
+    rest = [await put(journals, key="k", by="ab"[number % 2]) for number in range(3)]
+    for expected in (first, *rest):
+        (head,) = await take(journals)
+        assert head.message.id == expected
+        await do(journals, outbox.delivered(head, 200))
 
 
 async def test_what_is_counted_and_listed(journals: Journals) -> None:
     made = [await put(journals) for _ in range(5)]
     taken = {each.message.id: each for each in await take(journals, most=3)}
     assert set(taken) == set(made[:3])
-    await do(journals, outbox.delivered(taken[made[0]].lease, 200))
-    await do(journals, outbox.give_up(taken[made[1]].lease, 0, "upstream_timeout"))
+    await do(journals, outbox.delivered(taken[made[0]], 200))
+    await do(journals, outbox.give_up(taken[made[1]], 0, "upstream_timeout"))
     await journals.pass_time(TABLE, 100, "created_at")
     backlog = await do(journals, outbox.backlog())
     assert (backlog.pending, backlog.dead) == (3, 1)
@@ -201,7 +264,7 @@ async def test_what_has_ended_is_deleted_after_its_time(journals: Journals, stat
         await put(journals)
     taken = await take(journals, most=3)
     for each in taken:
-        done = outbox.delivered(each.lease, 200) if state == "delivered" else outbox.give_up(each.lease, 500, "")
+        done = outbox.delivered(each, 200) if state == "delivered" else outbox.give_up(each, 500, "")
         await do(journals, done)
     assert await do(journals, outbox.delete_ended(state, 60.0, 10)) == 0
     await journals.pass_time(TABLE, 61, "ended_at", "created_at")
