@@ -210,6 +210,88 @@ def test_values_of_parameters_are_of_the_types_that_their_schemas_name(tmp_path:
     assert query_faults(found, b"n=\xff") == [("", "the query is not percent-encoded")]
 
 
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        (b"limit[$gt]=", ["limit"]),
+        (b"limit%5B%24gt%5D=&limit=1", ["limit"]),
+        (b"limit[]=x", ["limit"]),
+        (b"ids[]=x", ["ids"]),
+        (b"ids[0]=x&ids=1", ["ids"]),
+        (b"R[x]=1", ["color"]),
+        (b"p[a]=1&p[a][b]=x", ["p"]),
+        (b"p[a][]=1", ["p"]),
+        (b"p[a=1", ["p"]),
+        (b"p=1", ["p"]),
+        (b"sort[by]=x&sort[by][z]=1&other[a]=1&[a]=1", []),
+        (b"p[a]=1&R=1&ids=1", []),
+    ],
+)
+def test_a_member_in_brackets_is_a_spelling_of_the_parameter(query: bytes, names: list[str], tmp_path: Path) -> None:
+    """Express, Rails and PHP read `limit[$gt]=` as an object: what they get must not differ from what is validated."""
+    integers = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    found = rules(
+        tmp_path,
+        asked(
+            {"name": "limit", "schema": {"type": "integer"}},
+            {"name": "ids", "schema": {"type": "array", "items": {"type": "integer"}}},
+            {"name": "color", "schema": {"type": "object", "properties": {"R": {"type": "integer"}}}},
+            {"name": "p", "style": "deepObject", "schema": integers},
+            {"name": "sort[by]", "schema": {"type": "string"}},
+        ),
+    )
+    assert [name for name, _ in query_faults(found, query)] == names
+
+
+def header_faults(found: OpenApiRules, *lines: bytes) -> list[tuple[str, str]]:
+    operation = found.find("GET", b"/a")
+    assert not isinstance(operation, Unknown)
+    text = b"".join([each + b"\r\n" for each in lines])
+    return [(each.name, each.detail) for each in operation[0].parameter_faults(operation[1], b"", text)]
+
+
+def test_a_header_that_upstreams_may_read_differently_is_refused(tmp_path: Path) -> None:
+    parameters = [
+        {"in": "header", "name": "X-Role", "schema": {"type": "string", "pattern": "^user"}},
+        {"in": "header", "name": "X-Tags", "schema": {"type": "array", "items": {"type": "integer"}}},
+        {"in": "header", "name": "X-Json", "content": {"application/json": {"schema": True}}},
+    ]
+    found = rules(tmp_path, {"/a": {"get": {"parameters": parameters}}})
+    assert header_faults(found, b"X-Role: user", b"x-tags: 1", b"X-Tags: 2", b"X-Json: {}") == []
+    several = "is there more than once"
+    assert header_faults(found, b"X-Role: user", b"x-role: admin") == [("X-Role", several)]
+    assert header_faults(found, b"X-Json: 1", b"X-Json: 2") == [("X-Json", several)]
+    another = "is there in another spelling of its name"
+    assert header_faults(found, b"X-Role: user", b"X_Role: admin") == [("X-Role", another)]
+    assert header_faults(found, b"X_Tags: x") == [("X-Tags", another)]
+
+
+def test_parameters_hold_up_the_loop_for_no_longer_than_their_length(tmp_path: Path) -> None:
+    exploding = {"anyOf": [{"properties": {"of": {"$ref": "#/components/schemas/E"}}, "required": ["a"]}] * 2}
+    found = rules(
+        tmp_path,
+        asked(
+            {
+                "name": "ids",
+                "explode": False,
+                "schema": {"type": "array", "items": {"oneOf": [{"type": "integer"}] * 9}},
+            },
+            {"name": "e", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/E"}}}},
+        ),
+        components={"schemas": {"E": exploding}},
+    )
+    began = time.process_time()
+    assert query_faults(found, b"ids=" + b"1," * 16_000 + b"1") == [
+        ("ids", "has many values, and not all are what the schema takes")
+    ]
+    assert query_faults(found, b"e=" + b'{"of":' * 40 + b"{}" + b"}" * 40) == []
+    assert time.process_time() - began < 10
+    assert found.notices == [
+        "parameters whose schemas may take exponential time are not validated"
+        " (1 place, the first is #/paths/~1a/get/parameters/1)"
+    ]
+
+
 def test_a_form_is_an_object(tmp_path: Path) -> None:
     schema = {
         "type": "object",
@@ -231,6 +313,9 @@ def test_a_form_is_an_object(tmp_path: Path) -> None:
     assert body_faults(found, b"name=a&name=b", form) == [("#/name", "is there more than once")]
     assert body_faults(found, b"name=%ff", form) == [("#/name", "is not UTF-8")]
     assert body_faults(found, b"name=a&x=1", form) == [("#/x", "this member is not allowed")]
+    assert body_faults(found, b"name[$ne]=a&name=a", form) == [
+        ("#/name", "is written with brackets, which the API does not describe")
+    ]
 
 
 def test_media_types_with_stars(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The gate that compares requests with the rules of a route: what it decides at once, and what it waits for."""
 
+import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +92,40 @@ def test_a_body_is_waited_for_and_judged_as_a_whole(rules: SchemaRules) -> None:
         "body_malformed": 2,
         "body_too_large": 1,
     }
+
+
+async def test_what_is_wrong_with_many_values_is_told_by_another_process(tmp_path: Path) -> None:
+    """With alternatives the library makes an error of each value, which would take the event loop a second here."""
+    alternatives = [{"items": {"type": "string", "minLength": each}} for each in range(10)]
+    (tmp_path / "order.json").write_text(json.dumps({"oneOf": alternatives}))
+    rules = SchemaRules(str(tmp_path / "order.json"), Texts().read)
+    apart = Apart([rules], 60.0)
+    config = RouteValidation("order.json", rules, max_body_bytes=40_000)
+    gate = ValidationGate("a", b"/a", config, ValidationParts(ValidationLines(each=False), apart))
+    for body, at_once in ((b"[0,0]", True), (b"[" + b"0," * 2000 + b"0]", False)):
+        asked = posted(JSON, f"Content-Length: {len(body)}")
+        assert gate.check(asked) is WAIT
+        told: list[Refusal | OwnAnswer | None] = []
+        done = asyncio.Event()
+
+        def resume(verdict: Refusal | OwnAnswer | None, told: Any = told, done: asyncio.Event = done) -> None:
+            told.append(verdict)
+            done.set()
+
+        gate.start(asked, resume)
+        assert asked.body is not None
+        asked.body.received = len(body)
+        asked.body.hold(body)
+        asked.body.end()
+        assert bool(told) is at_once
+        async with asyncio.timeout(60):
+            await done.wait()
+        (verdict,) = told
+        assert isinstance(verdict, Refusal)
+        assert verdict.members == {
+            "errors": [{"detail": "must match exactly one of the alternatives (oneOf)", "pointer": "#"}]
+        }
+    await apart.stop()
 
 
 def test_a_route_that_only_reports_lets_everything_pass(rules: SchemaRules) -> None:

@@ -11,7 +11,7 @@ from gateway.validation.content import is_json
 from gateway.validation.faults import Fault, Malformed, pointer
 from gateway.validation.openapi.kinds import kinds_of, properties_of, value_of
 from gateway.validation.openapi.node import Node
-from gateway.validation.openapi.parameters import decoded, pairs_of
+from gateway.validation.openapi.parameters import BRACKETS, decoded, pairs_of
 from gateway.validation.rules import Body, BodyCheck, JsonCheck
 from gateway.validation.schemas import Schema
 
@@ -36,6 +36,16 @@ class FormCheck:
 
     def faults(self, raw: bytes) -> list[Fault]:
         """See `BodyCheck`."""
+        made = self._made(raw)
+        return made if isinstance(made, list) else self._schema.faults(made, raw.count(b"&"))
+
+    def faults_at_once(self, raw: bytes) -> list[Fault] | None:
+        """See `BodyCheck`."""
+        made = self._made(raw)
+        return made if isinstance(made, list) else self._schema.faults_at_once(made, raw.count(b"&"))
+
+    def _made(self, raw: bytes) -> dict[str, Any] | list[Fault]:
+        """The form as an object, or what is wrong with it as a form. Raises `Malformed`."""
         try:
             pairs = pairs_of(raw)
         except Malformed as error:
@@ -46,13 +56,16 @@ class FormCheck:
                 values = [decoded(each, plus=True) for each in texts]
             except Malformed as error:
                 return [Fault(str(error), pointer([name]))]
+            start = name.partition("[")[0]
+            if start != name and start in self._members and name not in self._members:
+                return [Fault(BRACKETS, pointer([start]))]
             if name in self._items:
                 made[name] = [value_of(each, self._items[name]) for each in values]
             elif len(values) > 1:
                 return [Fault("is there more than once", pointer([name]))]
             else:
                 made[name] = value_of(values[0], self._members.get(name, frozenset()))
-        return self._schema.faults(made, len(made))
+        return made
 
 
 def body_of(

@@ -16,7 +16,7 @@ from gateway.validation.faults import Fault, Malformed
 from gateway.validation.openapi.bodies import body_of
 from gateway.validation.openapi.dialect import as_2020
 from gateway.validation.openapi.node import Node
-from gateway.validation.openapi.parameters import Parameter, pairs_of, why_not
+from gateway.validation.openapi.parameters import BRACKETS, Parameter, Values, pairs_of, why_not
 from gateway.validation.openapi.paths import Paths
 from gateway.validation.recursion import costly
 from gateway.validation.rules import Body, Operation, Source, Unknown
@@ -29,12 +29,13 @@ _ANYTHING: Final = Operation("OPTIONS", None)
 class ApiOperation(Operation):
     """An operation with parameters."""
 
-    __slots__ = ("_parameters", "_query")
+    __slots__ = ("_named", "_parameters", "_query")
 
     def __init__(self, name: str, body: Body | None, parameters: list[Parameter]) -> None:
         super().__init__(name, body)
         self._parameters = parameters
         self._query = any(each.place == "query" for each in parameters)
+        self._named = {name: each.name for each in parameters for name in each.names}
 
     def parameter_faults(self, values: Any, query: bytes, lines: bytes) -> list[Fault]:
         """See `Operation`."""
@@ -44,7 +45,15 @@ class ApiOperation(Operation):
             pairs = pairs_of(query) if self._query else {}
         except Malformed as error:
             return [Fault(f"the query {error}", place="query", name="")]
-        return [fault for each in self._parameters for fault in each.faults(values, pairs, lines)]
+        faults = [fault for each in self._parameters for fault in each.faults(values, pairs, lines)]
+        return faults + self._with_brackets(pairs) if self._named else faults
+
+    def _with_brackets(self, pairs: Values) -> list[Fault]:
+        """Parameters of the query whose names go on with brackets, unless the API describes just that."""
+        named = self._named
+        starts = {name.partition("[")[0] for name in pairs if "[" in name and name not in named}
+        wrong = dict.fromkeys(named[each] for each in starts if each in named)
+        return [Fault(BRACKETS, place="query", name=each) for each in wrong]
 
 
 class OpenApiRules:
@@ -123,10 +132,14 @@ class OpenApiRules:
         parameters = []
         for (place, _), each in described.items():
             why = why_not(each)
-            if why:
+            parameter = None if why else Parameter(each, place, self._compile)
+            if parameter is None:
                 self._notice(why, each)
+            elif parameter.costly:
+                # The event loop would stand still meanwhile, and only bodies are judged elsewhere.
+                self._notice("parameters whose schemas may take exponential time are not validated", each)
             else:
-                parameters.append(Parameter(each, place, lambda schema: self._compile(schema)[0]))
+                parameters.append(parameter)
         return ApiOperation(name, body_of(node.get("requestBody"), self._compile, self._notice), parameters)
 
     def _compile(self, node: Node) -> tuple[Schema, bool]:

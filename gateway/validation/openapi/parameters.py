@@ -6,6 +6,9 @@
 
 or `content` with a JSON media type. What is left out, and told by `gateway check`: cookies, `label` and `matrix`, other
 `content`, and fields that the gateway itself reads or writes. Query parameters that no operation names pass.
+
+What the schema sees must be what the upstream sees. Many take `p[a]=1` for a member, and `p[]=1` for an item, of `p`,
+so these are spellings of `p` that only `deepObject` allows. Behind CGI `X_A` is the field `X-A`, so it counts, too.
 """
 
 import re
@@ -37,20 +40,29 @@ _GATEWAY: Final = re.compile(
 )
 _SEPARATORS: Final = {"spaceDelimited": "%20", "pipeDelimited": "|"}
 _SEVERAL: Final = "is there more than once"
+BRACKETS: Final = "is written with brackets, which the API does not describe"
+"""Of `limit[$gt]=1` where the parameter is `limit`."""
+_SPELLING: Final = "is there in another spelling of its name"
+_LONG: Final = Fault("has many values, and not all are what the schema takes")
 _ENCODING: Final = "is not UTF-8"
 
 
 class Parameter:
-    """One parameter of an operation."""
+    """One parameter of an operation. `costly`: even a small value may take long to judge
+    (`gateway.validation.recursion`)."""
 
     __slots__ = (
+        "_field",
         "_fields",
         "_items",
         "_kinds",
         "_members",
+        "_nested",
         "_plus",
         "_schema",
+        "_spreads",
         "_style",
+        "costly",
         "empty",
         "explode",
         "name",
@@ -58,7 +70,7 @@ class Parameter:
         "required",
     )
 
-    def __init__(self, node: Node, place: str, compile_at: Callable[[Node], Schema]) -> None:
+    def __init__(self, node: Node, place: str, compile_at: Callable[[Node], tuple[Schema, bool]]) -> None:
         """Raises `SchemaError`."""
         self.name = node.text("name")
         self.place = place
@@ -81,9 +93,22 @@ class Parameter:
                 self._items = kinds_of(schema.resolved().plain("items"))
             elif "object" in self._kinds:
                 self._members = {name: kinds_of(each) for name, each in properties_of(schema).items()}
-        self._schema = compile_at(schema)
-        name = re.escape(self.name.encode())
-        self._fields = re.compile(rb"^%b[ \t]*:([^\r\n]*)" % name, re.IGNORECASE | re.MULTILINE)
+        self._schema, costly = compile_at(schema)
+        # Texts of a style become values of two levels at most.
+        self.costly = costly and self._kinds is None
+        spelt = "".join([each if each.isalnum() else r"[^a-z0-9:\r\n]" for each in self.name]).encode()
+        self._fields = re.compile(rb"^(%b)[ \t]*:([^\r\n]*)" % spelt, re.IGNORECASE | re.MULTILINE)
+        self._field = self.name.lower().encode()
+        is_object = self._kinds is not None and "object" in self._kinds and "array" not in self._kinds
+        self._nested = is_object and self._style == "deepObject"
+        self._spreads = is_object and not self._nested and self.explode
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that stand for it in a query, none of which may go on with brackets."""
+        if self.place != "query" or self._nested:
+            return frozenset()
+        return frozenset(self._members if self._spreads else (self.name,))
 
     def faults(self, values: Mapping[str, str], query: Values, lines: bytes) -> list[Fault]:
         """What is wrong with it."""
@@ -93,27 +118,33 @@ class Parameter:
             return [Fault(str(error), place=self.place, name=self.name)]
         if value is None:
             return [Fault("is missing", place=self.place, name=self.name)] if self.required else []
-        found = self._schema.faults(value[0], 1)
+        found = self._schema.faults_at_once(value[0], _size_of(value[0]))
+        if found is None:
+            found = [_LONG]
         return [Fault(each.detail, place=self.place, name=self.name) for each in found]
 
     def _value(self, values: Mapping[str, str], query: Values, lines: bytes) -> tuple[Any] | None:
         """The value, None where there is none. Raises `Malformed`."""
         if self.place == "query":
             return self._of_query(query)
-        if self.place == "path":
-            text = values.get(self.name)
-        else:
-            found = [each.strip(b" \t") for each in self._fields.findall(lines)]
-            text = b", ".join(found).decode("latin-1") if found else None
+        text = values.get(self.name) if self.place == "path" else self._of_fields(lines)
         return None if text is None else (self._simple(text),)
+
+    def _of_fields(self, lines: bytes) -> str | None:
+        spelt = self._fields.findall(lines)
+        found = [value.strip(b" \t") for name, value in spelt if name.lower() == self._field]
+        if len(spelt) > len(found):
+            raise Malformed(_SPELLING)
+        if len(found) > 1 and not (self._kinds is not None and self._kinds & {"array", "object"}):
+            raise Malformed(_SEVERAL)
+        return b", ".join(found).decode("latin-1") if found else None
 
     def _of_query(self, query: Values) -> tuple[Any] | None:
         kinds = self._kinds
-        if kinds is not None and "object" in kinds and "array" not in kinds:
-            if self._style == "deepObject":
-                return self._deep(query)
-            if self.explode:
-                return self._spread(query)
+        if self._nested:
+            return self._deep(query)
+        if self._spreads:
+            return self._spread(query)
         texts = query.get(self.name)
         if texts is None or (self.empty and texts == [""]):
             return None
@@ -163,7 +194,15 @@ class Parameter:
     def _deep(self, query: Values) -> tuple[Any] | None:
         """`p[a]=1&p[b]=2`."""
         start = f"{self.name}["
-        found = {name[len(start) : -1]: query[name] for name in query if name.startswith(start) and name.endswith("]")}
+        found = {}
+        for name, texts in query.items():
+            if name.startswith(start):
+                member = name[len(start) : -1]
+                if name[-1] != "]" or "[" in member or "]" in member:
+                    raise Malformed("has a member that is not written as name[member]")
+                found[member] = texts
+        if self.name in query:
+            raise Malformed("must be written as name[member]=value")
         return (self._named(found),) if found else None
 
     def _named(self, texts: Values) -> dict[str, Any]:
@@ -184,6 +223,13 @@ class Parameter:
     def _decoded(self, text: str) -> str:
         """Header fields are not encoded."""
         return decoded(text, plus=self._plus) if self.place != "header" else text
+
+
+def _size_of(value: Any) -> int:
+    """Of how many values it is made, `parse` having bounded its depth."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + sum(map(_size_of, value)) if isinstance(value, list) else 1
 
 
 def decoded(text: str, *, plus: bool) -> str:
