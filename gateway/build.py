@@ -24,7 +24,7 @@ from gateway.build_telemetry import Telemetry, build_telemetry
 from gateway.build_tracing import Tracing, build_tracing
 from gateway.build_validation import Validation, build_validation
 from gateway.channel import Channel
-from gateway.config.model import GatewayConfig
+from gateway.config.model import GatewayConfig, SheddingConfig
 from gateway.control.app import ControlPlane
 from gateway.control.facts import SettingView
 from gateway.control.paths import is_health_path
@@ -33,7 +33,8 @@ from gateway.journal.port import Journal
 from gateway.live_view import LiveView
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.proxy import fallback, tunnels, upstream_gauges
+from gateway.policy.priority import BY_PRIORITY, WHOLE
+from gateway.proxy import fallback, load_gauges, tunnels, upstream_gauges
 from gateway.proxy.front import Front
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.health_check import HealthChecker, checks_of
@@ -50,6 +51,7 @@ from gateway.proxy.kinds import (
     own_chains,
     withheld_of,
 )
+from gateway.proxy.priority_header import PriorityHeader
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import NoRoute, Route, Topology
@@ -125,7 +127,8 @@ def build(
     identity = build_identity(config, fleet, metrics, supervisor)
     tracing, runtime = _runtime(config, telemetry, rng, loop, None if supervisor is None else supervisor.slot)
     recorder = runtime.recorder
-    in_flight = InFlightGate(config.shedding, ConcurrencyLimit(config.shedding.limit), recorder, rng, loop)
+    shedding = config.shedding
+    in_flight = InFlightGate(shedding, ConcurrencyLimit(shedding.limit, percents_of(shedding)), recorder, rng, loop)
     callers = None if identity is None else identity.parts
     claims = None if idempotency is None else idempotency.claims
     validation = build_validation(config, metrics)
@@ -175,21 +178,25 @@ def build_topology(
     """One generation of routes and upstreams. `callers` is for routes with authentication, `claims` for those with
     idempotency keys, `validation` for those that validate, `outbox` for those that deliver,
     `sagas` for those with a workflow."""
-    upstreams = {
-        name: Upstream(each, fleet.circuits[name], ConcurrencyLimit(each.bulkhead), loop, resolver, time.monotonic, rng)
-        for name, each in config.upstreams.items()
-    }
+    upstreams = _upstreams(config, fleet, resolver, rng, loop)
     validating = None if validation is None else validation.parts
     parts = Parts(
         *(config, upstreams, in_flight, fleet.limiter, recorder, rng, loop, callers, claims, validating, outbox, sagas)
     )
+    header = config.shedding.priority_header
+    lowering = None if header is None else PriorityHeader(header)
     routes = []
     for route in config.routes:
         gates, per_attempt = gates_of(route, parts)
         filters = filters_of(route, parts, gates)
         cells, withheld = metrics.route(route.name), withheld_of(route, parts)
-        fallback = fallback_of(route, gates, parts)
-        routes.append(Route(route, upstreams[route.upstream], gates, per_attempt, filters, cells, withheld, fallback))
+        routes.append(
+            Route(
+                *(route, upstreams[route.upstream], gates, per_attempt, filters, cells, withheld),
+                *(fallback_of(route, gates, parts), lowering),
+                priorities=config.shedding.priorities,
+            )
+        )
     if validation is not None:
         validation.count(routes)
     # Of a request without a route nothing is known: where one route keeps its refusals private, so does this.
@@ -205,6 +212,7 @@ def build_topology(
         ),
     )
     upstream_gauges.register(metrics, upstreams.values())
+    load_gauges.register(metrics, upstreams, parts.bulkheads, in_flight, priorities=config.shedding.priorities)
     no_route = NoRoute(metrics.route(""), public_refusals=public_refusals)
     return Topology(routes, upstreams, no_route, own_chains(parts))
 
@@ -229,6 +237,24 @@ def _show(view: LiveView, callers: CallerParts | None, journal: Journal | None, 
     view.tokens = None if callers is None else callers.authentication.tokens
     view.journal_state = None if journal is None else journal.state
     view.faults = None if faults is None else faults.fleet
+
+
+def _upstreams(
+    config: GatewayConfig, fleet: Fleet, resolver: Resolver, rng: random.Random, loop: asyncio.AbstractEventLoop
+) -> dict[str, Upstream]:
+    percents = percents_of(config.shedding)
+    return {
+        name: Upstream(
+            *(each, fleet.circuits[name], ConcurrencyLimit(each.bulkhead, percents), loop, resolver),
+            *(time.monotonic, rng),
+        )
+        for name, each in config.upstreams.items()
+    }
+
+
+def percents_of(shedding: SheddingConfig) -> tuple[int, ...]:
+    """What each class of requests may hold of a limit."""
+    return BY_PRIORITY if shedding.priorities else WHOLE
 
 
 def _count(topology: Topology, metrics: Metrics, idempotency: Idempotency | None, identity: Identity | None) -> None:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 
 from benchmarks.micro.timing import Case
+from gateway.policy.adaptive import AdaptiveLimit, AdaptiveSettings
 from gateway.policy.balancer import LeastInFlight, RoundRobin
 from gateway.policy.breaker import BreakerSettings, CircuitBreaker, CircuitOpen
 from gateway.policy.budget import BudgetSettings, RetryBudget
@@ -11,6 +12,7 @@ from gateway.policy.ejection import Ejection, EjectionSettings
 from gateway.policy.lease import LeaseTable
 from gateway.policy.limit import ConcurrencyLimit, LimitSettings
 from gateway.policy.outcome import Outcome
+from gateway.policy.priority import BY_PRIORITY, WHOLE
 from gateway.policy.token_bucket import BucketTable, RateLimitPolicy
 from gateway.store.port import Grant
 
@@ -37,6 +39,8 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "breaker: acquire and release", _breaker()
     yield "breaker: refuse while open", _open_breaker()
     yield "limit: acquire and release", _limit()
+    yield "limit: acquire and release, by priority", _limit(BY_PRIORITY)
+    yield "adaptive limit: sample", _adaptive()
     yield "budget: request", _budget()
     yield "ejection: record", _ejection()
     endpoints = [_Endpoint() for _ in range(5)]
@@ -89,14 +93,27 @@ def _open_breaker() -> Case:
     return lambda: breaker.try_acquire(_NOW)
 
 
-def _limit() -> Case:
-    limit = ConcurrencyLimit(LimitSettings(limit=1000))
+def _limit(percents: tuple[int, ...] = WHOLE) -> Case:
+    limit = ConcurrencyLimit(LimitSettings(limit=1000), percents)
 
     def hold() -> None:
         limit.try_acquire()
         limit.release(_NOW)
 
     return hold
+
+
+def _adaptive() -> Case:
+    """Windows of 2,000 answers, their ends included: a second of a worker that has its hands full."""
+    adaptive = AdaptiveLimit(AdaptiveSettings(), 1000, _NOW)
+    group = adaptive.group("default")
+    times = iter(range(1 << 40))
+
+    def sample() -> None:
+        number = next(times)
+        adaptive.sample(group, 0.01 + number % 97 * 1e-4, 50, _NOW + number * 0.0005)
+
+    return sample
 
 
 def _budget() -> Case:

@@ -16,7 +16,7 @@ from gateway.config.deliver import outbox_config
 from gateway.config.file import File
 from gateway.config.idempotency_settings import limits_config
 from gateway.config.identity_file import NO_LIMIT
-from gateway.config.identity_model import Method
+from gateway.config.identity_model import IdentityConfig, Method
 from gateway.config.journal import check_journal, journal_config
 from gateway.config.model import (
     AdminConfig,
@@ -37,7 +37,8 @@ from gateway.config.notices import literal_stars, unused
 from gateway.config.problems import Problem, shown
 from gateway.config.redis_settings import redis_config
 from gateway.config.routes import file_routes, routes_of
-from gateway.config.settings import RateLimit, RateLimits, Server, Settings, Shedding
+from gateway.config.settings import RateLimit, RateLimits, Server, Settings
+from gateway.config.shedding_settings import Shedding
 from gateway.config.sources import Sources
 from gateway.config.tracing import tracing_config
 from gateway.config.upstreams import DEFAULT, upstreams_of
@@ -78,7 +79,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         service=settings.process.service_name,
         environment=settings.process.environment,
         server=_server(sources, settings.server),
-        shedding=_shedding(sources, settings.shedding),
+        shedding=_shedding(sources, settings.shedding, routes, who),
         rate_limits=_rate_limits(settings.rate_limit, policies),
         upstreams=MappingProxyType(upstreams),
         routes=tuple(routes),
@@ -202,7 +203,15 @@ def _faults(sources: Sources, settings: Settings) -> FaultsConfig:
     return FaultsConfig(**settings.faults.model_dump())
 
 
-def _shedding(sources: Sources, shedding: Shedding) -> SheddingConfig:
+def _shedding(
+    sources: Sources, shedding: Shedding, routes: Iterable[RouteConfig], who: IdentityConfig
+) -> SheddingConfig:
     checks.queue(shedding, (), sources.place("shedding"))
     limit = LimitSettings(shedding.limit, shedding.max_queue, shedding.queue_timeout)
-    return SheddingConfig(limit, shedding.status, shedding.retry_after, shedding.client_share)
+    # As soon as anybody has a priority, those of whom nothing is said have the one in the middle.
+    words = (*(route.priority for route in routes), *(tier.priority for tier in who.tiers.values()))
+    header = shedding.priority_header
+    priorities = header is not None or any(word is not None for word in words)
+    return SheddingConfig(
+        limit, shedding.status, shedding.retry_after, shedding.client_share, header, priorities=priorities
+    )

@@ -28,6 +28,7 @@ Bucket = TypeVar("Bucket", bound=RateLimit)
 UPSTREAM_PAIRS: tuple[tuple[Steps, Steps], ...] = (
     (("timeouts", "attempt"), ("timeouts", "total")),
     (("retry", "base_delay"), ("retry", "max_delay")),
+    (("bulkhead", "adaptive", "min"), ("bulkhead", "adaptive", "initial")),
     (("breaker", "minimum_calls"), ("breaker", "window_size")),
     (("ejection", "base_time"), ("ejection", "max_time")),
     (("health_check", "timeout"), ("health_check", "interval")),

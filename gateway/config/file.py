@@ -23,6 +23,7 @@ from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Allowed, Section
 from gateway.config.upstream_settings import Upstream
 from gateway.config.validation_settings import Validated
+from gateway.policy.adaptive import DEFAULT_GROUP
 
 CONTROL_PREFIXES = (
     "/health",
@@ -131,6 +132,7 @@ class FileRoute(Validated, RouteDefaults):
     ] = None
     strip_prefix: bool = False
     preserve_host: bool = False
+    latency_group: Name = DEFAULT_GROUP
     rate_limit: LimitName = "default"
     websocket: bool = False
     allow: Allow = Allow()

@@ -48,7 +48,13 @@ def identity_of(sources: Sources, settings: Settings, file: File, policies: Iter
         tenants=MappingProxyType({name: each.tier for name, each in tenants.items()}),
         tiers=MappingProxyType(
             {
-                name: TierConfig(name, each.rate_limit if limited else None, each.concurrency, each.quota_per_day)
+                name: TierConfig(
+                    name,
+                    each.rate_limit if limited else None,
+                    each.concurrency,
+                    each.quota_per_day,
+                    priority=each.priority,
+                )
                 for name, each in tiers.items()
             }
         ),

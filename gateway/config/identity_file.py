@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from gateway.config import addresses
 from gateway.config.field_types import CallerName, KeyId, Name, Scope, Sha256
 from gateway.config.schema import Allowed, Section
+from gateway.policy.priority import Priority
 
 _INSTANT_ALLOWED = "an instant with its offset (RFC 3339), such as 2027-01-31T00:00:00Z"
 _MOST_KEYS = 2
@@ -68,6 +69,7 @@ class FileTier(Section):
     rate_limit: LimitName = None
     concurrency: Annotated[int, Interval(ge=1, le=1_000_000)] | None = None
     quota_per_day: Annotated[int, Interval(ge=1, le=1_000_000_000_000)] | None = None
+    priority: Priority | None = None
 
 
 class Allow(Section):

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gateway.policy.priority import Priority
+
 Method = Literal["api_key", "jwt"]
 """A way in which a request may prove who sends it."""
 
@@ -41,13 +43,15 @@ class ConsumerConfig:
 class TierConfig:
     """What each tenant of a tier may use; None is unlimited. `rate_limit` names a policy that is counted for the tenant
     over all routes. `concurrency` is requests in flight at one gateway, `quota_per_day` requests in one day of UTC.
-    `host_concurrency` is set where `concurrency` is the part of one of several workers: what all of them take."""
+    `host_concurrency` is set where `concurrency` is the part of one of several workers: what all of them take. No
+    request of the tenant has a better `priority`."""
 
     name: str
     rate_limit: str | None = None
     concurrency: int | None = None
     quota_per_day: int | None = None
     host_concurrency: int | None = None
+    priority: Priority | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,13 @@ from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
 from gateway.config.saga_model import SagaLimits
 from gateway.config.tracing_model import TracingConfig
 from gateway.names import Network
+from gateway.policy.adaptive import DEFAULT_GROUP, AdaptiveSettings
 from gateway.policy.breaker import BreakerSettings
 from gateway.policy.budget import BudgetSettings
 from gateway.policy.ejection import EjectionSettings
 from gateway.policy.limit import LimitSettings
 from gateway.policy.outcome import FAILURE_STATUSES
+from gateway.policy.priority import Priority
 from gateway.policy.retry import RetrySettings
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.saga.workflow import Workflow
@@ -71,7 +73,7 @@ class UpstreamConfig:
     `failure_statuses` are the answers that count as failures of the upstream: for its circuit, its endpoints and the
     error figures. `honours_idempotency_key` says that it processes requests with the same `Idempotency-Key` once.
     `authority` is what `Host` says to the upstream unless a route preserves the client's. `request_headers` None: it
-    gets the fields of requests as they come.
+    gets the fields of requests as they come. `adaptive` None: the limit of the bulkhead does not change.
     """
 
     name: str
@@ -95,7 +97,8 @@ class UpstreamConfig:
     retry: RetrySettings = field(default_factory=RetrySettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
-    bulkhead: LimitSettings = field(default_factory=lambda: LimitSettings(limit=1000, max_queue=64, queue_timeout=0.25))
+    bulkhead: LimitSettings = field(default_factory=lambda: LimitSettings(1000, 64, 0.25, 0.25))
+    adaptive: AdaptiveSettings | None = None
     ejection: EjectionSettings = field(default_factory=EjectionSettings)
     health_check: HealthCheckConfig | None = None
     request_headers: FieldChanges | None = None
@@ -151,7 +154,9 @@ class RouteConfig:
     `Idempotency-Key` means nothing here. `deliver` None: requests go to the upstream at once. `fallback` None: what the
     upstream does not answer is refused. `request_headers` and `response_headers` None: fields pass as they come.
     `rewrites` are templates of paths and of what they become (`gateway.path_template`); the first that matches counts.
-    With a `workflow` they start runs of it, and `upstream` is that of its first step.
+    With a `workflow` they start runs of it, and `upstream` is that of its first step. `priority` None: nobody has said
+    how much its requests matter. Routes of one upstream with the same `latency_group` have answers whose times are
+    comparable.
     """
 
     name: str
@@ -162,6 +167,8 @@ class RouteConfig:
     strip_prefix: bool = False
     preserve_host: bool = False
     rate_limit: str | None = "default"
+    priority: Priority | None = None
+    latency_group: str = DEFAULT_GROUP
     websocket: bool = False
     max_tunnels: int = 1000
     tunnel_idle_timeout: float = 300.0
@@ -243,12 +250,16 @@ class ServerConfig:
 @dataclass(frozen=True, slots=True)
 class SheddingConfig:
     """The global cap on exchanges in flight and the answer beyond it. `retry_after` in seconds, before jitter.
-    `client_share` is the part of it that one client may hold, above 0 and up to 1."""
+    `client_share` is the part of it that one client may hold, above 0 and up to 1. With `priorities` each class of
+    requests may hold a part of each limit (`gateway.policy.priority`), and the field `priority_header` of a request, if
+    there is one, may lower its class."""
 
     limit: LimitSettings = field(default_factory=lambda: LimitSettings(limit=1000, max_queue=0, queue_timeout=0.0))
     status: int = 429
     retry_after: float = 5.0
     client_share: float = 0.8
+    priority_header: str | None = None
+    priorities: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 from gateway.config.field_types import FieldName, Method, Origin
 from gateway.config.idempotency_settings import Idempotency
 from gateway.config.schema import Allowed, Bytes, Env, Seconds, Section
+from gateway.policy.priority import Priority
 
 _AUTHENTICATION_ALLOWED = "api_key, jwt, or none"
 
@@ -117,5 +118,13 @@ class RouteDefaults(Section):
             "anybody may ask",
         ),
     ] = Field(default_factory=list)
+    priority: Annotated[
+        Priority | None,
+        Env(
+            "ROUTE_PRIORITY",
+            "How long requests are taken as a limit is reached: critical ones to the last",
+            "normal, where others have one",
+        ),
+    ] = None
     cors: Cors = Cors()
     idempotency: Idempotency = Idempotency()

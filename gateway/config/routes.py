@@ -80,6 +80,8 @@ def _file_route(
         methods=methods,
         strip_prefix=route.strip_prefix,
         preserve_host=route.preserve_host,
+        priority=route.priority,
+        latency_group=route.latency_group,
         rate_limit=route.rate_limit if sources.settings.rate_limit.enabled else None,
         websocket=route.websocket,
         max_tunnels=route.max_tunnels,
@@ -148,6 +150,7 @@ def _proxy_route(sources: Sources, settings: Settings) -> RouteConfig:
         authentication=tuple(settings.routes.authentication),
         cors=_cors(sources, settings.routes.cors, ()),
         idempotency=_idempotency(sources, settings.routes.idempotency, None, settings.routes.authentication),
+        priority=settings.routes.priority,
     )
 
 

@@ -35,15 +35,12 @@ from gateway.config.identity_settings import Identity
 from gateway.config.journal_settings import Journal
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Bytes, Env, Hours, Seconds, Section, Unit
+from gateway.config.shedding_settings import Shedding
 from gateway.config.tracing_settings import Tracing
 from gateway.config.upstream_settings import RetryBuffer, Tools, Upstream
 from gateway.config.validation_settings import Validation
 from gateway.config.worker_settings import Workers
 from gateway.config.workflow_settings import Sagas
-
-
-def _whole(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 
 def _upper(value: object) -> object:
@@ -236,29 +233,6 @@ class Admin(Section):
         Env("ADMIN_PORT", "TCP port of the control plane; /health, /livez and /readyz are on both", "the same as PORT"),
     ] = None
     host: Annotated[Host, Env("ADMIN_HOST", "Address to listen on with ADMIN_PORT")] = "127.0.0.1"
-
-
-class Shedding(Section):
-    """Load shedding"""
-
-    limit: Annotated[int, Interval(ge=1, le=1_000_000), Env("MAX_INFLIGHT", "Requests in flight in all")] = 1000
-    client_share: Annotated[
-        float,
-        Interval(ge=0.01, le=1),
-        Env("MAX_INFLIGHT_CLIENT_SHARE", "Part of them that one client may have, rounded up; 1 is all"),
-    ] = 0.8
-    max_queue: Annotated[
-        int, Interval(ge=0, le=1_000_000), Env("MAX_INFLIGHT_QUEUE", "Requests that may wait beyond it")
-    ] = 0
-    queue_timeout: Annotated[
-        Seconds, Interval(ge=0, le=60), Env("MAX_INFLIGHT_QUEUE_TIMEOUT_SECONDS", "Longest wait in that queue")
-    ] = 0.0
-    status: Annotated[Literal[429, 503], BeforeValidator(_whole), Env("LOAD_SHED_STATUS", "Status of the refusal")] = (
-        429
-    )
-    retry_after: Annotated[
-        Seconds, Interval(ge=1, le=3600), Env("LOAD_SHED_RETRY_AFTER", "Retry-After of the refusal, before jitter")
-    ] = 5.0
 
 
 class RateLimit(Section):

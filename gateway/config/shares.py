@@ -11,6 +11,7 @@ from types import MappingProxyType
 from gateway.config.identity_model import TierConfig
 from gateway.config.model import GatewayConfig, RouteConfig, SheddingConfig, UpstreamConfig
 from gateway.config.problems import Notice
+from gateway.policy.adaptive import AdaptiveSettings
 from gateway.policy.limit import LimitSettings
 
 
@@ -33,10 +34,16 @@ def share_of(config: GatewayConfig, workers: int, slot: int) -> GatewayConfig:
             max_queue=share(settings.max_queue, workers, slot),
         )
 
+    def adaptive(each: AdaptiveSettings | None) -> AdaptiveSettings | None:
+        if each is None:
+            return None
+        return replace(each, min=share(each.min, workers, slot), initial=share(each.initial, workers, slot))
+
     def upstream(each: UpstreamConfig) -> UpstreamConfig:
         return replace(
             each,
             bulkhead=limit(each.bulkhead),
+            adaptive=adaptive(each.adaptive),
             max_connections=share(each.max_connections, workers, slot),
             budget=replace(each.budget, min_per_second=each.budget.min_per_second / workers),
         )

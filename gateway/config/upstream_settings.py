@@ -122,6 +122,21 @@ class Breaker(Section):
     ] = 0.5
 
 
+class Adaptive(Section):
+    """Adaptive limit of the bulkhead"""
+
+    mode: Annotated[
+        Literal["off", "observe", "enforce"],
+        Env("ADAPTIVE_LIMIT_MODE", "Find the limit from the times of answers: no, only to show it, or to use it"),
+    ] = "off"
+    min: Annotated[int, Interval(ge=1, le=1_000_000), Env("ADAPTIVE_LIMIT_MIN", "The lowest that it gets")] = 8
+    initial: Annotated[
+        int,
+        Interval(ge=1, le=1_000_000),
+        Env("ADAPTIVE_LIMIT_INITIAL", "Where it begins, and where it goes without answers; at most BULKHEAD_LIMIT"),
+    ] = 64
+
+
 class Bulkhead(Section):
     """Bulkhead"""
 
@@ -132,6 +147,10 @@ class Bulkhead(Section):
     queue_timeout: Annotated[
         Seconds, Interval(ge=0, le=60), Env("BULKHEAD_QUEUE_TIMEOUT_SECONDS", "Longest wait in that queue")
     ] = 0.25
+    client_share: Annotated[
+        Share, Env("BULKHEAD_QUEUE_CLIENT_SHARE", "Part of that queue that one client may have, rounded up; 1 is all")
+    ] = 0.25
+    adaptive: Adaptive = Adaptive()
 
 
 class Ejection(Section):

@@ -12,8 +12,9 @@ from gateway.config.model import EndpointConfig, HealthCheckConfig, UpstreamConf
 from gateway.config.problems import Notice, Problem, shown
 from gateway.config.settings import Settings
 from gateway.config.sources import Sources
-from gateway.config.upstream_settings import Upstream
+from gateway.config.upstream_settings import Adaptive, Upstream
 from gateway.config.yaml_tree import dotted
+from gateway.policy.adaptive import AdaptiveSettings
 from gateway.policy.breaker import BreakerSettings
 from gateway.policy.budget import BudgetSettings
 from gateway.policy.ejection import EjectionSettings
@@ -150,6 +151,10 @@ def _check_own_address(sources: Sources, target: addresses.Target) -> None:
         sources.place("server").report(("port",), own[1], allowed)
 
 
+def _adaptive(own: Adaptive) -> AdaptiveSettings | None:
+    return None if own.mode == "off" else AdaptiveSettings(own.mode == "enforce", own.min, own.initial)
+
+
 def _check_tls_files(upstream: Upstream, place: Place) -> None:
     tls = upstream.tls
     checks.certificate((tls.cert_file, ("tls", "cert_file")), (tls.key_file, ("tls", "key_file")), place)
@@ -193,7 +198,8 @@ def _upstream(
         ),
         budget=BudgetSettings(ratio=retry.budget_ratio, min_per_second=retry.budget_min_per_second),
         breaker=BreakerSettings(**own.breaker.model_dump()),
-        bulkhead=LimitSettings(**own.bulkhead.model_dump()),
+        bulkhead=LimitSettings(**own.bulkhead.model_dump(exclude={"adaptive"})),
+        adaptive=_adaptive(own.bulkhead.adaptive),
         ejection=EjectionSettings(**own.ejection.model_dump()),
         health_check=HealthCheckConfig(**own.health_check.model_dump()) if own.health_check.path else None,
     )

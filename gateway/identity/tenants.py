@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from gateway.config.identity_model import IdentityConfig, TierConfig
+from gateway.policy.priority import class_of
 from gateway.policy.token_bucket import RateLimitPolicy
 
 _MOST_CALLERS: Final = 20_000
@@ -25,13 +26,15 @@ class TenantAccount:
     """`in_flight` requests are here now, of `concurrency` that may be, and of `host_concurrency` at all workers of the
     host. `used` is the requests of the day in the fleet, as far as this replica knows; `unsent` of them the fleet does
     not know of yet. From `tell_at` of them on it is told at once, because the quota is near. `requests` is all that
-    this replica has let through, and `refused` what it has refused, by reason. None is unlimited."""
+    this replica has let through, and `refused` what it has refused, by reason. None is unlimited. `priority` is the
+    best class that its requests have (`gateway.policy.priority`)."""
 
     __slots__ = (
         "concurrency",
         "host_concurrency",
         "in_flight",
         "label",
+        "priority",
         "quota",
         "refused",
         "requests",
@@ -49,6 +52,7 @@ class TenantAccount:
         self.concurrency = None if tier is None else tier.concurrency
         self.host_concurrency = None if tier is None else tier.host_concurrency or tier.concurrency
         self.quota = None if tier is None else tier.quota_per_day
+        self.priority = 0 if tier is None or tier.priority is None else class_of(tier.priority)
         self.in_flight = 0
         self.used = 0
         self.unsent = 0

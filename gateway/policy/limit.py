@@ -1,51 +1,50 @@
 """A concurrency limit with a short, bounded queue. Serves the global in-flight cap and the per-upstream bulkheads.
 
-Three invariants hold. A slot belongs to exactly one holder, from `try_acquire` or from the hand-over until `release`.
-Nobody waits while a slot is free, so a newcomer cannot overtake. Every waiter leaves the queue exactly once, through
-`release`, `expire` or `abandon`.
+A class of requests may hold a part of the limit (`gateway.policy.priority`); without priorities each may hold all of
+it. Three invariants hold. A slot belongs to exactly one holder, from `try_acquire` or from the hand-over until
+`release`. Nobody waits while a slot is free for their class, so a newcomer of the same class cannot overtake. Every
+waiter leaves the queue exactly once, through `release`, `resize`, `expire` or `abandon`.
 
 By Little's law a queue is useful up to the number of requests that are served within `queue_timeout`. Beyond that, it
 only makes late answers out of requests that could have been refused at once.
 
-Left out on purpose: timers and resuming (the caller's), priorities, and adapting the limit.
+Left out on purpose: timers and resuming (the caller's), and what the limit ought to be (`gateway.policy.adaptive`).
 """
 
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.policy.priority import WHOLE, caps
+from gateway.policy.waiting import Waiter, Waiting
+
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """At most `limit` requests hold a slot at once; `max_queue` more may wait, each up to `queue_timeout` seconds."""
+    """At most `limit` requests hold a slot at once; `max_queue` more may wait, each up to `queue_timeout` seconds. One
+    client may have `client_share` of the queue, rounded up."""
 
     limit: int
     max_queue: int = 0
     queue_timeout: float = 0.0
-
-
-class Waiter:
-    """One place in the queue. `payload` belongs to the caller. At the instant `deadline` waiting becomes pointless."""
-
-    __slots__ = ("deadline", "payload")
-
-    def __init__(self, payload: Any, deadline: float) -> None:
-        self.payload = payload
-        self.deadline = deadline
+    client_share: float = 1.0
 
 
 class ConcurrencyLimit:
-    """`in_flight` slots are held, of `limit`; `queue` has those who wait, to be looked at only."""
+    """`in_flight` slots are held, of `limit`. Of these a class may hold the number in `caps`."""
 
-    __slots__ = ("_overdue", "in_flight", "limit", "queue", "settings")
+    __slots__ = ("_overdue", "_percents", "_waiting", "caps", "in_flight", "limit", "queue", "settings")
 
-    def __init__(self, settings: LimitSettings) -> None:
+    def __init__(self, settings: LimitSettings, percents: tuple[int, ...] = WHOLE) -> None:
+        """`percents` is what each class may hold of limit and queue."""
         self.settings = settings
         self.limit = settings.limit
+        self.caps = caps(settings.limit, percents)
         self.in_flight = 0
-        # In order of arrival, and so of deadline, because the timeout is the same for all. It is not a deque, because
-        # `abandon` must not scan it.
-        self.queue: OrderedDict[Waiter, None] = OrderedDict()
+        self._percents = percents
+        self._waiting = Waiting(settings.max_queue, settings.queue_timeout, settings.client_share, percents)
+        self.queue: OrderedDict[Waiter, None] = self._waiting.all
+        """Those who wait, in the order of arrival, to be looked at only."""
         self._overdue: list[Waiter] = []
 
     def __repr__(self) -> str:
@@ -57,21 +56,19 @@ class ConcurrencyLimit:
         return len(self.queue)
 
     @property
-    def queue_full(self) -> bool:
-        """Whether `enqueue` would refuse."""
-        settings = self.settings
-        return len(self.queue) >= settings.max_queue or settings.queue_timeout <= 0.0
-
-    @property
     def next_deadline(self) -> float | None:
         """The instant at which `expire` has something to do, which may lie in the past; None while nobody waits."""
         if self._overdue:
             return self._overdue[0].deadline
         return next(iter(self.queue)).deadline if self.queue else None
 
-    def try_acquire(self) -> bool:
-        """Take a slot if one is free. HOT."""
-        if self.in_flight < self.limit:
+    def may_wait(self, priority: int = 0, client: str = "") -> bool:
+        """Whether `enqueue` would take a request of this class and client."""
+        return self._waiting.has_room(priority, client)
+
+    def try_acquire(self, priority: int = 0) -> bool:
+        """Take a slot if one is free for this class. HOT."""
+        if self.in_flight < self.caps[priority]:
             self.in_flight += 1
             return True
         return False
@@ -84,30 +81,41 @@ class ConcurrencyLimit:
         """
         if self.in_flight <= 0:
             raise RuntimeError("released more often than acquired")
-        if self.queue and (waiter := self._next_live(now)):
-            return waiter
         self.in_flight -= 1
-        return None
+        if not self.queue:
+            return None
+        return self._next_live(now)
 
-    def enqueue(self, payload: Any, now: float) -> Waiter | None:
-        """Wait for a slot. None: the queue is full.
+    def resize(self, limit: int, now: float) -> list[Waiter]:
+        """From now on there are `limit` slots. What is held beyond them is not taken away.
+
+        Returns the waiters for whom there is a slot now: each owns one, as after `release`."""
+        self.limit = limit
+        self.caps = caps(limit, self._percents)
+        resumed = []
+        while self.queue:
+            waiter = self._next_live(now)
+            if waiter is None:
+                break
+            resumed.append(waiter)
+        return resumed
+
+    def enqueue(self, payload: Any, now: float, priority: int = 0, client: str = "") -> Waiter | None:
+        """Wait for a slot. None: there is no room in the queue.
 
         The caller has just been refused by `try_acquire` and has awaited nothing since; RuntimeError when a slot is
         free.
         """
-        if self.in_flight < self.limit:
+        if self.in_flight < self.caps[priority]:
             raise RuntimeError("a slot is free")
-        settings = self.settings
-        if self.queue_full:
+        if not self._waiting.has_room(priority, client):
             return None
-        waiter = Waiter(payload, now + settings.queue_timeout)
-        self.queue[waiter] = None
-        return waiter
+        return self._waiting.add(payload, now, priority, client)
 
     def abandon(self, waiter: Waiter) -> bool:
         """The client has left. False: it was not waiting any more, and must `release` the slot that it was given."""
         if waiter in self.queue:
-            del self.queue[waiter]
+            self._waiting.remove(waiter)
             return True
         if waiter in self._overdue:
             self._overdue.remove(waiter)
@@ -116,17 +124,14 @@ class ConcurrencyLimit:
 
     def expire(self, now: float) -> list[Waiter]:
         """Remove and return, oldest first, the waiters whose deadline has come."""
-        expired = self._overdue
+        expired = self._overdue + self._waiting.overdue(now)
         self._overdue = []
-        while self.queue and next(iter(self.queue)).deadline <= now:
-            expired.append(self.queue.popitem(last=False)[0])
         return expired
 
     def _next_live(self, now: float) -> Waiter | None:
-        """The oldest waiter whose deadline has not come. Those whose deadline has come are left to `expire`."""
-        while self.queue:
-            waiter, _ = self.queue.popitem(last=False)
-            if waiter.deadline > now:
-                return waiter
-            self._overdue.append(waiter)
-        return None
+        """Give a free slot to whoever is next. Those whose deadline has come are left to `expire`."""
+        self._overdue += self._waiting.overdue(now)
+        waiter = self._waiting.take(self.in_flight, self.caps, now)
+        if waiter is not None:
+            self.in_flight += 1
+        return waiter

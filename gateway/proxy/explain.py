@@ -72,7 +72,9 @@ class Explain:
             return answer | {"outcome": "refused", "refusal": refusal}
         answer["route"] = route.name
         caller = self._caller_of(consumer, tenant, scope)
-        question = Question(key, self._is_exempt(client), method, self._clock(), caller)
+        account = None if caller is None else caller.account
+        priority = route.priority if account is None else max(route.priority, account.priority)
+        question = Question(key, self._is_exempt(client), method, self._clock(), caller, priority)
         answer["steps"] = steps = await self._steps(route, path, question)
         upstream = route.upstream
         waits = any(step["decision"] == "wait" for step in steps)

@@ -63,7 +63,8 @@ class Front:
         runtime = self._runtime
         route = plan.route
         now = time.monotonic()
-        ticket = Ticket(request, plan.origin, route.account, plan.log_part, runtime.ids.new(), now)
+        ids = runtime.ids
+        ticket = Ticket(request, plan.origin, route.account, plan.log_part, ids.new(), now, plan.priority)
         if (runtime.stopping or plan.unusual) and self._ended_at_once(connection, plan, ticket):
             return None
         verdict = route.chain.admit(ticket)

@@ -17,6 +17,7 @@ from gateway.journal.depth import Depth
 from gateway.journal.outbox import Backlog
 from gateway.journal.port import Journal
 from gateway.journal.sagas import OpenRuns
+from gateway.policy.adaptive import DEFAULT_GROUP
 from gateway.proxy.fallback import Fallback, Hop
 from gateway.proxy.filters import Filter
 from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
@@ -28,6 +29,7 @@ from gateway.proxy.filters.redirects import Redirects
 from gateway.proxy.filters.response_fields import ResponseFields
 from gateway.proxy.filters.server_timing import ServerTiming
 from gateway.proxy.gates import Chain, Gate
+from gateway.proxy.gates.adaptive_limit import AdaptiveLimitGate
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.bulkhead import BulkheadGate
 from gateway.proxy.gates.caller_limits import CallerLimitsGate
@@ -108,8 +110,10 @@ class Parts:
             name: RateLimitGate(limiter, policy, recorder) for name, policy in config.rate_limits.policies.items()
         }
         self.bulkheads = {
-            name: BulkheadGate(name, each.bulkhead, recorder, rng, loop) for name, each in upstreams.items()
+            name: BulkheadGate(name, each.bulkhead, recorder, rng, loop, each.adaptive)
+            for name, each in upstreams.items()
         }
+        self.adaptive_limits: dict[tuple[str, str], AdaptiveLimitGate] = {}
         self.circuits = {
             name: CircuitGate(name, each.circuit, each.config.breaker, config.retry_buffer_bytes)
             for name, each in upstreams.items()
@@ -192,6 +196,22 @@ def _circuit(route: RouteConfig, parts: Parts) -> Gate | None:
     return parts.circuits[route.upstream] if _goes_on(route) else None
 
 
+def _adaptive_limit(route: RouteConfig, parts: Parts) -> Gate | None:
+    return adaptive_limit_of(route.upstream, parts, route.latency_group) if _goes_on(route) else None
+
+
+def adaptive_limit_of(upstream: str, parts: Parts, latency_group: str = DEFAULT_GROUP) -> Gate | None:
+    """The gate that finds the limit of an upstream, None where the limit does not change."""
+    adaptive = parts.upstreams[upstream].adaptive
+    if adaptive is None:
+        return None
+    found = parts.adaptive_limits.get((upstream, latency_group))
+    if found is None:
+        found = AdaptiveLimitGate(parts.bulkheads[upstream], adaptive, latency_group)
+        parts.adaptive_limits[upstream, latency_group] = found
+    return found
+
+
 GATES: Final[tuple[GateKind, ...]] = (
     GateKind("client_share", lambda _route, parts: parts.client_share, "One client may have all that are in flight."),
     GateKind("in_flight", lambda _route, parts: parts.in_flight, "There is no cap on requests in flight."),
@@ -206,6 +226,7 @@ GATES: Final[tuple[GateKind, ...]] = (
     GateKind("workflow", _workflow, "It starts no run of a workflow."),
     GateKind("bulkhead", _bulkhead, "It is asked when something is sent."),
     GateKind("circuit", _circuit, "It is asked when something is sent.", per_attempt=True),
+    GateKind("adaptive_limit", _adaptive_limit, "The limit of the bulkhead does not change.", per_attempt=True),
 )
 
 
@@ -260,9 +281,10 @@ def own_chains(parts: Parts) -> dict[str, Chain]:
     return {name: Chain(_gates_of_upstream(name, parts), 1) for name in parts.upstreams}
 
 
-def _gates_of_upstream(name: str, parts: Parts) -> tuple[Gate, Gate]:
-    """What protects an upstream: the first is passed once, the second before each attempt."""
-    return parts.bulkheads[name], parts.circuits[name]
+def _gates_of_upstream(name: str, parts: Parts, latency_group: str = DEFAULT_GROUP) -> tuple[Gate, ...]:
+    """What protects an upstream: the first is passed once, the others before each attempt."""
+    adaptive = adaptive_limit_of(name, parts, latency_group)
+    return parts.bulkheads[name], parts.circuits[name], *(() if adaptive is None else (adaptive,))
 
 
 def fallback_of(route: RouteConfig, gates: tuple[Gate, ...], parts: Parts) -> Fallback | None:
@@ -270,7 +292,7 @@ def fallback_of(route: RouteConfig, gates: tuple[Gate, ...], parts: Parts) -> Fa
     config = route.fallback
     if config is None:
         return None
-    own = _gates_of_upstream(route.upstream, parts)
+    own = _gates_of_upstream(route.upstream, parts, route.latency_group)
     shared = gates[: -len(own)]
     if gates[len(shared) :] != own:
         raise RuntimeError("the gates of its upstream are not the last ones of a route")

@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway import names
 from gateway.identity.masking import masked
+from gateway.policy.priority import PRIORITIES
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.dots import has_dot_segment
 from gateway.proxy.identity import Identification, Origin
@@ -38,6 +39,7 @@ class Plan:
     them; with one of these the request is `unusual`. `idempotent`: it may be sent again. `keyed`: it has a key, for
     which an upstream that honours it does nothing twice. `keeps_body`: what is sent of its body is kept,
     because it may be sent again, here or elsewhere. `log_part` is what the log lines of such requests have in common.
+    `priority` is the class of the request (`gateway.policy.priority`), before it is known whose it is.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class Plan:
         "objection",
         "origin",
         "own_answer",
+        "priority",
         "route",
         "tunnel",
         "unusual",
@@ -64,6 +67,8 @@ class Plan:
         self.origin = origin
         self.objection = objection
         self.idempotent = request.method in IDEMPOTENT_METHODS
+        header = route.priority_header
+        self.priority = route.priority if header is None else header.lowered(route.priority, request.fields.lines)
         self.log_part = LogPart(
             {
                 "client": origin.client,
@@ -71,6 +76,7 @@ class Plan:
                 "target": masked(request.target).decode("utf-8", "backslashreplace"),
                 "route": route.name or None,
                 "upstream": route.service or None,
+                "priority": PRIORITIES[self.priority] if route.priorities else None,
             },
             *(origin.scheme, request.authority or b"", request.minor),
         )

@@ -7,6 +7,7 @@ write what came of it. The recorder makes metrics, error figures and the log lin
 from gateway.fleet.circuits import Permit
 from gateway.idempotency.promise import Promise
 from gateway.identity.tenants import Caller, CountedLimit
+from gateway.policy.priority import NORMAL
 from gateway.policy.token_bucket import Decision
 from gateway.proxy.identity import Origin
 from gateway.proxy.request_body import RequestBody
@@ -32,6 +33,9 @@ class Ticket(Record):
 
     `fallback` is the upstream that the request went on to and the cause, None while it is that of the route.
 
+    `priority` is its class (`gateway.policy.priority`), lowered by its tenant once that is known. `unanswered` says of
+    an attempt that failed or was given up that somebody's patience had come to its end, the gateway's or the client's.
+
     `promise` is what a request with an idempotency key has to do with the journal. `sent` says that a byte of the
     request was written to an upstream, in whatever attempt.
     """
@@ -49,6 +53,7 @@ class Ticket(Record):
         "origin",
         "own_id",
         "permit",
+        "priority",
         "promise",
         "rate",
         "rates",
@@ -56,6 +61,7 @@ class Ticket(Record):
         "request",
         "sent",
         "started",
+        "unanswered",
         "waiting",
     )
 
@@ -67,6 +73,7 @@ class Ticket(Record):
         log_part: LogPart,
         own_id: bytes,
         now: float,
+        priority: int = NORMAL,
     ) -> None:
         fields = request.fields
         request_id = fields.request_id or own_id
@@ -77,6 +84,7 @@ class Ticket(Record):
         self.client = origin.client
         self.started = now
         self.now = now
+        self.priority = priority
         self.body: RequestBody | None = None
         self.at = -1
         self.entered = 0
@@ -90,6 +98,7 @@ class Ticket(Record):
         self.fallback: tuple[str, str] | None = None
         self.sent = False
         self.answered = False
+        self.unanswered = False
         self.reached = True
 
     @property

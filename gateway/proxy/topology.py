@@ -12,6 +12,7 @@ from gateway import names
 from gateway.config.model import RouteConfig
 from gateway.identity.withheld import Withheld
 from gateway.path_template import PathRewrite
+from gateway.policy.priority import NORMAL, class_of
 from gateway.proxy.fallback import Fallback
 from gateway.proxy.field_edits import edits_of
 from gateway.proxy.filters import Filter, Filters
@@ -20,6 +21,7 @@ from gateway.proxy.gates import Chain, Gate
 from gateway.proxy.gates.deliver import DeliverGate
 from gateway.proxy.gates.idempotency import IdempotencyGate
 from gateway.proxy.gates.workflow import WorkflowGate
+from gateway.proxy.priority_header import PriorityHeader
 from gateway.proxy.router import Router
 from gateway.proxy.tunnels import Tunnels
 from gateway.proxy.upstreams import Upstream
@@ -37,7 +39,8 @@ class Route:
     whom to ask when the upstream does not answer, None where nobody is. `keeping` is the gate that claims idempotency
     keys, None where they mean nothing. `withheld` keeps fields of clients from the upstream, None where all go on, and
     `request_edits` changes them, None where they stay. `stripped` is the prefix that is taken off, without a slash at
-    its end. `tunnels` are its WebSockets.
+    its end. `tunnels` are its WebSockets. `priority` is the class of its requests, which `priority_header`, if
+    there is one, may lower; with `priorities` the log says which it was.
     """
 
     __slots__ = (
@@ -57,6 +60,9 @@ class Route:
         "name",
         "prefix",
         "preserve_host",
+        "priorities",
+        "priority",
+        "priority_header",
         "request_edits",
         "service",
         "stripped",
@@ -76,8 +82,14 @@ class Route:
         cells: RouteCells,
         withheld: Withheld | None = None,
         fallback: Fallback | None = None,
+        priority_header: PriorityHeader | None = None,
+        *,
+        priorities: bool = False,
     ) -> None:
         self.config = config
+        self.priority = NORMAL if config.priority is None else class_of(config.priority)
+        self.priority_header = priority_header
+        self.priorities = priorities
         self.withheld = withheld
         self.fallback = fallback
         self.name = config.name
@@ -150,6 +162,9 @@ class NoRoute(Route):
         self.max_body_bytes = None
         self.methods = None
         self.fallback = None
+        self.priority = NORMAL
+        self.priority_header = None
+        self.priorities = False
         self.cors = None
         self.keeping = None
         self.deliver = None

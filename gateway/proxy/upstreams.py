@@ -12,6 +12,7 @@ from gateway import names
 from gateway.config.model import EndpointConfig, UpstreamConfig, UpstreamTls
 from gateway.fleet.circuits import Circuit
 from gateway.fleet.endpoints import Out
+from gateway.policy.adaptive import AdaptiveLimit
 from gateway.policy.balancer import Balancer, LeastInFlight, RoundRobin
 from gateway.policy.budget import RetryBudget
 from gateway.policy.ejection import Ejection
@@ -101,6 +102,8 @@ class Upstream:
         self.config = config
         self.circuit = circuit
         self.bulkhead = bulkhead
+        adaptive = config.adaptive
+        self.adaptive = None if adaptive is None else AdaptiveLimit(adaptive, bulkhead.limit, clock())
         self.budget = RetryBudget(config.budget, clock)
         self.retry = config.retry
         self.failure_statuses = config.failure_statuses

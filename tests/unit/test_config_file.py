@@ -11,6 +11,7 @@ from gateway.config import ConfigError, load
 from gateway.config.file import CONTROL_PREFIXES
 from gateway.config.model import EndpointConfig, GatewayConfig, HealthCheckConfig, ListenerTls, UpstreamTls
 from gateway.control.paths import is_control_path
+from gateway.policy.adaptive import AdaptiveSettings
 from gateway.policy.limit import LimitSettings
 from gateway.policy.token_bucket import RateLimitPolicy
 
@@ -75,7 +76,7 @@ upstreams:
     retry: {max_attempts: 2, base_delay: 0.2, max_delay: 1, strategy: constant, statuses: [500], budget_ratio: 0.1,
             budget_min_per_second: 1}
     breaker: {failure_threshold: 2, slow_call_threshold: 0.5, minimum_calls: 3}
-    bulkhead: {limit: 7, max_queue: 0, queue_timeout: 0}
+    bulkhead: {limit: 7, max_queue: 0, queue_timeout: 0, client_share: 1, adaptive: {mode: observe, min: 2, initial: 5}}
     ejection: {consecutive_failures: 1}
     health_check: {path: /health, interval: 3, timeout: 1}
 """
@@ -89,6 +90,7 @@ upstreams:
     assert (up.retry.statuses, up.budget.ratio, up.budget.min_per_second) == (frozenset({500}), 0.1, 1.0)
     assert (up.breaker.failure_threshold, up.breaker.slow_call_threshold, up.breaker.minimum_calls) == (2, 0.5, 3)
     assert up.bulkhead == LimitSettings(7)
+    assert up.adaptive == AdaptiveSettings(enforce=False, min=2, initial=5)
     assert up.health_check == HealthCheckConfig("/health", 3, 1)
     assert list(config.upstreams) == ["default", "a"], "a file without routes keeps /proxy/"
     assert [route.name for route in config.routes] == ["proxy"]

@@ -90,7 +90,8 @@ def test_without_rate_limits_nobody_has_one(loaded: Load) -> None:
     [
         ("tiers: {t: {rate_limit: x}}", 'tiers.t.rate_limit: "x"; allowed: default'),
         ("tiers: {t: {concurrency: 0}}", "tiers.t.concurrency: 0; allowed: an integer from 1 to 1000000"),
-        ("tiers: {t: {priority: high}}", "tiers.t.priority: unknown name; allowed: rate_limit, concurrency"),
+        ("tiers: {t: {weight: 2}}", "tiers.t.weight: unknown name; allowed: rate_limit, concurrency"),
+        ("tiers: {t: {priority: urgent}}", 'tiers.t.priority: "urgent"; allowed: critical or high or normal'),
         ("tenants: {a: {tier: x}}", 'tenants.a.tier: "x"; allowed: no names yet'),
         ("tenants: {a: {tier: gald}}\ntiers: {gold: {}}", "did you mean gold?"),
         ("tenants: {'a b': {}}", 'tenants.a b: "a b"; allowed: up to 64 letters'),

@@ -1,6 +1,7 @@
 import pytest
 
-from gateway.policy.limit import ConcurrencyLimit, LimitSettings, Waiter
+from gateway.policy.limit import ConcurrencyLimit, LimitSettings
+from gateway.policy.waiting import Waiter
 
 
 def full(limit: int = 1, max_queue: int = 2, queue_timeout: float = 1.0) -> ConcurrencyLimit:
@@ -28,8 +29,8 @@ def test_no_more_than_the_limit_and_a_released_slot_is_free_again() -> None:
 
 def test_a_slot_is_handed_to_the_oldest_waiter_and_never_becomes_free() -> None:
     limit = full()
-    first, second = wait(limit, "a", 0.0), wait(limit, "b", 0.1)
-    assert limit.release(0.5) is first
+    first, second = wait(limit, "a", 0.0), wait(limit, "b", 0.01)
+    assert limit.release(0.015) is first
     assert first.payload == "a"
     assert not limit.try_acquire(), "a newcomer overtook"
     assert limit.release(0.6) is second

@@ -115,11 +115,11 @@ class Attempt(Ending):
         if permit is None or self._settled:
             return
         waited = (self._head_at or now) - self._sent_at
+        ticket.unanswered = not self._head_at
         patience = owner.target.upstream.attempt_timeout * _HUNG_SHARE
         if not self._head_at and waited >= patience and not self.endpoint.answered_since(self._sent_at):
             detail = f"no answer within {waited:.1f} s, when the client left"
-            name = owner.target.upstream.name
-            owner.runtime.recorder.attempt_failed(ticket, name, "upstream_timeout", None, detail)
+            owner.runtime.recorder.attempt_failed(ticket, owner.target.upstream.name, "upstream_timeout", None, detail)
             self._settle(FAILURE, now)
         else:
             permit.left(waited, now)

@@ -28,12 +28,14 @@ class Ending(ResponseSink):
         self._settle(FAILURE, now, answered=True)
 
     def _failed(self, failure: Failure, reason: str, detail: str, error: str | None, *, stale: bool = False) -> None:
+        self._owner.ticket.unanswered = reason == "upstream_timeout"
         self._owner.failed(failure, reason, detail, error, stale=stale, now=time.monotonic())
 
     def _truncated(self, detail: str, outcome: Outcome) -> None:
         reason = "upstream_truncated"
         owner = self._owner
         ticket = owner.ticket
+        ticket.unanswered = False
         owner.runtime.recorder.attempt_failed(ticket, owner.target.upstream.name, reason, ticket.status, detail)
         self._settle(outcome, time.monotonic())
         owner.ended()
@@ -43,6 +45,7 @@ class Ending(ResponseSink):
         """This host could not even try. Another endpoint, or the same one a moment later, may do: a connection that
         comes back needs nothing new."""
         now = time.monotonic()
+        self._owner.ticket.unanswered = False
         retry = self._owner.retry_lacking(now)
         if retry is None:
             self._no_connection(self.endpoint.pool.lacking, now)
@@ -51,6 +54,7 @@ class Ending(ResponseSink):
             self._owner.again(retry)
 
     def _no_connection(self, why: str, now: float) -> None:
+        self._owner.ticket.unanswered = False
         self._settle(IGNORED, now)
         self._owner.no_connection(why, now)
 

@@ -34,6 +34,7 @@ from mypy_extensions import mypyc_attr
 
 from gateway.identity.tenants import Caller
 from gateway.policy.outcome import Outcome
+from gateway.policy.priority import NORMAL
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
@@ -62,13 +63,15 @@ Step = dict[str, Any]
 
 class Question(NamedTuple):
     """What `explain` is asked about: the client as it is limited, whether it is exempt from rate limits, the method,
-    the present instant of the monotonic clock, and who sends it, None where nobody is named."""
+    the present instant of the monotonic clock, who sends it, None where nobody is named, and its priority
+    (`gateway.policy.priority`)."""
 
     client: str
     exempt: bool
     method: str
     now: float
     caller: Caller | None = None
+    priority: int = NORMAL
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -1,8 +1,8 @@
 """The circuit of an upstream, passed before each attempt (`circuit_open` while it is open).
 
 A half-open circuit gives out probes, and the fleet has few of them: `start` asks for one. Only complete requests probe.
-A closed circuit gives every attempt the same permit, so an attempt allocates nothing here. This is the last gate of
-every route: nothing can refuse behind it, so `check` may take the permit already.
+A closed circuit gives every attempt the same permit, so an attempt allocates nothing here. No gate behind this one can
+refuse, so `check` may take the permit already.
 """
 
 from collections.abc import Mapping

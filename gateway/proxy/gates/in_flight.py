@@ -54,4 +54,4 @@ class InFlightGate(PlaceGate):
 
     async def explain(self, question: Question) -> Step:
         """How many requests are in flight, and whether one more would be taken."""
-        return self.explained(self.status, "overloaded", self.retry_after, "the gateway")
+        return self.explained(question, self.status, "overloaded", self.retry_after, "the gateway")

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
-from gateway.policy.limit import ConcurrencyLimit, Waiter
+from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import Outcome
-from gateway.proxy.gates import PASS, WAIT, Gate, Resume, Step, Verdict, step
+from gateway.policy.priority import PRIORITIES
+from gateway.policy.waiting import Waiter
+from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.render import counted
@@ -31,6 +33,8 @@ class PlaceGate(Gate):
         self._loop = loop
         self._clock = clock
         self._beyond = "queue_full" if limit.settings.max_queue > 0 else "in_flight"
+        self.rejected = [0] * len(PRIORITIES)
+        """How many requests were refused, by their class."""
         self._timer: asyncio.TimerHandle | None = None
 
     def refuse(self, cause: str) -> Refusal:
@@ -40,10 +44,22 @@ class PlaceGate(Gate):
 
     def check(self, ticket: Ticket) -> Verdict:
         """HOT."""
-        limit = self.limit
-        if limit.in_flight < limit.limit:
+        limit, priority = self.limit, ticket.priority
+        if limit.in_flight < limit.caps[priority] or self.make_room(ticket.now, priority):
             return PASS
-        return self.refuse(self._beyond) if limit.queue_full else WAIT
+        if limit.may_wait(priority, _client(ticket)):
+            return WAIT
+        self.rejected[priority] += 1
+        return self.refuse(self._beyond)
+
+    def make_room(self, now: float, priority: int) -> bool:
+        """Whether the limit, which leaves no place for the class, gives way after all. HOT."""
+        return False
+
+    def resize(self, limit: int, now: float) -> None:
+        """From now on there are so many places."""
+        for waiter in self.limit.resize(limit, now):
+            self._loop.call_soon(waiter.payload, PASS)
 
     def enter(self, ticket: Ticket) -> None:
         """HOT."""
@@ -62,7 +78,7 @@ class PlaceGate(Gate):
 
     def start(self, ticket: Ticket, resume: Resume) -> None:
         """Wait for a place in the queue, at most for its time limit."""
-        waiter = self.limit.enqueue(resume, self._clock())
+        waiter = self.limit.enqueue(resume, self._clock(), ticket.priority, _client(ticket))
         if waiter is None:
             raise RuntimeError("the queue is full, although `check` has just said that there is room")
         ticket.waiting = waiter
@@ -82,10 +98,11 @@ class PlaceGate(Gate):
             described |= {"max_queue": settings.max_queue, "queue_timeout": settings.queue_timeout}
         return described
 
-    def explained(self, status: int, reason: str, retry_after: float, whose: str) -> Step:
+    def explained(self, question: Question, status: int, reason: str, retry_after: float, whose: str) -> Step:
         """What a request would meet at this limit now. `retry_after` in seconds, without the jitter."""
         limit = self.limit
         settings = limit.settings
+        most = limit.caps[question.priority]
         figures: dict[str, Any] = {
             "in_flight": limit.in_flight,
             "limit": limit.limit,
@@ -94,9 +111,12 @@ class PlaceGate(Gate):
             "queue_timeout": settings.queue_timeout,
         }
         load = f"{limit.in_flight} of {limit.limit} requests are in flight for {whose}"
-        if limit.in_flight < limit.limit:
+        if limit.caps[-1] < limit.limit:
+            figures |= {"priority": PRIORITIES[question.priority], "limit_of_priority": most}
+            load += f", of which requests of priority {PRIORITIES[question.priority]} may be {most}"
+        if limit.in_flight < most:
             return step(self.name, "allow", f"{load}.", figures=figures)
-        if not limit.queue_full:
+        if limit.may_wait(question.priority, question.client):
             others = counted(limit.queued, "other")
             detail = f"{load}; it would wait up to {settings.queue_timeout:g} s behind {others}."
             return step(self.name, "wait", detail, figures=figures)
@@ -110,5 +130,12 @@ class PlaceGate(Gate):
     def _expire(self) -> None:
         self._timer = None
         for waiter in self.limit.expire(self._clock()):
+            self.rejected[waiter.priority] += 1
             waiter.payload(self.refuse("queue_timeout"))
         self._arm()
+
+
+def _client(ticket: Ticket) -> str:
+    """Whose turn it is to wait: who has proved who they are is one client from wherever they ask."""
+    caller = ticket.caller
+    return ticket.client if caller is None else caller.bucket

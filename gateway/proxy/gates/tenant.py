@@ -42,6 +42,8 @@ class TenantGate(Gate):
         account = None if caller is None else caller.account
         if account is None:
             return PASS
+        if account.priority > ticket.priority:  # noqa: PLR1730 - a call of max costs more
+            ticket.priority = account.priority
         if account.quota is not None and account.used >= account.quota:
             account.refused["quota_exceeded"] += 1
             return self._over_quota.after(until_midnight(self._wall()))
