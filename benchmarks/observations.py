@@ -31,6 +31,10 @@ P99 = Metric("p99_ms", "p99 ms", 2)
 RESIDENT = Metric("resident_mib", "RSS MiB", 1)
 FAILED = Metric("failed", "failed", 0)
 REFUSED = Metric("refused_percent", "refused %", 1)
+GOODPUT = Metric("goodput_percent", "goodput %", 1)
+CRITICAL_SERVED = Metric("critical_served_percent", "critical %", 1)
+TOO_LATE = Metric("too_late_percent", "too late %", 1)
+RECOVERY = Metric("recovery_seconds", "recovery s", 0)
 REDIS_SENT = Metric("redis_sent_per_request", "to Redis/req", 4)
 REDIS_EXECUTED = Metric("redis_executed_per_request", "in Redis/req", 4)
 P99_ADDED = Metric("p99_added_ms", "p99 added ms", 3)
@@ -50,6 +54,7 @@ METRICS = {
     for metric in (
         *(CPU, VS_NGINX, VS_FORWARDING, VS_UNTRACED, VS_FEW, REDIS_CPU, RATE, P50, P99, P999, P50_ADDED, P99_ADDED),
         *(THROUGHPUT, CPU_PER_MIB, PEAK_GROWTH, CONNECTIONS, IDLE_BYTES),
+        *(GOODPUT, CRITICAL_SERVED, TOO_LATE, RECOVERY),
         *(REDIS_SENT, REDIS_EXECUTED, RESIDENT, REFUSED, FAILED),
     )
 }

@@ -2,7 +2,7 @@
 
 from benchmarks.peers.aiohttp_peer import AIOHTTP
 from benchmarks.peers.base import Peer, Proxy
-from benchmarks.peers.envoy import ENVOY
+from benchmarks.peers.envoy import ENVOY, envoy_adaptive
 from benchmarks.peers.gateway import GATEWAY, INTERPRETED, gateway
 from benchmarks.peers.haproxy import HAPROXY
 from benchmarks.peers.nginx import NGINX, NGINX_LUA
@@ -22,5 +22,6 @@ __all__ = [
     "PEERS",
     "Peer",
     "Proxy",
+    "envoy_adaptive",
     "gateway",
 ]

@@ -8,6 +8,7 @@ from benchmarks.workloads import (
     identity,
     keys,
     latency,
+    overload,
     refusals,
     scale,
     traces,
@@ -31,6 +32,7 @@ WORKLOADS: tuple[Workload, ...] = (
     workers.WORKERS,
     keys.KEYS,
     traces.TRACES,
+    overload.OVERLOAD,
 )
 
 __all__ = ["WORKLOADS", "Workload"]

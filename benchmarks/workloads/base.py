@@ -12,11 +12,13 @@ from benchmarks.session import Session
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`run` measures into the observations. `question` is what its figures answer."""
+    """`run` measures into the observations. `question` is what its figures answer. One that is
+    `on_demand` takes long, and runs only where it is named."""
 
     name: str
     question: str
     run: Callable[[Session, Observations], None]
+    on_demand: bool = False
 
 
 def side_by_side(

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from gateway.policy.adaptive import AdaptiveLimit, AdaptiveSettings
-from gateway.policy.breaker import Permit
+from gateway.policy.breaker import BreakerSettings, CircuitBreaker, Permit
 from gateway.policy.limit import ConcurrencyLimit, LimitSettings
 from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS, Outcome
 from gateway.proxy.gates import PASS, Question
@@ -23,19 +23,16 @@ from tests.support.tickets import request, ticket
 NO_LOOP = cast(asyncio.AbstractEventLoop, None)  # nobody waits here
 
 
-class Probe(Permit):
+def probe() -> Permit:
     """The permit of an attempt that decides whether a circuit closes."""
-
-    __slots__ = ()
-    probe = True
-
-    def release(
-        self, outcome: Outcome, elapsed: float, now: float, answered: bool = False, reached: bool = True
-    ) -> None:
-        raise NotImplementedError
-
-    def left(self, waited: float, now: float) -> None:
-        raise NotImplementedError
+    breaker = CircuitBreaker(BreakerSettings(failure_threshold=1, reset_timeout=1.0), lambda: 0.0)
+    first = breaker.try_acquire(0.0)
+    assert isinstance(first, Permit)
+    first.release(FAILURE, 0.1, 0.0)
+    permit = breaker.try_acquire(10.0)
+    assert isinstance(permit, Permit)
+    assert permit.probe
+    return permit
 
 
 def gates(*, enforce: bool = True, initial: int = 10, now: float = 0.0) -> tuple[BulkheadGate, AdaptiveLimitGate]:
@@ -106,7 +103,7 @@ def test_a_client_that_left_counts_only_where_it_had_waited_longer_than_most_ans
 def test_probes_and_tunnels_do_not_count() -> None:
     _, gate = gates()
     probing = ticket()
-    probing.permit = Probe()
+    probing.permit = probe()
     tunnel = ticket(request(b"/a/x", "Connection: Upgrade", "Upgrade: websocket"))
     for number in range(200):
         ended(gate, SUCCESS, 0.5, of=probing, now=number)
