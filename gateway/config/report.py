@@ -48,7 +48,7 @@ def as_text(loaded: Loaded, gates: Gates, workers: int) -> str:
     config = loaded.config
     upstreams = config.upstreams.values()
     sections = (
-        ("Routes", [_route(route) for route in config.routes]),
+        ("Routes", [_route(route, priorities=config.shedding.priorities) for route in config.routes]),
         ("Upstreams", [_upstream(upstream) for upstream in upstreams]),
         ("Retries", [_retry(upstream) for upstream in upstreams]),
         ("Circuit breakers", [_breaker(upstream) for upstream in upstreams]),
@@ -178,6 +178,7 @@ def _tier(tier: TierConfig) -> dict[str, str]:
         "rate limit": tier.rate_limit or "none",
         "at once": str(tier.concurrency or "unlimited"),
         "in a day": str(tier.quota_per_day or "unlimited"),
+        "priority": tier.priority or "the route's",
     }
 
 
@@ -210,7 +211,7 @@ def _gate(route: str, gate: Mapping[str, object]) -> dict[str, str]:
     return {"route": route, "gate": str(gate["gate"]), "settings": " ".join(list(settings)[1:]) or "-"}
 
 
-def _route(route: RouteConfig) -> dict[str, str]:
+def _route(route: RouteConfig, *, priorities: bool) -> dict[str, str]:
     return {
         "name": route.name,
         "host": route.host or "any",
@@ -220,6 +221,7 @@ def _route(route: RouteConfig) -> dict[str, str]:
         "strip": _yes(route.strip_prefix),
         "client's host": _yes(route.preserve_host),
         "rate limit": route.rate_limit or "none",
+        "priority": route.priority or ("normal" if priorities else "none"),
         "who": ",".join(route.authentication) or "anybody",
         "body bytes": str(route.max_body_bytes or "unlimited"),
         "dots": route.path_dots,
@@ -288,10 +290,11 @@ def _breaker(upstream: UpstreamConfig) -> dict[str, str]:
 
 
 def _concurrency(upstream: UpstreamConfig) -> dict[str, str]:
-    bulkhead, ejection = upstream.bulkhead, upstream.ejection
+    bulkhead, ejection, adaptive = upstream.bulkhead, upstream.ejection, upstream.adaptive
     return {
         "upstream": upstream.name,
         "bulkhead": str(bulkhead.limit),
+        "adaptive": adaptive.words(bulkhead.limit) if adaptive else "no",
         "queue": _queue(bulkhead.max_queue, bulkhead.queue_timeout),
         "connections": f"{upstream.max_connections} each, idle {_s(upstream.keepalive_timeout)}",
         "ejection": f"after {ejection.consecutive_failures}, {_s(ejection.base_time)} to {_s(ejection.max_time)}, "

@@ -64,6 +64,11 @@ class AdaptiveSettings:
     min: int = 8
     initial: int = 64
 
+    def words(self, ceiling: int) -> str:
+        """Between what, and from where on, for people."""
+        least, initial = min(self.min, ceiling), min(self.initial, ceiling)
+        return f"{least} to {ceiling} from {initial}" + ("" if self.enforce else ", observed")
+
 
 class Group:
     """Requests whose times are comparable. `verdict` is that of the last window, which ended at `judged_at`."""

@@ -33,7 +33,7 @@ class LimitSettings:
 class ConcurrencyLimit:
     """`in_flight` slots are held, of `limit`. Of these a class may hold the number in `caps`."""
 
-    __slots__ = ("_overdue", "_percents", "_waiting", "caps", "in_flight", "limit", "queue", "settings")
+    __slots__ = ("_overdue", "_waiting", "caps", "in_flight", "limit", "percents", "queue", "settings")
 
     def __init__(self, settings: LimitSettings, percents: tuple[int, ...] = WHOLE) -> None:
         """`percents` is what each class may hold of limit and queue."""
@@ -41,7 +41,7 @@ class ConcurrencyLimit:
         self.limit = settings.limit
         self.caps = caps(settings.limit, percents)
         self.in_flight = 0
-        self._percents = percents
+        self.percents = percents
         self._waiting = Waiting(settings.max_queue, settings.queue_timeout, settings.client_share, percents)
         self.queue: OrderedDict[Waiter, None] = self._waiting.all
         """Those who wait, in the order of arrival, to be looked at only."""
@@ -91,7 +91,7 @@ class ConcurrencyLimit:
 
         Returns the waiters for whom there is a slot now: each owns one, as after `release`."""
         self.limit = limit
-        self.caps = caps(limit, self._percents)
+        self.caps = caps(limit, self.percents)
         resumed = []
         while self.queue:
             waiter = self._next_live(now)

@@ -1,9 +1,12 @@
 """Priorities and the adaptive limit through whole gateways and real sockets."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,6 +17,7 @@ from tests.conftest import StartGateway
 from tests.support.callers import FILE_KEY
 from tests.support.gateway_process import GatewayProcess
 from tests.support.keys import sha256
+from tests.support.processes import clean_environment
 from tests.support.raw_http import RawClient
 from tests.support.waiting import PATIENCE, eventually
 
@@ -82,6 +86,20 @@ def test_what_matters_least_is_shed_first(prioritized: GatewayProcess, upstream:
     assert gateway.metric('bulkhead_rejections_total{downstream="orders"}') == 4
     (line,) = gateway.wait_for_records(1, status=503, route="report")
     assert line["priority"] == "background"
+
+
+def test_gateway_routes_shows_priorities_and_the_adaptive_limit(upstream: ProgrammedUpstream, tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text(configuration(upstream.url))
+    env = clean_environment(GATEWAY_CONFIG="gateway.yaml", ADAPTIVE_LIMIT_MODE="observe", ADAPTIVE_LIMIT_MIN="2")
+    command = [sys.executable, "-m", "gateway", "routes"]
+    shown = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert "2 to 4 from 4, observed" in shown
+    assert "limit=4 percent_by_priority=100/95/90/75/50" in shown
+    assert "mode=observe min=2 initial=64" in shown
+    (pay,) = [line.split() for line in shown.splitlines() if line.split()[1:3] == ["any", "/pay"]]
+    assert "critical" in pay
 
 
 def test_an_explanation_knows_the_priority(prioritized: GatewayProcess, upstream: ProgrammedUpstream) -> None:

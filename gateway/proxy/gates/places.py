@@ -9,7 +9,7 @@ from mypy_extensions import mypyc_attr
 
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import Outcome
-from gateway.policy.priority import PRIORITIES
+from gateway.policy.priority import PRIORITIES, WHOLE
 from gateway.policy.waiting import Waiter
 from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.refusals import Refusal
@@ -94,6 +94,8 @@ class PlaceGate(Gate):
         """The limit, and its queue if there is one."""
         settings = self.limit.settings
         described: dict[str, object] = {"limit": self.limit.limit}
+        if self.limit.percents != WHOLE:
+            described["percent_by_priority"] = "/".join([str(percent) for percent in self.limit.percents])
         if settings.max_queue > 0 and settings.queue_timeout > 0.0:
             described |= {"max_queue": settings.max_queue, "queue_timeout": settings.queue_timeout}
         return described
@@ -111,7 +113,7 @@ class PlaceGate(Gate):
             "queue_timeout": settings.queue_timeout,
         }
         load = f"{limit.in_flight} of {limit.limit} requests are in flight for {whose}"
-        if limit.caps[-1] < limit.limit:
+        if limit.percents != WHOLE:
             figures |= {"priority": PRIORITIES[question.priority], "limit_of_priority": most}
             load += f", of which requests of priority {PRIORITIES[question.priority]} may be {most}"
         if limit.in_flight < most:
