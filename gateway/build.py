@@ -24,7 +24,8 @@ from gateway.build_telemetry import Telemetry, build_telemetry
 from gateway.build_tracing import Tracing, build_tracing
 from gateway.build_validation import Validation, build_validation
 from gateway.channel import Channel
-from gateway.config.model import GatewayConfig, SheddingConfig
+from gateway.config.model import GatewayConfig
+from gateway.config.shedding_model import SheddingConfig
 from gateway.control.app import ControlPlane
 from gateway.control.facts import SettingView
 from gateway.control.paths import is_health_path

@@ -29,7 +29,6 @@ from gateway.config.model import (
     RateLimitConfig,
     RouteConfig,
     ServerConfig,
-    SheddingConfig,
     ValidationConfig,
     WorkersConfig,
 )
@@ -38,6 +37,7 @@ from gateway.config.problems import Problem, shown
 from gateway.config.redis_settings import redis_config
 from gateway.config.routes import file_routes, routes_of
 from gateway.config.settings import RateLimit, RateLimits, Server, Settings
+from gateway.config.shedding_model import SheddingConfig
 from gateway.config.shedding_settings import Shedding
 from gateway.config.sources import Sources
 from gateway.config.tracing import tracing_config

@@ -15,6 +15,7 @@ from gateway.config.headers_model import FieldChanges
 from gateway.config.idempotency_model import IdempotencyConfig, IdempotencyLimits
 from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
 from gateway.config.saga_model import SagaLimits
+from gateway.config.shedding_model import SheddingConfig
 from gateway.config.tracing_model import TracingConfig
 from gateway.names import Network
 from gateway.policy.adaptive import DEFAULT_GROUP, AdaptiveSettings
@@ -245,21 +246,6 @@ class ServerConfig:
     underscores: Literal["pass", "drop"] = "pass"
     via_name: str = "gateway"
     server_timing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SheddingConfig:
-    """The global cap on exchanges in flight and the answer beyond it. `retry_after` in seconds, before jitter.
-    `client_share` is the part of it that one client may hold, above 0 and up to 1. With `priorities` each class of
-    requests may hold a part of each limit (`gateway.policy.priority`), and the field `priority_header` of a request, if
-    there is one, may lower its class."""
-
-    limit: LimitSettings = field(default_factory=lambda: LimitSettings(limit=1000, max_queue=0, queue_timeout=0.0))
-    status: int = 429
-    retry_after: float = 5.0
-    client_share: float = 0.8
-    priority_header: str | None = None
-    priorities: bool = False
 
 
 @dataclass(frozen=True, slots=True)

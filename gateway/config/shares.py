@@ -9,8 +9,9 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from gateway.config.identity_model import TierConfig
-from gateway.config.model import GatewayConfig, RouteConfig, SheddingConfig, UpstreamConfig
+from gateway.config.model import GatewayConfig, RouteConfig, UpstreamConfig
 from gateway.config.problems import Notice
+from gateway.config.shedding_model import SheddingConfig
 from gateway.policy.adaptive import AdaptiveSettings
 from gateway.policy.limit import LimitSettings
 

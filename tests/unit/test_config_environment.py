@@ -15,10 +15,10 @@ from gateway.config.model import (
     RateLimitConfig,
     RouteConfig,
     ServerConfig,
-    SheddingConfig,
     UpstreamConfig,
     UpstreamTls,
 )
+from gateway.config.shedding_model import SheddingConfig
 from gateway.config.variables import ALIASES, VARIABLES
 from gateway.policy.token_bucket import RateLimitPolicy
 

@@ -96,6 +96,7 @@ LAYERS = {
         "gateway.wire.message.request",
     ),
     "gateway.proxy": layer(
+        "gateway.config.shedding_model",
         "gateway.config.deliver_model",
         "gateway.config.fallback_model",
         "gateway.config.headers_model",
