@@ -177,6 +177,26 @@ def test_the_testing_procedures_of_the_resilience_runbook(start_gateway: StartGa
     assert gateway.metric("http_requests_in_flight") == 0
 
 
+def test_every_example_works_as_it_stands(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub))
+    paths = gateway.get("/api/openapi.json").json()["paths"]
+    operations = {each["operationId"]: each for methods in paths.values() for each in methods.values()}
+    names = ["addFault", "listFaults", "getFault", "removeFault", "setChaosConfig", "getChaosConfig"]
+    for name in [*names, "clearChaosConfig", "removeFaults", "openCircuitByFailures"]:
+        (one, *_) = [each["id"] for each in listed(gateway)] or ["none"]
+        environ = clean_environment(GATEWAY_URL=gateway.url, ADMIN_TOKEN=TOKEN, FAULT=one)
+        source = operations[name]["x-codeSamples"][0]["source"]
+        words = ["bash", "-c", f"{source} -o /dev/null -w '%{{http_code}}'"]
+        done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=120, check=False)
+        assert (name, done.returncode, done.stdout) == (name, 0, "200"), source
+
+
+def test_a_gateway_without_faults_documents_none(start_gateway: StartGateway, stub: StubProcess) -> None:
+    paths = start_gateway({"UPSTREAM_URL": stub.url}).get("/api/openapi.json").json()["paths"]
+    assert list(paths[PATH]) == ["get"]
+    assert not [path for path in paths if path.startswith(("/chaos", "/api/test", f"{PATH}/"))]
+
+
 def command(*arguments: str, process: GatewayProcess) -> "subprocess.CompletedProcess[str]":
     env = clean_environment(GATEWAY_URL=process.url, ADMIN_TOKEN=TOKEN, USER="ann")
     words = [sys.executable, "-m", "gateway", "fault", *arguments]

@@ -38,9 +38,8 @@ def routes(facts: ControlFacts, access: Access, broadcast: Broadcast) -> list[we
     """Everything below `/api`, with the document that describes it and the page to read that."""
     with_figures = Services(facts.figures.services)
     with_circuits = Services(circuit.upstream for circuit in facts.view.circuits)
-    about_circuits = [
-        *circuits.operations(facts),
-        *endpoints.operations(facts),
+    about_circuits = [*circuits.operations(facts), *endpoints.operations(facts)]
+    on_demand = [
         *faults.operations(facts, with_circuits),
         *chaos.operations(facts, with_circuits),
         *rehearsals.operations(facts, with_circuits),
@@ -65,14 +64,15 @@ def routes(facts: ControlFacts, access: Access, broadcast: Broadcast) -> list[we
         *clients.operations(facts),
     ]
     document = openapi.document(
-        [*about_the_rest, *about_circuits],
+        # Where there are no faults, all of theirs but the list only say so.
+        [*about_the_rest, *about_circuits, *(on_demand if facts.faults is not None else on_demand[:1])],
         services=with_circuits.names,
         version=facts.view.version,
         needs_token=access.needs_token,
         guards_reading=access.guards_reading,
     )
     return [
-        *serve(about_circuits, access, with_circuits),
+        *serve([*about_circuits, *on_demand], access, with_circuits),
         *serve(about_the_rest, access, with_figures),
         *openapi.routes(document),
         *docs_page.routes(),

@@ -283,7 +283,7 @@ class Slow(Struck):
             return
         super().response_pause()
         if self._waiting:
-            if not self._paused and self._timer is None:
+            if not self._paused:
                 # One byte is the least, so a rate below ten a second has longer pauses.
                 self._later(max(_TICK, len(piece) / self._armed.fault.rate), self._tick)
         elif self._whole:
