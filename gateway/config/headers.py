@@ -35,7 +35,7 @@ _OF_REQUESTS: Final = frozenset(
         *("fly-client-ip", "x-appengine-user-ip", "x-azure-clientip", "x-azure-socketip"),
         *("x-envoy-external-address", "x-envoy-original-path", "front-end-https", "x-url-scheme", "x-scheme"),
         *("x-original-host", "x-http-host-override", "x-host", "x-original-url", "x-original-uri", "x-rewrite-url"),
-        "x-script-name",
+        *("x-script-name", "x-gateway-debug"),
     }
 )
 _OF_ANSWERS: Final = frozenset(

@@ -14,7 +14,16 @@ TAKEN = frozenset(
     | {"content-length", "content-type", "cookie", "date", "expect", "forwarded", "host", "idempotency-key"}
     | {"keep-alive", "max-forwards", "origin", "proxy", "proxy-authenticate", "proxy-authorization", "range"}
     | {"proxy-connection", "referer", "te", "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade"}
-    | {"user-agent", "via", "x-consumer", "x-correlation-id", "x-real-ip", "x-request-id", "x-tenant"}
+    | {
+        "user-agent",
+        "via",
+        "x-consumer",
+        "x-correlation-id",
+        "x-gateway-debug",
+        "x-real-ip",
+        "x-request-id",
+        "x-tenant",
+    }
 )
 """Fields in which no key can come: the gateway takes them out or reads something else in them, or an upstream needs
 them, who gets none of what is in the field for keys."""

@@ -57,6 +57,7 @@ ONE_REDIS = {"REDIS_HOST": "redis"}
 SENTINELS = {"REDIS_SENTINELS": "s1,s2:1", "REDIS_SENTINEL_MASTER": "m"}
 SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "SERVICE_NAME": ("edge", {}),
+    "FAULTS_ENABLED": ("true", {"ADMIN_TOKEN": "a-token-of-some-length"}),
     "ENVIRONMENT": ("production", {}),
     "LOG_LEVEL": ("debug", {}),
     "LOG_FORMAT": ("text", {}),

@@ -53,9 +53,11 @@ def route(rest: str) -> str:
 def test_the_example() -> None:
     config = load({"GATEWAY_CONFIG": str(REPOSITORY / "gateway.example.yaml")}, REPOSITORY / ".env.example")
     assert list(config.upstreams) == ["default", "orders", "payments", "search", "chat"]
-    assert [route.name for route in config.routes][-1] == "proxy"
-    assert len(config.routes) == 6
-    assert config.routes[4].rate_limit is None
+    routes = {route.name: route for route in config.routes}
+    assert list(routes)[-1] == "proxy"
+    assert len(routes) == 7
+    assert routes["buy"].workflow is not None
+    assert routes["chat"].rate_limit is None
     assert config.upstreams["payments"].tls == UpstreamTls(server_name="payments.internal.example")
 
 

@@ -60,6 +60,7 @@ class Client:
                 "checks": {"redis": {}, "capacity": {"in_flight": 0, "max_in_flight": 9}},
             },
             "/api/resilience/endpoints": {"endpoints": []},
+            "/api/resilience/faults": {"enabled": False, "faults": []},
             "/api/resilience/workers": {"workers": [worker, {**worker, "worker": 1, "residentBytes": None}]},
         }[path]  # fmt: skip
 
