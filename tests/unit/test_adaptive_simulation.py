@@ -4,10 +4,12 @@ Each scenario runs with two seeds. What is asked of it is what docs/overload.md 
 """
 
 from collections.abc import Sequence
+from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks.simulation import scenarios
+from benchmarks.simulation.draw import panels, svg
 from benchmarks.simulation.scenarios import CUT, MENDED, goodput, percentile, recovered_after
 from benchmarks.simulation.upstream import Scenario, Second, run
 
@@ -104,3 +106,16 @@ def test_classes_critical_requests_are_unhurt_and_the_lowest_are_shed(seed: int)
     assert served(cut, 4) <= 0.02
     assert goodput(cut) >= 0.9 * 40
     assert served(seconds[MENDED + 10 :], 4) >= 0.99
+
+
+def test_a_chart_has_a_line_for_each_series_and_none_where_nothing_was_answered() -> None:
+    seconds = run(scenarios.LOW_TRAFFIC)
+    assert any(not second.times for second in seconds)
+    document = ElementTree.fromstring(svg("low traffic", panels(seconds, seconds)))  # noqa: S314 - it is ours
+    lines = document.findall("{http://www.w3.org/2000/svg}polyline")
+    assert len(lines) > 6
+    for line in lines:
+        for point in line.attrib["points"].split():
+            x, y = point.split(",")
+            assert 58 <= float(x) <= 744
+            assert float(y) > 0
