@@ -46,7 +46,10 @@ CASES: dict[str, tuple[str, Mapping[str, str]]] = {
     "new": ("one client, each head a new one", {}),
     "cold": (f"{_CLIENTS:,} clients in turn", {"TRUSTED_PROXIES": "127.0.0.0/8"}),
     "429": ("out of tokens", {"RATE_LIMIT_CAPACITY": "1", "RATE_LIMIT_REFILL_RATE": "0.001"}),
-    "traced": ("one client that repeats its head, traces of 1 %", {"OTEL_TRACES_SAMPLER_ARG": "0.01"}),
+    "traced": (
+        "one client that repeats its head, traces of 1 %",
+        {"OTEL_TRACES_SAMPLER_ARG": "0.01", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "64"},
+    ),
     "all": ("one client that repeats its head, traces of all", {"OTEL_TRACES_SAMPLER_ARG": "1"}),
     "open": (
         "the circuit is open",
@@ -56,9 +59,10 @@ CASES: dict[str, tuple[str, Mapping[str, str]]] = {
 
 
 _TRACED = ("traced", "all")
-# Under Valgrind every request is a slow one, which would be kept for that.
+# Under Valgrind every request is a slow one, which would be kept for that, and what is sent every five seconds would be
+# sent much too often: only full batches are sent.
 _COLLECTED = {
-    "OTEL_BSP_SCHEDULE_DELAY": "1000",
+    "OTEL_BSP_SCHEDULE_DELAY": "60000",
     "OTEL_BSP_MAX_QUEUE_SIZE": "20000",
     "OTEL_EXPORTER_OTLP_TIMEOUT": "60000",
     "TRACE_SLOW_SECONDS": "0",

@@ -60,10 +60,7 @@ def _encoded() -> Case:
     encoder = SpanEncoder({"service.name": "gateway"}, {"default": "http"}, "0")
 
     def encode() -> None:
-        request = encoder.request()
-        for each in made:
-            encoder.add(request, each)
-        request.SerializeToString()
+        encoder.request([encoder.encode(each) for each in made])
 
     return encode
 

@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway.proxy.ids import Ids
 from gateway.telemetry.metrics import RouteCells
@@ -38,9 +39,9 @@ def spans(trace: Trace, part: LogPart | None = None, kind: str = SERVER, **chang
     for name, value in changes.items():
         setattr(record, name, value)
     encoder = SpanEncoder({"service.name": "edge", "process.pid": 7}, {"orders": "https"}, "1.2.3")
-    request = encoder.request()
-    encoder.add(request, FinishedExchange(record, trace, "GET", 1.5, NOW, WALL, "", kind))
-    (of_resource,) = request.resource_spans
+    made = encoder.encode(FinishedExchange(record, trace, "GET", 1.5, NOW, WALL, "", kind))
+    (of_resource,) = ExportTraceServiceRequest.FromString(encoder.request([made])).resource_spans
+    assert of_resource.scope_spans[0].scope.version == "1.2.3"
     return [SeenSpan(each, {}) for each in of_resource.scope_spans[0].spans]
 
 

@@ -205,12 +205,12 @@ class Exporter:
         self.exported += spans - rejected
 
     async def _encoded(self, batch: list[FinishedExchange]) -> bytes:
-        request = self._encoder.request()
+        spans = []
         for index, each in enumerate(batch, 1):
-            self._encoder.add(request, each)
+            spans.append(self._encoder.encode(each))
             if index % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-        body = request.SerializeToString()
+        body = self._encoder.request(spans)
         return gzip.compress(body, 1) if self._collector.compress else body
 
     async def _delivered(self, session: aiohttp.ClientSession, body: bytes) -> int | None:

@@ -5,11 +5,15 @@ INTERNAL span in place of the first. Attributes are those of the stable semantic
 (https://opentelemetry.io/docs/specs/semconv/http/http-spans/), and `gateway.*` for what they have no word for. What
 policies have decided are events of the first span.
 
+An encoded message is its fields one after the other, so that two of them with different fields, put together, are one
+message with the fields of both. What many spans have in common is therefore encoded once, and only what is a span's own
+each time; all of it by the official messages.
+
 Never in a span: query strings, header fields, bodies, and what looks like a key or a token in a path.
 """
 
 from binascii import unhexlify
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +35,9 @@ _SCOPE: Final = "gateway"
 _REMOTE_IS_KNOWN: Final = 0x100
 _REMOTE: Final = 0x200
 _LONGEST: Final = 1024
+# The type of a field that is a message (https://protobuf.dev/programming-guides/encoding/).
+_LENGTH_DELIMITED: Final = 2
+_BYTE: Final = tuple(bytes([value]) for value in range(0x80))
 _CLIENT_CLOSED: Final = 499
 _KNOWN: Final = 1024
 _LATE: Final = frozenset({"fallback", "response", "retry", "truncated", "tunnel"})
@@ -44,65 +51,65 @@ class SpanEncoder:
 
     def __init__(self, resource: Mapping[str, Value], schemes: Mapping[str, str], version: str) -> None:
         self._schemes = schemes
-        self._resource = Resource()
+        about = Resource()
         for name, value in resource.items():
-            _add(self._resource.attributes, name, value)
-        self._scope = InstrumentationScope(name=_SCOPE, version=version)
+            _add(about.attributes, name, value)
+        self._resource = ResourceSpans(resource=about).SerializeToString()
+        self._scope = ScopeSpans(scope=InstrumentationScope(name=_SCOPE, version=version)).SerializeToString()
 
-    def request(self) -> ExportTraceServiceRequest:
-        """A request without spans, for `add`."""
-        return ExportTraceServiceRequest(
-            resource_spans=[ResourceSpans(resource=self._resource, scope_spans=[ScopeSpans(scope=self._scope)])]
-        )
+    def request(self, spans: Iterable[bytes]) -> bytes:
+        """An `ExportTraceServiceRequest` with what `encode` has made."""
+        of_scope = b"".join((self._scope, *spans))
+        of_resource = self._resource + _field(ResourceSpans.SCOPE_SPANS_FIELD_NUMBER, of_scope)
+        return _field(ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER, of_resource)
 
-    def add(self, request: ExportTraceServiceRequest, each: FinishedExchange) -> None:
-        """Add the spans of an exchange."""
-        spans = request.resource_spans[0].scope_spans[0].spans
+    def encode(self, each: FinishedExchange) -> bytes:
+        """The spans of an exchange."""
         trace_id = unhexlify(each.trace.trace_id)
-        self._exchange(spans.add(), each, trace_id)
+        made = _field(ScopeSpans.SPANS_FIELD_NUMBER, self._exchange(each, trace_id))
         for index, attempt in enumerate(each.trace.attempts):
-            self._attempt(spans.add(), each, attempt, index, trace_id)
+            made += _field(ScopeSpans.SPANS_FIELD_NUMBER, self._attempt(each, attempt, index, trace_id))
+        return made
 
-    def _exchange(self, span: Span, each: FinishedExchange, trace_id: bytes) -> None:
+    def _exchange(self, each: FinishedExchange, trace_id: bytes) -> bytes:
         trace, account, part = each.trace, each.account, each.log_part
         if each.kind == OWN:
-            span.MergeFromString(_own(each.method, account.service, each.reason, each.kept))
+            shared = _own(each.method, account.service, each.reason, each.kept)
         else:
             asked = part.scheme, part.authority, part.minor
             said = each.status, each.reason, each.kept
             known = part.known
-            span.MergeFromString(
+            shared = (
                 _server(each.method, account.prefix, account.name, account.service, *asked, *said)
                 + _asked(str(known.get("target") or "")[:_LONGEST], str(known.get("client") or ""))
                 + _sizes(each.bytes_in, each.bytes_out)
             )
-        _identify(span, each, trace_id, trace.span_id, trace.parent_id)
-        if trace.parent_id:
-            span.flags |= _REMOTE
+        start = each.wall - int(each.seconds * 1e9)
+        flags = trace.flags | _REMOTE_IS_KNOWN | (_REMOTE if trace.parent_id else 0)
+        span = _span(each, trace_id, trace.span_id, trace.parent_id, flags, start, each.wall)
         if each.request_id != trace.trace_id:
             _add(span.attributes, "gateway.request_id", each.request_id.decode())
         if each.correlation_id != each.request_id:
             _add(span.attributes, "gateway.correlation_id", each.correlation_id.decode())
-        span.start_time_unix_nano = each.wall - int(each.seconds * 1e9)
-        span.end_time_unix_nano = each.wall
-        _events(span, each)
+        return span.SerializeToString() + shared + _events(each, start)
 
-    def _attempt(self, span: Span, each: FinishedExchange, attempt: AttemptTrace, index: int, trace_id: bytes) -> None:
+    def _attempt(self, each: FinishedExchange, attempt: AttemptTrace, index: int, trace_id: bytes) -> bytes:
         scheme = self._schemes.get(attempt.upstream, "http")
         status = _status_of(each, attempt)
         error = attempt.reason if attempt.reason != "upstream_status" else ""
         if not error and not status:
             error = each.reason or "cancelled"
-        span.MergeFromString(
-            _client(each.method, scheme, attempt.endpoint, attempt.upstream, status, error, index, attempt.probe)
+        trace = each.trace
+        start, end = _instant(each, attempt.began), _instant(each, attempt.ended or each.ended)
+        flags = trace.flags | _REMOTE_IS_KNOWN
+        return (
+            _span(each, trace_id, attempt.span_id, trace.span_id, flags, start, end).SerializeToString()
+            + _client(each.method, scheme, attempt.endpoint, attempt.upstream, status, error, index, attempt.probe)
             + _url(scheme, attempt.endpoint, attempt.head[:_LONGEST])
         )
-        _identify(span, each, trace_id, attempt.span_id, each.trace.span_id)
-        span.start_time_unix_nano = _instant(each, attempt.began)
-        span.end_time_unix_nano = _instant(each, attempt.ended or each.ended)
 
 
-# What many spans have in common is made once, and copied in C: a message that is read into another one adds to it.
+# What many spans have in common, made once.
 
 
 @lru_cache(maxsize=_KNOWN)
@@ -218,35 +225,41 @@ def _status_of(each: FinishedExchange, attempt: AttemptTrace) -> int:
     return each.status if each.status != _CLIENT_CLOSED else 0
 
 
-def _identify(span: Span, each: FinishedExchange, trace_id: bytes, span_id: bytes, parent_id: bytes) -> None:
-    trace = each.trace
-    span.trace_id = trace_id
-    span.span_id = unhexlify(span_id)
-    if parent_id:
-        span.parent_span_id = unhexlify(parent_id)
-    if trace.state:
-        span.trace_state = trace.state.decode("latin-1")
-    span.flags = trace.flags | _REMOTE_IS_KNOWN
+def _span(
+    each: FinishedExchange, trace_id: bytes, span_id: bytes, parent_id: bytes, flags: int, start: int, end: int
+) -> Span:
+    """What is a span's own."""
+    return Span(
+        trace_id=trace_id,
+        span_id=unhexlify(span_id),
+        parent_span_id=unhexlify(parent_id),
+        trace_state=each.trace.state.decode("latin-1"),
+        flags=flags,
+        start_time_unix_nano=start,
+        end_time_unix_nano=end,
+    )
 
 
-def _events(span: Span, each: FinishedExchange) -> None:
+def _events(each: FinishedExchange, start: int) -> bytes:
     """What the policies have decided, each where its time is known: at the beginning, after an attempt, at the end."""
+    made = b""
     for policy, decision in each.decisions.items():
         if policy not in _LATE:
-            _event(span, span.start_time_unix_nano, f"gateway.{policy}", "gateway.decision", decision)
+            made += _event(start, f"gateway.{policy}", "gateway.decision", decision)
     for attempt in each.trace.attempts[:-1]:
         why = attempt.reason if attempt.reason not in {"", "upstream_status"} else str(attempt.status)
-        _event(span, _instant(each, attempt.ended or each.ended), "gateway.retry", "gateway.reason", why)
+        made += _event(_instant(each, attempt.ended or each.ended), "gateway.retry", "gateway.reason", why)
     for policy, decision in each.decisions.items():
         if policy in _LATE:
-            _event(span, span.end_time_unix_nano, f"gateway.{policy}", "gateway.decision", decision)
+            made += _event(each.wall, f"gateway.{policy}", "gateway.decision", decision)
     if each.reason and each.status >= 400 and each.reason != "client_closed":
-        _event(span, span.end_time_unix_nano, "gateway.refused", "gateway.reason", each.reason)
+        made += _event(each.wall, "gateway.refused", "gateway.reason", each.reason)
+    return made
 
 
-def _event(span: Span, at: int, name: str, key: str, value: str) -> None:
-    event = span.events.add(time_unix_nano=at)
-    event.MergeFromString(_told(name, key, value))
+def _event(at: int, name: str, key: str, value: str) -> bytes:
+    event = Span.Event(time_unix_nano=at).SerializeToString() + _told(name, key, value)
+    return _field(Span.EVENTS_FIELD_NUMBER, event)
 
 
 def _instant(each: FinishedExchange, at: float) -> int:
@@ -282,3 +295,20 @@ def _add(attributes: "RepeatedCompositeFieldContainer[KeyValue]", name: str, val
         added.value.bool_value = value
     else:
         added.value.int_value = value
+
+
+def _field(number: int, message: bytes) -> bytes:
+    """A message as a field of another one: tag and length as varints, then the message."""
+    size = len(message)
+    length = _BYTE[size] if size < 0x80 else _varint(size)
+    return _BYTE[number << 3 | _LENGTH_DELIMITED] + length + message
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits in each byte, the lowest first; the highest bit says that more follow."""
+    made = bytearray()
+    while value >= 0x80:
+        made.append(value & 0x7F | 0x80)
+        value >>= 7
+    made.append(value)
+    return bytes(made)

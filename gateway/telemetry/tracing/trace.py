@@ -17,6 +17,12 @@ from typing import Final
 _SAMPLED: Final = 1
 _RANDOM: Final = 2
 _LOW_BITS: Final = 1 << 64
+_FLAGS: Final = (b"00", b"01", b"02", b"03")
+# By the first digit of a span id: the same with its highest bit changed. For the id of a request that is the id of the
+# request after 2^63 others (`gateway.proxy.ids`), so no other span of this process has it.
+_FLIPPED: Final = tuple(
+    [b"%x" % (int(chr(digit), 16) ^ 8) if chr(digit) in "0123456789abcdef" else b"" for digit in range(128)]
+)
 # Of a request head that ends in a `traceparent` line: where its parent id begins and ends, from the end.
 _PARENT_FROM: Final = -23
 _PARENT_TO: Final = -7
@@ -86,12 +92,12 @@ class Trace:
         self.attempts: list[AttemptTrace] = []
         self._given = given
         self._new_id = new_id
-        self._first_id = b"" if new_id is None else new_id()[16:]
+        self._first_id = b"" if new_id is None else _FLIPPED[span_id[0]] + span_id[1:]
 
     @property
     def traceparent(self) -> bytes:
         """What the upstream gets of the first attempt. HOT."""
-        return self._given or b"00-%b-%b-%02x" % (self.trace_id, self._first_id or self.span_id, self.flags)
+        return self._given or b"-".join((b"00", self.trace_id, self._first_id or self.span_id, _FLAGS[self.flags]))
 
     def attempt(self, upstream: str, endpoint: str, head: bytes, now: float, *, probe: bool) -> bytes:
         """An attempt begins. `head` is complete, and its last line is `traceparent`. Returns the head with the id of
@@ -167,7 +173,8 @@ class Traces:
 
     def traceparent(self, own_id: bytes) -> bytes:
         """The line of a trace that begins here, and of which nothing is to be exported. HOT."""
-        return b"00-%b-%b-%b" % (own_id, own_id[16:], b"01" if self._chosen(own_id[16:]) else b"00")
+        low = own_id[16:]
+        return b"-".join((b"00", own_id, low, _FLAGS[self._chosen(low)]))
 
     def _chosen(self, low: bytes) -> bool:
         ratio = self._ratio
