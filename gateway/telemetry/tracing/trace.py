@@ -145,15 +145,15 @@ class Traces:
     that somebody collects the spans.
     """
 
-    __slots__ = ("_bound", "_new_id", "_parent_based", "_ratio", "exported")
+    __slots__ = ("_bound", "_new_id", "_parent_based", "exported")
 
     def __init__(
         self, new_id: Callable[[], bytes], ratio: float, *, parent_based: bool = True, exported: bool = False
     ) -> None:
         self.exported = exported
         self._new_id = new_id if exported else None
-        self._ratio = ratio
-        self._bound = round(ratio * _LOW_BITS)
+        # No digit comes behind "g".
+        self._bound = b"g" if ratio >= 1.0 else b"%016x" % int(ratio * _LOW_BITS)
         self._parent_based = parent_based
 
     def begin(self, own_id: bytes, traceparent: bytes | None, tracestate: list[bytes]) -> Trace:
@@ -177,5 +177,5 @@ class Traces:
         return b"-".join((b"00", own_id, low, _FLAGS[self._chosen(low)]))
 
     def _chosen(self, low: bytes) -> bool:
-        ratio = self._ratio
-        return ratio >= 1.0 or (ratio > 0.0 and int(low, 16) < self._bound)
+        """Of hexadecimal digits in the same number and case, the order of the texts is that of the numbers."""
+        return low < self._bound
