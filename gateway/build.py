@@ -229,7 +229,7 @@ def _runtime(
     recorder = Recorder(
         telemetry.metrics, telemetry.errors, telemetry.access_log, via_name, tracing.tracer, telemetry.busiest
     )
-    watched = traces.exported or config.server.server_timing
+    watched = config.server.server_timing
     return tracing, Runtime(loop, recorder, ids, rng, config.retry_buffer_bytes, traces, watched=watched)
 
 

@@ -22,17 +22,21 @@ _ENDPOINT = "127.0.0.1:5001"
 
 
 def cases() -> Iterator[tuple[str, Case]]:
-    yield "trace: begun, one attempt, not sampled", _noted(0.0)
-    yield "trace: begun, one attempt, sampled", _noted(1.0)
+    yield "trace: not sampled", _noted(0.0)
+    yield "trace: one attempt, sampled", _noted(1.0)
     yield f"trace: {_BATCH} x two spans encoded", _encoded()
 
 
 def _exchange(traces: Traces, tracer: Tracer, record: Record, own_id: bytes, now: float) -> None:
     """What the path of a request does in addition where there is an endpoint."""
+    if not traces.samples(own_id, None):
+        traces.unsampled(own_id, None)
+        tracer.keeps(record, 1, 0.001, now)
+        return
     trace = traces.begin(own_id, None, [])
     trace.attempt("default", _ENDPOINT, _HEAD % trace.traceparent, now, probe=False)
-    trace.settled(now, answered=True)
-    tracer.over(record, trace, "GET", 0.001, now)
+    trace.settled(now, now, answered=True)
+    tracer.export(record, trace, "GET", 0.001, now)
 
 
 def _noted(ratio: float) -> Case:

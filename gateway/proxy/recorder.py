@@ -79,7 +79,10 @@ class Recorder:
         if tracer is not None and trace is not None:
             ticket.status = status
             ticket.reason = reason
-            tracer.over(ticket, trace, ticket.request.method, now - ticket.started, now, OWN)
+            seconds = now - ticket.started
+            kept = "" if trace.sampled else tracer.keeps(ticket, len(trace.attempts), seconds, now)
+            if trace.sampled or kept:
+                tracer.export(ticket, trace, ticket.request.method, seconds, now, kept, OWN)
 
     def answered(self, ticket: Ticket, content: OwnAnswer, now: float) -> None:
         """The gateway has an answer of its own that is no refusal. One that it has at once takes no time."""
@@ -206,13 +209,27 @@ class Recorder:
         self._metrics.retry_budget_exhausted(upstream)
 
     def _trace(self, tracer: Tracer, ticket: Ticket, seconds: float, now: float) -> None:
-        """Export the exchange, if it is one of those. HOT."""
-        trace = ticket.trace
+        """Export the exchange, if it is one of those. Of one that is not sampled nothing was noted before something
+        went wrong. HOT."""
+        trace, fields = ticket.trace, ticket.request.fields
+        kept = ""
         if trace is None:
-            fields = ticket.request.fields
+            sampled = not ticket.attempts and tracer.traces.samples(ticket.own_id, fields.traceparent)
+            attempts = ticket.attempts
+        else:
+            sampled = trace.sampled
+            attempts = len(trace.attempts)
+        if not sampled:
+            kept = tracer.keeps(ticket, attempts, seconds, now)
+            if not kept:
+                return
+        if trace is None:
             trace = tracer.traces.begin(ticket.own_id, fields.traceparent, fields.tracestate)
-        if tracer.over(ticket, trace, ticket.request.method, seconds, now):
-            ticket.account.cells.duration.exemplify(seconds, trace.trace_id.decode(), time.time())
+            if ticket.attempts:
+                trace.attempt(ticket.account.service, ticket.endpoint, b"", now - ticket.upstream_seconds, probe=False)
+                trace.settled(now, now, answered=True)
+        tracer.export(ticket, trace, ticket.request.method, seconds, now, kept)
+        ticket.account.cells.duration.exemplify(seconds, trace.trace_id.decode(), time.time())
 
     def _attempt_failed(
         self, ticket: Ticket, upstream: str, category: str, reason: str, status: int | None, detail: str

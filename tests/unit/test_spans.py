@@ -29,7 +29,7 @@ def attempt(
     trace.attempt("orders", endpoint, b"GET /x?s HTTP/1.1\r\n\r\n", at, probe=False)
     trace.attempts[-1].head = b"/x"
     if until is not None:
-        trace.settled(until, answered=answered)
+        trace.settled(until, at, answered=answered)
 
 
 def spans(trace: Trace, part: LogPart | None = None, kind: str = SERVER, **changes: Any) -> list[SeenSpan]:

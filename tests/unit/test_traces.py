@@ -88,6 +88,24 @@ def test_a_sampler_by_ratio_alone_does_not_ask_the_client_and_decides_alike_ever
         assert traces.begin(ids.new(), traceparent, []).sampled is sampled
 
 
+@pytest.mark.parametrize("traceparent", [None, incoming(b"00"), incoming(b"02"), incoming(b"fe", b"cc", b"-more")])
+def test_a_trace_that_is_begun_late_is_the_one_that_the_upstream_was_told_of(traceparent: bytes | None) -> None:
+    ids, traces = made(0.0)
+    own = ids.new()
+    assert not traces.samples(own, traceparent)
+    assert traces.unsampled(own, traceparent) == traces.begin(own, traceparent, []).traceparent
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("parent_based", [True, False])
+def test_what_is_sampled_is_known_before_the_trace_begins(ratio: float, parent_based: bool) -> None:
+    ids, traces = made(ratio, parent_based=parent_based)
+    for _ in range(200):
+        own = ids.new()
+        for traceparent in (None, incoming(b"00"), incoming(b"01"), b"00-%b-%b-01" % (own, PARENT)):
+            assert traces.samples(own, traceparent) is traces.begin(own, traceparent, []).sampled
+
+
 # What is kept.
 
 
@@ -106,10 +124,13 @@ class Kept:
         trace = self.traces.begin(self.ids.new(), incoming(flags), [])
         for _ in range(attempts):
             trace.attempt("orders", "h:1", HEAD % trace.traceparent, self.now, probe=False)
-            trace.settled(self.now, answered=True)
+            trace.settled(self.now, self.now, answered=True)
         record = Record(RouteAccount("a", "orders", RouteCells(), "/a"), LogPart({}), b"1", b"1")
         record.status, record.reason = status, reason
-        return self.tracer.over(record, trace, "GET", seconds, self.now)
+        kept = "" if trace.sampled else self.tracer.keeps(record, attempts, seconds, self.now)
+        if kept or trace.sampled:
+            self.tracer.export(record, trace, "GET", seconds, self.now, kept)
+        return bool(kept or trace.sampled)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +191,7 @@ def test_outcomes_in_one_word() -> None:
     trace: Trace = traces.begin(ids.new(), None, [])
     trace.attempt("a", "h:1", HEAD % trace.traceparent, 1.0, probe=True)
     assert trace.attempts[0].outcome == "pending"
-    trace.settled(2.0, answered=True)
+    trace.settled(2.0, 1.0, answered=True)
     assert trace.attempts[0].outcome == "answered"
     trace.answered(503)
     assert trace.attempts[0].outcome == "503"

@@ -24,6 +24,7 @@ class Ending(ResponseSink):
 
     def _answered_badly(self, status: int, now: float) -> None:
         owner = self._owner
+        owner.traced()
         owner.runtime.recorder.attempt_answered_badly(owner.ticket, owner.target.upstream.name, status)
         self._settle(FAILURE, now, answered=True)
 
@@ -36,6 +37,7 @@ class Ending(ResponseSink):
         owner = self._owner
         ticket = owner.ticket
         ticket.unanswered = False
+        owner.traced()
         owner.runtime.recorder.attempt_failed(ticket, owner.target.upstream.name, reason, ticket.status, detail)
         self._settle(outcome, time.monotonic())
         owner.ended()
@@ -72,7 +74,7 @@ class Ending(ResponseSink):
         ticket.reached = self._reached
         trace = ticket.trace
         if trace is not None:
-            trace.settled(now, answered=self._head_at > 0.0)
+            trace.settled(now, self._sent_at, answered=self._head_at > 0.0)
         owner.chain.leave_attempt(ticket, outcome, seconds)
         self.endpoint.ended(outcome, now)
         if outcome is not IGNORED:

@@ -115,6 +115,7 @@ class FallbackForward(Forward):
             return None
         if hop is None and self._fallback.answer(self.ticket, cause_of_status(status), status, now) is None:
             return None
+        self.traced()
         if self.ticket.trace is not None:
             self.ticket.trace.answered(status)
         self._status = status

@@ -13,11 +13,14 @@ from gateway.proxy.ticket import Ticket
 def forward_of(runtime: Runtime, ticket: Ticket, plan: Plan, body: RequestBody, downstream: Downstream) -> Forward:
     """It is to begin, or to be told that a gate has refused the request. HOT."""
     route, fields = plan.route, ticket.request.fields
-    if runtime.watched or fields.debug is not None:
-        trace = ticket.trace = runtime.traces.begin(ticket.own_id, fields.traceparent, fields.tracestate)
+    traces, given = runtime.traces, fields.traceparent
+    if runtime.watched or fields.debug is not None or (traces.exported and traces.samples(ticket.own_id, given)):
+        trace = ticket.trace = traces.begin(ticket.own_id, given, fields.tracestate)
         traceparent = trace.traceparent
+    elif traces.exported:
+        traceparent = traces.unsampled(ticket.own_id, given)
     else:
-        traceparent = fields.traceparent or runtime.traces.traceparent(ticket.own_id)
+        traceparent = given or traces.traceparent(ticket.own_id)
     head = b"%b%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
         plan.head,
         ticket.caller_lines,

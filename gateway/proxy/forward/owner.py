@@ -42,6 +42,10 @@ class Owner:
     total_deadline: float
     total_timeout: float
 
+    def traced(self) -> None:
+        """Something goes wrong that a trace should tell of: begin it, where nothing was to be noted before."""
+        raise NotImplementedError
+
     def retry_after(self, response: Response, now: float) -> Retry | None:
         """Whether another attempt follows this answer, which is dropped then. HOT."""
         raise NotImplementedError

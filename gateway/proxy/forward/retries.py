@@ -152,6 +152,14 @@ class Forward(Owner):
 
     # From the attempt.
 
+    def traced(self) -> None:
+        ticket, traces, attempt = self.ticket, self.runtime.traces, self._attempt
+        if ticket.trace is None and traces.exported and attempt is not None:
+            fields, target = ticket.request.fields, self.target
+            trace = ticket.trace = traces.begin(ticket.own_id, fields.traceparent, fields.tracestate)
+            # When it began is known when it is settled.
+            trace.attempt(target.upstream.name, attempt.endpoint.label, target.head, 0.0, probe=attempt.probe)
+
     def ended(self) -> None:
         """The answer has gone to the client, or none comes. Idempotent."""
         self._ended = True
@@ -173,8 +181,10 @@ class Forward(Owner):
         value = response.fields.retry_after
         floor = parse_retry_after(value, time.time()) if value is not None else None
         retry = self._decide(now, status, None, floor, stale=False)
-        if retry is not None and self.ticket.trace is not None:
-            self.ticket.trace.answered(status)
+        if retry is not None:
+            self.traced()
+            if self.ticket.trace is not None:
+                self.ticket.trace.answered(status)
         return retry
 
     def retry_lacking(self, now: float) -> Retry | None:
@@ -197,6 +207,7 @@ class Forward(Owner):
         assert attempt is not None  # noqa: S101 - it is the one that calls
         ticket = self.ticket
         name = self.target.upstream.name
+        self.traced()
         retry = self._decide(now, None, failure, None, stale=stale)
         if retry is not None and retry.free:
             self._free_retry_used = True

@@ -17,6 +17,7 @@ from typing import Final
 _SAMPLED: Final = 1
 _RANDOM: Final = 2
 _LOW_BITS: Final = 1 << 64
+_ODD: Final = b"13579bdf"
 _FLAGS: Final = (b"00", b"01", b"02", b"03")
 # By the first digit of a span id: the same with its highest bit changed. For the id of a request that is the id of the
 # request after 2^63 others (`gateway.proxy.ids`), so no other span of this process has it.
@@ -92,7 +93,7 @@ class Trace:
         self.attempts: list[AttemptTrace] = []
         self._given = given
         self._new_id = new_id
-        self._first_id = b"" if new_id is None else _FLIPPED[span_id[0]] + span_id[1:]
+        self._first_id = b"" if new_id is None else _first_id(span_id)
 
     @property
     def traceparent(self) -> bytes:
@@ -122,9 +123,12 @@ class Trace:
             attempt.reason = reason
             attempt.status = status or 0
 
-    def settled(self, now: float, *, answered: bool) -> None:
-        """The present attempt is over. `answered`: the head of its answer had come. HOT."""
+    def settled(self, now: float, began: float, *, answered: bool) -> None:
+        """The present attempt is over. `began` is when it did, for one that was noted late. `answered`: the head of its
+        answer had come. HOT."""
         attempt = self.attempts[-1]
+        if not attempt.began:
+            attempt.began = began
         attempt.ended = now
         attempt.answered = answered
 
@@ -171,6 +175,23 @@ class Traces:
         given = b"" if self.exported else traceparent
         return Trace(trace_id, traceparent[36:52], span_id, flags, state, new_id, given)
 
+    def samples(self, own_id: bytes, traceparent: bytes | None) -> bool:
+        """Whether the trace that `begin` makes is sampled. HOT."""
+        if traceparent is None:
+            return self._chosen(own_id[16:])
+        if self._parent_based:
+            return traceparent[54] in _ODD
+        return self._chosen(traceparent[19:35])
+
+    def unsampled(self, own_id: bytes, traceparent: bytes | None) -> bytes:
+        """What the upstream gets of the first attempt of a trace that is not sampled. `begin` may still be called, and
+        that attempt has the same id then. HOT."""
+        first_id = _first_id(own_id[16:])
+        if traceparent is None:
+            return b"-".join((b"00", own_id, first_id, b"00"))
+        flags = int(traceparent[53:55], 16) & _RANDOM
+        return b"-".join((b"00", traceparent[3:35], first_id, _FLAGS[flags]))
+
     def traceparent(self, own_id: bytes) -> bytes:
         """The line of a trace that begins here, and of which nothing is to be exported. HOT."""
         low = own_id[16:]
@@ -179,3 +200,7 @@ class Traces:
     def _chosen(self, low: bytes) -> bool:
         """Of hexadecimal digits in the same number and case, the order of the texts is that of the numbers."""
         return low < self._bound
+
+
+def _first_id(span_id: bytes) -> bytes:
+    return _FLIPPED[span_id[0]] + span_id[1:]

@@ -100,29 +100,28 @@ class Tracer:
         self._since = 0.0
         self._counts = dict.fromkeys(_KINDS, 0)
 
-    def over(self, record: Record, trace: Trace, method: str, seconds: float, now: float, kind: str = SERVER) -> bool:
-        """An exchange is over, `seconds` after it began. Whether it is exported. HOT."""
+    def keeps(self, record: Record, attempts: int, seconds: float, now: float) -> str:
+        """Why an exchange that was not sampled is exported all the same, empty where it is not. HOT."""
+        status, reason = record.status, record.reason
         kept = ""
-        if not trace.sampled:
-            kept = self._worth(record, trace, seconds)
-            if not kept or not self._allowed(kept, now):
-                return False
+        if status >= 500 or reason in UPSTREAM_REASONS:
+            kept = "error"
+        elif reason and reason != "client_closed" and status >= 400:
+            kept = "refused"
+        elif attempts > 1:
+            kept = "retried"
+        elif seconds >= self._slow and status != _TUNNEL:
+            kept = "slow"
+        return kept if kept and self._allowed(kept, now) else ""
+
+    def export(
+        self, record: Record, trace: Trace, method: str, seconds: float, now: float, kept: str = "", kind: str = SERVER
+    ) -> None:
+        """Export an exchange that was over at `now`, `seconds` after it began. `kept` is from `keeps`. HOT."""
         for attempt in trace.attempts:
             # Only the path is wanted; the fields may hold credentials, and take memory.
             attempt.head = self._masked(path_of(attempt.head))
         self._put(FinishedExchange(record, trace, method, seconds, now, time.time_ns(), kept, kind))
-        return True
-
-    def _worth(self, record: Record, trace: Trace, seconds: float) -> str:
-        """Why somebody may ask about it, empty where nobody will. HOT."""
-        status, reason = record.status, record.reason
-        if status >= 500 or reason in UPSTREAM_REASONS:
-            return "error"
-        if reason and reason != "client_closed" and status >= 400:
-            return "refused"
-        if len(trace.attempts) > 1:
-            return "retried"
-        return "slow" if seconds >= self._slow and status != _TUNNEL else ""
 
     def _allowed(self, kind: str, now: float) -> bool:
         counts = self._counts
