@@ -71,7 +71,8 @@ class IssuerConfig:
 
     Exactly one of `jwks_url`, `jwks_file` and `secret_file` says where the keys are. `ca_file` has the authorities for
     the URL, None for those of the system; `refresh` is the seconds between two fetches. A token needs one of
-    `audience`, and `typ` where that is set. Its times may be wrong by `skew` seconds.
+    `audience`, or must have none where that is empty, one of the values of each of `required_claims`, and `typ` where
+    that is set. Its times may be wrong by `skew` seconds.
 
     `consumer`, `tenant_claim` and `scopes` name claims (`gateway.identity.claims`); `consumer_prefix` is put in front
     of the first. `tenant` is that of all tokens of this issuer. `fields` are header fields for the upstream, each with
@@ -88,6 +89,7 @@ class IssuerConfig:
     ca_file: str | None = None
     refresh: float = 600.0
     typ: str | None = None
+    required_claims: tuple[tuple[str, frozenset[str]], ...] = ()
     skew: float = 60.0
     max_token_bytes: int = 8192
     consumer: str = "sub"

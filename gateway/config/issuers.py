@@ -31,6 +31,10 @@ def issuers_of(sources: Sources, issuers: Mapping[str, FileIssuer], api_key_head
         if first != name:
             _report(sources, name, "issuer", shown(issuer.issuer), f"an issuer of its own; {first} has the same")
         _check_keys(sources, name, issuer)
+        if not issuer.audience and not issuer.required_claims:
+            source = sources.tree.source(("issuers", name, "audience"))
+            said = "none without required_claims: whatever the issuer has signed counts, for whichever program it was"
+            sources.notices.append(Notice(source, said))
         if issuer.tenant is not None and issuer.claims.tenant is not None:
             _report(sources, name, "tenant", shown(issuer.tenant), "either tenant or claims.tenant")
         if any(field.lower() == api_key_header.lower() for field in issuer.fields):
@@ -156,6 +160,7 @@ def _issuer(name: str, issuer: FileIssuer) -> IssuerConfig:
         ca_file=issuer.ca_file,
         refresh=issuer.refresh,
         typ=issuer.typ,
+        required_claims=tuple((claim, frozenset(values)) for claim, values in issuer.required_claims.items()),
         skew=issuer.skew,
         max_token_bytes=issuer.max_token_bytes,
         consumer=issuer.claims.consumer,

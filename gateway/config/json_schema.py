@@ -108,7 +108,7 @@ def _property(model: type[BaseModel], key: str, rules: dict[str, Any]) -> dict[s
         item = _STATUS if key in _OF_STEPS else rules["items"]
         shape = rules | {"items": {"anyOf": [item, *more, _REFERENCE]}}
         if key in _ONE_FOR_A_LIST:
-            none = [{"const": "none"}] if key == "authentication" else []
+            none = [{"const": "none"}] if key in {"authentication", "audience"} else []
             shape = {"anyOf": [shape, rules["items"], *none, _REFERENCE]}
     else:
         amounts = [{"type": "string", "pattern": _AMOUNTS[named]}] if named in _AMOUNTS else []

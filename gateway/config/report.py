@@ -196,7 +196,9 @@ def _issuer(issuer: IssuerConfig) -> dict[str, str]:
     return {
         "name": issuer.name,
         "issuer": issuer.issuer,
-        "audience": " ".join(issuer.audience),
+        "audience": " ".join(issuer.audience) or "none",
+        "required claims": " ".join(f"{claim}={'|'.join(sorted(values))}" for claim, values in issuer.required_claims)
+        or "none",
         "algorithms": " ".join(issuer.algorithms),
         "keys": issuer.jwks_url or issuer.jwks_file or str(issuer.secret_file),
         "consumer": f"{issuer.consumer_prefix}{{{issuer.consumer}}}",

@@ -89,6 +89,12 @@ def scopes_of(claims: dict[str, Any], claim: str) -> frozenset[str]:
     return frozenset(each for each in value if isinstance(each, str)) if isinstance(value, list) else frozenset()
 
 
+def has_one_of(claims: dict[str, Any], claim: str, values: frozenset[str]) -> bool:
+    """Whether a claim is one of these values, or a list with one of them; numbers and booleans as JSON writes them."""
+    value = found(claims, claim)
+    return any(_scalar(each) in values for each in (value if isinstance(value, list) else [value]))
+
+
 def field_lines(claims: dict[str, Any], fields: Iterable[tuple[str, str]]) -> bytes:
     """The header lines of `fields`, pairs of a name and a claim. A list is written with commas. What is not there, or
     is an object, has no line. Raises `UnusableClaimError`."""

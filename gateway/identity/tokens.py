@@ -4,7 +4,8 @@
     check(token)   reads and checks it, with cryptography only where everything else about it is right
 
 The order follows RFC 8725: form and length, the issuer, the algorithm (one of the issuer's, which is bound to a type of
-key), `typ` where that is configured, the times, the audience, then the signature, then who it says is asking. A token
+key), `typ` where that is configured, the times, the audience, then the signature, then the claims that it must have,
+and who it says is asking. A token
 that is expired is refused before its signature is looked at, and that is no attempt at anything: good clients come with
 expired tokens, and it costs no cryptography.
 
@@ -15,10 +16,19 @@ when a key of an issuer is gone, and when the directory lets callers go. Several
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from gateway.config.identity_model import IssuerConfig
-from gateway.identity.claims import Times, UnusableClaimError, field_lines, name_of, scopes_of, text_of, times_of
+from gateway.identity.claims import (
+    Times,
+    UnusableClaimError,
+    field_lines,
+    has_one_of,
+    name_of,
+    scopes_of,
+    text_of,
+    times_of,
+)
 from gateway.identity.credentials import Presented
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.tenants import Caller, Directory
@@ -43,6 +53,7 @@ FLAWS: Final = {
     "audience": "it is for another audience",
     "key": "the key that has signed it is not known",
     "signature": "the signature does not match",
+    "required_claims": "a claim that it must have is missing, or has another value",
     "claims": "a claim that says who asks is missing, or has no value that can be used",
 }
 """Why a token is refused, as words for metrics and logs, and as sentences for clients: they never quote the token."""
@@ -191,11 +202,13 @@ class Tokens:
         flaw = _untimely(times, wall, config.skew)
         if flaw:
             return flaw
-        if not _is_for(token.claims.get("aud"), issuer.audience):
+        if not _is_for(token.claims, issuer.audience):
             return "audience"
         flaw_of_key = self._signed(issuer, token, waited=waited)
         if flaw_of_key is not None:
             return flaw_of_key
+        if not all(has_one_of(token.claims, claim, values) for claim, values in config.required_claims):
+            return "required_claims"
         try:
             found = self._verified(issuer, token, times.expires + config.skew)
         except UnusableClaimError:
@@ -238,7 +251,11 @@ def _untimely(times: Times, wall: float, skew: float) -> str:
     return "not_yet" if times.begins > wall + skew else ""
 
 
-def _is_for(given: object, audience: frozenset[str]) -> bool:
-    """RFC 7519 section 4.1.3: `aud` is one text or a list of them."""
+def _is_for(claims: dict[str, Any], audience: frozenset[str]) -> bool:
+    """RFC 7519 section 4.1.3: `aud` is one text or a list of them. Without an audience of ours, a token that has one is
+    for somebody else."""
+    if not audience:
+        return "aud" not in claims
+    given = claims.get("aud")
     several = given if isinstance(given, list) else [given]
     return any(isinstance(each, str) and each in audience for each in several)

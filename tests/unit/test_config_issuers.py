@@ -86,6 +86,22 @@ def test_everything_about_an_issuer(loaded: Load) -> None:
     assert (route.authentication, route.issuers, route.forward_token) == (("api_key", "jwt"), ("login",), False)
 
 
+def test_tokens_without_an_audience_count_where_somebody_says_so(loaded: Load) -> None:
+    text = issuer(
+        audience="none", required_claims="{client_id: [a, b], token_use: access, /email/verified: true, n: 5}"
+    )
+    found = loaded(text).identity.issuers["login"]
+    assert found.audience == ()
+    assert dict(found.required_claims) == {
+        "client_id": {"a", "b"},
+        "token_use": {"access"},
+        "/email/verified": {"true"},
+        "n": {"5"},
+    }
+    # It is the name of an audience in a list.
+    assert loaded(issuer(audience="[none]")).identity.issuers["login"].audience == ("none",)
+
+
 @pytest.mark.parametrize("prefix", ['""', "x/"])
 def test_the_prefix_may_be_another_or_none(prefix: str, loaded: Load) -> None:
     config = loaded(issuer(consumer_prefix=prefix))
@@ -138,6 +154,10 @@ def test_keys_over_http_from_this_machine_and_over_https_from_anywhere(url: str,
         (issuer(ca_file="jwks.json"), 'ca_file: "jwks.json"; allowed: the path of a readable file of CA certificates'),
         (issuer(audience="[]"), "audience: a list; allowed: a list of at least one audience"),
         (issuer(audience=None), "audience: missing"),
+        (issuer(audience=""), "audience: null; allowed: a list of at least one audience"),
+        (issuer(required_claims="{use: []}"), "required_claims: a mapping; allowed: claims, each with the value"),
+        (issuer(required_claims="[use]"), "required_claims: a list; allowed: claims, each with the value"),
+        (issuer(required_claims="{use: {a: b}}"), "required_claims.use: a mapping; allowed: claims, each with the"),
         (issuer(issuer=None), "issuer: missing"),
         (issuer(issuer='"a b"'), "1 to 512 visible ASCII characters"),
         (issuer(skew="301"), "a number from 0 to 300"),
@@ -190,6 +210,10 @@ def test_the_environment_may_say_jwt_only_where_there_are_issuers(loaded: Load) 
             issuer(jwks_url=None, jwks_file="mixed.json"),
             "jwks_file: keys[1]: it is for none of the issuer's algorithms; it is not used",
         ),
+        (
+            issuer(audience="none"),
+            "issuers.login.audience: none without required_claims: whatever the issuer has signed",
+        ),
     ],
 )
 def test_what_is_probably_not_meant_is_noticed(text: str, said: str, loaded: Load) -> None:
@@ -203,9 +227,12 @@ def test_the_schema_for_editors_takes_what_the_gateway_takes(loaded: Load) -> No
     for text in (
         issuer(claims="{tenant: org}", fields="{X-Mail: email}"),
         issuer(audience="[a, b]", algorithms="[RS256]", refresh="5m", typ="null"),
+        issuer(audience="none", required_claims="{client_id: [a, b], token_use: access, email_verified: true}"),
         f"issuers: {{login: {GOOD}}}\n{ROUTE}",
     ):
         loaded(text)
         jsonschema.validate(parse(text, "gateway.yaml").root, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"issuers": {"login": {"issuer": "a", "algorithms": "none", "audience": "a"}}}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"issuers": {"login": {"issuer": "a", "algorithms": "RS256", "audience": []}}}, schema)

@@ -48,8 +48,8 @@ class Checks:
     def __init__(self, keys: tuple[SigningKey, ...] | None = (KEY, EC), *, most: int = 1000, **settings: Any) -> None:
         self.now = 100.0
         self.wall = float(NOW)
-        given = {"algorithms": ("RS256", "ES256"), "consumer_prefix": "login:"} | settings
-        config = IssuerConfig("login", ISSUER, (AUDIENCE, "other"), **given)
+        given: dict[str, Any] = {"audience": (AUDIENCE, "other"), "algorithms": ("RS256", "ES256")} | settings
+        config = IssuerConfig("login", ISSUER, **{"consumer_prefix": "login:"} | given)
         self.keys = IssuerKeys(expire=True, clock=lambda: self.now)
         self.issuer = Issuer(config, self.keys)
         self.tokens = Tokens(
@@ -108,6 +108,31 @@ def test_the_file_knows_the_algorithms_that_there_are_and_none_is_not_one() -> N
     assert {"HS256", "HS384", "HS512"} == SYMMETRIC
 
 
+def test_a_token_may_be_without_audience_where_that_is_configured_and_then_must_be() -> None:
+    """Of an access token of Amazon Cognito `client_id` says whom it is for, and `token_use` that it is one."""
+    required = (("client_id", frozenset({"app", "other"})), ("token_use", frozenset({"access"})))
+    checks = Checks(audience=(), required_claims=required)
+    good = claims(aud=None, client_id="app", token_use="access")
+    assert checks.good(token(KEY, good)).caller.consumer == "login:alice"
+    assert checks.check(token(KEY, good | {"aud": AUDIENCE})) == "audience"
+    assert checks.check(token(KEY, json.dumps(good | {"aud": None}))) == "audience"
+    for wrong in ({"client_id": "application"}, {"client_id": None}, {"token_use": "id"}, {"token_use": {"access": 1}}):
+        assert checks.check(token(KEY, json.dumps(good | wrong))) == "required_claims", wrong
+    del good["client_id"]
+    assert checks.check(token(KEY, good)) == "required_claims"
+    # Nobody learns without a good signature which claims those are.
+    assert checks.check(token(OTHER, good, header={"kid": "k1"})) == "signature"
+
+
+def test_required_claims_are_looked_for_in_lists_and_compared_as_json_writes_them() -> None:
+    checks = Checks(required_claims=(("/realm/roles", frozenset({"api"})), ("email_verified", frozenset({"true"}))))
+    assert checks.good(token(KEY, claims(realm={"roles": ["x", "api"]}, email_verified=True)))
+    assert checks.check(token(KEY, claims(realm={"roles": ["x"]}, email_verified=True))) == "required_claims"
+    assert checks.check(token(KEY, claims(realm={"roles": []}, email_verified=True))) == "required_claims"
+    assert checks.check(token(KEY, claims(realm={"roles": "api"}, email_verified=False))) == "required_claims"
+    assert checks.check(token(KEY, claims(email_verified=True))) == "required_claims"
+
+
 ATTACKS = attacks(NOW)
 
 
@@ -122,7 +147,7 @@ def test_no_trick_is_taken_for_a_token(attack: str) -> None:
 
 
 def test_each_flaw_has_an_attack_and_a_sentence_that_fits_into_a_challenge() -> None:
-    assert {flaw for _, flaw in ATTACKS.values()} | {"type"} == FLAWS.keys()
+    assert {flaw for _, flaw in ATTACKS.values()} | {"type", "required_claims"} == FLAWS.keys()
     for words in FLAWS.values():
         assert words.isprintable()
         assert not set(words) & set('"\\')
