@@ -8,6 +8,7 @@ name stands for whole segments in the new path, too: what it stands for cannot j
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%-]+")
@@ -50,6 +51,16 @@ class PathRewrite:
         if match is None:
             return None
         return b"".join([b"/" + (match[part] if isinstance(part, int) else part) for part in self._parts])
+
+
+def rewritten(path: bytes, rewrites: Iterable[PathRewrite]) -> bytes | None:
+    """The path and query that the first of `rewrites` makes which means them; None where none does."""
+    bare, question, query = path.partition(b"?")
+    for rewrite in rewrites:
+        made = rewrite.apply(bare)
+        if made is not None:
+            return made + question + query
+    return None
 
 
 def _segments(template: str) -> list[str]:

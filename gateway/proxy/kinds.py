@@ -17,6 +17,7 @@ from gateway.journal.depth import Depth
 from gateway.journal.outbox import Backlog
 from gateway.journal.port import Journal
 from gateway.journal.sagas import OpenRuns
+from gateway.path_template import PathRewrite
 from gateway.policy.adaptive import DEFAULT_GROUP
 from gateway.proxy.fallback import Fallback, Hop
 from gateway.proxy.filters import Filter
@@ -150,7 +151,8 @@ def _rate_limit(route: RouteConfig, parts: Parts) -> Gate | None:
 def _validation(route: RouteConfig, parts: Parts) -> Gate | None:
     if parts.validation is None or route.validation is None:
         return None
-    return ValidationGate(route.name, stripped_prefix(route), route.validation, parts.validation)
+    rewrites = tuple([PathRewrite(path, to) for path, to in route.rewrites])
+    return ValidationGate(route.name, stripped_prefix(route), route.validation, parts.validation, rewrites)
 
 
 def _idempotency(route: RouteConfig, parts: Parts) -> Gate | None:

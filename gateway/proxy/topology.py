@@ -11,7 +11,7 @@ from typing import Final
 from gateway import names
 from gateway.config.model import RouteConfig
 from gateway.identity.withheld import Withheld
-from gateway.path_template import PathRewrite
+from gateway.path_template import PathRewrite, rewritten
 from gateway.policy.priority import NORMAL, class_of
 from gateway.proxy.fallback import Fallback
 from gateway.proxy.field_edits import edits_of
@@ -117,12 +117,7 @@ class Route:
     def rewritten(self, path: bytes) -> bytes | None:
         """The path and query for the upstream, below its base path, where a template of the route says it; else
         None."""
-        bare, question, query = path.partition(b"?")
-        for rewrite in self._rewrites:
-            made = rewrite.apply(bare)
-            if made is not None:
-                return made + question + query
-        return None
+        return rewritten(path, self._rewrites)
 
     def forward_path(self, path: bytes, upstream: Upstream) -> bytes:
         """The request target for the upstream, which is that of the route or one that its fallback leads to."""

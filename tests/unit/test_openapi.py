@@ -87,6 +87,15 @@ def test_schemas_of_3_1_are_those_of_2020_12(tmp_path: Path) -> None:
     assert body_faults(found, [1]) == [("#/0", "must be of type null or string")]
 
 
+def test_a_member_that_is_read_only_where_it_is_inherited_is_not_required_either(tmp_path: Path) -> None:
+    base = {"type": "object", "properties": {"id": {"type": "integer", "readOnly": True}, "name": {"type": "string"}}}
+    child = {"allOf": [{"$ref": "#/components/schemas/Base"}], "required": ["id", "name"]}
+    for version in ("3.0.3", "3.1.0"):
+        found = rules(tmp_path, posted(child), version, components={"schemas": {"Base": base}})
+        assert body_faults(found, {"name": "a"}) == []
+        assert body_faults(found, {"id": 1}) == [("#", "the member name is missing")]
+
+
 def test_references_to_other_files_are_followed(tmp_path: Path) -> None:
     (tmp_path / "parts.yaml").write_text(
         yaml.safe_dump(
@@ -171,6 +180,15 @@ def test_paths_are_compared_decoded_and_concrete_ones_first() -> None:
         assert paths.find(path) == found, path
     for path in (b"/", b"", b"/a", b"/a/", b"/a//b", b"/A/5", b"/a/%ff", b"/a/\xff", b"/a/5/"):
         assert paths.find(path) is None, path
+
+
+def test_a_path_that_may_be_that_of_another_operation_is_none(tmp_path: Path) -> None:
+    found = rules(tmp_path, {"/{slug}": {"post": {}}, "/orders/{id}": {"post": {}}, "/orders": {"post": {}}})
+    for path in (b"/orders/5", b"/a%2Fb", b"/a;x=1", b"/orders/a%2fb", b"/orders/5;v=1"):
+        assert not isinstance(found.find("POST", path), Unknown), path
+    # Flask and Starlette answer /orders/5 for the first one, Tomcat /orders for the others.
+    for path in (b"/orders%2F5", b"/orders%2f5", b"/orders;x=1", b"/orders;", b"/orders%3Bx"):
+        assert found.find("POST", path) == Unknown(), path
 
 
 def test_long_segments_are_split_in_linear_time() -> None:
@@ -314,6 +332,31 @@ def test_a_form_is_an_object(tmp_path: Path) -> None:
     assert body_faults(found, b"name[$ne]=a&name=a", form) == [
         ("#/name", "is written with brackets, which the API does not describe")
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "encoding"),
+    [
+        ({"a": {"type": "object"}}, {}),
+        ({"a": {"type": "array", "items": {"allOf": [{"type": "object"}]}}}, {}),
+        ({"a": {"type": "array"}}, {"a": {"style": "deepObject"}}),
+        ({"a": {"type": "array"}}, {"a": {"explode": False}}),
+        ({"a": {"type": "array"}}, {"a": {"contentType": "application/json"}}),
+    ],
+)
+def test_a_form_whose_fields_are_written_in_another_way_passes_unseen(
+    fields: Any, encoding: Any, tmp_path: Path
+) -> None:
+    """Stripe's document has such forms: every request that it describes would be refused."""
+    media = {"schema": {"properties": fields, "additionalProperties": False}, "encoding": encoding}
+    content = {"application/x-www-form-urlencoded": media}
+    found = rules(tmp_path, {"/a": {"post": {"requestBody": {"content": content}}}})
+    operation = found.find("POST", b"/a")
+    assert not isinstance(operation, Unknown)
+    body = operation[0].body
+    assert body is not None
+    assert body.check(Content("application/x-www-form-urlencoded")) is None
+    assert "where they have objects, or a style of their own pass unseen" in found.notices[0]
 
 
 def test_media_types_with_stars(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.config.model import RouteValidation
 from gateway.config.texts import Texts
+from gateway.path_template import PathRewrite
 from gateway.proxy.gates import PASS, WAIT, Question, Verdict
 from gateway.proxy.gates.validation import ValidationGate, ValidationParts
 from gateway.proxy.own_answer import OwnAnswer
@@ -185,3 +186,18 @@ def test_a_path_that_is_the_prefix_alone_is_the_root_of_the_api(tmp_path: Path) 
     assert answer(gate.check(ticket(request(b"/a/x")))) == (405, "unknown_operation")
     assert answer(gate.check(ticket(request(b"/a/y")))) == (404, "unknown_operation")
     assert gate.describe()["unknown_operation"] == "refuse"
+
+
+def test_a_path_that_is_rewritten_is_compared_as_the_upstream_gets_it(tmp_path: Path) -> None:
+    query = [{"name": "n", "in": "query", "schema": {"type": "integer"}}]
+    paths = {"/v2/accounts/{id}": {"get": {"parameters": query}}, "/other": {"get": {}}}
+    document = {"openapi": "3.1.0", "info": {"title": "a", "version": "1"}, "paths": paths}
+    (tmp_path / "api.json").write_text(json.dumps(document))
+    found = OpenApiRules(str(tmp_path / "api.json"), Texts().read)
+    parts = ValidationParts(ValidationLines(each=False), Apart([found], 1.0))
+    rewrites = (PathRewrite("/a/users/{id}", "/v2/accounts/{id}"),)
+    gate = ValidationGate("a", b"/a", RouteValidation("api.json", found), parts, rewrites)
+    assert gate.check(ticket(request(b"/a/users/5?n=1"))) is PASS
+    assert answer(gate.check(ticket(request(b"/a/users/5?n=x")))) == (422, "validation_failed")
+    assert gate.check(ticket(request(b"/a/other"))) is PASS
+    assert answer(gate.check(ticket(request(b"/a/users/5/x")))) == (404, "unknown_operation")

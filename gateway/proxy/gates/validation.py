@@ -19,6 +19,7 @@ from functools import partial
 from typing import ClassVar, Final
 
 from gateway.config.model import RouteValidation
+from gateway.path_template import PathRewrite, rewritten
 from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
@@ -76,12 +77,20 @@ class ValidationGate(Gate):
 
     name: ClassVar[str] = "validation"
 
-    def __init__(self, route: str, prefix: bytes, config: RouteValidation, parts: ValidationParts) -> None:
-        """`prefix` is what the route takes off paths."""
+    def __init__(
+        self,
+        route: str,
+        prefix: bytes,
+        config: RouteValidation,
+        parts: ValidationParts,
+        rewrites: tuple[PathRewrite, ...] = (),
+    ) -> None:
+        """`prefix` is what the route takes off paths that `rewrites` do not mean."""
         self.counts = dict.fromkeys(OUTCOMES, 0)
         self.enforce = config.enforce and parts.strict
         self._route = route
         self._cut = len(prefix)
+        self._rewrites = rewrites
         self._rules = config.rules
         self._file = config.file
         self._limit = config.max_body_bytes
@@ -94,7 +103,8 @@ class ValidationGate(Gate):
     def check(self, ticket: Ticket) -> Verdict:
         """HOT."""
         request = ticket.request
-        path, _, query = request.path[self._cut :].partition(b"?")
+        target = rewritten(request.path, self._rewrites) if self._rewrites else None
+        path, _, query = (request.path[self._cut :] if target is None else target).partition(b"?")
         path = path or b"/"
         found = self._rules.find(request.method, path)
         if isinstance(found, Unknown):

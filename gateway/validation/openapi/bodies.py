@@ -1,7 +1,7 @@
 """Request bodies by media type (OpenAPI 3.1 section 4.8.13): JSON, and forms that are `x-www-form-urlencoded`.
 
-Bodies of other media types pass unseen, which `gateway check` tells. A form field is what a query parameter with the
-style `form` is: an array by repeating the name.
+Bodies of other media types, and forms with objects in them, pass unseen, which `gateway check` tells. A form field is
+what a query parameter with the style `form` is: an array by repeating the name.
 """
 
 from collections.abc import Callable
@@ -68,6 +68,18 @@ class FormCheck:
         return made
 
 
+def _is_plain(media: Node) -> bool:
+    """Whether every field of a form is one text, or several. Documents and upstreams do not agree about how an object
+    is written: as JSON, with brackets, or with its members beside the others."""
+    for name, encoding in media.get("encoding").members():
+        if encoding.text("style", "form") != "form" or not encoding.flag("explode", default=True):
+            return False
+        if name in properties_of(media.plain("schema")) and is_json(encoding.text("contentType").lower()):
+            return False
+    members = [each.resolved() for each in properties_of(media.plain("schema")).values()]
+    return not any("object" in kinds_of(each) or "object" in kinds_of(each.plain("items")) for each in members)
+
+
 def body_of(
     node: Node, compile_at: Callable[[Node], tuple[Schema, bool]], notice: Callable[[str, Node], None]
 ) -> Body | None:
@@ -84,12 +96,13 @@ def body_of(
         elif is_json(name):
             compiled, costly = compile_at(schema)
             checks[name] = JsonCheck(compiled, costly=costly)
-        elif name == FORM:
+        elif name == FORM and _is_plain(media):
             compiled, costly = compile_at(schema)
             checks[name] = FormCheck(compiled, schema, costly=costly)
         else:
             checks[name] = None
-            notice(f"bodies of {name} pass unseen", media)
+            more = " where they have objects, or a style of their own" if name == FORM else ""
+            notice(f"bodies of {name}{more} pass unseen", media)
     if not checks:
         raise content.error("a requestBody needs a media type")
     return Body(checks, ", ".join(checks), required=node.flag("required"))

@@ -9,13 +9,14 @@ Those of 3.1 are that already (its dialect only adds annotations). Those of 3.0 
 In both a `required` member that is `readOnly` is required of answers alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 OAS_DIALECT: Final = "https://spec.openapis.org/oas/3.1/dialect/base"
 # Data, whatever it looks like; in a map of schemas these are names.
 _DATA: Final = frozenset({"example", "examples", "default", "enum", "const"})
 _MAPS: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions", "components"})
+_MOST_LEVELS: Final = 6
 
 Resolve = Callable[[str], Any]
 """The value that a reference in the document leads to, None where it leads nowhere."""
@@ -60,12 +61,29 @@ def _named(value: Any, resolve: Resolve, *, old: bool) -> Any:
 
 
 def _requests_alone(schema: dict[str, Any], resolve: Resolve) -> None:
-    required, properties = schema.get("required"), schema.get("properties")
-    if not isinstance(required, list) or not isinstance(properties, dict):
+    required = schema.get("required")
+    if not isinstance(required, list):
         return
-    schema["required"] = [name for name in required if not _read_only(properties.get(name), resolve)]
+    schema["required"] = [
+        name
+        for name in required
+        if not any(_read_only(each, resolve) for each in _declared(schema, name, resolve, _MOST_LEVELS))
+    ]
     if not schema["required"]:
         del schema["required"]
+
+
+def _declared(schema: Any, name: object, resolve: Resolve, levels: int) -> Iterator[Any]:
+    """What a schema says of its member `name`, itself and in what it is made of."""
+    if not isinstance(schema, dict) or levels == 0:
+        return
+    properties, parts, reference = (schema.get(each) for each in ("properties", "allOf", "$ref"))
+    if isinstance(properties, dict) and name in properties:
+        yield properties[name]
+    for each in parts if isinstance(parts, list) else ():
+        yield from _declared(each, name, resolve, levels - 1)
+    if isinstance(reference, str):
+        yield from _declared(resolve(reference), name, resolve, levels - 1)
 
 
 def _read_only(schema: Any, resolve: Resolve) -> bool:

@@ -5,6 +5,7 @@ documents differ in whether their paths begin where the upstream's do. HEAD is d
 where nobody describes it: it asks what there is.
 """
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,12 @@ from gateway.validation.schemas import Schema, SchemaError, SchemaSet
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _ANYTHING: Final = Operation("OPTIONS", None)
+# What some upstreams make of a path before they look for its operation: WSGI and ASGI decode a slash, servlet
+# containers take path parameters off.
+_SPELLINGS: Final = (
+    (re.compile(rb"%2f", re.IGNORECASE), b"/"),
+    (re.compile(rb"(?:;|%3b)[^/]*", re.IGNORECASE), b""),
+)
 
 
 class ApiOperation(Operation):
@@ -90,6 +97,22 @@ class OpenApiRules:
 
     def find(self, method: str, path: bytes) -> tuple[Operation, Any] | Unknown:
         """See `Rules`. HOT."""
+        found = self._found(path)
+        if found is None:
+            return Unknown()
+        for pattern, instead in _SPELLINGS if b"%" in path or b";" in path else ():
+            if pattern.search(path) is not None:
+                other = self._found(pattern.sub(instead, path))
+                if other is not None and other[0] is not found[0]:
+                    # Which of the two the upstream takes it for nobody knows.
+                    return Unknown()
+        operations, values = found
+        operation = operations.get(method) or (operations.get("GET") if method == "HEAD" else None)
+        if operation is not None:
+            return operation, values
+        return (_ANYTHING, None) if method == "OPTIONS" else Unknown(tuple(operations))
+
+    def _found(self, path: bytes) -> tuple[Any, dict[str, str]] | None:
         found = self._paths.find(path)
         if found is None:
             for base in self._bases:
@@ -97,13 +120,7 @@ class OpenApiRules:
                     found = self._paths.find(path[len(base) - 1 :])
                     if found is not None:
                         break
-        if found is None:
-            return Unknown()
-        operations, values = found
-        operation = operations.get(method) or (operations.get("GET") if method == "HEAD" else None)
-        if operation is not None:
-            return operation, values
-        return (_ANYTHING, None) if method == "OPTIONS" else Unknown(tuple(operations))
+        return found
 
     def describe(self) -> str:
         """See `Rules`."""
