@@ -10,7 +10,8 @@ another's. Not kept is an answer
   `proxy-revalidate`, `s-maxage` (section 4.2.4); or with `no-store` in its request,
 - with `Set-Cookie`, with `Vary: *` or a field that the gateway makes (`X-Forwarded-For`), or encoded without a `Vary`
   that says so,
-- to a request with credentials (`Authorization`, a cookie, a caller that the gateway knows), unless it is `public`,
+- to a request with credentials (`Authorization`, a cookie, any field that may be a secret by its name, such as
+  `X-API-Key`, a caller that the gateway knows), unless it is `public`,
 - to a request with a body or for a range.
 
 A request gets only what was kept for its scheme, host and target and for its values of the fields that `Vary` names;
@@ -21,7 +22,7 @@ import re
 import time
 from typing import Final, NamedTuple
 
-from gateway.proxy.own_answer import OwnAnswer
+from gateway.proxy.own_answer import SECRET_NAMES, OwnAnswer
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.date import date_line
 from gateway.wire.message.request import Request
@@ -37,7 +38,7 @@ _SAYS: Final = re.compile(
     rb"^(cache-control|pragma|vary|set-cookie2?|content-encoding|age):[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE
 )
 _OF_REQUEST: Final = re.compile(
-    rb"^(cache-control|pragma|range|authorization|cookie|proxy-authorization):[ \t]*([^\r\n]*)",
+    rb"^(cache-control|pragma|range|[^:\r\n]*(?:%b)[^:\r\n]*):[ \t]*([^\r\n]*)" % SECRET_NAMES,
     re.IGNORECASE | re.MULTILINE,
 )
 _DIRECTIVE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9a-z-]+)(?:=(\"(?:[^\"\\]|\\.)*\"|[^\s,]*))?", re.IGNORECASE)

@@ -18,9 +18,8 @@ _MAX_FORWARDS_LINE: Final = re.compile(rb"^(max-forwards: )[^\r\n]*", re.IGNOREC
 _NUMBER: Final = re.compile(rb"[0-9]+")
 # RFC 9110 section 9.3.8: a reflected request is read by whoever can make another send it, so what may be a secret is
 # left out. Names are all there is to go by.
-_SECRET: Final = re.compile(
-    rb"auth|cookie|token|secret|key|session|passw|credential|signature|jwt|csrf|xsrf", re.IGNORECASE
-)
+SECRET_NAMES: Final = rb"auth|cookie|token|secret|key|session|passw|credential|signature|jwt|csrf|xsrf"
+_SECRET: Final = re.compile(SECRET_NAMES, re.IGNORECASE)
 
 
 class OwnAnswer:

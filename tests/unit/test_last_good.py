@@ -89,7 +89,17 @@ def test_requests_that_get_none(line: str, store: LastGood) -> None:
     assert store.find(asking(line), 1.0) is None
 
 
-@pytest.mark.parametrize("line", ["Authorization: Bearer x", "Cookie: a=b", "authorization: Basic x"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Authorization: Bearer x",
+        "Cookie: a=b",
+        "authorization: Basic x",
+        "X-API-Key: x",
+        "x-auth-token: x",
+        "Session: x",
+    ],
+)
 def test_what_one_client_got_with_credentials_is_no_other_clients(line: str, store: LastGood) -> None:
     assert not kept(store, asking(line), response())
     assert not kept(store, asking(line), response("Cache-Control: max-age=60"))
