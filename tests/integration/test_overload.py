@@ -73,7 +73,9 @@ def test_what_matters_least_is_shed_first(prioritized: GatewayProcess, upstream:
     with held(gateway, upstream, "/report", 2):
         answer = gateway.get(f"/report{fresh()}")
         assert answer.status == 503
-        assert json.loads(answer.body)["reason"] == "bulkhead_full"
+        problem = json.loads(answer.body)
+        assert problem["reason"] == "bulkhead_full"
+        assert "(priority background)" in problem["detail"]
         assert status(gateway, "/rest") == 200, "normal requests may have 3 of 4 places"
         with held(gateway, upstream, "/rest", 1):
             assert status(gateway, "/rest") == 503

@@ -21,7 +21,7 @@ NO_LOOP = cast(asyncio.AbstractEventLoop, None)  # nothing here waits for time
 
 
 class Places(PlaceGate):
-    def refuse(self, cause: str) -> Refusal:
+    def refuse(self, cause: str, priority: int = 0) -> Refusal:
         return Refusal(503, "bulkhead_full", cause, 1)
 
 

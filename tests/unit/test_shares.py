@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from gateway.config import load
 from gateway.config.shares import rounded_up, share, share_of
+from gateway.policy.adaptive import AdaptiveSettings
 
 
 @given(cap=st.integers(1, 10_000), workers=st.integers(1, 64))
@@ -28,6 +29,9 @@ def test_every_cap_that_is_written_for_the_host_is_divided() -> None:
             "UPSTREAM_MAX_CONNECTIONS": "8",
             "MAX_WEBSOCKET_CONNECTIONS": "6",
             "RETRY_BUDGET_MIN_PER_SECOND": "3",
+            "ADAPTIVE_LIMIT_MODE": "enforce",
+            "ADAPTIVE_LIMIT_MIN": "6",
+            "ADAPTIVE_LIMIT_INITIAL": "12",
         },
         None,
     )
@@ -36,6 +40,7 @@ def test_every_cap_that_is_written_for_the_host_is_divided() -> None:
     assert one.shedding.limit.limit == 4
     assert one.server.max_connections == 34
     assert (upstream.bulkhead.limit, upstream.bulkhead.max_queue) == (3, 2)
+    assert upstream.adaptive == AdaptiveSettings(enforce=True, min=2, initial=4)
     assert upstream.max_connections == 3
     assert upstream.budget.min_per_second == 1.0
     assert one.routes[0].max_tunnels == 2

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 from gateway.policy.adaptive import AdaptiveLimit
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.gates import Question, Step
-from gateway.proxy.gates.places import PlaceGate
+from gateway.proxy.gates.places import PlaceGate, by_priority
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.refusals import Refusal, Refusals, jittered
 
@@ -45,15 +45,16 @@ class BulkheadGate(PlaceGate):
         self._upstream = upstream
         self._recorder = recorder
         self._rng = rng
-        self._refusals = {
-            cause: Refusals(partial(Refusal, 503, "bulkhead_full", f"upstream {upstream}: {detail}"))
-            for cause, detail in _DETAILS.items()
-        }
+        details = {cause: f"upstream {upstream}: {detail}" for cause, detail in _DETAILS.items()}
+        self._refusals = [
+            {cause: Refusals(partial(Refusal, 503, "bulkhead_full", told)) for cause, told in each.items()}
+            for each in by_priority(details, limit)
+        ]
 
-    def refuse(self, cause: str) -> Refusal:
+    def refuse(self, cause: str, priority: int = 0) -> Refusal:
         """HOT."""
         self._recorder.bulkhead_rejected(self._upstream)
-        return self._refusals[cause].after(jittered(_RETRY_AFTER, self._rng))
+        return self._refusals[priority][cause].after(jittered(_RETRY_AFTER, self._rng))
 
     def make_room(self, now: float, priority: int) -> bool:
         """The adaptive limit hears that it is full. Without answers for a while it may have drifted up. HOT."""

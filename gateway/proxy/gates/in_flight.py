@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from gateway.config.shedding_model import SheddingConfig
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.gates import Question, Step
-from gateway.proxy.gates.places import PlaceGate
+from gateway.proxy.gates.places import PlaceGate, by_priority
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.refusals import Refusal, Refusals, jittered
 
@@ -39,14 +39,15 @@ class InFlightGate(PlaceGate):
         self.retry_after = config.retry_after
         self._recorder = recorder
         self._rng = rng
-        self._refusals = {
-            cause: Refusals(partial(Refusal, config.status, "overloaded", detail)) for cause, detail in _DETAILS.items()
-        }
+        self._refusals = [
+            {cause: Refusals(partial(Refusal, config.status, "overloaded", told)) for cause, told in details.items()}
+            for details in by_priority(_DETAILS, limit)
+        ]
 
-    def refuse(self, cause: str) -> Refusal:
+    def refuse(self, cause: str, priority: int = 0) -> Refusal:
         """`cause` may also be `connections` or `client_share`. HOT."""
         self._recorder.shed(cause)
-        return self._refusals[cause].after(jittered(self.retry_after, self._rng))
+        return self._refusals[priority][cause].after(jittered(self.retry_after, self._rng))
 
     def describe(self) -> dict[str, object]:
         """The cap, its queue, and the answer beyond it."""

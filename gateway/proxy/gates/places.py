@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -15,6 +15,8 @@ from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdic
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.render import counted
+
+_OF_PLACES: Final = ("in_flight", "queue_full", "queue_timeout")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -37,9 +39,9 @@ class PlaceGate(Gate):
         """How many requests were refused, by their class."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def refuse(self, cause: str) -> Refusal:
+    def refuse(self, cause: str, priority: int = 0) -> Refusal:
         """Count and answer a request for which there is no place. `cause` is `in_flight` (nobody may wait),
-        `queue_full` or `queue_timeout`. HOT."""
+        `queue_full` or `queue_timeout`; `priority` is its class. HOT."""
         raise NotImplementedError
 
     def check(self, ticket: Ticket) -> Verdict:
@@ -50,7 +52,7 @@ class PlaceGate(Gate):
         if limit.may_wait(priority, _client(ticket)):
             return WAIT
         self.rejected[priority] += 1
-        return self.refuse(self._beyond)
+        return self.refuse(self._beyond, priority)
 
     def make_room(self, now: float, priority: int) -> bool:
         """Whether the limit, which leaves no place for the class, gives way after all. HOT."""
@@ -133,8 +135,18 @@ class PlaceGate(Gate):
         self._timer = None
         for waiter in self.limit.expire(self._clock()):
             self.rejected[waiter.priority] += 1
-            waiter.payload(self.refuse("queue_timeout"))
+            waiter.payload(self.refuse("queue_timeout", waiter.priority))
         self._arm()
+
+
+def by_priority(details: Mapping[str, str], limit: ConcurrencyLimit) -> list[dict[str, str]]:
+    """What refusals say, by their cause, for each class: with priorities a request is told which one it has."""
+    if limit.percents == WHOLE:
+        return [dict(details)] * len(PRIORITIES)
+    return [
+        {cause: f"{told} (priority {name})" if cause in _OF_PLACES else told for cause, told in details.items()}
+        for name in PRIORITIES
+    ]
 
 
 def _client(ticket: Ticket) -> str:
