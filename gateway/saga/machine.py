@@ -144,12 +144,14 @@ def turned_back(workflow: Workflow, run: Run) -> Run:
 
 
 def retried(run: Run) -> Run:
-    """A stuck run tries again what it is stuck at, with all attempts."""
+    """A stuck run tries again what it is stuck at."""
     at = stuck_at(run)
     state = run.steps[at].state
     if state == "undo_failed":
         return run.changed(at, "undoing", 0)._replace(state="compensating")
-    return run.changed(at, "running" if state == "unknown" else "pending", 0)._replace(state="running")
+    # An attempt of before is remembered: else the next refusal would say that it has not happened.
+    record = StepRecord("running", 1) if state == "unknown" else StepRecord()
+    return run.changed(at, *record)._replace(state="running")
 
 
 def skipped(workflow: Workflow, run: Run) -> Run:

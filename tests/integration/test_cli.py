@@ -46,7 +46,7 @@ def test_check_says_ok(gateway: Gateway) -> None:
 
 def test_check_of_the_examples(gateway: Gateway) -> None:
     result = gateway("check", "--config", EXAMPLE, "--env-file", str(REPOSITORY / ".env.example"))
-    assert (result.returncode, result.stdout.splitlines()[0][:20]) == (0, "ok: 6 routes, 5 upst")
+    assert (result.returncode, result.stdout.splitlines()[0][:20]) == (0, "ok: 7 routes, 5 upst")
 
 
 def test_a_bad_configuration_is_refused_in_the_same_words(gateway: Gateway, tmp_path: Path) -> None:

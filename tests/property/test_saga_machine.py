@@ -19,19 +19,23 @@ from gateway.saga.workflow import SagaRequest, SagaStep, Workflow
 
 DEADLINE = 100.0
 COMPLETION = 1000.0
+WHAT = (
+    *("works", "is written alone", "fails", "is turned away", "is held back"),
+    *("acts, and the answer is lost", "the answer is lost", "acts, and the process dies", "the process dies"),
+)
 
 
 @st.composite
 def workflows(draw: st.DrawFn) -> Workflow:
     """Those that `gateway check` lets through: from the pivot on, and for compensations, what can be repeated."""
-    count = draw(st.integers(1, 5))
+    count = draw(st.integers(1, 3))
     pivot = draw(st.integers(0, count))
     steps = []
     for at in range(count):
-        keys = draw(st.booleans()) or at >= pivot
-        request = SagaRequest("a", "POST", "/", honours_key=keys)
-        undone = at < pivot and draw(st.booleans())
-        undo = SagaRequest("a", "DELETE", "/") if undone else None
+        method, keys = draw(st.sampled_from([("POST", False), ("POST", True), ("PUT", False)]))
+        keys = keys or (at >= pivot and method == "POST")
+        request = SagaRequest("a", method, "/", honours_key=keys)
+        undo = SagaRequest("a", "DELETE", "/") if at < pivot and draw(st.booleans()) else None
         steps.append(SagaStep(f"s{at}", request, undo, at == pivot, max_attempts=draw(st.integers(1, 3))))
     return Workflow("w", tuple(steps), DEADLINE, COMPLETION)
 
@@ -84,48 +88,35 @@ class Sagas(RuleBasedStateMachine):
         elif not request.honours_key or not self.done[self.at]:
             self.done[self.at] += 1
 
-    @precondition(lambda self: self.sent)
-    @rule(begin=st.booleans())
-    def works(self, begin: bool) -> None:
-        self.act()
-        self.settle(Outcome.DONE, begin=begin)
-
-    @precondition(lambda self: self.sent)
-    @rule()
-    def fails(self) -> None:
+    @precondition(lambda self: self.under_way())
+    @rule(what=st.sampled_from(WHAT))
+    def attempt(self, what: str) -> None:
+        """One attempt, by whoever has the run; where nobody has it, somebody takes it up."""
+        if not self.sent:
+            self.moved(machine.resumed(self.workflow, self.run, self.left, cancelled=self.cancelled), begin=True)
+            if not self.sent:
+                return
         request = self.workflow.steps[self.at].request
-        if self.run.state == "running" and request.honours_key and self.done[self.at]:
+        if what in {"works", "is written alone"}:
+            self.act()
+            self.settle(Outcome.DONE, begin=what == "works")
+        elif what == "fails" and self.run.state == "running" and request.honours_key and self.done[self.at]:
             # A participant that knows keys repeats its first answer.
-            self.settle(Outcome.DONE)
-        else:
+            self.settle(Outcome.DONE, begin=True)
+        elif what == "fails":
+            # One that does not may say of a repetition that there is nothing to be done.
             self.settle(Outcome.FAILED)
+        elif what in {"is turned away", "is held back"}:
+            self.settle(Outcome.REFUSED if what == "is turned away" else Outcome.HELD_BACK)
+        else:
+            if what.startswith("acts"):
+                self.act()
+            if what.endswith("the process dies"):
+                self.sent = False
+            else:
+                self.settle(Outcome.UNCERTAIN)
 
-    @precondition(lambda self: self.sent)
-    @rule(outcome=st.sampled_from([Outcome.REFUSED, Outcome.HELD_BACK]))
-    def is_turned_away(self, outcome: Outcome) -> None:
-        self.settle(outcome)
-
-    @precondition(lambda self: self.sent)
-    @rule(acted=st.booleans())
-    def answer_is_lost(self, acted: bool) -> None:
-        if acted:
-            self.act()
-        self.settle(Outcome.UNCERTAIN)
-
-    @precondition(lambda self: self.sent)
-    @rule(acted=st.booleans())
-    def process_dies(self, acted: bool) -> None:
-        """Before or after the participant has acted, with nothing written."""
-        if acted:
-            self.act()
-        self.sent = False
-
-    @precondition(lambda self: not self.sent and self.under_way())
-    @rule()
-    def somebody_takes_it_up(self) -> None:
-        self.moved(machine.resumed(self.workflow, self.run, self.left, cancelled=self.cancelled), begin=True)
-
-    @rule(seconds=st.sampled_from([1.0, DEADLINE, COMPLETION]))
+    @rule(seconds=st.sampled_from([DEADLINE, COMPLETION]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
@@ -205,15 +196,12 @@ class Sagas(RuleBasedStateMachine):
         for _ in range(200):
             if not self.under_way():
                 break
-            if not self.sent:
-                self.somebody_takes_it_up()
-            else:
-                self.now += COMPLETION + DEADLINE
-                self.settle(Outcome.UNCERTAIN)
+            self.now += COMPLETION + DEADLINE
+            self.attempt("the answer is lost")
         assert self.run.state in {"succeeded", "compensated", "stuck"}
 
 
-Sagas.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+Sagas.TestCase.settings = settings(max_examples=300, stateful_step_count=25, deadline=None)
 TestSagas: Any = Sagas.TestCase
 
 
@@ -240,3 +228,40 @@ def test_what_was_done_is_undone_in_reverse() -> None:
     assert order == [1, 0]
     assert [each.state for each in run.steps] == ["undone", "undone", "failed"]
     assert run.state == "compensated"
+
+
+def run_of(workflow: Workflow, *outcomes: Outcome, left: float = math.inf) -> Run:
+    """A run whose attempts have ended so; the last one with so much time left."""
+    run = machine.new(workflow)
+    for number, outcome in enumerate(outcomes, 1):
+        run = machine.settled(workflow, machine.begun(workflow, run), outcome, left if number == len(outcomes) else 1.0)
+    return run
+
+
+def test_a_refusal_after_an_attempt_that_may_have_worked_says_nothing_where_keys_are_not_known() -> None:
+    for keys, state in ((False, "unknown"), (True, "failed")):
+        request = SagaRequest("a", "PUT", "/", honours_key=keys)
+        run = run_of(Workflow("w", (SagaStep("s", request, request),)), Outcome.UNCERTAIN, Outcome.FAILED)
+        assert run.steps[0].state == state
+
+
+def test_a_pivot_that_may_have_happened_is_never_compensated() -> None:
+    request = SagaRequest("a", "PUT", "/")
+    workflow = Workflow(
+        "w", (SagaStep("s", request, request), SagaStep("p", request, pivot=True)), DEADLINE, COMPLETION
+    )
+    late = run_of(workflow, Outcome.DONE, Outcome.UNCERTAIN, left=-1.0)
+    assert (late.state, late.steps[1].state) == ("running", "running")
+    too_late = run_of(workflow, Outcome.DONE, Outcome.UNCERTAIN, left=-COMPLETION)
+    assert (too_late.state, too_late.steps[1].state) == ("stuck", "unknown")
+    # One that was only turned away has not happened.
+    assert run_of(workflow, Outcome.DONE, Outcome.REFUSED, left=-1.0).state == "compensating"
+
+
+def test_what_is_unknown_stays_unknown_when_an_operator_tries_again() -> None:
+    request = SagaRequest("a", "PUT", "/")
+    workflow = Workflow("w", (SagaStep("p", request, pivot=True),), DEADLINE, COMPLETION)
+    stuck = run_of(workflow, Outcome.UNCERTAIN, left=-COMPLETION)
+    again = machine.begun(workflow, machine.retried(stuck))
+    run = machine.settled(workflow, again, Outcome.REFUSED, -COMPLETION)
+    assert (run.state, run.steps[0].state) == ("stuck", "unknown")
