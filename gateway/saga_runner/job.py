@@ -13,6 +13,7 @@ from gateway.saga.workflow import SagaRequest, Workflow, decoded
 
 # Later attempts of a step are told by its counters alone, so that a run that is tried for a day stays small.
 _MOST_ATTEMPTS_TOLD: Final = 20
+_STILL_TRIED: Final = ("pending", "running", "undoing")
 
 
 class Report(NamedTuple):
@@ -29,7 +30,8 @@ class Report(NamedTuple):
 
 class Job:
     """`run` is what the journal has; `results` are the answers of its steps so far. Until `held_until`, an instant of
-    the monotonic clock, nobody else works on it. `wait` in seconds is to pass before its next attempt begins."""
+    the monotonic clock, nobody else works on it. `wait` in seconds is to pass before its next attempt begins; None: it
+    has begun."""
 
     def __init__(self, new: NewRun, workflow: Workflow, run: Run, lease: Lease, held_until: float) -> None:
         self.id = new.id
@@ -39,7 +41,7 @@ class Job:
         self.held_until = held_until
         self.correlation_id = new.correlation_id
         self.headers = new.headers
-        self.wait = 0.0
+        self.wait: float | None = None
         self.results: dict[str, Any] = {}
         self._input: Any = orjson.loads(new.input)
 
@@ -100,6 +102,11 @@ def first_move(workflow: Workflow, *, begins: bool) -> tuple[Run, Move]:
     return after, Move("running", changed_steps(workflow, run, after, None), (Event("started"),))
 
 
+def _is_told(report: Report, attempts: int) -> bool:
+    """Whether an attempt that has changed no state is an event: not one that was not made."""
+    return bool(report.detail) and report.outcome is not Outcome.HELD_BACK and attempts <= _MOST_ATTEMPTS_TOLD
+
+
 def changed_steps(workflow: Workflow, before: Run, after: Run, report: Report | None) -> tuple[StepRow, ...]:
     """The rows of the steps that have changed; `report` is about the one that an attempt was made of."""
     at = None if report is None else machine.position(workflow, before)
@@ -119,13 +126,13 @@ def events_of(workflow: Workflow, before: Run, after: Run, report: Report | None
     found = []
     at = None if report is None else machine.position(workflow, before)
     for position, (old, new) in enumerate(zip(before.steps, after.steps, strict=True)):
-        detail = report.detail if report is not None and position == at else ""
-        name = workflow.steps[position].name
-        if old.state != new.state:
-            found.append(Event(f"step_{new.state}", name, detail))
-        elif position == at and detail and new.attempts <= _MOST_ATTEMPTS_TOLD:
-            kind = "compensation_failed" if before.state == "compensating" else "attempt_failed"
-            found.append(Event(kind, name, detail))
+        name, tried = workflow.steps[position].name, report is not None and position == at
+        if report is not None and tried and new.state in _STILL_TRIED:
+            if _is_told(report, new.attempts):
+                kind = "compensation_failed" if before.state == "compensating" else "attempt_failed"
+                found.append(Event(kind, name, report.detail))
+        elif old.state != new.state:
+            found.append(Event(f"step_{new.state}", name, report.detail if report is not None and tried else ""))
     if before.state != after.state:
         found.append(Event(after.state))
     return tuple(found)

@@ -111,9 +111,8 @@ class SagaRunner:
     async def _carry_out(self, job: Job, *, begun: bool) -> None:
         going = begun or await self._move(job, lambda locked: self._taken_up(job, locked), None)
         while going:
-            if job.wait:
+            if job.wait is not None:
                 await asyncio.sleep(job.wait)
-                job.wait = 0.0
                 going = await self._move(job, lambda locked: self._taken_up(job, locked), None)
                 continue
             if time.monotonic() > job.held_until - _MARGIN:
@@ -142,6 +141,7 @@ class SagaRunner:
         """What is written of the run `after` an attempt: it ends, it waits, or its next attempt begins. `left` is the
         time until its deadline, in seconds."""
         workflow, before = job.workflow, job.run
+        job.wait = None
         at = machine.position(workflow, after)
         events = events_of(workflow, before, after, report)
         if at is None:
@@ -269,13 +269,14 @@ class SagaRunner:
             "step": step, "attempt": before.steps[at].attempts, "status": report.status or None,
             "outcome": report.outcome.value,
         }  # fmt: skip
-        if before.state == "compensating":
-            text = "Failed to compensate saga step %s of %s: %s (compensation_failed)"
-            level = logging.INFO if report.outcome is Outcome.HELD_BACK else logging.ERROR
-            log.log(level, text, step, job.id, report.detail, extra=extra | {"event": "compensation_failed"})
-        elif report.outcome is Outcome.HELD_BACK:
+        if report.outcome is Outcome.HELD_BACK:
+            # Once a second, maybe, for each run: its reason and the metrics say so, too.
             extra["event"] = "saga_held_back"
-            log.info("SagaOrchestrator: step %s of saga %s waits: %s", step, job.id, report.detail, extra=extra)
+            log.debug("SagaOrchestrator: step %s of saga %s waits: %s", step, job.id, report.detail, extra=extra)
+        elif before.state == "compensating":
+            extra["event"] = "compensation_failed"
+            text = "Failed to compensate saga step %s of %s: %s (compensation_failed)"
+            log.error(text, step, job.id, report.detail, extra=extra)
         else:
             log.warning("SagaOrchestrator: Saga step %s of %s failed: %s", step, job.id, report.detail, extra=extra)
 

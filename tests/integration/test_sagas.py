@@ -417,3 +417,24 @@ def test_a_gateway_without_workflows_has_none_of_it(start_gateway: StartGateway,
     assert gateway.get(SAGAS).status == 404
     assert "\nsaga_" not in gateway.get("/metrics").body.decode()
     assert not (Path(gateway.directory) / "var").exists()
+
+
+def test_an_upstream_that_is_left_alone_for_long_makes_no_events(
+    start_gateway: StartGateway, participants: Participants
+) -> None:
+    breaker = {"failure_threshold": 1, "minimum_calls": 1, "reset_timeout": 2}
+    only = {"steps": [step("reserve"), step("pay")]}
+    files = {"gateway.yaml": configuration(participants.url, {"only": only}, breaker=breaker)}
+    gateway = start_gateway(variables(WORKERS="1"), files=files)
+    participants.answers["/do/reserve"].append(503)
+    other = started(gateway, "only", None)
+    eventually(lambda: participants.attempts[f"{other}.reserve.do"] == 1, "tried")
+    held = 'saga_step_attempts_total{workflow="only",step="reserve",outcome="held_back"}'
+    gateway.wait_until(lambda: gateway.metric(held) >= 1, "held back")
+    run = started(gateway, "only", None)
+    gateway.wait_until(lambda: gateway.metric(held) >= 2, "held back, too")
+    assert "circuit_open" in saga(gateway, run)["reason"]
+    assert "attempt_failed" in [each["kind"] for each in becomes(gateway, other, "succeeded")["events"]]
+    shown = becomes(gateway, run, "succeeded")
+    kinds = [each["kind"] for each in shown["events"]]
+    assert kinds == ["started", "step_done", "step_done", "succeeded"]
