@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Literal, Protocol
 
+from gateway.config.fallback_model import FallbackConfig
 from gateway.control.promises import JournalView
 from gateway.control.view import (
     CertificateView,
     CircuitView,
     EndpointView,
+    FallbackView,
     GateView,
     HostView,
     IssuerView,
@@ -213,6 +215,7 @@ class LiveView:
 
 def _route(route: Route) -> RouteView:
     config = route.config
+    fallback = config.fallback
     return RouteView(
         route.name,
         config.host or "",
@@ -221,7 +224,14 @@ def _route(route: Route) -> RouteView:
         config.upstream,
         config.websocket,
         partial(_gates, route.chain),
+        None if fallback is None else _fallback(fallback),
     )
+
+
+def _fallback(config: FallbackConfig) -> FallbackView:
+    response = config.response
+    status = None if response is None else response.status
+    return FallbackView(config.upstreams, config.conditions, config.stale_if_error, status)
 
 
 def _gates(chain: Chain) -> tuple[GateView, ...]:

@@ -90,6 +90,16 @@ class GateView(NamedTuple):
     settings: Mapping[str, object]
 
 
+class FallbackView(NamedTuple):
+    """What a route has in place of an answer of its upstream: the upstreams that are asked then, what it is used `on`,
+    for how many seconds a last good answer is given again (0: never), and the status of the fixed response."""
+
+    upstreams: tuple[str, ...]
+    on: tuple[str, ...]
+    stale_if_error: float
+    response: int | None
+
+
 class RouteView(NamedTuple):
     """One route: what it matches, and where its requests go. `methods` None means all of them; `host` empty: any.
     `describe` gives its gates as they are now, in the order in which a request passes them."""
@@ -101,6 +111,7 @@ class RouteView(NamedTuple):
     upstream: str
     websocket: bool
     describe: Callable[[], tuple[GateView, ...]]
+    fallback: FallbackView | None = None
 
 
 class WorkerView(NamedTuple):

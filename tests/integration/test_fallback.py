@@ -78,6 +78,7 @@ def routes() -> list[dict[str, Any]]:
         route("keyed", "honouring", upstream=["also_honouring", "c"]),
         route("based", "a", upstream="based"),
         {**route("sockets", "nowhere", upstream="b"), "websocket": True},
+        route("adaptive", "adapting", upstream="adapting_too"),
         route("queue", "nowhere", upstream="queued"),
         {"name": "queued", "prefix": "/queued", "upstream": "queued"},
         route("stale", "a", stale_if_error="5m", stale_max_bytes="64KiB"),
@@ -104,6 +105,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         entries["narrow"] = {"endpoints": [at["a"]], "bulkhead": {"limit": 1, "max_queue": 0}}
         bulkhead = {"limit": 1, "max_queue": 5, "queue_timeout": "30s"}
         entries["queued"] = {"endpoints": [at["b"]], "bulkhead": bulkhead}
+        adaptive = {"bulkhead": {"adaptive": {"mode": "enforce"}}}
+        entries |= {
+            "adapting": {"endpoints": [at["a"]], **adaptive},
+            "adapting_too": {"endpoints": [at["b"]], **adaptive},
+        }
         breaker = {"failure_threshold": 1, "reset_timeout": "1s", "half_open_success_threshold": 1}
         entries["tripping"] = {"endpoints": [at["a"]], "breaker": breaker}
         retry = {"max_attempts": 3, "base_delay": 0.01, "statuses": [429, 503], "budget_ratio": 1}
@@ -540,4 +546,22 @@ def test_a_websocket_goes_to_who_is_there(place: Place) -> None:
         octets, _ = client.read_rest()
         assert octets.startswith(b"ping")
     assert place.b.only(path).get("Upgrade") == "websocket"
+    place.gateway.wait_for_metric("http_requests_in_flight", 0)
+
+
+def test_the_control_plane_lists_fallbacks(place: Place) -> None:
+    told = {
+        each["route"]: each["fallback"]
+        for each in json.loads(place.gateway.get("/api/resilience/routes").body)["routes"]
+    }
+    on = ["circuit_open", "timeout", "unreachable", "protocol_error", "bulkhead_full", "5xx"]
+    assert told["everything"] == {"upstreams": ["b"], "on": on, "staleIfError": 300.0, "response": 203}
+    assert told["limited"] == {"upstreams": ["b"], "on": ["429"], "staleIfError": 0.0, "response": None}
+    assert told["queued"] is None
+
+
+def test_the_next_upstream_has_an_adaptive_limit_of_its_own(place: Place) -> None:
+    place.a.on(path := fresh(), BAD)
+    assert place.gateway.get(f"/adaptive{path}").status == 200
+    assert place.asked(path) == (1, 1, 0)
     place.gateway.wait_for_metric("http_requests_in_flight", 0)

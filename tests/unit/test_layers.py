@@ -223,6 +223,7 @@ LAYERS = {
         "gateway.saga_runner.job",
     ),
     "gateway.live_view": layer(
+        "gateway.config.fallback_model",
         "gateway.control.promises",
         "gateway.journal.port",
         "gateway.control.view",

@@ -7,7 +7,7 @@ from pydantic import Field
 from gateway.control.api.operation import Call, Operation, get
 from gateway.control.facts import ControlFacts
 from gateway.control.shapes import Answer, Nothing
-from gateway.control.view import RouteView
+from gateway.control.view import FallbackView, RouteView
 
 
 class RouteGate(Answer):
@@ -18,6 +18,17 @@ class RouteGate(Answer):
     settings: Annotated[
         dict[str, Any], Field(description="In effect now; caps are the part of the worker that answers")
     ]
+
+
+class RouteFallback(Answer):
+    """What a client gets where the upstream does not answer."""
+
+    upstreams: Annotated[list[str], Field(description="Asked one after the other, each once")]
+    on: Annotated[list[str], Field(description="What it is used on: words, and statuses")]
+    stale_if_error: Annotated[
+        float, Field(ge=0, description="Seconds for which a good answer is given again; 0: never")
+    ]
+    response: Annotated[int | None, Field(description="Status of the fixed response; null: there is none")]
 
 
 class Route(Answer):
@@ -31,6 +42,7 @@ class Route(Answer):
     websocket: bool
     gates: Annotated[list[RouteGate], Field(description="In the order in which a request passes them")]
     endpoints: list[str]
+    fallback: Annotated[RouteFallback | None, Field(description="null: a refusal")]
 
 
 class Routes(Answer):
@@ -69,4 +81,14 @@ def _route(each: RouteView, endpoints: list[str]) -> Route:
             for gate in each.describe()
         ],
         endpoints=endpoints,
+        fallback=None if each.fallback is None else _fallback(each.fallback),
+    )
+
+
+def _fallback(each: FallbackView) -> RouteFallback:
+    return RouteFallback(
+        upstreams=list(each.upstreams),
+        on=list(each.on),
+        stale_if_error=each.stale_if_error,
+        response=each.response,
     )
