@@ -53,9 +53,9 @@ class NewFault(Input):
     reason: Annotated[str, REASON]
     delay_ms: Annotated[float, Field(ge=1, le=60_000, description="How much later a delayed answer comes")] = 1000.0
     status: Annotated[int, Field(ge=400, le=599, description="What an aborted attempt is answered with"), _WHOLE] = 503
-    bytes_per_second: Annotated[
-        int, Field(ge=1, le=1_000_000_000, description="How fast a slow body comes"), _WHOLE
-    ] = 1024
+    bytes_per_second: Annotated[int, Field(ge=1, le=10_000_000, description="How fast a slow body comes"), _WHOLE] = (
+        1024
+    )
 
 
 class Fault(Answer):

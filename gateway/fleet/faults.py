@@ -92,6 +92,8 @@ class FleetFaults:
         self._told: dict[str, Active] = {}
         self._causes: dict[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
+        # A list that was asked for before an order, and comes after it, would undo what the order has done here.
+        self._turn = asyncio.Lock()
 
     @property
     def interval(self) -> float | None:
@@ -112,34 +114,37 @@ class FleetFaults:
     async def add(self, fault: Fault, duration: float) -> str:
         """Have a fault everywhere for `duration` seconds. Returns "", or what `FaultStore.add_fault` says in the way.
         Raises `StoreUnavailable`: without the store there are no faults."""
-        of_keys = next((each.fault.upstream for each in self._of_keys.values()), fault.upstream)
-        if of_keys != fault.upstream:
-            return of_keys
-        with self._reached():
-            in_the_way = await self._store.add_fault(fault, duration, LEASE)
-        if not in_the_way:
-            now = self._clock()
-            self._own.add(fault.id)
-            self._asked[fault.id] = Active(fault, now + min(LEASE, duration), now + duration)
-            self._apply()
-        return in_the_way
+        async with self._turn:
+            of_keys = next((each.fault.upstream for each in self._of_keys.values()), fault.upstream)
+            if of_keys != fault.upstream:
+                return of_keys
+            asked_at = self._clock()
+            with self._reached():
+                in_the_way = await self._store.add_fault(fault, duration, LEASE)
+            if not in_the_way:
+                self._own.add(fault.id)
+                self._asked[fault.id] = Active(fault, asked_at + min(LEASE, duration), asked_at + duration)
+                self._apply()
+            return in_the_way
 
     async def remove(self, ids: Sequence[str], cause: str = "it was removed") -> int:
         """End some of the faults that were asked for. Returns how many there were. Raises `StoreUnavailable`."""
-        with self._reached():
-            count = await self._store.drop_faults(ids)
-        for each in ids:
-            self._own.discard(each)
-            if self._asked.pop(each, None) is not None:
-                self._causes[each] = cause
-        self._apply()
-        return count
+        async with self._turn:
+            with self._reached():
+                count = await self._store.drop_faults(ids)
+            for each in ids:
+                self._own.discard(each)
+                if self._asked.pop(each, None) is not None:
+                    self._causes[each] = cause
+            self._apply()
+            return count
 
     async def remove_keys(
         self, upstream: str, settings: Sequence[ChaosSetting] = CHAOS_SETTINGS, cause: str = "its key was removed"
     ) -> int:
         """Remove some keys of an upstream. Returns how many there were. Raises `StoreUnavailable`."""
-        return await self._remove_keys([(upstream, setting) for setting in settings], cause)
+        async with self._turn:
+            return await self._remove_keys([(upstream, setting) for setting in settings], cause)
 
     async def _remove_keys(self, keys: Sequence[tuple[str, ChaosSetting]], cause: str) -> int:
         if not self._with_keys:
@@ -156,18 +161,22 @@ class FleetFaults:
 
     async def remove_all(self, cause: str = "it was removed") -> int:
         """End every fault, keys included. Returns how many there were. Raises `StoreUnavailable`."""
-        with self._reached():
-            count = await self._store.drop_faults(None)
-        self._causes.update(dict.fromkeys(self._asked, cause))
-        self._own.clear()
-        self._asked.clear()
-        keys = [(upstream, setting) for upstream in self._upstreams for setting in CHAOS_SETTINGS]
-        removed = await self._remove_keys(keys, cause)
-        self._apply()
-        return count + removed
+        async with self._turn:
+            with self._reached():
+                count = await self._store.drop_faults(None)
+            self._causes.update(dict.fromkeys(self._asked, cause))
+            self._own.clear()
+            self._asked.clear()
+            self._apply()
+            keys = [(upstream, setting) for upstream in self._upstreams for setting in CHAOS_SETTINGS]
+            return count + await self._remove_keys(keys, cause)
 
     async def refresh(self) -> None:
         """Say that this replica is there, and read what the fleet says now. Raises `StoreUnavailable`."""
+        async with self._turn:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         store = self._store
         if self._link.losses != self._losses and self._own:
             await store.drop_faults(sorted(self._own))

@@ -86,4 +86,4 @@ def fault_of(data: Any) -> Fault | None:
     except TypeError:
         return None
     bounded = 0 < fault.percent <= 100 and 0 < fault.clients <= 100 and 400 <= fault.status <= 599
-    return fault if bounded and 0 <= fault.delay <= 3600 and 1 <= fault.rate <= 1_000_000_000 else None
+    return fault if bounded and 0 <= fault.delay <= 3600 and 1 <= fault.rate <= 10_000_000 else None

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import time
 from collections import Counter
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.conftest import StartGateway
 from tests.support import plain_http
+from tests.support.fake_upstream import FakeUpstream, ReadHead, Send
 from tests.support.faults import PATH, add, listed, order, settings
 from tests.support.gateway_process import GatewayProcess
 from tests.support.stub_process import StubProcess
@@ -254,3 +256,48 @@ def test_a_client_that_leaves_a_delayed_answer_leaves_nothing_behind(
     assert gateway.metric("http_requests_in_flight") == 0
     order(gateway, "DELETE", f"{PATH}/{made['id']}")
     assert statuses(gateway, 3) == {200: 3}
+
+
+def test_a_client_that_leaves_a_slow_body_leaves_nothing_behind(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway(settings(stub))
+    made = add(gateway, "slow_body", bytesPerSecond=1000)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=PATIENCE)
+    connection.request("GET", "/proxy/bytes/3000000")
+    response = connection.getresponse()
+    assert len(response.read(100)) == 100
+    # Of what is to come slowly, the gateway takes no more than it passes on.
+    assert gateway.metric("http_requests_in_flight") == 1
+    response.close()
+    connection.close()
+    eventually(lambda: gateway.metric("gateway_client_closed_total") == 1, "the client has left")
+    assert gateway.metric("http_requests_in_flight") == 0
+    order(gateway, "DELETE", f"{PATH}/{made['id']}")
+    assert statuses(gateway, 3) == {200: 3}
+
+
+def test_a_client_that_takes_a_slow_body_even_more_slowly_gets_all_of_it(
+    start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    gateway = start_gateway(settings(stub))
+    add(gateway, "slow_body", bytesPerSecond=10_000_000)
+    size = 16_000_000
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE) as client:
+        client.sendall(b"GET /proxy/bytes/%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % size)
+        time.sleep(1.0)  # what the kernels hold is full by now, so the gateway has to wait for this client
+        with client.makefile("rb") as stream:
+            answer = stream.read()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert len(body) == size
+    assert body == bytes(range(256)) * (size // 256)
+
+
+def test_chunks_break_off_before_the_last(start_gateway: StartGateway) -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with FakeUpstream([ReadHead(), Send(chunked + b"5\r\nhello\r\n0\r\n\r\n")]) as upstream:
+        gateway = start_gateway(settings(upstream))
+        add(gateway, "truncate")
+        with pytest.raises(http.client.IncompleteRead) as broken:
+            gateway.get("/proxy/")
+    assert broken.value.partial == b"he"
+    assert gateway.metric('gateway_refusals_total{reason="upstream_truncated"}') == 1

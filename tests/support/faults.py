@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from tests.support.fake_upstream import FakeUpstream
 from tests.support.gateway_process import GatewayProcess
 from tests.support.plain_http import Answer
 from tests.support.stub_process import StubProcess
@@ -12,7 +13,7 @@ PATH = "/api/resilience/faults"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}", "X-Operator": "ann"}
 
 
-def settings(stub: StubProcess, **more: str) -> dict[str, str]:
+def settings(stub: StubProcess | FakeUpstream, **more: str) -> dict[str, str]:
     """One attempt for each request, and no limit or circuit that a test of a fault would meet."""
     return {
         "FAULTS_ENABLED": "true",

@@ -216,13 +216,14 @@ class Truncated(Struck):
 
 
 class Slow(Struck):
-    """The body of the answer comes at `rate` bytes a second. What has arrived of it waits here, and no more is read
-    meanwhile, so it is about one read. With `_whole` no more will come, and the connection is somebody else's."""
+    """The body of the answer comes at `rate` bytes a second. What has arrived of it waits here: what a tick passes on,
+    and one read more. With `_whole` no more will come, and the connection is somebody else's."""
 
-    __slots__ = ("_touched", "_waiting", "_whole")
+    __slots__ = ("_size", "_touched", "_waiting", "_whole")
 
     def __init__(self, owner: Owner, endpoint: Endpoint, now: float, faults: UpstreamFaults, armed: Armed) -> None:
         super().__init__(owner, endpoint, now, faults, armed)
+        self._size = max(1, round(armed.fault.rate * _TICK))
         self._waiting = b""
         self._whole = False
         self._touched = False
@@ -245,7 +246,7 @@ class Slow(Struck):
             self._touched = True
             self._injected()
         self._waiting += data
-        if self._connection is not None:
+        if self._connection is not None and len(self._waiting) >= self._size:
             self._connection.pause_reading()
         if self._timer is None and not self._paused:
             self._later(_TICK, self._tick)
@@ -276,19 +277,20 @@ class Slow(Struck):
 
     def _tick(self) -> None:
         self._timer = None
-        size = max(1, round(self._armed.fault.rate * _TICK))
+        size = self._size
         piece, self._waiting = self._waiting[:size], self._waiting[size:]
         super().response_body(piece)
         if self._over:
             return
         super().response_pause()
-        if self._waiting:
-            if not self._paused:
-                # One byte is the least, so a rate below ten a second has longer pauses.
-                self._later(max(_TICK, len(piece) / self._armed.fault.rate), self._tick)
-        elif self._whole:
-            super().response_end()
-        elif self._connection is not None and not self._paused:
+        waiting = len(self._waiting)
+        if waiting and not self._paused:
+            # One byte is the least, so a rate below ten a second has longer pauses.
+            self._later(max(_TICK, len(piece) / self._armed.fault.rate), self._tick)
+        if self._whole:
+            if not waiting:
+                super().response_end()
+        elif self._connection is not None and waiting < size and not self._paused:
             self._connection.resume_reading()
 
 
