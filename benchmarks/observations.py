@@ -46,13 +46,28 @@ CPU_PER_MIB = Metric("cpu_us_per_mib", "CPU µs/MiB", 0)
 CONNECTIONS = Metric("connections", "connections", 0)
 IDLE_BYTES = Metric("idle_bytes", "bytes each", 0)
 VS_UNTRACED = Metric("vs_untraced", "x untraced", 2)
+VS_UNWATCHED = Metric("vs_unwatched", "x unwatched", 3)
 VS_FORWARDING = Metric("vs_forwarding", "x forwarding", 2)
 VS_FEW = Metric("vs_few", "x few", 3)
 
 METRICS = {
     metric.name: metric
     for metric in (
-        *(CPU, VS_NGINX, VS_FORWARDING, VS_UNTRACED, VS_FEW, REDIS_CPU, RATE, P50, P99, P999, P50_ADDED, P99_ADDED),
+        *(
+            CPU,
+            VS_NGINX,
+            VS_FORWARDING,
+            VS_UNTRACED,
+            VS_UNWATCHED,
+            VS_FEW,
+            REDIS_CPU,
+            RATE,
+            P50,
+            P99,
+            P999,
+            P50_ADDED,
+            P99_ADDED,
+        ),
         *(THROUGHPUT, CPU_PER_MIB, PEAK_GROWTH, CONNECTIONS, IDLE_BYTES),
         *(GOODPUT, CRITICAL_SERVED, TOO_LATE, RECOVERY),
         *(REDIS_SENT, REDIS_EXECUTED, RESIDENT, REFUSED, FAILED),

@@ -4,6 +4,7 @@ from benchmarks.workloads import (
     bodies,
     clients,
     connections,
+    consoles,
     hot,
     identity,
     keys,
@@ -33,6 +34,7 @@ WORKLOADS: tuple[Workload, ...] = (
     keys.KEYS,
     traces.TRACES,
     overload.OVERLOAD,
+    consoles.CONSOLES,
 )
 
 __all__ = ["WORKLOADS", "Workload"]

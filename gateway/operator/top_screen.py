@@ -73,12 +73,14 @@ def _title(live: Mapping[str, Any]) -> Text:
 def _facts(live: Mapping[str, Any]) -> Text:
     gateway = live["gateway"]
     ready = sum(each["state"] == "ready" for each in gateway["workers"].values())
+    # By the caps of the gateway, and by the bulkheads of the services.
+    shed = gateway["shed"] + sum(each["refused"].get("bulkhead_full", 0.0) for each in live["services"].values())
     text = Text(no_wrap=True, overflow="ellipsis")
     facts = (
         (f"{rate(gateway['requests'])} req/s", ""),
         (f"{rate(gateway['failed'])} failed/s", "red" if gateway["failed"] else ""),
         (f"{rate(gateway['tooMany'])} 429/s", "yellow" if gateway["tooMany"] else ""),
-        (f"{rate(gateway['shed'])} shed/s", "red" if gateway["shed"] else ""),
+        (f"{rate(shed)} shed/s", "red" if shed else ""),
         (f"{gateway['inFlight']}/{gateway['limit']} in flight", ""),
         (f"p99 {latency(gateway.get('p99'))}", ""),
         (f"{ready}/{gateway['workersWanted']} workers", "red" if ready < gateway["workersWanted"] else ""),

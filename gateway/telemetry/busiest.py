@@ -17,7 +17,7 @@ from typing import Final
 
 HALF: Final = 30.0
 EXACTLY: Final = 200
-GAP: Final = 8
+GAP: Final = 16
 
 
 class Seen:
@@ -33,11 +33,15 @@ class Seen:
 class Sketch:
     """At most `most` clients with their counts."""
 
-    __slots__ = ("_most", "seen")
+    __slots__ = ("_floor", "_least", "_most", "seen")
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.seen: dict[str, Seen] = {}
+        # The least count when it was last looked for, and who had it then. Counts only grow, and whoever comes begins
+        # above it, so none can be below.
+        self._floor = 0
+        self._least: list[str] = []
 
     def add(self, client: str, weight: int, refused: int) -> None:
         """`weight` decisions, of which `refused` were refusals."""
@@ -46,17 +50,26 @@ class Sketch:
         if found is None:
             found = Seen(0, 0)
             if len(seen) >= self._most:
-                least = ""
-                count = -1
-                for name, each in seen.items():
-                    if count < 0 or each.decisions < count:
-                        least = name
-                        count = each.decisions
-                del seen[least]
-                found.decisions = count
+                found.decisions = self._evict()
             seen[client] = found
         found.decisions += weight
         found.refused += refused
+
+    def _evict(self) -> int:
+        """Drop one of those with the least count. Returns that count. Each search serves as many calls as there were
+        with it."""
+        seen = self.seen
+        while True:
+            least = self._least
+            while least:
+                name = least.pop()
+                each = seen.get(name)
+                if each is not None and each.decisions == self._floor:
+                    del seen[name]
+                    return self._floor
+            floor = min([each.decisions for each in seen.values()])
+            self._floor = floor
+            self._least = [name for name, each in seen.items() if each.decisions == floor]
 
 
 class Busy:

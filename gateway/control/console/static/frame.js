@@ -2,7 +2,7 @@
 
 import { hasToken } from "./access.js";
 import { h } from "./dom.js";
-import { ago, clock, duration, latency, plural, rate } from "./format.js";
+import { clock, duration, latency, plural, rate } from "./format.js";
 import { state } from "./state.js";
 
 export const VIEWS = [
@@ -23,6 +23,8 @@ export function health(status) {
 
 export function top() {
   const { gateway } = state.live;
+  // By the caps of the gateway, and by the bulkheads of the services.
+  const shed = Object.values(state.live.services).reduce((sum, seen) => sum + (seen.refused.bulkhead_full ?? 0), gateway.shed);
   const full = gateway.limit ? gateway.inFlight / gateway.limit : 0;
   return [
     h("div.title", {},
@@ -32,7 +34,7 @@ export function top() {
       fact("requests/s", rate(gateway.requests)),
       fact("failed/s", rate(gateway.failed), gateway.failed > 0 && "bad"),
       fact("429/s", rate(gateway.tooMany), gateway.tooMany > 0 && "warn"),
-      fact("shed/s", rate(gateway.shed), gateway.shed > 0 && "bad"),
+      fact("shed/s", rate(shed), shed > 0 && "bad"),
       fact("in flight", `${gateway.inFlight} / ${gateway.limit}`, full >= 0.9 ? "bad" : full >= 0.7 && "warn"),
       fact("p50", latency(gateway.p50)),
       fact("p99", latency(gateway.p99)),
@@ -54,9 +56,9 @@ function fact(name, value, kind = "") {
 
 function store(found) {
   if (!found) return ["store", "none"];
-  const since = ago(found.since, state.now);
-  if (found.kind === "embedded") return ["store", found.up ? "embedded" : `embedded, away since ${since}`, found.up ? "" : "bad"];
-  return ["Redis", found.up ? `up, ${plural(found.replicas, "replica")}` : `away since ${since}`, found.up ? "" : "bad"];
+  const since = duration((state.now - Date.parse(found.since)) / 1000);
+  if (found.kind === "embedded") return ["store", found.up ? "embedded" : `embedded, away for ${since}`, found.up ? "" : "bad"];
+  return ["Redis", found.up ? `up, ${plural(found.replicas, "replica")}` : `away for ${since}`, found.up ? "" : "bad"];
 }
 
 function workers({ workers: each, workersWanted }) {

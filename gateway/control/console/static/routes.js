@@ -23,7 +23,7 @@ function chain(route) {
     h("h3", {}, route.route, live && h("span.note", {}, ` ${rate(live.requests)}/s, p95 ${latency(live.p95)}`),
       h("button.small", { type: "button", "data-do": "explainthis", "data-path": route.prefix }, "Explain…")),
     h("ol.links", {},
-      link("match", "Match", `${route.host ?? "any host"}${route.prefix}`, [["methods", route.methods?.join(", ") ?? "all"], ...(route.websocket ? [["websocket", "yes"]] : [])]),
+      link("match", "Match", route.prefix, [["host", route.host ?? "any"], ["methods", route.methods?.join(", ") ?? "all"], ...(route.websocket ? [["websocket", "yes"]] : [])]),
       route.gates.map((each) => link("gate", each.perAttempt ? "Gate, each attempt" : "Gate", each.gate, Object.entries(each.settings))),
       link(`upstream ${service?.status ?? ""}`, "Upstream", route.upstream, service ? [["circuit", service.circuit.state], ["in flight", `${service.inFlight} / ${service.limit}`]] : []),
       h("li.link.ends", {}, h("span.kind", {}, "Endpoints"), route.endpoints.map((label) => {

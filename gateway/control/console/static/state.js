@@ -35,6 +35,8 @@ export function take(name, data) {
   else if (name === "patch") state.live = patched(state.live, data);
   else if (name === "errors") return tail(data);
   state.now = Date.parse(state.live.time);
+  // The first look knows no rates yet.
+  if (!state.live.windowSeconds) return;
   for (const [service, seen] of Object.entries(state.live.services)) {
     const line = state.lines.get(service) ?? [];
     line.push([seen.requests, seen.failed]);
@@ -49,6 +51,12 @@ function tail({ errors, more }) {
   if (more && fresh.length) fresh[0] = { ...fresh[0], more: true };
   if (state.paused) state.held = [...fresh, ...state.held].slice(0, MOST_ERRORS);
   else state.errors = [...fresh, ...state.errors].slice(0, MOST_ERRORS);
+}
+
+function between(counts, at) {
+  const first = Math.max(0, Math.floor(at));
+  const next = Math.min(counts.length - 1, first + 1);
+  return counts[first] + (counts[next] - counts[first]) * Math.max(0, at - first);
 }
 
 export function identity(each) {
@@ -69,8 +77,10 @@ export async function begin() {
   for (const [service, { requests, failed }] of Object.entries(found.services)) {
     const step = found.stepSeconds;
     const before = [];
-    for (let at = Math.max(0, requests.length - LINE_SECONDS / step); at < requests.length; at += 1) {
-      for (let second = 0; second < step; second += 1) before.push([requests[at] / step, failed[at] / step]);
+    // From the middle of one step to that of the next, as the rates of the stream would have gone.
+    for (let second = 0; second < LINE_SECONDS; second += 1) {
+      const at = Math.min(requests.length - 1, requests.length - LINE_SECONDS / step + second / step - 0.5);
+      before.push([between(requests, at) / step, between(failed, at) / step]);
     }
     const since = state.lines.get(service) ?? [];
     state.lines.set(service, [...before.slice(0, Math.max(0, before.length - since.length)), ...since].slice(-LINE_SECONDS));
