@@ -80,11 +80,19 @@ def constants_not_final(tree: ast.AST) -> Iterator[int]:
                 yield node.lineno
 
 
+def stars_to_a_super_init(tree: ast.AST) -> Iterator[int]:
+    """Lines of `super().__init__(*several)`: compiled, the first parameter gets all of them as one tuple."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "super().__init__":
+            yield from [node.lineno for each in node.args if isinstance(each, ast.Starred)]
+
+
 FINDERS: list[Callable[[ast.AST], Iterator[int]]] = [
     awaits_in_finally,
     names_of_two_exceptions,
     addresses_of_locals,
     constants_not_final,
+    stars_to_a_super_init,
 ]
 
 
@@ -106,6 +114,7 @@ def test_no_compiled_module_has_any_of_these(monkeypatch: pytest.MonkeyPatch) ->
         ),
         ("def f():\n    a = g()\n    return addressof(a)", addresses_of_locals),
         ("_A = 1\ndef f():\n    return _A", constants_not_final),
+        ("class A(B):\n    def __init__(self):\n        super().__init__(*(1, 2))", stars_to_a_super_init),
     ],
 )
 def test_one_is_found(source: str, find: object) -> None:

@@ -52,7 +52,11 @@ class DeliverGate(JournalGate):
         rng: random.Random,
     ) -> None:
         super().__init__(
-            *(journal, depth, claims, rng, config.max_message_bytes),
+            journal,
+            depth,
+            claims,
+            rng,
+            config.max_message_bytes,
             f"the request body is larger than {config.max_message_bytes} bytes, the most of a message",
             "outbox_full",
             "as many messages wait to be delivered as may",

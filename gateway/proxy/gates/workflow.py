@@ -79,7 +79,11 @@ class WorkflowGate(JournalGate):
         rng: random.Random,
     ) -> None:
         super().__init__(
-            *(journal, depth, claims, rng, workflow.max_input_bytes),
+            journal,
+            depth,
+            claims,
+            rng,
+            workflow.max_input_bytes,
             f"the request body is larger than {workflow.max_input_bytes} bytes, the most of an input",
             "saga_full",
             "as many runs of workflows are open as may be",
