@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 _FIELDS: Final = re.compile(rb"^content[^a-z0-9:\r\n](type|encoding)[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9a-z-]+"
-_MEDIA_TYPE: Final = re.compile(rf"\s*({_WORD}/{_WORD})\s*(?:;(.*))?", re.IGNORECASE | re.DOTALL)
-_CHARSET: Final = re.compile(r"(?:^|;)\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;]*))", re.IGNORECASE)
+_MEDIA_TYPE: Final = re.compile(rf"\s*({_WORD}/{_WORD})\s*(?:;(.*))?", re.IGNORECASE | re.DOTALL | re.ASCII)
+_CHARSET: Final = re.compile(r"(?:^|;)\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;]*))", re.IGNORECASE | re.ASCII)
 _UTF_8: Final = frozenset({"utf-8", "utf8", "us-ascii"})
 _LONGEST: Final = 256
 

@@ -8,7 +8,7 @@ from gateway.validation.content import content_of
 
 
 def lines(*fields: str) -> bytes:
-    return "".join(f"{field}\r\n" for field in ("Accept: */*", *fields, "X-Content-Type: text/html")).encode()
+    return "".join(f"{field}\r\n" for field in ("Accept: */*", *fields, "X-Content-Type: text/html")).encode("latin-1")
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,7 @@ def test_the_media_type_in_lower_case(fields: list[str], media: str) -> None:
         (["Content-Type: application/json", "Content-Type: application/json"], "more than one"),
         (["Content-Type: application/json", "content.type: text/xml"], "more than one"),
         (["Content-Type: json"], "not a media type"),
+        (["Content-Type: \x85application/json"], "not a media type"),
         (["Content-Type: application/json, text/html"], "not a media type"),
         (["Content-Type: application/json; charset=utf-16"], "charset"),
         (["Content-Type: application/json; charset=utf-8; charset=utf-7"], "charset"),
