@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from benchmarks.micro.timing import Case
 from gateway.config.model import RouteValidation
 from gateway.proxy.gates import PASS, WAIT
-from gateway.proxy.gates.validation import ValidationGate, ValidationParts
+from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationParts
 from gateway.proxy.identity import Identification
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
@@ -115,7 +115,7 @@ def _held() -> Case:
 
 def _validated(rules: Rules) -> Case:
     config = RouteValidation(rules.file, rules)
-    gate = ValidationGate("a", b"", config, ValidationParts(ValidationLines(each=False), Apart([rules], 1.0)))
+    gate = ValidationGate("a", Sending(), config, ValidationParts(ValidationLines(each=False), Apart([rules], 1.0)))
     ticket = _ticket()
 
     def resumed(verdict: Refusal | OwnAnswer | None) -> None:

@@ -20,6 +20,7 @@ from gateway.journal.sagas import OpenRuns
 from gateway.path_template import PathRewrite
 from gateway.policy.adaptive import DEFAULT_GROUP
 from gateway.proxy.fallback import Fallback, Hop
+from gateway.proxy.field_edits import edits_of
 from gateway.proxy.filters import Filter
 from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
 from gateway.proxy.filters.cors import Cors, PublicRefusals
@@ -41,7 +42,7 @@ from gateway.proxy.gates.idempotency import IdempotencyGate, ReplayGate
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.gates.rate_limit import RateLimitGate
 from gateway.proxy.gates.tenant import TenantGate
-from gateway.proxy.gates.validation import ValidationGate, ValidationParts
+from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationParts
 from gateway.proxy.gates.workflow import Runs, WorkflowGate
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.topology import stripped_prefix
@@ -152,7 +153,10 @@ def _validation(route: RouteConfig, parts: Parts) -> Gate | None:
     if parts.validation is None or route.validation is None:
         return None
     rewrites = tuple([PathRewrite(path, to) for path, to in route.rewrites])
-    return ValidationGate(route.name, stripped_prefix(route), route.validation, parts.validation, rewrites)
+    changes = edits_of(route.request_headers), parts.upstreams[route.upstream].request_edits
+    edits = tuple([each for each in changes if each is not None])
+    sending = Sending(stripped_prefix(route), rewrites, withheld_of(route, parts), edits)
+    return ValidationGate(route.name, sending, route.validation, parts.validation)
 
 
 def _idempotency(route: RouteConfig, parts: Parts) -> Gate | None:

@@ -102,16 +102,19 @@ class Body:
 
 
 class Operation:
-    """One operation of the API. `name` is for log lines. `body` None: it describes none."""
+    """One operation of the API. `name` is for log lines. `body` None: it describes none. `headers`: some of its
+    parameters are header fields."""
 
-    __slots__ = ("body", "name")
+    __slots__ = ("body", "headers", "name")
 
-    def __init__(self, name: str, body: Body | None) -> None:
+    def __init__(self, name: str, body: Body | None, *, headers: bool = False) -> None:
         self.name = name
+        self.headers = headers
         self.body = body
 
     def parameter_faults(self, values: Any, query: bytes, lines: bytes) -> list[Fault]:
-        """What is wrong with the parameters; `values` are those of the path, as `Rules.find` has found them."""
+        """What is wrong with the parameters; `values` are those of the path, as `Rules.find` has found them. `lines`
+        matter where there are `headers`."""
         return []
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from gateway.config.headers_model import FieldChanges
 from gateway.config.model import RouteValidation
 from gateway.config.texts import Texts
+from gateway.identity.withheld import withheld
 from gateway.path_template import PathRewrite
+from gateway.proxy.field_edits import edits_of
 from gateway.proxy.gates import PASS, WAIT, Question, Verdict
-from gateway.proxy.gates.validation import ValidationGate, ValidationParts
+from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationParts
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.request_body import RequestBody
@@ -34,7 +37,9 @@ def rules(tmp_path: Path) -> SchemaRules:
 
 def gate_of(rules: SchemaRules, *, enforce: bool = True, limit: int = 100) -> ValidationGate:
     config = RouteValidation("order.json", rules, enforce=enforce, max_body_bytes=limit)
-    return ValidationGate("a", b"/a", config, ValidationParts(ValidationLines(each=False), Apart([rules], 1.0)))
+    return ValidationGate(
+        "a", Sending(b"/a"), config, ValidationParts(ValidationLines(each=False), Apart([rules], 1.0))
+    )
 
 
 def posted(*lines: str, method: str = "POST") -> Ticket:
@@ -121,7 +126,7 @@ async def test_what_is_wrong_with_many_values_is_told_by_another_process_as_far_
     rules = SchemaRules(str(tmp_path / "order.json"), Texts().read)
     apart = Apart([rules], 60.0)
     config = RouteValidation("order.json", rules, max_body_bytes=2_000_000)
-    gate = ValidationGate("a", b"/a", config, ValidationParts(ValidationLines(each=False), apart))
+    gate = ValidationGate("a", Sending(b"/a"), config, ValidationParts(ValidationLines(each=False), apart))
     where = [{"detail": "must match exactly one of the alternatives (oneOf)", "pointer": "#"}]
     assert await awaited(gate, b"[0,0]") == (True, where)
     assert await awaited(gate, b"[" + b"0," * 300 + b"0]") == (False, where)
@@ -183,7 +188,9 @@ def test_a_path_that_is_the_prefix_alone_is_the_root_of_the_api(tmp_path: Path) 
     (tmp_path / "api.json").write_text(json.dumps(document))
     rules = OpenApiRules(str(tmp_path / "api.json"), Texts().read)
     config = RouteValidation("api.json", rules)
-    gate = ValidationGate("a", b"/a", config, ValidationParts(ValidationLines(each=False), Apart([rules], 1.0)))
+    gate = ValidationGate(
+        "a", Sending(b"/a"), config, ValidationParts(ValidationLines(each=False), Apart([rules], 1.0))
+    )
     for target in (b"/a", b"/a?q=1", b"/a/", b"/a/?q=1"):
         assert gate.check(ticket(request(target))) is PASS
     assert answer(gate.check(ticket(request(b"/a/x")))) == (405, "unknown_operation")
@@ -199,8 +206,30 @@ def test_a_path_that_is_rewritten_is_compared_as_the_upstream_gets_it(tmp_path: 
     found = OpenApiRules(str(tmp_path / "api.json"), Texts().read)
     parts = ValidationParts(ValidationLines(each=False), Apart([found], 1.0))
     rewrites = (PathRewrite("/a/users/{id}", "/v2/accounts/{id}"),)
-    gate = ValidationGate("a", b"/a", RouteValidation("api.json", found), parts, rewrites)
+    gate = ValidationGate("a", Sending(b"/a", rewrites), RouteValidation("api.json", found), parts)
     assert gate.check(ticket(request(b"/a/users/5?n=1"))) is PASS
     assert answer(gate.check(ticket(request(b"/a/users/5?n=x")))) == (422, "validation_failed")
     assert gate.check(ticket(request(b"/a/other"))) is PASS
     assert answer(gate.check(ticket(request(b"/a/users/5/x")))) == (404, "unknown_operation")
+
+
+def test_headers_are_compared_as_the_upstream_gets_them(tmp_path: Path) -> None:
+    """Fields that the route sets, and those that claims of a token make: the client need not send them, and cannot."""
+    wanted = {"X-Region": {"enum": ["eu"]}, "X-Mail": {"pattern": "@"}, "X-Own": {"type": "integer"}}
+    parameters = [{"in": "header", "name": name, "required": True, "schema": each} for name, each in wanted.items()]
+    paths = {"/x": {"get": {"parameters": parameters}}}
+    document = {"openapi": "3.1.0", "info": {"title": "a", "version": "1"}, "paths": paths}
+    (tmp_path / "api.json").write_text(json.dumps(document))
+    found = OpenApiRules(str(tmp_path / "api.json"), Texts().read)
+    edits = edits_of(FieldChanges(set=(("X-Region", "eu"),)))
+    assert edits is not None
+    sending = Sending(b"", (), withheld("X-API-Key", ("jwt",), ("X-Mail",)), (edits,))
+    parts = ValidationParts(ValidationLines(each=False), Apart([found], 1.0))
+    gate = ValidationGate("a", sending, RouteValidation("api.json", found), parts)
+    asked = ticket(request(b"/x", "X-Own: 5", "X-Region: us", "X-Mail: forged"))
+    refused = gate.check(asked)
+    assert isinstance(refused, Refusal)
+    assert refused.members == {"errors": [{"detail": "is missing", "in": "header", "parameter": "X-Mail"}]}
+    asked.caller_lines = b"X-Consumer: login:a\r\nX-Mail: a@b\r\n"
+    assert gate.check(asked) is PASS
+    assert answer(gate.check(ticket(request(b"/x", "X-Own: a")))) == (422, "validation_failed")

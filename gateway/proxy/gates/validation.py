@@ -19,7 +19,9 @@ from functools import partial
 from typing import ClassVar, Final
 
 from gateway.config.model import RouteValidation
+from gateway.identity.withheld import Withheld
 from gateway.path_template import PathRewrite, rewritten
+from gateway.proxy.field_edits import FieldEdits
 from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
@@ -72,25 +74,49 @@ class ValidationParts:
         self.apart = apart
 
 
+class Sending:
+    """What becomes of a request on its way to the upstream, whose API it is that the rules describe. `prefix` is taken
+    off paths that `rewrites` do not mean; `withheld` are fields that do not go on, `edits` change those that do."""
+
+    __slots__ = ("_cut", "_edits", "_rewrites", "_withheld")
+
+    def __init__(
+        self,
+        prefix: bytes = b"",
+        rewrites: tuple[PathRewrite, ...] = (),
+        withheld: Withheld | None = None,
+        edits: tuple[FieldEdits, ...] = (),
+    ) -> None:
+        self._cut = len(prefix)
+        self._rewrites = rewrites
+        self._withheld = withheld
+        self._edits = edits
+
+    def target(self, target: bytes) -> bytes:
+        """Path and query below the upstream's base path. HOT."""
+        made = rewritten(target, self._rewrites) if self._rewrites else None
+        return target[self._cut :] if made is None else made
+
+    def lines(self, ticket: Ticket) -> bytes:
+        """Field lines with what the gateway says of the caller."""
+        lines = ticket.request.fields.lines
+        if self._withheld is not None:
+            lines = self._withheld.without(lines)
+        for edits in self._edits:
+            lines = edits.applied(lines)
+        return lines + ticket.caller_lines
+
+
 class ValidationGate(Gate):
     """One for each route that validates. `counts` says how often what came of it, by `OUTCOMES`."""
 
     name: ClassVar[str] = "validation"
 
-    def __init__(
-        self,
-        route: str,
-        prefix: bytes,
-        config: RouteValidation,
-        parts: ValidationParts,
-        rewrites: tuple[PathRewrite, ...] = (),
-    ) -> None:
-        """`prefix` is what the route takes off paths that `rewrites` do not mean."""
+    def __init__(self, route: str, sending: Sending, config: RouteValidation, parts: ValidationParts) -> None:
         self.counts = dict.fromkeys(OUTCOMES, 0)
         self.enforce = config.enforce and parts.strict
         self._route = route
-        self._cut = len(prefix)
-        self._rewrites = rewrites
+        self._sending = sending
         self._rules = config.rules
         self._file = config.file
         self._limit = config.max_body_bytes
@@ -103,15 +129,14 @@ class ValidationGate(Gate):
     def check(self, ticket: Ticket) -> Verdict:
         """HOT."""
         request = ticket.request
-        target = rewritten(request.path, self._rewrites) if self._rewrites else None
-        path, _, query = (request.path[self._cut :] if target is None else target).partition(b"?")
+        path, _, query = self._sending.target(request.path).partition(b"?")
         path = path or b"/"
         found = self._rules.find(request.method, path)
         if isinstance(found, Unknown):
             return self._unknown(ticket, found)
         operation, values = found
         lines = request.fields.lines
-        faults = operation.parameter_faults(values, query, lines)
+        faults = operation.parameter_faults(values, query, self._sending.lines(ticket) if operation.headers else b"")
         if faults:
             return self._invalid(ticket, faults)
         body = operation.body

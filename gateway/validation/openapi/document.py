@@ -39,7 +39,7 @@ class ApiOperation(Operation):
     __slots__ = ("_named", "_parameters", "_query")
 
     def __init__(self, name: str, body: Body | None, parameters: list[Parameter]) -> None:
-        super().__init__(name, body)
+        super().__init__(name, body, headers=any(each.place == "header" for each in parameters))
         self._parameters = parameters
         self._query = any(each.place == "query" for each in parameters)
         self._named = {name: each.name for each in parameters for name in each.names}
