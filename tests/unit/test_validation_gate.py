@@ -233,3 +233,12 @@ def test_headers_are_compared_as_the_upstream_gets_them(tmp_path: Path) -> None:
     asked.caller_lines = b"X-Consumer: login:a\r\nX-Mail: a@b\r\n"
     assert gate.check(asked) is PASS
     assert answer(gate.check(ticket(request(b"/x", "X-Own: a")))) == (422, "validation_failed")
+
+
+def test_a_body_is_of_the_type_that_the_upstream_is_told(rules: SchemaRules) -> None:
+    edits = edits_of(FieldChanges(set=(("Content-Type", "application/json"),)))
+    assert edits is not None
+    parts = ValidationParts(ValidationLines(each=False), Apart([rules], 1.0))
+    gate = ValidationGate("a", Sending(b"/a", (), None, (edits,)), RouteValidation("order.json", rules), parts)
+    for lines in ((), ("Content-Type: text/plain",), ("Content-Type: application/json; charset=utf-16",)):
+        assert gate.check(posted("Content-Length: 5", *lines)) is WAIT

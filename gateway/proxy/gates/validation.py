@@ -78,7 +78,7 @@ class Sending:
     """What becomes of a request on its way to the upstream, whose API it is that the rules describe. `prefix` is taken
     off paths that `rewrites` do not mean; `withheld` are fields that do not go on, `edits` change those that do."""
 
-    __slots__ = ("_cut", "_edits", "_rewrites", "_withheld")
+    __slots__ = ("_cut", "_rewrites", "_withheld", "edits")
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Sending:
         self._cut = len(prefix)
         self._rewrites = rewrites
         self._withheld = withheld
-        self._edits = edits
+        self.edits = edits
 
     def target(self, target: bytes) -> bytes:
         """Path and query below the upstream's base path. HOT."""
@@ -102,7 +102,7 @@ class Sending:
         lines = ticket.request.fields.lines
         if self._withheld is not None:
             lines = self._withheld.without(lines)
-        for edits in self._edits:
+        for edits in self.edits:
             lines = edits.applied(lines)
         return lines + ticket.caller_lines
 
@@ -135,8 +135,10 @@ class ValidationGate(Gate):
         if isinstance(found, Unknown):
             return self._unknown(ticket, found)
         operation, values = found
-        lines = request.fields.lines
-        faults = operation.parameter_faults(values, query, self._sending.lines(ticket) if operation.headers else b"")
+        # What is not changed need not be made.
+        as_sent = operation.headers or self._sending.edits
+        lines = self._sending.lines(ticket) if as_sent else request.fields.lines
+        faults = operation.parameter_faults(values, query, lines)
         if faults:
             return self._invalid(ticket, faults)
         body = operation.body
