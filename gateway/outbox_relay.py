@@ -18,7 +18,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -29,7 +29,7 @@ from gateway.journal.consumer import Consumer, Work
 from gateway.journal.outbox import Taken
 from gateway.journal.port import Journal, JournalUnavailable, Operation
 from gateway.outbox.signing import signed_lines
-from gateway.proxy.errand import Answered, Outcomes
+from gateway.proxy.errand import Answered, Outcomes, Unanswered
 from gateway.proxy.own_requests import OwnRequest, OwnRequests
 from gateway.proxy.topology import Route
 from gateway.wire.message.request import RequestError
@@ -44,6 +44,9 @@ _BEGIN: Final = 5.0
 _LONGEST_PAUSE: Final = 86_400.0
 # Where nothing says for how long a target is held back.
 _HELD_BACK: Final = 1.0
+# For how long a result is kept for a journal that is away, and how often it is tried.
+_PATIENCE: Final = 60.0
+_WRITE_AGAIN: Final = 0.5
 _GONE: Final = 410
 OUTCOMES: Final = ("delivered", "failed", "unanswered", "held_back", "late")
 """What comes of an attempt, as `outbox_attempts_total` counts it: 2xx, another answer, none, nothing was sent, and a
@@ -110,16 +113,20 @@ class Relay:
         try:
             now = time.monotonic()
             if now > began + _BEGIN or target.consumer.held_until > now:
-                await self._write(target, taken, outbox.let_go(taken.lease))
+                await self._write(target, taken, partial(outbox.let_go, taken.lease))
                 return
             outcome = await self._requests.send(target.upstream, self._request(target, taken))
         except asyncio.CancelledError:
-            await self._write(target, taken, outbox.let_go(taken.lease))
+            await self._write(target, taken, partial(outbox.let_go, taken.lease), patience=0.0)
             raise
         except RequestError as error:
             target.counts["failed"] += 1
             await self._give_up(target, taken, 0, f"no request can be made of it: {error.detail}")
             return
+        except Exception as error:
+            # Whatever it is, it may come of the message: its attempts have an end.
+            log.exception("a delivery to %s has failed", target.route, extra={"event": "outbox_error"})
+            outcome = Unanswered("internal_error", type(error).__name__, None, sent=True)
         fault_points.reach("outbox.sent")
         await self._ended(target, taken, outcome)
 
@@ -128,14 +135,14 @@ class Relay:
             status, error = outcome.status, f"answered {outcome.status}"
             if 200 <= status < 300:
                 target.counts["delivered"] += 1
-                if await self._write(target, taken, outbox.delivered(taken, status)):
+                if await self._write(target, taken, partial(outbox.delivered, taken, status)):
                     self._log(logging.INFO, "delivered", target, taken, status)
                 return
             target.counts["failed"] += 1
         elif outcome.held_back:
             target.counts["held_back"] += 1
             target.consumer.held_until = time.monotonic() + (outcome.retry_after or _HELD_BACK)
-            await self._write(target, taken, outbox.let_go(taken.lease))
+            await self._write(target, taken, partial(outbox.let_go, taken.lease))
             return
         else:
             status, error = 0, f"{outcome.reason}: {outcome.detail}"
@@ -146,21 +153,33 @@ class Relay:
             return
         pause = schedule[taken.attempts] * (1.0 + target.config.jitter * self._rng.random())
         pause = max(pause, min(outcome.retry_after or 0.0, _LONGEST_PAUSE))
-        if await self._write(target, taken, outbox.later(taken, status, error, pause)):
+        if await self._write(target, taken, partial(outbox.later, taken, status, error, pause)):
             self._log(logging.WARNING, "failed", target, taken, status, error)
 
     async def _give_up(self, target: Target, taken: Taken, status: int, error: str) -> None:
-        if await self._write(target, taken, outbox.give_up(taken, status, error)):
+        if await self._write(target, taken, partial(outbox.give_up, taken, status, error)):
             self._log(logging.ERROR, "dead", target, taken, status, error)
 
-    async def _write(self, target: Target, taken: Taken, operation: Operation[bool]) -> bool:
-        """Whether the message was still this process's. Without the journal nothing is written: the lease ends, and the
-        message is sent again."""
-        try:
-            held = await asyncio.shield(self._journal.transact(operation))
-        except JournalUnavailable:
-            return False
+    async def _write(
+        self, target: Target, taken: Taken, write: Callable[[], Operation[bool]], patience: float = _PATIENCE
+    ) -> bool:
+        """Whether the message was still this process's. Without the journal it is tried again for `patience` seconds:
+        if somebody else has taken the message meanwhile, it changes nothing. Without it the message is sent again when
+        its lease has ended."""
+        until, unsure = time.monotonic() + patience, False
+        while True:
+            try:
+                held = await asyncio.shield(self._journal.transact(write()))
+                break
+            except JournalUnavailable as why:
+                unsure = unsure or why.unsure
+                if why.trouble == "closed" or time.monotonic() >= until:
+                    return False
+            await asyncio.sleep(_WRITE_AGAIN)
         fault_points.reach("outbox.written")
+        if not held and unsure:
+            # It may well be what this has written itself.
+            return False
         if not held:
             target.counts["late"] += 1
             self._log(logging.WARNING, "late", target, taken, 0, "somebody else has taken it meanwhile")

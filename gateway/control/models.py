@@ -375,7 +375,13 @@ class Explanation(Answer):
     """What would become of the request now. Nothing is sent and nothing is spent."""
 
     request: ExplainedRequest
-    outcome: Literal["control_plane", "refused", "waits", "forwarded", "answered"]
+    outcome: Annotated[
+        Literal["control_plane", "refused", "waits", "forwarded", "answered"],
+        Field(
+            description="answered: by the gateway itself, with the response of a fallback, or once the request is in"
+            " the journal; then `forwarded` says where a message goes later"
+        ),
+    ]
     worker: Annotated[
         int | None, Field(description="The worker that answers: places in flight are its share; null: there is one")
     ] = None

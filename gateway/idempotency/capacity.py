@@ -67,16 +67,20 @@ class Capacity:
                 pass
             self.records, self.bytes = await self._journal.read(records.totals())
         if self._over:
-            most = round(limits.max_records * _AFTER), round(limits.max_bytes * _AFTER)
-            while self.records > most[0] or self.bytes > most[1]:
-                batch = min(BATCH, self.records - most[0]) if self.records > most[0] else _FEW
-                deleted = await self._journal.transact(records.delete_oldest(batch))
-                if not deleted.records:
-                    break
-                self.evicted += deleted.records
-                self.records -= deleted.records
-                self.bytes -= deleted.bytes
+            await self._evict(round(limits.max_records * _AFTER), round(limits.max_bytes * _AFTER))
+            self.records, self.bytes = await self._journal.read(records.totals())
         self.full = self._over
+
+    async def _evict(self, most: int, most_bytes: int) -> None:
+        """Delete the oldest answers. Others who find too many at the same time delete the same ones, not as many again
+        each."""
+        last = await self._journal.read(records.last_of_excess(most, most_bytes))
+        batch = BATCH if self.bytes <= most_bytes else _FEW
+        while last is not None:
+            deleted = await self._journal.transact(records.delete_oldest(last, batch))
+            self.evicted += deleted.records
+            if deleted.records < batch:
+                return
 
     @property
     def _over(self) -> bool:

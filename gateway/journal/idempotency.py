@@ -71,9 +71,23 @@ _DELETE_OVER: Final = Statement(
     " RETURNING id",
     over=_OVER,
 )
+# One statement, so that all is counted at one time. Both sums grow along the way: the first record that has reached
+# both excesses is the last one that has to go.
+_LAST_OF_EXCESS: Final = Statement(
+    "WITH excess AS (SELECT count(*) - $1 AS records, CAST(coalesce(sum(size), 0) AS BIGINT) - $2 AS bytes"
+    " FROM idempotency_records),"
+    " aged AS (SELECT created_at, id, row_number() OVER way AS records, sum(size) OVER way AS bytes"
+    " FROM idempotency_records WHERE state = 'finished'"
+    " WINDOW way AS (ORDER BY created_at, id ROWS UNBOUNDED PRECEDING)),"
+    " judged AS (SELECT created_at, id, aged.records AS records,"
+    " aged.records >= excess.records AND aged.bytes >= excess.bytes AS enough"
+    " FROM aged, excess WHERE excess.records > 0 OR excess.bytes > 0)"
+    " SELECT created_at, id FROM judged"
+    " ORDER BY enough DESC, CASE WHEN enough THEN records ELSE -records END LIMIT 1"
+)
 _DELETE_OLDEST: Final = Statement(
-    "DELETE FROM idempotency_records WHERE id IN (SELECT id FROM idempotency_records"
-    " WHERE state = 'finished' ORDER BY created_at LIMIT $1 {skip_locked}) RETURNING size"
+    "DELETE FROM idempotency_records WHERE id IN (SELECT id FROM idempotency_records WHERE state = 'finished'"
+    " AND (created_at, id) <= ($1, $2) ORDER BY created_at, id LIMIT $3 {skip_locked}) RETURNING size"
 )
 _TOTALS: Final = Statement("SELECT count(*) AS records, coalesce(sum(size), 0) AS bytes FROM idempotency_records")
 _COUNTS: Final = Statement(
@@ -191,10 +205,18 @@ def delete_over(most: int) -> Operation[int]:
     return len((yield _DELETE_OVER(most)))
 
 
-def delete_oldest(most: int) -> Operation[Totals]:
-    """Delete up to `most` finished records, the oldest first; how much that was. Records that are running, or whose
-    outcome is unknown, stay."""
-    rows = yield _DELETE_OLDEST(most)
+def last_of_excess(records: int, size: int) -> Operation[tuple[float, bytes] | None]:
+    """The last finished record, from the oldest on, that has to go for at most so many records to be left, and at most
+    so many bytes; the last of all where that is not enough. None: no one has to go. Whoever else asks before they are
+    deleted is told the same."""
+    rows = yield _LAST_OF_EXCESS(records, size)
+    return (float(rows[0]["created_at"]), bytes(rows[0]["id"])) if rows else None
+
+
+def delete_oldest(last: tuple[float, bytes], most: int) -> Operation[Totals]:
+    """Delete up to `most` finished records, the oldest first and none that came after `last`; how much that was.
+    Records that are running, or whose outcome is unknown, stay."""
+    rows = yield _DELETE_OLDEST(*last, most)
     return Totals(len(rows), sum(int(row["size"]) for row in rows))
 
 

@@ -242,6 +242,9 @@ class PostgresqlJournal:
         """Listen for what others have committed. What was missed meanwhile may be for anybody."""
         try:
             async with asyncio.timeout(self._timeout):
+                before, self._ear = self._ear, None
+                if before is not None:
+                    before.terminate()
                 self._ear = ear = await self._connected()
                 await ear.add_listener(_CHANNEL, self._heard)
         except _ERRORS as error:

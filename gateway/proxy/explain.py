@@ -55,8 +55,8 @@ class Explain:
         `tenant` are whose credential the request would have, and `scope` its scopes; empty: not said.
 
         The answer has `client`, `outcome` (control_plane, refused, waits, forwarded, or answered: with the fixed
-        response of a fallback), `refusal` (the first refusing step, or None), `route`, `forwarded`, `candidates`,
-        `steps` in the order of the policies, and `endpoints`.
+        response of a fallback, or once the request is in the journal), `refusal` (the first refusing step, or None),
+        `route`, `forwarded`, `candidates`, `steps` in the order of the policies, and `endpoints`.
         """
         key = names.client_key(client)
         answer: dict[str, Any] = {"client": key, "refusal": None, "route": None, "forwarded": None}
@@ -80,9 +80,11 @@ class Explain:
         waits = any(step["decision"] == "wait" for step in steps)
         against: Step | None = next((step for step in steps if step["decision"] == "refuse"), None)
         outcome = "refused" if against is not None else "waits" if waits else "forwarded"
+        if _is_kept(route):
+            # Its upstreams are asked later, each at its time.
+            outcome = "answered" if outcome == "forwarded" else outcome
         if route.workflow is not None:
-            # Its upstreams are asked by the run, each at its time.
-            return answer | {"outcome": "answered" if outcome == "forwarded" else outcome, "refusal": against}
+            return answer | {"outcome": outcome, "refusal": against}
         if route.fallback is not None:
             instead = await explain_fallback(route.fallback, against, question)
             steps.append(instead.step)
@@ -113,7 +115,7 @@ class Explain:
         for kind in GATES:
             gate = gates.get(kind.name)
             steps.append(step(kind.name, "none", kind.absent) if gate is None else await gate.explain(question))
-        if route.workflow is not None:
+        if _is_kept(route):
             return steps
         now = self._clock()
         steps += [_endpoints(upstream, now), _retry(upstream, method, now)]
@@ -122,6 +124,11 @@ class Explain:
             does = "; ".join(f"{each.does} (fault {each.id}, {each.percent:g} %)" for each in faults.met)
             steps.append(step("fault", "allow", f"An operator has some of its attempts meet a fault: {does}."))
         return steps
+
+
+def _is_kept(route: Route) -> bool:
+    """Whether its requests are kept in the journal and answered by the gateway itself."""
+    return route.deliver is not None or route.workflow is not None
 
 
 def _told(endpoints: Iterable[Endpoint], now: float) -> list[dict[str, Any]]:

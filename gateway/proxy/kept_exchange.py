@@ -14,6 +14,7 @@ What is written follows from how it ended:
     401, 408, 421, 425, 429                         released: nothing was done
     nothing sent; half a request                    likewise
     4xx to half a request                           likewise
+    409, where the upstream honours keys            likewise: it keeps the answer itself, once there is one
     5xx, no answer, half an answer                  unknown
 """
 
@@ -21,6 +22,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from gateway.idempotency.claims import Claims
 from gateway.idempotency.promise import Claim
@@ -37,6 +39,8 @@ from gateway.wire.message.request import RequestError
 from gateway.wire.message.response import Framing, Response
 from gateway.wire.nobody import Nobody
 from gateway.wire.ports import Connection
+
+_CONFLICT: Final = 409
 
 
 def _nothing() -> None:
@@ -219,10 +223,16 @@ class KeptExchange(Exchange):
     def _keeps(self, response: Response) -> bool:
         """Whether the answer is one to be kept; its head is, then. A body that filters rewrite is not."""
         filters = self._route.filters
-        if not is_kept(response.status) or filters.bodies:
+        if not is_kept(response.status) or self._is_undone(response.status) or filters.bodies:
             return False
         self._head = kept_fields(filters.changed(self.ticket, response))
         return True
+
+    def _is_undone(self, status: int) -> bool:
+        """Whether this answer settles nothing. A 409 may say that the first request with the key is still under way
+        (draft-ietf-httpapi-idempotency-key-header-07 section 2.7): only an upstream that honours keys can mean that,
+        and it may be asked again."""
+        return is_undone(status) or (status == _CONFLICT and self._route.honours_keys)
 
     def _keep_status_alone(self) -> None:
         """The answer turns out to be too large. That is written at once: it may go on for long."""
@@ -242,7 +252,7 @@ class KeptExchange(Exchange):
         self._ending = then
         claims, settled = self._claims, self._settled
         complete = self.ticket.complete
-        if is_undone(status) or (400 <= status < 500 and not complete):
+        if self._is_undone(status) or (400 <= status < 500 and not complete):
             # An upstream that refuses a request before it has all of it has done nothing.
             claims.release(claim, settled)
         elif is_kept(status) and complete:

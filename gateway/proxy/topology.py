@@ -36,11 +36,12 @@ class Route:
 
     `account` is where its requests are counted. `deliver` is the gate that keeps its requests for later, None where
     they go on at once. `workflow` is the gate that starts runs of a workflow, None where there is none. `fallback` says
-    whom to ask when the upstream does not answer, None where nobody is. `keeping` is the gate that claims idempotency
-    keys, None where they mean nothing. `withheld` keeps fields of clients from the upstream, None where all go on, and
-    `request_edits` changes them, None where they stay. `stripped` is the prefix that is taken off, without a slash at
-    its end. `tunnels` are its WebSockets. `priority` is the class of its requests, which `priority_header`, if
-    there is one, may lower; with `priorities` the log says which it was.
+    whom to ask when the upstream does not answer, None where nobody is. `honours_keys`: all of them act once on
+    requests with the same idempotency key. `keeping` is the gate that claims such keys, None where they mean nothing.
+    `withheld` keeps fields of clients from the upstream, None where all go on, and `request_edits` changes them, None
+    where they stay. `stripped` is the prefix that is taken off, without a slash at its end. `tunnels` are its
+    WebSockets. `priority` is the class of its requests, which `priority_header`, if there is one, may lower; with
+    `priorities` the log says which it was.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Route:
         "deliver",
         "fallback",
         "filters",
+        "honours_keys",
         "host",
         "keeping",
         "max_body_bytes",
@@ -97,6 +99,8 @@ class Route:
         self.account = RouteAccount(config.name, upstream.name, cells, config.prefix)
         self.chain = Chain(gates, per_attempt)
         self.filters = Filters(filters)
+        asked = [upstream, *(() if fallback is None else (hop.upstream for hop in fallback.hops))]
+        self.honours_keys = all(each.config.honours_idempotency_key for each in asked)
         self.host = (names.host(config.host or "") or "").encode()
         self.prefix = config.prefix.encode()
         self.methods = config.methods

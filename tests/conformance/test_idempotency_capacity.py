@@ -1,5 +1,6 @@
 """Room for the records of idempotency keys is made in the same way in both backends."""
 
+import asyncio
 import hashlib
 
 from gateway.config.idempotency_model import IdempotencyLimits
@@ -50,3 +51,14 @@ async def test_where_nothing_is_over_the_oldest_answers_go(journals: Journals) -
     await capacity.look()
     assert await left(journals) == {key_of(number) for number in (2, 3, 4, 5)}
     assert capacity.evicted == 2
+
+
+async def test_several_that_find_too_many_at_once_make_room_once(journals: Journals) -> None:
+    limits = IdempotencyLimits(max_records=20)
+    for number in range(30):
+        await add(journals, number, LONG)
+        await journals.pass_time("idempotency_records", 1, "created_at")
+    capacities = [Capacity(await journals.replica(name), limits) for name in "abc"]
+    await asyncio.gather(*(each.look() for each in capacities))
+    assert await left(journals) == {key_of(number) for number in range(11, 30)}
+    assert sum(each.evicted for each in capacities) == 11

@@ -185,11 +185,18 @@ async def test_the_oldest_finished_records_go_first_and_those_that_run_never(jou
     await fill(journals, 8)
     journal = await journals.replica()
     assert await journal.read(records.totals()) == (8, 6 * 22)
-    assert await journal.transact(records.delete_oldest(4)) == (4, 4 * 22)
+    last = await journal.read(records.last_of_excess(5, 2 * 22))
+    assert last is not None
+    assert last == await journal.read(records.last_of_excess(4, 1000))
+    assert await journal.transact(records.delete_oldest(last, 3)) == (3, 3 * 22)
+    assert await journal.transact(records.delete_oldest(last, 3)) == (1, 22)
+    assert await journal.transact(records.delete_oldest(last, 3)) == (0, 0)
     left = {row["id"] for row in await journals.rows("SELECT id FROM idempotency_records")}
     assert left == {hashlib.sha256(b"%d" % number).digest() for number in (0, 1, 6, 7)}
-    assert await journal.transact(records.delete_oldest(10)) == (2, 2 * 22)
-    assert await journal.transact(records.delete_oldest(10)) == (0, 0)
+    last = await journal.read(records.last_of_excess(0, 0))
+    assert last is not None
+    assert await journal.transact(records.delete_oldest(last, 10)) == (2, 2 * 22)
+    assert await journal.read(records.last_of_excess(2, 0)) is None
 
 
 async def test_records_are_counted_by_route_and_state(journals: Journals) -> None:

@@ -1,6 +1,7 @@
 """The journal when something fails: a clear reason, nothing lost that was acknowledged, nothing half-written."""
 
 import asyncio
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -13,12 +14,17 @@ import pytest
 
 from gateway.journal.port import Journal, JournalUnavailable, Operation, Statement
 from gateway.journal.postgresql import PostgresqlJournal
-from gateway.journal.schema import known, migrations
+from gateway.journal.schema import PROBE, known, migrations
 from gateway.journal.sqlite import SqliteJournal
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer, execute
 from tests.support.processes import ROOT, clean_environment
 
 PATIENCE = 60.0
+_LISTENING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+_END_THE_OTHERS = (
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query NOT LIKE 'LISTEN%'"
+)
 _ADD = Statement(
     "INSERT INTO outbox_events (id, target, state, method, path, headers, body, size, correlation_id, created_at)"
     " VALUES ($1, 't', 'queued', 'POST', $3, $3, $2, 0, '', {now})"
@@ -226,6 +232,20 @@ async def test_two_that_upgrade_at_once_do_it_once(postgres_url: str) -> None:
     journals = [PostgresqlJournal(postgres_url, 20.0, 1) for _ in range(4)]
     done = await asyncio.gather(*(each.upgrade() for each in journals))
     assert sorted(len(each) for each in done) == [0, 0, 0, known()]
+
+
+async def test_a_journal_that_opens_again_listens_on_one_connection(postgres_url: str) -> None:
+    """Where the others broke and the one that listens did not."""
+    async with postgresql(postgres_url) as journal:
+        await journal.upgrade()
+        await until(lambda: journal.state.works)
+        for _ in range(3):
+            await journal.run(PROBE())
+            await asyncio.to_thread(execute, _END_THE_OTHERS, postgres_url)
+            with contextlib.suppress(JournalUnavailable):
+                await journal.run(PROBE())
+            await until(lambda: journal.state.works)
+        assert await asyncio.to_thread(execute, _LISTENING, postgres_url) == "1"
 
 
 async def test_a_postgresql_that_is_restarted_loses_nothing_that_was_acknowledged(

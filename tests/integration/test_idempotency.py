@@ -50,6 +50,7 @@ def configuration(url: str) -> dict[str, object]:
                 "breaker": {"failure_threshold": 10_000, "minimum_calls": 1000, "window_size": 1000},
                 "timeouts": {"attempt": 60, "total": 120, "connect": 30},
             },
+            "honours": {"endpoints": [url], "honours_idempotency_key": True, "retry": {"max_attempts": 1}},
             # Nobody listens there.
             "nobody": {"endpoints": ["127.0.0.1:1"], "breaker": {"failure_threshold": 10_000}},
         },
@@ -71,6 +72,8 @@ def configuration(url: str) -> dict[str, object]:
         + [
             {"name": "away", "prefix": "/away", "upstream": "nobody", "rate_limit": None}
             | {"idempotency": {"mode": "optional"}},
+            {"name": "honoured", "prefix": "/honoured", "upstream": "honours", "strip_prefix": True}
+            | {"rate_limit": None, "idempotency": {"mode": "optional"}},
             {"name": "hosts", "prefix": "/hosts", "upstream": "orders", "strip_prefix": True, "preserve_host": True}
             | {"rate_limit": None, "idempotency": {"mode": "optional"}},
             {"name": "limited", "prefix": "/limited", "upstream": "orders", "strip_prefix": True, "max_body_bytes": 10}
@@ -239,6 +242,16 @@ def test_after_an_answer_that_says_that_nothing_was_done_the_request_may_come_ag
 ) -> None:
     upstream.on(path, ok(b"", status=status), ok(b"done"))
     assert [post(gateway, f"/orders{path}", key).status for _ in range(3)] == [status, 200, 200]
+    assert len(upstream.requests(path)) == 2
+
+
+def test_a_conflict_of_an_upstream_that_honours_keys_is_no_final_answer(
+    gateway: GatewayProcess, upstream: ProgrammedUpstream, path: str, key: str
+) -> None:
+    """It may say that the first request is still under way there. Its own answer to that one comes later."""
+    upstream.on(path, ok(b"busy", status=409), ok(b"done"), ok(b"never"))
+    answers = [post(gateway, f"/honoured{path}", key) for _ in range(3)]
+    assert [(each.status, each.body) for each in answers] == [(409, b"busy"), (200, b"done"), (200, b"done")]
     assert len(upstream.requests(path)) == 2
 
 

@@ -294,6 +294,8 @@ def test_what_the_control_plane_tells(gateway: GatewayProcess, receiver: Receive
     assert gateway.get(f"{OUTBOX}?state=lost").status == 400
     explained = gateway.get("/api/resilience/explain?path=/hooks/in&method=POST").json()
     assert [step["decision"] for step in explained["steps"] if step["policy"] == "deliver"] == ["allow"]
+    assert (explained["outcome"], explained["forwarded"]["path"]) == ("answered", "/in")
+    assert "endpoints" not in {step["policy"] for step in explained["steps"]}
     gateway.wait_for_metric("outbox_pending", 0.0)
     assert gateway.metric('outbox_attempts_total{target="hooks",outcome="delivered"}') >= 3
     assert gateway.metric('outbox_requests_total{route="hooks",outcome="accepted"}') >= 3

@@ -93,9 +93,8 @@ def _replays(view: OutboxView) -> list[Operation[Any, Any]]:
         before = await _found(view, call)
         if not await available(view.replay(before.id)):
             raise RefusalError(409, "The message is being sent now: look again when that has ended.", retry_after=1.0)
-        after = await _found(view, call)
-        audit.record(f"replay message {before.id}", call, before=before.state, after=after.state, scope="fleet")
-        return _message(after)
+        audit.record(f"replay message {before.id}", call, before=before.state, after="queued", scope="fleet")
+        return _message(await _found(view, call))
 
     async def replay_range(call: Call[Nothing, ReplayRange]) -> Replayed:
         """Deliver the messages of a time again."""
