@@ -8,7 +8,7 @@ schema accepts what only `gateway check` can judge: text with a unit, and `${NAM
 
 import json
 import sys
-from typing import Any
+from typing import Any, get_args
 
 from annotated_types import Len
 from pydantic import BaseModel
@@ -99,25 +99,30 @@ def _property(model: type[BaseModel], key: str, rules: dict[str, Any]) -> dict[s
     notes = field.metadata
     meaning = next((note.meaning for note in notes if isinstance(note, Env)), reference.meaning_of(model, key))
     variable = next((f" Left out: {note.name}." for note in notes if isinstance(note, Env)), "")
-    rules = {_BOUNDS.get(name, name): value for name, value in rules.items() if name not in {"title", "default"}}
+    rules = _bounded({name: value for name, value in rules.items() if name not in {"title", "default"}})
     named = unit(field.annotation, notes)
     if "$ref" in rules or rules.get("type") == "string":
         shape = rules
     elif rules.get("type") == "array":
         more = [_STATUSES] if key in {"statuses", "on"} else []
-        item = _STATUS if key in _OF_STEPS else rules["items"]
-        shape = rules | {"items": {"anyOf": [item, *more, _REFERENCE]}}
+        item = _STATUS if key in _OF_STEPS else _bounded(rules["items"])
+        amounts = _amounts(next(map(unit, get_args(field.annotation)), ""))
+        shape = rules | {"items": {"anyOf": [item, *more, *amounts, _REFERENCE]}}
         if key in _ONE_FOR_A_LIST:
             none = [{"const": "none"}] if key in {"authentication", "audience"} else []
             shape = {"anyOf": [shape, rules["items"], *none, _REFERENCE]}
     else:
-        amounts = [{"type": "string", "pattern": _AMOUNTS[named]}] if named in _AMOUNTS else []
-        options = [
-            {_BOUNDS.get(name, name): value for name, value in option.items()}
-            for option in rules.pop("anyOf", None) or [rules]
-        ]
-        shape = {"anyOf": [*options, *amounts, _REFERENCE]}
+        options = [_bounded(option) for option in rules.pop("anyOf", None) or [rules]]
+        shape = {"anyOf": [*options, *_amounts(named), _REFERENCE]}
     return {"description": f"{meaning}.{variable}", **shape} if meaning else shape
+
+
+def _bounded(rules: dict[str, Any]) -> dict[str, Any]:
+    return {_BOUNDS.get(name, name): value for name, value in rules.items()}
+
+
+def _amounts(named: str) -> list[dict[str, Any]]:
+    return [{"type": "string", "pattern": _AMOUNTS[named]}] if named in _AMOUNTS else []
 
 
 def _fewest(model: type[BaseModel], key: str) -> int:

@@ -43,6 +43,7 @@ def test_the_example_names_it_and_is_valid() -> None:
         f"{UPSTREAM}    max_connections: ${{MOST:-7}}\n    health_check: {{path: /h, interval: 5}}\n",
         f"{UPSTREAM}routes:\n  - {{name: r, prefix: /r, upstream: a, rate_limit: none, max_body_bytes: 1MiB}}\n",
         f"{UPSTREAM}routes:\n  - {{name: r, prefix: /r, upstream: a, rate_limit: null, methods: [GET]}}\n",
+        f"{UPSTREAM}routes:\n  - {{name: r, prefix: /r, upstream: a, deliver: {{enabled: true, schedule: [1, 5m]}}}}\n",
         "upstreams:\n  a:\n    endpoints: [{host: h, port: 1, weight: 2}, 'http://i:2']\n",
     ],
 )
