@@ -78,9 +78,12 @@ def field_changes(
     return FieldChanges(tuple(wanted.remove), tuple(wanted.set.items()), tuple(wanted.append.items()))
 
 
-def check_headers_of_delivered(sources: Sources, route: int) -> None:
+def check_headers_of_delivered(sources: Sources, route: int, *, preserve_host: bool) -> None:
     """Report changes of fields on a route that delivers or has a workflow: its requests are kept as they come, and its
-    answers are the gateway's own."""
+    answers are the gateway's own. The client's Host is not kept."""
+    if preserve_host:
+        allowed = "false on a route with deliver or workflow, whose upstreams get their own names"
+        _report(sources, ("routes", route, "preserve_host"), "true", allowed)
     for part in ("request_headers", "response_headers"):
         if sources.tree.holds(("routes", route, part)):
             allowed = "nothing on a route with deliver or workflow; request_headers of its upstream"

@@ -68,10 +68,10 @@ def _file_route(
     workflow = None if route.workflow is None else workflows.get(route.workflow)
     if route.deliver.enabled:
         methods = delivered_methods(methods, place)
-        check_headers_of_delivered(sources, index)
+        check_headers_of_delivered(sources, index, preserve_host=route.preserve_host)
     elif route.workflow is not None:
         methods = workflow_methods(methods, place)
-        check_headers_of_delivered(sources, index)
+        check_headers_of_delivered(sources, index, preserve_host=route.preserve_host)
     return RouteConfig(
         name=route.name,
         prefix=route.prefix,

@@ -105,3 +105,9 @@ def test_a_method_whose_answer_cannot_wait_is_a_mistake(tmp_path: Path) -> None:
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, settings: dict[str, object], at: str) -> None:
     (line,) = problems(tmp_path, {"deliver": settings})
     assert f"routes[0].deliver.{at}" in line
+
+
+def test_the_host_of_a_client_is_not_kept(tmp_path: Path) -> None:
+    said = problems(tmp_path, {"deliver": {"enabled": True}, "preserve_host": True})
+    assert any("preserve_host" in each and "deliver or workflow" in each for each in said), said
+    assert config(tmp_path, {"deliver": {"enabled": True}, "preserve_host": False}).routes[0].preserve_host is False
