@@ -18,6 +18,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # The program does without these extras, and says what to install where it cannot.
 OPTIONAL = PROJECT["optional-dependencies"]
 RUNTIME = [*PROJECT["dependencies"], *OPTIONAL["journal"], *OPTIONAL["otel"], *OPTIONAL["top"], *OPTIONAL["validation"]]
+# Packages of an extra that need not be installed, where they are called otherwise than their distribution.
+CALLED = {"PIL": "pillow"}
 EXTRAS = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
 
 
@@ -51,6 +53,6 @@ def test_every_import_is_declared(directories: tuple[str, ...], requirements: li
         for directory in directories
         for package in imported(directory)
         # An extra need not be installed; then the package is taken to be called like its distribution.
-        if declared.isdisjoint(normalised(name) for name in distributions.get(package, [package]))
+        if declared.isdisjoint(map(normalised, distributions.get(package, [CALLED.get(package, package)])))
     }
     assert undeclared == set()
