@@ -7,6 +7,7 @@ on all in flight, the bulkhead and the circuit of an upstream) are made once and
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from gateway.config.model import GatewayConfig, RouteConfig
@@ -163,6 +164,9 @@ def _idempotency(route: RouteConfig, parts: Parts) -> Gate | None:
     config, claims = route.idempotency, parts.claims
     if config is None or claims is None:
         return None
+    if not _goes_on(route):
+        # What is kept of a request and its answer are one commit: where the outcome is unknown, nothing was kept.
+        config = replace(config, on_unknown="retry")
     total_timeout = parts.upstreams[route.upstream].total_timeout
     by_host = route.preserve_host
     gate = IdempotencyGate(route.name, config, total_timeout, claims, parts.rng, parts.loop, by_host=by_host)

@@ -111,6 +111,31 @@ def test_the_crash_walk(start_gateway: StartGateway, journal: Journal, kind: str
         assert max(receiver.most.values(), default=0) <= 2  # the one that the dead gateway had sent, and its repetition
 
 
+@pytest.mark.parametrize(("point", "replayed"), [("journal.commit:2", None), ("journal.committed:2", "true")])
+def test_a_key_whose_gateway_died_is_good_for_one_message(
+    start_gateway: StartGateway, journal: Journal, point: str, replayed: str | None
+) -> None:
+    """The first commit is the claim, the second one the message with its answer: there is nothing in between."""
+    where = journal("sqlite")
+    with Receiver() as receiver:
+        keyed = {"deliver": {"enabled": True}, "idempotency": {"mode": "required"}}
+        settings = {"gateway.yaml": configuration(receiver.url, {"hooks": keyed})}
+        key = {"Idempotency-Key": "key-1"}
+        one = start_gateway(variables(where, GATEWAY_FAULT_POINT=point, WORKERS="1"), files=settings)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            request(one.port, "/hooks/in", method="POST", body=b"message 1", headers=key, timeout=20)
+        one.wait_until(lambda: "SIGKILL" in one.output, "a worker that was killed")
+        one.kill()
+        # Instead of waiting until the claim and the lease of the dead have ended.
+        for table in ("idempotency_records", "outbox_events"):
+            changed(where, f"UPDATE {table} SET lease_until = 0")  # noqa: S608 - names of this test
+        two = start_gateway(variables(where, WORKERS="1"), files=settings)
+        answer = two.request("POST", "/hooks/in", b"message 1", key)
+        assert (answer.status, answer.headers.get("Idempotent-Replayed")) == (202, replayed)
+        two.wait_until(lambda: delivered(two) == 0, "delivered")
+        assert set(receiver.attempts) == {answer.json()["id"]}
+
+
 def delivered(gateway: GatewayProcess) -> int:
     """How many are still to be."""
     return int(gateway.get("/api/resilience/outbox").json()["pending"])
