@@ -12,6 +12,7 @@ import time
 from typing import Final
 
 from gateway.proxy.filters import Filter
+from gateway.policy.token_bucket import EXEMPT
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusal_template import RefusalTemplate
 from gateway.proxy.ticket import Ticket
@@ -32,7 +33,7 @@ def whole(connection: Connection, ticket: Ticket, fields: bytes, response: Respo
     """An upstream's answer in one piece; the request is finished with it. `fields` are the header lines
     that filters add. HOT."""
     keep_alive = connection.reusable
-    more = fields or response.fields.rate_limit
+    more = _with_limits(ticket, fields, response)
     if not keep_alive or not ticket.request.minor:
         more += _KEEP_ALIVE if keep_alive else _CLOSE
     if not response.fields.dated:
@@ -40,6 +41,14 @@ def whole(connection: Connection, ticket: Ticket, fields: bytes, response: Respo
     connection.answer(
         b"".join((response.head, b"X-Request-ID: ", ticket.request_id, b"\r\n", more, b"\r\n", body)), now, keep_alive
     )
+
+
+def _with_limits(ticket: Ticket, fields: bytes, response: Response) -> bytes:
+    """What filters add, and what the upstream says of limits, unless that is said of limits of ours. HOT."""
+    theirs = response.fields.rate_limit
+    if theirs and ticket.rates is None and (ticket.rate is None or ticket.rate is EXEMPT):
+        return fields + theirs
+    return fields
 
 
 def refusal(
@@ -80,7 +89,7 @@ def switching(connection: Connection, ticket: Ticket, fields: bytes, response: R
     """101: the protocol changes after this head."""
     connection.write(
         b"%bConnection: Upgrade\r\nUpgrade: websocket\r\nX-Request-ID: %b\r\n%b\r\n"
-        % (response.head, ticket.request_id, fields or response.fields.rate_limit)
+        % (response.head, ticket.request_id, _with_limits(ticket, fields, response))
     )
 
 
@@ -126,7 +135,7 @@ class StreamedAnswer:
             more += _KEEP_ALIVE if keep_alive else _CLOSE
         if not response.fields.dated:
             more += date_line(time.time())
-        more += fields or response.fields.rate_limit
+        more += _with_limits(self._ticket, fields, response)
         self._pending = b"%bX-Request-ID: %b\r\n%b\r\n" % (response.head, self._ticket.request_id, more)
 
     def body(self, data: bytes) -> None:

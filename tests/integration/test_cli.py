@@ -101,7 +101,7 @@ def test_routes(gateway: Gateway) -> None:
     for title in ("Routes", "Upstreams", "Retries", "Circuit breakers", "Concurrency", "Rate limits"):
         assert title in lines
     gates = [line.split()[1] for line in lines if line.startswith("  orders-write ") and "=" in line]
-    assert gates == ["client_share", "in_flight", "rate_limit", "bulkhead", "circuit"]
+    assert gates == ["client_share", "in_flight", "rate_limit", "bulkhead", "circuit", "adaptive_limit"]
     (row,) = [line.split() for line in lines if line.startswith("  orders-write ") and "DELETE" in line]
     matched = "any /api/orders/write DELETE,PATCH,POST,PUT orders"
     assert " ".join(row[1:]) == f"{matched} no no writes anybody 1048576 refuse the upstream's choice no"

@@ -216,3 +216,12 @@ def test_fields_with_underscores_can_all_be_dropped(tmp_path: Path) -> None:
             assert ask(gateway, "/proxy/x", "My_Field: 1", "My-Field: 2").status == 200
         assert b"My_Field" not in upstream.received
         assert b"My-Field: 2" in upstream.received
+
+
+def test_fields_for_pages_of_others_leave_the_upstream_s_limits_alone(tmp_path: Path) -> None:
+    with FakeUpstream([ReadRequest(), Send(respond(b"ok", 200, b"RateLimit: theirs"))]) as limited:
+        (tmp_path / "routes.yaml").write_text(ROUTES.format(port=limited.port))
+        with GatewayProcess({"GATEWAY_CONFIG": "routes.yaml", "RATE_LIMIT_ENABLED": "false"}, tmp_path) as gateway:
+            answer = ask(gateway, "/pages/x", "Origin: https://app.example")
+    assert answer.get("Access-Control-Allow-Origin") == "https://app.example"
+    assert answer.all("RateLimit") == ["theirs"]
