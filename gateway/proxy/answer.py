@@ -11,8 +11,8 @@ An answer consists of the upstream's status line and end-to-end fields, then wha
 import time
 from typing import Final
 
-from gateway.proxy.filters import Filter
 from gateway.policy.token_bucket import EXEMPT
+from gateway.proxy.filters import Filter
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusal_template import RefusalTemplate
 from gateway.proxy.ticket import Ticket

@@ -104,7 +104,7 @@ def test_routes(gateway: Gateway) -> None:
     assert gates == ["client_share", "in_flight", "rate_limit", "bulkhead", "circuit", "adaptive_limit"]
     (row,) = [line.split() for line in lines if line.startswith("  orders-write ") and "DELETE" in line]
     matched = "any /api/orders/write DELETE,PATCH,POST,PUT orders"
-    assert " ".join(row[1:]) == f"{matched} no no writes anybody 1048576 refuse the upstream's choice no"
+    assert " ".join(row[1:]) == f"{matched} no no writes none anybody 1048576 refuse the upstream's choice no"
 
 
 def test_routes_show_how_the_caps_are_divided_between_workers(gateway: Gateway) -> None:
