@@ -7,6 +7,7 @@ upstream holds for them as for any request (`gateway.proxy.errand`).
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
 from gateway.proxy.errand import Answered, Errand, Outcomes, Unanswered
@@ -64,7 +65,8 @@ class OwnRequests:
         to = self.upstreams[upstream]
         target = Target(to, self._head(to, request, ticket))
         outcome: asyncio.Future[Outcomes] = runtime.loop.create_future()
-        errand = Errand(runtime, ticket, target, self._chains[upstream], request.body, request.keep, outcome.set_result)
+        done = partial(_came, outcome)
+        errand = Errand(runtime, ticket, target, self._chains[upstream], request.body, request.keep, done)
         runtime.exchanges += 1
         came: Outcomes | None = None
         try:
@@ -72,7 +74,11 @@ class OwnRequests:
             async with asyncio.timeout(request.timeout):
                 came = await outcome
         except TimeoutError:
-            came = Unanswered("upstream_timeout", f"no answer within {request.timeout:g} s", None, ticket.sent)
+            # It may have come in the same turn of the loop, just before.
+            if outcome.done() and not outcome.cancelled():
+                came = outcome.result()
+            else:
+                came = Unanswered("upstream_timeout", f"no answer within {request.timeout:g} s", None, ticket.sent)
         finally:
             runtime.exchanges -= 1
             errand.break_off()
@@ -106,6 +112,13 @@ def parsed(request: OwnRequest) -> Request:
     made = Request(method, target, minor, fields)
     check(made)
     return made
+
+
+def _came(outcome: "asyncio.Future[Outcomes]", came: Outcomes) -> None:
+    """In the same turn of the loop as its timeout, or when nobody waits any more: the future is cancelled then, and
+    `send` has not broken it off yet."""
+    if not outcome.done():
+        outcome.set_result(came)
 
 
 def _length(request: OwnRequest) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -174,3 +175,25 @@ async def test_lines_that_would_make_another_request_are_not_sent() -> None:
             await bench.send(a_request(lines=b"Transfer-Encoding: chunked\r\n\r\nGET / HTTP/1.1\r\n"))
         with pytest.raises(RequestError):
             await bench.send(a_request()._replace(target=b"/a b"))
+
+
+@pytest.mark.parametrize(("own", "queue", "reason"), [(0.3, 0.4, "upstream_timeout"), (0.4, 0.3, "bulkhead_full")])
+async def test_two_time_limits_may_be_over_in_the_same_turn_of_the_loop(own: float, queue: float, reason: str) -> None:
+    """That of the request, and that of the queue at the bulkhead: the first of them counts."""
+    loop = asyncio.get_running_loop()
+    wrong: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: wrong.append(context))
+    settings = {"BULKHEAD_LIMIT": "1", "BULKHEAD_QUEUE_TIMEOUT_SECONDS": str(queue)}
+    with FakeUpstream([ReadHead(), ReadToEnd()]) as upstream:
+        async with to(upstream.url, **settings) as bench:
+            first = asyncio.ensure_future(bench.send(a_request()))
+            await asyncio.sleep(0)
+            # The loop sees neither of them until both are over.
+            loop.call_later(0.2, time.sleep, 0.4)
+            outcome = await bench.send(a_request(timeout=own))
+            await asyncio.sleep(0.05)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+    assert isinstance(outcome, Unanswered)
+    assert (outcome.reason, outcome.sent) == (reason, False)
+    assert wrong == []
