@@ -111,7 +111,7 @@ def _may_cancel(shown: Shown) -> bool:
 def _read(shown: Shown) -> tuple[Workflow | None, Run]:
     """The workflow of a run, None where another version of the gateway has begun it, and what has been done of it."""
     try:
-        workflow = decoded(shown.run.definition)
+        workflow = decoded(shown.definition)
     except ValueError:
         return None, Run(shown.run.state, ())
     records = [StepRecord() for _ in workflow.steps]
@@ -121,7 +121,7 @@ def _read(shown: Shown) -> tuple[Workflow | None, Run]:
 
 
 def _view(row: RunRow) -> SagaView:
-    return SagaView(*row[:12])
+    return SagaView(*row)
 
 
 def _steps(shown: Shown) -> list[SagaStepView]:

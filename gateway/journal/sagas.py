@@ -72,9 +72,10 @@ _EVENTS: Final = Statement(
 )
 _COLUMNS: Final = (
     "id, workflow, state, cancelled, reason, correlation_id, created_at, updated_at, ended_at,"
-    " due_at - {now} AS due_in, deadline_at - {now} AS time_left, lease_until > {now} AS held, definition, input"
+    " due_at - {now} AS due_in, deadline_at - {now} AS time_left, lease_until > {now} AS held"
 )
-_SHOW: Final = Statement(f"SELECT {_COLUMNS} FROM saga_runs WHERE id = $1")  # noqa: S608 - names of this file
+_SHOW: Final = Statement(f"SELECT {_COLUMNS}, definition, input FROM saga_runs WHERE id = $1")  # noqa: S608 - our names
+# Without what is large: a page of a thousand inputs would be as large as the limits of their workflows allow.
 _LIST: Final = Statement(
     f"SELECT {_COLUMNS} FROM saga_runs WHERE ($1 = '' OR state = $1) AND ($2 = '' OR workflow = $2)"  # noqa: S608
     " AND ($3 = '' OR id < $3) ORDER BY id DESC LIMIT $4"
@@ -173,8 +174,6 @@ class RunRow(NamedTuple):
     due_in: float | None
     left: float
     held: bool
-    definition: bytes
-    input: bytes
 
 
 class Happened(NamedTuple):
@@ -187,11 +186,13 @@ class Happened(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A run with its steps and its latest events, the oldest of them first."""
+    """A run with its steps and its latest events, the oldest of them first; `definition` and `input` as in NewRun."""
 
     run: RunRow
     steps: tuple[StepRow, ...]
     events: tuple[Happened, ...]
+    definition: bytes
+    input: bytes
 
 
 class Count(NamedTuple):
@@ -305,7 +306,9 @@ def show(run_id: str, most_events: int) -> Operation[Shown | None]:
     steps = yield _STEPS(run_id)
     events = yield _EVENTS(run_id, most_events)
     happened = [Happened(float(row["at"]), row["kind"], row["step"], row["detail"]) for row in events]
-    return Shown(_run_row(rows[0]), tuple(map(_step_row, steps)), tuple(reversed(happened)))
+    row = rows[0]
+    rest = bytes(row["definition"]), bytes(row["input"])
+    return Shown(_run_row(row), tuple(map(_step_row, steps)), tuple(reversed(happened)), *rest)
 
 
 def listed(state: str, workflow: str, before: str, most: int) -> Operation[list[RunRow]]:
@@ -360,5 +363,5 @@ def _run_row(row: Row) -> RunRow:
     return RunRow(
         row["id"], row["workflow"], row["state"], bool(row["cancelled"]), row["reason"], row["correlation_id"],
         float(row["created_at"]), float(row["updated_at"]), row["ended_at"], row["due_in"], float(row["time_left"]),
-        bool(row["held"]), bytes(row["definition"]), bytes(row["input"]),
+        bool(row["held"]),
     )  # fmt: skip

@@ -11,6 +11,8 @@ from gateway.saga.templates import TemplateError, fill, fill_text, parts, places
 from gateway.saga.workflow import SagaRequest, Workflow
 
 _FIELD_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+# The encoder writes 254 levels: an input has 200 of them at most, and a template may put it below the others.
+_LEVELS_OF_TEMPLATES: Final = 54
 
 
 class Rendered(NamedTuple):
@@ -35,15 +37,25 @@ def rendered(request: SagaRequest, document: Any) -> Rendered:
     lines = "".join(f"{name}: {_value(text, document)}\r\n" for name, text in request.headers)
     body = b""
     if request.body is not None:
-        body = orjson.dumps(fill(request.body, document))
+        body = json_of(request.body, document)
         if not any(name.lower() == "content-type" for name, _ in request.headers):
             lines += "Content-Type: application/json\r\n"
     return Rendered(target.encode("ascii"), lines.encode("ascii"), body)
 
 
+def json_of(template: Any, document: Any) -> bytes:
+    """The JSON text of a template. Raises TemplateError, also for what is nested deeper than can be written."""
+    try:
+        return orjson.dumps(fill(template, document))
+    except TypeError as error:
+        raise TemplateError("a value for JSON is nested too deeply") from error
+
+
 def lacking(workflow: Workflow, given: Any) -> str | None:
     """What the input of a run lacks, in words that name the step and the place; None where it has everything that the
     steps, their compensations and the answer take from it."""
+    if _too_deep(given):
+        return "the input is nested deeper than 200 levels"
     document = {"input": given}
     for step in workflow.steps:
         for what, request in (("", step.request), ("compensate.", step.undo)):
@@ -81,6 +93,16 @@ def _missing(template: Any, document: Any, where: str) -> str | None:
         except TemplateError as error:
             return f"{found.where}: {error}"
     return None
+
+
+def _too_deep(given: Any) -> bool:
+    for _ in range(_LEVELS_OF_TEMPLATES):
+        given = [given]
+    try:
+        orjson.dumps(given)
+    except TypeError:
+        return True
+    return False
 
 
 def _is_input(pointer: str) -> bool:

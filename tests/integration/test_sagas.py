@@ -49,7 +49,8 @@ PLAIN: dict[str, Any] = {"steps": [step("reserve"), step("pay"), step("ship")]}
 QUICK: dict[str, Any] = {**PLAIN, "completion_deadline": "1s", "deadline": "2s"}
 BOUND: dict[str, Any] = {**CHECKOUT, "completion_deadline": "1s", "deadline": "1s"}
 SMALL: dict[str, Any] = {**CHECKOUT, "max_input_bytes": 200, "max_result_bytes": 20}
-WORKFLOWS = {"checkout": CHECKOUT, "plain": PLAIN, "quick": QUICK, "bound": BOUND, "small": SMALL}
+DEEP: dict[str, Any] = {**CHECKOUT, "answer": {"of": {"reservation": "{/results/reserve/id}"}}}
+WORKFLOWS = {"checkout": CHECKOUT, "plain": PLAIN, "quick": QUICK, "bound": BOUND, "small": SMALL, "deep": DEEP}
 
 
 def configuration(url: str, workflows: dict[str, Any], *, keys: bool = True, **upstream: Any) -> str:
@@ -315,6 +316,30 @@ def test_a_result_that_is_too_large_is_not_kept(gateway: GatewayProcess, partici
     assert states(shown) == ["undone", "failed", "pending"]
     assert "/results/reserve/id points nowhere" in shown["reason"]
     assert participants.attempts[f"{run}.pay.do"] == 0
+
+
+def test_an_input_that_is_nested_too_deeply_is_refused(gateway: GatewayProcess, participants: Participants) -> None:
+    given = b'{"order": {"id": "x", "amount": 1, "items": [1, {"sku": 2}, %b1%b]}}' % (b"[" * 300, b"]" * 300)
+    answer = gateway.request("POST", "/checkout", given)
+    assert (answer.status, answer.json()["reason"]) == (422, "saga_input_invalid")
+    assert answer.json()["detail"] == "the input is nested deeper than 200 levels"
+
+
+def test_a_result_that_is_nested_too_deeply_for_a_step_ends_the_run(
+    gateway: GatewayProcess, participants: Participants
+) -> None:
+    participants.results["/do/reserve"] = b'{"id": %b1%b}' % (b"[" * 300, b"]" * 300)
+    shown = becomes(gateway, started(gateway, "checkout"), "compensated")
+    assert shown["reason"] == "pay: no request can be made of it: a value for JSON is nested too deeply"
+
+
+def test_an_answer_that_is_nested_too_deeply_is_left_out(gateway: GatewayProcess, participants: Participants) -> None:
+    """A step can just be told of it, and the answer of the workflow, which puts it deeper, cannot."""
+    participants.results["/do/reserve"] = b'{"id": %b1%b}' % (b"[" * 253, b"]" * 253)
+    for _ in range(4):
+        # Each of the workers has one: whoever waits next is told all the same.
+        answer = start(gateway, "deep", Prefer="wait=20")
+        assert (answer.status, answer.json()["status"], answer.json()["answer"]) == (200, "succeeded", None)
 
 
 def test_with_a_key_a_run_begins_once(gateway: GatewayProcess, participants: Participants) -> None:

@@ -112,3 +112,28 @@ def test_the_answer_needs_input_too() -> None:
     workflow = Workflow("w", (), answer={"a": "{/input/a}"})
     assert lacking(workflow, {"a": 1}) is None
     assert lacking(workflow, None) == "answer.a: /input/a points nowhere"
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_a_request_of_what_is_nested_too_deeply_cannot_be_made() -> None:
+    """An answer of an upstream can be read with more levels than can be written."""
+    request_ = SagaRequest("a", "POST", "/", body={"all": "{/results/pay/id}"})
+    with pytest.raises(TemplateError, match="too deeply"):
+        rendered(request_, document_of("saga_1", None, {"pay": {"id": nested(300)}}))
+
+
+@pytest.mark.parametrize(("levels", "lacks"), [(200, None), (201, "the input is nested deeper than 200 levels")])
+def test_an_input_is_not_nested_too_deeply(levels: int, lacks: str | None) -> None:
+    body: Any = "{/input}"
+    for _ in range(50):
+        body = {"in": body}
+    workflow = Workflow("w", (SagaStep("s", SagaRequest("a", "POST", "/", body=body)),))
+    assert lacking(workflow, nested(levels)) == lacks
+    if lacks is None:
+        rendered(workflow.steps[0].request, document_of("saga_1", nested(levels), {}))

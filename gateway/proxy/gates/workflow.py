@@ -3,7 +3,7 @@
 What it has in common with other gates that keep requests is in `gateway.proxy.gates.journalled`. Besides:
 
     the body is not JSON                               400 `body_malformed`
-    the workflow needs more than the request says      422 `saga_input_invalid`
+    the workflow needs more than the request says      422 `saga_input_invalid`, also for one nested too deeply
     it is in the journal                               202, with the id of the run and where its state can be seen
     `Prefer: wait=n`, and it ends within n seconds     its outcome: 200 succeeded, 409 compensated
 """
@@ -28,8 +28,8 @@ from gateway.proxy.gates.journalled import OUTCOMES, Entry, JournalGate, Waiting
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
-from gateway.saga.rendering import document_of, lacking
-from gateway.saga.templates import TemplateError, fill
+from gateway.saga.rendering import document_of, json_of, lacking
+from gateway.saga.templates import TemplateError
 from gateway.saga.workflow import Workflow, encoded
 
 STATUS_PATH: Final = "/api/resilience/sagas"
@@ -165,7 +165,8 @@ def _outcome(workflow: Workflow, shown: Shown, seconds: int) -> OwnAnswer:
     elif workflow.answer is not None:
         results = {each.name: orjson.loads(each.result) for each in shown.steps if each.result is not None}
         try:
-            members["answer"] = fill(workflow.answer, document_of(run.id, orjson.loads(run.input), results))
+            document = document_of(run.id, orjson.loads(shown.input), results)
+            members["answer"] = orjson.Fragment(json_of(workflow.answer, document))
         except TemplateError:
             members["answer"] = None
     return _answer(status, run.id, run.workflow, run.state, members, seconds)
