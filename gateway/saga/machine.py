@@ -95,7 +95,11 @@ def settled(workflow: Workflow, run: Run, outcome: Outcome, left: float, *, canc
     step, record = workflow.steps[at], run.steps[at]
     stop = cancelled or left <= 0
     if outcome is Outcome.DONE:
-        return _went_on(workflow, run.changed(at, "done", record.attempts), at, stop=stop)
+        after = run.changed(at, "done", record.attempts)
+        if at < workflow.pivot and (cancelled or (stop and at + 1 < len(run.steps))):
+            return _compensating(workflow, after)
+        # The time of what comes behind the pivot begins with it.
+        return _went_on(after, at)
     if outcome is Outcome.FAILED:
         # An upstream that knows keys repeats its first answer. One that does not may have acted on an earlier attempt.
         certain = record.attempts == 1 or step.request.honours_key
@@ -159,7 +163,7 @@ def skipped(workflow: Workflow, run: Run) -> Run:
     at = stuck_at(run)
     if run.steps[at].state == "undo_failed":
         return _compensating(workflow, run.changed(at, "undone", run.steps[at].attempts))
-    return _went_on(workflow, run.changed(at, "done", run.steps[at].attempts)._replace(state="running"), at, stop=False)
+    return _went_on(run.changed(at, "done", run.steps[at].attempts)._replace(state="running"), at)
 
 
 def stuck_at(run: Run) -> int:
@@ -176,11 +180,8 @@ def _last_to_undo(workflow: Workflow, run: Run) -> int | None:
     return found[-1] if found else None
 
 
-def _went_on(workflow: Workflow, run: Run, at: int, *, stop: bool) -> Run:
-    if at + 1 == len(run.steps):
-        return run._replace(state="succeeded")
-    # The time of what comes behind the pivot begins with it.
-    return _compensating(workflow, run) if stop and at < workflow.pivot else run
+def _went_on(run: Run, at: int) -> Run:
+    return run._replace(state="succeeded") if at + 1 == len(run.steps) else run
 
 
 def _turned(workflow: Workflow, run: Run, at: int) -> Run:
