@@ -41,6 +41,10 @@ class SagaRuns:
         """Go on with a run that is in the journal now, held since `began`."""
         self._runner.carry_on(taken, began)
 
+    def not_kept(self) -> None:
+        """A run that this process was to go on with is not in the journal."""
+        self._runner.not_kept()
+
     def wait(self, run_id: str, seconds: float, told: Told) -> None:
         """Call `told` once, with the run when it ends in time."""
         self._waiters.wait(run_id, seconds, told)

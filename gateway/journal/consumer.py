@@ -60,6 +60,7 @@ class Consumer(Generic[Taken]):
         self._most = most
         self._log = log
         self._under_way: set[asyncio.Task[None]] = set()
+        self._reserved = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._end_listening: Callable[[], None] | None = None
@@ -72,7 +73,7 @@ class Consumer(Generic[Taken]):
     @property
     def free(self) -> int:
         """How many more may be."""
-        return self._most - len(self._under_way)
+        return self._most - len(self._under_way) - self._reserved
 
     @property
     def takes(self) -> bool:
@@ -100,6 +101,15 @@ class Consumer(Generic[Taken]):
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    def reserve(self) -> None:
+        """One more will be begun with, or not: `give_back` comes before either."""
+        self._reserved += 1
+
+    def give_back(self) -> None:
+        """What was reserved."""
+        self._reserved -= 1
+        self._wake.set()
 
     def begin(self, taken: Taken, began: float) -> None:
         """Work on a record that this process holds since `began`."""

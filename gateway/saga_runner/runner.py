@@ -84,13 +84,21 @@ class SagaRunner:
     # For whoever starts runs.
 
     def lease_for(self, run_id: str) -> Lease | None:
-        """The lease with which a new run is written, to be handed to `carry_on` then; None where this process has
-        enough to do."""
-        return Lease(run_id, new_owner(), 1) if self.consumer.takes and self.consumer.free > 0 else None
+        """The lease with which a new run is written, to be handed to `carry_on` or `not_kept` then; None where this
+        process has enough to do."""
+        if not self.consumer.takes or self.consumer.free <= 0:
+            return None
+        self.consumer.reserve()
+        return Lease(run_id, new_owner(), 1)
 
     def carry_on(self, taken: Taken, began: float) -> None:
         """Go on with a run whose first attempt is written, at `began`."""
+        self.consumer.give_back()
         self.consumer.begin(taken, began)
+
+    def not_kept(self) -> None:
+        """A run that was to be handed to `carry_on` is not in the journal, or nobody can tell."""
+        self.consumer.give_back()
 
     # Carrying out.
 

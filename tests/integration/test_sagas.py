@@ -2,8 +2,10 @@
 
 import json
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -413,6 +415,28 @@ def test_at_the_limit_no_more_runs_begin(start_gateway: StartGateway, participan
     for each in made:
         becomes(gateway, each, "succeeded")
     gateway.wait_until(lambda: start(gateway, "plain").status == 202, "taking runs again")
+
+
+def test_no_more_runs_are_carried_out_at_once_than_may_be(
+    start_gateway: StartGateway, participants: Participants
+) -> None:
+    """Also where they come at the same time: those that the journal keeps in one commit."""
+    files = {"gateway.yaml": configuration(participants.url, {"plain": PLAIN})}
+    gateway = start_gateway(variables(WORKERS="1", SAGA_CONCURRENCY="2", RATE_LIMIT_ENABLED="false"), files=files)
+    participants.gate.clear()
+    blocker = sqlite3.connect(gateway.directory / "var" / "journal.db", isolation_level=None)
+    with ThreadPoolExecutor(8) as pool:
+        blocker.execute("BEGIN IMMEDIATE")
+        starting = [pool.submit(started, gateway, "plain", None) for _ in range(8)]
+        # Nothing shows how many wait for the journal. If fewer do, less is tested, and it passes all the same.
+        time.sleep(0.5)
+        blocker.close()
+        made = [each.result() for each in starting]
+    eventually(lambda: sum(saga(gateway, each)["underWay"] for each in made) == 2, "two at once")
+    assert sum(participants.attempts[f"{each}.reserve.do"] for each in made) <= 2
+    participants.gate.set()
+    for each in made:
+        becomes(gateway, each, "succeeded")
 
 
 def test_a_gateway_that_stops_ends_its_step_and_leaves_the_run_to_others(

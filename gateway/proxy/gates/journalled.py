@@ -99,6 +99,9 @@ class JournalGate(Gate):
         if not waiting.gone:
             waiting.resume(entry.answer)
 
+    def not_kept(self, entry: Entry) -> None:
+        """It could not be written, or nobody can tell whether it was."""
+
     def full(self) -> Refusal:
         """The refusal of a request for which there is no room."""
         return Refusal(503, self._full_reason, self._full_detail, jittered(_FULL_PAUSE, self.rng))
@@ -158,6 +161,7 @@ class JournalGate(Gate):
             ticket.note(entry.label, entry.record_id)
             self.kept(ticket, waiting, entry)
             return
+        self.not_kept(entry)
         if isinstance(why, ClaimLost):
             if not waiting.gone:
                 waiting.resume(_TAKEN_OVER)

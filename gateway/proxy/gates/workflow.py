@@ -42,7 +42,11 @@ class Runs(Protocol):
 
     def first(self, workflow: Workflow, run: NewRun) -> tuple[sagas.Move, Taken | None, float]:
         """The first transition of a new run. With a `Taken` it is to be written with that lease, for so many seconds,
-        and handed to `carry_on` then."""
+        and handed to `carry_on` then; where it cannot be written, `not_kept` is told."""
+        ...
+
+    def not_kept(self) -> None:
+        """A run with a `Taken` is not in the journal, or nobody can tell: whoever looks takes it."""
         ...
 
     def carry_on(self, taken: Taken, began: float) -> None:
@@ -123,6 +127,10 @@ class WorkflowGate(JournalGate):
             super().kept(ticket, waiting, entry)
         else:
             self._runs.wait(entry.record_id, seconds, partial(self._ended, waiting, entry, seconds))
+
+    def not_kept(self, entry: Entry) -> None:
+        if entry.starter is not None:
+            self._runs.not_kept()
 
     def describe(self) -> dict[str, object]:
         """The workflow of the route."""
