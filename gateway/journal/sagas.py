@@ -10,6 +10,7 @@ journal knows: whether somebody has cancelled the run, and how much time is left
 Operators change a run that nobody holds (`ordered`); to one that is held they can only say that it is cancelled.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Final, Literal, NamedTuple
 
@@ -79,6 +80,10 @@ _SHOW: Final = Statement(f"SELECT {_COLUMNS}, definition, input FROM saga_runs W
 _LIST: Final = Statement(
     f"SELECT {_COLUMNS} FROM saga_runs WHERE ($1 = '' OR state = $1) AND ($2 = '' OR workflow = $2)"  # noqa: S608
     " AND ($3 = '' OR id < $3) ORDER BY id DESC LIMIT $4"
+)
+_WAITED_FOR: Final = Statement(
+    "SELECT id FROM saga_runs WHERE id IN (SELECT value FROM json_each($1)) AND due_at IS NULL",
+    "SELECT id FROM saga_runs WHERE id IN (SELECT json_array_elements_text(CAST($1 AS json))) AND due_at IS NULL",
 )
 _OPEN: Final = Statement(
     "SELECT workflow, state, count(*) AS runs, {now} - min(created_at) AS oldest FROM saga_runs"
@@ -325,10 +330,10 @@ def open_runs() -> Operation[OpenRuns]:
 
 
 def ended(run_ids: Iterable[str]) -> Operation[list[Shown]]:
-    """Those of these runs with which nobody goes on."""
+    """Those of these runs with which nobody goes on. The others, however many, cost one statement."""
     found = []
-    for run_id in run_ids:
-        shown = yield from show(run_id, 0)
+    for row in (yield _WAITED_FOR(json.dumps(list(run_ids)))):
+        shown = yield from show(row["id"], 0)
         if shown is not None and shown.run.due_in is None:
             found.append(shown)
     return found
