@@ -1,6 +1,5 @@
 """Fixtures for every suite. Asynchronous tests run on uvloop, as the gateway does."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,15 +13,6 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import RedisServer, require_redis
 from tests.support.stub_process import StubProcess
-
-
-def pytest_configure() -> None:
-    """Before the first test (a hook of pytest): there is no event loop but those of the tests.
-
-    Up to Python 3.13, pytest-asyncio's first look for one would make another, which nobody closes, and the warning
-    about it would fail whichever test runs when it is collected.
-    """
-    asyncio.set_event_loop(None)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:

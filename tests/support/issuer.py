@@ -153,7 +153,7 @@ class IssuerServer:
         self._tls = tls
         self.fetches = 0
         self.answer: Callable[[web.Request], Any] = self.serving(*keys)
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="issuer", daemon=True)
 
@@ -162,6 +162,8 @@ class IssuerServer:
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/jwks"
 
     def __enter__(self) -> Self:
+        # Not before: an issuer that a test never starts has nothing to close.
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
         assert self._ready.wait(30)
         return self
