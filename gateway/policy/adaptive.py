@@ -120,14 +120,15 @@ class AdaptiveLimit:
     def sample(self, group: Group, seconds: float, in_flight: int, now: float) -> bool:
         """The head of an answer came after `seconds`, when `in_flight` requests were. Returns whether the limit may
         have changed. HOT."""
-        if now - self._last > QUIET:
+        drifted = now - self._last > QUIET
+        if drifted:
             self.drift(now)
             self._held = self.value
             for each in self.groups:
                 each.trend.begin(now)
         self._last = now
         if not group.trend.sample(seconds, in_flight, now):
-            return False
+            return drifted
         self._judge(group, now)
         return True
 

@@ -5,7 +5,7 @@ hundred requests meets what was asked for, and the share is never exceeded:
 
     struck ≤ share · attempts, with the attempts rounded up to whole blocks
 
-`Cap` keeps the same bound for all faults of an upstream together.
+`Cap` keeps the same bound for all faults of an upstream together, in each block.
 """
 
 import random
@@ -88,23 +88,27 @@ class Strikes:
 
 
 class Cap:
-    """Bounds the share of an upstream's attempts that all of its faults strike together."""
+    """Bounds the share of an upstream's attempts that all of its faults strike together, in each block anew: what a
+    block leaves of it is not for a later one. Only the fraction of an attempt is kept."""
 
-    __slots__ = ("_seen", "_share", "_struck")
+    __slots__ = ("_allowed", "_left", "_share")
 
     def __init__(self, percent: float) -> None:
         self._share = percent / 100.0
-        self._seen = 0
-        self._struck = 0
+        self._left = 0
+        self._allowed = 0.0
 
     def seen(self) -> None:
         """One attempt at the upstream, struck or not."""
-        self._seen += 1
+        if not self._left:
+            self._left = BLOCK
+            over = max(0.0, self._allowed)
+            self._allowed = over - int(over) + self._share * BLOCK
+        self._left -= 1
 
     def take(self) -> bool:
         """Whether the attempt that was seen last may be struck; if so, it is counted as struck."""
-        blocks = -(-self._seen // BLOCK)
-        if self._struck + 1 > self._share * blocks * BLOCK + _DUST:
+        if self._allowed + _DUST < 1.0:
             return False
-        self._struck += 1
+        self._allowed -= 1.0
         return True

@@ -151,9 +151,9 @@ def register(metrics: Metrics, fallbacks: Iterable[tuple[str, Fallback]]) -> Non
     keeping = [(name, each.last_good) for name, each in of_routes if each.last_good is not None]
     metrics.gauge(
         "fallback_stale_bytes",
-        "What the last good answers of a route take in memory.",
+        "What the last good answers of a route take in memory, with those that are on their way.",
         ("route",),
-        lambda: (((name,), last_good.size) for name, last_good in keeping),
+        lambda: (((name,), last_good.size + last_good.gathered) for name, last_good in keeping),
     )
     metrics.gauge(
         "fallback_stale_entries",

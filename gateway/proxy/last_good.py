@@ -116,9 +116,10 @@ class LastAnswer(OwnAnswer):
 
 class LastGood:
     """Of one route, in one process. Answers are used for at most `seconds`, and take at most `most` bytes together; the
-    one that came first makes room. `size` is what they take now, `entries` how many they are."""
+    one that came first makes room. `size` is what they take now, `entries` how many they are. Bodies that are still on
+    their way take as much again at most: what finds no room is not kept. `gathered` is what they take now."""
 
-    __slots__ = ("_kept", "_most", "_seconds", "entries", "largest", "size")
+    __slots__ = ("_kept", "_most", "_seconds", "entries", "gathered", "largest", "size")
 
     def __init__(self, seconds: float, most: int) -> None:
         self._seconds = seconds
@@ -127,6 +128,7 @@ class LastGood:
         """The largest body that is kept."""
         self.size = 0
         self.entries = 0
+        self.gathered = 0
         # By key, in the order in which the latest of each came.
         self._kept: dict[bytes, list[Kept]] = {}
 
@@ -134,24 +136,35 @@ class LastGood:
         """Whether answers to such requests may be kept at all. HOT."""
         return request.method == "GET" and not request.has_body
 
+    def may_keep(self, ticket: Ticket, response: Response) -> bool:
+        """Whether `keep` would keep an answer with this head, if its body is not too large."""
+        return response.length <= self.largest and _terms(ticket, response) is not None
+
+    def gather(self, size: int) -> bool:
+        """Take so many bytes for a body that is on its way. False: there is no room. `let_go` gives them back."""
+        if self.gathered + size > self._most:
+            return False
+        self.gathered += size
+        return True
+
+    def let_go(self, size: int) -> None:
+        """Give back what `gather` has taken."""
+        self.gathered -= size
+
     def keep(self, ticket: Ticket, response: Response, head: bytes, body: bytes, now: float) -> None:
         """Keep the answer if that is allowed. `head` is how it went out. Of its upstream it must be the good answer:
         whole, and 200."""
-        asked = _asked(ticket)
-        varies = _varies(response, asked)
-        if varies is None or len(body) > self.largest:
+        terms = _terms(ticket, response)
+        if terms is None or len(body) > self.largest:
             return
-        age, until, public = 0, now + self._seconds, False
+        varies, public = terms
+        age, until = 0, now + self._seconds
         for match in _SAYS.finditer(response.fields.lines):
             if match[1].lower() == b"age" and match[2].isdigit():
                 age = int(match[2][:9])
         for name, value in _directives(response.fields.lines, _SAYS):
-            if name == b"public":
-                public = True
-            elif name == b"stale-if-error" and value.isdigit():
+            if name == b"stale-if-error" and value.isdigit():
                 until = min(until, now + float(value))
-        if asked.credentials and not public:
-            return
         lines = _OF_THEN.sub(b"", head.partition(b"\r\n")[2])
         if not response.fields.dated:
             lines += date_line(time.time())
@@ -229,6 +242,16 @@ def _directives(lines: bytes, pattern: re.Pattern[bytes]) -> list[tuple[bytes, b
         if match[1].lower() in {b"cache-control", b"pragma"}:
             found += [(each[1].lower(), each[2] or b"") for each in _DIRECTIVE.finditer(match[2])]
     return found
+
+
+def _terms(ticket: Ticket, response: Response) -> tuple[tuple[tuple[bytes, bytes], ...], bool] | None:
+    """What `_varies` says, and whether the answer is `public`; None for an answer that must not be kept."""
+    asked = _asked(ticket)
+    varies = _varies(response, asked)
+    if varies is None:
+        return None
+    public = any(name == b"public" for name, _ in _directives(response.fields.lines, _SAYS))
+    return None if asked.credentials and not public else (varies, public)
 
 
 def _varies(response: Response, asked: _Asked) -> tuple[tuple[bytes, bytes], ...] | None:

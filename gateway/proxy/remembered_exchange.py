@@ -2,6 +2,7 @@
 
 import time
 
+from gateway.policy.outcome import Outcome
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.last_good import LastGood
 from gateway.proxy.plan import Plan
@@ -13,7 +14,7 @@ from gateway.wire.ports import Connection
 
 class RememberedExchange(Exchange):
     """Made for requests whose answers may be kept. The answer goes to the client as it comes; what is kept is a copy of
-    a whole one, from the upstream of the route itself."""
+    a whole one, from the upstream of the route itself. Its pieces are gathered only where it may be kept."""
 
     __slots__ = ("_good", "_last_good", "_pieces", "_size")
 
@@ -27,18 +28,18 @@ class RememberedExchange(Exchange):
         self._size = 0
 
     def respond(self, response: Response) -> None:
-        if self._is_good(response) and response.length <= self._last_good.largest:
+        if self._is_good(response) and self._last_good.may_keep(self.ticket, response):
             self._good = response
         super().respond(response)
 
     def respond_body(self, data: bytes) -> None:
         if self._good is not None:
-            self._size += len(data)
-            if self._size <= self._last_good.largest:
+            size = len(data)
+            if self._size + size <= self._last_good.largest and self._last_good.gather(size):
+                self._size += size
                 self._pieces.append(data)
             else:
-                self._good = None
-                self._pieces.clear()
+                self._forget()
         super().respond_body(data)
 
     def respond_end(self) -> None:
@@ -46,6 +47,17 @@ class RememberedExchange(Exchange):
         if good is not None:
             self._keep(good, b"".join(self._pieces), time.monotonic())
         super().respond_end()
+
+    def _leave(self, outcome: Outcome, now: float) -> None:
+        self._forget()
+        super()._leave(outcome, now)
+
+    def _forget(self) -> None:
+        """No more of the answer is gathered."""
+        self._good = None
+        self._pieces.clear()
+        self._last_good.let_go(self._size)
+        self._size = 0
 
     def respond_whole(self, response: Response, body: bytes, now: float) -> None:
         if self._is_good(response):

@@ -16,6 +16,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.plain_http import Answer
 from tests.support.ports import free_port
 from tests.support.raw_http import RawClient
+from tests.support.waiting import eventually, stands_still
 
 JSON = {"Content-Type": "application/json"}
 FORCE = b'{"duration": 60, "reason": "a test"}'
@@ -458,6 +459,27 @@ def test_an_answer_in_pieces_is_kept_whole_or_not_at_all(place: Place) -> None:
     place.a.on(path := fresh(), large, BAD)
     assert len(place.gateway.get(f"/stale{path}").body) == 9000
     assert place.gateway.get(f"/stale{path}").status == 503
+
+
+def test_what_is_gathered_of_answers_on_their_way_is_bounded_and_given_back(place: Place) -> None:
+    def held() -> float:
+        return place.gateway.metric('fallback_stale_bytes{route="stale"}')
+
+    def begins(peer: Peer, seen: Seen) -> None:
+        peer.read_body(seen)
+        peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1b58\r\n" + b"x" * 7000 + b"\r\n")
+        peer.wait_for_end()
+
+    before = held()
+    place.a.on(path := fresh(), begins)
+    with ExitStack() as stack:
+        for _ in range(14):
+            client = stack.enter_context(RawClient(place.gateway.port))
+            client.send(b"GET /stale%b HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
+        eventually(lambda: place.gateway.metric('gateway_upstream_in_flight{upstream="a"}') >= 14, "all are under way")
+        eventually(lambda: held() >= before + 9 * 7000, "gathered")
+        assert stands_still(held) == before + 9 * 7000, "64 KiB, and no more"
+    eventually(lambda: held() == before, "given back")
 
 
 def test_no_answer_of_one_client_goes_to_another(place: Place) -> None:

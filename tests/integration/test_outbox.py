@@ -306,7 +306,9 @@ def test_an_open_circuit_spends_no_attempts(start_gateway: StartGateway, receive
     breaker = {"failure_threshold": 1, "minimum_calls": 1, "reset_timeout": 3}
     routes = {"hooks": {"deliver": {"enabled": True, "schedule": [0.1], "jitter": 0, "concurrency": 1}}}
     try:
-        gateway = start_gateway(variables(WORKERS="1"), files={"gateway.yaml": configuration(receiver.url, routes, breaker)})
+        gateway = start_gateway(
+            variables(WORKERS="1"), files={"gateway.yaml": configuration(receiver.url, routes, breaker)}
+        )
         first = send(gateway, "hooks", body)
         eventually(lambda: message(gateway, first)["attempts"] == 1, "tried")
         made = [send(gateway, "hooks", body) for _ in range(10)]

@@ -149,6 +149,18 @@ def test_a_limit_that_has_drifted_lets_the_first_request_in() -> None:
     assert bulkhead.rejected == [0, 0, 1, 0, 0]
 
 
+@pytest.mark.parametrize(("initial", "held"), [(50, 2), (2, 20)])
+def test_the_first_answer_after_a_quiet_time_takes_the_drifted_limit_over(initial: int, held: int) -> None:
+    """Fewer than fifty answers complete no window, so nothing else would tell the bulkhead."""
+    bulkhead, gate = gates(initial=initial)
+    gate.adaptive.value = gate.adaptive._held = float(held)
+    bulkhead.follow(0.0)
+    assert bulkhead.limit.limit == held
+    ended(gate, SUCCESS, 0.1, now=600.0)
+    assert abs(gate.adaptive.limit - initial) <= 1
+    assert bulkhead.limit.limit == gate.adaptive.limit
+
+
 async def test_an_explanation_shows_limit_and_times() -> None:
     _, gate = gates(enforce=False)
     window(gate, 0.1, 0.0)

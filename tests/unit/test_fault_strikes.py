@@ -75,6 +75,17 @@ def test_together_they_never_strike_more_than_the_cap(
         assert struck <= most / 100 * (-(-number // BLOCK) * BLOCK) + 1e-6
 
 
+def test_what_a_mild_fault_has_left_of_the_cap_is_not_for_a_later_one() -> None:
+    met = faults(up(), 50.0, replace(FAULT, percent=1.0))
+    for _ in range(50 * BLOCK):
+        met.strike(ticket(), "h:1", 0.0)
+    both = [replace(FAULT, id="b1", percent=50.0), replace(FAULT, id="b2", percent=50.0)]
+    met.set([Active(each, NEVER, NEVER) for each in both])
+    for _ in range(10):
+        struck = sum(met.strike(ticket(), "h:1", 0.0) is not None for _ in range(BLOCK))
+        assert struck <= BLOCK // 2
+
+
 def test_a_cap_counts_what_is_struck() -> None:
     cap = Cap(10.0)
     cap.seen()

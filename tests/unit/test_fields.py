@@ -99,10 +99,23 @@ def test_unsafe_ids_are_ignored(value: bytes) -> None:
         (b"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", False),
         (b"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", False),
         (b"nonsense", False),
+        # Version 00 ends with the flags; only a later one may have more behind them.
+        (b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-", False),
+        (b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what", False),
+        (b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", True),
+        (b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what", True),
+        (b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.what", False),
     ],
 )
 def test_traceparent(value: bytes, good: bool) -> None:
     assert fields(b"traceparent: " + value).traceparent == (value if good else None)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_of_several_traceparents_none_is_the_clients(number: int) -> None:
+    line = b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert fields(*[line] * number).traceparent is None
+    assert fields(b"traceparent: nonsense", line).traceparent is None
 
 
 def test_a_response_keeps_what_a_request_loses() -> None:

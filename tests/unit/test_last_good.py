@@ -184,3 +184,18 @@ def test_the_age_that_it_came_with_counts(store: LastGood) -> None:
     found = store.find(asking(), 1.0)
     assert found is not None
     assert (found.age, b"Age" in found.lines) == (7, False)
+
+
+def test_bodies_on_their_way_take_as_much_again_at_most(store: LastGood) -> None:
+    taken = sum(store.gather(9_000) for _ in range(20))
+    assert taken == 11
+    assert store.gathered == 99_000
+    store.let_go(9_000)
+    assert store.gather(9_000)
+
+
+def test_what_will_not_be_kept_is_not_gathered(store: LastGood) -> None:
+    assert store.may_keep(asking(), response())
+    assert not store.may_keep(asking(), response("Cache-Control: private"))
+    assert not store.may_keep(asking("Authorization: Bearer x"), response())
+    assert store.may_keep(asking("Authorization: Bearer x"), response("Cache-Control: public"))

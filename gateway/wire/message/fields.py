@@ -109,8 +109,9 @@ _RESPONSE: Final = (
 
 # What identifies a request is echoed into logs and JSON: printable ASCII without quotes and backslash.
 _SAFE_ID: Final = re.compile(rb"[!#-\[\]-~]{1,128}")
+# Trace Context section 3.2: version 00 ends with the flags, and a later version may have more behind a hyphen.
 _TRACEPARENT_FORM: Final = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+    rb"(?!ff|00.{53}.)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
 
 
@@ -294,6 +295,8 @@ def _parse(headers: Sequence[tuple[bytes, bytes]], max_count: int, names: _Names
             _take(fields, code, name, value.strip(b" \t"), lines, tokens)
     if tokens:
         _apply_connection(fields, tokens, lines, names.special)
+    if fields.traceparent == b"":
+        fields.traceparent = None
     fields.lines = b"".join(lines)
     return fields
 
@@ -340,7 +343,7 @@ def _take(fields: Fields, code: int, name: bytes, value: bytes, lines: list[byte
     elif code == _CORRELATION_ID:
         fields.correlation_id = value if _SAFE_ID.fullmatch(value) else None
     elif code == _TRACEPARENT:
-        fields.traceparent = value if _TRACEPARENT_FORM.fullmatch(value) else None
+        fields.traceparent = _only_traceparent(fields.traceparent, value)
     elif code == _TRACESTATE:
         fields.tracestate.append(value)
     elif code == _DEBUG:
@@ -357,6 +360,11 @@ def _take(fields: Fields, code: int, name: bytes, value: bytes, lines: list[byte
     elif code == _ALLOW_ORIGIN:
         fields.allows_origin = True
         lines += (name, b": ", value, b"\r\n")
+
+
+def _only_traceparent(given: bytes | None, value: bytes) -> bytes:
+    """Empty for one that cannot be used, and for a second one."""
+    return value if given is None and _TRACEPARENT_FORM.fullmatch(value) else b""
 
 
 def _apply_connection(fields: Fields, tokens: Sequence[bytes], lines: list[bytes], special: dict[bytes, int]) -> None:
