@@ -17,7 +17,8 @@ from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology
 from gateway.saga.workflow import Workflow
 from gateway.saga_runner.job import first_move
-from gateway.saga_runner.runner import LEASE, SagaRunner
+from gateway.saga_runner.runner import SagaRunner
+from gateway.saga_runner.tenure import LEASE
 from gateway.saga_runner.waiters import Told, Waiters
 from gateway.telemetry.metrics import Metrics
 

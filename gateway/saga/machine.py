@@ -11,6 +11,13 @@
 A step becomes `running` before a byte of it is sent, so what is `running` when nobody works on it may have happened.
 `unknown` may have happened, too, and is compensated like `done`. `failed` and `pending` have not happened.
 
+A refusal (4xx) says that its own attempt did nothing. What it says of the step depends on the attempts before it:
+
+    none of them, or each was turned away                              failed
+    one of them may have acted, the upstream does not honour keys      unknown
+    … it does, and has looked at the key (`final`)                     failed: it repeats its first answer
+    … it does, and has refused before that, such as with 401           unknown
+
 Once the pivot may have happened there is no way back: it and what follows is tried until it works or its time is over,
 and then the run is stuck, and so it is when a compensation does not work in its time.
 
@@ -43,10 +50,13 @@ class Outcome(Enum):
 
 
 class StepRecord(NamedTuple):
-    """One step. `attempts` are those of the present direction."""
+    """One step. `attempts` are those of the present direction. `doubtful`: an attempt is under way, and one before it
+    may have acted. It follows from the state before the attempt, so it is stored nowhere: whoever takes the step up
+    when its attempt was broken off begins the next one in doubt."""
 
     state: StepState = "pending"
     attempts: int = 0
+    doubtful: bool = False
 
 
 class Run(NamedTuple):
@@ -55,9 +65,9 @@ class Run(NamedTuple):
     state: RunState
     steps: tuple[StepRecord, ...]
 
-    def changed(self, position: int, state: StepState, attempts: int) -> "Run":
+    def changed(self, position: int, state: StepState, attempts: int, *, doubtful: bool = False) -> "Run":
         """The run with another record of one step."""
-        record = StepRecord(state, attempts)
+        record = StepRecord(state, attempts, doubtful)
         return self._replace(steps=(*self.steps[:position], record, *self.steps[position + 1 :]))
 
 
@@ -80,14 +90,17 @@ def begun(workflow: Workflow, run: Run) -> Run:
     """Its next attempt begins: to be written before anything is sent. The run must be under way."""
     at = position(workflow, run)
     assert at is not None  # noqa: S101 - the run is under way
-    state, attempts = run.steps[at]
+    state, attempts, _ = run.steps[at]
     if run.state == "running":
-        return run.changed(at, "running", attempts + 1)
+        return run.changed(at, "running", attempts + 1, doubtful=state == "running")
     return run.changed(at, "undoing", attempts + 1 if state == "undoing" else 1)
 
 
-def settled(workflow: Workflow, run: Run, outcome: Outcome, left: float, *, cancelled: bool = False) -> Run:
-    """An attempt that had begun has ended. `cancelled`: what can be compensated shall be."""
+def settled(
+    workflow: Workflow, run: Run, outcome: Outcome, left: float, *, cancelled: bool = False, final: bool = True
+) -> Run:
+    """An attempt that had begun has ended. `cancelled`: what can be compensated shall be. `final` False: a refusal that
+    an upstream gives before it looks at the key, so it is not the answer to the attempts before."""
     at = position(workflow, run)
     assert at is not None  # noqa: S101 - an attempt was made
     if run.state == "compensating":
@@ -101,10 +114,9 @@ def settled(workflow: Workflow, run: Run, outcome: Outcome, left: float, *, canc
         # The time of what comes behind the pivot begins with it.
         return _went_on(after, at)
     if outcome is Outcome.FAILED:
-        # An upstream that knows keys repeats its first answer. One that does not may have acted on an earlier attempt.
-        certain = record.attempts == 1 or step.request.honours_key
+        certain = not record.doubtful or (final and step.request.honours_key)
         return _turned(workflow, run.changed(at, "failed" if certain else "unknown", record.attempts), at)
-    happened = outcome is Outcome.UNCERTAIN or (record.attempts > 1 and step.request.repeatable)
+    happened = outcome is Outcome.UNCERTAIN or record.doubtful
     attempts = record.attempts - (outcome is Outcome.HELD_BACK)
     if _committed(workflow, at, happened=happened):
         again = left > -workflow.completion_deadline
@@ -154,8 +166,8 @@ def retried(run: Run) -> Run:
     if state == "undo_failed":
         return run.changed(at, "undoing", 0)._replace(state="compensating")
     # An attempt of before is remembered: else the next refusal would say that it has not happened.
-    record = StepRecord("running", 1) if state == "unknown" else StepRecord()
-    return run.changed(at, *record)._replace(state="running")
+    again = run.changed(at, "running", 1) if state == "unknown" else run.changed(at, "pending", 0)
+    return again._replace(state="running")
 
 
 def skipped(workflow: Workflow, run: Run) -> Run:

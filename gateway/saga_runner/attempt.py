@@ -5,6 +5,9 @@
 408, 409, 425, 429; no byte was sent                  REFUSED
 circuit, bulkhead, the gateway stops                  HELD_BACK
 any other answer, or none                             UNCERTAIN
+
+A FAILED is `final` where an upstream that honours keys repeats it for as long as it knows the key. It is not where no
+request could be made, nor where the upstream says so before it looks at the key (`_AHEAD_OF_THE_KEY`).
 """
 
 import asyncio
@@ -25,6 +28,8 @@ from gateway.wire.message.request import RequestError
 
 # The upstream has turned the request away before it acted on it (RFC 9110, RFC 8470, RFC 6585).
 _TURNED_AWAY: Final = frozenset({408, 409, 425, 429})
+# Who is asking, where to, and in what form is judged before a key is looked at (RFC 9110, RFC 6585).
+_AHEAD_OF_THE_KEY: Final = frozenset({401, 403, 404, 405, 407, 411, 413, 414, 415, 417, 421, 426, 431})
 # Where nothing says for how long an upstream is held back, or it is not in the configuration.
 _HELD_BACK: Final = 1.0
 _NOT_CONFIGURED: Final = 15.0
@@ -40,7 +45,7 @@ async def attempted(job: Job, requests: OwnRequests, renew: Callable[[], Awaitab
     try:
         own = _made(job, request)
     except (TemplateError, RequestError) as error:
-        return Report(Outcome.FAILED, 0, f"no request can be made of it: {error}", hopeless=True)
+        return _impossible(str(error))
     sending = asyncio.get_running_loop().create_task(requests.send(request.upstream, own))
     try:
         while not sending.done():
@@ -52,7 +57,7 @@ async def attempted(job: Job, requests: OwnRequests, renew: Callable[[], Awaitab
     try:
         return _report(request, sending.result(), own.keep)
     except RequestError as error:
-        return Report(Outcome.FAILED, 0, f"no request can be made of it: {error.detail}", hopeless=True)
+        return _impossible(error.detail)
 
 
 def _made(job: Job, request: SagaRequest) -> OwnRequest:
@@ -63,6 +68,10 @@ def _made(job: Job, request: SagaRequest) -> OwnRequest:
     keep = 0 if job.undoes else job.workflow.max_result_bytes
     correlation_id = job.correlation_id.encode("latin-1")
     return OwnRequest(request.method, made.target, lines, made.body, correlation_id, request.timeout, keep)
+
+
+def _impossible(why: str) -> Report:
+    return Report(Outcome.FAILED, 0, f"no request can be made of it: {why}", hopeless=True, final=False)
 
 
 def _report(request: SagaRequest, outcome: Outcomes, most: int) -> Report:
@@ -80,7 +89,7 @@ def _report(request: SagaRequest, outcome: Outcomes, most: int) -> Report:
             )
         return Report(Outcome.DONE, status, result=_json(outcome.body))
     if within(status, request.failed):
-        return Report(Outcome.FAILED, status, detail)
+        return Report(Outcome.FAILED, status, detail, final=status not in _AHEAD_OF_THE_KEY)
     what = Outcome.REFUSED if status in _TURNED_AWAY else Outcome.UNCERTAIN
     return Report(what, status, detail, retry_after=outcome.retry_after)
 

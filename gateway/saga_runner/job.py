@@ -18,7 +18,7 @@ _STILL_TRIED: Final = ("pending", "running", "undoing")
 
 class Report(NamedTuple):
     """What came of an attempt. `status` 0: there was no answer. `result` is the JSON of the answer where it is kept.
-    `retry_after` in seconds. `hopeless`: another attempt would be the same."""
+    `retry_after` in seconds. `hopeless`: another attempt would be the same. `final`: as in `machine.settled`."""
 
     outcome: Outcome
     status: int = 0
@@ -26,6 +26,7 @@ class Report(NamedTuple):
     result: bytes | None = None
     retry_after: float | None = None
     hopeless: bool = False
+    final: bool = True
 
 
 class Job:

@@ -4,7 +4,7 @@
 
 So a run costs one commit to begin and one for each attempt. Whoever works on a run holds a lease of `LEASE` seconds and
 renews it while an attempt lasts: when its process dies, another one takes the run over within `LEASE` and a look. An
-attempt is not begun when the lease may be over, and is broken off when it cannot be renewed.
+attempt is not begun when the lease may be over, and is broken off when it cannot be renewed in time.
 
 A run that has to wait for long is let go, and is due again later; for a short pause it is kept.
 """
@@ -28,15 +28,13 @@ from gateway.proxy.own_requests import OwnRequests
 from gateway.saga import machine
 from gateway.saga.machine import ENDED, Outcome, Run
 from gateway.saga.workflow import Workflow
+from gateway.saga_runner import tenure
 from gateway.saga_runner.attempt import attempted
 from gateway.saga_runner.job import Job, Report, changed_steps, events_of, job_of
+from gateway.saga_runner.tenure import LEASE, RENEW, LostError
 
 log = logging.getLogger("gateway.saga")
 
-LEASE: Final = 6.0
-_RENEW: Final = 2.0
-# What may pass between the last look at the clock and the first byte.
-_MARGIN: Final = 0.5
 # For so long a transition is tried while the journal is away: whoever takes the run meanwhile makes it void.
 _WRITE: Final = 30.0
 _WRITE_AGAIN: Final = 0.25
@@ -47,10 +45,6 @@ _LONGEST_PAUSE: Final = 86_400.0
 _NOT_UNDERSTOOD: Final = 60.0
 OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
 RUN_OUTCOMES: Final = ("succeeded", "compensated", "stuck")
-
-
-class _LostError(Exception):
-    """Somebody else may work on the run."""
 
 
 class SagaRunner:
@@ -109,7 +103,7 @@ class SagaRunner:
             await self._not_understood(taken, error)
             return
         try:
-            with contextlib.suppress(JournalUnavailable, _LostError):
+            with contextlib.suppress(JournalUnavailable, LostError):
                 await self._carry_out(job, begun=taken.begun)
         except asyncio.CancelledError:
             with contextlib.suppress(JournalUnavailable):
@@ -123,9 +117,8 @@ class SagaRunner:
                 await asyncio.sleep(job.wait)
                 going = await self._move(job, lambda locked: self._taken_up(job, locked), None)
                 continue
-            if time.monotonic() > job.held_until - _MARGIN:
-                raise _LostError
-            report = await attempted(job, self.requests, lambda: self._renew(job), _RENEW)
+            tenure.check(job)
+            report = await attempted(job, self.requests, lambda: tenure.renew(self._journal, job), RENEW)
             fault_points.reach("saga.sent")
             self._count(job, report)
             going = await self._ended(job, report)
@@ -135,7 +128,9 @@ class SagaRunner:
 
         def decided(locked: Locked) -> tuple[Run, Move]:
             left = min(locked.left, 0.0) if report.hopeless and job.undoes else locked.left
-            after = machine.settled(job.workflow, job.run, report.outcome, left, cancelled=locked.cancelled)
+            after = machine.settled(
+                job.workflow, job.run, report.outcome, left, cancelled=locked.cancelled, final=report.final
+            )
             return self._next(job, after, report, locked.left)
 
         return await self._move(job, decided, report)
@@ -186,7 +181,7 @@ class SagaRunner:
         return max(pause, min(report.retry_after or 0.0, _LONGEST_PAUSE))
 
     async def _move(self, job: Job, decide: Callable[[Locked], tuple[Run, Move]], report: Report | None) -> bool:
-        """Write a transition. Whether this process goes on with the run. Raises _LostError, JournalUnavailable."""
+        """Write a transition. Whether this process goes on with the run. Raises LostError, JournalUnavailable."""
         before = job.run
         made: list[Run] = []
 
@@ -202,7 +197,7 @@ class SagaRunner:
             log.warning(
                 "SagaOrchestrator: somebody else has taken saga %s meanwhile", job.id, extra=_extra(job, "saga_late")
             )
-            raise _LostError
+            raise LostError
         if report is not None and report.outcome is Outcome.DONE and before.state == "running":
             job.keep(_position(job, before), report.result)
         job.run, job.held_until = made[-1], began + LEASE
@@ -221,18 +216,6 @@ class SagaRunner:
                 if why.unsure or why.trouble == "closed" or began > until:
                     raise
             await asyncio.sleep(_WRITE_AGAIN)
-
-    async def _renew(self, job: Job) -> None:
-        """Raises _LostError when the run may be somebody else's."""
-        began = time.monotonic()
-        try:
-            held = await self._journal.transact(sagas.renew(job.lease, LEASE))
-        except JournalUnavailable:
-            held = time.monotonic() < job.held_until - _RENEW
-        else:
-            job.held_until = began + LEASE
-        if not held:
-            raise _LostError
 
     async def _not_understood(self, taken: Taken, error: ValueError) -> None:
         log.error(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.saga_runner.runner import LEASE
+from gateway.saga_runner.tenure import LEASE
 from tests.conftest import StartGateway
 from tests.faults.test_outbox import KINDS, changed
 from tests.integration.test_idempotency import upgraded

@@ -15,7 +15,7 @@ import yaml
 from tests.conftest import StartGateway
 from tests.integration.test_idempotency import upgraded
 from tests.support.gateway_process import GatewayProcess
-from tests.support.participants import LOST, Participants
+from tests.support.participants import LOST, UNAUTHORIZED, Participants
 from tests.support.plain_http import Answer
 from tests.support.waiting import eventually
 
@@ -205,6 +205,15 @@ def test_what_nobody_knows_is_undone(gateway: GatewayProcess, participants: Part
     assert states(shown) == ["undone", "undone", "pending"]
     assert shown["steps"][1]["attempts"] == 1
     assert participants.attempts[f"{run}.pay.do"] == 3
+
+
+def test_a_refusal_that_comes_before_the_key_proves_nothing_of_an_attempt_without_answer(
+    gateway: GatewayProcess, participants: Participants
+) -> None:
+    participants.answers["/do/pay"].extend([LOST, UNAUTHORIZED])
+    run = started(gateway, "plain", None)
+    assert states(becomes(gateway, run, "compensated")) == ["undone", "undone", "pending"]
+    assert participants.of(run, "pay") == (1, 1)
 
 
 def test_a_compensation_is_tried_until_it_works(gateway: GatewayProcess, participants: Participants) -> None:

@@ -9,18 +9,19 @@ import math
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.saga import machine
-from gateway.saga.machine import Outcome, Run
+from gateway.saga.machine import Outcome, Run, StepRecord
 from gateway.saga.workflow import SagaRequest, SagaStep, Workflow
 
 DEADLINE = 100.0
 COMPLETION = 1000.0
 WHAT = (
-    *("works", "is written alone", "fails", "is turned away", "is held back"),
+    *("works", "is written alone", "fails", "is refused ahead of the key", "is turned away", "is held back"),
     *("acts, and the answer is lost", "the answer is lost", "acts, and the process dies", "the process dies"),
 )
 
@@ -106,6 +107,8 @@ class Sagas(RuleBasedStateMachine):
         elif what == "fails":
             # One that does not may say of a repetition that there is nothing to be done.
             self.settle(Outcome.FAILED)
+        elif what == "is refused ahead of the key":
+            self.settle(Outcome.FAILED, final=False)
         elif what in {"is turned away", "is held back"}:
             self.settle(Outcome.REFUSED if what == "is turned away" else Outcome.HELD_BACK)
         else:
@@ -147,8 +150,8 @@ class Sagas(RuleBasedStateMachine):
         self.run = machine.skipped(self.workflow, self.run)
         self.deadline = self.now + COMPLETION
 
-    def settle(self, outcome: Outcome, *, begin: bool = False) -> None:
-        after = machine.settled(self.workflow, self.run, outcome, self.left, cancelled=self.cancelled)
+    def settle(self, outcome: Outcome, *, begin: bool = False, final: bool = True) -> None:
+        after = machine.settled(self.workflow, self.run, outcome, self.left, cancelled=self.cancelled, final=final)
         same = outcome is not Outcome.DONE and after.state == self.run.state
         self.moved(after, begin=begin or (not same and machine.position(self.workflow, after) is not None))
 
@@ -230,19 +233,65 @@ def test_what_was_done_is_undone_in_reverse() -> None:
     assert run.state == "compensated"
 
 
-def run_of(workflow: Workflow, *outcomes: Outcome, left: float = math.inf) -> Run:
+def run_of(workflow: Workflow, *outcomes: Outcome, left: float = math.inf, final: bool = True) -> Run:
     """A run whose attempts have ended so; the last one with so much time left."""
     run = machine.new(workflow)
     for number, outcome in enumerate(outcomes, 1):
-        run = machine.settled(workflow, machine.begun(workflow, run), outcome, left if number == len(outcomes) else 1.0)
+        time = left if number == len(outcomes) else 1.0
+        run = machine.settled(workflow, machine.begun(workflow, run), outcome, time, final=final)
     return run
 
 
-def test_a_refusal_after_an_attempt_that_may_have_worked_says_nothing_where_keys_are_not_known() -> None:
-    for keys, state in ((False, "unknown"), (True, "failed")):
-        request = SagaRequest("a", "PUT", "/", honours_key=keys)
-        run = run_of(Workflow("w", (SagaStep("s", request, request),)), Outcome.UNCERTAIN, Outcome.FAILED)
-        assert run.steps[0].state == state
+LOST, TURNED_AWAY, REFUSED = Outcome.UNCERTAIN, Outcome.REFUSED, Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "keys", "final", "state"),
+    [
+        # Nothing was in doubt: the refusal is about all that was sent.
+        ((REFUSED,), False, True, "failed"),
+        ((REFUSED,), True, False, "failed"),
+        ((TURNED_AWAY, REFUSED), False, True, "failed"),
+        ((TURNED_AWAY, TURNED_AWAY, REFUSED), True, False, "failed"),
+        ((Outcome.HELD_BACK, REFUSED), False, True, "failed"),
+        # An attempt may have acted, and the refusal is about the repetition alone.
+        ((LOST, REFUSED), False, True, "unknown"),
+        ((LOST, REFUSED), True, False, "unknown"),
+        ((LOST, TURNED_AWAY, REFUSED), False, True, "unknown"),
+        ((LOST, Outcome.HELD_BACK, REFUSED), True, False, "unknown"),
+        # An upstream that honours keys and has looked at the key repeats its first answer.
+        ((LOST, REFUSED), True, True, "failed"),
+        ((LOST, TURNED_AWAY, REFUSED), True, True, "failed"),
+    ],
+)
+def test_what_a_refusal_says_of_the_attempts_before_it(
+    outcomes: tuple[Outcome, ...], state: str, *, keys: bool, final: bool
+) -> None:
+    request = SagaRequest("a", "PUT", "/", honours_key=keys)
+    run = run_of(Workflow("w", (SagaStep("s", request, request),)), *outcomes, final=final)
+    assert run.steps[0].state == state
+    assert run.state == ("compensating" if state == "unknown" else "compensated")
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_a_refusal_after_an_attempt_that_a_crash_has_broken_off(*, keys: bool) -> None:
+    """Whoever takes the run up knows nothing of the attempt but that it had begun."""
+    request = SagaRequest("a", "PUT", "/", honours_key=keys)
+    workflow = Workflow("w", (SagaStep("s", request, request),))
+    kept = machine.begun(workflow, machine.new(workflow))
+    loaded = Run(kept.state, tuple(StepRecord(each.state, each.attempts) for each in kept.steps))
+    again = machine.begun(workflow, machine.resumed(workflow, loaded, 1.0))
+    assert machine.settled(workflow, again, REFUSED, 1.0, final=False).steps[0].state == "unknown"
+
+
+def test_what_is_turned_away_each_time_has_not_happened() -> None:
+    request = SagaRequest("a", "PUT", "/")
+    workflow = Workflow("w", (SagaStep("s", request, request, max_attempts=3),))
+    run = run_of(workflow, TURNED_AWAY, TURNED_AWAY, TURNED_AWAY)
+    assert (run.state, run.steps[0].state) == ("compensated", "failed")
+    # So a pivot that cannot be reached does not commit the run.
+    pivot = Workflow("w", (SagaStep("p", request, pivot=True, max_attempts=2),))
+    assert run_of(pivot, TURNED_AWAY, TURNED_AWAY).state == "compensated"
 
 
 def test_a_pivot_that_may_have_happened_is_never_compensated() -> None:
