@@ -1,5 +1,6 @@
 """From the configuration to sagas: what the gates of routes need, the runner, cleaning, and what is counted."""
 
+import logging
 import random
 from collections.abc import Iterator
 from functools import partial
@@ -21,6 +22,8 @@ from gateway.saga_runner.runner import SagaRunner
 from gateway.saga_runner.tenure import LEASE
 from gateway.saga_runner.waiters import Told, Waiters
 from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger("gateway.saga")
 
 _CLEANING: float = 60.0
 
@@ -52,15 +55,18 @@ class SagaRuns:
 
 
 class Sagas:
-    """What routes with a workflow share, and what runs beside the requests for it. `serve` comes before `start`."""
+    """What routes with a workflow share, and what runs beside the requests for it. `serve` comes before `start`. Where
+    no route has a workflow no run is carried out, but those that are in the journal are seen."""
 
     def __init__(self, config: GatewayConfig, journal: Journal, metrics: Metrics) -> None:
         limits = config.sagas
-        self.depth = depth = Depth(journal, sagas.open_runs, OpenRuns(), limits.max_open)
+        self._routed = frozenset(route.workflow.name for route in config.routes if route.workflow is not None)
+        self._orphans: frozenset[str] = frozenset()
+        self.depth = depth = Depth(journal, sagas.open_runs, OpenRuns(), limits.max_open, self._counted)
         self.runner = SagaRunner(journal, config.workflows.values(), limits.concurrency, random.Random())
         self.waiters = Waiters(journal)
         self.parts = SagaParts(journal, depth, SagaRuns(self.runner, self.waiters))
-        self.view = LiveSagas(journal, limits)
+        self.view = LiveSagas(journal, limits, self.runner.runs, self._routed, frozenset(config.upstreams))
         self._cleaner = Cleaner(journal, (partial(sagas.delete_ended, limits.retention),), _CLEANING)
         self._names = tuple(config.workflows)
         self._register(metrics)
@@ -79,8 +85,9 @@ class Sagas:
     def start(self) -> None:
         """Begin to count, to carry out and to clean; the journal is open."""
         self.depth.start()
-        self.waiters.start()
-        self.runner.consumer.start()
+        if self._routed:
+            self.waiters.start()
+            self.runner.consumer.start()
         self._cleaner.start()
 
     async def pause(self) -> None:
@@ -134,6 +141,13 @@ class Sagas:
             "max",
         )
         metrics.gauge(
+            "saga_orphaned_runs",
+            "Runs that have not ended, of workflows that no route of this gateway has.",
+            ("workflow",),
+            self._orphaned,
+            "max",
+        )
+        metrics.gauge(
             "saga_oldest_pending_seconds",
             "Age of the oldest run that is neither ended nor stuck.",
             (),
@@ -148,9 +162,25 @@ class Sagas:
                 found.setdefault((name, state), 0.0)
         yield from found.items()
 
+    def _orphaned(self) -> Iterator[tuple[tuple[str], float]]:
+        found = {(name,): 0.0 for name in self._routed}
+        for each in self.depth.last.counts:
+            if each.workflow not in self._routed:
+                found[each.workflow,] = found.get((each.workflow,), 0.0) + each.runs
+        yield from found.items()
+
+    def _counted(self, found: OpenRuns) -> None:
+        """Log a workflow without a route once, until no run of it is left."""
+        orphans = frozenset(each.workflow for each in found.counts) - self._routed
+        for name in sorted(orphans - self._orphans):
+            log.warning(
+                "SagaOrchestrator: no route has the workflow %s any more, and runs of it have not ended",
+                name,
+                extra={"event": "saga_orphaned", "workflow": name},
+            )
+        self._orphans = orphans
+
 
 def build_sagas(config: GatewayConfig, journal: Journal | None, metrics: Metrics) -> Sagas | None:
-    """None where no route has a workflow."""
-    if journal is None or not any(route.workflow for route in config.routes):
-        return None
-    return Sagas(config, journal, metrics)
+    """None without a journal."""
+    return None if journal is None else Sagas(config, journal, metrics)

@@ -1,6 +1,7 @@
 """What the control plane sees of sagas, and what it may order about them (gateway.control.sagas)."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -20,20 +21,32 @@ _MOST_EVENTS: Final = 200
 
 
 class LiveSagas:
-    """The runs in the journal."""
+    """The runs in the journal. `ended` counts those that an operator ends, by workflow and state. `routed` are the
+    workflows that routes have, and `upstreams` the names of those that there are: with others a run cannot go on."""
 
-    def __init__(self, journal: Journal, limits: SagaLimits) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        limits: SagaLimits,
+        ended: "Counter[tuple[str, str]]",
+        routed: frozenset[str],
+        upstreams: frozenset[str],
+    ) -> None:
         self.max_open = limits.max_open
         self._journal = journal
+        self._ended = ended
+        self._routed = routed
+        self._upstreams = upstreams
 
     async def counts(self) -> Sequence[SagaCount]:
         """Those that have not ended. Raises JournalAway."""
         found = await available(self._journal.read(sagas.open_runs()))
-        return [SagaCount(*each) for each in found.counts]
+        return [SagaCount(*each, each.workflow not in self._routed) for each in found.counts]
 
     async def runs(self, state: str, workflow: str, before: str, most: int) -> Sequence[SagaView]:
         """Up to `most` runs, the newest first. Raises JournalAway."""
-        return [_view(row) for row in await available(self._journal.read(sagas.listed(state, workflow, before, most)))]
+        found = await available(self._journal.read(sagas.listed(state, workflow, before, most)))
+        return [self._view(row) for row in found]
 
     async def run(self, run_id: str) -> SagaDetail | None:
         """One run. Raises JournalAway."""
@@ -41,34 +54,58 @@ class LiveSagas:
         if shown is None:
             return None
         events = [SagaEvent(*each) for each in shown.events]
-        return SagaDetail(_view(shown.run), _steps(shown), events)
+        return SagaDetail(self._view(shown.run), _steps(shown), events)
 
     async def order(self, run_id: str, what: Order, reason: str, outcome: Literal["succeeded", "compensated"]) -> Done:
         """Act on a run. Raises JournalAway."""
 
+        ends: list[tuple[str, str]] = []
+
         def decide(shown: Shown) -> Move | None:
-            return _ordered(shown, what, reason, outcome)
+            made = self._ordered(shown, what, reason, outcome)
+            # The last decision is the one that is written.
+            ends[:] = [(shown.run.workflow, made.state)] if made is not None and made.ended else []
+            return made
 
-        done = await available(self._journal.transact(sagas.ordered(run_id, decide)))
-        if done is None:
-            return "refused"
-        if done != "held":
-            return "done"
-        if what == "cancel":
-            # Whoever works on it does that as soon as the attempt that is under way has ended.
-            cancelled = self._journal.transact(sagas.cancel_held(run_id, reason, _may_cancel))
-            return "done" if await available(cancelled) else "refused"
-        return "held"
+        # Whoever works on a cancelled run compensates it as soon as the attempt that is under way has ended.
+        operation = (
+            sagas.cancelled(run_id, reason, decide, _may_cancel) if what == "cancel" else sagas.ordered(run_id, decide)
+        )
+        done = await available(self._journal.transact(operation))
+        if done == "done":
+            self._ended.update(ends)
+        return done
+
+    def _ordered(
+        self, shown: Shown, what: Order, reason: str, outcome: Literal["succeeded", "compensated"]
+    ) -> Move | None:
+        """What an order comes to; None where the run is not in a state for it."""
+        if shown.run.ended_at is not None:
+            return None
+        workflow, before = _read(shown)
+        if workflow is None:
+            return Move(outcome, ended=True, due=False, reason=reason) if what == "resolve" else None
+        if what == "resolve" and self._left_alone(shown, workflow, before):
+            return _move(workflow, before, before._replace(state=outcome), what, reason)
+        after = _after(workflow, before, what, outcome)
+        return None if after is None else _move(workflow, before, after, what, reason)
+
+    def _left_alone(self, shown: Shown, workflow: Workflow, run: Run) -> bool:
+        """Whether the configuration says that this run may wait for ever."""
+        at = machine.position(workflow, run)
+        if at is None:
+            return False
+        step = workflow.steps[at]
+        request = step.undo if run.state == "compensating" else step.request
+        missing = request is not None and request.upstream not in self._upstreams
+        return missing or shown.run.workflow not in self._routed
+
+    def _view(self, row: RunRow) -> SagaView:
+        return SagaView(*row, row.ended_at is None and row.workflow not in self._routed)
 
 
-def _ordered(shown: Shown, what: Order, reason: str, outcome: Literal["succeeded", "compensated"]) -> Move | None:
-    """What an order comes to; None where the run is not in a state for it."""
-    workflow, before = _read(shown)
-    if workflow is None:
-        return Move(outcome, ended=True, due=False, reason=reason) if what == "resolve" else None
-    after = _after(workflow, before, what, outcome)
-    if after is None:
-        return None
+def _move(workflow: Workflow, before: Run, after: Run, what: Order, reason: str) -> Move:
+    """What is written of an order."""
     due = machine.position(workflow, after) is not None
     deadline = None
     if what in {"retry", "skip"} and due:
@@ -118,10 +155,6 @@ def _read(shown: Shown) -> tuple[Workflow | None, Run]:
     for row in shown.steps:
         records[row.position] = StepRecord(row.state, row.attempts)
     return workflow, Run(shown.run.state, tuple(records))
-
-
-def _view(row: RunRow) -> SagaView:
-    return SagaView(*row)
 
 
 def _steps(shown: Shown) -> list[SagaStepView]:

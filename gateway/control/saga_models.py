@@ -12,6 +12,7 @@ SAGA_ID = r"^saga_[0-9a-z]{26}$"
 
 State = Annotated[SagaState, Field(description="stuck: only an operator can go on with it")]
 Workflow = Annotated[str | None, Field(max_length=64, description="Only those of one workflow")]
+Orphaned = Annotated[bool, Field(description="It has not ended, and no route of this gateway has the workflow")]
 
 
 class SagaStep(Answer):
@@ -51,6 +52,7 @@ class Saga(Answer):
     ended_time: Annotated[Instant | None, Field(description="null: not yet")]
     next_attempt_in: Annotated[float | None, Field(ge=0, description="Seconds; null: nobody goes on by itself")]
     under_way: Annotated[bool, Field(description="A gateway works on it now")]
+    orphaned: Orphaned
     deadline_in: Annotated[float | None, Field(description="Seconds, below 0 behind it; null: nothing is bounded")]
 
 
@@ -68,6 +70,7 @@ class SagaOpen(Answer):
     state: State
     runs: Count
     oldest_seconds: Annotated[Seconds, Field(description="The age of the oldest, in seconds")]
+    orphaned: Orphaned
 
 
 class Sagas(Answer):

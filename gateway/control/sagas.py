@@ -7,17 +7,20 @@ from typing import Literal, NamedTuple, Protocol
 SagaState = Literal["running", "succeeded", "compensating", "compensated", "stuck"]
 StepState = Literal["pending", "running", "done", "failed", "unknown", "undoing", "undone", "undo_failed"]
 Order = Literal["cancel", "retry", "skip", "resolve"]
-Done = Literal["done", "held", "refused"]
-"""What became of an order: it is written; a gateway works on the run just now; the run is not in a state for it."""
+Done = Literal["done", "held", "refused", "gone"]
+"""What became of an order: it is written; a gateway works on the run just now; the run is not in a state for it; there
+is no such run, or no longer."""
 
 
 class SagaCount(NamedTuple):
-    """The runs of one workflow in one state that have not ended. `oldest` is the age of the oldest in seconds."""
+    """The runs of one workflow in one state that have not ended. `oldest` is the age of the oldest in seconds.
+    `orphaned`: no route of this gateway has the workflow."""
 
     workflow: str
     state: SagaState
     runs: int
     oldest: float
+    orphaned: bool
 
 
 class SagaStepView(NamedTuple):
@@ -44,7 +47,8 @@ class SagaEvent(NamedTuple):
 
 class SagaView(NamedTuple):
     """One run. `due_in` in seconds, None where nobody goes on with it by itself; `held`: a gateway works on it now.
-    `deadline_in` in seconds, for what it does now."""
+    `deadline_in` in seconds, for what it does now. `orphaned`: it has not ended, and no route of this gateway has its
+    workflow."""
 
     id: str
     workflow: str
@@ -58,6 +62,7 @@ class SagaView(NamedTuple):
     due_in: float | None
     deadline_in: float
     held: bool
+    orphaned: bool
 
 
 class SagaDetail(NamedTuple):

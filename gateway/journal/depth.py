@@ -33,15 +33,22 @@ Backlog = TypeVar("Backlog", bound=Counted)
 
 
 class Depth(Generic[Backlog]):
-    """`last` is what was counted last; at first `nothing`. `count` makes the operation that counts."""
+    """`last` is what was counted last; at first `nothing`. `count` makes the operation that counts, and `counted` is
+    told what it has found."""
 
     def __init__(
-        self, journal: Journal, count: Callable[[], Operation[Backlog]], nothing: Backlog, max_pending: int
+        self,
+        journal: Journal,
+        count: Callable[[], Operation[Backlog]],
+        nothing: Backlog,
+        max_pending: int,
+        counted: Callable[[Backlog], None] = lambda _: None,
     ) -> None:
         self.last = nothing
         self.max_pending = max_pending
         self._journal = journal
         self._count = count
+        self._counted = counted
         self._added = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -75,6 +82,7 @@ class Depth(Generic[Backlog]):
         self.last = await self._journal.read(self._count())
         # What was added while it was counted may be among it or not: it counts.
         self._added -= before
+        self._counted(self.last)
 
     async def _run(self) -> None:
         while True:

@@ -7,7 +7,8 @@ journal knows: whether somebody has cancelled the run, and how much time is left
     claim ──▶ move ──▶ (send) ──▶ move ──▶ … ──▶ ended, or let go until `due_at`
                  └── no row of the holder's any more: somebody else has taken the run
 
-Operators change a run that nobody holds (`ordered`); to one that is held they can only say that it is cancelled.
+Operators change a run that nobody holds (`ordered`); to one that is held they can only say that it is cancelled
+(`cancelled`).
 """
 
 import json
@@ -37,11 +38,10 @@ _LOCK: Final = Statement(
     " RETURNING cancelled, deadline_at - {now} AS time_left, events",
     held=HELD,
 )
-_LOCK_FREE: Final = Statement(
-    "UPDATE saga_runs SET fence = fence + 1 WHERE id = $1 AND lease_until <= {now} RETURNING *"
-)
-_LOCK_HELD: Final = Statement(
-    "UPDATE saga_runs SET cancelled = cancelled WHERE id = $1 AND lease_until > {now} RETURNING events"
+# Until the commit nobody takes the run, and nobody lets it go. Where its lease has ended, whoever held it is late.
+_LOCK_FOR_ORDER: Final = Statement(
+    "UPDATE saga_runs SET fence = CASE WHEN lease_until <= {now} THEN fence + 1 ELSE fence END WHERE id = $1"
+    " RETURNING lease_until > {now} AS held, events"
 )
 _CANCEL: Final = Statement("UPDATE saga_runs SET cancelled = TRUE, reason = $2, events = $3 WHERE id = $1")
 # `$2` state, `$3` events, `$4` pause (null: it goes on), `$5` deadline (null: as before), `$6` ended, `$7` due, `$8`
@@ -200,6 +200,11 @@ class Shown(NamedTuple):
     input: bytes
 
 
+Ordered = Literal["done", "held", "refused", "gone"]
+"""What became of an operator's order: it is written; somebody works on the run; the run is not in a state for it; there
+is no such run, or no longer."""
+
+
 class Count(NamedTuple):
     """The runs of one workflow in one state that have not ended. `oldest` is the age of the oldest, in seconds."""
 
@@ -275,32 +280,31 @@ def move(lease: Lease, seconds: float, decide: Callable[[Locked], Move]) -> Oper
     return decided
 
 
-def ordered(run_id: str, decide: Callable[[Shown], Move | None]) -> Operation[Move | Literal["held"] | None]:
-    """A transition by an operator, of a run that nobody works on. "held": somebody does, or there is no such run. None:
-    `decide` has said so, and nothing has changed."""
-    rows = yield _LOCK_FREE(run_id)
+def ordered(run_id: str, decide: Callable[[Shown], Move | None]) -> Operation[Ordered]:
+    """A transition by an operator, of a run that nobody works on. Where `decide` returns None it is refused. Nothing
+    has changed unless it is done."""
+    rows = yield _LOCK_FOR_ORDER(run_id)
     if not rows:
-        return "held"
-    shown = yield from show(run_id, 0)
-    decided = None if shown is None else decide(shown)
-    if decided is not None:
-        yield from _save(run_id, decided, int(rows[0]["events"]))
-        yield Notice(TOPIC)
-    return decided
+        return "gone"
+    return "held" if rows[0]["held"] else (yield from _decided(run_id, decide, int(rows[0]["events"])))
 
 
-def cancel_held(run_id: str, reason: str, may: Callable[[Shown], bool]) -> Operation[bool]:
-    """Say to whoever works on a run that it is cancelled, where it may be. False: it may not, or nobody works on it."""
-    rows = yield _LOCK_HELD(run_id)
+def cancelled(
+    run_id: str, reason: str, decide: Callable[[Shown], Move | None], may: Callable[[Shown], bool]
+) -> Operation[Ordered]:
+    """As `ordered`, and to whoever works on the run it is said that it is cancelled, where it may be."""
+    rows = yield _LOCK_FOR_ORDER(run_id)
     if not rows:
-        return False
+        return "gone"
+    number = int(rows[0]["events"])
+    if not rows[0]["held"]:
+        return (yield from _decided(run_id, decide, number))
     shown = yield from show(run_id, 0)
     if shown is None or not may(shown):
-        return False
-    number = int(rows[0]["events"]) + 1
-    yield _CANCEL(run_id, reason, number)
-    yield _EVENT(run_id, number, "operator_cancel", "", reason)
-    return True
+        return "refused"
+    yield _CANCEL(run_id, reason, number + 1)
+    yield _EVENT(run_id, number + 1, "operator_cancel", "", reason)
+    return "done"
 
 
 def show(run_id: str, most_events: int) -> Operation[Shown | None]:
@@ -342,6 +346,16 @@ def ended(run_ids: Iterable[str]) -> Operation[list[Shown]]:
 def delete_ended(seconds: float, most: int) -> Operation[int]:
     """Delete up to `most` runs that ended so long ago, with their steps and events; how many those were."""
     return len((yield _DELETE(seconds, most)))
+
+
+def _decided(run_id: str, decide: Callable[[Shown], Move | None], events: int) -> Operation[Ordered]:
+    shown = yield from show(run_id, 0)
+    made = None if shown is None else decide(shown)
+    if made is None:
+        return "refused"
+    yield from _save(run_id, made, events)
+    yield Notice(TOPIC)
+    return "done"
 
 
 def _save(run_id: str, made: Move, events: int) -> Operation[None]:

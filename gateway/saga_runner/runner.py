@@ -63,6 +63,8 @@ class SagaRunner:
         undone = [(name, step.name) for name, step in steps if step.undo is not None]
         self.compensations = Counter(dict.fromkeys(((*each, outcome) for each in undone for outcome in OUTCOMES), 0))
         self.late = 0
+        # Workflows with an upstream that is not in the configuration, of which the log tells once.
+        self._missing: set[tuple[str, str]] = set()
         self._journal = journal
         self._rng = rng
         work = Work(
@@ -232,7 +234,13 @@ class SagaRunner:
 
     def _count(self, job: Job, report: Report) -> None:
         counts = self.compensations if job.undoes else self.attempts
-        counts[job.workflow.name, job.workflow.steps[job.at].name, report.outcome.value] += 1
+        name, upstream = job.workflow.name, job.request.upstream
+        counts[name, job.workflow.steps[job.at].name, report.outcome.value] += 1
+        if upstream not in self.requests.upstreams and (name, upstream) not in self._missing:
+            self._missing.add((name, upstream))
+            text = "SagaOrchestrator: saga %s of %s waits, because upstream %s is not in the configuration"
+            extra = _extra(job, "saga_upstream_missing") | {"upstream": upstream}
+            log.warning(text, job.id, name, upstream, extra=extra)
 
     def _tell(self, job: Job, before: Run, report: Report | None) -> None:
         """Log lines with the words that the resilience runbook looks for."""

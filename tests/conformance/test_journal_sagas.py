@@ -144,27 +144,31 @@ async def test_operators_change_what_nobody_holds(journals: Journals) -> None:
     mine = Lease(made, "w1", 1)
     assert await do(journals, sagas.ordered(made, lambda _: Move("compensated"))) == "held"
     await do(journals, sagas.move(mine, LEASE, lambda _: Move("stuck", due=False)))
-    assert await do(journals, sagas.ordered(made, lambda _: None)) is None
+    assert await do(journals, sagas.ordered(made, lambda _: None)) == "refused"
     seen: list[Shown] = []
 
     def decide(shown: Shown) -> Move:
         seen.append(shown)
         return Move("running", (row(0, "pending"),), (Event("operator_retry"),), pause=0.0, reason="because")
 
-    assert (await do(journals, sagas.ordered(made, decide))).state == "running"
+    assert await do(journals, sagas.ordered(made, decide)) == "done"
     assert seen[0].run.state == "stuck"
     # Whoever held it before is late in any case.
     assert await do(journals, sagas.move(mine, LEASE, running())) is None
     (taken,) = await take(journals)
     assert taken.run.id == made
     assert (await show(journals, made)).run.reason == "because"
-    assert await do(journals, sagas.ordered("saga_nothing", decide)) == "held"
+    assert await do(journals, sagas.ordered("saga_nothing", decide)) == "gone"
+
+
+def cancelled(run_id: str, *, may: bool) -> Any:
+    return sagas.cancelled(run_id, "because", lambda _: None, lambda _: may)
 
 
 async def test_whoever_works_on_a_run_hears_that_it_is_cancelled(journals: Journals) -> None:
     made = await put(journals, owner="w1")
-    assert await do(journals, sagas.cancel_held(made, "because", lambda _: False)) is False
-    assert await do(journals, sagas.cancel_held(made, "because", lambda _: True)) is True
+    assert await do(journals, cancelled(made, may=False)) == "refused"
+    assert await do(journals, cancelled(made, may=True)) == "done"
     heard: list[Locked] = []
 
     def decide(locked: Locked) -> Move:
@@ -176,7 +180,9 @@ async def test_whoever_works_on_a_run_hears_that_it_is_cancelled(journals: Journ
     assert 0 < heard[0].left <= 60
     shown = await show(journals, made)
     assert [each.kind for each in shown.events] == ["started", "operator_cancel"]
-    assert await do(journals, sagas.cancel_held(made, "because", lambda _: True)) is False
+    # Nobody holds it any more, and `decide` has the word.
+    assert await do(journals, cancelled(made, may=True)) == "refused"
+    assert await do(journals, cancelled("saga_nothing", may=True)) == "gone"
 
 
 async def test_what_is_counted_and_listed(journals: Journals) -> None:

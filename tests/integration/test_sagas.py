@@ -496,3 +496,48 @@ def test_an_upstream_that_is_left_alone_for_long_makes_no_events(
     shown = becomes(gateway, run, "succeeded")
     kinds = [each["kind"] for each in shown["events"]]
     assert kinds == ["started", "step_done", "step_done", "succeeded"]
+
+
+def test_runs_that_the_configuration_has_forgotten_are_seen_and_can_be_ended(
+    start_gateway: StartGateway, participants: Participants, tmp_path: Path
+) -> None:
+    journal = f"sqlite:///{tmp_path}/journal.db"
+    before = configuration(participants.url, {"plain": PLAIN})
+    participants.gate.clear()
+    first = start_gateway(variables(journal, WORKERS="1"), files={"gateway.yaml": before})
+    runs = [started(first, "plain", None) for _ in range(2)]
+    first.kill()
+    participants.gate.set()
+
+    def orphaned(gateway: GatewayProcess) -> list[float]:
+        lines = gateway.get("/metrics").body.decode().splitlines()
+        return [float(line.split()[-1]) for line in lines if line.startswith('saga_orphaned_runs{workflow="plain"}')]
+
+    # No route has a workflow any more.
+    upstreams = {"other": {"endpoints": [participants.url]}}
+    keyed = {"name": "a", "prefix": "/a", "upstream": "other", "idempotency": {"mode": "optional"}}
+    without = yaml.safe_dump({"upstreams": upstreams, "routes": [keyed]})
+    second = start_gateway(variables(journal, WORKERS="1"), files={"gateway.yaml": without})
+    second.wait_until(lambda: orphaned(second) == [2.0], "counting them")
+    assert len(second.wait_for_records(event="saga_orphaned", workflow="plain")) == 1
+    assert [each["orphaned"] for each in second.get(SAGAS).json()["sagas"]] == [True, True]
+    with sqlite3.connect(tmp_path / "journal.db", timeout=60) as connection:
+        # Instead of waiting until the leases of the dead have ended.
+        connection.execute("UPDATE saga_runs SET lease_until = 0")
+    connection.close()
+    assert order(second, runs[0], "resolve", outcome="compensated").json()["state"] == "compensated"
+    assert second.metric('saga_runs_total{workflow="plain",outcome="compensated"}') == 1.0
+    second.kill()
+
+    # Another workflow has a route, and the upstream of this one is gone.
+    other = {"steps": [{"name": "s", "upstream": "other", "path": "/", "compensate": "none"}]}
+    routed = {"name": "b", "prefix": "/b", "workflow": "other"}
+    with_other = yaml.safe_dump({"upstreams": upstreams, "workflows": {"other": other}, "routes": [routed]})
+    third = start_gateway(variables(journal, WORKERS="1"), files={"gateway.yaml": with_other})
+    (told,) = third.wait_for_records(event="saga_upstream_missing", workflow="plain")
+    assert (told["saga_id"], told["upstream"]) == (runs[1], "participants")
+    eventually(lambda: not saga(third, runs[1])["underWay"], "waiting")
+    assert "upstream participants is not in the configuration" in saga(third, runs[1])["reason"]
+    third.wait_until(lambda: orphaned(third) == [1.0], "counting it")
+    assert order(third, runs[1], "resolve", outcome="compensated").status == 200
+    third.wait_until(lambda: not orphaned(third), "counting none")

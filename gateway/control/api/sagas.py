@@ -34,13 +34,13 @@ _SUMMARIES: dict[Order, str] = {
     "cancel": "Compensate what a run has done",
     "retry": "Try again what a run waits for, or is stuck at",
     "skip": "Go on as if what a run is stuck at had worked",
-    "resolve": "End a run that is stuck",
+    "resolve": "End a run that is stuck, or that no gateway can go on with",
 }
 _REFUSALS: dict[Order, str] = {
     "cancel": "It has ended, or is past the point of no return.",
     "retry": "It has ended.",
     "skip": "It is not stuck, and no compensation of it has failed.",
-    "resolve": "It is not stuck.",
+    "resolve": "It is not stuck, and a gateway can go on with it.",
 }
 
 
@@ -79,6 +79,7 @@ def _listed(view: SagasView) -> Operation[Any, Any]:
                     state=each.state,
                     runs=each.runs,
                     oldest_seconds=round(max(0.0, each.oldest), 3),
+                    orphaned=each.orphaned,
                 )
                 for each in counts
             ],
@@ -131,9 +132,9 @@ async def _done(view: SagasView, call: Call[Any, Any], what: Order, reason: str,
     done = await available(view.order(run_id, what, reason, outcome))
     if done == "held":
         raise RefusalError(409, "A step of the run is under way: look again when that has ended.", retry_after=1.0)
-    if done == "refused":
-        raise RefusalError(409, f"The run is {before.run.state}. {_REFUSALS[what]}")
     after = await _found(view, call)
+    if done == "refused":
+        raise RefusalError(409, f"The run is {after.run.state}. {_REFUSALS[what]}")
     audit.record(
         f"{what} saga {run_id}", call, before=before.run.state, after=after.run.state, scope="fleet", reason=reason
     )
@@ -183,5 +184,6 @@ def _members(run: SagaView) -> dict[str, Any]:
         "ended_time": None if run.ended_at is None else rfc3339(run.ended_at),
         "next_attempt_in": None if run.due_in is None else round(max(0.0, run.due_in), 3),
         "under_way": run.held,
+        "orphaned": run.orphaned,
         "deadline_in": None if run.due_in is None else round(run.deadline_in, 3),
     }
