@@ -20,6 +20,7 @@ from gateway.control.view import (
     IssuerView,
     RedisView,
     RouteView,
+    SplitView,
 )
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.endpoints import EndpointsOut, Mode
@@ -225,6 +226,7 @@ def _route(route: Route) -> RouteView:
         config.websocket,
         partial(_gates, route.chain),
         None if fallback is None else _fallback(fallback),
+        None if config.split is None else SplitView(dict(config.split.to), config.split.field or config.split.sticky),
     )
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from gateway.config import checks, identity, issuers
 from gateway.config.console import console_config
 from gateway.config.deliver import outbox_config
+from gateway.config.fault_model import FaultsConfig
 from gateway.config.file import File
 from gateway.config.idempotency_settings import limits_config
 from gateway.config.identity_file import NO_LIMIT
@@ -21,7 +22,6 @@ from gateway.config.journal import check_journal, journal_config
 from gateway.config.model import (
     AdminConfig,
     ErrorsConfig,
-    FaultsConfig,
     GatewayConfig,
     JournalConfig,
     ListenerTls,

@@ -26,6 +26,7 @@ def fallback_of(sources: Sources, route: FileRoute, index: int, upstreams: Seque
         )
     if not wanted.upstream and wanted.response.status is None and not wanted.stale_if_error:
         _report(sources, location, "nothing", "an upstream, a response or stale_if_error")
+    # On a route with split it may be one of those, which the requests of the others go on to.
     seen = {route.upstream}
     for place, name in enumerate(wanted.upstream):
         # One name may be written without a list.

@@ -21,6 +21,7 @@ from gateway.config.problems import nearest
 from gateway.config.rewrite_settings import RewriteRule
 from gateway.config.route_settings import RouteDefaults
 from gateway.config.schema import Allowed, Section
+from gateway.config.split_settings import Split
 from gateway.config.upstream_settings import Upstream
 from gateway.config.validation_settings import Validated
 from gateway.policy.adaptive import DEFAULT_GROUP
@@ -139,6 +140,7 @@ class FileRoute(Validated, RouteDefaults):
     issuers: Annotated[list[str], Len(1, 100), Allowed(_ISSUERS_ALLOWED)] = Field(default_factory=list)
     forward_token: bool = True
     deliver: Deliver = Deliver()
+    split: Split = Split()
     fallback: Fallback = Fallback()
     rewrite: Annotated[list[RewriteRule], Len(0, 100), Allowed("a list of {path, to}")] = Field(default_factory=list)
     request_headers: FieldChanges = FieldChanges()

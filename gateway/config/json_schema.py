@@ -21,6 +21,7 @@ from gateway.config.issuer_file import FileIssuer
 from gateway.config.rewrite_settings import RewriteRule
 from gateway.config.schema import Env, unit
 from gateway.config.settings import RateLimit
+from gateway.config.split_settings import SplitShare
 from gateway.config.workflow_settings import FileStep, FileWorkflow, SagaUndo
 
 _REF = "#/$defs/{model}"
@@ -156,6 +157,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     **_all(FileUpstream),
     **_all(FileRoute),
     "RewriteRule": RewriteRule,
+    "SplitShare": SplitShare,
     **_all(RateLimit),
     **_all(FileConsumer),
     "FileKey": FileKey,

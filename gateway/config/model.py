@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Literal
 from gateway.config.console_model import ConsoleConfig
 from gateway.config.deliver_model import DeliverConfig, OutboxLimits
 from gateway.config.fallback_model import FallbackConfig
+from gateway.config.fault_model import FaultsConfig
 from gateway.config.headers_model import FieldChanges
 from gateway.config.idempotency_model import IdempotencyConfig, IdempotencyLimits
 from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
 from gateway.config.saga_model import SagaLimits
 from gateway.config.shedding_model import SheddingConfig
+from gateway.config.split_model import SplitConfig
 from gateway.config.tracing_model import TracingConfig
 from gateway.names import Network
 from gateway.policy.adaptive import DEFAULT_GROUP, AdaptiveSettings
@@ -153,7 +155,8 @@ class RouteConfig:
     the route is for then. `issuers` are those whose tokens count where `jwt` is one of the ways, all of them where it
     is empty; with `forward_token` the upstream gets the token, too. `idempotency` None: an
     `Idempotency-Key` means nothing here. `deliver` None: requests go to the upstream at once. `fallback` None: what the
-    upstream does not answer is refused. `request_headers` and `response_headers` None: fields pass as they come.
+    upstream does not answer is refused. A `split` shares the requests among several upstreams; `upstream` is the first
+    of them. `request_headers` and `response_headers` None: fields pass as they come.
     `rewrites` are templates of paths and of what they become (`gateway.path_template`); the first that matches counts.
     With a `workflow` they start runs of it, and `upstream` is that of its first step. `priority` None: nobody has said
     how much its requests matter. Routes of one upstream with the same `latency_group` have answers whose times are
@@ -190,10 +193,16 @@ class RouteConfig:
     validation: RouteValidation | None = None
     deliver: DeliverConfig | None = None
     fallback: FallbackConfig | None = None
+    split: SplitConfig | None = None
     rewrites: tuple[tuple[str, str], ...] = ()
     request_headers: FieldChanges | None = None
     response_headers: FieldChanges | None = None
     workflow: Workflow | None = None
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """Where its requests go in the first place."""
+        return (self.upstream,) if self.split is None else self.split.upstreams
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,15 +358,6 @@ class AdminConfig:
     token: str | None = field(default=None, repr=False)
     port: int | None = None
     host: str = "127.0.0.1"
-
-
-@dataclass(frozen=True, slots=True)
-class FaultsConfig:
-    """Faults on demand. `max_percent` bounds what all faults of an upstream strike together; `max_duration` each."""
-
-    enabled: bool = False
-    max_percent: float = 50.0
-    max_duration: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,4 +56,4 @@ def unused(
 
 
 def _upstreams(route: RouteConfig) -> tuple[str, ...]:
-    return (route.upstream, *(route.fallback.upstreams if route.fallback is not None else ()))
+    return (*route.upstreams, *(route.fallback.upstreams if route.fallback is not None else ()))

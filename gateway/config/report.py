@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway import names
-from gateway.config.fallback_model import FallbackConfig
+from gateway.config import report_ways
 from gateway.config.identity_model import ConsumerConfig, IdentityConfig, IssuerConfig, TierConfig
 from gateway.config.loading import Loaded
 from gateway.config.model import GatewayConfig, RedisConfig, RouteConfig, UpstreamConfig
@@ -54,7 +54,8 @@ def as_text(loaded: Loaded, gates: Gates, workers: int) -> str:
         ("Circuit breakers", [_breaker(upstream) for upstream in upstreams]),
         ("Concurrency", [_concurrency(upstream) for upstream in upstreams]),
         ("Rate limits", [_rate_limit(config, name) for name in config.rate_limits.policies]),
-        *_fallbacks(config),
+        *report_ways.splits(config),
+        *report_ways.fallbacks(config),
         *_header_fields(config),
         *_rewrites(config),
         *_websockets(config),
@@ -80,26 +81,6 @@ def as_text(loaded: Loaded, gates: Gates, workers: int) -> str:
     for title, rows in sections:
         lines += [title, *_table(rows), ""]
     return "\n".join(lines[:-1]) + "\n"
-
-
-def _fallbacks(config: GatewayConfig) -> Iterable[tuple[str, list[dict[str, str]]]]:
-    """A table that is there only where a route has a fallback."""
-    rows = [_fallback(route.name, route.fallback) for route in config.routes if route.fallback is not None]
-    if rows:
-        yield "Fallbacks", rows
-
-
-def _fallback(route: str, fallback: FallbackConfig) -> dict[str, str]:
-    response = fallback.response
-    return {
-        "route": route,
-        "then": " ".join(fallback.upstreams) or "-",
-        "on": ",".join(fallback.conditions),
-        "first has": _s(fallback.after) if fallback.after is not None else "an equal part",
-        "sent POSTs": _yes(fallback.non_idempotent),
-        "last good": _s(fallback.stale_if_error) if fallback.stale_if_error else "no",
-        "response": "none" if response is None else f"{response.status} {response.content_type}",
-    }
 
 
 def _header_fields(config: GatewayConfig) -> Iterable[tuple[str, list[dict[str, str]]]]:
@@ -219,7 +200,7 @@ def _route(route: RouteConfig, *, priorities: bool) -> dict[str, str]:
         "host": route.host or "any",
         "prefix": route.prefix,
         "methods": ",".join(sorted(route.methods)) if route.methods is not None else "any",
-        "upstream": route.upstream if route.workflow is None else f"workflow {route.workflow.name}",
+        "upstream": ",".join(route.upstreams) if route.workflow is None else f"workflow {route.workflow.name}",
         "strip": _yes(route.strip_prefix),
         "client's host": _yes(route.preserve_host),
         "rate limit": route.rate_limit or "none",

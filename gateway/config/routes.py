@@ -16,6 +16,8 @@ from gateway.config.rewrite import rewrites_of
 from gateway.config.route_settings import Cors
 from gateway.config.settings import Settings
 from gateway.config.sources import Sources
+from gateway.config.split import split_of
+from gateway.config.split_model import SplitConfig
 from gateway.config.upstreams import DEFAULT
 from gateway.config.validation import validation_of
 from gateway.config.workflows import workflow_methods
@@ -72,10 +74,11 @@ def _file_route(
     elif route.workflow is not None:
         methods = workflow_methods(methods, place)
         check_headers_of_delivered(sources, index, preserve_host=route.preserve_host)
+    split = split_of(sources, route, index, upstreams)
     return RouteConfig(
         name=route.name,
         prefix=route.prefix,
-        upstream=_upstream(sources, index, route, workflow),
+        upstream=_upstream(sources, index, route, workflow, split),
         host=route.host,
         methods=methods,
         strip_prefix=route.strip_prefix,
@@ -104,6 +107,7 @@ def _file_route(
         deliver=deliver_config(
             route.deliver, sources.place("routes", "deliver", location=("routes", index, "deliver"))
         ),
+        split=split,
         fallback=fallback_of(sources, route, index, upstreams),
         rewrites=rewrites_of(sources, route.rewrite, index, later=route.deliver.enabled or route.workflow is not None),
         request_headers=field_changes(sources, route.request_headers, ("routes", index, "request_headers"), "request"),
@@ -114,12 +118,16 @@ def _file_route(
     )
 
 
-def _upstream(sources: Sources, index: int, route: FileRoute, workflow: Workflow | None) -> str:
-    """Where the requests of a route go: its upstream, or its workflow."""
+def _upstream(
+    sources: Sources, index: int, route: FileRoute, workflow: Workflow | None, split: SplitConfig | None
+) -> str:
+    """Where the requests of a route go: its upstream, the first of its split, or its workflow."""
     location = ("routes", index)
+    if split is not None:
+        return next(iter(split.upstreams), DEFAULT)
     if route.workflow is None:
         if route.upstream is None:
-            allowed = "the name of an upstream, or workflow: the name of one"
+            allowed = "the name of an upstream, or workflow: the name of one, or split: several upstreams"
             sources.problems.append(Problem(sources.tree.source((*location, "upstream")), MISSING, allowed))
         return route.upstream or DEFAULT
     for key, given in (("upstream", route.upstream), ("deliver", "a mapping" if route.deliver.enabled else None)):

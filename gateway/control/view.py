@@ -100,6 +100,14 @@ class FallbackView(NamedTuple):
     response: int | None
 
 
+class SplitView(NamedTuple):
+    """How a route shares its requests among upstreams: their weights, and what a client stays with its upstream by:
+    `none`, `client`, or the name of a header field."""
+
+    weights: Mapping[str, int]
+    sticky: str
+
+
 class RouteView(NamedTuple):
     """One route: what it matches, and where its requests go. `methods` None means all of them; `host` empty: any.
     `describe` gives its gates as they are now, in the order in which a request passes them."""
@@ -112,6 +120,7 @@ class RouteView(NamedTuple):
     websocket: bool
     describe: Callable[[], tuple[GateView, ...]]
     fallback: FallbackView | None = None
+    split: SplitView | None = None
 
 
 class WorkerView(NamedTuple):

@@ -76,7 +76,9 @@ class Explain:
         priority = route.priority if account is None else max(route.priority, account.priority)
         question = Question(key, self._is_exempt(client), method, self._clock(), caller, priority)
         answer["steps"] = steps = await self._steps(route, path, question)
-        upstream = route.upstream
+        split = route.split
+        chosen = 0 if split is None else split.explained(question)
+        upstream = route.upstream if split is None else split.upstreams[chosen]
         waits = any(step["decision"] == "wait" for step in steps)
         against: Step | None = next((step for step in steps if step["decision"] == "refuse"), None)
         outcome = "refused" if against is not None else "waits" if waits else "forwarded"
@@ -86,7 +88,8 @@ class Explain:
         if route.workflow is not None:
             return answer | {"outcome": outcome, "refusal": against}
         if route.fallback is not None:
-            instead = await explain_fallback(route.fallback, against, question)
+            hops = route.fallback.hops if split is None else split.hops[chosen]
+            instead = await explain_fallback(route.fallback, hops, against, question)
             steps.append(instead.step)
             against = instead.refusal or against
             if instead.hop is not None:
@@ -102,7 +105,8 @@ class Explain:
         return answer | {"outcome": outcome, "refusal": against}
 
     async def _steps(self, route: Route, path: str, question: Question) -> list[Step]:
-        upstream, method = route.upstream, question.method
+        method, split = question.method, route.split
+        upstream = route.upstream if split is None else split.upstreams[split.explained(question)]
         steps = []
         if route.config.path_dots == "refuse" and has_dot_segment(path.encode()):
             detail = "The path has a dot segment or a NUL byte, and the route takes none."

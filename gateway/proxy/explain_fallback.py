@@ -17,9 +17,12 @@ class Instead(NamedTuple):
     refusal: Step | None = None
 
 
-async def explain_fallback(fallback: Fallback, refusal: Step | None, question: Question) -> Instead:
-    """`refusal` is what the gates of the route have said, None where they pass the request. Nothing is taken."""
-    names = ", ".join(hop.upstream.name for hop in fallback.hops)
+async def explain_fallback(
+    fallback: Fallback, hops: tuple[Hop, ...], refusal: Step | None, question: Question
+) -> Instead:
+    """`hops` are where the request may go on to. `refusal` is what the gates of the route have said, None where they
+    pass the request. Nothing is taken."""
+    names = ", ".join(hop.upstream.name for hop in hops)
     on = ", ".join(fallback.conditions)
     figures = {"on": on, "upstreams": names}
     if refusal is None:
@@ -30,7 +33,7 @@ async def explain_fallback(fallback: Fallback, refusal: Step | None, question: Q
         return Instead(step("fallback", "none", detail, figures=figures))
     if not fallback.takes(refusal["reason"]):
         return Instead(step("fallback", "none", f"{refusal['reason']} is no reason for it.", figures=figures))
-    for hop in fallback.hops:
+    for hop in hops:
         cause = cause_of(refusal["reason"])
         asked = [await gate.explain(question) for gate in hop.chain.gates[fallback.shared :]]
         against = next((each for each in asked if each["decision"] == "refuse"), None)

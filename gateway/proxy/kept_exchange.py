@@ -293,7 +293,7 @@ class KeptExchange(Exchange):
             self._answer.go_to(nobody)
         runtime.alone.add(self)
         forward = self._forward
-        left = self._route.upstream.total_timeout
+        left = self._route.total_timeout
         if forward is not None:
             left = max(0.0, forward.last_deadline - time.monotonic())
         self._timer = runtime.loop.call_later(left, self._too_late)

@@ -42,10 +42,12 @@ from gateway.proxy.gates.deliver import DeliverGate
 from gateway.proxy.gates.idempotency import IdempotencyGate, ReplayGate
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.gates.rate_limit import RateLimitGate
+from gateway.proxy.gates.split import ChosenBulkhead, ChosenCircuit, ChosenLimit, SplitGate
 from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationParts
 from gateway.proxy.gates.workflow import Runs, WorkflowGate
 from gateway.proxy.recorder import Recorder
+from gateway.proxy.split import Split
 from gateway.proxy.topology import stripped_prefix
 from gateway.proxy.upstreams import Upstream
 
@@ -76,7 +78,7 @@ class Parts:
     """What gates and filters are made of, and those that routes share. `callers` None: no route has authentication.
     `claims` None: no route keeps answers for idempotency keys; `idempotency` has the gates of those that do.
     `validation` None: none validates. `outbox` None: no route delivers. `sagas` None: no route has a
-    workflow."""
+    workflow. `splits` are those of the routes that have one."""
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class Parts:
         self.outbox = outbox
         self.sagas = sagas
         self.idempotency: dict[str, IdempotencyGate] = {}
+        self.splits: dict[str, Split] = {}
         self.validation = validation
         self.callers = callers
         self.upstreams = upstreams
@@ -167,7 +170,7 @@ def _idempotency(route: RouteConfig, parts: Parts) -> Gate | None:
     if not _goes_on(route):
         # What is kept of a request and its answer are one commit: where the outcome is unknown, nothing was kept.
         config = replace(config, on_unknown="retry")
-    total_timeout = parts.upstreams[route.upstream].total_timeout
+    total_timeout = max(parts.upstreams[name].total_timeout for name in route.upstreams)
     by_host = route.preserve_host
     gate = IdempotencyGate(route.name, config, total_timeout, claims, parts.rng, parts.loop, by_host=by_host)
     parts.idempotency[route.name] = gate
@@ -198,15 +201,32 @@ def _goes_on(route: RouteConfig) -> bool:
     return route.deliver is None and route.workflow is None
 
 
+def _split(route: RouteConfig, parts: Parts) -> Gate | None:
+    if route.split is None:
+        return None
+    split = parts.splits[route.name] = Split(route.split, [parts.upstreams[name] for name in route.upstreams])
+    return SplitGate(split)
+
+
 def _bulkhead(route: RouteConfig, parts: Parts) -> Gate | None:
+    split = parts.splits.get(route.name)
+    if split is not None:
+        return ChosenBulkhead(split, [parts.bulkheads[name] for name in route.upstreams])
     return parts.bulkheads[route.upstream] if _goes_on(route) else None
 
 
 def _circuit(route: RouteConfig, parts: Parts) -> Gate | None:
+    split = parts.splits.get(route.name)
+    if split is not None:
+        return ChosenCircuit(split, [parts.circuits[name] for name in route.upstreams])
     return parts.circuits[route.upstream] if _goes_on(route) else None
 
 
 def _adaptive_limit(route: RouteConfig, parts: Parts) -> Gate | None:
+    split = parts.splits.get(route.name)
+    if split is not None:
+        found = [adaptive_limit_of(name, parts, route.latency_group) for name in route.upstreams]
+        return ChosenLimit(split, [each or Gate() for each in found]) if any(found) else None
     return adaptive_limit_of(route.upstream, parts, route.latency_group) if _goes_on(route) else None
 
 
@@ -234,6 +254,7 @@ GATES: Final[tuple[GateKind, ...]] = (
     GateKind("replay", _replay, "No answer is kept."),
     GateKind("deliver", _deliver, "It goes to the upstream at once."),
     GateKind("workflow", _workflow, "It starts no run of a workflow."),
+    GateKind("split", _split, "Its requests are not shared among upstreams."),
     GateKind("bulkhead", _bulkhead, "It is asked when something is sent."),
     GateKind("circuit", _circuit, "It is asked when something is sent.", per_attempt=True),
     GateKind("adaptive_limit", _adaptive_limit, "The limit of the bulkhead does not change.", per_attempt=True),
@@ -297,14 +318,15 @@ def _gates_of_upstream(name: str, parts: Parts, latency_group: str = DEFAULT_GRO
     return parts.bulkheads[name], parts.circuits[name], *(() if adaptive is None else (adaptive,))
 
 
-def fallback_of(route: RouteConfig, gates: tuple[Gate, ...], parts: Parts) -> Fallback | None:
-    """Whom to ask when the upstream of a route does not answer. `gates` are those of the route."""
+def fallback_of(route: RouteConfig, gates: tuple[Gate, ...], per_attempt: int, parts: Parts) -> Fallback | None:
+    """Whom to ask when the upstream of a route does not answer. `gates` are those of the route, and those from
+    `per_attempt` on are passed before each attempt."""
     config = route.fallback
     if config is None:
         return None
-    own = _gates_of_upstream(route.upstream, parts, route.latency_group)
-    shared = gates[: -len(own)]
-    if gates[len(shared) :] != own:
+    # The bulkhead is the last that is passed once, and the first of the gates of an upstream.
+    shared = gates[: per_attempt - 1]
+    if [each.name for each in gates[len(shared) :]][:2] != ["bulkhead", "circuit"]:
         raise RuntimeError("the gates of its upstream are not the last ones of a route")
     hops = tuple(
         Hop(parts.upstreams[name], Chain((*shared, *_gates_of_upstream(name, parts)), len(shared) + 1))
@@ -323,8 +345,10 @@ def withheld_of(route: RouteConfig, parts: Parts) -> Withheld | None:
 def filters_of(route: RouteConfig, parts: Parts, gates: tuple[Gate, ...]) -> tuple[Filter, ...]:
     """The filters of a route with these gates."""
     filters = [each for make in FILTERS if (each := make(route, parts)) is not None]
-    if route.fallback is not None and route.rewrite_redirects:
-        filters += [_redirects_of(parts.upstreams[name], route) for name in route.fallback.upstreams]
+    if route.rewrite_redirects:
+        # The one above is of the first upstream.
+        others = dict.fromkeys([*route.upstreams, *(route.fallback.upstreams if route.fallback is not None else ())])
+        filters += [_redirects_of(parts.upstreams[name], route) for name in others if name != route.upstream]
     if parts.config.server.server_timing:
         filters.append(ServerTiming())
     if parts.debug is not None:

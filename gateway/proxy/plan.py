@@ -75,7 +75,7 @@ class Plan:
                 "method": request.method,
                 "target": masked(request.target).decode("utf-8", "backslashreplace"),
                 "route": route.name or None,
-                "upstream": route.service or None,
+                "upstream": (route.service or None) if route.split is None else None,
                 "priority": PRIORITIES[self.priority] if route.priorities else None,
             },
             *(origin.scheme, request.authority or b"", request.minor),
@@ -93,6 +93,8 @@ class Plan:
             self.keyed = _tells_apart(request.fields.idempotency_key)
             self.idempotent = self.may_be_repeated(request, route.upstream)
         self.keeps_body = self.idempotent or (route.fallback is not None and bool(route.fallback.hops))
+        if route.split is not None and not self.keeps_body:
+            self.keeps_body = any(self.may_be_repeated(request, each) for each in route.split.upstreams)
         self.unusual = objection is not None or self.own_answer is not None or self.tunnel
 
     def may_be_repeated(self, request: Request, upstream: Upstream) -> bool:
@@ -102,7 +104,9 @@ class Plan:
         return self.keyed and upstream.config.honours_idempotency_key
 
     def head_for(self, request: Request, upstream: Upstream) -> bytes:
-        """`head`, for an upstream that a fallback leads to. Made once for each."""
+        """`head`, for any upstream that the route leads to. Made once for each."""
+        if upstream is self.route.upstream:
+            return self.head
         heads = self._heads
         if heads is None:
             heads = self._heads = {}

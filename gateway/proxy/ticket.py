@@ -36,6 +36,9 @@ class Ticket(Record):
     `priority` is its class (`gateway.policy.priority`), lowered by its tenant once that is known. `unanswered` says of
     an attempt that failed or was given up that somebody's patience had come to its end, the gateway's or the client's.
 
+    `variant` is the index of the upstream that was chosen for it where its route splits (`gateway.proxy.split`), -1
+    before and elsewhere.
+
     `promise` is what a request with an idempotency key has to do with the journal. `sent` says that a byte of the
     request was written to an upstream, in whatever attempt.
     """
@@ -62,6 +65,7 @@ class Ticket(Record):
         "sent",
         "started",
         "unanswered",
+        "variant",
         "waiting",
     )
 
@@ -89,6 +93,7 @@ class Ticket(Record):
         self.at = -1
         self.entered = 0
         self.waiting: object = None
+        self.variant = -1
         self.rate: Decision | None = None
         self.caller: Caller | None = None
         self.caller_lines = b""

@@ -20,9 +20,11 @@ from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.gates import Chain, Gate
 from gateway.proxy.gates.deliver import DeliverGate
 from gateway.proxy.gates.idempotency import IdempotencyGate
+from gateway.proxy.gates.split import SplitGate
 from gateway.proxy.gates.workflow import WorkflowGate
 from gateway.proxy.priority_header import PriorityHeader
 from gateway.proxy.router import Router
+from gateway.proxy.split import Split
 from gateway.proxy.tunnels import Tunnels
 from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.metrics import RouteCells
@@ -33,6 +35,9 @@ _generations: Final = count(1)
 
 class Route:
     """A route with its upstream, gates and filters.
+
+    `split` shares its requests among several upstreams; None where all go to `upstream`, which is the first of them
+    otherwise. `total_timeout` is the longest time limit of them.
 
     `account` is where its requests are counted. `deliver` is the gate that keeps its requests for later, None where
     they go on at once. `workflow` is the gate that starts runs of a workflow, None where there is none. `fallback` says
@@ -67,7 +72,9 @@ class Route:
         "priority_header",
         "request_edits",
         "service",
+        "split",
         "stripped",
+        "total_timeout",
         "tunnels",
         "upstream",
         "withheld",
@@ -99,7 +106,13 @@ class Route:
         self.account = RouteAccount(config.name, upstream.name, cells, config.prefix)
         self.chain = Chain(gates, per_attempt)
         self.filters = Filters(filters)
-        asked = [upstream, *(() if fallback is None else (hop.upstream for hop in fallback.hops))]
+        gate = next((each for each in gates if isinstance(each, SplitGate)), None)
+        self.split: Split | None = None if gate is None else gate.split
+        first = (upstream,) if self.split is None else self.split.upstreams
+        if self.split is not None:
+            self.split.serve(config.name, config.prefix, cells, fallback)
+        self.total_timeout = max([each.total_timeout for each in first])
+        asked = [*first, *(() if fallback is None else (hop.upstream for hop in fallback.hops))]
         self.honours_keys = all(each.config.honours_idempotency_key for each in asked)
         self.host = (names.host(config.host or "") or "").encode()
         self.prefix = config.prefix.encode()
@@ -161,6 +174,7 @@ class NoRoute(Route):
         self.max_body_bytes = None
         self.methods = None
         self.fallback = None
+        self.split = None
         self.priority = NORMAL
         self.priority_header = None
         self.priorities = False

@@ -27,7 +27,7 @@ class LogPart:
     it into its own form, once it has been asked for. `scheme`, `authority` and `minor` (of HTTP/1) are how the client
     has asked, for spans."""
 
-    __slots__ = ("authority", "known", "minor", "prepared", "scheme")
+    __slots__ = ("_variants", "authority", "known", "minor", "prepared", "scheme")
 
     def __init__(self, known: dict[str, object], scheme: str = "", authority: bytes = b"", minor: int = 1) -> None:
         self.known = known
@@ -35,6 +35,18 @@ class LogPart:
         self.scheme = scheme
         self.authority = authority
         self.minor = minor
+        self._variants: dict[str, LogPart] | None = None
+
+    def of_upstream(self, name: str) -> "LogPart":
+        """The same of the requests among them that go to this upstream. Made once for each."""
+        variants = self._variants
+        if variants is None:
+            variants = self._variants = {}
+        found = variants.get(name)
+        if found is None:
+            known = {**self.known, "upstream": name}
+            found = variants[name] = LogPart(known, self.scheme, self.authority, self.minor)
+        return found
 
 
 class Record:

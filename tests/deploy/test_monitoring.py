@@ -112,9 +112,10 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
     directory = tmp_path_factory.mktemp("gateway")
     delivering = "{name: hooks, prefix: /hooks, upstream: default, deliver: {enabled: true}}"
     falling_back = "{name: chat, prefix: /chat, upstream: default, fallback: {stale_if_error: 60}}"
+    splitting = "{name: split, prefix: /split, split: {to: [{upstream: default, weight: 1}]}}"
     starting = "{name: runs, prefix: /runs, workflow: w}"
     step = "{name: one, upstream: default, method: PUT, path: /ok, compensate: {method: DELETE, path: /ok}}"
-    text = f"workflows: {{w: {{steps: [{step}]}}}}\nroutes: [{delivering}, {falling_back}, {starting}]\n"
+    text = f"workflows: {{w: {{steps: [{step}]}}}}\nroutes: [{delivering}, {falling_back}, {splitting}, {starting}]\n"
     (directory / "gateway.yaml").write_text(text)
     variables = {**redis_server.variables, "UPSTREAM_URL": stub_process.url, "IDEMPOTENCY_MODE": "optional"}
     # Nobody listens there: what is lost is counted all the same.

@@ -99,6 +99,7 @@ LAYERS = {
         "gateway.config.shedding_model",
         "gateway.config.deliver_model",
         "gateway.config.fallback_model",
+        "gateway.config.split_model",
         "gateway.config.headers_model",
         "gateway.path_template",
         "gateway.config.idempotency_model",

@@ -7,7 +7,7 @@ from pydantic import Field
 from gateway.control.api.operation import Call, Operation, get
 from gateway.control.facts import ControlFacts
 from gateway.control.shapes import Answer, Nothing
-from gateway.control.view import FallbackView, RouteView
+from gateway.control.view import FallbackView, RouteView, SplitView
 
 
 class RouteGate(Answer):
@@ -31,6 +31,15 @@ class RouteFallback(Answer):
     response: Annotated[int | None, Field(description="Status of the fixed response; null: there is none")]
 
 
+class RouteSplit(Answer):
+    """How requests are shared among several upstreams."""
+
+    weights: Annotated[dict[str, int], Field(description="By upstream, in the order of the configuration")]
+    sticky: Annotated[
+        str, Field(description="What a client stays with its upstream by: none, client, or the name of a header field")
+    ]
+
+
 class Route(Answer):
     """What a request must match, what it meets, and where it goes."""
 
@@ -38,11 +47,12 @@ class Route(Answer):
     host: Annotated[str | None, Field(description="null: any")]
     prefix: str
     methods: Annotated[list[str] | None, Field(description="null: all")]
-    upstream: str
+    upstream: Annotated[str, Field(description="With a split the first one")]
     websocket: bool
     gates: Annotated[list[RouteGate], Field(description="In the order in which a request passes them")]
     endpoints: list[str]
     fallback: Annotated[RouteFallback | None, Field(description="null: a refusal")]
+    split: Annotated[RouteSplit | None, Field(description="null: all requests go to `upstream`")]
 
 
 class Routes(Answer):
@@ -61,7 +71,10 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         endpoints: dict[str, list[str]] = {}
         for each in facts.view.endpoints:
             endpoints.setdefault(each.upstream, []).append(each.endpoint)
-        found = [_route(each, endpoints.get(each.upstream, [])) for each in facts.view.routes]
+        found = [
+            _route(each, [at for name in _upstreams(each) for at in endpoints.get(name, [])])
+            for each in facts.view.routes
+        ]
         host = facts.view.host
         return Routes(count=len(found), worker=None if host is None else host.worker, routes=found)
 
@@ -82,7 +95,17 @@ def _route(each: RouteView, endpoints: list[str]) -> Route:
         ],
         endpoints=endpoints,
         fallback=None if each.fallback is None else _fallback(each.fallback),
+        split=None if each.split is None else _split(each.split),
     )
+
+
+def _upstreams(each: RouteView) -> list[str]:
+    """Where its requests go in the first place."""
+    return [each.upstream] if each.split is None else list(each.split.weights)
+
+
+def _split(each: SplitView) -> RouteSplit:
+    return RouteSplit(weights=dict(each.weights), sticky=each.sticky)
 
 
 def _fallback(each: FallbackView) -> RouteFallback:

@@ -35,12 +35,14 @@ _GO_ON: Final = Retry(0.0)
 
 
 class FallbackForward(Forward):
-    """Made for the requests of routes with a fallback. `plan` is the request's."""
+    """Made for the requests of routes with a fallback. `plan` is the request's, `hops` are where it may go on to from
+    its target, and `tail` is what is behind the plan's part of the head: the same for every upstream."""
 
     __slots__ = (
         "_began",
         "_decided_at",
         "_fallback",
+        "_hops",
         "_keyed",
         "_next",
         "_outcome",
@@ -62,12 +64,16 @@ class FallbackForward(Forward):
         chain: Chain,
         plan: Plan,
         fallback: Fallback,
+        hops: tuple[Hop, ...],
+        tail: bytes,
+        *,
+        idempotent: bool,
     ) -> None:
-        super().__init__(runtime, ticket, target, body, downstream, chain, idempotent=plan.idempotent)
+        super().__init__(runtime, ticket, target, body, downstream, chain, idempotent=idempotent)
         self._plan = plan
         self._fallback = fallback
-        # What is behind the plan's part of the head is the same for every upstream.
-        self._tail = target.head[len(plan.head) :]
+        self._hops = hops
+        self._tail = tail
         self._keyed = plan.keyed and target.upstream.config.honours_idempotency_key
         self._next = 0
         self._trail = ""
@@ -77,7 +83,7 @@ class FallbackForward(Forward):
         self._sent_before = False
         self._began = ticket.started
         whole = self.total_timeout
-        share = whole / (1 + len(fallback.hops))
+        share = whole / (1 + len(hops))
         if fallback.after is not None:
             share = min(fallback.after, whole)
         self._rest = whole - share
@@ -143,9 +149,9 @@ class FallbackForward(Forward):
     def _hop(self, status: int, now: float) -> Hop | None:
         """The next upstream that the request may go to; None where there is none, or no time for it."""
         fallback, ticket = self._fallback, self.ticket
-        if self._next >= len(fallback.hops) or not self.body.replayable or self.last_deadline <= now:
+        if self._next >= len(self._hops) or not self.body.replayable or self.last_deadline <= now:
             return None
-        hop = fallback.hops[self._next]
+        hop = self._hops[self._next]
         return hop if fallback.may_repeat(ticket, hop, status, keyed=self._keyed) else None
 
     def _go_on(self, cause: str, status: int, now: float) -> bool:
@@ -178,7 +184,7 @@ class FallbackForward(Forward):
         left = self.last_deadline - now
         self._next += 1
         upstream = hop.upstream
-        share = min(left / (1 + len(self._fallback.hops) - self._next), upstream.total_timeout)
+        share = min(left / (1 + len(self._hops) - self._next), upstream.total_timeout)
         self.total_timeout = share
         self.total_deadline = now + share
         self._rest = left - share

@@ -21,15 +21,22 @@ def forward_of(runtime: Runtime, ticket: Ticket, plan: Plan, body: RequestBody, 
         traceparent = traces.unsampled(ticket.own_id, given)
     else:
         traceparent = given or traces.traceparent(ticket.own_id)
-    head = b"%b%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
-        plan.head,
+    tail = b"%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
         ticket.caller_lines,
         ticket.request_id,
         ticket.correlation_id,
         traceparent,
     )
-    target = Target(route.upstream, head)
-    fallback = route.fallback
-    if fallback is not None:
-        return FallbackForward(runtime, ticket, target, body, downstream, route.chain, plan, fallback)
-    return Forward(runtime, ticket, target, body, downstream, route.chain, idempotent=plan.idempotent)
+    fallback, split = route.fallback, route.split
+    if split is None:
+        target, idempotent = Target(route.upstream, plan.head + tail), plan.idempotent
+    else:
+        chosen = split.upstreams[ticket.variant]
+        target = Target(chosen, plan.head_for(ticket.request, chosen) + tail)
+        idempotent = plan.may_be_repeated(ticket.request, chosen)
+    if fallback is None:
+        return Forward(runtime, ticket, target, body, downstream, route.chain, idempotent=idempotent)
+    hops = fallback.hops if split is None else split.hops[ticket.variant]
+    return FallbackForward(
+        *(runtime, ticket, target, body, downstream, route.chain, plan, fallback, hops, tail), idempotent=idempotent
+    )
