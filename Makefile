@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PIP_INSTALL := $(PIP) install
+# Bytecode is written, whatever the environment says: the tests start some hundred programs, which else compile it each time.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 INSTALL_CHECKOUT := $(PIP_INSTALL) --no-deps --no-index --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
@@ -39,23 +41,23 @@ interpreted: $(VENV)/.runtime ## Take `make build` back: the checkout's sources 
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4 * len(os.sched_getaffinity(0)), 16))' 2>/dev/null || echo 4)
 
 test: $(VENV)/.dev $(INSTALLED) ## Run every test; ARGS= goes to pytest, JOBS= says how many at once
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist worksteal $(ARGS)
 
 unit: $(VENV)/.dev $(INSTALLED) ## Run the unit tests, in seconds; ARGS= goes to pytest
-	$(BIN)/python -m pytest -n $(shell nproc 2>/dev/null || echo 2) tests/unit $(ARGS)
+	$(PYTEST) -n $(shell nproc 2>/dev/null || echo 2) tests/unit $(ARGS)
 
 coverage: $(VENV)/.dev ## Run every test and say what none of them runs; fails below the least coverage of pyproject.toml
 	@test ! -e $(VENV)/.compiled || { echo "make: compiled code has no coverage; make interpreted first" >&2; exit 1; }
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=0 $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=0 $(ARGS)
 
 test-deploy: $(VENV)/.dev ## Build the images and try the whole deployment, where Docker runs; ARGS= goes to pytest
-	TEST_DEPLOY=1 $(BIN)/python -m pytest -o faulthandler_timeout=1200 tests/deploy/docker $(ARGS)
+	TEST_DEPLOY=1 $(PYTEST) -o faulthandler_timeout=1200 tests/deploy/docker $(ARGS)
 
 check: $(VENV)/.dev ## Lint, formatting, types, import rules, sizes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/unit/test_layers.py tests/unit/test_sizes.py
+	$(PYTEST) -q tests/unit/test_layers.py tests/unit/test_sizes.py
 
 format: $(VENV)/.dev ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff check --fix .

@@ -258,9 +258,11 @@ class Lifecycle:
 
 
 def _settle_down() -> None:
-    """What exists now lives as long as the process: the collector need not look at it again, nor so often."""
+    """What exists now lives as long as the process: the collector need not look at it again, nor so often. It was off
+    until now (`gateway.worker.__main__`)."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(50_000, 20, 20)
 
 

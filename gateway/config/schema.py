@@ -53,9 +53,14 @@ Bytes = Annotated[int, BeforeValidator(units.read_by(units.size)), Unit("bytes")
 
 
 class Section(BaseModel):
-    """Settings that belong together. Keys that it does not know, and numbers that are not finite, are refused."""
+    """Settings that belong together. Keys that it does not know, and numbers that are not finite, are refused.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+    `defer_build`: a section is built as a part of the model that contains it, and not once more alone at the start.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True, defer_build=True
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,12 @@ class Answer(BaseModel):
     """What is answered: exactly these members, in camelCase."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, allow_inf_nan=False
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        defer_build=True,
     )
 
 
@@ -16,7 +21,12 @@ class Input(BaseModel):
     """What is asked: unknown members are refused, so that a misspelt one is noticed."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+        alias_generator=to_camel,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        defer_build=True,
     )
 
 

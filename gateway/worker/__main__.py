@@ -5,14 +5,19 @@ are handed over, and of a file for the stacks of a worker that does not answer a
 """
 
 import faulthandler
+import gc
 import os
 import signal
 import socket
 import sys
 
-import uvloop
+# What is imported and built lives as long as the process. The collector begins to look once all of it is there
+# (`gateway.lifecycle`).
+gc.disable()
 
-from gateway.worker.worker import Worker
+import uvloop  # noqa: E402 - after the collector is off
+
+from gateway.worker.worker import Worker  # noqa: E402
 
 
 def main() -> int:

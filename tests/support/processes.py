@@ -187,13 +187,16 @@ class ChildProcess:
 def clean_environment(**variables: str) -> dict[str, str]:
     """The environment for a program of ours: nothing of the caller's but the path.
 
+    It trusts no authority of the machine: their file would be read at each start, and tests have their own.
+
     It imports the gateway from where the tests import it: an installed one (`make build`), or this checkout.
     """
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "PYTHONPATH": str(Path(gateway.__file__).parents[1]),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "SSL_CERT_FILE": os.devnull,
+        "SSL_CERT_DIR": os.devnull,
         **variables,
     }
 
