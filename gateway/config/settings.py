@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.config.console_settings import Console
 from gateway.config.deliver_settings import Outbox
@@ -327,47 +326,33 @@ class DefaultUpstream(Section):
     ] = "http://127.0.0.1:5001"
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """All that the environment can say.
 
-    Its only source is what `Settings(...)` is given: `gateway.config.variables` merges the environment and `.env`
-    itself, because a message must know which of the two, and which line, a value came from.
+    It reads nothing itself: `gateway.config.variables` merges the environment and `.env`, because a message must know
+    which of the two, and which line, a value came from.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    process: Process = Process()
-    workers: Workers = Workers()
-    log: Log = Log()
-    errors: Errors = Errors()
-    tracing: Tracing = Tracing()
-    server: Server = Server()
-    admin: Admin = Admin()
-    console: Console = Console()
-    routes: RouteDefaults = RouteDefaults()
-    identity: Identity = Identity()
-    shedding: Shedding = Shedding()
-    rate_limit: RateLimits = RateLimits()
-    redis: Redis = Redis()
-    journal: Journal = Journal()
-    idempotency: IdempotencyRecords = IdempotencyRecords()
-    outbox: Outbox = Outbox()
-    sagas: Sagas = Sagas()
-    default_upstream: DefaultUpstream = DefaultUpstream()
-    upstream: Upstream = Upstream()
-    tools: Tools = Tools()
-    retry_buffer: RetryBuffer = RetryBuffer()
-    validation: Validation = Validation()
-    faults: Faults = Faults()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the names are the library's
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Leave only the values that are handed in."""
-        return (init_settings,)
+    process: Process = Field(default_factory=Process)
+    workers: Workers = Field(default_factory=Workers)
+    log: Log = Field(default_factory=Log)
+    errors: Errors = Field(default_factory=Errors)
+    tracing: Tracing = Field(default_factory=Tracing)
+    server: Server = Field(default_factory=Server)
+    admin: Admin = Field(default_factory=Admin)
+    console: Console = Field(default_factory=Console)
+    routes: RouteDefaults = Field(default_factory=RouteDefaults)
+    identity: Identity = Field(default_factory=Identity)
+    shedding: Shedding = Field(default_factory=Shedding)
+    rate_limit: RateLimits = Field(default_factory=RateLimits)
+    redis: Redis = Field(default_factory=Redis)
+    journal: Journal = Field(default_factory=Journal)
+    idempotency: IdempotencyRecords = Field(default_factory=IdempotencyRecords)
+    outbox: Outbox = Field(default_factory=Outbox)
+    sagas: Sagas = Field(default_factory=Sagas)
+    default_upstream: DefaultUpstream = Field(default_factory=DefaultUpstream)
+    upstream: Upstream = Field(default_factory=Upstream)
+    tools: Tools = Field(default_factory=Tools)
+    retry_buffer: RetryBuffer = Field(default_factory=RetryBuffer)
+    validation: Validation = Field(default_factory=Validation)
+    faults: Faults = Field(default_factory=Faults)

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # With what the two are made of and ask their users to import.
-PYDANTIC = {"pydantic", "pydantic_settings", "pydantic_core", "annotated_types", "dotenv"}
+PYDANTIC = {"pydantic", "pydantic_core", "annotated_types", "dotenv"}
 THEIRS = {
     "aiohttp",
     "asyncpg",
