@@ -16,9 +16,10 @@ from gateway.config.model import UpstreamConfig
 from gateway.config.problems import Notice, Problem, nearest, shown
 from gateway.config.saga_model import SagaLimits
 from gateway.config.sources import Sources
+from gateway.config.template_checks import mistakes
 from gateway.config.workflow_settings import FileStep, FileWorkflow, Sagas, SagaUndo, ranges
 from gateway.config.yaml_tree import Location
-from gateway.saga.templates import ROOTS, Found, TemplateError, parts, places
+from gateway.saga.templates import Found, places
 from gateway.saga.workflow import SAFE, Ranges, SagaRequest, SagaStep, Workflow
 
 _HOUR: Final = 3600.0
@@ -165,10 +166,8 @@ class _Maker:
         )
 
     def _templates(self, template: Any, location: Location, earlier: set[str]) -> None:
-        for found in places(template):
-            wrong = _wrong(found, earlier)
-            if wrong is not None:
-                self._report(location, f"{{{found.pointer}}}", wrong)
+        for found in mistakes(template, earlier, path=location[-1] == "path"):
+            self._report((*location, *found.at), found.text, found.allowed, found.instead)
 
     def _validated(self, model: type[_Model], raw: object, location: Location) -> _Model | None:
         try:
@@ -200,17 +199,3 @@ def _names(raw: Iterable[object]) -> Iterator[str]:
 
 def _all_places(request: SagaRequest) -> Iterable[Found]:
     return places([request.path, [value for _, value in request.headers], request.body])
-
-
-def _wrong(found: Found, earlier: set[str]) -> str | None:
-    """What is allowed in place of a pointer that cannot lead anywhere; None for one that may."""
-    try:
-        root, *rest = parts(found.pointer)
-    except TemplateError as error:
-        return str(error)
-    if root == "results":
-        known = ", ".join(sorted(earlier)) or "none"
-        return None if rest and rest[0] in earlier else f"/results/<step> of an earlier step: {known}"
-    if root == "run":
-        return None if rest == ["id"] else "/run/id"
-    return None if root == "input" else " or ".join(ROOTS)

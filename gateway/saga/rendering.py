@@ -5,8 +5,7 @@ import unicodedata
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-import orjson
-
+from gateway.saga.exact_json import write
 from gateway.saga.templates import TemplateError, fill, fill_text, parts, places, resolve
 from gateway.saga.workflow import SagaRequest, Workflow
 
@@ -46,7 +45,7 @@ def rendered(request: SagaRequest, document: Any) -> Rendered:
 def json_of(template: Any, document: Any) -> bytes:
     """The JSON text of a template. Raises TemplateError, also for what is nested deeper than can be written."""
     try:
-        return orjson.dumps(fill(template, document))
+        return write(fill(template, document))
     except TypeError as error:
         raise TemplateError("a value for JSON is nested too deeply") from error
 
@@ -99,7 +98,7 @@ def _too_deep(given: Any) -> bool:
     for _ in range(_LEVELS_OF_TEMPLATES):
         given = [given]
     try:
-        orjson.dumps(given)
+        write(given)
     except TypeError:
         return True
     return False

@@ -12,8 +12,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
+from gateway.saga.exact_json import Number
+
 ROOTS: Final = ("/input", "/results/<step>", "/run/id")
-_PLACE: Final = re.compile(r"\{(/[^{}]*)\}")
+PLACE: Final = re.compile(r"\{(/[^{}]*)\}")
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 # A `~` that begins neither of the two escapes of RFC 6901.
 _BAD_ESCAPE: Final = re.compile(r"~(?![01])")
@@ -24,12 +26,18 @@ class TemplateError(ValueError):
 
 
 class Found(NamedTuple):
-    """A place in a template: its pointer, and where in the template it is, such as `body.items[0]`. `alone`: the text
-    is nothing else, and has the value of any type."""
+    """A place in a template: its pointer, and the names and indexes that lead to it. `alone`: the text is nothing else,
+    and has the value of any type."""
 
     pointer: str
-    where: str
+    at: tuple[str | int, ...]
     alone: bool
+
+    @property
+    def where(self) -> str:
+        """Where it is, for people, such as `body.items[0]`."""
+        parts = (f"[{each}]" if isinstance(each, int) else f".{each}" for each in self.at)
+        return "".join(parts).removeprefix(".")
 
 
 def parts(pointer: str) -> list[str]:
@@ -52,23 +60,23 @@ def resolve(document: Any, pointer: str) -> Any:
     return value
 
 
-def places(template: Any, where: str = "") -> Iterator[Found]:
-    """Every place in a template of text or JSON."""
+def places(template: Any, *at: str | int) -> Iterator[Found]:
+    """Every place in a template of text or JSON, which is `at` these names and indexes itself."""
     if isinstance(template, str):
-        for found in _PLACE.finditer(template):
-            yield Found(found[1], where, alone=found[0] == template)
+        for found in PLACE.finditer(template):
+            yield Found(found[1], at, alone=found[0] == template)
     elif isinstance(template, dict):
         for key, value in template.items():
-            yield from places(value, f"{where}.{key}" if where else str(key))
+            yield from places(value, *at, str(key))
     elif isinstance(template, list | tuple):
         for index, value in enumerate(template):
-            yield from places(value, f"{where}[{index}]")
+            yield from places(value, *at, index)
 
 
 def fill(template: Any, document: Any) -> Any:
     """The JSON value of a template. Raises TemplateError."""
     if isinstance(template, str):
-        alone = _PLACE.fullmatch(template)
+        alone = PLACE.fullmatch(template)
         return resolve(document, alone[1]) if alone else fill_text(template, document)
     if isinstance(template, dict):
         return {key: fill(value, document) for key, value in template.items()}
@@ -79,12 +87,14 @@ def fill(template: Any, document: Any) -> Any:
 
 def fill_text(template: str, document: Any, escape: Callable[[str], str] = str) -> str:
     """The text of a template, each value of it changed by `escape`. Raises TemplateError."""
-    return _PLACE.sub(lambda found: escape(_text(resolve(document, found[1]), found[1])), template)
+    return PLACE.sub(lambda found: escape(_text(resolve(document, found[1]), found[1])), template)
 
 
 def _text(value: Any, pointer: str) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, Number):
+        return value.text
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     raise TemplateError(f"{pointer} is neither text nor a number")

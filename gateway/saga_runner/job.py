@@ -2,11 +2,9 @@
 
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from gateway.journal.leases import Lease
 from gateway.journal.sagas import Event, Move, NewRun, StepRow, Taken
-from gateway.saga import machine
+from gateway.saga import exact_json, machine
 from gateway.saga.machine import Outcome, Run, StepRecord
 from gateway.saga.rendering import document_of
 from gateway.saga.workflow import SagaRequest, Workflow, decoded
@@ -44,7 +42,7 @@ class Job:
         self.headers = new.headers
         self.wait: float | None = None
         self.results: dict[str, Any] = {}
-        self._input: Any = orjson.loads(new.input)
+        self._input: Any = exact_json.read(new.input)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -79,7 +77,7 @@ class Job:
     def keep(self, at: int, result: bytes | None) -> None:
         """What the step at this position has answered with."""
         if result is not None:
-            self.results[self.workflow.steps[at].name] = orjson.loads(result)
+            self.results[self.workflow.steps[at].name] = exact_json.read(result)
 
 
 def job_of(taken: Taken, held_until: float) -> Job:

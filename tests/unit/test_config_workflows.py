@@ -97,7 +97,21 @@ def test_statuses() -> None:
     ("more", "problem"),
     [
         ({"upstream": "key"}, '"key"; allowed: keys, none; did you mean keys?'),
-        ({"path": "/{/inputs/a}"}, '"{/inputs/a}"; allowed: /input or /results/<step> or /run/id'),
+        (
+            {"path": "/{/inputs/a}"},
+            '"{/inputs/a}"; allowed: /input or /results/<step> or /run/id; did you mean {/input/a}?',
+        ),
+        ({"path": "/{input.a}"}, '"{input.a}"; allowed: a place is written {/input/…}'),
+        ({"path": "/{/input/a"}, "did you mean {/input/a}?"),
+        ({"path": "/{id}"}, '"{id}"; allowed: a place is written {/input/…}'),
+        ({"path": "/}"}, "a place is written"),
+        ({"body": "{ /input/a }"}, '"{ /input/a }"'),
+        ({"body": {"a": [1, "{{/imput/a}}"]}}, "did you mean {/input/a}?"),
+        ({"body": {"a": [1, "{{/imput/a}}"]}}, "body.a[1]: "),
+        ({"headers": {"X-A": "{{run.id}}"}}, "headers.X-A: "),
+        ({"headers": {"X-A": "$${run.id}"}}, "did you mean {/run/id}?"),
+        ({"body": "{{steps.x.body.y}}"}, '"{{steps.x.body.y}}"; allowed: a place is written'),
+        ({"body": {"{/input/a}": 1}}, "names of members are sent as they stand"),
         ({"path": "/{/results/two/id}"}, "/results/<step> of an earlier step: none"),
         ({"body": {"a": "{/results/one/id}"}}, "/results/<step> of an earlier step: none"),
         ({"headers": {"X-A": "{/run/name}"}}, "allowed: /run/id"),
@@ -129,6 +143,36 @@ def test_what_is_wrong_with_a_step(tmp_path: Path, more: dict[str, Any], problem
     (told,) = problems(tmp_path, {key: value for key, value in step(**more).items() if value is not None})
     assert problem in told
     assert told.partition(" ")[2].startswith("workflows.w.steps[0]")
+
+
+@pytest.mark.parametrize(
+    ("template", "instead"),
+    [
+        ("{/results/pya/id}", "{/results/pay/id}"),
+        ("{/result/pay/id}", "{/results/pay/id}"),
+        ("$${steps.pay.body.id}", "{/results/pay/id}"),
+        ("for {{ steps.pay.id }}", "{/results/pay/id}"),
+        ("{results.pay.items[0].id}", "{/results/pay/items/0/id}"),
+        ("{{ inputs.a }}", "{/input/a}"),
+    ],
+)
+def test_what_was_probably_meant_in_a_template(tmp_path: Path, template: str, instead: str) -> None:
+    (told,) = problems(tmp_path, step("pay"), step("send", body={"x": {"y": template}}))
+    assert told.partition(" ")[2].startswith("workflows.w.steps[1].body.x.y: ")
+    assert told.endswith(f"; did you mean {instead}?")
+
+
+def test_a_place_that_is_written_like_a_variable_is_told_both_ways(tmp_path: Path) -> None:
+    told = problems(tmp_path, step("pay"), step("send", body={"x": "${steps.pya.body.y}"}))
+    assert ["workflows.w.steps[1].body.x: " in each for each in told] == [True, True]
+    assert "a ${ that is not understood" in told[0]
+    assert told[1].endswith("did you mean {/results/pay/y}?")
+
+
+@pytest.mark.parametrize("text", ["{name}", "a { b", "{point}", '{"input": {"a": 1}}', "{}", "{{x}}"])
+def test_braces_that_are_no_place_are_text(tmp_path: Path, text: str) -> None:
+    made = config(tmp_path, step(body=text, headers={"X-A": text}))
+    assert made.workflows["w"].steps[0].request.body == text
 
 
 def test_what_is_wrong_between_steps(tmp_path: Path) -> None:

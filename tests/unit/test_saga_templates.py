@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway.saga.exact_json import read
 from gateway.saga.rendering import Rendered, document_of, lacking, rendered
 from gateway.saga.templates import TemplateError, fill, fill_text, places, resolve
 from gateway.saga.workflow import SagaRequest, SagaStep, Workflow
@@ -112,6 +113,44 @@ def test_the_answer_needs_input_too() -> None:
     workflow = Workflow("w", (), answer={"a": "{/input/a}"})
     assert lacking(workflow, {"a": 1}) is None
     assert lacking(workflow, None) == "answer.a: /input/a points nowhere"
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("12345678901234567890123", "-9223372036854775809", "18446744073709551616", "0.1234567890123456789", "1E-400"),
+        *("9007199254740993", "9223372036854775807", "123456789012345678", "0.5", "-0.25", "10", "1e5"),
+    ],
+)  # fmt: skip
+def test_a_number_is_passed_on_as_it_came(number: str) -> None:
+    """Also one that a float or 64 bits cannot hold: it may be the id of an order."""
+    given = read(b'{"id": %b, "of": [[%b]]}' % (number.encode(), number.encode()))
+    request_ = SagaRequest(
+        "a",
+        "POST",
+        "/o/{/input/id}?id={/input/id}",
+        (("X-Id", "{/input/id}"),),
+        {"id": "{/input/id}", "all": "{/input}"},
+    )
+    workflow = Workflow("w", (SagaStep("s", request_),))
+    assert lacking(workflow, given) is None
+    made = rendered(request_, document_of("saga_1", given, {}))
+    if number != "1e5":
+        assert made.target.decode() == f"/o/{number}?id={number}"
+        assert made.lines.decode().startswith(f"X-Id: {number}\r\n")
+        assert made.body.decode() == f'{{"id":{number},"all":{{"id":{number},"of":[[{number}]]}}}}'
+    else:
+        assert made.target == b"/o/100000.0?id=100000.0"
+
+
+def test_what_is_no_json_is_no_json_with_large_numbers_either() -> None:
+    for text in (b"[12345678901234567890123", b"NaN", b"[NaN, 12345678901234567890123]", b"1e400", b"\xff"):
+        with pytest.raises(ValueError, match=r".+"):
+            read(text)
+    assert read(b'"12345678901234567890123"') == "12345678901234567890123"
+    # Far deeper than can be written again, and no error of the reader.
+    deep = b"[" * 1000 + b"12345678901234567890123" + b"]" * 1000
+    assert isinstance(read(deep), list)
 
 
 def nested(levels: int) -> Any:

@@ -28,6 +28,7 @@ from gateway.proxy.gates.journalled import OUTCOMES, Entry, JournalGate, Waiting
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
+from gateway.saga import exact_json
 from gateway.saga.rendering import document_of, json_of, lacking
 from gateway.saga.templates import TemplateError
 from gateway.saga.workflow import Workflow, encoded
@@ -100,7 +101,7 @@ class WorkflowGate(JournalGate):
 
     def entry(self, ticket: Ticket, body: bytes) -> Entry | Refusal:
         try:
-            given = orjson.loads(body or b"null")
+            given = exact_json.read(body or b"null")
         except ValueError:
             return Refusal(400, "body_malformed", "the body is not JSON")
         missing = lacking(self._workflow, given)
@@ -171,9 +172,9 @@ def _outcome(workflow: Workflow, shown: Shown, seconds: int) -> OwnAnswer:
         # Steps have a row from their first attempt on: the last one is the one that was not done.
         members["failedStep"] = shown.steps[-1].name if shown.steps else None
     elif workflow.answer is not None:
-        results = {each.name: orjson.loads(each.result) for each in shown.steps if each.result is not None}
+        results = {each.name: exact_json.read(each.result) for each in shown.steps if each.result is not None}
         try:
-            document = document_of(run.id, orjson.loads(shown.input), results)
+            document = document_of(run.id, exact_json.read(shown.input), results)
             members["answer"] = orjson.Fragment(json_of(workflow.answer, document))
         except TemplateError:
             members["answer"] = None
