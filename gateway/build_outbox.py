@@ -28,7 +28,7 @@ class Outbox:
 
     def __init__(self, config: GatewayConfig, journal: Journal, metrics: Metrics) -> None:
         limits = config.outbox
-        self.depth = depth = Depth(journal, messages.backlog, Backlog(0, 0.0, 0), limits.max_pending)
+        self.depth = depth = Depth(journal, messages.backlog, Backlog(), limits.max_pending, max_bytes=limits.max_bytes)
         self.parts = OutboxParts(journal, depth)
         self.view = LiveOutbox(journal, limits)
         self._journal = journal
@@ -42,6 +42,13 @@ class Outbox:
             "Messages in the journal that wait to be delivered, as of the last count.",
             (),
             lambda: (((), depth.last.pending),),
+            "max",
+        )
+        metrics.gauge(
+            "outbox_pending_bytes",
+            "Bytes of the heads and bodies of these messages.",
+            (),
+            lambda: (((), depth.last.bytes),),
             "max",
         )
         metrics.gauge(

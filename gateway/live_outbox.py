@@ -19,6 +19,7 @@ class LiveOutbox:
 
     def __init__(self, journal: Journal, limits: OutboxLimits) -> None:
         self.max_pending = limits.max_pending
+        self.max_bytes = limits.max_bytes
         self._journal = journal
 
     async def counts(self) -> Sequence[MessageCount]:

@@ -43,7 +43,9 @@ def delivered_methods(methods: frozenset[str] | None, place: Place) -> frozenset
 
 def outbox_config(section: Outbox) -> OutboxLimits:
     """The domain type."""
-    return OutboxLimits(section.max_pending, section.delivered_retention * _HOUR, section.dead_retention * _HOUR)
+    return OutboxLimits(
+        section.max_pending, section.max_bytes, section.delivered_retention * _HOUR, section.dead_retention * _HOUR
+    )
 
 
 def _secrets(file: str, place: Place) -> tuple[bytes, ...]:

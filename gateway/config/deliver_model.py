@@ -27,9 +27,10 @@ class DeliverConfig:
 
 @dataclass(frozen=True, slots=True)
 class OutboxLimits:
-    """Of all routes together. While `max_pending` messages wait, no more are taken. Messages are deleted so many
-    seconds after they were delivered, or given up."""
+    """Of all routes together. While `max_pending` messages wait, or `max_bytes` of them, no more are taken. Messages
+    are deleted so many seconds after they were delivered, or given up."""
 
     max_pending: int = 100_000
+    max_bytes: int = 1_073_741_824
     delivered_retention: float = 86_400.0
     dead_retention: float = 2_592_000.0

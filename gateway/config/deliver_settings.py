@@ -37,6 +37,11 @@ class Outbox(Section):
         Interval(ge=1, le=10_000_000),
         Env("OUTBOX_MAX_PENDING", "Messages that wait to be delivered; beyond it requests get 503"),
     ] = 100_000
+    max_bytes: Annotated[
+        Bytes,
+        Interval(ge=1024, le=1_099_511_627_776),
+        Env("OUTBOX_MAX_BYTES", "Bytes of messages that wait, heads and bodies; beyond it requests get 503"),
+    ] = 1_073_741_824
     delivered_retention: Annotated[
         Hours,
         Interval(ge=0, le=8760),

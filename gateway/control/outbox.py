@@ -25,12 +25,13 @@ class MessageView(NamedTuple):
 
 
 class MessageCount(NamedTuple):
-    """The messages of one target in one state. `oldest` is the age of the oldest in seconds."""
+    """The messages of one target in one state. `oldest` is the age of the oldest in seconds; `bytes` those of all."""
 
     target: str
     state: MessageState
     messages: int
     oldest: float
+    bytes: int
 
 
 class OutboxView(Protocol):
@@ -40,6 +41,11 @@ class OutboxView(Protocol):
     @property
     def max_pending(self) -> int:
         """Messages that may wait at most."""
+        ...
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of messages that may wait at most."""
         ...
 
     async def counts(self) -> Sequence[MessageCount]:

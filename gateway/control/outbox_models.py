@@ -41,6 +41,7 @@ class OutboxCount(Answer):
     state: State
     messages: Count
     oldest_seconds: Annotated[Seconds, Field(description="The age of the oldest, in seconds")]
+    bytes: Annotated[Count, Field(description="Of their heads and bodies")]
 
 
 class OutboxMessages(Answer):
@@ -49,6 +50,8 @@ class OutboxMessages(Answer):
     pending: Annotated[Count, Field(description="queued or sending")]
     dead: Count
     max_pending: Count
+    pending_bytes: Annotated[Count, Field(description="Of the heads and bodies of those that are pending")]
+    max_bytes: Count
     targets: list[OutboxCount]
     messages: list[OutboxMessage]
     next_page: Annotated[

@@ -28,13 +28,18 @@ class Counted(Protocol):
         """Records that have not ended."""
         ...
 
+    @property
+    def bytes(self) -> int:
+        """What they take, where that is limited."""
+        ...
+
 
 Backlog = TypeVar("Backlog", bound=Counted)
 
 
 class Depth(Generic[Backlog]):
     """`last` is what was counted last; at first `nothing`. `count` makes the operation that counts, and `counted` is
-    told what it has found."""
+    told what it has found. `max_bytes` None: only the number is limited."""
 
     def __init__(
         self,
@@ -43,13 +48,16 @@ class Depth(Generic[Backlog]):
         nothing: Backlog,
         max_pending: int,
         counted: Callable[[Backlog], None] = lambda _: None,
+        max_bytes: int | None = None,
     ) -> None:
         self.last = nothing
         self.max_pending = max_pending
+        self.max_bytes = max_bytes
         self._journal = journal
         self._count = count
         self._counted = counted
         self._added = 0
+        self._added_bytes = 0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -58,13 +66,19 @@ class Depth(Generic[Backlog]):
         return self.last.pending + self._added
 
     @property
+    def bytes(self) -> int:
+        """What they take, as far as this process knows."""
+        return self.last.bytes + self._added_bytes
+
+    @property
     def full(self) -> bool:
         """Whether no more are taken."""
-        return self.pending >= self.max_pending
+        return self._reaches(1.0)
 
-    def added(self) -> None:
-        """A record is on its way to the journal."""
+    def added(self, size: int = 0) -> None:
+        """A record is on its way to the journal. `size` in bytes, where they are limited."""
         self._added += 1
+        self._added_bytes += size
 
     def start(self) -> None:
         """Begin to count."""
@@ -78,10 +92,11 @@ class Depth(Generic[Backlog]):
 
     async def look(self) -> None:
         """Count now. Raises JournalUnavailable."""
-        before = self._added
+        before, bytes_before = self._added, self._added_bytes
         self.last = await self._journal.read(self._count())
         # What was added while it was counted may be among it or not: it counts.
         self._added -= before
+        self._added_bytes -= bytes_before
         self._counted(self.last)
 
     async def _run(self) -> None:
@@ -90,5 +105,10 @@ class Depth(Generic[Backlog]):
             with contextlib.suppress(JournalUnavailable):
                 await self.look()
             took = time.perf_counter() - began
-            near = self.pending >= self.max_pending * _NEARLY_FULL
+            near = self._reaches(_NEARLY_FULL)
             await asyncio.sleep(max(_NEAR_INTERVAL if near else _INTERVAL, took / _SHARE))
+
+    def _reaches(self, share: float) -> bool:
+        if self.pending >= self.max_pending * share:
+            return True
+        return self.max_bytes is not None and self.bytes >= self.max_bytes * share

@@ -27,6 +27,8 @@ from gateway.journal.port import Notice, Operation, Row, Rows, Statement, Step
 
 State = Literal["queued", "sending", "delivered", "dead"]
 
+# Of what the client has sent, in bytes; `size` is its body alone.
+_BYTES: Final = "size + length(path) + length(headers)"
 _STATE: Final = "CASE WHEN due_at IS NOT NULL AND lease_until > {now} THEN 'sending' ELSE state END"
 _DUE: Final = (
     "target = $4 AND due_at IS NOT NULL AND NOT blocked AND due_at <= {now}"
@@ -99,11 +101,13 @@ _LIST: Final = Statement(
     " ORDER BY id DESC LIMIT $4"
 )
 _COUNTS: Final = Statement(
-    f"SELECT target, {_STATE} AS now_state, count(*) AS messages, {{now}} - min(created_at) AS oldest"  # noqa: S608
+    f"SELECT target, {_STATE} AS now_state, count(*) AS messages, {{now}} - min(created_at) AS oldest,"  # noqa: S608
+    f" sum({_BYTES}) AS bytes"
     " FROM outbox_events GROUP BY 1, 2 ORDER BY 1, 2"
 )
 _BACKLOG: Final = Statement(
-    "SELECT count(due_at) AS pending, count(*) - count(due_at) AS dead,"
+    f"SELECT count(due_at) AS pending, coalesce(sum(CASE WHEN due_at IS NOT NULL THEN {_BYTES} END), 0) AS bytes,"  # noqa: S608
+    " count(*) - count(due_at) AS dead,"
     " coalesce({now} - min(CASE WHEN due_at IS NOT NULL THEN created_at END), 0) AS oldest"
     " FROM outbox_events WHERE NOT published"
 )
@@ -126,6 +130,11 @@ class Message(NamedTuple):
     headers: bytes
     body: bytes
     correlation_id: str
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many of it count for the limit of the outbox."""
+        return len(self.path) + len(self.headers) + len(self.body)
 
 
 class Taken(NamedTuple):
@@ -154,20 +163,22 @@ class Shown(NamedTuple):
 
 
 class Count(NamedTuple):
-    """The messages of one target in one state. `oldest` is the age of the oldest, in seconds."""
+    """The messages of one target in one state. `oldest` is the age of the oldest, in seconds; `bytes` those of all."""
 
     target: str
     state: State
     messages: int
     oldest: float
+    bytes: int
 
 
 class Backlog(NamedTuple):
-    """How many wait to be delivered, the age of the oldest in seconds, and how many were given up."""
+    """How many wait to be delivered, their bytes, the age of the oldest in seconds, and how many were given up."""
 
-    pending: int
-    oldest: float
-    dead: int
+    pending: int = 0
+    bytes: int = 0
+    oldest: float = 0.0
+    dead: int = 0
 
 
 Place = tuple[float, str]
@@ -264,13 +275,16 @@ def listed(state: str, target: str, before: str, most: int) -> Operation[list[Sh
 def counts() -> Operation[list[Count]]:
     """The messages by target and state."""
     rows = yield _COUNTS()
-    return [Count(row["target"], row["now_state"], int(row["messages"]), float(row["oldest"])) for row in rows]
+    return [
+        Count(row["target"], row["now_state"], int(row["messages"]), float(row["oldest"]), int(row["bytes"]))
+        for row in rows
+    ]
 
 
 def backlog() -> Operation[Backlog]:
     """What is left to do, and what was given up."""
     (found,) = yield _BACKLOG()
-    return Backlog(int(found["pending"]), max(0.0, float(found["oldest"])), int(found["dead"]))
+    return Backlog(int(found["pending"]), int(found["bytes"]), max(0.0, float(found["oldest"])), int(found["dead"]))
 
 
 def delete_ended(state: Literal["delivered", "dead"], seconds: float, most: int) -> Operation[int]:

@@ -225,6 +225,11 @@ class OpenRuns(NamedTuple):
         return sum(each.runs for each in self.counts)
 
     @property
+    def bytes(self) -> int:
+        """None are counted."""
+        return 0
+
+    @property
     def oldest(self) -> float:
         """The age of the oldest that is not stuck, in seconds; 0 where there is none."""
         return max((each.oldest for each in self.counts if each.state != "stuck"), default=0.0)

@@ -231,6 +231,8 @@ async def test_what_is_counted_and_listed(journals: Journals) -> None:
     await journals.pass_time(TABLE, 100, "created_at")
     backlog = await do(journals, outbox.backlog())
     assert (backlog.pending, backlog.dead) == (3, 1)
+    # Head and body of each: what the client has sent.
+    assert backlog.bytes == 3 * taken[made[2]].message.kept_bytes
     assert 99 < backlog.oldest < 200
     counts = {(each.target, each.state): each.messages for each in await do(journals, outbox.counts())}
     assert counts == {

@@ -321,17 +321,25 @@ def test_an_open_circuit_spends_no_attempts(start_gateway: StartGateway, receive
         receiver.usual = 200
 
 
-def test_a_full_outbox_refuses(start_gateway: StartGateway, receiver: Receiver, body: bytes) -> None:
+@pytest.mark.parametrize("limit", [{"OUTBOX_MAX_PENDING": "3"}, {"OUTBOX_MAX_BYTES": "2KiB"}])
+def test_a_full_outbox_refuses(
+    start_gateway: StartGateway, receiver: Receiver, body: bytes, limit: dict[str, str]
+) -> None:
+    """Three messages of about 700 bytes."""
+    body = body.ljust(600)
     receiver.gate.clear()
     routes = {"hooks": {"deliver": {"enabled": True}}, "plain": {}}
     files = {"gateway.yaml": configuration(receiver.url, routes)}
     try:
-        gateway = start_gateway(variables(WORKERS="1", OUTBOX_MAX_PENDING="3"), files=files)
+        gateway = start_gateway(variables(WORKERS="1", **limit), files=files)
         for _ in range(3):
             send(gateway, "hooks", body)
         answer = gateway.request("POST", "/hooks/in", body)
         assert (answer.status, answer.json()["reason"]) == (503, "outbox_full")
         assert int(answer.headers["Retry-After"]) >= 5
+        told = gateway.get(OUTBOX).json()
+        assert 1800 < told["pendingBytes"] == sum(each["bytes"] for each in told["targets"])
+        gateway.wait_for_metric("outbox_pending_bytes", told["pendingBytes"])
     finally:
         receiver.gate.set()
     gateway.wait_until(lambda: gateway.request("POST", "/hooks/in", body).status == 202, "taking messages again")

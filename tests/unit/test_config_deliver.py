@@ -57,10 +57,11 @@ def test_limits_are_in_hours(tmp_path: Path) -> None:
         tmp_path,
         {},
         OUTBOX_MAX_PENDING="7",
+        OUTBOX_MAX_BYTES="2MiB",
         OUTBOX_DELIVERED_RETENTION_HOURS="2",
         OUTBOX_DEAD_RETENTION_HOURS="3",
     )
-    assert made.outbox == OutboxLimits(7, 7200.0, 10_800.0)
+    assert made.outbox == OutboxLimits(7, 2_097_152, 7200.0, 10_800.0)
 
 
 def test_secrets_are_read_and_not_shown(tmp_path: Path) -> None:

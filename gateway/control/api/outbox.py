@@ -57,12 +57,15 @@ def _listed(view: OutboxView) -> Operation[Any, Any]:
             pending=sum(each.messages for each in counts if each.state in {"queued", "sending"}),
             dead=sum(each.messages for each in counts if each.state == "dead"),
             max_pending=view.max_pending,
+            pending_bytes=sum(each.bytes for each in counts if each.state in {"queued", "sending"}),
+            max_bytes=view.max_bytes,
             targets=[
                 OutboxCount(
                     target=each.target,
                     state=each.state,
                     messages=each.messages,
                     oldest_seconds=round(max(0.0, each.oldest), 3),
+                    bytes=each.bytes,
                 )
                 for each in counts
             ],

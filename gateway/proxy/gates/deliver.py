@@ -59,7 +59,7 @@ class DeliverGate(JournalGate):
             config.max_message_bytes,
             f"the request body is larger than {config.max_message_bytes} bytes, the most of a message",
             "outbox_full",
-            "as many messages wait to be delivered as may",
+            "as many messages, or bytes of them, wait to be delivered as may",
         )
         self._route = route
         self._config = config
@@ -78,7 +78,7 @@ class DeliverGate(JournalGate):
 
     def entry(self, ticket: Ticket, body: bytes) -> Entry:
         message = self._message(ticket, body)
-        return Entry(message.id, "message", outbox.insert(message), _accepted(message.id))
+        return Entry(message.id, "message", outbox.insert(message), _accepted(message.id), size=message.kept_bytes)
 
     def describe(self) -> dict[str, object]:
         """The settings of the route."""
@@ -99,7 +99,10 @@ class DeliverGate(JournalGate):
             return step(self.name, "refuse", full.detail, full.status, full.reason, full.retry_after)
         return step(
             self.name, "allow", "It is answered with 202 once it is in the journal, and goes to the upstream then.",
-            figures={"pending": self.depth.pending, "max_pending": self.depth.max_pending},
+            figures={
+                "pending": self.depth.pending, "max_pending": self.depth.max_pending,
+                "bytes": self.depth.bytes, "max_bytes": self.depth.max_bytes,
+            },
         )  # fmt: skip
 
     def _message(self, ticket: Ticket, body: bytes) -> Message:

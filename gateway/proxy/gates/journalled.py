@@ -50,18 +50,26 @@ class Waiting:
 
 class Entry:
     """What is to be kept for a request. `operation` writes it; `answer` is given then. `label` is what the access log
-    calls it, and `record_id` its id. `starter` is whatever the gate needs when it is kept."""
+    calls it, and `record_id` its id. `starter` is whatever the gate needs when it is kept. `size` in bytes, where they
+    are limited."""
 
-    __slots__ = ("answer", "label", "operation", "record_id", "starter")
+    __slots__ = ("answer", "label", "operation", "record_id", "size", "starter")
 
     def __init__(
-        self, record_id: str, label: str, operation: Operation[None], answer: OwnAnswer, starter: object = None
+        self,
+        record_id: str,
+        label: str,
+        operation: Operation[None],
+        answer: OwnAnswer,
+        starter: object = None,
+        size: int = 0,
     ) -> None:
         self.record_id = record_id
         self.label = label
         self.operation = operation
         self.answer = answer
         self.starter = starter
+        self.size = size
 
 
 class JournalGate(Gate):
@@ -139,7 +147,7 @@ class JournalGate(Gate):
             self.counts["invalid"] += 1
             waiting.resume(entry)
             return
-        self.depth.added()
+        self.depth.added(entry.size)
         operation, claim, claims = entry.operation, _claim_of(ticket), self._claims
         if claim is not None and claims is not None and ticket.promise is not None:
             answer = entry.answer
