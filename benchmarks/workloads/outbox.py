@@ -36,7 +36,9 @@ def _run(session: Session, observations: Observations) -> None:
         session.note("outbox: BENCH_POSTGRESQL names no database, so only SQLite is measured")
     for name, url in journals.items():
         # One after the other: each goes on to deliver when its load has ended.
-        delivering = gateway(name, {"JOURNAL_URL": url, "OUTBOX_MAX_PENDING": "10000000"}, routes=kept)
+        delivering = gateway(
+            name, {"JOURNAL_URL": url, "OUTBOX_MAX_PENDING": "10000000", "OUTBOX_MAX_BYTES": "1TiB"}, routes=kept
+        )
         with ExitStack() as stack:
             plain, proxy = session.start([gateway("without", routes=at_once), delivering], stack)
             for number in session.rounds():

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartGateway
-from tests.integration.test_idempotency import upgraded
 from tests.integration.test_outbox import configuration
 from tests.support.gateway_process import GatewayProcess
+from tests.support.journal_gateways import upgraded
 from tests.support.plain_http import request
 from tests.support.postgres_server import execute
 from tests.support.receiver import Receiver

@@ -15,9 +15,9 @@ import pytest
 from gateway.saga_runner.tenure import LEASE
 from tests.conftest import StartGateway
 from tests.faults.test_outbox import KINDS, changed
-from tests.integration.test_idempotency import upgraded
 from tests.integration.test_sagas import SAGAS, becomes, configuration, saga, start, step
 from tests.support.gateway_process import GatewayProcess
+from tests.support.journal_gateways import upgraded
 from tests.support.participants import LOST, Participants
 from tests.support.plain_http import request as http_request
 from tests.support.postgres_server import execute

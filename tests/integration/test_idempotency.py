@@ -4,8 +4,6 @@ import contextlib
 import http.client
 import json
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +17,11 @@ import yaml
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, framed, ok
 from tests.conftest import StartGateway
 from tests.support.gateway_process import GatewayProcess
+from tests.support.journal_gateways import upgraded
 from tests.support.keys import key as api_key
 from tests.support.keys import sha256
 from tests.support.plain_http import Answer
 from tests.support.postgres_server import PostgresServer
-from tests.support.processes import clean_environment
 from tests.support.raw_http import RawClient
 from tests.support.waiting import eventually
 
@@ -89,21 +87,6 @@ def configuration(url: str) -> dict[str, object]:
 
 def variables(journal: str) -> dict[str, str]:
     return {"GATEWAY_CONFIG": "gateway.yaml", "JOURNAL_URL": journal, "JOURNAL_TIMEOUT_SECONDS": "30", "WORKERS": "2"}
-
-
-def upgraded(url: str) -> str:
-    """The URL of a database with the tables of the journal."""
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "journal", "upgrade"],
-        env=clean_environment(JOURNAL_URL=url),
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return url
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

@@ -15,14 +15,13 @@ import pytest
 import yaml
 
 from tests.conftest import StartGateway
-from tests.integration.test_idempotency import upgraded
 from tests.support.gateway_process import GatewayProcess
+from tests.support.journal_gateways import KINDS, TOKEN, TOLERANT, gateway_with_journal, variables
 from tests.support.plain_http import Answer
 from tests.support.raw_http import RawClient
 from tests.support.receiver import Receiver
 from tests.support.waiting import eventually
 
-TOKEN = "a-token-of-sixteen-characters"
 OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 SECRET = b"a secret of more than twenty-four bytes"
 OUTBOX = "/api/resilience/outbox"
@@ -39,16 +38,10 @@ ROUTES: dict[str, dict[str, Any]] = {
 
 
 def configuration(url: str, routes: dict[str, dict[str, Any]], breaker: dict[str, Any] | None = None) -> str:
-    tolerant = {"failure_threshold": 10_000, "minimum_calls": 1000, "window_size": 1000}
-    upstream = {"endpoints": [url], "breaker": breaker or tolerant, "retry": {"max_attempts": 1}}
+    upstream = {"endpoints": [url], "breaker": breaker or TOLERANT, "retry": {"max_attempts": 1}}
     shared = {"upstream": "receiver", "strip_prefix": True, "rate_limit": None}
     listed = [{"name": name, "prefix": f"/{name}", **shared, **settings} for name, settings in routes.items()]
     return yaml.safe_dump({"upstreams": {"receiver": upstream}, "routes": listed})
-
-
-def variables(journal: str = "sqlite:///var/journal.db", **more: str) -> dict[str, str]:
-    common = {"GATEWAY_CONFIG": "gateway.yaml", "JOURNAL_URL": journal, "JOURNAL_TIMEOUT_SECONDS": "30"}
-    return {**common, "ADMIN_TOKEN": TOKEN, "WORKERS": "2", **more}
 
 
 def secrets() -> str:
@@ -61,19 +54,13 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=KINDS)
 def gateway(
     request: pytest.FixtureRequest, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
     """Two workers, which share nothing but the journal."""
-    journal = "sqlite:///var/journal.db"
-    if request.param == "postgresql":
-        journal = upgraded(request.getfixturevalue("postgres_server").new_database())
-    directory = tmp_path_factory.mktemp("gateway")
-    (directory / "gateway.yaml").write_text(configuration(receiver.url, ROUTES))
-    (directory / "secrets").write_text(secrets())
-    with GatewayProcess(variables(journal), directory) as running:
-        running.wait_until(lambda: running.metric("gateway_journal_up") == 1.0, "with a journal")
+    files = {"gateway.yaml": configuration(receiver.url, ROUTES), "secrets": secrets()}
+    with gateway_with_journal(request, tmp_path_factory, files) as running:
         yield running
 
 

@@ -13,13 +13,12 @@ import pytest
 import yaml
 
 from tests.conftest import StartGateway
-from tests.integration.test_idempotency import upgraded
 from tests.support.gateway_process import GatewayProcess
+from tests.support.journal_gateways import KINDS, TOKEN, TOLERANT, gateway_with_journal, variables
 from tests.support.participants import LOST, UNAUTHORIZED, Participants
 from tests.support.plain_http import Answer
 from tests.support.waiting import eventually
 
-TOKEN = "a-token-of-sixteen-characters"
 OPERATOR = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 SAGAS = "/api/resilience/sagas"
 ORDER = {"order": {"id": "o 1", "amount": 10.5, "items": [{"sku": "a"}, {"sku": "b"}]}}
@@ -56,8 +55,7 @@ WORKFLOWS = {"checkout": CHECKOUT, "plain": PLAIN, "quick": QUICK, "bound": BOUN
 
 
 def configuration(url: str, workflows: dict[str, Any], *, keys: bool = True, **upstream: Any) -> str:
-    tolerant = {"failure_threshold": 10_000, "minimum_calls": 1000, "window_size": 1000}
-    shared = {"endpoints": [url], "breaker": tolerant, "retry": {"max_attempts": 1}, **upstream}
+    shared = {"endpoints": [url], "breaker": TOLERANT, "retry": {"max_attempts": 1}, **upstream}
     upstreams = {"participants": {**shared, "honours_idempotency_key": keys}}
     routes = [{"name": name, "prefix": f"/{name}", "workflow": name, "rate_limit": None} for name in workflows]
     keyed = {
@@ -67,11 +65,6 @@ def configuration(url: str, workflows: dict[str, Any], *, keys: bool = True, **u
         "idempotency": {"mode": "required", "on_unknown": "retry"},
     }
     return yaml.safe_dump({"upstreams": upstreams, "workflows": workflows, "routes": [*routes, keyed]})
-
-
-def variables(journal: str = "sqlite:///var/journal.db", **more: str) -> dict[str, str]:
-    common = {"GATEWAY_CONFIG": "gateway.yaml", "JOURNAL_URL": journal, "JOURNAL_TIMEOUT_SECONDS": "30"}
-    return {**common, "ADMIN_TOKEN": TOKEN, "WORKERS": "2", **more}
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +82,13 @@ def participants(shared: Participants) -> Participants:
     return shared
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=KINDS)
 def gateway(
     request: pytest.FixtureRequest, shared: Participants, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
     """Two workers, which share nothing but the journal."""
-    journal = "sqlite:///var/journal.db"
-    if request.param == "postgresql":
-        journal = upgraded(request.getfixturevalue("postgres_server").new_database())
-    directory = tmp_path_factory.mktemp("gateway")
-    (directory / "gateway.yaml").write_text(configuration(shared.url, WORKFLOWS))
-    with GatewayProcess(variables(journal), directory) as running:
-        running.wait_until(lambda: running.metric("gateway_journal_up") == 1.0, "with a journal")
+    files = {"gateway.yaml": configuration(shared.url, WORKFLOWS)}
+    with gateway_with_journal(request, tmp_path_factory, files) as running:
         yield running
 
 

@@ -1,12 +1,10 @@
 """A collector of traces: it reads what it is sent with the official messages, and answers as it is told."""
 
 import gzip
-import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
@@ -16,7 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, ok
+from tests.conformance.wire.upstream import Peer, Seen, ok
+from tests.support.held_upstream import HeldUpstream
 from tests.support.waiting import PATIENCE, eventually
 
 
@@ -49,38 +48,22 @@ def values(pairs: Any) -> dict[str, Any]:
     return found
 
 
-class Collector:
+class Collector(HeldUpstream):
     """`answers` are statuses for the next posts, 200 when there are none left; a tuple has header lines behind its
     status. While `gate` is not set, answers wait. `rejects` spans are rejected of each post. `posts` are the requests
     in their order."""
 
     def __init__(self, path: str = "/v1/traces") -> None:
+        super().__init__(path)
         self.posts: list[Seen] = []
         self.answers: deque[int | tuple[int, bytes]] = deque()
-        self.gate = threading.Event()
-        self.gate.set()
         self.rejects = 0
         self._spans: list[SeenSpan] = []
-        self._lock = threading.Lock()
-        self._upstream = ProgrammedUpstream()
-        self._upstream.on(path, self._answer)
-
-    def __enter__(self) -> Self:
-        self._upstream.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.gate.set()
-        self._upstream.__exit__(kind, error, tb)
-
-    @property
-    def url(self) -> str:
-        return self._upstream.url
 
     @property
     def spans(self) -> list[SeenSpan]:
         """Those of all posts that were taken."""
-        with self._lock:
+        with self.lock:
             return list(self._spans)
 
     def of(self, trace_id: str) -> list[SeenSpan]:
@@ -100,13 +83,12 @@ class Collector:
         finally:
             self.gate.set()
 
-    def _answer(self, peer: Peer, seen: Seen) -> None:
-        peer.read_body(seen)
-        with self._lock:
-            self.posts.append(seen)
-            answer = self.answers.popleft() if self.answers else 200
-        self.gate.wait(60.0)
-        status, line = answer if isinstance(answer, tuple) else (answer, b"X-None: 1")
+    def note(self, seen: Seen) -> int | tuple[int, bytes]:
+        self.posts.append(seen)
+        return self.answers.popleft() if self.answers else 200
+
+    def answer(self, peer: Peer, seen: Seen, noted: int | tuple[int, bytes]) -> None:
+        status, line = noted if isinstance(noted, tuple) else (noted, b"X-None: 1")
         body = ExportTraceServiceResponse()
         if status == 200:
             self._take(gzip.decompress(seen.body) if seen.get("Content-Encoding") == "gzip" else seen.body)
@@ -116,7 +98,7 @@ class Collector:
 
     def _take(self, body: bytes) -> None:
         request = ExportTraceServiceRequest.FromString(body)
-        with self._lock:
+        with self.lock:
             for of_resource in request.resource_spans:
                 resource = values(of_resource.resource.attributes)
                 for of_scope in of_resource.scope_spans:

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from gateway.control import audit
 from gateway.control.api.idempotency import available
-from gateway.control.api.metrics import WHOLE
 from gateway.control.api.operation import Call, Operation
+from gateway.control.api.pages import OLDER, PageCount, instant, one, page, seconds, seconds_or_none
 from gateway.control.facts import ControlFacts
 from gateway.control.outbox import MessageState, MessageView, OutboxView
 from gateway.control.outbox_models import (
@@ -25,7 +25,6 @@ from gateway.control.shapes import Input, Nothing
 from gateway.telemetry.render import rfc3339
 
 PATH = "/api/resilience/outbox"
-MOST = 1000
 _ID = re.compile(MESSAGE_ID)
 
 
@@ -34,8 +33,8 @@ class WhichMessages(Input):
 
     state: Annotated[MessageState | None, Field(description="Only those in one state")] = None
     target: Target = None
-    before: Annotated[str | None, Field(pattern=MESSAGE_ID, description="Only older ones than this")] = None
-    count: Annotated[int, Field(ge=1, le=MOST, description="At most so many"), WHOLE] = 50
+    before: Annotated[str | None, Field(pattern=MESSAGE_ID, description=OLDER)] = None
+    count: PageCount = 50
 
 
 def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
@@ -49,10 +48,8 @@ def _listed(view: OutboxView) -> Operation[Any, Any]:
         """All messages counted, and a page of them."""
         query = call.query
         counts = await available(view.counts())
-        found = await available(
-            view.messages(query.state or "", query.target or "", query.before or "", query.count + 1)
-        )
-        page = found[: query.count]
+        which = (query.state or "", query.target or "", query.before or "")
+        messages, next_page = await page(lambda most: view.messages(*which, most), query.count)
         return OutboxMessages(
             pending=sum(each.messages for each in counts if each.state in {"queued", "sending"}),
             dead=sum(each.messages for each in counts if each.state == "dead"),
@@ -64,13 +61,13 @@ def _listed(view: OutboxView) -> Operation[Any, Any]:
                     target=each.target,
                     state=each.state,
                     messages=each.messages,
-                    oldest_seconds=round(max(0.0, each.oldest), 3),
+                    oldest_seconds=seconds(each.oldest),
                     bytes=each.bytes,
                 )
                 for each in counts
             ],
-            messages=[_message(each) for each in page],
-            next_page=page[-1].id if len(found) > len(page) else None,
+            messages=[_message(each) for each in messages],
+            next_page=next_page,
         )
 
     return Operation(
@@ -121,11 +118,7 @@ def _replays(view: OutboxView) -> list[Operation[Any, Any]]:
 
 
 async def _found(view: OutboxView, call: Call[Any, Any]) -> MessageView:
-    message_id = call.request.match_info["message"]
-    found = await available(view.message(message_id)) if _ID.fullmatch(message_id) else None
-    if found is None:
-        raise RefusalError(404, "The outbox has no message with this id, or no longer.", reason="unknown_message")
-    return found
+    return await one(call, "message", _ID, view.message, "message")
 
 
 def _message(each: MessageView) -> OutboxMessage:
@@ -139,6 +132,6 @@ def _message(each: MessageView) -> OutboxMessage:
         size=each.size,
         correlation_id=each.correlation_id,
         created_time=rfc3339(each.created_at),
-        ended_time=None if each.ended_at is None else rfc3339(each.ended_at),
-        next_attempt_in=None if each.due_in is None else round(max(0.0, each.due_in), 3),
+        ended_time=instant(each.ended_at),
+        next_attempt_in=seconds_or_none(each.due_in),
     )

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from gateway.control import audit
 from gateway.control.api.idempotency import available
-from gateway.control.api.metrics import WHOLE
 from gateway.control.api.operation import Call, Operation
+from gateway.control.api.pages import OLDER, PageCount, instant, one, page, seconds, seconds_or_none
 from gateway.control.facts import ControlFacts
 from gateway.control.problem import RefusalError
 from gateway.control.saga_models import (
@@ -28,7 +28,6 @@ from gateway.control.shapes import Input, Nothing
 from gateway.telemetry.render import rfc3339
 
 PATH = "/api/resilience/sagas"
-MOST = 1000
 _ID = re.compile(SAGA_ID)
 _SUMMARIES: dict[Order, str] = {
     "cancel": "Compensate what a run has done",
@@ -49,8 +48,8 @@ class WhichRuns(Input):
 
     state: Annotated[SagaState | None, Field(description="Only those in one state")] = None
     workflow: Workflow = None
-    before: Annotated[str | None, Field(pattern=SAGA_ID, description="Only older ones than this")] = None
-    count: Annotated[int, Field(ge=1, le=MOST, description="At most so many"), WHOLE] = 50
+    before: Annotated[str | None, Field(pattern=SAGA_ID, description=OLDER)] = None
+    count: PageCount = 50
 
 
 def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
@@ -67,8 +66,8 @@ def _listed(view: SagasView) -> Operation[Any, Any]:
         """All open runs counted, and a page of runs."""
         query = call.query
         counts = await available(view.counts())
-        found = await available(view.runs(query.state or "", query.workflow or "", query.before or "", query.count + 1))
-        page = found[: query.count]
+        which = (query.state or "", query.workflow or "", query.before or "")
+        runs, next_page = await page(lambda most: view.runs(*which, most), query.count)
         return Sagas(
             open=sum(each.runs for each in counts),
             stuck=sum(each.runs for each in counts if each.state == "stuck"),
@@ -78,13 +77,13 @@ def _listed(view: SagasView) -> Operation[Any, Any]:
                     workflow=each.workflow,
                     state=each.state,
                     runs=each.runs,
-                    oldest_seconds=round(max(0.0, each.oldest), 3),
+                    oldest_seconds=seconds(each.oldest),
                     orphaned=each.orphaned,
                 )
                 for each in counts
             ],
-            sagas=[Saga(**_members(each)) for each in page],
-            next_page=page[-1].id if len(found) > len(page) else None,
+            sagas=[Saga(**_members(each)) for each in runs],
+            next_page=next_page,
         )
 
     return Operation(
@@ -142,11 +141,7 @@ async def _done(view: SagasView, call: Call[Any, Any], what: Order, reason: str,
 
 
 async def _found(view: SagasView, call: Call[Any, Any]) -> SagaDetail:
-    run_id = call.request.match_info["saga"]
-    found = await available(view.run(run_id)) if _ID.fullmatch(run_id) else None
-    if found is None:
-        raise RefusalError(404, "There is no run with this id, or no longer.", reason="unknown_saga")
-    return found
+    return await one(call, "saga", _ID, view.run, "run")
 
 
 def _run(found: SagaDetail) -> SagaRun:
@@ -181,8 +176,8 @@ def _members(run: SagaView) -> dict[str, Any]:
         "correlation_id": run.correlation_id,
         "created_time": rfc3339(run.created_at),
         "updated_time": rfc3339(run.updated_at),
-        "ended_time": None if run.ended_at is None else rfc3339(run.ended_at),
-        "next_attempt_in": None if run.due_in is None else round(max(0.0, run.due_in), 3),
+        "ended_time": instant(run.ended_at),
+        "next_attempt_in": seconds_or_none(run.due_in),
         "under_way": run.held,
         "orphaned": run.orphaned,
         "deadline_in": None if run.due_in is None else round(run.deadline_in, 3),
