@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.operator import circuit, endpoint, errors, explain, fault, keys, service, status
+from gateway.operator import circuit, endpoint, errors, explain, fault, keys, promises, service, status
 from gateway.operator.client import Client, NoAnswerError, RefusedError
 from gateway.units import duration
 
@@ -77,6 +77,8 @@ def add_commands(commands: Any) -> None:
     _add_keys(commands, common)
     _add_endpoints(commands, common, ordered)
     _add_faults(commands, common, ordered)
+    promises.add_sagas(commands, common, _command)
+    promises.add_outbox(commands, common, _command, _seconds)
 
 
 def _add_endpoints(commands: Any, common: argparse.ArgumentParser, ordered: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ them reaches the terminal.
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -28,6 +29,24 @@ def table(rows: Iterable[Mapping[str, object]]) -> list[str]:
     cells = [[name.upper() for name in texts[0]], *(list(row.values()) for row in texts)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)) for row in cells]
+
+
+def page(*tables: list[str]) -> list[str]:
+    """Tables under each other, with a blank line before each; those without rows are left out."""
+    return [line for rows in tables if rows for line in ("", *rows)]
+
+
+def age(seconds: float) -> str:
+    """A time in its two largest units."""
+    whole = max(0, int(seconds))
+    units = (("d", whole // 86_400), ("h", whole // 3600 % 24), ("m", whole // 60 % 60), ("s", whole % 60))
+    first = next((at for at, (_, number) in enumerate(units) if number), len(units) - 1)
+    return " ".join(f"{number}{unit}" for unit, number in units[first : first + 2])
+
+
+def since(instant: str) -> str:
+    """The time since an instant that the gateway has told, by the clock of this machine."""
+    return age((datetime.now(UTC) - datetime.fromisoformat(instant)).total_seconds())
 
 
 def percent(share: float) -> str:

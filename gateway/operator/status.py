@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.operator import fault
 from gateway.operator.client import Client
-from gateway.operator.output import percent, table, write_json, write_lines
+from gateway.operator.output import age, page, percent, table, write_json, write_lines
 
 
 def run(client: Client, arguments: argparse.Namespace) -> int:
@@ -47,8 +47,7 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
     ]  # fmt: skip
     now = datetime.now(UTC)
     processes = [_worker(each, now) for each in workers["workers"]]
-    tables = [table(each) for each in (processes, rows, out, fault.rows(faults)) if each]
-    write_lines([*lines, *(line for each in tables for line in ("", *each))])
+    write_lines([*lines, *page(*map(table, (processes, rows, out, fault.rows(faults))))])
     return 0 if well else 1
 
 
@@ -70,11 +69,3 @@ def _worker(each: Mapping[str, Any], now: datetime) -> dict[str, object]:
         "loop lag": f"{1000 * each['eventLoopLag']:.1f} ms",
         "memory": "-" if memory is None else f"{memory / 2**20:.0f} MiB",
     }
-
-
-def age(seconds: float) -> str:
-    """A time in its two largest units."""
-    whole = max(0, int(seconds))
-    units = (("d", whole // 86_400), ("h", whole // 3600 % 24), ("m", whole // 60 % 60), ("s", whole % 60))
-    first = next((at for at, (_, number) in enumerate(units) if number), len(units) - 1)
-    return " ".join(f"{number}{unit}" for unit, number in units[first : first + 2])

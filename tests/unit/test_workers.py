@@ -6,7 +6,7 @@ import pytest
 
 from gateway.control.api import workers as api
 from gateway.control.view import HostView, ReloadView, WorkerView
-from gateway.operator import status
+from gateway.operator import output, status
 from gateway.supervisor.board import RECENT_SECONDS, Board
 from gateway.supervisor.timeline import KEPT, Timeline
 from gateway.worker.host import Host
@@ -82,7 +82,7 @@ def test_status_has_a_table_of_the_workers(capsys: pytest.CaptureFixture[str]) -
     ("seconds", "text"), [(-1, "0s"), (59.9, "59s"), (60, "1m 0s"), (3_725, "1h 2m"), (200_000, "2d 7h")]
 )
 def test_an_age_in_its_two_largest_units(seconds: float, text: str) -> None:
-    assert status.age(seconds) == text
+    assert output.age(seconds) == text
 
 
 def test_the_board_forgets_restarts_that_are_long_ago_but_counts_them() -> None:
