@@ -35,7 +35,7 @@ from gateway.live_view import LiveView
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.priority import BY_PRIORITY, WHOLE
-from gateway.proxy import fallback, load_gauges, split, tunnels, upstream_gauges
+from gateway.proxy import fallback, load_gauges, mirror, split, tunnels, upstream_gauges
 from gateway.proxy.front import Front
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.health_check import HealthChecker, checks_of
@@ -49,6 +49,7 @@ from gateway.proxy.kinds import (
     fallback_of,
     filters_of,
     gates_of,
+    mirror_of,
     own_chains,
     withheld_of,
 )
@@ -194,7 +195,7 @@ def build_topology(
         routes.append(
             Route(
                 *(route, upstreams[route.upstream], gates, per_attempt, filters, cells, withheld),
-                *(fallback_of(route, gates, per_attempt, parts), lowering),
+                *(fallback_of(route, gates, per_attempt, parts), lowering, mirror_of(route, parts)),
                 priorities=config.shedding.priorities,
             )
         )
@@ -259,10 +260,13 @@ def percents_of(shedding: SheddingConfig) -> tuple[int, ...]:
 
 
 def _count(topology: Topology, metrics: Metrics, idempotency: Idempotency | None, identity: Identity | None) -> None:
-    """Show what the gates, splits and fallbacks of the routes have decided."""
+    """Show what the gates, splits, mirrors and fallbacks of the routes have decided."""
     splits = [(route.name, route.split) for route in topology.routes if route.split is not None]
     if splits:
         split.register(metrics, splits)
+    mirrors = [(route.name, route.mirror) for route in topology.routes if route.mirror is not None]
+    if mirrors:
+        mirror.register(metrics, mirrors)
     fallback.register(metrics, [(route.name, route.fallback) for route in topology.routes if route.fallback])
     if idempotency is not None:
         idempotency.count(topology.routes, metrics)

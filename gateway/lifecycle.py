@@ -220,8 +220,7 @@ class Lifecycle:
         await self._upstream_certificates.stop()
         await gateway.control.stop()
         await gateway.health.stop()
-        for upstream in gateway.topology.upstreams.values():
-            upstream.close()
+        gateway.topology.close()
         await gateway.alerting.check.stop()
         if gateway.one_service is not None:
             gateway.one_service.stop()

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Literal, Protocol
 
 from gateway.config.fallback_model import FallbackConfig
+from gateway.config.mirror_model import MirrorConfig
 from gateway.control.promises import JournalView
 from gateway.control.view import (
     CertificateView,
@@ -18,6 +19,7 @@ from gateway.control.view import (
     GateView,
     HostView,
     IssuerView,
+    MirrorView,
     RedisView,
     RouteView,
     SplitView,
@@ -227,6 +229,7 @@ def _route(route: Route) -> RouteView:
         partial(_gates, route.chain),
         None if fallback is None else _fallback(fallback),
         None if config.split is None else SplitView(dict(config.split.to), config.split.field or config.split.sticky),
+        None if config.mirror is None else _mirror(config.mirror),
     )
 
 
@@ -234,6 +237,11 @@ def _fallback(config: FallbackConfig) -> FallbackView:
     response = config.response
     status = None if response is None else response.status
     return FallbackView(config.upstreams, config.conditions, config.stale_if_error, status)
+
+
+def _mirror(config: MirrorConfig) -> MirrorView:
+    methods = None if config.methods is None else tuple(sorted(config.methods))
+    return MirrorView(config.upstream, config.percent, methods)
 
 
 def _gates(chain: Chain) -> tuple[GateView, ...]:

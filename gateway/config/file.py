@@ -17,6 +17,7 @@ from gateway.config.fallback_settings import Fallback
 from gateway.config.field_types import Host, Name, Port
 from gateway.config.headers_settings import FieldChanges
 from gateway.config.identity_file import Allow, LimitName
+from gateway.config.mirror_settings import Mirror
 from gateway.config.problems import nearest
 from gateway.config.rewrite_settings import RewriteRule
 from gateway.config.route_settings import RouteDefaults
@@ -141,6 +142,7 @@ class FileRoute(Validated, RouteDefaults):
     forward_token: bool = True
     deliver: Deliver = Deliver()
     split: Split = Split()
+    mirror: Mirror = Mirror()
     fallback: Fallback = Fallback()
     rewrite: Annotated[list[RewriteRule], Len(0, 100), Allowed("a list of {path, to}")] = Field(default_factory=list)
     request_headers: FieldChanges = FieldChanges()

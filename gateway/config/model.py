@@ -15,6 +15,7 @@ from gateway.config.fault_model import FaultsConfig
 from gateway.config.headers_model import FieldChanges
 from gateway.config.idempotency_model import IdempotencyConfig, IdempotencyLimits
 from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
+from gateway.config.mirror_model import MirrorConfig
 from gateway.config.saga_model import SagaLimits
 from gateway.config.shedding_model import SheddingConfig
 from gateway.config.split_model import SplitConfig
@@ -156,7 +157,7 @@ class RouteConfig:
     is empty; with `forward_token` the upstream gets the token, too. `idempotency` None: an
     `Idempotency-Key` means nothing here. `deliver` None: requests go to the upstream at once. `fallback` None: what the
     upstream does not answer is refused. A `split` shares the requests among several upstreams; `upstream` is the first
-    of them. `request_headers` and `response_headers` None: fields pass as they come.
+    of them. A `mirror` gets copies of them. `request_headers` and `response_headers` None: fields pass as they come.
     `rewrites` are templates of paths and of what they become (`gateway.path_template`); the first that matches counts.
     With a `workflow` they start runs of it, and `upstream` is that of its first step. `priority` None: nobody has said
     how much its requests matter. Routes of one upstream with the same `latency_group` have answers whose times are
@@ -194,6 +195,7 @@ class RouteConfig:
     deliver: DeliverConfig | None = None
     fallback: FallbackConfig | None = None
     split: SplitConfig | None = None
+    mirror: MirrorConfig | None = None
     rewrites: tuple[tuple[str, str], ...] = ()
     request_headers: FieldChanges | None = None
     response_headers: FieldChanges | None = None

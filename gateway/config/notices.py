@@ -56,4 +56,5 @@ def unused(
 
 
 def _upstreams(route: RouteConfig) -> tuple[str, ...]:
-    return (*route.upstreams, *(route.fallback.upstreams if route.fallback is not None else ()))
+    fallback = () if route.fallback is None else route.fallback.upstreams
+    return (*route.upstreams, *fallback, *(() if route.mirror is None else (route.mirror.upstream,)))

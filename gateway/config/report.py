@@ -55,6 +55,7 @@ def as_text(loaded: Loaded, gates: Gates, workers: int) -> str:
         ("Concurrency", [_concurrency(upstream) for upstream in upstreams]),
         ("Rate limits", [_rate_limit(config, name) for name in config.rate_limits.policies]),
         *report_ways.splits(config),
+        *report_ways.mirrors(config),
         *report_ways.fallbacks(config),
         *_header_fields(config),
         *_rewrites(config),

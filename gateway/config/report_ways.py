@@ -4,6 +4,7 @@ table is there only where a route has something to show in it."""
 from collections.abc import Iterable
 
 from gateway.config.fallback_model import FallbackConfig
+from gateway.config.mirror_model import MirrorConfig
 from gateway.config.model import GatewayConfig
 from gateway.config.problems import number
 from gateway.config.split_model import SplitConfig
@@ -16,6 +17,13 @@ def splits(config: GatewayConfig) -> Tables:
     rows = [row for route in config.routes if route.split is not None for row in _split(route.name, route.split)]
     if rows:
         yield "Splits", rows
+
+
+def mirrors(config: GatewayConfig) -> Tables:
+    """Shadows that get copies of requests."""
+    rows = [_mirror(route.name, route.mirror) for route in config.routes if route.mirror is not None]
+    if rows:
+        yield "Mirrors", rows
 
 
 def fallbacks(config: GatewayConfig) -> Tables:
@@ -31,6 +39,18 @@ def _split(route: str, split: SplitConfig) -> Iterable[dict[str, str]]:
     for name, weight in split.to:
         share = f"{100 * weight / whole:.4g} %"
         yield {"route": route, "upstream": name, "weight": str(weight), "share": share, "sticky": by}
+
+
+def _mirror(route: str, mirror: MirrorConfig) -> dict[str, str]:
+    return {
+        "route": route,
+        "shadow": mirror.upstream,
+        "percent": number(mirror.percent),
+        "methods": ",".join(sorted(mirror.methods)) if mirror.methods is not None else "those of the route",
+        "at once": str(mirror.max_in_flight),
+        "body bytes": str(mirror.max_body_bytes),
+        "answer bytes": str(mirror.max_answer_bytes),
+    }
 
 
 def _fallback(route: str, fallback: FallbackConfig) -> dict[str, str]:

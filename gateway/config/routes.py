@@ -10,6 +10,7 @@ from gateway.config.headers import check_headers_of_delivered, field_changes
 from gateway.config.idempotency_model import IdempotencyConfig
 from gateway.config.idempotency_settings import Idempotency, idempotency_config
 from gateway.config.identity import allowed_on
+from gateway.config.mirror import check_shadows, mirror_of
 from gateway.config.model import CorsConfig, RouteConfig
 from gateway.config.problems import MISSING, Problem, nearest, shown
 from gateway.config.rewrite import rewrites_of
@@ -59,6 +60,8 @@ def routes_of(
     taken = any(route.name == "proxy" or (route.prefix == PROXY_PREFIX and route.host is None) for route in routes)
     if own_route and not taken:
         routes.append(_proxy_route(sources, settings))
+    places = {index: route for (index, _), route in zip(of_file, routes, strict=False)}
+    check_shadows(sources, places, routes[len(places) :], workflows.values())
     return routes
 
 
@@ -108,6 +111,7 @@ def _file_route(
             route.deliver, sources.place("routes", "deliver", location=("routes", index, "deliver"))
         ),
         split=split,
+        mirror=mirror_of(sources, route, index, upstreams),
         fallback=fallback_of(sources, route, index, upstreams),
         rewrites=rewrites_of(sources, route.rewrite, index, later=route.deliver.enabled or route.workflow is not None),
         request_headers=field_changes(sources, route.request_headers, ("routes", index, "request_headers"), "request"),

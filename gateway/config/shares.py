@@ -53,7 +53,10 @@ def share_of(config: GatewayConfig, workers: int, slot: int) -> GatewayConfig:
         fallback = each.fallback
         if fallback is not None:
             fallback = replace(fallback, stale_max_bytes=share(fallback.stale_max_bytes, workers, slot))
-        return replace(each, max_tunnels=share(each.max_tunnels, workers, slot), fallback=fallback)
+        mirror = each.mirror
+        if mirror is not None:
+            mirror = replace(mirror, max_in_flight=share(mirror.max_in_flight, workers, slot))
+        return replace(each, max_tunnels=share(each.max_tunnels, workers, slot), fallback=fallback, mirror=mirror)
 
     def tier(each: TierConfig) -> TierConfig:
         most = each.concurrency
@@ -89,6 +92,8 @@ def caps_of(config: GatewayConfig) -> dict[str, int]:
             caps[f"the tunnels of route {route.name}"] = route.max_tunnels
         if route.fallback is not None and route.fallback.stale_if_error:
             caps[f"the bytes of last good answers of route {route.name}"] = route.fallback.stale_max_bytes
+        if route.mirror is not None:
+            caps[f"the copies of route {route.name}"] = route.mirror.max_in_flight
     for tier in config.identity.tiers.values():
         caps[f"the concurrency of tier {tier.name}"] = tier.concurrency or 0
     return {name: cap for name, cap in caps.items() if cap > 0}

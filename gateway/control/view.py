@@ -108,6 +108,14 @@ class SplitView(NamedTuple):
     sticky: str
 
 
+class MirrorView(NamedTuple):
+    """Which part of a route's requests is copied to a shadow. `methods` None: of all."""
+
+    upstream: str
+    percent: float
+    methods: tuple[str, ...] | None
+
+
 class RouteView(NamedTuple):
     """One route: what it matches, and where its requests go. `methods` None means all of them; `host` empty: any.
     `describe` gives its gates as they are now, in the order in which a request passes them."""
@@ -121,6 +129,7 @@ class RouteView(NamedTuple):
     describe: Callable[[], tuple[GateView, ...]]
     fallback: FallbackView | None = None
     split: SplitView | None = None
+    mirror: MirrorView | None = None
 
 
 class WorkerView(NamedTuple):

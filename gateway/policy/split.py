@@ -23,6 +23,8 @@ from typing import Final
 
 # What is kept of the answers for keys, so that a client that comes again costs no hash.
 _MOST_KEYS: Final = 4096
+# Longer ones are not kept: the value of a field may have as many bytes as a head.
+_LONGEST_KEY: Final = 256
 _RANGE: Final = 2.0**64
 
 
@@ -70,6 +72,8 @@ class Weights:
         known = self._known
         found = known.get(key)
         if found is None:
+            if len(key) > _LONGEST_KEY:
+                return self._of(key)
             if len(known) >= _MOST_KEYS:
                 known.clear()
             found = known[key] = self._of(key)

@@ -58,9 +58,13 @@ Outcomes = Answered | Unanswered
 
 class Errand(Downstream):
     """Sends the request of `ticket`, whose body is `body`, and calls `done` once with what came of it. At most `keep`
-    bytes of the answer's body are kept."""
+    bytes of the answer's body are kept, and at most `most` are read, -1 for no more than are kept. An answer that is
+    longer is broken off."""
 
-    __slots__ = ("_body", "_chain", "_done", "_forward", "_keep", "_over", "_passage", "_response", "_ticket")
+    __slots__ = (
+        *("_body", "_chain", "_done", "_forward", "_keep", "_most"),
+        *("_over", "_passage", "_received", "_response", "_ticket"),
+    )
 
     def __init__(
         self,
@@ -71,10 +75,13 @@ class Errand(Downstream):
         body: bytes,
         keep: int,
         done: Callable[[Outcomes], None],
+        most: int = -1,
     ) -> None:
         self._ticket = ticket
         self._chain = chain
         self._keep = keep
+        self._most = most if most >= 0 else keep
+        self._received = 0
         self._done = done
         self._over = False
         self._body: list[bytes] = []
@@ -155,8 +162,10 @@ class Errand(Downstream):
         self._response = response
 
     def respond_body(self, data: bytes) -> None:
-        self._body.append(data)
-        if sum(map(len, self._body)) > self._keep:
+        if self._received < self._keep:
+            self._body.append(data)
+        self._received += len(data)
+        if self._received > self._most:
             # The status has said what there is to know, and an answer may have no end.
             self._forward.cancel()
             self._answered(whole=False)
@@ -165,7 +174,7 @@ class Errand(Downstream):
         """Nothing is written on."""
 
     def respond_end(self) -> None:
-        self._answered(whole=True)
+        self._answered(whole=self._received <= self._keep)
 
     def respond_whole(self, response: Response, body: bytes, now: float) -> None:
         self._response = response

@@ -18,6 +18,7 @@ from gateway.proxy.forward.making import forward_of
 from gateway.proxy.forward.retries import Forward
 from gateway.proxy.gates import PASS, Resumption
 from gateway.proxy.gates.passage import Passage
+from gateway.proxy.mirror_copy import Copy
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.plan import Plan, body_too_large
 from gateway.proxy.refusals import STOPPING, Refusal
@@ -85,8 +86,16 @@ class Exchange(Downstream):
 
     def go(self) -> None:
         """Every gate is entered. HOT."""
+        if self.plan.mirrored:
+            self._mirror()
         self._forward = forward = forward_of(self.runtime, self.ticket, self.plan, self.body, self)
         forward.begin(self.ticket.now)
+
+    def _mirror(self) -> None:
+        """Before any of the body is sent, and let go of."""
+        mirror, request = self._route.mirror, self.ticket.request
+        if mirror is not None and mirror.chooses(request):
+            Copy(mirror, self.runtime, self.plan, self.ticket, self.body)
 
     def fall_back(self, refusal: Refusal) -> None:
         """A gate of the upstream has refused the request, and the route has a fallback that takes such refusals."""

@@ -123,6 +123,12 @@ class Explain:
             return steps
         now = self._clock()
         steps += [_endpoints(upstream, now), _retry(upstream, method, now)]
+        mirror = route.mirror
+        if mirror is not None:
+            methods = mirror.config.methods
+            only = "" if methods is None or method in methods else ", but not with this method"
+            detail = f"A copy of {mirror.config.percent:g} % goes to {mirror.upstream.name}{only}."
+            steps.append(step("mirror", "none", detail))
         faults = upstream.faults
         if faults is not None and faults.met:
             does = "; ".join(f"{each.does} (fault {each.id}, {each.percent:g} %)" for each in faults.met)

@@ -29,7 +29,8 @@ async def explain_fallback(
         then = [f"it goes on to {names}"] if names else []
         then += ["it gets the last good answer, if there is one"] if fallback.last_good is not None else []
         then += ["it gets the fixed response"] if fallback.has_response else []
-        detail = f"On {on} {', then '.join(then)}."
+        # On a route with a split the only other upstream may be the one that was chosen.
+        detail = f"On {on} {', then '.join(then or ['it is refused: nobody else is left'])}."
         return Instead(step("fallback", "none", detail, figures=figures))
     if not fallback.takes(refusal["reason"]):
         return Instead(step("fallback", "none", f"{refusal['reason']} is no reason for it.", figures=figures))

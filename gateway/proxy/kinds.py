@@ -46,6 +46,7 @@ from gateway.proxy.gates.split import ChosenBulkhead, ChosenCircuit, ChosenLimit
 from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationParts
 from gateway.proxy.gates.workflow import Runs, WorkflowGate
+from gateway.proxy.mirror import Mirror
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.split import Split
 from gateway.proxy.topology import stripped_prefix
@@ -333,6 +334,15 @@ def fallback_of(route: RouteConfig, gates: tuple[Gate, ...], per_attempt: int, p
         for name in config.upstreams
     )
     return Fallback(config, hops, len(shared), parts.config.server.via_name)
+
+
+def mirror_of(route: RouteConfig, parts: Parts) -> Mirror | None:
+    """What copies requests of a route to a shadow, None where nothing does."""
+    config = route.mirror
+    if config is None:
+        return None
+    chain = Chain(_gates_of_upstream(config.upstream, parts), 1)
+    return Mirror(route.name, config, parts.upstreams[config.upstream], chain)
 
 
 def withheld_of(route: RouteConfig, parts: Parts) -> Withheld | None:

@@ -39,7 +39,8 @@ class Plan:
     them; with one of these the request is `unusual`. `idempotent`: it may be sent again. `keyed`: it has a key, for
     which an upstream that honours it does nothing twice. `keeps_body`: what is sent of its body is kept,
     because it may be sent again, here or elsewhere. `log_part` is what the log lines of such requests have in common.
-    `priority` is the class of the request (`gateway.policy.priority`), before it is known whose it is.
+    `priority` is the class of the request (`gateway.policy.priority`), before it is known whose it is. `mirrored`: a
+    copy of it may go to the shadow of its route.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Plan:
         "keeps_body",
         "keyed",
         "log_part",
+        "mirrored",
         "objection",
         "origin",
         "own_answer",
@@ -81,6 +83,7 @@ class Plan:
             *(origin.scheme, request.authority or b"", request.minor),
         )
         self.tunnel = False
+        self.mirrored = False
         self.head = b""
         self.keyed = False
         self._heads: dict[str, bytes] | None = None
@@ -92,6 +95,7 @@ class Plan:
             self.head = self._upstream_head(request, route.upstream)
             self.keyed = _tells_apart(request.fields.idempotency_key)
             self.idempotent = self.may_be_repeated(request, route.upstream)
+            self.mirrored = route.mirror is not None and not self.tunnel and route.mirror.takes(request)
         self.keeps_body = self.idempotent or (route.fallback is not None and bool(route.fallback.hops))
         if route.split is not None and not self.keeps_body:
             self.keeps_body = any(self.may_be_repeated(request, each) for each in route.split.upstreams)
@@ -140,6 +144,8 @@ class Plan:
         left = forwards_left(request) if request.fields.max_forwards is not None else None
         if route.withheld is not None:
             lines = route.withheld.without(lines)
+        if route.mirror is not None:
+            lines = route.mirror.unmarked(lines)
         for edits in (route.request_edits, upstream.request_edits):
             if edits is not None:
                 lines = edits.applied(lines)

@@ -16,13 +16,32 @@ Collected = Callable[[bytes | None], None]
 """Called with the whole body, or with None when it is larger than the limit."""
 
 
+class BodyCopy:
+    """Whoever wants what arrives of a body, too, without a say in it."""
+
+    __slots__ = ()
+
+    def take(self, data: bytes) -> None:
+        """A piece has arrived that is wanted or sent. HOT."""
+        raise NotImplementedError
+
+    def complete(self, received: int) -> None:
+        """All of it has arrived, `received` bytes; what nobody wanted any more was not told."""
+        raise NotImplementedError
+
+    def incomplete(self) -> None:
+        """The exchange is over, and the rest does not come."""
+        raise NotImplementedError
+
+
 class RequestBody:
     """`received` counts what has arrived, in bytes; `done` says that this is all. `replayable` says that everything
     that was sent is still held. `keep` is the most that is kept for a repetition; 0 keeps nothing. While somebody is
     `collecting` the body, the client goes on being read. `ended_at` is when such a body was complete, an instant of the
-    monotonic clock, 0 for any other: the time limit of the upstream begins then."""
+    monotonic clock, 0 for any other: the time limit of the upstream begins then. `copy` hears of it what arrives from
+    now on, None: nobody does."""
 
-    __slots__ = ("_collected", "_limit", "done", "ended_at", "held", "keep", "received", "replayable")
+    __slots__ = ("_collected", "_limit", "copy", "done", "ended_at", "held", "keep", "received", "replayable")
 
     def __init__(self, keep: int, done: bool = False) -> None:
         self.done = done
@@ -33,6 +52,7 @@ class RequestBody:
         self.held: list[bytes] = []
         self._limit = 0
         self._collected: Collected | None = None
+        self.copy: BodyCopy | None = None
 
     def __repr__(self) -> str:
         state = "done" if self.done else "arriving"
@@ -46,6 +66,8 @@ class RequestBody:
     def hold(self, data: bytes) -> None:
         """A piece has arrived that nobody takes yet."""
         self.held.append(data)
+        if self.copy is not None:
+            self.copy.take(data)
         collected = self._collected
         if collected is not None and self.received > self._limit:
             self._collected = None
@@ -55,6 +77,9 @@ class RequestBody:
     def end(self) -> None:
         """All of it has arrived."""
         self.done = True
+        copy, self.copy = self.copy, None
+        if copy is not None:
+            copy.complete(self.received)
         collected, self._collected = self._collected, None
         if collected is not None:
             self.ended_at = time.monotonic()
@@ -80,6 +105,8 @@ class RequestBody:
 
     def pass_on(self, data: bytes) -> None:
         """A piece has arrived and is being sent: keep it for a repetition where that is possible. HOT."""
+        if self.copy is not None:
+            self.copy.take(data)
         if self.replayable:
             self.held.append(data)
             self.sent()
@@ -88,6 +115,9 @@ class RequestBody:
         """The exchange is over."""
         self.held.clear()
         self._collected = None
+        copy, self.copy = self.copy, None
+        if copy is not None:
+            copy.incomplete()
 
 
 NO_BODY: Final = RequestBody(0, done=True)

@@ -22,6 +22,7 @@ from gateway.proxy.gates.deliver import DeliverGate
 from gateway.proxy.gates.idempotency import IdempotencyGate
 from gateway.proxy.gates.split import SplitGate
 from gateway.proxy.gates.workflow import WorkflowGate
+from gateway.proxy.mirror import Mirror
 from gateway.proxy.priority_header import PriorityHeader
 from gateway.proxy.router import Router
 from gateway.proxy.split import Split
@@ -37,7 +38,8 @@ class Route:
     """A route with its upstream, gates and filters.
 
     `split` shares its requests among several upstreams; None where all go to `upstream`, which is the first of them
-    otherwise. `total_timeout` is the longest time limit of them.
+    otherwise. `total_timeout` is the longest time limit of them. `mirror` copies requests to a shadow,
+    None: nothing does.
 
     `account` is where its requests are counted. `deliver` is the gate that keeps its requests for later, None where
     they go on at once. `workflow` is the gate that starts runs of a workflow, None where there is none. `fallback` says
@@ -64,6 +66,7 @@ class Route:
         "keeping",
         "max_body_bytes",
         "methods",
+        "mirror",
         "name",
         "prefix",
         "preserve_host",
@@ -92,6 +95,7 @@ class Route:
         withheld: Withheld | None = None,
         fallback: Fallback | None = None,
         priority_header: PriorityHeader | None = None,
+        mirror: Mirror | None = None,
         *,
         priorities: bool = False,
     ) -> None:
@@ -101,6 +105,7 @@ class Route:
         self.priorities = priorities
         self.withheld = withheld
         self.fallback = fallback
+        self.mirror = mirror
         self.name = config.name
         self.service = upstream.name
         self.account = RouteAccount(config.name, upstream.name, cells, config.prefix)
@@ -175,6 +180,7 @@ class NoRoute(Route):
         self.methods = None
         self.fallback = None
         self.split = None
+        self.mirror = None
         self.priority = NORMAL
         self.priority_header = None
         self.priorities = False
@@ -203,6 +209,14 @@ class Topology:
         self.chains = dict(chains or {})
         self.no_route = no_route
         self.router = Router(self.routes)
+
+    def close(self) -> None:
+        """Give up copies for shadows, and close the idle connections to upstreams."""
+        for route in self.routes:
+            if route.mirror is not None:
+                route.mirror.stop()
+        for upstream in self.upstreams.values():
+            upstream.close()
 
     def __repr__(self) -> str:
         return f"<Topology {self.generation}: {len(self.routes)} routes, {len(self.upstreams)} upstreams>"

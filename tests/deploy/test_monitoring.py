@@ -112,10 +112,13 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
     directory = tmp_path_factory.mktemp("gateway")
     delivering = "{name: hooks, prefix: /hooks, upstream: default, deliver: {enabled: true}}"
     falling_back = "{name: chat, prefix: /chat, upstream: default, fallback: {stale_if_error: 60}}"
-    splitting = "{name: split, prefix: /split, split: {to: [{upstream: default, weight: 1}]}}"
+    to = "{to: [{upstream: default, weight: 1}]}"
+    splitting = f"{{name: split, prefix: /split, split: {to}, mirror: {{upstream: shadow}}}}"
     starting = "{name: runs, prefix: /runs, workflow: w}"
     step = "{name: one, upstream: default, method: PUT, path: /ok, compensate: {method: DELETE, path: /ok}}"
-    text = f"workflows: {{w: {{steps: [{step}]}}}}\nroutes: [{delivering}, {falling_back}, {splitting}, {starting}]\n"
+    routes = f"[{delivering}, {falling_back}, {splitting}, {starting}]"
+    upstreams = f"{{shadow: {{endpoints: ['127.0.0.1:{stub_process.port}']}}}}"
+    text = f"upstreams: {upstreams}\nworkflows: {{w: {{steps: [{step}]}}}}\nroutes: {routes}\n"
     (directory / "gateway.yaml").write_text(text)
     variables = {**redis_server.variables, "UPSTREAM_URL": stub_process.url, "IDEMPOTENCY_MODE": "optional"}
     # Nobody listens there: what is lost is counted all the same.

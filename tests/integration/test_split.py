@@ -59,12 +59,14 @@ def routes() -> list[dict[str, Any]]:
 
     return [
         route("turns", TO),
+        route("each", TO),
         route("client", TO, "client"),
         route("field", [{"upstream": "stable"}, {"upstream": "canary"}], "field"),
         route("canary", ONLY_CANARY, websocket=True),
         route("saved", ONLY_CANARY, fallback={"upstream": "stable"}),
         route("open", canary("opened")),
         route("open-saved", canary("opened"), fallback={"upstream": "stable"}),
+        route("saved-stable", [{"upstream": "stable"}], fallback={"upstream": "stable"}),
         route("retrying", canary("retrying")),
         route("adaptive", [{"upstream": "stable"}, {"upstream": "adapting"}]),
         route("kept", [{"upstream": "stable"}, {"upstream": "canary"}], idempotency={"mode": "required"}),
@@ -95,13 +97,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def test_each_upstream_gets_its_part_and_the_log_and_the_metrics_say_which(place: Place) -> None:
     path = fresh()
-    logged = Counter(place.log_of(place.gateway.get(f"/turns{path}"))["upstream"] for _ in range(20))
+    logged = Counter(place.log_of(place.gateway.get(f"/each{path}"))["upstream"] for _ in range(20))
     assert logged == {"stable": 15, "canary": 5}
     assert (len(place.stable.requests(path)), len(place.canary.requests(f"/v2{path}"))) == (15, 5)
     assert {seen.get("Host") for seen in place.canary.requests(f"/v2{path}")} == {"v2.test"}
-    assert place.gateway.metric('split_requests_total{route="turns",upstream="stable"}') == 15
-    assert place.gateway.metric('split_requests_total{route="turns",upstream="canary"}') == 5
-    assert place.gateway.metric('gateway_split_share_ratio{route="turns",upstream="canary"}') == 0.25
+    place.gateway.wait_for_metric('split_requests_total{route="each",upstream="stable"}', 15)
+    place.gateway.wait_for_metric('split_requests_total{route="each",upstream="canary"}', 5)
+    assert place.gateway.metric('gateway_split_share_ratio{route="each",upstream="canary"}') == 0.25
 
 
 def test_one_connection_is_no_client_that_stays(place: Place) -> None:
@@ -143,7 +145,7 @@ def test_operators_see_the_split(place: Place) -> None:
     assert route["split"] == {"weights": {"stable": 3, "canary": 1}, "sticky": "none"}
     assert route["endpoints"] == [f"127.0.0.1:{place.stable.port}", f"127.0.0.1:{place.canary.port}"]
     settings = {gate["gate"]: gate["settings"] for gate in route["gates"]}
-    assert settings["split"] == {"stable": 3, "canary": 1, "sticky": "none"}
+    assert settings["split"] == {"stable.weight": 3, "canary.weight": 1, "sticky": "none"}
     assert {"stable.limit", "canary.limit"} <= set(settings["bulkhead"])
 
 
@@ -183,6 +185,8 @@ def test_an_open_circuit_of_the_canary_refuses_or_goes_on_to_the_fallback(place:
     assert place.asked(path) == (1, 0)
     told = place.explained("path=/open/x")
     assert (told["outcome"], told["refusal"]["reason"]) == ("refused", "circuit_open")
+    told = place.explained("path=/saved-stable/x")
+    assert "nobody else is left" in told["steps"][-1]["detail"]
     assert place.explained("path=/open-saved/x")["forwarded"]["upstream"] == "stable"
 
 

@@ -52,7 +52,15 @@ def route(rest: str) -> str:
 
 def test_the_example() -> None:
     config = load({"GATEWAY_CONFIG": str(REPOSITORY / "gateway.example.yaml")}, REPOSITORY / ".env.example")
-    assert list(config.upstreams) == ["default", "orders", "payments", "search", "search-canary", "chat"]
+    assert list(config.upstreams) == [
+        "default",
+        "orders",
+        "payments",
+        "search",
+        "search-canary",
+        "orders-shadow",
+        "chat",
+    ]
     routes = {route.name: route for route in config.routes}
     assert list(routes)[-1] == "proxy"
     assert len(routes) == 7

@@ -100,6 +100,7 @@ LAYERS = {
         "gateway.config.deliver_model",
         "gateway.config.fallback_model",
         "gateway.config.split_model",
+        "gateway.config.mirror_model",
         "gateway.config.headers_model",
         "gateway.path_template",
         "gateway.config.idempotency_model",
@@ -225,6 +226,7 @@ LAYERS = {
     ),
     "gateway.live_view": layer(
         "gateway.config.fallback_model",
+        "gateway.config.mirror_model",
         "gateway.control.promises",
         "gateway.journal.port",
         "gateway.control.view",

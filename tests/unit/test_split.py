@@ -88,3 +88,12 @@ def test_the_table_of_keys_is_bounded() -> None:
     for number in range(20_000):
         made.of(str(number).encode())
     assert len(made._known) <= 4096
+
+
+def test_long_keys_are_not_kept() -> None:
+    made = Weights((("a", 1), ("b", 1)))
+    long = [b"field:" + b"x" * 30_000 + str(number).encode() for number in range(64)]
+    first = [made.of(key) for key in long]
+    assert set(first) == {0, 1}
+    assert [made.of(key) for key in long] == first
+    assert not made._known

@@ -7,7 +7,7 @@ from pydantic import Field
 from gateway.control.api.operation import Call, Operation, get
 from gateway.control.facts import ControlFacts
 from gateway.control.shapes import Answer, Nothing
-from gateway.control.view import FallbackView, RouteView, SplitView
+from gateway.control.view import FallbackView, MirrorView, RouteView, SplitView
 
 
 class RouteGate(Answer):
@@ -40,6 +40,14 @@ class RouteSplit(Answer):
     ]
 
 
+class RouteMirror(Answer):
+    """Copies of requests, whose answers nobody gets."""
+
+    upstream: Annotated[str, Field(description="The shadow")]
+    percent: Annotated[float, Field(ge=0, le=100, description="The part of the requests that is copied")]
+    methods: Annotated[list[str] | None, Field(description="null: all")]
+
+
 class Route(Answer):
     """What a request must match, what it meets, and where it goes."""
 
@@ -53,6 +61,7 @@ class Route(Answer):
     endpoints: list[str]
     fallback: Annotated[RouteFallback | None, Field(description="null: a refusal")]
     split: Annotated[RouteSplit | None, Field(description="null: all requests go to `upstream`")]
+    mirror: Annotated[RouteMirror | None, Field(description="null: nothing is copied")]
 
 
 class Routes(Answer):
@@ -96,6 +105,7 @@ def _route(each: RouteView, endpoints: list[str]) -> Route:
         endpoints=endpoints,
         fallback=None if each.fallback is None else _fallback(each.fallback),
         split=None if each.split is None else _split(each.split),
+        mirror=None if each.mirror is None else _mirror(each.mirror),
     )
 
 
@@ -106,6 +116,11 @@ def _upstreams(each: RouteView) -> list[str]:
 
 def _split(each: SplitView) -> RouteSplit:
     return RouteSplit(weights=dict(each.weights), sticky=each.sticky)
+
+
+def _mirror(each: MirrorView) -> RouteMirror:
+    methods = None if each.methods is None else list(each.methods)
+    return RouteMirror(upstream=each.upstream, percent=each.percent, methods=methods)
 
 
 def _fallback(each: FallbackView) -> RouteFallback:

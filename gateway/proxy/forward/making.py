@@ -10,23 +10,31 @@ from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 
 
-def forward_of(runtime: Runtime, ticket: Ticket, plan: Plan, body: RequestBody, downstream: Downstream) -> Forward:
-    """It is to begin, or to be told that a gate has refused the request. HOT."""
-    route, fields = plan.route, ticket.request.fields
-    traces, given = runtime.traces, fields.traceparent
-    if runtime.watched or fields.debug is not None or (traces.exported and traces.samples(ticket.own_id, given)):
+def tail_of(runtime: Runtime, ticket: Ticket) -> bytes:
+    """The end of a request's head, behind what its plan has of it: who sends it, its ids, and the trace. HOT."""
+    fields = ticket.request.fields
+    traces, given, trace = runtime.traces, fields.traceparent, ticket.trace
+    if trace is not None:
+        traceparent = trace.traceparent
+    elif runtime.watched or fields.debug is not None or (traces.exported and traces.samples(ticket.own_id, given)):
         trace = ticket.trace = traces.begin(ticket.own_id, given, fields.tracestate)
         traceparent = trace.traceparent
     elif traces.exported:
         traceparent = traces.unsampled(ticket.own_id, given)
     else:
         traceparent = given or traces.traceparent(ticket.own_id)
-    tail = b"%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
+    return b"%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
         ticket.caller_lines,
         ticket.request_id,
         ticket.correlation_id,
         traceparent,
     )
+
+
+def forward_of(runtime: Runtime, ticket: Ticket, plan: Plan, body: RequestBody, downstream: Downstream) -> Forward:
+    """It is to begin, or to be told that a gate has refused the request. HOT."""
+    route = plan.route
+    tail = tail_of(runtime, ticket)
     fallback, split = route.fallback, route.split
     if split is None:
         target, idempotent = Target(route.upstream, plan.head + tail), plan.idempotent

@@ -29,7 +29,7 @@ class SplitGate(Gate):
     def describe(self) -> dict[str, object]:
         """The weights, by upstream, and what a client stays with its upstream by."""
         config = self.split.config
-        described: dict[str, object] = dict(config.to)
+        described: dict[str, object] = {f"{name}.weight": weight for name, weight in config.to}
         return described | {"sticky": config.sticky if config.field is None else config.field}
 
     async def explain(self, question: Question) -> Step:
