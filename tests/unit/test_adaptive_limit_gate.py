@@ -112,6 +112,16 @@ def test_probes_and_tunnels_do_not_count() -> None:
     assert group.trend.recent == 0.0
 
 
+def test_a_client_that_offers_http_2_is_answered_like_any_other() -> None:
+    """Java's HttpClient and curl --http2 have `Upgrade: h2c` on requests over plain TCP."""
+    _, gate = gates()
+    offering = ticket(request(b"/a/x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA"))
+    for number in range(60):
+        ended(gate, SUCCESS, 0.5, of=offering, now=float(number))
+    (group,) = gate.adaptive.groups
+    assert group.trend.recent == 0.5
+
+
 def test_the_bulkhead_begins_with_the_initial_limit_and_follows() -> None:
     bulkhead, gate = gates(initial=10)
     assert bulkhead.limit.limit == 10

@@ -43,7 +43,10 @@ class AdaptiveLimitGate(Gate):
         elif outcome is FAILURE and (ticket.answered or not ticket.unanswered):
             return
         permit = ticket.permit
-        if (permit is not None and permit.probe) or ticket.request.fields.upgrade is not None:
+        if permit is not None and permit.probe:
+            return
+        request = ticket.request
+        if request.fields.upgrade is not None and request.wants_websocket:
             return
         now = ticket.now
         if self.adaptive.sample(group, seconds, self._bulkhead.limit.in_flight, now):
