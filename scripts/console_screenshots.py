@@ -10,7 +10,9 @@ as the tests do, and Pillow (extra `bench`): pictures get a palette of 256 colou
 import argparse
 import asyncio
 import contextlib
+import json
 import random
+import secrets
 import tempfile
 import threading
 import time
@@ -37,6 +39,8 @@ ENV = {
     "RATE_LIMIT_REFILL_RATE": "1000",
 }
 
+DRILL = {"FAULTS_ENABLED": "true", "RETRY_MAX_ATTEMPTS": "1", "ADAPTIVE_LIMIT_MODE": "enforce"}
+
 
 def configuration(ports: list[int]) -> str:
     lines = ["upstreams:"]
@@ -45,7 +49,9 @@ def configuration(ports: list[int]) -> str:
         endpoints = ", ".join(f'"127.0.0.1:{port}"' for port in chosen)
         lines.append(f"  {name}: {{endpoints: [{endpoints}], bulkhead: {{limit: 40, max_queue: 4}}}}")
     lines.append("routes:")
-    lines += [f"  - {{name: {name}, prefix: /{name}, upstream: {name}, strip_prefix: true}}" for name in SERVICES]
+    for name in SERVICES:
+        more = ", fallback: {upstream: inventory, stale_if_error: 5m}" if name == "payments" else ""
+        lines.append(f"  - {{name: {name}, prefix: /{name}, upstream: {name}, strip_prefix: true{more}}}")
     return "\n".join(lines) + "\n"
 
 
@@ -170,6 +176,28 @@ def without_redis(directory: Path, browser: Browser, save: Callable[[str], None]
         save("without-redis")
 
 
+def drill(directory: Path, browser: Browser, save: Callable[[str], None]) -> None:
+    token = secrets.token_hex()
+    with scene(directory, browser, {**DRILL, "ADMIN_TOKEN": token}) as at:
+        time.sleep(30.0)
+        asked = {"scope": {"upstream": "payments"}, "kind": "abort", "percent": 30, "duration": 300}
+        body = json.dumps({**asked, "reason": "drill 12: payments fail, the fallback answers"}).encode()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "X-Operator": "ann"}
+        at.gateway.request("POST", "/api/resilience/faults", body, headers)
+        browser.open(f"{at.gateway.url}/console")
+        browser.wait(".faults", "payments")
+        browser.wait(".notices", "payments")
+        browser.click('tr[data-key="row-payments"] .unfold')
+        time.sleep(6.0)
+        save("drill")
+
+
+APART: Mapping[str, Callable[[Path, Browser, Callable[[str], None]], None]] = {
+    "without-redis": without_redis, "drill": drill,
+}  # fmt: skip
+"""With gateways of their own."""
+
+
 def saved(browser: Browser, output: Path, name: str) -> None:
     path = output / f"console-{name}.png"
     browser.driver.save_screenshot(str(path))
@@ -187,20 +215,21 @@ def smaller(path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=[*STATES, "without-redis"], action="append", help="may be repeated")
+    parser.add_argument("--only", choices=[*STATES, *APART], action="append", help="may be repeated")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="where pictures are written")
     arguments = parser.parse_args()
-    wanted = arguments.only or [*STATES, "without-redis"]
-    with browsing(1440, 900) as browser, tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
+    wanted = arguments.only or [*STATES, *APART]
+    with browsing(1440, 900) as browser, tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
         shared = [each for each in STATES if each in wanted]
         if shared:
             with scene(directory, browser, {}) as at:
                 for each in shared:
                     STATES[each](at)
                     saved(browser, arguments.output, each)
-        if "without-redis" in wanted:
-            without_redis(directory, browser, lambda each: saved(browser, arguments.output, each))
+        for name in APART:
+            if name in wanted:
+                APART[name](directory, browser, lambda each: saved(browser, arguments.output, each))
 
 
 if __name__ == "__main__":

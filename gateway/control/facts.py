@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from gateway.control.busy import BusyView
@@ -25,6 +25,13 @@ class ServiceStates(NamedTuple):
     circuits: dict[str, CircuitView]
     exhausted: frozenset[str]
     thresholds: AlertSettings
+
+
+class AdaptiveSettings(NamedTuple):
+    """The settings of an adaptive limit: whether it is in force, and the most that it may become."""
+
+    enforced: bool
+    most: int
 
 
 Step = tuple[float, Mapping[str, tuple[int, int]]]
@@ -86,6 +93,8 @@ class ControlFacts:
     """The last hour, oldest first."""
     sagas: SagasView | None = None
     faults: FaultsView | None = None
+    adaptive: Mapping[str, AdaptiveSettings] = field(default_factory=dict)
+    """Those of upstreams that have an adaptive limit."""
     clock: Callable[[], float] = time.time
 
     def states(self) -> ServiceStates:

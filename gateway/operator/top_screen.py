@@ -9,7 +9,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from gateway.operator.figures import latency, rate
 from gateway.operator.output import clean
+from gateway.operator.top_notices import notices
 
 _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 _MARKS: Final = {"Healthy": "●", "Degraded": "▲", "Unhealthy": "■"}
@@ -36,6 +38,7 @@ def screen(
     parts: list[Text | Table] = [_title(live), _facts(live)]
     if lost:
         parts.append(Text(clean(lost), style="bold yellow", no_wrap=True, overflow="ellipsis"))
+    parts += notices(live)[: max(1, height // 3)]
     parts += [_reason(live["gateway"]["status"], each) for each in live["gateway"]["reasons"][:4]]
     services = _sorted(live["services"], sort)
     left = max(3, height - len(parts) - 3)
@@ -151,7 +154,9 @@ def _row(name: str, seen: Service, line: list[float], *, wide: bool) -> list[Tex
     if wide:
         cells.append(Text(sparkline(line[-LINE:]), style="cyan"))
     waiting = f" +{seen['queued']}" if seen["queued"] else ""
-    cells.append(Text(f"{seen['inFlight']}/{seen['limit']}{waiting}", style=_warned(full, 0.7, 0.9)))
+    # What is found out stands for itself; what is only observed is not in force.
+    found = "~" if seen.get("adaptive", {}).get("mode") == "enforce" else ""
+    cells.append(Text(f"{seen['inFlight']}/{found}{seen['limit']}{waiting}", style=_warned(full, 0.7, 0.9)))
     cells += [Text(latency(seen.get(each))) for each in (("p50", "p95", "p99") if wide else ("p95",))]
     cells.append(Text(f"{errors:.1%}", style=_warned(errors, 0.0001, 0.5)))
     cells.append(_circuit(seen.get("circuit")))
@@ -192,23 +197,6 @@ def sparkline(values: list[float]) -> str:
     """Values as blocks, the largest as the highest."""
     most = max(values, default=0.0)
     return "".join(_BLOCKS[round(value / most * 8)] if most > 0 else _BLOCKS[0] for value in values).rjust(LINE)
-
-
-def rate(value: float) -> str:
-    """How many a second, in three digits."""
-    if value < 10:
-        return f"{value:.1f}" if value else "0"
-    return f"{value:.0f}" if value < 10_000 else f"{value / 1000:.1f}k"
-
-
-def latency(seconds: float | None) -> str:
-    """A time in the unit that suits it."""
-    if seconds is None:
-        return "-"
-    milliseconds = seconds * 1000
-    if milliseconds < 1000:
-        return f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"
-    return f"{seconds:.1f} s"
 
 
 def _clock(instant: str) -> str:

@@ -3,7 +3,9 @@
 One browser serves the whole module. Every test looks at what the page has complained of.
 """
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -217,3 +219,60 @@ def test_it_is_used_with_a_keyboard_alone(browser: Browser, start_gateway: Start
     eventually(lambda: "orders" not in browser.text("#main .chains"), "filtered")
     # What was typed, and the focus, stay while the page draws itself anew.
     assert browser.run("return document.activeElement.value") == "catalog"
+
+
+DRILL = """\
+upstreams:
+  orders: {{endpoints: ["127.0.0.1:{port}"], bulkhead: {{limit: 50, adaptive: {{mode: enforce, initial: 20}}}}}}
+  second: {{endpoints: ["127.0.0.1:{port}"]}}
+routes:
+  - {{name: orders, prefix: /orders, upstream: orders, strip_prefix: true, fallback: {{upstream: second}}}}
+  - {{name: hooks, prefix: /hooks, upstream: second, strip_prefix: true, deliver: {{enabled: true, schedule: [1h]}}}}
+"""
+
+
+def test_trouble_on_purpose_is_a_banner_that_ends_it_and_fallbacks_and_work_are_told(
+    browser: Browser, start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    env = {"FAULTS_ENABLED": "true", "FAULTS_MAX_PERCENT": "100", "JOURNAL_URL": "sqlite:///journal.db"}
+    env |= {"ADMIN_TOKEN": TOKEN, "GATEWAY_CONFIG": "gateway.yaml", "RETRY_MAX_ATTEMPTS": "1"}
+    files = {"gateway.yaml": DRILL.format(port=stub.port)}
+    gateway = start_gateway({**env, "ALERT_MINIMUM_REQUESTS": "1000"}, files=files)
+    browser.open(f"{gateway.url}/console")
+    browser.wait("#problems", "Nothing is wrong")
+    browser.wait(f"{ROW} td.load", "0 / ~20")
+    browser.wait(".work", "0 messages to be delivered")
+    assert browser.all(".faults") == []
+    asked: dict[str, Any] = {
+        "scope": {"upstream": "orders", "route": "orders"},
+        "kind": "abort",
+        "percent": 100,
+        "duration": 500,
+    }
+    asked["reason"] = "<img src=x onerror=document.title=1>"
+    body, json_type = json.dumps(asked).encode(), {"Content-Type": "application/json"}
+    made = gateway.request("POST", "/api/resilience/faults", body, {"Authorization": f"Bearer {TOKEN}", **json_type})
+    assert made.status == 200, made.body
+    browser.wait(".faults", "orders: the answer is a 503, for 100 % of the attempts on route orders")
+    browser.wait(".faults .left", "left")
+    browser.wait(".faults", "Why: <img src=x onerror=document.title=1> (token)")
+    assert browser.all(".faults img") == []
+    gateway.request("POST", "/hooks/fail", b"{}")
+    browser.wait(".work", "1 message to be delivered, the oldest for")
+    # A fallback is told of while it is in use: over the last five seconds.
+    assert {gateway.get("/orders/ok").status for _ in range(5)} == {200}
+    browser.wait(".notices", "orders: its fallback is in use (second")
+    browser.click(f"{ROW} .unfold")
+    browser.wait('[data-key="detail-orders"]', "20 of at most 50")
+    assert browser.violations() == []
+    browser.click("#tabs button", "Routes")
+    browser.wait('[data-key="chain-orders"]', "last good answer")
+    assert browser.violations() == []
+    browser.click(".faults button", "End it")
+    browser.type('dialog input[name="token"]', TOKEN)
+    browser.click('dialog button[type="submit"]')
+    browser.wait("dialog", "No attempt meets it any more")
+    browser.click('dialog button[type="submit"]')
+    browser.wait(".toast", "the fault is over")
+    browser.gone(".faults")
+    assert gateway.get("/api/resilience/faults").json()["count"] == 0

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -166,6 +167,63 @@ def test_a_gateway_that_stops_waits_for_no_listener(start_gateway: StartGateway,
         while (event := stream.event())[0] != "end":
             assert event[0], "the stream broke off"
         assert gateway.wait() == 0
+
+
+BUSY = """\
+upstreams:
+  orders: {{endpoints: ["127.0.0.1:{port}"], bulkhead: {{limit: 50, adaptive: {{mode: enforce, initial: 20}}}}}}
+  second: {{endpoints: ["127.0.0.1:{port}"]}}
+workflows:
+  checkout: {{steps: [{{name: pay, upstream: second, method: PUT, path: /ok, pivot: true}}]}}
+routes:
+  - {{name: orders, prefix: /orders, upstream: orders, strip_prefix: true, fallback: {{upstream: second}}}}
+  - {{name: hooks, prefix: /hooks, upstream: second, strip_prefix: true, deliver: {{enabled: true, schedule: [1h]}}}}
+  - {{name: checkout, prefix: /checkout, workflow: checkout}}
+"""
+
+
+def test_faults_fallbacks_adaptive_limits_and_work_are_in_it(start_gateway: StartGateway, stub: StubProcess) -> None:
+    env = {"GATEWAY_CONFIG": "gateway.yaml", "ADMIN_TOKEN": TOKEN, "FAULTS_ENABLED": "true", "RETRY_MAX_ATTEMPTS": "1"}
+    env |= {"FAULTS_MAX_PERCENT": "100", "JOURNAL_URL": "sqlite:///journal.db", "ALERT_MINIMUM_REQUESTS": "1000"}
+    gateway = start_gateway(env, files={"gateway.yaml": BUSY.format(port=stub.port)})
+    before = gateway.get(LIVE).json()
+    assert before["faults"] == {}
+    assert before["outbox"] == {"pending": 0, "dead": 0, "oldestSeconds": 0}
+    assert before["workflows"]["runs"] == {"checkout": {}}
+    assert before["services"]["orders"]["adaptive"] == {
+        "mode": "enforce",
+        "limit": 20,
+        "most": 50,
+        "groups": {"default": {"recent": 0, "usual": 0}},
+    }
+    assert before["services"]["orders"]["limit"] == 20
+    assert "adaptive" not in before["services"]["second"]
+    with listening(gateway) as stream:
+        stream.until(lambda live: live["windowSeconds"] > 0)
+        asked = {"scope": {"upstream": "orders"}, "kind": "abort", "percent": 100, "duration": 60, "reason": "drill"}
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json", "X-Operator": "ann"}
+        made = gateway.request("POST", "/api/resilience/faults", json.dumps(asked).encode(), headers).json()
+        live = stream.until(lambda live: live["faults"])
+        (fault,) = live["faults"].values()
+        assert list(live["faults"]) == [made["id"]]
+        ends = [datetime.fromisoformat(each) for each in (fault.pop("until"), made["until"])]
+        assert abs(ends[0] - ends[1]) < timedelta(seconds=5)
+        assert fault == {
+            "upstream": "orders",
+            "percent": 100,
+            "does": "the answer is a 503",
+            "reason": "drill",
+            "by": "ann",
+            "source": "api",
+        }
+        for _ in range(3):
+            assert gateway.get("/orders/ok").status == 200
+        live = stream.until(lambda live: live["routes"]["orders"]["fallbacks"])
+        assert list(live["routes"]["orders"]["fallbacks"]) == ["second"]
+        assert gateway.request("POST", "/hooks/fail", b"{}").status == 202
+        stream.until(lambda live: live["outbox"]["pending"] == 1)
+        gateway.request("DELETE", "/api/resilience/faults", headers=headers)
+        stream.until(lambda live: not live["faults"])
 
 
 def test_there_are_only_so_many_listeners(start_gateway: StartGateway, stub: StubProcess) -> None:

@@ -244,6 +244,7 @@ LAYERS = {
     "gateway.upstream_certificates": layer("gateway.proxy.upstreams", "gateway.watched_files"),
     # It is a client of the control plane, and knows no more of the gateway than how a time is written.
     "gateway.operator": layer("gateway.merge_patch", "gateway.units"),
+    "gateway.operator.top_notices": layer("gateway.operator", "rich"),
     "gateway.operator.top_screen": layer("gateway.operator", "rich"),
     "gateway.operator.top": layer("gateway.operator", "gateway.merge_patch", "rich"),
     "gateway.cli": layer(

@@ -91,6 +91,20 @@ def test_refusals_are_counted_by_the_service_of_the_route() -> None:
     assert window.rates("gateway_service_refusals_total", "u") == {"rate_limited": 3.0, "overloaded": 2.0}
 
 
+def test_gauges_with_two_labels_are_found_by_the_first_one() -> None:
+    counting = Counting()
+    runs = {("checkout", "running"): 3.0, ("checkout", "stuck"): 1.0, ("other", "running"): 0.0}
+    counting.metrics.gauge("saga_runs", "Runs.", ("workflow", "state"), runs.items, "max")
+    counting.metrics.gauge("outbox_pending", "Messages.", (), lambda: (((), 7.0),), "max")
+    assert counting.window.states("saga_runs", "checkout") == {}
+    window = counting.look(0.0)
+    assert window.states("saga_runs", "checkout") == {"running": 3.0, "stuck": 1.0}
+    assert window.state_firsts("saga_runs") == ["checkout", "other"]
+    assert window.states("adaptive_limit_recent_seconds", "u") == {}
+    assert window.gauge("outbox_pending") == 7
+    assert window.gauge("outbox_dead") == 0
+
+
 def test_counts_that_fell_are_no_negative_rates() -> None:
     counting = Counting()
     counting.metrics.route("a").exchange("GET", 500, 0.01)

@@ -107,3 +107,43 @@ def test_a_line_is_as_wide_as_it_is_long() -> None:
     assert sparkline([]) == " " * LINE
     assert sparkline([0.0, 4.0, 8.0]).strip() == "▄█"
     assert len(sparkline([1.0] * LINE)) == LINE
+
+
+FAULT = {
+    "upstream": "pay", "percent": 20.0, "does": "the answer is a 503", "reason": "drill\x1b[2J 12", "by": "ann",
+    "until": "2026-11-29T12:01:05.000Z", "source": "api",
+}  # fmt: skip
+
+
+def test_a_fault_is_the_first_thing_with_its_time_and_its_reason() -> None:
+    seen = Seen()
+    seen.take("snapshot", {**snapshot(pay=service()), "faults": {"1f": FAULT}})
+    line = next(line for line in shown(seen) if "FAULT" in line)
+    assert "1 min 5 s left: pay: the answer is a 503, for 20 % of the attempts. Why: drill" in line
+    assert "\x1b" not in line
+    lines = shown(seen)
+    assert lines.index(line) < lines.index(next(each for each in lines if "Something is wrong." in each))
+
+
+def test_fallbacks_in_use_and_work_that_waits_have_a_line() -> None:
+    seen = Seen()
+    live = snapshot(pay=service(adaptive={"mode": "enforce"}), old=service(adaptive={"mode": "observe"}))
+    live["routes"] = {"pay": {"fallbacks": {"b": 2.0, "stale": 0.5}}, "calm": {"fallbacks": {}}}
+    live["outbox"] = {"pending": 3, "dead": 1, "oldestSeconds": 7300.0}
+    live["workflows"] = {"open": 4, "stuck": 2, "oldestSeconds": 12.0, "runs": {}}
+    seen.take("snapshot", live)
+    lines = shown(seen)
+    assert any("pay: its fallback is in use (b 2.0/s, last good answers 0.5/s)" in line for line in lines)
+    assert any("workflow runs: 4 open, the oldest for 12 s, 2 stuck" in line for line in lines)
+    assert any("outbox: 3 pending, the oldest for 2 h 1 min, 1 given up" in line for line in lines)
+    assert any("1/~10" in line for line in lines)
+    assert any(" 1/10" in line for line in lines)
+    assert not any("calm" in line for line in lines)
+
+
+def test_without_such_work_nothing_is_said_of_it() -> None:
+    seen = Seen()
+    live = {**snapshot(pay=service()), "outbox": {"pending": 0, "dead": 0, "oldestSeconds": 0.0}}
+    live["workflows"] = {"open": 0, "stuck": 0, "oldestSeconds": 0.0, "runs": {}}
+    seen.take("snapshot", live)
+    assert not any("outbox" in line or "workflow" in line for line in shown(seen))

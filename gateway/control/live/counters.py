@@ -21,9 +21,21 @@ _COUNTERS: Final = {
     "gateway_service_refusals_total": ("service", "reason"),
     "rate_limit_decisions_total": ("policy", "decision"),
     "load_shed_total": (),
+    "fallback_requests_total": ("route", "to"),
+    "priority_rejections_total": ("downstream", "priority"),
 }
 """Counters, with the labels by which they are looked at."""
-_GAUGES: Final = ("gateway_upstream_in_flight", "gateway_upstream_queued", "gateway_upstream_limit")
+_GAUGES: Final = (
+    *("gateway_upstream_in_flight", "gateway_upstream_queued", "gateway_upstream_limit", "adaptive_limit"),
+    *("outbox_pending", "outbox_dead", "outbox_oldest_seconds", "saga_oldest_pending_seconds"),
+)
+"""Gauges with one label, or none."""
+_STATES: Final = {
+    "adaptive_limit_recent_seconds": ("upstream", "latency_group"),
+    "adaptive_limit_baseline_seconds": ("upstream", "latency_group"),
+    "saga_runs": ("workflow", "state"),
+}
+"""Gauges with two labels."""
 _HISTOGRAMS: Final = {ROUTE_SECONDS: "route", ATTEMPT_SECONDS: "upstream"}
 
 Key = tuple[str, ...]
@@ -31,9 +43,9 @@ Key = tuple[str, ...]
 
 class Look:
     """All figures at one instant of a monotonic clock. Counters by family and labels, histograms as counts of their
-    buckets, gauges by family and the one label that they have."""
+    buckets, gauges by family and the one label that they have ("" for none), those with two labels as `states`."""
 
-    __slots__ = ("at", "bounds", "buckets", "counts", "gauges")
+    __slots__ = ("at", "bounds", "buckets", "counts", "gauges", "states")
 
     def __init__(self, at: float, parts: Parts) -> None:
         self.at = at
@@ -43,6 +55,7 @@ class Look:
         self.bounds: dict[str, Sequence[float]] = {}
         for name, labels in _COUNTERS.items():
             self.counts[name] = _summed(parts.combined(name), labels)
+        self.states = {name: _summed(parts.combined(name), labels) for name, labels in _STATES.items()}
         for name in _GAUGES:
             self.gauges[name] = {key: float(value) for key, value in parts.combined(name)[SERIES].items()}
         for name in _HISTOGRAMS:
@@ -96,9 +109,19 @@ class Window:
         """The values that the first label has, each once."""
         return list(dict.fromkeys(key[0] for key in self._looks[-1].counts[name])) if self._looks else []
 
-    def gauge(self, name: str, label: str) -> int:
+    def gauge(self, name: str, label: str = "") -> int:
         """What it is now."""
         return int(self._looks[-1].gauges[name].get(label, 0)) if self._looks else 0
+
+    def states(self, name: str, first: str) -> dict[str, float]:
+        """What each series is now whose first label is this, by the second one."""
+        if not self._looks:
+            return {}
+        return {key[1]: value for key, value in self._looks[-1].states[name].items() if key[0] == first}
+
+    def state_firsts(self, name: str) -> list[str]:
+        """As `firsts`, of a gauge with two labels."""
+        return list(dict.fromkeys(key[0] for key in self._looks[-1].states[name])) if self._looks else []
 
     def observed(self, name: str, labels: Iterable[str]) -> list[int]:
         """How often each bucket was met, over these series together. Empty where nothing is known of any."""

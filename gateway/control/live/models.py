@@ -62,6 +62,22 @@ class LiveEndpoint(Answer):
     reason: Annotated[str | None, Field(description="Why it was taken out")] = None
 
 
+class LiveGroup(Answer):
+    """The times within which nine of ten answers of a latency group come, in seconds."""
+
+    recent: Annotated[Seconds, Field(description="Lately; 0: too few have come")]
+    usual: Annotated[Seconds, Field(description="Usually; 0: too few have come")]
+
+
+class LiveAdaptive(Answer):
+    """The adaptive limit of a bulkhead, of all workers together."""
+
+    mode: Annotated[Literal["enforce", "observe"], Field(description="observe: it is computed and not in force")]
+    limit: Count
+    most: Annotated[Count, Field(description="What is configured, which it never exceeds")]
+    groups: Annotated[dict[str, LiveGroup], Field(description="By latency group")]
+
+
 class LiveService(Latency):
     """One upstream: what its routes ask of it, and what becomes of that. The percentiles are those of attempts."""
 
@@ -81,6 +97,11 @@ class LiveService(Latency):
     in_flight: Count
     queued: Count
     limit: Annotated[Count, Field(description="The bulkhead, of all workers together")]
+    adaptive: Annotated[LiveAdaptive | None, Field(description="Left out where the limit is fixed")] = None
+    refused_priorities: Annotated[
+        dict[str, Rate],
+        Field(description="Refused by the bulkhead, by priority; none: left out"),
+    ]
     circuit: LiveCircuit | None = None
     endpoints: dict[str, LiveEndpoint]
 
@@ -92,6 +113,13 @@ class LiveRoute(Latency):
     requests: Rate
     failed: Rate
     too_many: Annotated[Rate, Field(description="Answered with 429")]
+    fallbacks: Annotated[
+        dict[str, Rate],
+        Field(
+            description="Requests that went on to a fallback, by its name: an upstream, stale (a last good answer) or "
+            "response (the fixed one); none: left out. A request may go on more than once"
+        ),
+    ]
 
 
 class LiveLimit(Answer):
@@ -146,6 +174,39 @@ class LiveGateway(Latency):
     scope: Annotated[Scope, Field(description="Whose error rates the status is judged by")]
 
 
+class LiveFault(Answer):
+    """A fault on demand that attempts at an upstream meet now."""
+
+    upstream: str
+    route: Annotated[str | None, Field(description="Left out: every route")] = None
+    endpoint: Annotated[str | None, Field(description="Left out: every endpoint")] = None
+    client_header: Annotated[str | None, Field(description="Left out: all clients")] = None
+    client_percent: Annotated[float | None, Field(description="Left out: all clients")] = None
+    percent: float
+    does: Annotated[str, Field(description="What it does, in words")]
+    reason: str
+    by: str
+    source: Annotated[Literal["api", "key"], Field(description="key: a key of Redis, written by hand")]
+    until: Instant
+
+
+class LiveOutbox(Answer):
+    """Messages in the journal, as of the last count."""
+
+    pending: Count
+    dead: Annotated[Count, Field(description="Given up")]
+    oldest_seconds: Annotated[Seconds, Field(description="Age of the oldest that is pending")]
+
+
+class LiveWorkflows(Answer):
+    """Runs of workflows in the journal that have not ended, as of the last count."""
+
+    open: Annotated[Count, Field(description="Stuck ones included")]
+    stuck: Annotated[Count, Field(description="Only an operator can go on with them")]
+    oldest_seconds: Annotated[Seconds, Field(description="Age of the oldest that is not stuck")]
+    runs: Annotated[dict[str, dict[str, Count]], Field(description="By workflow and state")]
+
+
 class Live(Answer):
     """Everything, at one instant."""
 
@@ -155,3 +216,6 @@ class Live(Answer):
     services: dict[str, LiveService]
     routes: dict[str, LiveRoute]
     limits: dict[str, LiveLimit]
+    faults: Annotated[dict[str, LiveFault], Field(description="Those of now, by id")]
+    outbox: Annotated[LiveOutbox | None, Field(description="Left out where there is none")] = None
+    workflows: Annotated[LiveWorkflows | None, Field(description="Left out where there are none")] = None

@@ -9,15 +9,20 @@ from gateway.control.judgement import Judgement, judged, overall
 from gateway.control.live.counters import ATTEMPT_SECONDS, ROUTE_SECONDS, Window
 from gateway.control.live.models import (
     Live,
+    LiveAdaptive,
     LiveCircuit,
     LiveEndpoint,
+    LiveFault,
     LiveGateway,
+    LiveGroup,
     LiveLimit,
+    LiveOutbox,
     LiveRedis,
     LiveRoute,
     LiveService,
     LiveTransition,
     LiveWorker,
+    LiveWorkflows,
 )
 from gateway.control.models import CIRCUIT_WORDS
 from gateway.control.view import CircuitView, EndpointView, RouteView, WorkerView, plain_state
@@ -46,6 +51,7 @@ def snapshot(facts: ControlFacts, window: Window, rates: Mapping[str, Rate]) -> 
                 requests=_short(window.observed_rate(ROUTE_SECONDS, (each.name,))),
                 failed=_short(window.rate("http_requests_5xx_total", each.name)),
                 too_many=_short(window.rate("http_requests_429_total", each.name)),
+                fallbacks=_rates(window, "fallback_requests_total", each.name),
                 **_latency(window, ROUTE_SECONDS, (each.name,)),
             )
             for each in routes
@@ -57,6 +63,9 @@ def snapshot(facts: ControlFacts, window: Window, rates: Mapping[str, Rate]) -> 
             })
             for name in window.firsts("rate_limit_decisions_total")
         },
+        faults=_faults(facts),
+        outbox=None if facts.outbox is None else _outbox(window),
+        workflows=None if facts.sagas is None else _workflows(window),
     )  # fmt: skip
 
 
@@ -124,7 +133,7 @@ def _service(
     name = circuit.upstream
     requests = window.observed_rate(ROUTE_SECONDS, routes)
     failed = sum(window.rate("http_requests_5xx_total", route) for route in routes)
-    refused = {reason: _short(rate) for reason, rate in window.rates("gateway_service_refusals_total", name).items()}
+    refused = _rates(window, "gateway_service_refusals_total", name)
     return LiveService(
         status=judgement.status,
         reasons=judgement.reasons,
@@ -140,10 +149,71 @@ def _service(
         in_flight=window.gauge("gateway_upstream_in_flight", name),
         queued=window.gauge("gateway_upstream_queued", name),
         limit=window.gauge("gateway_upstream_limit", name),
+        adaptive=_adaptive(facts, window, name),
+        refused_priorities=_rates(window, "priority_rejections_total", name),
         circuit=_circuit(facts, circuit),
         endpoints=endpoints,
         **_latency(window, ATTEMPT_SECONDS, (name,)),
     )
+
+
+def _adaptive(facts: ControlFacts, window: Window, name: str) -> LiveAdaptive | None:
+    settings = facts.adaptive.get(name)
+    if settings is None:
+        return None
+    usual = window.states("adaptive_limit_baseline_seconds", name)
+    return LiveAdaptive(
+        mode="enforce" if settings.enforced else "observe",
+        limit=window.gauge("adaptive_limit", name),
+        most=settings.most,
+        groups={
+            group: LiveGroup(recent=_seconds(recent), usual=_seconds(usual.get(group, 0.0)))
+            for group, recent in window.states("adaptive_limit_recent_seconds", name).items()
+        },
+    )
+
+
+def _faults(facts: ControlFacts) -> dict[str, LiveFault]:
+    view = facts.faults
+    return {} if view is None else {
+        each.id: LiveFault(
+            upstream=each.upstream,
+            route=each.route or None,
+            endpoint=each.endpoint or None,
+            client_header=each.header or None,
+            client_percent=each.clients if each.header else None,
+            percent=each.percent,
+            does=each.does,
+            reason=each.reason,
+            by=each.by,
+            source=each.source,
+            until=_second(facts.clock() + each.left),
+        )
+        for each in view.faults
+    }  # fmt: skip
+
+
+def _outbox(window: Window) -> LiveOutbox:
+    pending, dead, oldest = (window.gauge(f"outbox_{each}") for each in ("pending", "dead", "oldest_seconds"))
+    return LiveOutbox(pending=pending, dead=dead, oldest_seconds=oldest)
+
+
+def _workflows(window: Window) -> LiveWorkflows:
+    runs = {
+        name: {state: round(count) for state, count in window.states("saga_runs", name).items() if count}
+        for name in window.state_firsts("saga_runs")
+    }
+    return LiveWorkflows(
+        open=sum(sum(each.values()) for each in runs.values()),
+        stuck=sum(each.get("stuck", 0) for each in runs.values()),
+        oldest_seconds=window.gauge("saga_oldest_pending_seconds"),
+        runs=runs,
+    )
+
+
+def _rates(window: Window, name: str, first: str) -> dict[str, float]:
+    """By the second label; those that there are none of are left out."""
+    return {second: _short(rate) for second, rate in window.rates(name, first).items()}
 
 
 def _circuit(facts: ControlFacts, circuit: CircuitView) -> LiveCircuit:
@@ -225,6 +295,10 @@ def _latency(window: Window, name: str, labels: Iterable[str]) -> dict[str, floa
 def _short(rate: float) -> float:
     """Three digits are enough, and fewer changes make shorter patches."""
     return float(f"{rate:.3g}") if rate < 1000 else round(rate)
+
+
+def _seconds(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def _second(when: float) -> str:

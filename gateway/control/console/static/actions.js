@@ -87,6 +87,13 @@ export function enable({ service, endpoint }) {
   });
 }
 
+export function endFault({ fault, upstream }) {
+  return act(`End the fault of ${upstream}`, [h("p", {}, "No attempt meets it any more, in the whole fleet.")], "End it", async () => {
+    await call("DELETE", `api/resilience/faults/${encodeURIComponent(fault)}`);
+    return `${upstream}: the fault is over.`;
+  });
+}
+
 /** What would change comes first; only then it can be done. */
 export async function reload() {
   if (!(await mayAct("A reload is for operators."))) return;

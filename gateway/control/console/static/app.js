@@ -7,6 +7,7 @@ import { say } from "./dialog.js";
 import { begin, load, pause, state, take } from "./state.js";
 import { follow } from "./stream.js";
 import { connection, foot, problems, tabs, top, VIEWS } from "./frame.js";
+import { faults, notices } from "./notices.js";
 import { services } from "./services.js";
 import { routes } from "./routes.js";
 import { limits } from "./limits.js";
@@ -30,7 +31,7 @@ function draw() {
   if (!live) return;
   document.title = `${live.gateway.status === "Healthy" ? "" : `${live.gateway.status}: `}${live.gateway.service}`;
   fill(place("top"), top());
-  fill(place("problems"), problems());
+  fill(place("problems"), faults(), problems(), notices());
   fill(place("main"), DRAWN[state.view]());
   fill(place("foot"), foot());
 }
@@ -94,6 +95,7 @@ const doing = {
   reset: actions.reset,
   takeout: actions.takeOut,
   enable: actions.enable,
+  endfault: actions.endFault,
   reload: actions.reload,
 };
 

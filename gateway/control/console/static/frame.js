@@ -87,8 +87,8 @@ export function problems() {
     h("ul", {}, reasons.map((reason) => h("li", {}, linked(reason)))));
 }
 
-/** A path of the API within a reason is a link. */
-function linked(reason) {
+/** A path of the API within a sentence is a link. */
+export function linked(reason) {
   const found = /(\/api\/[\w/?=&.-]*[\w=])/.exec(reason);
   if (!found) return reason;
   return [reason.slice(0, found.index), h("a", { href: found[1].slice(1) }, found[1]), reason.slice(found.index + found[1].length)];

@@ -1,7 +1,8 @@
 // The routes, each as a chain: what it matches, its gates in their order, the upstream, its endpoints.
 
 import { h } from "./dom.js";
-import { latency, rate } from "./format.js";
+import { duration, latency, rate } from "./format.js";
+import { fallbacks } from "./notices.js";
 import { state } from "./state.js";
 
 export function routes() {
@@ -29,7 +30,14 @@ function chain(route) {
       h("li.link.ends", {}, h("span.kind", {}, "Endpoints"), route.endpoints.map((label) => {
         const each = service?.endpoints[label];
         return h("span.end", {}, h("span.mark", { "aria-hidden": "true", class: each?.available ? "Healthy" : "Unhealthy" }, each?.available ? "●" : "■"), label, h("span.unseen", {}, each?.available ? " takes requests" : " does not"));
-      }))));
+      })),
+      route.fallback && fallback(route.fallback, live)));
+}
+
+function fallback({ upstreams, on, staleIfError, response }, live) {
+  const use = live && Object.keys(live.fallbacks).length ? fallbacks(live) : "not in use";
+  return link(use === "not in use" ? "gate" : "gate Degraded", "Fallback", upstreams.join(", then ") || "none asked", [
+    ["on", on], ["last good answer", staleIfError ? `for ${duration(staleIfError)}` : "none"], ["fixed response", response ?? "none"], ["now", use]]);
 }
 
 function link(kind, what, name, pairs) {

@@ -4,6 +4,7 @@ import { bubble, sparkline, strip } from "./charts.js";
 import { h } from "./dom.js";
 import { ago, clock, latency, percent, plural, rate, until } from "./format.js";
 import { health } from "./frame.js";
+import { fallbacks, work } from "./notices.js";
 import { hurt, state } from "./state.js";
 
 const HOUR = 3600;
@@ -59,6 +60,7 @@ export function services() {
       h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Table of services" },
         h("table.services", {}, head(), h("tbody", {}, found.map(([name, seen]) => rows(name, seen)))))),
     h("section.panel", { "aria-label": "Circuits of the last hour" }, h("h2", {}, "Circuits, the last hour"), timeline(found)),
+    work(),
   ];
 }
 
@@ -110,7 +112,7 @@ function rows(name, seen) {
       number(rate(seen.requests)),
       h("td.load", { class: full >= 0.9 ? "bad" : full >= 0.7 ? "warn" : "" },
         h("meter", { min: 0, max: Math.max(1, seen.limit), value: seen.inFlight, low: seen.limit * 0.7, high: seen.limit * 0.9, optimum: 0, "aria-label": `${name}: in flight` }),
-        `${seen.inFlight} / ${seen.limit}${seen.queued ? ` +${seen.queued}` : ""}`),
+        `${seen.inFlight} / ${seen.adaptive?.mode === "enforce" ? "~" : ""}${seen.limit}${seen.queued ? ` +${seen.queued}` : ""}`),
       number(latency(seen.p50), "wide"),
       number(latency(seen.p95)),
       number(latency(seen.p99), "wide"),
@@ -144,14 +146,25 @@ function detail(name, seen) {
     h("div.columns", {},
       h("div", {}, h("h4", {}, "Endpoints"), h("table.inner", {}, h("tbody", {}, Object.entries(seen.endpoints).map(([label, each]) => endpoint(name, label, each))))),
       h("div", {}, h("h4", {}, "Routes"), h("table.inner", {},
-        h("thead", {}, h("tr", {}, ["Route", "Req/s", "p95", "Failed/s", "429/s"].map((title, at) => h("th", { scope: "col", class: at ? "" : "left" }, title)))),
+        h("thead", {}, h("tr", {}, ["Route", "Req/s", "p95", "Failed/s", "429/s", "Fallback"].map((title, at) => h("th", { scope: "col", class: at ? "" : "left" }, title)))),
         h("tbody", {}, Object.entries(state.live.routes).filter(([, each]) => each.service === name).map(([route, each]) => h("tr", { "data-key": route },
-          h("th.left", { scope: "row" }, route), number(rate(each.requests)), number(latency(each.p95)), number(rate(each.failed)), number(rate(each.tooMany))))))),
+          h("th.left", { scope: "row" }, route), number(rate(each.requests)), number(latency(each.p95)), number(rate(each.failed)), number(rate(each.tooMany)), number(fallbacks(each) || "–", Object.keys(each.fallbacks).length ? "warn" : "")))))),
       h("div", {}, h("h4", {}, "Attempts and refusals"), h("dl.pairs", {},
         pair("attempts", `${rate(seen.attempts)}/s`),
         pair("failed attempts", `${rate(seen.failedAttempts)}/s`),
         pair("breaker's window", `${circuit.failedCalls} of ${plural(circuit.calls, "call")} failed`),
-        refused.map(([reason, value]) => pair(reason, `${rate(value)}/s`))))));
+        refused.map(([reason, value]) => pair(reason, `${rate(value)}/s`)),
+        Object.entries(seen.refusedPriorities).map(([priority, value]) => pair(`refused of priority ${priority}`, `${rate(value)}/s`)),
+        seen.adaptive && adaptive(seen.adaptive)))));
+}
+
+/** How the limit is found: the times of nine of ten answers, lately beside usually. */
+function adaptive({ mode, limit, most: ceiling, groups }) {
+  const times = Object.entries(groups).filter(([, each]) => each.recent > 0);
+  return [
+    pair("adaptive limit", `${limit} of at most ${ceiling}${mode === "observe" ? ", only observed" : ""}`),
+    times.map(([name, each]) => pair(name === "default" ? "answers lately (usually)" : `answers of ${name}`, `${latency(each.recent)} (${latency(each.usual)})`)),
+  ];
 }
 
 function pair(name, value) {
