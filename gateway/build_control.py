@@ -17,7 +17,7 @@ from gateway.control import api, console, root_page
 from gateway.control.access import Access
 from gateway.control.app import ControlPlane
 from gateway.control.callers import CallersView
-from gateway.control.facts import AdaptiveSettings, ControlFacts, SettingView, nothing_past
+from gateway.control.facts import ControlFacts, SettingView, nothing_past
 from gateway.control.live.broadcast import Broadcast
 from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
 from gateway.control.scrape import Scrape
@@ -96,11 +96,7 @@ def build_control(
         past=one_service.past if one_service is not None else nothing_past,
         sagas=None if sagas is None else sagas.view,
         faults=None if faults is None else faults.view,
-        adaptive={
-            name: AdaptiveSettings(each.adaptive.enforce, each.bulkhead.limit)
-            for name, each in config.upstreams.items()
-            if each.adaptive is not None
-        },
+        adaptive={name: each.adaptive.enforce for name, each in config.upstreams.items() if each.adaptive is not None},
     )
     access = _access(config)
     broadcast = Broadcast(facts, one_service.parts if one_service is not None else partial(_alone, telemetry.metrics))

@@ -27,13 +27,6 @@ class ServiceStates(NamedTuple):
     thresholds: AlertSettings
 
 
-class AdaptiveSettings(NamedTuple):
-    """The settings of an adaptive limit: whether it is in force, and the most that it may become."""
-
-    enforced: bool
-    most: int
-
-
 Step = tuple[float, Mapping[str, tuple[int, int]]]
 """One step of the last hour: when it ended, and by route how many requests there were and how many of them failed."""
 
@@ -93,8 +86,8 @@ class ControlFacts:
     """The last hour, oldest first."""
     sagas: SagasView | None = None
     faults: FaultsView | None = None
-    adaptive: Mapping[str, AdaptiveSettings] = field(default_factory=dict)
-    """Those of upstreams that have an adaptive limit."""
+    adaptive: Mapping[str, bool] = field(default_factory=dict)
+    """The upstreams that have an adaptive limit, and whether it is in force."""
     clock: Callable[[], float] = time.time
 
     def states(self) -> ServiceStates:

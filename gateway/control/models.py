@@ -102,6 +102,7 @@ class ErrorEntry(Answer):
     status: Annotated[int | None, Field(description="The upstream's or the refusal's; null: there was no answer")]
     attempt: Annotated[Count, Field(description="From 1; 0: refused before any attempt")]
     message: str
+    client: Annotated[str | None, Field(description="null unless the question names one: for operators alone")] = None
 
 
 class RecentErrors(Answer):

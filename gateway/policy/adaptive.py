@@ -104,6 +104,11 @@ class AdaptiveLimit:
         return f"<AdaptiveLimit {self.value:.1f} of {self._ceiling:.0f}>"
 
     @property
+    def ceiling(self) -> int:
+        """The most that the limit may become."""
+        return int(self._ceiling)
+
+    @property
     def limit(self) -> int:
         """The limit in whole requests."""
         return int(self.value)

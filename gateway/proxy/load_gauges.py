@@ -49,6 +49,13 @@ def _adaptive(metrics: Metrics, adaptive: Mapping[str, AdaptiveLimit]) -> None:
         limits,
     )
 
+    metrics.gauge(
+        "adaptive_limit_ceiling",
+        "The most that the adaptive limit of an upstream may become, as it is configured.",
+        ("upstream",),
+        lambda: (((name,), each.ceiling) for name, each in adaptive.items()),
+    )
+
     def groups() -> Iterator[tuple[Labels, Trend]]:
         return (((name, group.name), group.trend) for name, each in adaptive.items() for group in each.groups)
 

@@ -140,7 +140,7 @@ class Recorder:
         self._nowhere.exchange("_OTHER", status, 0.0)
         self._refusals[reason] += 1
         kind = self._errors.kind("", reason, status)
-        self._errors.refused(kind, request_id, request_id, refusal.detail, now, wall)
+        self._errors.refused(kind, request_id, request_id, refusal.detail, now, wall, peer)
         template = refusal.template_for(self, self._via_name)
         if self._log is not None:
             entry = {"request_id": request_id.decode(), "client": peer, "status": status}
@@ -244,6 +244,7 @@ class Recorder:
             ticket.request_id,
             ticket.correlation_id,
             f"upstream {upstream}: {detail}",
+            ticket.client,
         )
 
     def _count(self, ticket: Ticket, refusal: Refusal, now: float, wall: float) -> RefusalTemplate:
@@ -256,7 +257,7 @@ class Recorder:
         if kind is None:
             kind = template.kinds[service] = self._errors.kind(service, refusal.reason, refusal.status)
         self._refusals[refusal.reason] += 1
-        self._errors.refused(kind, ticket.request_id, ticket.correlation_id, refusal.detail, now, wall)
+        self._errors.refused(kind, ticket.request_id, ticket.correlation_id, refusal.detail, now, wall, ticket.client)
         return template
 
 

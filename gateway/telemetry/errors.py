@@ -6,7 +6,8 @@ malformed request, a full gateway, a gateway that stops.
 
 Recording costs about a microsecond and waits for nothing. On the way of a request that succeeds there is one cell.
 
-Left out on purpose: paths, clients and bodies. The access log has the first two under the same request id.
+A record has the client as limits count it, which only operators are told. Left out on purpose: paths and bodies. The
+access log has paths under the same request id.
 """
 
 import time
@@ -28,7 +29,7 @@ _OF_CLIENTS: Final = frozenset({"client_closed", "bad_request"})
 class ErrorRecord(NamedTuple):
     """`time` in seconds since the epoch. `status` is the upstream's or the refusal's, None when there was no answer.
     `attempt` counts from 1; 0 is a refusal before any. `counts` tells an error of the service (`rates.Rate.errors`)
-    from a refusal with a 4xx status (`rates.Rate.refused`)."""
+    from a refusal with a 4xx status (`rates.Rate.refused`). `client` is empty where it is not known."""
 
     time: float
     request_id: str
@@ -40,6 +41,11 @@ class ErrorRecord(NamedTuple):
     attempt: int
     message: str
     counts: bool
+    client: str = ""
+
+    def fits(self, service: str | None, client: str) -> bool:
+        """Whether it is of this service, None for any, and of a client that has `client` in its name."""
+        return (service is None or self.service == service) and client in self.client
 
 
 class ErrorLog:
@@ -104,6 +110,7 @@ class ErrorLog:
         request_id: bytes,
         correlation_id: bytes,
         message: str,
+        client: str = "",
     ) -> None:
         """One attempt at the upstream `service` came to nothing, or was answered with a 5xx."""
         self.cells[service].error(self._monotonic(), category)
@@ -111,7 +118,7 @@ class ErrorLog:
         known = self._failures.get(kind)
         self._failures[kind] = (known[0] + 1 if known is not None else 1), message
         told = (service, category, reason, status, attempt, True)
-        self._keep((self._clock(), request_id, correlation_id, message, told))
+        self._keep((self._clock(), request_id, correlation_id, message, client, told))
 
     def kind(self, service: str, reason: str, status: int) -> "Kind":
         """What `refused` needs for refusals that answer in place of the upstream `service` ("": none)."""
@@ -122,7 +129,14 @@ class ErrorLog:
         return kind
 
     def refused(
-        self, kind: "Kind", request_id: bytes, correlation_id: bytes, message: str, now: float, wall: float
+        self,
+        kind: "Kind",
+        request_id: bytes,
+        correlation_id: bytes,
+        message: str,
+        now: float,
+        wall: float,
+        client: str = "",
     ) -> None:
         """A request is over because the gateway answered it itself. Nothing is recorded where a failed attempt has a
         record already. `now` is monotonic, `wall` in seconds since the epoch. HOT."""
@@ -132,7 +146,7 @@ class ErrorLog:
         kind.count(now, kind.category)
         kind.seen += 1
         # `_keep`, in place: one call less for each refusal.
-        raw = wall, request_id, correlation_id, message, kind.told
+        raw = wall, request_id, correlation_id, message, client, kind.told
         self.recorded += 1
         self._records.append(raw)
         if self._on_record is not None:
@@ -171,11 +185,11 @@ class ErrorLog:
                 counts[service, reason] = counts.get((service, reason), 0) + kind.seen
         yield from counts.items()
 
-    def recent(self, count: int, service: str | None = None) -> list[ErrorRecord]:
-        """At most `count` records, newest first; of one service only if it is named."""
+    def recent(self, count: int, service: str | None = None, client: str = "") -> list[ErrorRecord]:
+        """At most `count` records, newest first; of one service only if it is named, and of clients that have `client`
+        in their name."""
         newest = map(_record, reversed(self._records))
-        wanted = newest if service is None else (record for record in newest if record.service == service)
-        return list(islice(wanted, count))
+        return list(islice((each for each in newest if each.fits(service, client)), count))
 
     def since(self, recorded: int, most: int) -> list[ErrorRecord]:
         """The records that follow the first `recorded` ones, oldest first. If there are more than `most`, only the
@@ -192,7 +206,7 @@ class ErrorLog:
 
 # The fields of `ErrorRecord` from `service` on, without the message.
 _Told = tuple[str, str, str, int | None, int, bool]
-_Raw = tuple[float, bytes, bytes, str, _Told]
+_Raw = tuple[float, bytes, bytes, str, str, _Told]
 
 
 class Kind:
@@ -214,7 +228,7 @@ class Kind:
 
 
 def _record(raw: _Raw) -> ErrorRecord:
-    time, request_id, correlation_id, message, (service, category, reason, status, attempt, counts) = raw
+    time, request_id, correlation_id, message, client, (service, category, reason, status, attempt, counts) = raw
     return ErrorRecord(
         time,
         request_id.decode("ascii", "backslashreplace"),
@@ -226,4 +240,5 @@ def _record(raw: _Raw) -> ErrorRecord:
         attempt,
         message,
         counts,
+        client,
     )

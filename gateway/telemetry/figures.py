@@ -80,13 +80,14 @@ class Figures:
         """Of every service by name, in one exchange with the store."""
         return {each.service: each for each in await self._rates(self.services, window)}
 
-    async def recent(self, count: int, service: str | None = None) -> Recent:
-        """The latest `count` errors, newest first; of one service only if it is named."""
-        # The records of one service may be anywhere among those of all services.
-        published = await self._shared.recent(count if service is None else self._errors.capacity)
+    async def recent(self, count: int, service: str | None = None, client: str = "") -> Recent:
+        """The latest `count` errors, newest first; of one service only if it is named, and of clients that have
+        `client` in their name."""
+        # What is wanted may be anywhere among all of them.
+        published = await self._shared.recent(self._errors.capacity if service is not None or client else count)
         if published is not None:
-            return Recent(_parsed(published, count, service), "fleet")
-        return Recent(self._errors.recent(count, service), "process")
+            return Recent(_parsed(published, count, service, client), "fleet")
+        return Recent(self._errors.recent(count, service, client), "process")
 
     async def reset(self, service: str) -> ResetResult:
         """Forget the figures of a service and close its circuit. The gateway's own name has no circuit to close."""
@@ -147,7 +148,7 @@ class Records:
         return [orjson.dumps((f"{self._replica}/{first + i}", *record)) for i, record in enumerate(records)]
 
 
-def _parsed(entries: Sequence[bytes], count: int, service: str | None) -> list[ErrorRecord]:
+def _parsed(entries: Sequence[bytes], count: int, service: str | None, client: str) -> list[ErrorRecord]:
     found: dict[str, ErrorRecord] = {}
     for entry in entries:
         try:
@@ -155,6 +156,6 @@ def _parsed(entries: Sequence[bytes], count: int, service: str | None) -> list[E
             record = ErrorRecord(*fields)
         except (ValueError, TypeError):
             continue  # It was published by another version of the gateway.
-        if service is None or record.service == service:
+        if record.fits(service, client):
             found.setdefault(identity, record)
     return sorted(found.values(), key=lambda record: record.time, reverse=True)[:count]

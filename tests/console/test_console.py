@@ -82,6 +82,26 @@ def test_a_trip_is_seen_with_what_to_do_and_the_errors_that_led_to_it(
     browser.wait(".verdict", "It would be")
 
 
+def test_operators_see_the_errors_of_one_client(
+    browser: Browser, start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    gateway = started(start_gateway, stub, TRUSTED_PROXIES="127.0.0.1")
+    for client in ("192.0.2.7", "192.0.2.8"):
+        gateway.get("/orders/fail", {"X-Forwarded-For": client})
+    gateway.get("/catalog/fail", {"X-Forwarded-For": "192.0.2.7"})
+    browser.open(f"{gateway.url}/console#errors")
+    browser.wait("table.errors", "catalog")
+    eventually(lambda: len(browser.all("table.errors tbody tr")) == 3, "all of them")
+    assert "192.0.2" not in browser.text("body"), "the stream does not say who"
+    browser.type('input[data-filter="errors.client"]', "192.0.2.7\n")
+    browser.type('dialog input[name="token"]', TOKEN)
+    browser.click('dialog button[type="submit"]')
+    eventually(lambda: len(browser.all("table.errors tbody tr")) == 2, "those of the client")
+    browser.click("table.errors .unfold", "upstream_status")
+    browser.wait("table.errors .detail", "192.0.2.7")
+    assert browser.violations() == []
+
+
 def test_a_circuit_is_held_and_released_and_the_token_is_kept_nowhere(
     browser: Browser, start_gateway: StartGateway, stub: StubProcess
 ) -> None:

@@ -184,7 +184,12 @@ routes:
 
 def test_faults_fallbacks_adaptive_limits_and_work_are_in_it(start_gateway: StartGateway, stub: StubProcess) -> None:
     env = {"GATEWAY_CONFIG": "gateway.yaml", "ADMIN_TOKEN": TOKEN, "FAULTS_ENABLED": "true", "RETRY_MAX_ATTEMPTS": "1"}
-    env |= {"FAULTS_MAX_PERCENT": "100", "JOURNAL_URL": "sqlite:///journal.db", "ALERT_MINIMUM_REQUESTS": "1000"}
+    env |= {
+        "WORKERS": "2",
+        "FAULTS_MAX_PERCENT": "100",
+        "JOURNAL_URL": "sqlite:///journal.db",
+        "ALERT_MINIMUM_REQUESTS": "1000",
+    }
     gateway = start_gateway(env, files={"gateway.yaml": BUSY.format(port=stub.port)})
     before = gateway.get(LIVE).json()
     assert before["faults"] == {}
@@ -294,6 +299,30 @@ def test_who_the_clients_are_and_how_it_is_configured_is_for_operators(
     (client,) = clients()
     assert client["client"] == "127.0.0.1"
     assert 0 < client["refused"] < client["requests"]
+
+
+def test_only_operators_are_told_whose_errors_they_are(start_gateway: StartGateway, stub: StubProcess) -> None:
+    env = {"UPSTREAM_URL": stub.url, "ADMIN_TOKEN": TOKEN, "RETRY_MAX_ATTEMPTS": "1", "TRUSTED_PROXIES": "127.0.0.1"}
+    gateway = start_gateway(env)
+    for client in ("192.0.2.7", "2001:db8:1:2:3::4"):
+        gateway.get("/proxy/fail", {"X-Forwarded-For": client})
+    path = "/api/resilience/errors/recent"
+    assert gateway.get(f"{path}?client=192.0.2.7").status == 401
+    operator = {"Authorization": f"Bearer {TOKEN}"}
+
+    def clients(name: str) -> list[str]:
+        found = gateway.get(f"{path}?client={name}", operator).json()["errors"]
+        return [each["client"] for each in found]
+
+    eventually(lambda: clients("192.0.2.7") == ["192.0.2.7"], "told")
+    assert clients("2001:db8") == ["2001:db8:1:2::/64"]
+    assert clients("192.0.2.8") == []
+    # Nobody else is, and operators are not unless they ask.
+    for headers in ({}, operator):
+        told = gateway.get(path, headers)
+        assert [each["client"] for each in told.json()["errors"]] == [None, None]
+    assert gateway.get(f"{path}?client=").status == 401
+    assert gateway.get(f"{path}?client=", operator).status == 400
 
 
 def test_routes_are_told_with_their_gates_and_the_hour_has_their_requests(

@@ -16,8 +16,8 @@ from tests.conftest import StartGateway
 from tests.support.gateway_process import GatewayProcess
 from tests.support.stub_process import StubProcess
 
-# Who the clients are, and how the gateway is configured; of `explain`, what is about customers.
-FOR_OPERATORS = {f"/api/resilience/{name}" for name in ("clients", "configuration", "explain")}
+# Who the clients are, and how the gateway is configured; of `explain` and of errors, what is about customers.
+FOR_OPERATORS = {f"/api/resilience/{name}" for name in ("clients", "configuration", "explain", "errors/recent")}
 TOKEN = "correct-horse-battery-staple"
 
 needs_schemathesis = pytest.mark.skipif(
@@ -99,7 +99,7 @@ def test_it_lists_what_the_runbook_needs(document: Any) -> None:
 def test_what_changes_something_asks_for_the_token(document: Any) -> None:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            # What `explain` says of customers alone is for operators: the empty requirement is the rest.
+            # What `explain` and errors say of customers alone is for operators: the empty requirement is the rest.
             asked = [each for each in operation.get("security", []) if each]
             assert bool(asked) == (method != "get" or path in FOR_OPERATORS or path.startswith("/api/test/")), path
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+import orjson
 import pytest
 
 from gateway.telemetry.errors import ErrorLog, ErrorRecord
-from gateway.telemetry.figures import Figures, Records
+from gateway.telemetry.figures import Figures, Records, _parsed
 
 
 class Clock:
@@ -206,3 +207,19 @@ async def test_a_reset_forgets_the_figures_and_closes_the_circuit(errors: ErrorL
     with pytest.raises(KeyError):
         await figures.reset("nobody")
     assert len((await figures.recent(5)).records) == 1, "the records stay: they happened"
+
+
+async def test_the_records_of_one_client_are_found_by_a_part_of_its_name(errors: ErrorLog, figures: Figures) -> None:
+    for client in ("192.0.2.7", "192.0.2.70", "2001:db8::/64", ""):
+        errors.attempt_failed("orders", "Timeout", "upstream_timeout", None, 1, b"r", b"c", "no", client)
+    found = (await figures.recent(10, None, "192.0.2.7")).records
+    assert [each.client for each in found] == ["192.0.2.70", "192.0.2.7"]
+    assert [each.client for each in (await figures.recent(10, "orders", "db8")).records] == ["2001:db8::/64"]
+    assert (await figures.recent(10, "orders", "192.0.2.9")).records == []
+
+
+async def test_a_record_of_a_version_without_clients_is_of_nobody() -> None:
+    old = orjson.dumps(("a/1", 1.0, "r", "c", "orders", "Timeout", "upstream_timeout", None, 1, "no", True))
+    (record,) = _parsed([old], 10, None, "")
+    assert record.client == ""
+    assert _parsed([old], 10, None, "192") == []

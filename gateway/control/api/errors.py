@@ -20,6 +20,15 @@ class Which(Input):
 
     count: Annotated[int, Field(ge=1, le=MOST, description="At most so many, newest first"), WHOLE] = 50
     service: Annotated[str | None, Field(description="Only those of one service, by name in any case")] = None
+    client: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=64,
+            description="Only those of clients with this in their name, which is an address, or the first half of one "
+            "of IPv6. For operators",
+        ),
+    ] = None
 
 
 def operations(facts: ControlFacts, services: Services) -> list[Operation[Any, Any]]:
@@ -28,7 +37,8 @@ def operations(facts: ControlFacts, services: Services) -> list[Operation[Any, A
     async def recent(call: Call[Which, Nothing]) -> RecentErrors:
         """The latest errors, the newest first."""
         service = None if call.query.service is None else services.named(call.query.service)
-        found = await facts.figures.recent(call.query.count, service)
+        client = call.query.client
+        found = await facts.figures.recent(call.query.count, service, client or "")
         errors = [
             ErrorEntry(
                 time=rfc3339(record.time),
@@ -40,6 +50,7 @@ def operations(facts: ControlFacts, services: Services) -> list[Operation[Any, A
                 status=record.status,
                 attempt=record.attempt,
                 message=record.message,
+                client=None if client is None else record.client,
             )
             for record in found.records
         ]
@@ -48,6 +59,6 @@ def operations(facts: ControlFacts, services: Services) -> list[Operation[Any, A
     return [
         Operation(
             "GET", "/api/resilience/errors/recent", "getRecentErrors", "The latest errors and refusals",
-            RecentErrors, recent, Which, Nothing, refusals=(404,),
+            RecentErrors, recent, Which, Nothing, private_query=("client",), refusals=(404,),
         )
     ]  # fmt: skip

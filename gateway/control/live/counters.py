@@ -26,7 +26,8 @@ _COUNTERS: Final = {
 }
 """Counters, with the labels by which they are looked at."""
 _GAUGES: Final = (
-    *("gateway_upstream_in_flight", "gateway_upstream_queued", "gateway_upstream_limit", "adaptive_limit"),
+    *("gateway_upstream_in_flight", "gateway_upstream_queued", "gateway_upstream_limit"),
+    *("adaptive_limit", "adaptive_limit_ceiling"),
     *("outbox_pending", "outbox_dead", "outbox_oldest_seconds", "saga_oldest_pending_seconds"),
 )
 """Gauges with one label, or none."""

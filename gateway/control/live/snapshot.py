@@ -158,14 +158,14 @@ def _service(
 
 
 def _adaptive(facts: ControlFacts, window: Window, name: str) -> LiveAdaptive | None:
-    settings = facts.adaptive.get(name)
-    if settings is None:
+    enforced = facts.adaptive.get(name)
+    if enforced is None:
         return None
     usual = window.states("adaptive_limit_baseline_seconds", name)
     return LiveAdaptive(
-        mode="enforce" if settings.enforced else "observe",
+        mode="enforce" if enforced else "observe",
         limit=window.gauge("adaptive_limit", name),
-        most=settings.most,
+        most=window.gauge("adaptive_limit_ceiling", name),
         groups={
             group: LiveGroup(recent=_seconds(recent), usual=_seconds(usual.get(group, 0.0)))
             for group, recent in window.states("adaptive_limit_recent_seconds", name).items()

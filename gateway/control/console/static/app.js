@@ -51,8 +51,19 @@ async function choose(view, { focus = false } = {}) {
   redraw();
 }
 
+function mayKnow() {
+  return hasToken() || state.settings.acting === "loopback";
+}
+
 async function clients() {
-  if (hasToken() || state.settings.acting === "loopback") await load("clients", "api/resilience/clients");
+  if (mayKnow()) await load("clients", "api/resilience/clients");
+}
+
+/** The errors of the client in the filter, where somebody who may know has signed in. */
+async function ofClient() {
+  const client = state.filters.errors.client.trim();
+  if (!client) return;
+  await load("ofClient", `api/resilience/errors/recent?${new URLSearchParams({ count: 200, client })}`);
 }
 
 const doing = {
@@ -74,7 +85,7 @@ const doing = {
   },
   signout() {
     forget();
-    state.configuration = state.clients = null;
+    state.configuration = state.clients = state.ofClient = null;
     say("The token is forgotten.");
   },
   async explainthis({ path }) {
@@ -86,6 +97,10 @@ const doing = {
   async explain() {
     const asked = Object.entries(state.explaining).filter(([, value]) => value);
     await load("explained", `api/resilience/explain?${new URLSearchParams(asked)}`);
+  },
+  async ofclient() {
+    if (state.filters.errors.client.trim() && (await mayAct("Who the clients are is for operators."))) await ofClient();
+    redraw();
   },
   async clients() {
     if (await mayAct("Who the clients are is for operators.")) await clients();
@@ -121,6 +136,9 @@ document.addEventListener("input", (event) => {
   if (inner) state.filters[part][inner] = value;
   else state.filters[part] = value;
   redraw();
+});
+document.addEventListener("change", async (event) => {
+  if (event.target.dataset.filter === "errors.client") await doing.ofclient();
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
@@ -163,6 +181,10 @@ know(settings);
 state.settings = settings;
 state.view = location.hash.slice(1) || "services";
 setInterval(() => { if (state.connected && !document.hidden) begin().catch(() => {}).finally(redraw); }, HOUR_EVERY);
-setInterval(() => { if (state.connected && state.view === "limits" && !document.hidden) clients().finally(redraw); }, CLIENTS_EVERY);
+setInterval(() => {
+  if (!state.connected || document.hidden) return;
+  if (state.view === "limits") clients().finally(redraw);
+  else if (state.view === "errors" && mayKnow()) ofClient().finally(redraw);
+}, CLIENTS_EVERY);
 choose(state.view);
 follow(heard);

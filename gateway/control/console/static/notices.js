@@ -13,7 +13,7 @@ export function faults() {
   const found = Object.entries(state.live.faults);
   return found.length > 0 && h("div.faults", {},
     // Read out once, and not again each second with the time that is left.
-    h("h2", { role: "alert" }, "Faults on demand are active"),
+    h("div", { role: "alert" }, h("h2", {}, "Faults on demand are active")),
     h("ul", {}, found.map(([id, fault]) => h("li", { "data-key": `fault-${id}` },
       h("span", {}, h("strong", {}, fault.upstream), `: ${fault.does}, for ${fault.percent} % of the attempts${where(fault)}. `,
         h("strong.left", {}, `${until(fault.until, state.now)} left`), `. Why: ${fault.reason} (${fault.by}).`),
