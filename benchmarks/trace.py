@@ -3,6 +3,7 @@
     python -m benchmarks.trace                   # the counts, for a new head and for a repeated one
     python -m benchmarks.trace --calls           # every call, in order
     python -m benchmarks.trace --instructions    # the bytecode instructions instead
+    python -m benchmarks.trace --set ADAPTIVE_LIMIT_MODE=enforce
 
 A whole gateway runs in this process, in front of an upstream on the loopback; a client on another thread sends the same
 request again and again over one connection. Counted are the calls of Python functions of the package `gateway` on the
@@ -17,7 +18,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -102,8 +103,8 @@ def _ask(
             traces.append(trace)
 
 
-async def _run(heads: list[bytes], *, instructions: bool) -> list[Trace]:
-    """One trace for each request."""
+async def _run(heads: list[bytes], more: Mapping[str, str], *, instructions: bool) -> list[Trace]:
+    """One trace for each request. `more` are settings of the gateway."""
     loop = asyncio.get_running_loop()
     upstream = await loop.create_server(Upstream, "127.0.0.1", 0)
     port = free_port()
@@ -111,6 +112,7 @@ async def _run(heads: list[bytes], *, instructions: bool) -> list[Trace]:
         "PORT": str(port),
         "UPSTREAM_URL": f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}",
         "RATE_LIMIT_CAPACITY": "100000",
+        **more,
     }
     traces: list[Trace] = []
     async with serving(settings):
@@ -124,12 +126,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", action="store_true", help="print every call, in order")
     parser.add_argument("--instructions", action="store_true", help="count bytecode instructions instead of calls")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the gateway")
     arguments = parser.parse_args()
+    more = dict(each.partition("=")[::2] for each in arguments.set)
     if COMPILED:
         parser.error("the gateway is compiled, and its calls cannot be seen: set PYTHONPATH to the checkout")
     new = [b"GET /proxy/%d HTTP/1.1\r\nHost: a\r\nX-New: %d\r\n\r\n" % (n, n) for n in range(_REQUESTS)]
     repeated = [b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n"] * _REQUESTS
-    traces = uvloop.run(_run([*new, *repeated], instructions=arguments.instructions))
+    traces = uvloop.run(_run([*new, *repeated], more, instructions=arguments.instructions))
     for title, found in (("new head", traces[2:_REQUESTS]), ("repeated head", traces[_REQUESTS + 2 :])):
         if arguments.instructions:
             print(f"{title:14} {min(trace.instructions for trace in found)} instructions")
