@@ -21,7 +21,11 @@ def add_commands(
     journal = commands.add_parser("journal", help="the tables that promises are kept in")
     actions = journal.add_subparsers(required=True, metavar="{status,upgrade}")
     for name, ask, does in (
-        ("status", _status, "the version of the tables; exit 1 unless this gateway can use them"),
+        (
+            "status",
+            _status,
+            "the version of the tables, and what waits in them; exit 1 unless it is the one needed",
+        ),
         ("upgrade", _upgrade, "bring the tables to the version of this gateway (a SQLite file gets there by itself)"),
     ):
         one = actions.add_parser(name, parents=[sources], help=does, description=does)
@@ -59,7 +63,25 @@ def _run(arguments: argparse.Namespace, ask: Ask) -> int:
 async def _status(journal: "Journal") -> int:
     state = await journal.schema()
     _say(f"{journal.name}: schema version {state.version}, this gateway needs {state.known}")
-    return 0 if state.current else 1
+    if not state.current:
+        return 1
+    await _say_what_waits(journal)
+    return 0
+
+
+async def _say_what_waits(journal: "Journal") -> None:
+    """A gateway in which no route needs the journal does not look into it, so nobody else would tell."""
+    from gateway.journal import outbox, sagas  # noqa: PLC0415 - as in `_run`
+
+    await journal.start()
+    try:
+        runs, backlog = await journal.read(sagas.open_runs()), await journal.read(outbox.backlog())
+    finally:
+        await journal.close()
+    for each in runs.counts:
+        _say(f"{journal.name}: runs of the workflow {each.workflow} that are {each.state}: {each.runs}")
+    if backlog.pending or backlog.dead:
+        _say(f"{journal.name}: messages that wait to be delivered: {backlog.pending}, given up: {backlog.dead}")
 
 
 async def _upgrade(journal: "Journal") -> int:

@@ -44,6 +44,30 @@ def test_a_file_is_made_and_upgraded(gateway: Gateway, tmp_path: Path) -> None:
     assert gateway("status").returncode == 0
 
 
+def test_what_waits_is_told(gateway: Gateway, tmp_path: Path) -> None:
+    gateway("upgrade")
+    assert len(gateway("status").stdout.splitlines()) == 1
+    with sqlite3.connect(tmp_path / "var" / "journal.db") as file:
+        for number, state in enumerate(("running", "running", "stuck")):
+            file.execute(
+                "INSERT INTO saga_runs (id, workflow, state, definition, input, headers, correlation_id, deadline_at,"
+                " created_at, updated_at) VALUES (?, 'checkout', ?, '', '', '', '', 0, 0, 0)",
+                (str(number), state),
+            )
+        file.execute(
+            "INSERT INTO outbox_events (id, target, state, due_at, created_at, size, correlation_id, method, path,"
+            " headers, body) VALUES ('1', 'hooks', 'queued', 0, 0, 0, '', 'POST', '', '', '')"
+        )
+    file.close()
+    told = gateway("status")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert [line.partition(": ")[2] for line in told.stdout.splitlines()[1:]] == [
+        "runs of the workflow checkout that are running: 2",
+        "runs of the workflow checkout that are stuck: 1",
+        "messages that wait to be delivered: 1, given up: 0",
+    ]
+
+
 def test_a_file_of_a_newer_gateway_is_a_reason(gateway: Gateway, tmp_path: Path) -> None:
     gateway("upgrade")
     with sqlite3.connect(tmp_path / "var" / "journal.db") as file:
