@@ -105,10 +105,14 @@ $(VENV)/.compiled: $(VENV)/.dev setup.py pyproject.toml $(shell find gateway ups
 	$(PIP_INSTALL) --no-deps --no-index --force-reinstall build/wheel/*.whl
 	@mv build/started $@
 
-.PHONY: bench bench-micro bench-compare
+.PHONY: bench crash-walk bench-micro bench-compare
 
 bench: $(VENV)/.dev $(INSTALLED) ## Measure the gateway beside its peers, in under 10 minutes; QUICK=1 in under 2, ARGS="--only hot"
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)
+
+crash-walk: $(VENV)/.dev ## Kill gateways at every point between two durable writes, 1,000 requests each; ARGS="-k sqlite"
+	@CRASH_WALK_REQUESTS=$(or $(REQUESTS),1000) $(BIN)/python -m pytest -q \
+	  $(foreach of,idempotency outbox sagas,tests/faults/test_$(of).py::test_the_crash_walk) $(ARGS)
 
 bench-micro: $(VENV)/.dev $(INSTALLED) ## Measure single decisions and stages
 	@$(BIN)/python -m benchmarks.micro $(ARGS)

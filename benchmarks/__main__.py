@@ -4,11 +4,14 @@ Exit status: 0 done, 1 a workload broke off, 2 something that no run can do with
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import chart, report
+from benchmarks.postgresql import postgresql
 from benchmarks.rig import ROOT, Missing
 from benchmarks.session import FULL, QUICK
 from benchmarks.suite import perform
@@ -20,7 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     only = arguments.only
     chosen = [each for each in WORKLOADS if (each.name in only if only else not each.on_demand)]
     try:
-        run = perform(QUICK if arguments.quick else FULL, chosen)
+        with ExitStack() as stack:
+            if arguments.postgresql is not None:
+                os.environ["BENCH_POSTGRESQL"] = stack.enter_context(postgresql(arguments.postgresql))
+            run = perform(QUICK if arguments.quick else FULL, chosen)
+        if arguments.postgresql is not None:
+            run.notes.append(f"PostgreSQL with fsync and synchronous_commit, its data below {arguments.postgresql}")
     except Missing as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -56,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks", description="The gateway and its peers, side by side.")
     parser.add_argument("--quick", action="store_true", help="less of everything, in under two minutes")
     parser.add_argument("--only", type=_names, metavar="WORKLOADS", help="a comma list of workloads")
+    parser.add_argument(
+        "--postgresql", type=Path, metavar="DIR", help="measure the journal in a PostgreSQL, too, its data below DIR"
+    )
     parser.add_argument(
         "--output", type=Path, default=ROOT / "benchmarks" / "results", help="where results are written"
     )

@@ -3,8 +3,8 @@
     journalled   64 connections: how many a second, with group commit on this disk
     alone        one connection: how much later an answer comes, which is mostly the disk's time for two syncs
 
-The SQLite file is in the directory of the run, so the figures are those of its disk. PostgreSQL is measured where
-BENCH_POSTGRESQL names a database with the tables of the journal (`gateway journal upgrade`).
+The SQLite file is in the directory of the run, so the figures are those of its disk. PostgreSQL is measured with
+`--postgresql DIR`, or where BENCH_POSTGRESQL names a database with the tables of the journal.
 """
 
 import os

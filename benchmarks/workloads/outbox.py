@@ -3,8 +3,8 @@
     journalled   64 connections: how many are answered with 202 a second, while the relay delivers what it can
     delivered    without load: how many of those that are left the relay delivers a second
 
-The SQLite file is in the directory of the run, so the figures are those of its disk. PostgreSQL is measured where
-BENCH_POSTGRESQL names a database with the tables of the journal (`gateway journal upgrade`).
+The SQLite file is in the directory of the run, so the figures are those of its disk. PostgreSQL is measured with
+`--postgresql DIR`, or where BENCH_POSTGRESQL names a database with the tables of the journal.
 """
 
 import os

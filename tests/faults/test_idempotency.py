@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import StartGateway
 from tests.support.counting_upstream import CountingUpstream
+from tests.support.crash_walk import Walk
 from tests.support.gateway_process import GatewayProcess
 from tests.support.plain_http import Answer, request
 from tests.support.postgres_server import PostgresServer, execute
@@ -22,7 +23,7 @@ from tests.support.processes import clean_environment
 from tests.support.waiting import eventually
 
 KINDS = ["sqlite", "postgresql"]
-REQUESTS = 60
+WALK = Walk(60)
 Journal = Callable[[str], str]
 
 
@@ -85,8 +86,8 @@ def test_the_crash_walk(
     where = journal(kind)
     with CountingUpstream() as upstream:
         env = variables(upstream.url, where, IDEMPOTENCY_ON_UNKNOWN=on_unknown)
-        gateway = start_gateway({**env, "GATEWAY_FAULT_POINT": f"{point}:{at}"})
-        keys = [f"key-{number}" for number in range(REQUESTS)]
+        gateway = start_gateway({**env, "GATEWAY_FAULT_POINT": f"{point}:{WALK.at(at)}"})
+        keys = [f"key-{number}" for number in range(WALK.requests)]
         died = threading.Event()
 
         def first_time(key: str) -> Answer | None:

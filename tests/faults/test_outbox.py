@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import StartGateway
 from tests.integration.test_outbox import configuration
+from tests.support.crash_walk import Walk
 from tests.support.gateway_process import GatewayProcess
 from tests.support.journal_gateways import upgraded
 from tests.support.plain_http import request
@@ -22,6 +23,7 @@ from tests.support.receiver import Receiver
 from tests.support.waiting import eventually
 
 MESSAGES = 40
+WALK = Walk(MESSAGES)
 KINDS = ["sqlite", "postgresql"]
 Journal = Callable[[str], str]
 
@@ -80,8 +82,10 @@ def test_the_crash_walk(start_gateway: StartGateway, journal: Journal, kind: str
     drops ids that it knows sees each of them once."""
     where = journal(kind)
     with Receiver() as receiver:
-        gateway = start_gateway(variables(where, GATEWAY_FAULT_POINT=point, WORKERS="1"), files=files(receiver))
-        bodies = [f"message {number}".encode() for number in range(MESSAGES)]
+        gateway = start_gateway(
+            variables(where, GATEWAY_FAULT_POINT=WALK.point(point), WORKERS="1"), files=files(receiver)
+        )
+        bodies = [f"message {number}".encode() for number in range(WALK.requests)]
         died = threading.Event()
 
         def first_time(body: bytes) -> str | None:
@@ -99,7 +103,7 @@ def test_the_crash_walk(start_gateway: StartGateway, journal: Journal, kind: str
         # Instead of waiting until the leases of the dead have ended.
         changed(where, "UPDATE outbox_events SET lease_until = 0 WHERE due_at IS NOT NULL")
         second = start_gateway(variables(where, WORKERS="2"), files=files(receiver))
-        eventually(lambda: set(taken) <= set(receiver.bodies), "delivered")
+        eventually(lambda: set(taken) <= set(receiver.bodies), "delivered", WALK.patience)
         second.wait_until(lambda: delivered(second) == 0, "done")
         once = receiver.each_once
         assert len(once) == len(set(once))

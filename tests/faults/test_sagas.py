@@ -16,6 +16,7 @@ from gateway.saga_runner.tenure import LEASE
 from tests.conftest import StartGateway
 from tests.faults.test_outbox import KINDS, changed
 from tests.integration.test_sagas import SAGAS, becomes, configuration, saga, start, step
+from tests.support.crash_walk import Walk
 from tests.support.gateway_process import GatewayProcess
 from tests.support.journal_gateways import upgraded
 from tests.support.participants import LOST, Participants
@@ -23,7 +24,7 @@ from tests.support.plain_http import request as http_request
 from tests.support.postgres_server import execute
 from tests.support.waiting import eventually
 
-RUNS = 12
+WALK = Walk(12)
 STEPS = ("reserve", "pay", "ship")
 WORKFLOW: dict[str, Any] = {"steps": [step("reserve"), step("pay"), step("ship", body={"fail": "{/input/fail}"})]}
 
@@ -90,7 +91,9 @@ def test_the_crash_walk(start_gateway: StartGateway, journal: Any, kind: str, po
     with Participants() as participants:
         participants.answers["/do/pay"].extend([LOST, 200, 503])
         participants.answers["/undo/reserve"].extend([LOST, 500])
-        gateway = start_gateway(variables(where, GATEWAY_FAULT_POINT=point, WORKERS="1"), files=files(participants))
+        gateway = start_gateway(
+            variables(where, GATEWAY_FAULT_POINT=WALK.point(point), WORKERS="1"), files=files(participants)
+        )
         died = threading.Event()
 
         def first_time(number: int) -> str | None:
@@ -100,7 +103,7 @@ def test_the_crash_walk(start_gateway: StartGateway, journal: Any, kind: str, po
             return made
 
         with ThreadPoolExecutor(4) as pool:
-            first = list(pool.map(first_time, range(RUNS)))
+            first = list(pool.map(first_time, range(WALK.requests)))
         gateway.wait_until(lambda: "SIGKILL" in gateway.output, "a worker that was killed")
         gateway.kill()
 
@@ -108,9 +111,10 @@ def test_the_crash_walk(start_gateway: StartGateway, journal: Any, kind: str, po
         changed(where, "UPDATE saga_runs SET lease_until = 0")
         changed(where, "UPDATE idempotency_records SET lease_until = 0")
         second = start_gateway(variables(where, WORKERS="2"), files=files(participants))
-        again = [begin(second.port, number) for number in range(RUNS)]
+        again = [begin(second.port, number) for number in range(WALK.requests)]
         assert None not in again
-        eventually(lambda: set(listed(second).values()) <= {"succeeded", "compensated"}, f"ended: {listed(second)}")
+        ends = {"succeeded", "compensated"}
+        eventually(lambda: set(listed(second).values()) <= ends, f"ended: {listed(second)}", WALK.patience)
         runs = listed(second)
         assert sorted(runs) == sorted(filter(None, again))
         assert [each for each, new in zip(first, again, strict=True) if each not in {None, new}] == []
