@@ -16,7 +16,25 @@ from gateway.config.yaml_tree import Location
 FOREIGN: Mapping[str, str] = {
     "OPEN_DURATION_SECONDS": "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS",
     "OPEN_DURATION": "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS",
+    "CIRCUIT_BREAKER_RECOVERY_TIMEOUT": "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS",
+    "CIRCUIT_BREAKER_OPEN_DURATION": "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS",
+    "CIRCUIT_BREAKER_MIN_REQUESTS": "CIRCUIT_BREAKER_MINIMUM_CALLS",
+    "CIRCUIT_BREAKER_HALF_OPEN_REQUESTS": "CIRCUIT_BREAKER_HALF_OPEN_MAX_PROBES",
     "RATE_LIMIT": "RATE_LIMIT_CAPACITY",
+    "RATE_LIMIT_BURST": "RATE_LIMIT_CAPACITY",
+    "RATE_LIMIT_REQUESTS": "RATE_LIMIT_CAPACITY",
+    "RATE_LIMIT_MAX_REQUESTS": "RATE_LIMIT_CAPACITY",
+    "RATE_LIMIT_MAX": "RATE_LIMIT_CAPACITY",
+    "RATE_LIMIT_RPS": "RATE_LIMIT_REFILL_RATE",
+    "RATE_LIMIT_PER_SECOND": "RATE_LIMIT_REFILL_RATE",
+    "RATE_LIMIT_WHITELIST": "RATE_LIMIT_EXEMPT",
+    "RATE_LIMIT_ALLOWLIST": "RATE_LIMIT_EXEMPT",
+    "BACKEND_URL": "UPSTREAM_URL",
+    "TARGET_URL": "UPSTREAM_URL",
+    "SERVICE_URL": "UPSTREAM_URL",
+    "PROXY_PASS": "UPSTREAM_URL",
+    "UPSTREAM_HOST": "UPSTREAM_URL",
+    "UPSTREAM_PORT": "UPSTREAM_URL",
     "REDIS": "REDIS_URL",
     "TIMEOUT": "UPSTREAM_TIMEOUT",
     "LISTEN": "HOST",
@@ -28,7 +46,26 @@ FOREIGN: Mapping[str, str] = {
     "TIMEOUT_SECONDS": "UPSTREAM_TIMEOUT",
     "TIMEOUT_MS": "TIMEOUT_THRESHOLD_MS",
     "REQUEST_TIMEOUT": "UPSTREAM_TIMEOUT",
+    "READ_TIMEOUT": "UPSTREAM_TIMEOUT",
+    "SHUTDOWN_TIMEOUT": "DRAIN_TIMEOUT_SECONDS",
+    "GRACEFUL_TIMEOUT": "DRAIN_TIMEOUT_SECONDS",
     "MAX_RETRY_ATTEMPTS": "RETRY_MAX_ATTEMPTS",
+    "MAX_ATTEMPTS": "RETRY_MAX_ATTEMPTS",
+    "RETRY_COUNT": "RETRY_MAX_ATTEMPTS",
+    "UPSTREAM_RETRIES": "RETRY_MAX_ATTEMPTS",
+    "HEALTH_CHECK_INTERVAL": "UPSTREAM_HEALTH_CHECK_INTERVAL",
+    "BULKHEAD_SIZE": "BULKHEAD_LIMIT",
+    "BULKHEAD_MAX_CONCURRENT": "BULKHEAD_LIMIT",
+    "MAX_CONCURRENT_REQUESTS": "MAX_INFLIGHT",
+    "WEB_CONCURRENCY": "WORKERS",
+    "WORKER_COUNT": "WORKERS",
+    "ADMIN_PASSWORD": "ADMIN_TOKEN",
+    "ADMIN_API_KEY": "ADMIN_TOKEN",
+    "SSL_CERT_FILE": "TLS_CERT_FILE",
+    "SSL_KEY_FILE": "TLS_KEY_FILE",
+    "TLS_KEY": "TLS_KEY_FILE",
+    "LOG_FILE": "LOG_DIR",
+    "ALLOWED_ORIGINS": "CORS_ORIGINS",
     "RETRY_DELAY": "RETRY_BASE_DELAY_SECONDS",
     "BASE_DELAY": "RETRY_BASE_DELAY_SECONDS",
     "CHECK_INTERVAL_MINUTES": "ALERT_CHECK_INTERVAL_SECONDS",
@@ -40,6 +77,7 @@ FOREIGN: Mapping[str, str] = {
 
 _UNITS = re.compile(r"_(SECONDS|MS|BYTES|HOURS|MINUTES)$")
 _CLOSE = 0.75
+_CLOSE_ENOUGH = 0.6
 
 # Keys of other gateways' files, without underscores and case, by the part of the file: where ours stand in an entry.
 _OTHER_WORDS: Mapping[str, Mapping[str, str]] = {
@@ -107,14 +145,31 @@ _MODELS = {"upstreams": FileUpstream, "rate_limits": RateLimit, "routes": FileRo
 def variable(name: str, known: Iterable[str]) -> str | None:
     """The variable that `name` was probably meant to be."""
     upper = name.upper()
-    if upper in FOREIGN:
-        return FOREIGN[upper]
+    without_unit = _UNITS.sub("", upper)
+    for candidate in (upper, without_unit):
+        if candidate in FOREIGN:
+            return FOREIGN[candidate]
     bare = {_UNITS.sub("", each): each for each in known} | {each: each for each in known}
-    for candidate in (upper, _UNITS.sub("", upper)):
-        matches = difflib.get_close_matches(candidate, bare, n=1, cutoff=_CLOSE)
-        if matches:
-            return bare[matches[0]]
+    if without_unit in bare:
+        return bare[without_unit]
+    for candidate in (upper, without_unit):
+        for match in difflib.get_close_matches(candidate, bare, n=5, cutoff=_CLOSE):
+            if _differ_little(candidate, match):
+                return bare[match]
     return None
+
+
+def _differ_little(name: str, other: str) -> bool:
+    """Whether two names are alike also in the words that they do not share. All names of a section begin with the same
+    words, and many end with the same one: CIRCUIT_BREAKER_ENABLED is not CIRCUIT_BREAKER_WINDOW with a mistake."""
+    left, right = name.split("_"), other.split("_")
+    while left and right and left[0] == right[0]:
+        del left[0], right[0]
+    while left and right and left[-1] == right[-1]:
+        del left[-1], right[-1]
+    if not left or not right:
+        return True
+    return difflib.SequenceMatcher(None, "_".join(left), "_".join(right)).ratio() >= _CLOSE_ENOUGH
 
 
 def key(part: str, location: Location, siblings: Iterable[str], variables: Iterable[str]) -> str | None:

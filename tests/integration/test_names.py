@@ -180,13 +180,22 @@ def test_refusals_of_a_route_that_says_nothing_of_pages(tmp_path: Path, public: 
 def test_a_redirect_to_the_upstream_s_own_address(tmp_path: Path, rewrite: bool) -> None:
     port = free_port()
     location = f"http://127.0.0.1:{port}/base/login?x=1"
-    with FakeUpstream(
-        [ReadRequest(), Send(respond(b"", 302, b"Location: " + location.encode()))], port=port
-    ) as upstream:
+    redirect = respond(b"", 302, b"Location: " + location.encode())
+    with FakeUpstream([step for _ in range(4) for step in (ReadRequest(), Send(redirect))], port=port) as upstream:
         variables = {"UPSTREAM_URL": f"{upstream.url}/base", "REWRITE_REDIRECTS": str(rewrite).lower()}
-        with GatewayProcess(variables, tmp_path) as gateway:
-            told = ask(gateway, "/proxy/app", host="shop.test:8443").get("Location")
-            assert told == ("http://shop.test:8443/proxy/login?x=1" if rewrite else location)
+        with GatewayProcess(variables | {"TRUSTED_PROXIES": "127.0.0.1"}, tmp_path) as gateway:
+
+            def told(*lines: str) -> str | None:
+                return ask(gateway, "/proxy/app", *lines, host="shop.test:8443").get("Location")
+
+            assert told() == ("http://shop.test:8443/proxy/login?x=1" if rewrite else location)
+            if not rewrite:
+                return
+            outside = ("X-Forwarded-Proto: https", "X-Forwarded-Host: a.test, b.test", "X-Forwarded-Prefix: /outer/")
+            assert told(*outside) == "https://a.test/outer/proxy/login?x=1"
+            # What no authority and no prefix can be is not repeated.
+            assert told("X-Forwarded-Host: a\\evil") == "http://shop.test:8443/proxy/login?x=1"
+            assert told("X-Forwarded-Prefix: //evil") == "http://shop.test:8443/proxy/login?x=1"
 
 
 @pytest.mark.parametrize("trusted", ["127.0.0.1", "::ffff:127.0.0.1", "::ffff:127.0.0.0/104"])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import ConfigError, Loaded, read
+from gateway.config import ConfigError, Loaded, near_misses, read
+from gateway.config.variables import KNOWN
 
 LINE = "; allowed: NAME=value, comments and empty lines"
 UNKNOWN = "unknown name; allowed: the names in .env.example"
@@ -92,6 +93,31 @@ def notices(loaded: Try, env: str | None = None, yaml: str | None = None, **envi
 def test_a_line_of_the_env_file(loaded: Try, text: str, line: str) -> None:
     assert problems(loaded, text) == [line]
     assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        # What all names of a section have in common makes none of them alike.
+        *(("CIRCUIT_BREAKER_ENABLED", None), ("RATE_LIMIT_WINDOW_SECONDS", None), ("RETRY_TIMEOUT", None)),
+        *(("REDIS_ENABLED", None), ("UPSTREAM_PASSWORD", None)),
+        # Names of other gateways.
+        *(("RATE_LIMIT_BURST", "RATE_LIMIT_CAPACITY"), ("RATE_LIMIT_RPS", "RATE_LIMIT_REFILL_RATE")),
+        *(("BACKEND_URL", "UPSTREAM_URL"), ("ADMIN_PASSWORD", "ADMIN_TOKEN"), ("WEB_CONCURRENCY", "WORKERS")),
+        *(("MAX_ATTEMPTS", "RETRY_MAX_ATTEMPTS"), ("SHUTDOWN_TIMEOUT_SECONDS", "DRAIN_TIMEOUT_SECONDS")),
+        # Another unit, a letter too few or too many, a word that is missing.
+        *(("REDIS_TIMEOUT_MS", "REDIS_TIMEOUT"), ("UPSTREAM_URLS", "UPSTREAM_URL"), ("WORKER", "WORKERS")),
+        *(("IDLE_TIMEOUT", "CLIENT_IDLE_TIMEOUT_SECONDS"), ("RATELIMIT_CAPACITY", "RATE_LIMIT_CAPACITY")),
+        ("CIRCUIT_BREAKER_FAILURE_TRESHOLD", "CIRCUIT_BREAKER_FAILURE_THRESHOLD"),
+    ],
+)
+def test_which_variable_was_probably_meant(name: str, suggestion: str | None) -> None:
+    assert near_misses.variable(name, KNOWN) == suggestion
+
+
+def test_names_of_others_are_names_of_ours_here() -> None:
+    assert set(near_misses.FOREIGN.values()) <= set(KNOWN)
+    assert not set(near_misses.FOREIGN) & set(KNOWN)
 
 
 def test_what_is_no_mistake(loaded: Try) -> None:

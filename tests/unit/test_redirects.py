@@ -23,6 +23,11 @@ def told(line: str, redirects: Redirects = ROUTE, scheme: str = "https", authori
         ("http://[FD00:0::5]:8080/v2/", "https://shop.test/api/"),
         ("HTTP://UP.internal.:8080/v2", "https://shop.test/api/"),
         ("//up.internal:8080/v2/x", "https://shop.test/api/x"),
+        ("http://up.internal:8080/v2/x/../y/.", "https://shop.test/api/x/../y/."),
+        # Not below the base path once the dots are resolved, as browsers do it.
+        ("http://up.internal:8080/v2/../admin", None),
+        ("http://up.internal:8080/v2/x/%2E./.%2e/admin?a", None),
+        ("http://up.internal:8080/v2/.\\..\\admin", None),
         # Not below the base path, another port, another host, relative: no place of the client's is meant.
         ("http://up.internal:8080/v2x", None),
         ("http://up.internal:8080/", None),
@@ -44,7 +49,10 @@ def test_locations(theirs: str, ours: str | None) -> None:
 def test_refresh() -> None:
     assert told("Refresh: 5; url=http://10.0.0.5:8080/v2/x") == "Refresh: 5; url=https://shop.test/api/x"
     assert told('refresh: 0;URL="http://10.0.0.5:8080/v2/x"') == 'refresh: 0;URL="https://shop.test/api/x"'
+    assert told("Refresh: 5, url = 'http://10.0.0.5:8080/v2/x'") == "Refresh: 5, url = 'https://shop.test/api/x'"
+    assert told("Refresh: 0; http://10.0.0.5:8080/v2/x") == "Refresh: 0; https://shop.test/api/x"
     assert told("Refresh: 5") == "Refresh: 5"
+    assert told("Refresh: 5; url=/x") == "Refresh: 5; url=/x"
 
 
 def test_the_scheme_s_own_port_is_the_same_as_none() -> None:
@@ -63,3 +71,9 @@ def test_an_upstream_that_knows_the_client_s_authority_is_right_already() -> Non
 
 def test_without_an_authority_the_redirect_is_relative() -> None:
     assert told("Location: http://10.0.0.5:8080/v2/x", authority=b"") == "Location: /api/x"
+
+
+def test_what_a_proxy_in_front_has_stripped_comes_first() -> None:
+    head = b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.5:8080/v2/x\r\n"
+    told_outside = ROUTE.translate(head, "https", b"shop.test", b"/outer")
+    assert told_outside.endswith(b"\r\nLocation: https://shop.test/outer/api/x\r\n")
