@@ -314,6 +314,7 @@ def _resolver(metrics: Metrics) -> Resolver:
         "For how long a name's old addresses have been used because the name server does not answer; 0: it does.",
         ("host",),
         lambda: (((name.host,), name.stale_for) for name in resolver.names()),
+        "max",
     )
     return resolver
 
