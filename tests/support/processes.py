@@ -24,6 +24,9 @@ from tests.support.waiting import PATIENCE
 ROOT = Path(__file__).resolve().parents[2]
 POLL = 0.01
 
+# The second one makes coverage begin in a child as well.
+_INHERITED = ("PATH", "COVERAGE_PROCESS_CONFIG")
+
 _alive: "set[ChildProcess]" = set()
 
 
@@ -185,14 +188,16 @@ class ChildProcess:
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """The environment for a program of ours: nothing of the caller's but the path.
+    """The environment for a program of ours: nothing of the caller's but the path, and coverage.
 
     It trusts no authority of the machine: their file would be read at each start, and tests have their own.
 
     It imports the gateway from where the tests import it: an installed one (`make build`), or this checkout.
     """
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {
-        "PATH": os.environ.get("PATH", os.defpath),
+        "PATH": os.defpath,
+        **inherited,
         "PYTHONPATH": str(Path(gateway.__file__).parents[1]),
         "PYTHONUNBUFFERED": "1",
         "SSL_CERT_FILE": os.devnull,
