@@ -45,6 +45,7 @@ CASES: dict[str, tuple[str, Mapping[str, str]]] = {
     "hot": ("one client that repeats its head", {}),
     "new": ("one client, each head a new one", {}),
     "cold": (f"{_CLIENTS:,} clients in turn", {"TRUSTED_PROXIES": "127.0.0.0/8"}),
+    "hooked": ("one client that repeats its head, a Python hook that has nothing to say", {}),
     "429": ("out of tokens", {"RATE_LIMIT_CAPACITY": "1", "RATE_LIMIT_REFILL_RATE": "0.001"}),
     "traced": (
         "one client that repeats its head, traces of 1 %",
@@ -59,6 +60,11 @@ CASES: dict[str, tuple[str, Mapping[str, str]]] = {
 
 
 _TRACED = ("traced", "all")
+_HOOK = "class Nods:\n    def on_request(self, head):\n        return None\n"
+_HOOKED = """
+routes:
+  - {name: proxy, prefix: /proxy/, upstream: default, strip_prefix: true, websocket: true, hooks: ["nods:Nods"]}
+"""
 # Under Valgrind every request is a slow one, which would be kept for that, and what is sent every five seconds would be
 # sent much too often: only full batches are sent.
 _COLLECTED = {
@@ -143,6 +149,10 @@ async def count(case: str, requests: int, connections: int, environment: Mapping
     if case in _TRACED:
         at = collector.sockets[0].getsockname()[1]
         settings |= {**_COLLECTED, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{at}"}
+    if case == "hooked":
+        (profile.parent / "nods.py").write_text(_HOOK)
+        (profile.parent / "hooked.yaml").write_text(_HOOKED)
+        settings |= {"GATEWAY_CONFIG": str(profile.parent / "hooked.yaml"), "HOOKS_DIR": str(profile.parent)}
     del settings["HOST"]  # Valgrind names a file after it
     valgrind = ("valgrind", "--tool=callgrind", "--fair-sched=yes", "--instr-atstart=no")
     command = (*valgrind, f"--callgrind-out-file={profile}", sys.executable, "-m", "benchmarks.one_process")

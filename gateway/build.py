@@ -15,6 +15,7 @@ from gateway.build_alerts import Alerting, build_alerting
 from gateway.build_control import build_control, build_explain, control_paths
 from gateway.build_faults import Faults, build_faults
 from gateway.build_fleet import Fleet, build_fleet
+from gateway.build_hooks import count_hooks
 from gateway.build_idempotency import Idempotency, build_idempotency
 from gateway.build_identity import Identity, build_identity
 from gateway.build_journal import build_journal
@@ -267,6 +268,7 @@ def _count(topology: Topology, metrics: Metrics, idempotency: Idempotency | None
     mirrors = [(route.name, route.mirror) for route in topology.routes if route.mirror is not None]
     if mirrors:
         mirror.register(metrics, mirrors)
+    count_hooks(topology.routes, metrics)
     fallback.register(metrics, [(route.name, route.fallback) for route in topology.routes if route.fallback])
     if idempotency is not None:
         idempotency.count(topology.routes, metrics)

@@ -69,6 +69,9 @@ REASONS: Final[dict[str, Reason]] = {
     "auth_unavailable": Reason(503, "It cannot be checked who asks", DEPENDENCY, "destination_unavailable"),
     "quota_exceeded": Reason(429, "The quota of the day is used up", RATE_LIMIT, "http_request_denied"),
     "concurrency_limited": Reason(429, "Too many requests at once", RATE_LIMIT, "http_request_denied"),
+    # Python hooks.
+    "hook_refused": Reason(403, "A hook of the route has refused the request", VALIDATION, "http_request_denied"),
+    "hook_failed": Reason(500, "A hook of the route has failed", CONFIGURATION, "proxy_internal_error"),
     # Idempotency keys.
     "idempotency_key_missing": Reason(400, "An Idempotency-Key is missing", VALIDATION, "http_request_error"),
     "idempotency_key_malformed": Reason(400, "The Idempotency-Key is malformed", VALIDATION, "http_request_error"),
@@ -115,7 +118,7 @@ REASONS: Final[dict[str, Reason]] = {
 GATEWAY_REASONS: Final = frozenset(
     {"overloaded", "draining", "not_found", "loop_detected", "internal_error"}
     | {"unauthenticated", "forbidden", "too_many_attempts", "auth_unavailable", "quota_exceeded", "concurrency_limited"}
-    | {"idempotency_full", "journal_unavailable", "outbox_full", "saga_full"}
+    | {"idempotency_full", "journal_unavailable", "outbox_full", "saga_full", "hook_refused", "hook_failed"}
 )
 """Refusals that concern no upstream, even where the route is known."""
 

@@ -15,6 +15,7 @@ from gateway.config.console import console_config
 from gateway.config.deliver import outbox_config
 from gateway.config.fault_model import FaultsConfig
 from gateway.config.file import File
+from gateway.config.hooks import hook_limits
 from gateway.config.idempotency_settings import limits_config
 from gateway.config.identity_file import NO_LIMIT
 from gateway.config.identity_model import IdentityConfig, Method
@@ -100,6 +101,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         workflows=MappingProxyType(workflows),
         sagas=sagas_config(settings.sagas),
         faults=_faults(sources, settings),
+        hooks=hook_limits(settings.hooks),
     )
 
 

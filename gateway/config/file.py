@@ -16,6 +16,7 @@ from gateway.config.deliver_settings import Deliver
 from gateway.config.fallback_settings import Fallback
 from gateway.config.field_types import Host, Name, Port
 from gateway.config.headers_settings import FieldChanges
+from gateway.config.hooks_settings import HOOK_ALLOWED, HookEntry, hook_entry
 from gateway.config.identity_file import Allow, LimitName
 from gateway.config.mirror_settings import Mirror
 from gateway.config.problems import nearest
@@ -147,6 +148,11 @@ class FileRoute(Validated, RouteDefaults):
     rewrite: Annotated[list[RewriteRule], Len(0, 100), Allowed("a list of {path, to}")] = Field(default_factory=list)
     request_headers: FieldChanges = FieldChanges()
     response_headers: FieldChanges = FieldChanges()
+    hooks: Annotated[
+        list[Annotated[HookEntry, BeforeValidator(hook_entry), Allowed(HOOK_ALLOWED)]],
+        Len(0, 20),
+        Allowed(f"a list of {HOOK_ALLOWED}"),
+    ] = Field(default_factory=list)
 
 
 class File(Section):

@@ -3,7 +3,6 @@
 A value may be a key for a provider, so no message has one.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
@@ -12,49 +11,11 @@ from gateway.config.headers_settings import FieldChanges as Wanted
 from gateway.config.problems import MASK, Problem, shown
 from gateway.config.sources import Sources
 from gateway.config.yaml_tree import Location
+from gateway.owned_fields import NAME, VALUE, owned
 
-_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", re.ASCII)
 _NAME_ALLOWED: Final = "the name of a header field, such as X-Api-Version"
-# RFC 9110 section 5.5, without the bytes beyond ASCII.
-_VALUE: Final = re.compile(r"[!-~](?:[\t -~]{0,8190}[!-~])?", re.ASCII)
 _VALUE_ALLOWED: Final = "1 to 8192 visible ASCII characters, with blanks between them"
 _OWN: Final = "another field: the gateway itself reads or sets this one"
-
-_CONNECTION: Final = (
-    *("connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
-    *("transfer-encoding", "content-length", "upgrade", "via", "x-request-id", "x-correlation-id"),
-)
-_OF_REQUESTS: Final = frozenset(
-    {
-        *_CONNECTION,
-        *("host", "expect", "traceparent", "tracestate", "idempotency-key", "max-forwards", "origin", "proxy"),
-        *("x-tenant", "x-consumer", "forwarded", "x-forwarded", "forwarded-for", "x-real-ip", "x-client-ip"),
-        *("client-ip", "true-client-ip", "x-true-client-ip", "x-cluster-client-ip", "x-remote-ip", "x-remote-addr"),
-        *("x-originating-ip", "x-original-forwarded-for", "proxy-client-ip", "wl-proxy-client-ip", "x-proxyuser-ip"),
-        *("cf-connecting-ip", "cf-connecting-ipv6", "cf-pseudo-ipv4", "cf-visitor", "fastly-client-ip"),
-        *("fly-client-ip", "x-appengine-user-ip", "x-azure-clientip", "x-azure-socketip"),
-        *("x-envoy-external-address", "x-envoy-original-path", "front-end-https", "x-url-scheme", "x-scheme"),
-        *("x-original-host", "x-http-host-override", "x-host", "x-original-url", "x-original-uri", "x-rewrite-url"),
-        *("x-script-name", "x-gateway-debug"),
-    }
-)
-_OF_ANSWERS: Final = frozenset(
-    {
-        *_CONNECTION,
-        *("date", "retry-after", "ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining"),
-        *("x-ratelimit-reset", "location", "content-location", "refresh", "access-control-allow-origin"),
-        *("proxy-status", "cache-status", "age", "idempotent-replayed"),
-    }
-)
-_FORWARDED: Final = "x-forwarded-"
-
-
-def owned(name: str, of: Literal["request", "answer"]) -> bool:
-    """Whether the gateway itself reads or sets a field, in any spelling that an upstream may take for it."""
-    plain = re.sub(r"[^a-z0-9]", "-", name.lower())
-    if of == "answer":
-        return plain in _OF_ANSWERS
-    return plain in _OF_REQUESTS or plain.startswith(_FORWARDED)
 
 
 def field_changes(
@@ -65,13 +26,13 @@ def field_changes(
     for part, names in (("set", wanted.set), ("append", wanted.append), ("remove", wanted.remove)):
         for place, name in enumerate(names):
             at = (*location, part, place if part == "remove" else name)
-            if _NAME.fullmatch(name) is None:
+            if NAME.fullmatch(name) is None:
                 _report(sources, at, shown(name), _NAME_ALLOWED)
             elif owned(name, of) or (of == "request" and name.lower() in of_claims):
                 _report(sources, at, shown(name), _OWN)
     for part, values in (("set", wanted.set), ("append", wanted.append)):
         for name, value in values.items():
-            if _VALUE.fullmatch(value) is None:
+            if VALUE.fullmatch(value) is None:
                 _report(sources, (*location, part, name), MASK, _VALUE_ALLOWED)
     if not (wanted.set or wanted.append or wanted.remove):
         return None

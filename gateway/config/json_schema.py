@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.config import reference
 from gateway.config.file import FileEndpoint, FileRoute, FileUpstream
+from gateway.config.hooks_settings import HookEntry
 from gateway.config.identity_file import FileConsumer, FileKey, FileTenant, FileTier
 from gateway.config.issuer_file import FileIssuer
 from gateway.config.rewrite_settings import RewriteRule
@@ -59,6 +60,8 @@ def document() -> dict[str, Any]:
     upstream = definitions["FileUpstream"]
     endpoint = {"anyOf": [{"type": "string", "description": "host:port or http://host:port"}, _ref("FileEndpoint")]}
     upstream["properties"]["endpoints"] |= {"items": endpoint, "minItems": _fewest(FileUpstream, "endpoints")}
+    hook = {"anyOf": [{"type": "string", "description": "module:attribute"}, _ref("HookEntry")]}
+    definitions["FileRoute"]["properties"]["hooks"] |= {"items": hook}
     definitions["FileWorkflow"]["properties"]["steps"] |= {"items": _ref("FileStep"), "minItems": 1}
     compensate = definitions["FileStep"]["properties"]["compensate"]
     definitions["FileStep"]["properties"]["compensate"] = {
@@ -157,6 +160,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     **_all(FileUpstream),
     **_all(FileRoute),
     "RewriteRule": RewriteRule,
+    "HookEntry": HookEntry,
     "SplitShare": SplitShare,
     **_all(RateLimit),
     **_all(FileConsumer),

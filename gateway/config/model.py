@@ -13,6 +13,7 @@ from gateway.config.deliver_model import DeliverConfig, OutboxLimits
 from gateway.config.fallback_model import FallbackConfig
 from gateway.config.fault_model import FaultsConfig
 from gateway.config.headers_model import FieldChanges
+from gateway.config.hooks_model import HookConfig, HookLimits
 from gateway.config.idempotency_model import IdempotencyConfig, IdempotencyLimits
 from gateway.config.identity_model import AllowConfig, IdentityConfig, Method
 from gateway.config.mirror_model import MirrorConfig
@@ -200,6 +201,7 @@ class RouteConfig:
     request_headers: FieldChanges | None = None
     response_headers: FieldChanges | None = None
     workflow: Workflow | None = None
+    hooks: tuple[HookConfig, ...] = ()
 
     @property
     def upstreams(self) -> tuple[str, ...]:
@@ -391,3 +393,4 @@ class GatewayConfig:
     workflows: Mapping[str, Workflow] = field(default_factory=dict)
     sagas: SagaLimits = field(default_factory=SagaLimits)
     faults: FaultsConfig = field(default_factory=FaultsConfig)
+    hooks: HookLimits = field(default_factory=HookLimits)

@@ -42,8 +42,8 @@ def of(sources: Sources) -> Iterator[Origin]:
         if location and not isinstance(value, dict) and not _has_parts(value):
             written = sources.tree.written.get(location)
             # Nobody gets a key out of its hash, and nobody needs to see it: the id says which key it is. The value of a
-            # header field may be a key.
-            secret = location[-1] == "sha256" or location[-2:-1] in (("set",), ("append",))
+            # header field may be a key, and so may one of the settings of a hook.
+            secret = location[-1] == "sha256" or location[-2:-1] in (("set",), ("append",)) or "settings" in location
             told = shown(value, secret=secret)
             text = told if written is None else f"{told} from {shown(written)}"
             place = sources.tree.source(location)

@@ -16,8 +16,8 @@ from gateway.config.shares import caps_of, share
 
 _SECRETS = frozenset(
     {"url", "export_headers", "password", "sentinel_password", "token", "webhook_url", "webhook_secret", "sha256"}
-    # Values of header fields, which may be keys for an upstream.
-    | {"set", "append"}
+    # Values of header fields and of settings of hooks, which may be keys.
+    | {"set", "append", "settings"}
 )
 
 

@@ -7,6 +7,7 @@ from gateway.config.deliver import deliver_config, delivered_methods
 from gateway.config.fallback import fallback_of
 from gateway.config.file import File, FileRoute
 from gateway.config.headers import check_headers_of_delivered, field_changes
+from gateway.config.hooks import hooks_of
 from gateway.config.idempotency_model import IdempotencyConfig
 from gateway.config.idempotency_settings import Idempotency, idempotency_config
 from gateway.config.identity import allowed_on
@@ -119,6 +120,7 @@ def _file_route(
             sources, route.response_headers, ("routes", index, "response_headers"), "answer"
         ),
         workflow=workflow,
+        hooks=hooks_of(sources, route, index),
     )
 
 

@@ -29,6 +29,7 @@ from gateway.config.field_types import (
     ViaName,
     WebhookUrl,
 )
+from gateway.config.hooks_settings import Hooks
 from gateway.config.idempotency_settings import IdempotencyRecords
 from gateway.config.identity_settings import Identity
 from gateway.config.journal_settings import Journal
@@ -356,3 +357,4 @@ class Settings(Section):
     retry_buffer: RetryBuffer = Field(default_factory=RetryBuffer)
     validation: Validation = Field(default_factory=Validation)
     faults: Faults = Field(default_factory=Faults)
+    hooks: Hooks = Field(default_factory=Hooks)

@@ -295,6 +295,11 @@ class Exchange(Downstream):
         close = refusal.close or unsure
         answer.refusal(self.connection, ticket, fields, template, now, time.time(), close=close)
 
+    def refuse_answer(self, refusal: Refusal) -> None:
+        """What is still to come of the upstream's answer is not read."""
+        self._cancel()
+        self.refuse(refusal)
+
     def answer_itself(self, content: OwnAnswer) -> None:
         """Answer in place of the upstream with what is no refusal."""
         ticket = self.ticket

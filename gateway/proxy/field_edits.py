@@ -13,7 +13,7 @@ class FieldEdits:
     send a field of the same meaning (`gateway.identity.withheld`).
     """
 
-    __slots__ = ("_added", "_removed")
+    __slots__ = ("_removed", "added")
 
     def __init__(self, changes: FieldChanges) -> None:
         names = [*changes.remove, *(name for name, _ in changes.set)]
@@ -21,13 +21,13 @@ class FieldEdits:
         self._removed: re.Pattern[bytes] | None = None
         if patterns:
             self._removed = re.compile(rb"^(?:%b):[^\r\n]*\r\n" % b"|".join(patterns), re.IGNORECASE | re.MULTILINE)
-        self._added = "".join(f"{name}: {value}\r\n" for name, value in (*changes.set, *changes.append)).encode()
+        self.added = "".join(f"{name}: {value}\r\n" for name, value in (*changes.set, *changes.append)).encode()
 
     def applied(self, lines: bytes) -> bytes:
         """Complete field lines, or a head that begins with its first line, with these changes."""
         if self._removed is not None:
             lines = self._removed.sub(b"", lines)
-        return lines + self._added
+        return lines + self.added
 
 
 def edits_of(changes: FieldChanges | None) -> FieldEdits | None:

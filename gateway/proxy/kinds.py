@@ -39,6 +39,7 @@ from gateway.proxy.gates.caller_limits import CallerLimitsGate
 from gateway.proxy.gates.circuit import CircuitGate
 from gateway.proxy.gates.client_share import ClientShareGate
 from gateway.proxy.gates.deliver import DeliverGate
+from gateway.proxy.gates.hooks import HooksGate
 from gateway.proxy.gates.idempotency import IdempotencyGate, ReplayGate
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.gates.rate_limit import RateLimitGate
@@ -46,6 +47,7 @@ from gateway.proxy.gates.split import ChosenBulkhead, ChosenCircuit, ChosenLimit
 from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationParts
 from gateway.proxy.gates.workflow import Runs, WorkflowGate
+from gateway.proxy.hooks.changes import RouteRules
 from gateway.proxy.mirror import Mirror
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.split import Split
@@ -154,13 +156,19 @@ def _rate_limit(route: RouteConfig, parts: Parts) -> Gate | None:
     return None if route.rate_limit is None else parts.rate_limits[route.rate_limit]
 
 
+def _hooks(route: RouteConfig, parts: Parts) -> Gate | None:
+    if not route.hooks:
+        return None
+    rules = RouteRules(route.prefix, _mapped_fields(parts), dots=route.path_dots == "pass")
+    return HooksGate(route.name, route.hooks, parts.config.hooks, rules)
+
+
 def _validation(route: RouteConfig, parts: Parts) -> Gate | None:
     if parts.validation is None or route.validation is None:
         return None
     rewrites = tuple([PathRewrite(path, to) for path, to in route.rewrites])
-    changes = edits_of(route.request_headers), parts.upstreams[route.upstream].request_edits
-    edits = tuple([each for each in changes if each is not None])
-    sending = Sending(stripped_prefix(route), rewrites, withheld_of(route, parts), edits)
+    edits = edits_of(route.request_headers), parts.upstreams[route.upstream].request_edits
+    sending = Sending(stripped_prefix(route), rewrites, withheld_of(route, parts), *edits)
     return ValidationGate(route.name, sending, route.validation, parts.validation)
 
 
@@ -249,6 +257,7 @@ GATES: Final[tuple[GateKind, ...]] = (
     GateKind("authentication", _authentication, "Anybody may ask."),
     GateKind("rate_limit", _rate_limit, "The route has no rate limit."),
     GateKind("tenant", _tenant, "Nobody's tenant is known."),
+    GateKind("hooks", _hooks, "No hook is asked."),
     # Behind what costs nothing, so that only whoever may ask has the gateway hold a body.
     GateKind("validation", _validation, "Whatever is asked passes."),
     GateKind("idempotency", _idempotency, "Idempotency-Key means nothing here."),
@@ -347,9 +356,13 @@ def mirror_of(route: RouteConfig, parts: Parts) -> Mirror | None:
 
 def withheld_of(route: RouteConfig, parts: Parts) -> Withheld | None:
     """What keeps fields of clients from the upstream of a route, None where all go on."""
-    identity = parts.config.identity
-    mapped = {name for issuer in identity.issuers.values() for name, _ in issuer.fields}
-    return withheld(identity.api_key_header, route.authentication, sorted(mapped), forward_token=route.forward_token)
+    header, mapped = parts.config.identity.api_key_header, _mapped_fields(parts)
+    return withheld(header, route.authentication, mapped, forward_token=route.forward_token)
+
+
+def _mapped_fields(parts: Parts) -> list[str]:
+    """The fields that are made from claims of tokens."""
+    return sorted({name for issuer in parts.config.identity.issuers.values() for name, _ in issuer.fields})
 
 
 def filters_of(route: RouteConfig, parts: Parts, gates: tuple[Gate, ...]) -> tuple[Filter, ...]:

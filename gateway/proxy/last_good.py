@@ -12,10 +12,11 @@ another's. Not kept is an answer
   that says so,
 - to a request with credentials (`Authorization`, a cookie, any field that may be a secret by its name, such as
   `X-API-Key`, a caller that the gateway knows), unless it is `public`,
-- to a request with a body or for a range.
+- to a request with a body or for a range,
+- which a Python hook has changed: it may have done so for this client.
 
-A request gets only what was kept for its scheme, host and target and for its values of the fields that `Vary` names;
-with credentials it gets only what is `public`, with `no-cache` nothing.
+A request gets only what was kept for its scheme, host and target, for its values of the fields that `Vary` names, and
+for what hooks have made of it; with credentials it gets only what is `public`, with `no-cache` nothing.
 """
 
 import re
@@ -218,11 +219,15 @@ class LastGood:
 
 def _key(ticket: Ticket) -> bytes:
     request, origin = ticket.request, ticket.origin
-    return b"%b %b %b" % (origin.scheme.encode(), origin.host or request.authority or b"", request.target)
+    key = b"%b %b %b" % (origin.scheme.encode(), origin.host or request.authority or b"", request.target)
+    hooked = ticket.hooked
+    return key if hooked is None else b"%b %b\r\n%b" % (key, hooked.path, hooked.added)
 
 
 def _asked(ticket: Ticket) -> _Asked:
     lines = ticket.request.fields.lines
+    if ticket.hooked is not None:
+        lines = ticket.hooked.applied(lines)
     known = ticket.caller is not None
     usable, credentials = True, known
     for match in _OF_REQUEST.finditer(lines):
@@ -246,6 +251,9 @@ def _directives(lines: bytes, pattern: re.Pattern[bytes]) -> list[tuple[bytes, b
 
 def _terms(ticket: Ticket, response: Response) -> tuple[tuple[tuple[bytes, bytes], ...], bool] | None:
     """What `_varies` says, and whether the answer is `public`; None for an answer that must not be kept."""
+    hooked = ticket.hooked
+    if hooked is not None and hooked.answer_changed:
+        return None
     asked = _asked(ticket)
     varies = _varies(response, asked)
     if varies is None:

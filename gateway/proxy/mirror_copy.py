@@ -85,7 +85,7 @@ class Copy(UnderWay):
         upstream = mirror.upstream
         now = time.monotonic()
         ticket = Ticket(of.request, of.origin, mirror.account, _LOG_PART, of.own_id, now, of.priority)
-        head = self._plan.head_for(of.request, upstream) + mirror.mark + tail_of(runtime, of)
+        head = self._plan.head_to(of.request, upstream, of.hooked) + mirror.mark + tail_of(runtime, of)
         body, self._pieces = b"".join(self._pieces), []
         most = mirror.config.max_answer_bytes
         target = Target(upstream, head)

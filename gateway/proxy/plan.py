@@ -12,6 +12,7 @@ from gateway.identity.masking import masked
 from gateway.policy.priority import PRIORITIES
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.dots import has_dot_segment
+from gateway.proxy.hooks.changes import Hooked
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.own_answer import (
     OPTIONS_OF_THE_GATEWAY,
@@ -119,8 +120,15 @@ class Plan:
             head = heads[upstream.name] = self._upstream_head(request, upstream)
         return head
 
-    def _upstream_head(self, request: Request, upstream: Upstream) -> bytes:
+    def head_to(self, request: Request, upstream: Upstream, hooked: Hooked | None) -> bytes:
+        """`head_for`, with what hooks have changed."""
+        if hooked is None or not hooked.changed:
+            return self.head_for(request, upstream)
+        return self._upstream_head(request, upstream, hooked)
+
+    def _upstream_head(self, request: Request, upstream: Upstream, hooked: Hooked | None = None) -> bytes:
         """End-to-end fields as they came, and what a proxy adds (RFC 9110 section 7.6)."""
+        path = request.path if hooked is None else hooked.path
         route = self.route
         origin = self.origin
         extra = b""
@@ -136,7 +144,7 @@ class Plan:
             port = origin.port or port_of(host, origin.scheme)
             extra += b"X-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n" % (host, port)
         # Of a path that is rewritten nobody can say what was taken off.
-        stripped = route.stripped if route.rewritten(request.path) is None else b""
+        stripped = route.stripped if route.rewritten(path) is None else b""
         prefix = origin.prefix.rstrip(b"/") + stripped
         if prefix:
             extra += b"X-Forwarded-Prefix: %b\r\n" % prefix
@@ -146,14 +154,17 @@ class Plan:
             lines = route.withheld.without(lines)
         if route.mirror is not None:
             lines = route.mirror.unmarked(lines)
-        for edits in (route.request_edits, upstream.request_edits):
-            if edits is not None:
-                lines = edits.applied(lines)
+        if route.request_edits is not None:
+            lines = route.request_edits.applied(lines)
+        if hooked is not None:
+            lines = hooked.applied(lines)
+        if upstream.request_edits is not None:
+            lines = upstream.request_edits.applied(lines)
         if left:
             lines = with_forwards(lines, left - 1)
         return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b" % (
             request.method.encode(),
-            route.forward_path(request.path, upstream),
+            route.forward_path(path, upstream),
             (route.preserve_host and request.authority) or upstream.authority,
             lines,
             extra,

@@ -70,7 +70,8 @@ class Split:
 
     def _key(self, ticket: Ticket) -> bytes:
         if self._field is not None:
-            found = self._field.search(ticket.request.fields.lines)
+            lines, hooked = ticket.request.fields.lines, ticket.hooked
+            found = self._field.search(lines if hooked is None else hooked.applied(lines))
             if found is not None and found[1]:
                 return b"field:" + found[1]
         caller = ticket.caller

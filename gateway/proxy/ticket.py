@@ -9,6 +9,7 @@ from gateway.idempotency.promise import Promise
 from gateway.identity.tenants import Caller, CountedLimit
 from gateway.policy.priority import NORMAL
 from gateway.policy.token_bucket import Decision
+from gateway.proxy.hooks.changes import Hooked
 from gateway.proxy.identity import Origin
 from gateway.proxy.request_body import RequestBody
 from gateway.telemetry.record import LogPart, Record, RouteAccount
@@ -33,6 +34,8 @@ class Ticket(Record):
 
     `fallback` is the upstream that the request went on to and the cause, None while it is that of the route.
 
+    `hooked` is what the hooks of its route have made of it, None where there are none.
+
     `priority` is its class (`gateway.policy.priority`), lowered by its tenant once that is known. `unanswered` says of
     an attempt that failed or was given up that somebody's patience had come to its end, the gateway's or the client's.
 
@@ -52,6 +55,7 @@ class Ticket(Record):
         "client",
         "entered",
         "fallback",
+        "hooked",
         "now",
         "origin",
         "own_id",
@@ -101,6 +105,7 @@ class Ticket(Record):
         self.permit: Permit | None = None
         self.promise: Promise | None = None
         self.fallback: tuple[str, str] | None = None
+        self.hooked: Hooked | None = None
         self.sent = False
         self.answered = False
         self.unanswered = False

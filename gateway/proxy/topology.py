@@ -19,6 +19,7 @@ from gateway.proxy.filters import Filter, Filters
 from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.gates import Chain, Gate
 from gateway.proxy.gates.deliver import DeliverGate
+from gateway.proxy.gates.hooks import HooksGate
 from gateway.proxy.gates.idempotency import IdempotencyGate
 from gateway.proxy.gates.split import SplitGate
 from gateway.proxy.gates.workflow import WorkflowGate
@@ -44,11 +45,11 @@ class Route:
     `account` is where its requests are counted. `deliver` is the gate that keeps its requests for later, None where
     they go on at once. `workflow` is the gate that starts runs of a workflow, None where there is none. `fallback` says
     whom to ask when the upstream does not answer, None where nobody is. `honours_keys`: all of them act once on
-    requests with the same idempotency key. `keeping` is the gate that claims such keys, None where they mean nothing.
-    `withheld` keeps fields of clients from the upstream, None where all go on, and `request_edits` changes them, None
-    where they stay. `stripped` is the prefix that is taken off, without a slash at its end. `tunnels` are its
-    WebSockets. `priority` is the class of its requests, which `priority_header`, if there is one, may lower; with
-    `priorities` the log says which it was.
+    requests with the same idempotency key. `hooks` is the gate of its Python hooks, None without any. `keeping` is the
+    gate that claims such keys, None where they mean nothing. `withheld` keeps fields of clients from the upstream, None
+    where all go on, and `request_edits` changes them, None where they stay. `stripped` is the prefix that is taken off,
+    without a slash at its end. `tunnels` are its WebSockets. `priority` is the class of its requests, which
+    `priority_header`, if there is one, may lower; with `priorities` the log says which it was.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Route:
         "fallback",
         "filters",
         "honours_keys",
+        "hooks",
         "host",
         "keeping",
         "max_body_bytes",
@@ -133,6 +135,7 @@ class Route:
         self._rewrites = tuple([PathRewrite(path, to) for path, to in config.rewrites])
         self.cors = next((each for each in filters if isinstance(each, Cors)), None)
         self.keeping = next((each for each in gates if isinstance(each, IdempotencyGate)), None)
+        self.hooks = next((each for each in gates if isinstance(each, HooksGate)), None)
         self.deliver = next((each for each in gates if isinstance(each, DeliverGate)), None)
         self.workflow = next((each for each in gates if isinstance(each, WorkflowGate)), None)
 
@@ -186,6 +189,7 @@ class NoRoute(Route):
         self.priorities = False
         self.cors = None
         self.keeping = None
+        self.hooks = None
         self.deliver = None
         self.workflow = None
 

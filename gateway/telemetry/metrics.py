@@ -203,6 +203,12 @@ class Metrics:
         """Add a counter whose count somebody else keeps. `read` is as for `gauge`; `name` ends in `_total`."""
         self._exposition.add(Family(name, "counter", documentation, label_names, read, combine))
 
+    def histogram(
+        self, name: str, documentation: str, label_names: Labels, read: Callable[[], Iterable[tuple[Labels, Histogram]]]
+    ) -> None:
+        """Add a histogram whose observations somebody else keeps. `read` is as for `gauge`."""
+        self._exposition.add(HistogramFamily(name, documentation, label_names, read))
+
     def render(self, accept: str | None) -> tuple[bytes, str]:
         """The exposition and its content type, as the scraper's `Accept` asks for it."""
         openmetrics = negotiate(accept)

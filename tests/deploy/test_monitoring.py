@@ -111,9 +111,10 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
     redis_server.flush()
     directory = tmp_path_factory.mktemp("gateway")
     delivering = "{name: hooks, prefix: /hooks, upstream: default, deliver: {enabled: true}}"
-    falling_back = "{name: chat, prefix: /chat, upstream: default, fallback: {stale_if_error: 60}}"
+    falling_back = "{name: chat, prefix: /chat, upstream: default, fallback: {stale_if_error: 60}, hooks: [nods:Nods]}"
     to = "{to: [{upstream: default, weight: 1}]}"
     splitting = f"{{name: split, prefix: /split, split: {to}, mirror: {{upstream: shadow}}}}"
+    (directory / "nods.py").write_text("class Nods:\n    def on_request(self, head): return None\n")
     starting = "{name: runs, prefix: /runs, workflow: w}"
     step = "{name: one, upstream: default, method: PUT, path: /ok, compensate: {method: DELETE, path: /ok}}"
     routes = f"[{delivering}, {falling_back}, {splitting}, {starting}]"

@@ -87,12 +87,24 @@ def stars_to_a_super_init(tree: ast.AST) -> Iterator[int]:
             yield from [node.lineno for each in node.args if isinstance(each, ast.Starred)]
 
 
+def tuples_that_begin_with_a_float(tree: ast.AST) -> Iterator[int]:
+    """Lines of a module's `Final` tuples of a fixed length whose first member is a float: compiled, a function that
+    reads one finds that it was not set. With the type `Final[tuple[float, ...]]` it is an object like others."""
+    assert isinstance(tree, ast.Module)
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "Final":
+            first = node.value.elts[0] if isinstance(node.value, ast.Tuple) and node.value.elts else None
+            if isinstance(first, ast.Constant) and isinstance(first.value, float):
+                yield node.lineno
+
+
 FINDERS: list[Callable[[ast.AST], Iterator[int]]] = [
     awaits_in_finally,
     names_of_two_exceptions,
     addresses_of_locals,
     constants_not_final,
     stars_to_a_super_init,
+    tuples_that_begin_with_a_float,
 ]
 
 
@@ -115,6 +127,7 @@ def test_no_compiled_module_has_any_of_these(monkeypatch: pytest.MonkeyPatch) ->
         ("def f():\n    a = g()\n    return addressof(a)", addresses_of_locals),
         ("_A = 1\ndef f():\n    return _A", constants_not_final),
         ("class A(B):\n    def __init__(self):\n        super().__init__(*(1, 2))", stars_to_a_super_init),
+        ("_A: Final = (0.1, 1)", tuples_that_begin_with_a_float),
     ],
 )
 def test_one_is_found(source: str, find: object) -> None:

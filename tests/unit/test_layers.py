@@ -102,6 +102,10 @@ LAYERS = {
         "gateway.config.split_model",
         "gateway.config.mirror_model",
         "gateway.config.headers_model",
+        "gateway.config.hooks_model",
+        "gateway.hook_code",
+        "gateway.hooks",
+        "gateway.owned_fields",
         "gateway.path_template",
         "gateway.config.idempotency_model",
         "gateway.idempotency",
@@ -120,6 +124,10 @@ LAYERS = {
         "gateway.saga",
         "orjson",
     ),
+    # What authors of hooks import, and nothing of the gateway with it.
+    "gateway.hooks": layer(),
+    "gateway.hook_code": layer(),
+    "gateway.owned_fields": layer(),
     # Of JSON documents, whoever has them.
     "gateway.merge_patch": layer(),
     "gateway.control": layer(
@@ -135,8 +143,10 @@ LAYERS = {
     ),
     "gateway.config": layer(
         *(
+            "gateway.hook_code",
             "gateway.jose",
             "gateway.names",
+            "gateway.owned_fields",
             "gateway.path_template",
             "gateway.policy",
             "gateway.saga",
@@ -208,6 +218,7 @@ LAYERS = {
         "gateway.journal",
         "gateway.live_journal",
     ),
+    "gateway.build_hooks": layer("gateway.config.model", "gateway.proxy", "gateway.telemetry"),
     "gateway.build_faults": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
     "gateway.fault_guard": layer("gateway.fleet.faults", "gateway.store.port"),
     "gateway.live_faults": layer(

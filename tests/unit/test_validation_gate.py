@@ -223,7 +223,7 @@ def test_headers_are_compared_as_the_upstream_gets_them(tmp_path: Path) -> None:
     found = OpenApiRules(str(tmp_path / "api.json"), Texts().read)
     edits = edits_of(FieldChanges(set=(("X-Region", "eu"),)))
     assert edits is not None
-    sending = Sending(b"", (), withheld("X-API-Key", ("jwt",), ("X-Mail",)), (edits,))
+    sending = Sending(b"", (), withheld("X-API-Key", ("jwt",), ("X-Mail",)), edits)
     parts = ValidationParts(ValidationLines(each=False), Apart([found], 1.0))
     gate = ValidationGate("a", sending, RouteValidation("api.json", found), parts)
     asked = ticket(request(b"/x", "X-Own: 5", "X-Region: us", "X-Mail: forged"))
@@ -239,6 +239,6 @@ def test_a_body_is_of_the_type_that_the_upstream_is_told(rules: SchemaRules) -> 
     edits = edits_of(FieldChanges(set=(("Content-Type", "application/json"),)))
     assert edits is not None
     parts = ValidationParts(ValidationLines(each=False), Apart([rules], 1.0))
-    gate = ValidationGate("a", Sending(b"/a", (), None, (edits,)), RouteValidation("order.json", rules), parts)
+    gate = ValidationGate("a", Sending(b"/a", (), None, edits), RouteValidation("order.json", rules), parts)
     for lines in ((), ("Content-Type: text/plain",), ("Content-Type: application/json; charset=utf-16",)):
         assert gate.check(posted("Content-Length: 5", *lines)) is WAIT

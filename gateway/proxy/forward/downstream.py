@@ -7,8 +7,8 @@ from gateway.wire.message.response import Response
 
 
 class Downstream:
-    """Implemented by the exchange. It ends with `respond_whole`, `respond_end`, `truncated`, `refuse`, `substitute` or
-    `open_tunnel`, exactly one of them, and is told nothing after that."""
+    """Implemented by the exchange. It ends with `respond_whole`, `respond_end`, `truncated`, `refuse`, `refuse_answer`,
+    `substitute` or `open_tunnel`, exactly one of them, and is told nothing after that."""
 
     __slots__ = ()
 
@@ -59,6 +59,10 @@ class Downstream:
 
     def refuse(self, refusal: Refusal) -> None:
         """No answer comes from the upstream."""
+        raise NotImplementedError
+
+    def refuse_answer(self, refusal: Refusal) -> None:
+        """The head of an answer has come, and the client gets this in its place. Only from hooks."""
         raise NotImplementedError
 
     def substitute(self, content: OwnAnswer) -> None:

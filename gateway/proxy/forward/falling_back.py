@@ -192,7 +192,7 @@ class FallbackForward(Forward):
         ticket.fallback = (upstream.name, cause)
         self._keyed = self._keyed and upstream.config.honours_idempotency_key
         self._idempotent = self._plan.may_be_repeated(ticket.request, upstream)
-        self.target = Target(upstream, self._plan.head_for(ticket.request, upstream) + self._tail)
+        self.target = Target(upstream, self._plan.head_to(ticket.request, upstream, ticket.hooked) + self._tail)
         self.chain = hop.chain
         self.tried = ()
         self._free_retry_used = False

@@ -2,6 +2,7 @@
 
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.falling_back import FallbackForward
+from gateway.proxy.forward.hooked import HookedDownstream
 from gateway.proxy.forward.retries import Forward
 from gateway.proxy.forward.target import Target
 from gateway.proxy.plan import Plan
@@ -35,13 +36,18 @@ def forward_of(runtime: Runtime, ticket: Ticket, plan: Plan, body: RequestBody, 
     """It is to begin, or to be told that a gate has refused the request. HOT."""
     route = plan.route
     tail = tail_of(runtime, ticket)
-    fallback, split = route.fallback, route.split
+    fallback, split, hooked = route.fallback, route.split, ticket.hooked
     if split is None:
         target, idempotent = Target(route.upstream, plan.head + tail), plan.idempotent
     else:
         chosen = split.upstreams[ticket.variant]
         target = Target(chosen, plan.head_for(ticket.request, chosen) + tail)
         idempotent = plan.may_be_repeated(ticket.request, chosen)
+    if hooked is not None:
+        if hooked.changed:
+            target.head = plan.head_to(ticket.request, target.upstream, hooked) + tail
+        if route.hooks is not None and route.hooks.responding:
+            downstream = HookedDownstream(downstream, ticket, route.hooks)
     if fallback is None:
         return Forward(runtime, ticket, target, body, downstream, route.chain, idempotent=idempotent)
     hops = fallback.hops if split is None else split.hops[ticket.variant]

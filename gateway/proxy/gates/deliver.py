@@ -110,7 +110,10 @@ class DeliverGate(JournalGate):
         lines = request.fields.lines
         if self._withheld is not None:
             lines = self._withheld.without(lines)
-        path = request.path[len(self._stripped) :]
+        path, hooked = request.path, ticket.hooked
+        if hooked is not None:
+            lines, path = hooked.applied(lines), hooked.path
+        path = path[len(self._stripped) :]
         return Message(
             self._ids.new(),
             self._route,

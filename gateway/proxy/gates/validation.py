@@ -76,21 +76,25 @@ class ValidationParts:
 
 class Sending:
     """What becomes of a request on its way to the upstream, whose API it is that the rules describe. `prefix` is taken
-    off paths that `rewrites` do not mean; `withheld` are fields that do not go on, `edits` change those that do."""
+    off paths that `rewrites` do not mean; `withheld` are fields that do not go on. `edits` change those that do, and
+    `upstream_edits` what hooks have made of them."""
 
-    __slots__ = ("_cut", "_rewrites", "_withheld", "edits")
+    __slots__ = ("_cut", "_edits", "_rewrites", "_upstream_edits", "_withheld", "edited")
 
     def __init__(
         self,
         prefix: bytes = b"",
         rewrites: tuple[PathRewrite, ...] = (),
         withheld: Withheld | None = None,
-        edits: tuple[FieldEdits, ...] = (),
+        edits: FieldEdits | None = None,
+        upstream_edits: FieldEdits | None = None,
     ) -> None:
         self._cut = len(prefix)
         self._rewrites = rewrites
         self._withheld = withheld
-        self.edits = edits
+        self._edits = edits
+        self._upstream_edits = upstream_edits
+        self.edited = edits is not None or upstream_edits is not None
 
     def target(self, target: bytes) -> bytes:
         """Path and query below the upstream's base path. HOT."""
@@ -102,8 +106,13 @@ class Sending:
         lines = ticket.request.fields.lines
         if self._withheld is not None:
             lines = self._withheld.without(lines)
-        for edits in self.edits:
-            lines = edits.applied(lines)
+        hooked = ticket.hooked
+        if self._edits is not None:
+            lines = self._edits.applied(lines)
+        if hooked is not None:
+            lines = hooked.applied(lines)
+        if self._upstream_edits is not None:
+            lines = self._upstream_edits.applied(lines)
         return lines + ticket.caller_lines
 
 
@@ -128,15 +137,16 @@ class ValidationGate(Gate):
 
     def check(self, ticket: Ticket) -> Verdict:
         """HOT."""
-        request = ticket.request
-        path, _, query = self._sending.target(request.path).partition(b"?")
+        request, hooked = ticket.request, ticket.hooked
+        target = request.path if hooked is None else hooked.path
+        path, _, query = self._sending.target(target).partition(b"?")
         path = path or b"/"
         found = self._rules.find(request.method, path)
         if isinstance(found, Unknown):
             return self._unknown(ticket, found)
         operation, values = found
         # What is not changed need not be made.
-        as_sent = operation.headers or self._sending.edits
+        as_sent = operation.headers or self._sending.edited or (hooked is not None and hooked.changed)
         lines = self._sending.lines(ticket) if as_sent else request.fields.lines
         faults = operation.parameter_faults(values, query, lines)
         if faults:

@@ -68,6 +68,17 @@ class Response:
         changed.head = head
         return changed
 
+    def with_fields(self, fields: Fields) -> "Response":
+        """The same response with other end-to-end fields; what an upstream has said to this gateway alone stays."""
+        own = self.fields
+        fields.rate_limit = own.rate_limit
+        fields.upgrade = own.upgrade
+        changed = Response(self.status, self.phrase, self.minor, fields)
+        changed.framing = self.framing
+        changed.length = self.length
+        changed.keep_alive = self.keep_alive
+        return changed
+
     def frame(self, to_head: bool) -> None:
         """Decide the framing, knowing whether the request was a HEAD. Raises `ResponseError`."""
         fields = self.fields

@@ -1,0 +1,34 @@
+"""`hooks` of a route: their code is loaded, and what is wrong with it is reported."""
+
+from gateway import hook_code
+from gateway.config.file import FileRoute
+from gateway.config.hooks_model import HookConfig, HookLimits
+from gateway.config.hooks_settings import Hooks
+from gateway.config.problems import Problem, shown
+from gateway.config.sources import Sources
+
+
+def hooks_of(sources: Sources, route: FileRoute, index: int) -> tuple[HookConfig, ...]:
+    """The hooks of the route at `index` of the file that can be used; what is wrong with the others is reported."""
+    own = sources.settings.hooks
+    found: dict[str, HookConfig] = {}
+    for place, entry in enumerate(route.hooks):
+        location = ("routes", index, "hooks", place)
+        name = entry.name or entry.use
+        if name in found:
+            allowed = "each name once on a route: give this one another, with name"
+            sources.problems.append(Problem(sources.tree.source(location), shown(name), allowed))
+            continue
+        try:
+            code = hook_code.load(entry.use, entry.settings, own.directory)
+        except hook_code.HookError as error:
+            what = f"hook {shown(entry.use)} of route {shown(route.name)}: {error.found}"
+            sources.problems.append(Problem(sources.tree.source(location), what, error.allowed))
+            continue
+        found[name] = HookConfig(name, entry.use, code, entry.on_failure or own.on_failure, entry.settings)
+    return tuple(found.values())
+
+
+def hook_limits(hooks: Hooks) -> HookLimits:
+    """The domain type."""
+    return HookLimits(hooks.slow, hooks.failures, hooks.window, hooks.pause)
