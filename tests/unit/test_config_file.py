@@ -14,6 +14,7 @@ from gateway.control.paths import is_control_path
 from gateway.policy.adaptive import AdaptiveSettings
 from gateway.policy.limit import LimitSettings
 from gateway.policy.token_bucket import RateLimitPolicy
+from tests.support.certificates import require_openssl
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -403,6 +404,7 @@ def test_the_same_prefix_on_another_host_is_another_route(loaded: Load) -> None:
 @pytest.fixture(scope="module")
 def pem_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a self-signed certificate and its key, the key of no certificate, and neither."""
+    require_openssl()
     directory = tmp_path_factory.mktemp("pem")
     new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     for name, form in (("cert", ("-x509", "-days", "2")), ("other-request", ())):

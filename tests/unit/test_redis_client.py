@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import re
-import shutil
 import socket
 import subprocess
 import threading
@@ -20,6 +19,7 @@ from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.port import Ask, StoreUnavailable
 from gateway.store.redis import RedisStore
 from gateway.store.redis.client import RedisClient, Script, script
+from tests.support.certificates import require_openssl
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ChildProcess
 from tests.support.redis_server import RedisServer
@@ -333,8 +333,7 @@ async def test_behind_a_sentinel_the_master_is_found_and_found_again(
 @pytest.fixture
 def certificates(tmp_path: Path) -> Path:
     """A certificate for localhost that is its own authority."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
+    require_openssl()
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
