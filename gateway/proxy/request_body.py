@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 Collected = Callable[[bytes | None], None]
 """Called with the whole body, or with None when it is larger than the limit."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class BodyCopy:
     """Whoever wants what arrives of a body, too, without a say in it."""
 

@@ -139,6 +139,8 @@ FILES = {name for name in VARIABLES if name.endswith("_FILE")} | {"GATEWAY_CONFI
 ONE_VALUE = {"OTEL_EXPORTER_OTLP_PROTOCOL"}
 # They are about upstreams of the file: tests/unit/test_config_tools.py.
 TOOLS = {"TOOL_TIMEOUT", "TOOL_MAX_ATTEMPTS"}
+# About routes of the file: tests/unit/test_config_hooks.py.
+HOOKS = {"HOOKS_DIR", "HOOKS_ON_FAILURE"}
 
 
 def sample(name: str) -> tuple[str, dict[str, str]]:
@@ -154,7 +156,7 @@ def sample(name: str) -> tuple[str, dict[str, str]]:
     return str(int(variable.bounds[1])), needs
 
 
-@pytest.mark.parametrize("name", [name for name in VARIABLES if name not in FILES | TOOLS | ONE_VALUE])
+@pytest.mark.parametrize("name", [name for name in VARIABLES if name not in FILES | TOOLS | HOOKS | ONE_VALUE])
 def test_every_variable_changes_the_configuration(name: str) -> None:
     value, needs = sample(name)
     without = {key: needed for key, needed in needs.items() if key != name}
