@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gateway.config.fallback_model import FallbackConfig, FixedResponse
 from gateway.config.fallback_settings import Fallback, FallbackResponse
 from gateway.config.file import FileRoute
-from gateway.config.problems import Problem, nearest, shown
+from gateway.config.problems import shown
 from gateway.config.sources import Sources
 from gateway.config.yaml_tree import Location
 
@@ -21,11 +21,9 @@ def fallback_of(sources: Sources, route: FileRoute, index: int, upstreams: Seque
     if not sources.tree.holds(location):
         return None
     if route.deliver.enabled or route.workflow is not None:
-        _report(
-            sources, location, "a mapping", "nothing on a route with deliver or workflow: nobody waits for an answer"
-        )
+        sources.refuse(location, "a mapping", "nothing on a route with deliver or workflow: nobody waits for an answer")
     if not wanted.upstream and wanted.response.status is None and not wanted.stale_if_error:
-        _report(sources, location, "nothing", "an upstream, a response or stale_if_error")
+        sources.refuse(location, "nothing", "an upstream, a response or stale_if_error")
     # On a route with split it may be one of those, which the requests of the others go on to.
     seen = {route.upstream}
     for place, name in enumerate(wanted.upstream):
@@ -34,10 +32,9 @@ def fallback_of(sources: Sources, route: FileRoute, index: int, upstreams: Seque
         if not sources.tree.holds(at):
             at = (*location, "upstream")
         if name not in upstreams:
-            allowed = ", ".join(upstreams) or "no names yet: the file defines none"
-            _report(sources, at, shown(name), allowed, nearest(name, upstreams))
+            sources.refuse_name(at, name, upstreams)
         elif name in seen:
-            _report(sources, at, shown(name), "each upstream once, and not that of the route")
+            sources.refuse(at, shown(name), "each upstream once, and not that of the route")
         seen.add(name)
     return FallbackConfig(
         upstreams=tuple(wanted.upstream),
@@ -55,12 +52,8 @@ def _response(sources: Sources, wanted: Fallback, location: Location) -> FixedRe
     response = wanted.response
     if response.status is None:
         if response != FallbackResponse():
-            _report(sources, location, "no status", "with a status")
+            sources.refuse(location, "no status", "with a status")
         return None
     if response.status in _BODYLESS and response.body:
-        _report(sources, (*location, "body"), shown(response.body), f"no body with {response.status}")
+        sources.refuse((*location, "body"), shown(response.body), f"no body with {response.status}")
     return FixedResponse(response.status, response.body, response.content_type)
-
-
-def _report(sources: Sources, location: Location, value: str, allowed: str, suggestion: str | None = None) -> None:
-    sources.problems.append(Problem(sources.tree.source(location), value, allowed, suggestion))

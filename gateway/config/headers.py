@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from gateway.config.headers_model import FieldChanges
 from gateway.config.headers_settings import FieldChanges as Wanted
-from gateway.config.problems import MASK, Problem, shown
+from gateway.config.problems import MASK, shown
 from gateway.config.sources import Sources
 from gateway.config.yaml_tree import Location
 from gateway.owned_fields import NAME, VALUE, owned
@@ -27,13 +27,13 @@ def field_changes(
         for place, name in enumerate(names):
             at = (*location, part, place if part == "remove" else name)
             if NAME.fullmatch(name) is None:
-                _report(sources, at, shown(name), _NAME_ALLOWED)
+                sources.refuse(at, shown(name), _NAME_ALLOWED)
             elif owned(name, of) or (of == "request" and name.lower() in of_claims):
-                _report(sources, at, shown(name), _OWN)
+                sources.refuse(at, shown(name), _OWN)
     for part, values in (("set", wanted.set), ("append", wanted.append)):
         for name, value in values.items():
             if VALUE.fullmatch(value) is None:
-                _report(sources, (*location, part, name), MASK, _VALUE_ALLOWED)
+                sources.refuse((*location, part, name), MASK, _VALUE_ALLOWED)
     if not (wanted.set or wanted.append or wanted.remove):
         return None
     return FieldChanges(tuple(wanted.remove), tuple(wanted.set.items()), tuple(wanted.append.items()))
@@ -44,11 +44,11 @@ def check_headers_of_delivered(sources: Sources, route: int, *, preserve_host: b
     answers are the gateway's own. The client's Host is not kept."""
     if preserve_host:
         allowed = "false on a route with deliver or workflow, whose upstreams get their own names"
-        _report(sources, ("routes", route, "preserve_host"), "true", allowed)
+        sources.refuse(("routes", route, "preserve_host"), "true", allowed)
     for part in ("request_headers", "response_headers"):
         if sources.tree.holds(("routes", route, part)):
             allowed = "nothing on a route with deliver or workflow; request_headers of its upstream"
-            _report(sources, ("routes", route, part), "a mapping", allowed)
+            sources.refuse(("routes", route, part), "a mapping", allowed)
 
 
 def _of_claims(root: Any) -> frozenset[str]:
@@ -63,7 +63,3 @@ def _of_claims(root: Any) -> frozenset[str]:
 
 def _mappings(entries: Any) -> Iterable[dict[str, Any]]:
     return [each for each in entries.values() if isinstance(each, dict)] if isinstance(entries, dict) else []
-
-
-def _report(sources: Sources, location: Location, value: str, allowed: str) -> None:
-    sources.problems.append(Problem(sources.tree.source(location), value, allowed))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from gateway.config.file import FileRoute
 from gateway.config.mirror_model import MirrorConfig
 from gateway.config.model import RouteConfig
-from gateway.config.problems import MISSING, Problem, nearest, shown
+from gateway.config.problems import MISSING, shown
 from gateway.config.sources import Sources
 from gateway.config.yaml_tree import Location
 from gateway.saga.workflow import Workflow
@@ -20,19 +20,18 @@ def mirror_of(sources: Sources, route: FileRoute, index: int, upstreams: Sequenc
     wanted = route.mirror
     if route.deliver.enabled or route.workflow is not None:
         allowed = "nothing on a route with deliver or workflow: its upstream is asked later"
-        _report(sources, location, "a mapping", allowed)
+        sources.refuse(location, "a mapping", allowed)
     name = wanted.upstream
     if name is None:
-        _report(sources, (*location, "upstream"), MISSING, "the name of an upstream")
+        sources.refuse((*location, "upstream"), MISSING, "the name of an upstream")
         return None
     if name not in upstreams:
-        allowed = ", ".join(upstreams) or "no names yet: the file defines none"
-        _report(sources, (*location, "upstream"), shown(name), allowed, nearest(name, upstreams))
+        sources.refuse_name((*location, "upstream"), name, upstreams)
     taken = None if route.methods is None else set(route.methods)
     for place, method in enumerate(wanted.methods or ()):
         if taken is not None and method not in taken:
             allowed = f"methods that the route takes: {', '.join(sorted(taken))}"
-            _report(sources, (*location, "methods", place), shown(method), allowed)
+            sources.refuse((*location, "methods", place), shown(method), allowed)
     return MirrorConfig(
         upstream=name,
         percent=wanted.percent,
@@ -60,8 +59,4 @@ def check_shadows(
         mirror = route.mirror
         if mirror is not None and mirror.upstream in users:
             allowed = f"an upstream that only mirrors use; {users[mirror.upstream]} uses this one"
-            _report(sources, ("routes", index, "mirror", "upstream"), shown(mirror.upstream), allowed)
-
-
-def _report(sources: Sources, location: Location, value: str, allowed: str, suggestion: str | None = None) -> None:
-    sources.problems.append(Problem(sources.tree.source(location), value, allowed, suggestion))
+            sources.refuse(("routes", index, "mirror", "upstream"), shown(mirror.upstream), allowed)

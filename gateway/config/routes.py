@@ -13,7 +13,7 @@ from gateway.config.idempotency_settings import Idempotency, idempotency_config
 from gateway.config.identity import allowed_on
 from gateway.config.mirror import check_shadows, mirror_of
 from gateway.config.model import CorsConfig, RouteConfig
-from gateway.config.problems import MISSING, Problem, nearest, shown
+from gateway.config.problems import MISSING, Problem, shown
 from gateway.config.rewrite import rewrites_of
 from gateway.config.route_settings import Cors
 from gateway.config.settings import Settings
@@ -199,9 +199,7 @@ def _check_references(sources: Sources, index: int, route: FileRoute, names: Map
     for key, known in names.items():
         value = getattr(route, key)
         if value is not None and value not in known:
-            source = sources.tree.source(("routes", index, key))
-            allowed = ", ".join(known) or "no names yet: the file defines none"
-            sources.problems.append(Problem(source, shown(value), allowed, nearest(value, known)))
+            sources.refuse_name(("routes", index, key), value, known)
 
 
 def _check_duplicates(sources: Sources, routes: FileRoutes) -> None:

@@ -1,7 +1,7 @@
 """What a configuration is made from, and what was found wrong with it on the way."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from gateway.config import near_misses
 from gateway.config.checks import Place
 from gateway.config.field_types import Name
 from gateway.config.file import overlaid
-from gateway.config.problems import UNKNOWN, Notice, Problem, shown
+from gateway.config.problems import UNKNOWN, Notice, Problem, nearest, shown
 from gateway.config.schema import problem
 from gateway.config.settings import Settings
 from gateway.config.texts import Texts
@@ -57,6 +57,15 @@ class Sources:
         elif location in self.tree.written:
             found = dataclasses.replace(found, value=shown(self.tree.written[location]))
         self.problems.append(found)
+
+    def refuse(self, location: Location, value: str, allowed: str, suggestion: str | None = None) -> None:
+        """A value of the file, as it is shown, where only what is `allowed` would do."""
+        self.problems.append(Problem(self.tree.source(location), value, allowed, suggestion))
+
+    def refuse_name(self, location: Location, name: str, known: Collection[str]) -> None:
+        """A name of the file that none of the `known` ones is."""
+        allowed = ", ".join(known) or "no names yet: the file defines none"
+        self.refuse(location, shown(name), allowed, nearest(name, known))
 
     def entries(
         self, model: type[_Entry], entries: Iterable[tuple[Any, object]], part: str, defaults: dict[str, Any]

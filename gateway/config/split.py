@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gateway.config.file import FileRoute
-from gateway.config.problems import Problem, nearest, shown
+from gateway.config.problems import shown
 from gateway.config.sources import Sources
 from gateway.config.split_model import SplitConfig
 from gateway.config.yaml_tree import Location
@@ -18,30 +18,25 @@ def split_of(sources: Sources, route: FileRoute, index: int, upstreams: Sequence
     wanted = route.split
     if route.deliver.enabled or route.workflow is not None:
         allowed = "nothing on a route with deliver or workflow: its upstream is asked later"
-        _report(sources, location, "a mapping", allowed)
+        sources.refuse(location, "a mapping", allowed)
     if route.upstream is not None:
         allowed = "nothing on a route with split, which names its upstreams in split.to"
-        _report(sources, ("routes", index, "upstream"), shown(route.upstream), allowed)
+        sources.refuse(("routes", index, "upstream"), shown(route.upstream), allowed)
     if not wanted.to:
-        _report(sources, (*location, "to"), "no upstream", "at least one {upstream, weight}")
+        sources.refuse((*location, "to"), "no upstream", "at least one {upstream, weight}")
     elif not any(each.weight for each in wanted.to):
-        _report(sources, (*location, "to"), "every weight is 0", "at least one weight above 0")
+        sources.refuse((*location, "to"), "every weight is 0", "at least one weight above 0")
     seen: set[str] = set()
     for place, each in enumerate(wanted.to):
         at: Location = (*location, "to", place, "upstream")
         if each.upstream not in upstreams:
-            allowed = ", ".join(upstreams) or "no names yet: the file defines none"
-            _report(sources, at, shown(each.upstream), allowed, nearest(each.upstream, upstreams))
+            sources.refuse_name(at, each.upstream, upstreams)
         elif each.upstream in seen:
-            _report(sources, at, shown(each.upstream), "each upstream once")
+            sources.refuse(at, shown(each.upstream), "each upstream once")
         seen.add(each.upstream)
     if (wanted.sticky == "field") != (wanted.field is not None):
         if wanted.field is None:
-            _report(sources, (*location, "sticky"), shown(wanted.sticky), "none or client, or field with split.field")
+            sources.refuse((*location, "sticky"), shown(wanted.sticky), "none or client, or field with split.field")
         else:
-            _report(sources, (*location, "field"), shown(wanted.field), "nothing, unless split.sticky is field")
+            sources.refuse((*location, "field"), shown(wanted.field), "nothing, unless split.sticky is field")
     return SplitConfig(tuple((each.upstream, each.weight) for each in wanted.to), wanted.sticky, wanted.field)
-
-
-def _report(sources: Sources, location: Location, value: str, allowed: str, suggestion: str | None = None) -> None:
-    sources.problems.append(Problem(sources.tree.source(location), value, allowed, suggestion))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config.file import FileRoute
 from gateway.config.model import RouteValidation
-from gateway.config.problems import Notice, Problem, shown
+from gateway.config.problems import Notice, shown
 from gateway.config.sources import Sources
 from gateway.config.validation_settings import Validate
 
@@ -19,10 +19,10 @@ def validation_of(sources: Sources, route: FileRoute, index: int) -> RouteValida
     location = ("routes", index, "validate")
     if wanted.schema is None and wanted.openapi is None:
         if wanted != Validate():
-            _report(sources, location, "a mapping", "only with schema or openapi, which name a file")
+            sources.refuse(location, "a mapping", "only with schema or openapi, which name a file")
         return None
     if wanted.schema is not None and wanted.openapi is not None:
-        _report(sources, (*location, "openapi"), shown(wanted.openapi), "only without schema: one of the two")
+        sources.refuse((*location, "openapi"), shown(wanted.openapi), "only without schema: one of the two")
         return None
     rules = _rules(sources, wanted, location)
     if rules is None:
@@ -47,18 +47,14 @@ def _rules(sources: Sources, wanted: Validate, location: tuple[str | int, ...]) 
     kind, file = ("schema", wanted.schema) if wanted.schema is not None else ("openapi", wanted.openapi or "")
     place = (*location, kind)
     if not schemas.available():
-        _report(sources, place, shown(file), f"only with the extra for validation: {schemas.INSTALL}")
+        sources.refuse(place, shown(file), f"only with the extra for validation: {schemas.INSTALL}")
         return None
     try:
         rules = rules_of(kind, file, sources.texts.read)
     except schemas.SchemaError as error:
         where = f"{error.where}: " if error.where else ""
         what = "a JSON Schema" if kind == "schema" else "an OpenAPI document"
-        _report(sources, place, shown(file), f"{what} that can be used; {where}{error}")
+        sources.refuse(place, shown(file), f"{what} that can be used; {where}{error}")
         return None
     sources.notices += [Notice(sources.tree.source(place), text) for text in rules.notices]
     return rules
-
-
-def _report(sources: Sources, location: tuple[str | int, ...], value: str, allowed: str) -> None:
-    sources.problems.append(Problem(sources.tree.source(location), value, allowed))

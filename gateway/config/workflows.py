@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.config.checks import Place
 from gateway.config.model import UpstreamConfig
-from gateway.config.problems import Notice, Problem, nearest, shown
+from gateway.config.problems import Notice, shown
 from gateway.config.saga_model import SagaLimits
 from gateway.config.sources import Sources
 from gateway.config.template_checks import mistakes
@@ -146,8 +146,7 @@ class _Maker:
     ) -> SagaRequest:
         config = self._upstreams.get(upstream)
         if upstream not in self._known and given.upstream is not None:
-            allowed = ", ".join(self._known) or "no names yet: the file defines none"
-            self._report((*location, "upstream"), upstream, allowed, nearest(upstream, self._known))
+            self._sources.refuse_name((*location, "upstream"), upstream, self._known)
         for name in given.headers:
             if name.lower() in _OURS:
                 self._report((*location, "headers", name), name, "fields that the gateway does not set itself")
@@ -181,7 +180,7 @@ class _Maker:
         self, location: Location, value: object, allowed: str, suggestion: str | None = None, *, quoted: bool = True
     ) -> None:
         text = shown(value) if quoted else str(value)
-        self._sources.problems.append(Problem(self._sources.tree.source(location), text, allowed, suggestion))
+        self._sources.refuse(location, text, allowed, suggestion)
 
 
 _UNTIL_IT_WORKS: Final = {

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.operator.client import Client
-from gateway.operator.output import age, page, since, table, write_json, write_lines
+from gateway.operator.output import age, more, page, since, table, write_json, write_lines
 
 PATH = "/api/resilience/outbox"
 
@@ -45,8 +45,7 @@ def listed(client: Client, arguments: argparse.Namespace) -> int:
         f"{answer['pending']} of {answer['maxPending']} messages wait, "
         f"{answer['pendingBytes']} of {answer['maxBytes']} bytes; {answer['dead']} dead"
     )
-    more = [f"there are more: --before {answer['nextPage']}"] if answer["nextPage"] else []
-    write_lines([counted, *page(table(targets), table(messages) or ["no messages"]), *more])
+    write_lines([counted, *page(table(targets), table(messages) or ["no messages"]), *more(answer)])
     return 0
 
 

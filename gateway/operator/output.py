@@ -36,6 +36,11 @@ def page(*tables: list[str]) -> list[str]:
     return [line for rows in tables if rows for line in ("", *rows)]
 
 
+def more(answer: Mapping[str, Any]) -> list[str]:
+    """How to ask for the next page of a list; nothing after the last one."""
+    return [f"there are more: --before {answer['nextPage']}"] if answer["nextPage"] else []
+
+
 def age(seconds: float) -> str:
     """A time in its two largest units."""
     whole = max(0, int(seconds))

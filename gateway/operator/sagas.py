@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.operator.client import Client
-from gateway.operator.output import age, page, since, table, write_json, write_lines
+from gateway.operator.output import age, more, page, since, table, write_json, write_lines
 
 PATH = "/api/resilience/sagas"
 
@@ -41,7 +41,7 @@ def listed(client: Client, arguments: argparse.Namespace) -> int:
         for each in answer["sagas"]
     ]
     counted = f"{answer['open']} of {answer['maxOpen']} runs open, {answer['stuck']} of them stuck"
-    write_lines([counted, *page(table(open_runs), table(runs) or ["no runs"]), *_more(answer)])
+    write_lines([counted, *page(table(open_runs), table(runs) or ["no runs"]), *more(answer)])
     return 0
 
 
@@ -96,7 +96,3 @@ def _next(run: Mapping[str, Any]) -> str:
     if run["underWay"]:
         return "now"
     return "-" if run["nextAttemptIn"] is None else f"in {age(run['nextAttemptIn'])}"
-
-
-def _more(answer: Mapping[str, Any]) -> list[str]:
-    return [f"there are more: --before {answer['nextPage']}"] if answer["nextPage"] else []
