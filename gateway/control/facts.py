@@ -28,7 +28,8 @@ class ServiceStates(NamedTuple):
 
 
 Step = tuple[float, Mapping[str, tuple[int, int]]]
-"""One step of the last hour: when it ended, and by route how many requests there were and how many of them failed."""
+"""One step of the last hour: when it ended, and by route how many requests there were and how many of them failed.
+Routes that split their requests have a count for each upstream besides (`gateway.supervisor.hour`)."""
 
 
 async def nothing_past() -> Sequence[Step]:

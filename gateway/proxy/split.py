@@ -8,6 +8,7 @@ upstream of the split may be one of the fallback, and a request that was sent th
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from gateway.config.split_model import SplitConfig
 from gateway.policy.split import Weights
@@ -19,13 +20,38 @@ from gateway.telemetry.cells import Labels
 from gateway.telemetry.metrics import Metrics, RouteCells
 from gateway.telemetry.record import RouteAccount
 
+_CLASSES: Final = ("other", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+class PartCells(RouteCells):
+    """What is counted for the requests of a route that go to one of its upstreams: by the class of their status in
+    `classes`, beside what is counted for the route as a whole, in the cells that this shares with it."""
+
+    __slots__ = ("classes",)
+
+    def __init__(self, whole: RouteCells) -> None:
+        super().__init__()
+        self.counts = whole.counts
+        self.duration = whole.duration
+        self.classes = [0] * len(_CLASSES)
+
+    def exchange(self, method: str, status: int, seconds: float) -> None:
+        """HOT."""
+        super().exchange(method, status, seconds)
+        self.classes[status // 100 if 100 <= status < 600 else 0] += 1
+
+    def refused_at_once(self, method: str, status: int) -> None:
+        """HOT."""
+        super().refused_at_once(method, status)
+        self.classes[status // 100 if 100 <= status < 600 else 0] += 1
+
 
 class Split:
-    """Of one route. `upstreams`, `accounts`, `hops` and `counts` are in the order of the configuration: where a request
-    goes, where it is counted then, where its fallback leads from there, and how many there were. A ticket has the index
-    in `variant`."""
+    """Of one route. `upstreams`, `accounts`, `hops`, `counts` and `parts` are in the order of the configuration: where
+    a request goes, where it is counted then, where its fallback leads from there, how many there were, and how those
+    that are over have ended. A ticket has the index in `variant`."""
 
-    __slots__ = ("_field", "_sticky", "accounts", "config", "counts", "hops", "upstreams", "weights")
+    __slots__ = ("_field", "_sticky", "accounts", "config", "counts", "hops", "parts", "upstreams", "weights")
 
     def __init__(self, config: SplitConfig, upstreams: Sequence[Upstream]) -> None:
         self.config = config
@@ -33,6 +59,7 @@ class Split:
         self.weights = Weights(config.to)
         self.counts = [0] * len(config.to)
         self.accounts: tuple[RouteAccount, ...] = ()
+        self.parts: tuple[PartCells, ...] = ()
         self.hops: tuple[tuple[Hop, ...], ...] = ()
         self._sticky = config.sticky != "none"
         self._field: re.Pattern[bytes] | None = None
@@ -42,7 +69,13 @@ class Split:
 
     def serve(self, route: str, prefix: str, cells: RouteCells, fallback: Fallback | None) -> None:
         """Become the split of this route. Call it before the first request."""
-        self.accounts = tuple([RouteAccount(route, each.name, cells, prefix) for each in self.upstreams])
+        self.parts = tuple([PartCells(cells) for _ in self.upstreams])
+        self.accounts = tuple(
+            [
+                RouteAccount(route, each.name, part, prefix)
+                for each, part in zip(self.upstreams, self.parts, strict=True)
+            ]
+        )
         hops = () if fallback is None else fallback.hops
         self.hops = tuple([tuple([hop for hop in hops if hop.upstream is not each]) for each in self.upstreams])
 
@@ -92,6 +125,13 @@ def register(metrics: Metrics, splits: Iterable[tuple[str, Split]]) -> None:
             for upstream, count in zip(split.upstreams, split.counts, strict=True):
                 yield (name, upstream.name), count
 
+    def responses() -> Iterator[tuple[Labels, float]]:
+        for name, split in of_routes:
+            for upstream, part in zip(split.upstreams, split.parts, strict=True):
+                for word, count in zip(_CLASSES, part.classes, strict=True):
+                    if count or word != "other":
+                        yield (name, upstream.name, word), count
+
     def weights() -> Iterator[tuple[Labels, float]]:
         for name, split in of_routes:
             for index, upstream in enumerate(split.upstreams):
@@ -102,6 +142,12 @@ def register(metrics: Metrics, splits: Iterable[tuple[str, Split]]) -> None:
         "Requests of routes that split them, by the upstream that was chosen.",
         ("route", "upstream"),
         requests,
+    )
+    metrics.counter(
+        "split_responses_total",
+        "Requests of routes that split them, by the upstream that was chosen and the class of the answer's status.",
+        ("route", "upstream", "status"),
+        responses,
     )
     metrics.gauge(
         "gateway_split_share_ratio",

@@ -1,7 +1,8 @@
 """The last hour of each route: every ten seconds, how many requests there were, and how many of them failed.
 
 It is made of the figures that the workers tell anyway, in the process that serves no request. It outlives the workers
-that counted, and an upgrade of the supervisor. Only routes with requests are in a step, so a quiet gateway keeps next
+that counted, and an upgrade of the supervisor. Routes that split their requests have a count for each upstream besides,
+under both names as a snapshot joins labels. Only routes with requests are in a step, so a quiet gateway keeps next
 to nothing; with R busy routes it is 360 R pairs of numbers.
 """
 
@@ -11,12 +12,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.supervisor.totals import Totals
-from gateway.telemetry.snapshot import NAMES, SERIES, labels_of
+from gateway.telemetry.snapshot import NAMES, SEPARATOR, SERIES, Snapshot, labels_of
 
 STEP: Final = 10.0
 STEPS: Final = 360
 _ALL: Final = "http_request_duration_seconds"
 _FAILED: Final = "http_requests_5xx_total"
+_PARTS: Final = "split_responses_total"
 
 Step = list[Any]
 """When it ended, in seconds since the epoch, and `{route: [requests, failed]}`."""
@@ -72,4 +74,15 @@ def _by_route(totals: Totals) -> dict[str, list[int]]:
                 # Of a histogram: the sum of what was observed, then how often each bucket was met.
                 count = sum(value[1:]) if isinstance(value, list) else value
                 found.setdefault(labels_of(key, entry[NAMES])[where], [0, 0])[at] += count
+        _add_parts(found, snapshot)
     return found
+
+
+def _add_parts(found: dict[str, list[int]], snapshot: Snapshot) -> None:
+    entry = snapshot.get(_PARTS)
+    if entry is not None and list(entry[NAMES]) == ["route", "upstream", "status"]:
+        for key, count in entry[SERIES].items():
+            part, _, status = key.rpartition(SEPARATOR)
+            counts = found.setdefault(part, [0, 0])
+            counts[0] += count
+            counts[1] += count if status == "5xx" else 0

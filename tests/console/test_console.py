@@ -245,9 +245,14 @@ DRILL = """\
 upstreams:
   orders: {{endpoints: ["127.0.0.1:{port}"], bulkhead: {{limit: 50, adaptive: {{mode: enforce, initial: 20}}}}}}
   second: {{endpoints: ["127.0.0.1:{port}"]}}
+  shadow: {{endpoints: ["127.0.0.1:{port}"]}}
 routes:
   - {{name: orders, prefix: /orders, upstream: orders, strip_prefix: true, fallback: {{upstream: second}}}}
   - {{name: hooks, prefix: /hooks, upstream: second, strip_prefix: true, deliver: {{enabled: true, schedule: [1h]}}}}
+  - name: shared
+    prefix: /shared
+    split: {{to: [{{upstream: orders, weight: 1}}, {{upstream: second, weight: 3}}]}}
+    mirror: {{upstream: shadow, percent: 10}}
 """
 
 
@@ -284,9 +289,13 @@ def test_trouble_on_purpose_is_a_banner_that_ends_it_and_fallbacks_and_work_are_
     browser.wait(".notices", "orders: its fallback is in use (second")
     browser.click(f"{ROW} .unfold")
     browser.wait('[data-key="detail-orders"]', "20 of at most 50")
+    browser.wait('[data-key="detail-orders"] tr[data-key="shared"]', "0 of 0")
     assert browser.violations() == []
     browser.click("#tabs button", "Routes")
     browser.wait('[data-key="chain-orders"]', "last good answer")
+    browser.wait('[data-key="chain-shared"] .upstream', "Upstream, 25 %orders")
+    browser.wait('[data-key="chain-shared"] .upstream', "Upstream, 75 %second")
+    browser.wait('[data-key="chain-shared"]', "Mirrorshadow")
     assert browser.violations() == []
     browser.click(".faults button", "End it")
     browser.type('dialog input[name="token"]', TOKEN)

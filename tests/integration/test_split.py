@@ -15,6 +15,7 @@ import yaml
 from tests.conformance.wire.clients import plain
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh, ok
 from tests.support.gateway_process import GatewayProcess
+from tests.support.live_stream import listening
 from tests.support.plain_http import Answer
 from tests.support.raw_http import RawClient
 from tests.support.waiting import eventually
@@ -162,6 +163,29 @@ def test_a_failing_canary_is_not_covered_up_without_a_fallback(place: Place) -> 
     assert answer.status == 503
     assert place.log_of(answer)["upstream"] == "canary"
     assert place.asked(path) == (0, 0)
+
+
+def test_what_went_to_the_canary_is_counted_there_alone(place: Place) -> None:
+    place.canary.on(f"/v2{(path := fresh())}", BAD)
+    before = [
+        place.gateway.metric(f'split_responses_total{{route="canary",upstream="{name}",status="5xx"}}')
+        for name in ("stable", "canary")
+    ]
+    with listening(place.gateway) as stream:
+        stream.until(lambda live: live["windowSeconds"] > 0)
+        assert {place.gateway.get(f"/canary{path}").status for _ in range(5)} == {503}
+        assert {place.gateway.get(f"/each{fresh()}").status for _ in range(8)} == {200}
+        services = stream.until(lambda live: live["routes"]["each"]["requests"] >= 1)["services"]
+        parts = stream.document["routes"]["canary"]["split"]
+    assert services["canary"]["failed"] == parts["canary"]["failed"] > 0
+    assert 0 < services["canary"]["errorRate"] < 1, "a quarter of the others went there, and well"
+    assert services["stable"]["requests"] > 0
+    assert services["stable"]["failed"] == parts["stable"]["requests"] == 0
+    after = [
+        place.gateway.metric(f'split_responses_total{{route="canary",upstream="{name}",status="5xx"}}')
+        for name in ("stable", "canary")
+    ]
+    assert (after[0], after[1]) == (before[0], before[1] + 5)
 
 
 def test_a_failing_canary_falls_back_to_the_stable_version(place: Place) -> None:

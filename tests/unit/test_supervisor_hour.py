@@ -2,9 +2,11 @@
 
 import json
 
+from gateway.control.api.hour import by_service
 from gateway.supervisor.hour import STEP, STEPS, Hour
 from gateway.supervisor.totals import Totals
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.snapshot import SEPARATOR
 
 
 class Clock:
@@ -36,6 +38,33 @@ def test_a_step_has_what_was_counted_in_it_by_all_workers() -> None:
     clock.now += STEP
     hour.note(totals)
     assert hour.all() == [[1010.0, {"a": [2, 1]}]]
+
+
+def test_a_route_that_splits_its_requests_has_a_count_for_each_upstream_besides() -> None:
+    clock, totals = Clock(), Totals()
+    hour = Hour(clock)
+    totals.started(0, 100)
+    metrics = Metrics("gw", ["a"], ["u", "v"], "1")
+    counts = {("a", "v", "2xx"): 3, ("a", "v", "5xx"): 1}
+    metrics.counter("split_responses_total", "Of it.", ("route", "upstream", "status"), counts.items)
+    told(totals, 0, metrics)
+    hour.note(totals)
+    metrics.route("a").exchange("GET", 500, 0.1)
+    counts["a", "v", "5xx"] += 1
+    told(totals, 0, metrics)
+    hour.note(totals)
+    assert hour.all() == [[1000.0, {"a": [1, 1], f"a{SEPARATOR}v": [1, 1]}]]
+    assert services_of(["u", "v"], {"a": "u"}, [(1000.0, {"a": (5, 2), f"a{SEPARATOR}v": (2, 2)})]) == {
+        "u": (3, 0),
+        "v": (2, 2),
+    }
+
+
+def services_of(
+    names: list[str], first: dict[str, str], steps: list[tuple[float, dict[str, tuple[int, int]]]]
+) -> dict[str, tuple[int, int]]:
+    found = by_service(names, first, steps, 1000.0)
+    return {name: (sum(each.requests), sum(each.failed)) for name, each in found.items()}
 
 
 def test_it_outlives_workers_and_an_upgrade() -> None:

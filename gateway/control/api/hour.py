@@ -10,6 +10,7 @@ from gateway.control.facts import ControlFacts, Step
 from gateway.control.models import Count, Instant
 from gateway.control.shapes import Answer, Nothing
 from gateway.telemetry.render import rfc3339
+from gateway.telemetry.snapshot import labels_of
 
 STEP = 10.0
 HOUR = 3600.0
@@ -39,14 +40,21 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         end = steps[-1][0] if steps else facts.clock()
         services = {each.name: each.upstream for each in facts.view.routes}
         names = [circuit.upstream for circuit in facts.view.circuits]
-        return History(end=rfc3339(end), step_seconds=STEP, services=_services(names, services, steps, end))
+        return History(end=rfc3339(end), step_seconds=STEP, services=by_service(names, services, steps, end))
 
     return [get("/api/resilience/history", "getHistory", "The last hour of every service", History, history)]
 
 
-def _services(
+def _add(found: tuple[list[int], list[int]] | None, back: int, counts: Iterable[int], sign: int) -> None:
+    for column, count in zip(found or (), counts, strict=False):
+        column[-1 - back] += sign * count
+
+
+def by_service(
     names: Iterable[str], services: Mapping[str, str], steps: Iterable[Step], end: float
 ) -> dict[str, ServiceHistory]:
+    """The columns of the services with these `names`, up to the step that ends at `end`. `services` has the service of
+    each route, the first one of a route with a split."""
     length = int(HOUR / STEP)
     columns = {name: ([0] * length, [0] * length) for name in names}
     for at, routes in steps:
@@ -54,9 +62,15 @@ def _services(
         back = round(max(0.0, end - at) / STEP)
         if back >= length:
             continue
-        for route, (requests, failed) in routes.items():
-            found = columns.get(services.get(route, ""))
-            if found is not None:
-                found[0][-1 - back] += requests
-                found[1][-1 - back] += failed
-    return {name: ServiceHistory(requests=requests, failed=failed) for name, (requests, failed) in columns.items()}
+        for key, counts in routes.items():
+            # The part of a route with a split that went to one of its upstreams is in the count of the route, too,
+            # which is that of its first one.
+            route, *part = labels_of(key, ("route", "upstream"))
+            first = services.get(route, "")
+            _add(columns.get(first), back, counts, -1 if part else 1)
+            if part:
+                _add(columns.get(part[0]), back, counts, 1)
+    return {
+        name: ServiceHistory(requests=[max(0, each) for each in requests], failed=[max(0, each) for each in failed])
+        for name, (requests, failed) in columns.items()
+    }

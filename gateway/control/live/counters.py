@@ -23,6 +23,7 @@ _COUNTERS: Final = {
     "load_shed_total": (),
     "fallback_requests_total": ("route", "to"),
     "priority_rejections_total": ("downstream", "priority"),
+    "split_responses_total": ("route", "upstream", "status"),
 }
 """Counters, with the labels by which they are looked at."""
 _GAUGES: Final = (
@@ -105,6 +106,13 @@ class Window:
         seconds = [key[1] for key in self._looks[-1].counts[name] if key[0] == first]
         found = {second: self.rate(name, first, second) for second in seconds}
         return {second: rate for second, rate in found.items() if rate > 0}
+
+    def part(self, route: str, upstream: str) -> tuple[float, float]:
+        """How many requests a second of a route that splits them went to this upstream, and how many of these ended in
+        a 5xx."""
+        name = "split_responses_total"
+        keys = [key for key in self._looks[-1].counts[name] if key[:2] == (route, upstream)] if self._looks else []
+        return sum(self.rate(name, *key) for key in keys), self.rate(name, route, upstream, "5xx")
 
     def firsts(self, name: str) -> list[str]:
         """The values that the first label has, each once."""

@@ -83,7 +83,13 @@ class LiveService(Latency):
 
     status: HealthWord
     reasons: list[str]
-    requests: Annotated[Rate, Field(description="Requests on its routes, refused ones included")]
+    requests: Annotated[
+        Rate,
+        Field(
+            description="Requests on its routes, refused ones included. Of routes with a split, those that went to it; "
+            "what was refused before that is the first one's"
+        ),
+    ]
     failed: Annotated[Rate, Field(description="Of these, the ones that ended in a 5xx")]
     error_rate: Annotated[Fraction, Field(description="failed / requests")]
     attempts: Rate
@@ -106,10 +112,20 @@ class LiveService(Latency):
     endpoints: dict[str, LiveEndpoint]
 
 
+class LivePart(Answer):
+    """The requests of a route that went to one of the upstreams it splits them among."""
+
+    requests: Rate
+    failed: Annotated[Rate, Field(description="Of these, the ones that ended in a 5xx")]
+
+
 class LiveRoute(Latency):
     """One route. The percentiles are what its clients see, refusals included."""
 
-    service: str
+    service: Annotated[str, Field(description="With a split the first one")]
+    split: Annotated[
+        dict[str, LivePart] | None, Field(description="By upstream; left out where all requests go to `service`")
+    ] = None
     requests: Rate
     failed: Rate
     too_many: Annotated[Rate, Field(description="Answered with 429")]

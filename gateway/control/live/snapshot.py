@@ -1,7 +1,7 @@
 """One snapshot of the gateway, from what was counted and from the view of the control plane."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.control.facts import ControlFacts, ServiceStates
 from gateway.control.history import Transition
@@ -17,6 +17,7 @@ from gateway.control.live.models import (
     LiveGroup,
     LiveLimit,
     LiveOutbox,
+    LivePart,
     LiveRedis,
     LiveRoute,
     LiveService,
@@ -52,6 +53,7 @@ def snapshot(facts: ControlFacts, window: Window, rates: Mapping[str, Rate]) -> 
                 failed=_short(window.rate("http_requests_5xx_total", each.name)),
                 too_many=_short(window.rate("http_requests_429_total", each.name)),
                 fallbacks=_rates(window, "fallback_requests_total", each.name),
+                split=_parts(window, each),
                 **_latency(window, ROUTE_SECONDS, (each.name,)),
             )
             for each in routes
@@ -113,13 +115,46 @@ def _services(
     endpoints: dict[str, dict[str, LiveEndpoint]] = {name: {} for name in states.circuits}
     for each in facts.view.endpoints:
         endpoints.setdefault(each.upstream, {})[each.endpoint] = _endpoint(each, facts.clock())
-    of_service: dict[str, list[str]] = {}
-    for route in routes:
-        of_service.setdefault(route.upstream, []).append(route.name)
+    asked = _asked(window, routes)
     return {
-        name: _service(facts, window, judgements[name], circuit, of_service.get(name, []), endpoints[name])
+        name: _service(facts, window, judgements[name], circuit, asked.get(name, _Asked(0.0, 0.0)), endpoints[name])
         for name, circuit in states.circuits.items()
     }
+
+
+class _Asked(NamedTuple):
+    """What clients asked of a service: requests a second, and how many of these ended in a 5xx."""
+
+    requests: float
+    failed: float
+
+
+def _asked(window: Window, routes: Iterable[RouteView]) -> dict[str, _Asked]:
+    """By service. A route that splits its requests is counted where they went. What was refused before there was a
+    choice is the first one's, as everywhere."""
+    found: dict[str, _Asked] = {}
+
+    def add(name: str, requests: float, failed: float) -> None:
+        before = found.get(name, _Asked(0.0, 0.0))
+        found[name] = _Asked(before.requests + requests, before.failed + failed)
+
+    for route in routes:
+        requests = window.observed_rate(ROUTE_SECONDS, (route.name,))
+        failed = window.rate("http_requests_5xx_total", route.name)
+        for name in route.split.weights if route.split is not None else ():
+            if name != route.upstream:
+                part = window.part(route.name, name)
+                add(name, *part)
+                requests, failed = requests - part[0], failed - part[1]
+        add(route.upstream, max(0.0, requests), max(0.0, failed))
+    return found
+
+
+def _parts(window: Window, route: RouteView) -> dict[str, LivePart] | None:
+    if route.split is None:
+        return None
+    parts = {name: window.part(route.name, name) for name in route.split.weights}
+    return {name: LivePart(requests=_short(part[0]), failed=_short(part[1])) for name, part in parts.items()}
 
 
 def _service(
@@ -127,12 +162,11 @@ def _service(
     window: Window,
     judgement: Judgement,
     circuit: CircuitView,
-    routes: list[str],
+    asked: _Asked,
     endpoints: dict[str, LiveEndpoint],
 ) -> LiveService:
     name = circuit.upstream
-    requests = window.observed_rate(ROUTE_SECONDS, routes)
-    failed = sum(window.rate("http_requests_5xx_total", route) for route in routes)
+    requests, failed = asked
     refused = _rates(window, "gateway_service_refusals_total", name)
     return LiveService(
         status=judgement.status,

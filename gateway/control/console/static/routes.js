@@ -1,7 +1,7 @@
 // The routes, each as a chain: what it matches, its gates in their order, the upstream, its endpoints.
 
 import { h } from "./dom.js";
-import { duration, latency, rate } from "./format.js";
+import { duration, latency, percent, rate } from "./format.js";
 import { fallbacks } from "./notices.js";
 import { state } from "./state.js";
 
@@ -9,7 +9,7 @@ export function routes() {
   if (state.trouble.routes) return h("p.wrong", { role: "alert" }, state.trouble.routes);
   if (!state.routes) return h("p", {}, "Asking…");
   const wanted = state.filters.routes.toLowerCase();
-  const found = state.routes.routes.filter((each) => `${each.route} ${each.host ?? ""} ${each.prefix} ${each.upstream}`.toLowerCase().includes(wanted));
+  const found = state.routes.routes.filter((each) => `${each.route} ${each.host ?? ""} ${each.prefix} ${upstreams(each).join(" ")}`.toLowerCase().includes(wanted));
   return [
     h("div.filters", {}, h("label", {}, "Filter", h("input", { type: "search", "data-filter": "routes", placeholder: "name, host, prefix or upstream" })),
       h("span.note", {}, `${found.length} of ${state.routes.count} routes`, state.live.gateway.workersWanted > 1 && `. Caps are those of one worker of ${state.live.gateway.workersWanted}.`)),
@@ -19,19 +19,39 @@ export function routes() {
 
 function chain(route) {
   const live = state.live.routes[route.route];
-  const service = state.live.services[route.upstream];
   return h("li.chain", { "data-key": `chain-${route.route}` },
     h("h3", {}, route.route, live && h("span.note", {}, ` ${rate(live.requests)}/s, p95 ${latency(live.p95)}`),
       h("button.small", { type: "button", "data-do": "explainthis", "data-path": route.prefix }, "Explain…")),
     h("ol.links", {},
       link("match", "Match", route.prefix, [["host", route.host ?? "any"], ["methods", route.methods?.join(", ") ?? "all"], ...(route.websocket ? [["websocket", "yes"]] : [])]),
       route.gates.map((each) => link("gate", each.perAttempt ? "Gate, each attempt" : "Gate", each.gate, Object.entries(each.settings))),
-      link(`upstream ${service?.status ?? ""}`, "Upstream", route.upstream, service ? [["circuit", service.circuit.state], ["in flight", `${service.inFlight} / ${service.limit}`]] : []),
+      upstreams(route).map((name) => upstream(name, route, live)),
       h("li.link.ends", {}, h("span.kind", {}, "Endpoints"), route.endpoints.map((label) => {
-        const each = service?.endpoints[label];
+        const each = endpoint(route, label);
         return h("span.end", {}, h("span.mark", { "aria-hidden": "true", class: each?.available ? "Healthy" : "Unhealthy" }, each?.available ? "●" : "■"), label, h("span.unseen", {}, each?.available ? " takes requests" : " does not"));
       })),
-      route.fallback && fallback(route.fallback, live)));
+      route.fallback && fallback(route.fallback, live),
+      route.mirror && link("gate", "Mirror", route.mirror.upstream, [["copies", `${route.mirror.percent} %`], ["methods", route.mirror.methods?.join(", ") ?? "all"]])));
+}
+
+function upstreams(route) {
+  return route.split ? Object.keys(route.split.weights) : [route.upstream];
+}
+
+function endpoint(route, label) {
+  return upstreams(route).map((name) => state.live.services[name]?.endpoints[label]).find(Boolean);
+}
+
+/** One upstream of a route; of several, which part of the requests it is to get, and what it gets. */
+function upstream(name, route, live) {
+  const service = state.live.services[name];
+  const pairs = service ? [["circuit", service.circuit.state], ["in flight", `${service.inFlight} / ${service.limit}`]] : [];
+  if (!route.split) return link(`upstream ${service?.status ?? ""}`, "Upstream", name, pairs);
+  const { weights } = route.split;
+  const share = weights[name] / Object.values(weights).reduce((sum, each) => sum + each, 0);
+  const part = live?.split?.[name];
+  if (part) pairs.unshift(["now", `${rate(part.requests)}/s, ${rate(part.failed)} failed`]);
+  return link(`upstream ${service?.status ?? ""}`, `Upstream, ${percent(share)}`, name, pairs);
 }
 
 function fallback({ upstreams, on, staleIfError, response }, live) {

@@ -147,8 +147,7 @@ function detail(name, seen) {
       h("div", {}, h("h4", {}, "Endpoints"), h("table.inner", {}, h("tbody", {}, Object.entries(seen.endpoints).map(([label, each]) => endpoint(name, label, each))))),
       h("div", {}, h("h4", {}, "Routes"), h("table.inner", {},
         h("thead", {}, h("tr", {}, ["Route", "Req/s", "p95", "Failed/s", "429/s", "Fallback"].map((title, at) => h("th", { scope: "col", class: at ? "" : "left" }, title)))),
-        h("tbody", {}, Object.entries(state.live.routes).filter(([, each]) => each.service === name).map(([route, each]) => h("tr", { "data-key": route },
-          h("th.left", { scope: "row" }, route), number(rate(each.requests)), number(latency(each.p95)), number(rate(each.failed)), number(rate(each.tooMany)), number(fallbacks(each) || "–", Object.keys(each.fallbacks).length ? "warn" : "")))))),
+        h("tbody", {}, Object.entries(state.live.routes).filter(([, each]) => (each.split ? name in each.split : each.service === name)).map(([route, each]) => routeRow(name, route, each))))),
       h("div", {}, h("h4", {}, "Attempts and refusals"), h("dl.pairs", {},
         pair("attempts", `${rate(seen.attempts)}/s`),
         pair("failed attempts", `${rate(seen.failedAttempts)}/s`),
@@ -156,6 +155,16 @@ function detail(name, seen) {
         refused.map(([reason, value]) => pair(reason, `${rate(value)}/s`)),
         Object.entries(seen.refusedPriorities).map(([priority, value]) => pair(`refused of priority ${priority}`, `${rate(value)}/s`)),
         seen.adaptive && adaptive(seen.adaptive)))));
+}
+
+/** A route of a service; of one that splits its requests, what went to this service of it. */
+function routeRow(name, route, each) {
+  const part = each.split?.[name];
+  const counts = part
+    ? [h("td", {}, rate(part.requests), h("span.note", {}, ` of ${rate(each.requests)}`)), number("–"), number(rate(part.failed)), number("–"), number("–")]
+    : [number(rate(each.requests)), number(latency(each.p95)), number(rate(each.failed)), number(rate(each.tooMany)),
+      number(fallbacks(each) || "–", Object.keys(each.fallbacks).length ? "warn" : "")];
+  return h("tr", { "data-key": route }, h("th.left", { scope: "row" }, route), counts);
 }
 
 /** How the limit is found: the times of nine of ten answers, lately beside usually. */
