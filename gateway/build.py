@@ -52,6 +52,7 @@ from gateway.proxy.kinds import (
     gates_of,
     mirror_of,
     own_chains,
+    query_key_of,
     withheld_of,
 )
 from gateway.proxy.priority_header import PriorityHeader
@@ -197,6 +198,7 @@ def build_topology(
             Route(
                 *(route, upstreams[route.upstream], gates, per_attempt, filters, cells, withheld),
                 *(fallback_of(route, gates, per_attempt, parts), lowering, mirror_of(route, parts)),
+                query_key_of(route, parts),
                 priorities=config.shedding.priorities,
             )
         )

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.build_fleet import Fleet
+from gateway.config.identity_model import IdentityConfig
 from gateway.config.model import GatewayConfig
-from gateway.identity.credentials import CredentialReader
+from gateway.identity.credentials import CredentialReader, KeyParameter
 from gateway.identity.keys import KeyRing
 from gateway.identity.lookups import KeyChanges, KeyLookups
 from gateway.identity.tenants import OTHER, Caller, Directory
@@ -16,6 +17,7 @@ from gateway.live_identity import LiveCallers
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.kinds import CallerParts
+from gateway.proxy.query_key import QueryKey
 from gateway.proxy.topology import Route
 from gateway.telemetry.cells import Labels
 from gateway.telemetry.metrics import Metrics
@@ -156,12 +158,20 @@ def build_identity(
         fleet.following.add(KeyChanges(keys, ring.forget))
     usage = Usage(directory, fleet.store, link)
     checks = _checks(config, directory)
-    header = identity.api_key_header
     tokens = None if checks is None else checks.tokens
-    authentication = AuthenticationParts(CredentialReader(header), ring, header, tokens)
-    parts = CallerParts(authentication, TenantGate(time.time, usage.tell))
+    reader = CredentialReader(identity.api_key_header)
+    authentication = AuthenticationParts(reader, ring, _places(identity), tokens)
+    parameter = identity.api_key_query
+    query_key = None if parameter is None else QueryKey(KeyParameter(parameter), reader)
+    parts = CallerParts(authentication, TenantGate(time.time, usage.tell), query_key)
     view = LiveCallers(directory, usage, keys, link)
     return Identity(config, directory, usage, lookups, parts, view, metrics, checks, supervisor)
+
+
+def _places(identity: IdentityConfig) -> str:
+    """Where a key may be, for those who show none."""
+    places = f"Authorization: Bearer, or {identity.api_key_header}"
+    return places if identity.api_key_query is None else f"{places}, or the parameter {identity.api_key_query}"
 
 
 def _checks(config: GatewayConfig, directory: Directory) -> "TokenChecks | None":

@@ -60,6 +60,7 @@ def identity_of(sources: Sources, settings: Settings, file: File, policies: Iter
         ),
         issuers=issuers_of(sources, issuers, settings.identity.api_key_header),
         api_key_header=settings.identity.api_key_header,
+        api_key_query=settings.identity.api_key_query,
     )
 
 
@@ -85,6 +86,9 @@ def notices(sources: Sources, identity: IdentityConfig, ways: Collection[Method]
         if getattr(identity, part) and not ways:
             yield Notice(sources.tree.source((part,)), "no route has authentication, so nobody is known")
             return
+    if identity.api_key_query is not None and "api_key" in ways:
+        said = "keys may come in the query: browsers and proxies keep URLs, and what they keep of these is a key"
+        yield Notice("API_KEY_QUERY", said)
     if identity.issuers and "jwt" not in ways:
         yield Notice(sources.tree.source(("issuers",)), "no route has authentication: jwt, so no token counts")
     if "api_key" in ways and not shared and not any(consumer.keys for consumer in identity.consumers.values()):

@@ -103,13 +103,14 @@ class IssuerConfig:
 @dataclass(frozen=True, slots=True)
 class IdentityConfig:
     """`tenants` have the name of their tier, None without one. `api_key_header` is the field that a key may come in,
-    besides `Authorization: Bearer`."""
+    besides `Authorization: Bearer`, and `api_key_query` the query parameter, None for none."""
 
     consumers: Mapping[str, ConsumerConfig] = field(default_factory=dict)
     tenants: Mapping[str, str | None] = field(default_factory=dict)
     tiers: Mapping[str, TierConfig] = field(default_factory=dict)
     issuers: Mapping[str, IssuerConfig] = field(default_factory=dict)
     api_key_header: str = "X-API-Key"
+    api_key_query: str | None = None
 
     def tier_of(self, tenant: str) -> TierConfig | None:
         """The tier of a tenant, whether the file names it or not."""

@@ -2,6 +2,7 @@
 
     Authorization: Bearer gw_{id}_{secret}
     X-API-Key: gw_{id}_{secret}               the name of this field is configurable
+    ?api_key=gw_{id}_{secret}                 only where the configuration names such a parameter
 
 An API key has an id, which is public, and 43 characters of a secret (256 random bits in base64url, against which a
 plain hash is enough: there is nothing to guess). A bearer token of another form may be a JSON Web Token for us. On
@@ -14,6 +15,7 @@ Nothing is looked up or computed here, and no credential is in a `repr`.
 
 import hashlib
 import re
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -82,8 +84,9 @@ class CredentialReader:
         # A field has no bare CR and no LF (`gateway.wire.message.fields`). To look for one octet alone is much faster.
         self._fields = re.compile(rb"^(authorization|%b):([^\r]*)" % name, re.IGNORECASE | re.MULTILINE)
 
-    def read(self, lines: bytes) -> Presented:
-        """The credential in the end-to-end fields of a request."""
+    def read(self, lines: bytes, values: Sequence[bytes] = ()) -> Presented:
+        """The credential in the end-to-end fields of a request. `values` are what its query has in the parameter for
+        keys: one counts as if it were in the field for keys."""
         header: bytes | None = None
         authorization: bytes | None = None
         for name, value in self._fields.findall(lines):
@@ -95,6 +98,10 @@ class CredentialReader:
                 if authorization is not None:
                     return _SEVERAL
                 authorization = value.strip(b" \t")
+        if values:
+            if header or len(values) > 1:
+                return _SEVERAL
+            header = values[0]
         scheme, _, rest = authorization.partition(b" ") if authorization is not None else _NO_SCHEME
         shown = rest.strip(b" ") if scheme.lower() == b"bearer" else b""
         token = Presented(TOKEN, shown) if shown and not shown.startswith(b"gw_") else None
@@ -106,3 +113,26 @@ class CredentialReader:
 def _key(text: bytes, token: Presented | None) -> Presented:
     match = _KEY.fullmatch(text)
     return Presented(MALFORMED, text, "", token) if match is None else Presented(KEY, text, match[1].decode(), token)
+
+
+class KeyParameter:
+    """The parameter of the query that a key may come in. Its name is compared without case and percent-decoded, as some
+    upstreams read it, so that no other spelling of it goes on."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self, name: str) -> None:
+        spelt = "".join([f"(?:{re.escape(each)}|%{ord(each.lower()):x}|%{ord(each.upper()):x})" for each in name])
+        self._found = re.compile(rb"(?:^|&)%b(?:=([^&]*))?(?=&|\Z)" % spelt.encode(), re.IGNORECASE)
+
+    def cut(self, target: bytes) -> tuple[bytes, list[bytes]]:
+        """A request target without the parameter, and the values that it had there. The rest stays byte for byte."""
+        path, _, query = target.partition(b"?")
+        found = list(self._found.finditer(query))
+        if not found:
+            return target, []
+        rest = self._found.sub(b"", query)
+        if not found[0].start() and not query.startswith(b"&"):
+            # What separated it from the next one.
+            rest = rest[1:]
+        return path + (b"?" + rest if rest else b""), [match[1] or b"" for match in found]

@@ -24,11 +24,16 @@ class Withheld:
 
 
 def withheld(
-    header: str, methods: Iterable[str], mapped: Iterable[str] = (), *, forward_token: bool = True
+    header: str,
+    methods: Iterable[str],
+    mapped: Iterable[str] = (),
+    *,
+    forward_token: bool = True,
+    in_query: bool = False,
 ) -> Withheld | None:
     """What a route withholds whose requests prove in `methods` who sends them, None for nothing. `header` is the field
-    that API keys may come in. `mapped` are the
-    fields that are made from claims. Without `forward_token` bearer tokens are withheld, too."""
+    that API keys may come in. `mapped` are the fields that are made from claims. Without `forward_token` bearer tokens
+    are withheld, too. `in_query` says that keys may be in URLs: then a `Referer` with one is withheld."""
     methods = frozenset(methods)
     patterns = [spelt(name) + rb":[^\r]*" for name in mapped]
     name = re.escape(header.encode())
@@ -36,6 +41,9 @@ def withheld(
         # Without the end of a key, so that an unfinished one does not go on either.
         patterns.append(rb"authorization:[ \t]*bearer[ \t]+gw_[^\r]*")
         patterns.append(name + (rb":[^\r]*" if "api_key" in methods else rb":[ \t]*gw_[^\r]*"))
+        if in_query:
+            # What a page loads names the URL of the page.
+            patterns.append(rb"referer:[^\r]*gw_[^\r]*")
     if "jwt" in methods and not forward_token:
         patterns.append(rb"authorization:[ \t]*bearer(?:[ \t][^\r]*)?")
     return Withheld(patterns) if patterns else None

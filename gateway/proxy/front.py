@@ -111,6 +111,9 @@ class Front:
     def _plan(self, connection: Connection, request: Request) -> Plan:
         topology = self.topology
         route = topology.router.match(request.host, request.path)
+        if route is not None and route.query_key is not None:
+            # Before anything else is made of the target.
+            route.query_key.take(request)
         against = objection(route, request, self._identification, self._via_name)
         origin = self._origin(connection, request)
         return Plan(request, route or topology.no_route, origin, against, topology.generation)

@@ -49,6 +49,7 @@ from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationPa
 from gateway.proxy.gates.workflow import Runs, WorkflowGate
 from gateway.proxy.hooks.changes import RouteRules
 from gateway.proxy.mirror import Mirror
+from gateway.proxy.query_key import QueryKey
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.split import Split
 from gateway.proxy.topology import stripped_prefix
@@ -60,6 +61,8 @@ class CallerParts(NamedTuple):
 
     authentication: AuthenticationParts
     tenant: TenantGate
+    query_key: QueryKey | None = None
+    """None: no key counts in the query."""
 
 
 class OutboxParts(NamedTuple):
@@ -356,8 +359,16 @@ def mirror_of(route: RouteConfig, parts: Parts) -> Mirror | None:
 
 def withheld_of(route: RouteConfig, parts: Parts) -> Withheld | None:
     """What keeps fields of clients from the upstream of a route, None where all go on."""
-    header, mapped = parts.config.identity.api_key_header, _mapped_fields(parts)
-    return withheld(header, route.authentication, mapped, forward_token=route.forward_token)
+    identity, mapped = parts.config.identity, _mapped_fields(parts)
+    in_query = identity.api_key_query is not None
+    return withheld(
+        identity.api_key_header, route.authentication, mapped, forward_token=route.forward_token, in_query=in_query
+    )
+
+
+def query_key_of(route: RouteConfig, parts: Parts) -> QueryKey | None:
+    """What takes keys out of the query of a route's requests, None where none counts there."""
+    return parts.callers.query_key if parts.callers is not None and route.authentication else None
 
 
 def _mapped_fields(parts: Parts) -> list[str]:

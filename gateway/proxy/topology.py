@@ -25,6 +25,7 @@ from gateway.proxy.gates.split import SplitGate
 from gateway.proxy.gates.workflow import WorkflowGate
 from gateway.proxy.mirror import Mirror
 from gateway.proxy.priority_header import PriorityHeader
+from gateway.proxy.query_key import QueryKey
 from gateway.proxy.router import Router
 from gateway.proxy.split import Split
 from gateway.proxy.tunnels import Tunnels
@@ -47,7 +48,8 @@ class Route:
     whom to ask when the upstream does not answer, None where nobody is. `honours_keys`: all of them act once on
     requests with the same idempotency key. `hooks` is the gate of its Python hooks, None without any. `keeping` is the
     gate that claims such keys, None where they mean nothing. `withheld` keeps fields of clients from the upstream, None
-    where all go on, and `request_edits` changes them, None where they stay. `stripped` is the prefix that is taken off,
+    where all go on. `query_key` takes API keys out of the query, None where none counts there. `request_edits` changes
+    fields, None where they stay. `stripped` is the prefix that is taken off,
     without a slash at its end. `tunnels` are its WebSockets. `priority` is the class of its requests, which
     `priority_header`, if there is one, may lower; with `priorities` the log says which it was.
     """
@@ -75,6 +77,7 @@ class Route:
         "priorities",
         "priority",
         "priority_header",
+        "query_key",
         "request_edits",
         "service",
         "split",
@@ -98,6 +101,7 @@ class Route:
         fallback: Fallback | None = None,
         priority_header: PriorityHeader | None = None,
         mirror: Mirror | None = None,
+        query_key: QueryKey | None = None,
         *,
         priorities: bool = False,
     ) -> None:
@@ -106,6 +110,7 @@ class Route:
         self.priority_header = priority_header
         self.priorities = priorities
         self.withheld = withheld
+        self.query_key = query_key
         self.fallback = fallback
         self.mirror = mirror
         self.name = config.name

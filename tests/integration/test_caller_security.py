@@ -165,6 +165,61 @@ def test_a_key_in_the_query_does_not_count_and_its_secret_is_not_logged(name: by
     assert secret not in "".join(gateway.lines)
 
 
+async def test_a_key_in_the_query_where_that_is_switched_on_goes_no_further(
+    start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    environment = {"GATEWAY_CONFIG": "gateway.yaml", "ADMIN_TOKEN": TOKEN, "LOG_LEVEL": "debug"}
+    environment |= {"API_KEY_QUERY": "api_key", "TRUSTED_PROXIES": "127.0.0.1"}
+    gateway = start_gateway(environment, files={"gateway.yaml": file_of(stub)})
+    seen = []
+
+    def ask(target: bytes, *lines: bytes, method: bytes = b"GET") -> RawResponse:
+        answer = sent(gateway, *lines, target=target, method=method)
+        seen.append(answer.body)
+        return answer
+
+    key_in = b"api_key=" + GOOD
+    for target, rest in (
+        (b"/orders/echo?" + key_in, "/echo"),
+        (b"/orders/echo?x=%41&" + key_in + b"&y", "/echo?x=%41&y"),
+        (b"/orders/echo?%61PI_key=" + GOOD, "/echo"),
+        (b"http://a/orders/echo?x&" + key_in, "/echo?x"),
+    ):
+        answer = ask(target, b"Referer: http://a/page?" + key_in)
+        assert (answer.status, json.loads(answer.body)["target"]) == (200, rest)
+        assert b"gw_" not in answer.body
+        assert b"X-Consumer" in answer.body
+    assert ask(b"/orders/ok?" + key_in, b"Max-Forwards: 0", method=b"TRACE").status == 200
+    for target, lines, error in (
+        (b"/orders/echo?" + key_in + b"&" + key_in, [], "invalid_request"),
+        (b"/orders/echo?" + key_in, [b"X-API-Key: " + GOOD], "invalid_request"),
+        (b"/orders/echo?" + key_in, [b"Authorization: Bearer " + GOOD], "invalid_request"),
+        (b"/orders/echo?api_key=" + WRONG, [], "invalid_token"),
+        (b"/orders/echo?api_key=%67w" + GOOD[2:], [], "invalid_token"),
+        (b"/orders/echo?api_key=", [], ""),
+        (b"/orders/echo?apikey=" + GOOD, [], ""),
+    ):
+        answer = ask(target, *lines)
+        assert answer.status == 401
+        said = f', error="{error}"' if error else ""
+        assert answer.get("WWW-Authenticate") == f'Bearer realm="gateway"{said}'
+    assert ask(b"/orders/fail?" + key_in).status == 500
+    assert ask(b"/nowhere?" + key_in).status == 404
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{gateway.url}/chat/ws?api_key={FILE_KEY}") as socket,
+    ):
+        await socket.send_str("hello")
+        assert await socket.receive_str(timeout=PATIENCE) == "hello"
+    operator = {"Authorization": f"Bearer {TOKEN}"}
+    paths = ("/metrics", "/api/resilience/errors/recent?count=1000", "/api/resilience/tenants", "/health")
+    seen += [gateway.get(path, operator).body for path in paths]
+    assert gateway.stop() == 0
+    told = b"\n".join(seen).decode() + "\n".join(gateway.lines)
+    assert [text.rsplit(b"_", 1)[1] for text in (GOOD, WRONG) if text.rsplit(b"_", 1)[1].decode() in told] == []
+    assert '"target":"/orders/echo?x=%41&y"' in told
+
+
 @pytest.mark.parametrize(
     "lines",
     [

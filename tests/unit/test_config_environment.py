@@ -84,6 +84,7 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "CORS_ORIGINS": ("https://app.example", {}),
     "AUTHENTICATION": ("api_key", {}),
     "API_KEY_HEADER": ("X-Client-Key", {}),
+    "API_KEY_QUERY": ("api_key", {}),
     "CORS_METHODS": ("GET,PATCH", {}),
     "CORS_HEADERS": ("X-Api-Key", {}),
     "CORS_EXPOSE_HEADERS": ("ETag", {}),

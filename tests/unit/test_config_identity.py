@@ -43,6 +43,7 @@ def test_everything_about_callers(loaded: Load) -> None:
         f'    keys: [{{id: abcdefgh, sha256: {SHA}, not_after: "2027-01-31T00:00:00Z"}}]\n'
         + ROUTE.format("authentication: api_key, allow: {tenants: [acme], scopes: [a]}"),
         API_KEY_HEADER="X-Key",
+        API_KEY_QUERY="key",
     )
     identity = config.identity
     web = identity.consumers["web"]
@@ -51,7 +52,7 @@ def test_everything_about_callers(loaded: Load) -> None:
     assert identity.tier_of("acme") == TierConfig("gold", "big", 2, 3)
     assert identity.tier_of("plain") is None
     assert identity.tier_of("anybody") == TierConfig("default")
-    assert identity.api_key_header == "X-Key"
+    assert (identity.api_key_header, identity.api_key_query) == ("X-Key", "key")
     route = config.routes[0]
     assert route.authentication == ("api_key",)
     assert route.allow == AllowConfig(frozenset({"acme"}), frozenset(), frozenset({"a"}))
@@ -162,6 +163,7 @@ def test_a_tenant_of_a_consumer_need_not_be_named_where_there_is_a_default_tier(
         ("consumers: {c: {}}", {}, "no route has authentication"),
         (ROUTE.format("authentication: api_key"), {}, "every API key is refused"),
         (ROUTE.format("authentication: api_key"), {"REDIS_URL": "redis://r"}, None),
+        (ROUTE.format("authentication: api_key"), {"REDIS_URL": "redis://r", "API_KEY_QUERY": "k"}, "keep URLs"),
     ],
 )
 def test_what_is_for_nobody_is_noticed(

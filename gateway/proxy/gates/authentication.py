@@ -39,7 +39,7 @@ _UNAVAILABLE_LOG: Final = {"authentication": "unavailable"}
 _FLAW_LOGS: Final = {flaw: {"authentication": "invalid", "token": flaw} for flaw in FLAWS}
 _SEVERAL: Final = Presented(SEVERAL)
 _MISSING_WORDS: Final = {
-    "api_key": "an API key (Authorization: Bearer, or {header})",
+    "api_key": "an API key ({places})",
     "jwt": "a JSON Web Token (Authorization: Bearer)",
 }
 _FORBIDDEN_WORDS: Final = "the caller is known, and the route is not for it"
@@ -66,11 +66,11 @@ def _flawed(words: str) -> Refusal:
 class AuthenticationParts:
     """What the gates of all routes share: how credentials are read, keys, tokens, and the attempts of each address."""
 
-    def __init__(self, reader: CredentialReader, keys: KeyRing, header: str, tokens: Tokens | None = None) -> None:
-        """`tokens` None: no route takes any."""
+    def __init__(self, reader: CredentialReader, keys: KeyRing, places: str, tokens: Tokens | None = None) -> None:
+        """`places` says where a key may be. `tokens` None: no route takes any."""
         self.reader = reader
         self.keys = keys
-        self.header = header
+        self.places = places
         self.tokens = tokens
         self.attempts = Attempts()
 
@@ -98,7 +98,7 @@ class AuthenticationGate(Gate):
         self._takes_keys = "api_key" in methods
         self._issuers = frozenset(issuers or (self._tokens.issuers if self._tokens is not None else ()))
         self._attempts = parts.attempts
-        wanted = " or ".join(_MISSING_WORDS[way].format(header=parts.header) for way in methods)
+        wanted = " or ".join(_MISSING_WORDS[way].format(places=parts.places) for way in methods)
         missing = f"the route needs {wanted}"
         self._missing = Refusal(401, "unauthenticated", missing, extra=_challenge())
         self._invalid = Refusal(

@@ -47,7 +47,8 @@ class RequestError(Exception):
 class Request:
     """One request's head, valid.
 
-    `target` is as received, `path` is the origin-form that is matched and forwarded; `host` is the authority that the
+    `target` is as received, `path` is the origin-form that is matched and forwarded, both without an API key in the
+    query where the route takes one there; `host` is the authority that the
     client meant, as `gateway.names.host` spells it; `authority` the same as it was written. `plan` is the front's, for
     what it derives from the head: a connection that receives the same head again uses the same object again.
     `credential` likewise belongs to whoever asks who sends the request.
