@@ -30,7 +30,7 @@ from gateway.journal.outbox import Taken
 from gateway.journal.port import Journal, JournalUnavailable, Operation
 from gateway.outbox.signing import signed_lines
 from gateway.proxy.errand import Answered, Outcomes, Unanswered
-from gateway.proxy.own_requests import OwnRequest, OwnRequests
+from gateway.proxy.own_requests import OwnRequest, OwnRequests, origin_of
 from gateway.proxy.topology import Route
 from gateway.wire.message.request import RequestError
 
@@ -188,9 +188,10 @@ class Relay:
     def _request(self, target: Target, taken: Taken) -> OwnRequest:
         message, config = taken.message, target.config
         signed = signed_lines(message.id, int(time.time()), message.body, config.secrets)
-        lines = b'%b%bIdempotency-Key: "%b"\r\n' % (message.headers, signed, message.id.encode())
+        origin, headers = origin_of(message.headers)
+        lines = b'%b%bIdempotency-Key: "%b"\r\n' % (headers, signed, message.id.encode())
         correlation_id = message.correlation_id.encode("latin-1")
-        return OwnRequest(message.method, message.path, lines, message.body, correlation_id, config.timeout, 0)
+        return OwnRequest(message.method, message.path, lines, message.body, correlation_id, config.timeout, 0, origin)
 
     def _log(self, level: int, what: str, target: Target, taken: Taken, status: int, error: str = "") -> None:
         message = taken.message

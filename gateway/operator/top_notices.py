@@ -50,10 +50,12 @@ def _work(live: Live) -> Iterator[tuple[str, str]]:
     if workflows is not None and (workflows["open"] or workflows["stuck"]):
         oldest = f", the oldest for {duration(workflows['oldestSeconds'])}" if workflows["oldestSeconds"] else ""
         text = f"   workflow runs: {workflows['open']} open{oldest}, {workflows['stuck']} stuck"
-        yield text, "red" if workflows["stuck"] else ""
+        yield text + (": gateway sagas list --state stuck" if workflows["stuck"] else ""), _bad(workflows["stuck"])
     if outbox is not None and (outbox["pending"] or outbox["dead"]):
         oldest = f", the oldest for {duration(outbox['oldestSeconds'])}" if outbox["pending"] else ""
-        yield (
-            f"   outbox: {outbox['pending']} pending{oldest}, {outbox['dead']} given up",
-            "red" if outbox["dead"] else "",
-        )
+        text = f"   outbox: {outbox['pending']} pending{oldest}, {outbox['dead']} given up"
+        yield text + (": gateway outbox list --state dead" if outbox["dead"] else ""), _bad(outbox["dead"])
+
+
+def _bad(count: int) -> str:
+    return "red" if count else ""

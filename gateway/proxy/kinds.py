@@ -200,12 +200,18 @@ def _deliver(route: RouteConfig, parts: Parts) -> Gate | None:
         return None
     header = parts.config.identity.api_key_header
     stripped, withheld = stripped_prefix(route), withheld_of(route, parts)
-    return DeliverGate(route.name, config, *outbox, parts.claims, header, stripped, withheld, parts.rng)
+    return DeliverGate(
+        route.name, config, *outbox, parts.claims, header, stripped, withheld, parts.rng, parts.recorder.origin
+    )
 
 
 def _workflow(route: RouteConfig, parts: Parts) -> Gate | None:
     workflow, sagas = route.workflow, parts.sagas
-    return None if workflow is None or sagas is None else WorkflowGate(workflow, *sagas, parts.claims, parts.rng)
+    return (
+        None
+        if workflow is None or sagas is None
+        else WorkflowGate(workflow, *sagas, parts.claims, parts.rng, parts.recorder.origin)
+    )
 
 
 def _goes_on(route: RouteConfig) -> bool:

@@ -14,6 +14,7 @@ from gateway.proxy.errand import Answered, Errand, Outcomes, Unanswered
 from gateway.proxy.forward.target import Target
 from gateway.proxy.gates import Chain
 from gateway.proxy.identity import Origin
+from gateway.proxy.recorder import ORIGIN_LINE
 from gateway.proxy.refusals import STOPPING
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
@@ -31,7 +32,8 @@ class OwnRequest(NamedTuple):
     """`target` is the path and query for the upstream, below its `base_path`. `lines` are complete header lines but for
     Host, Content-Length and the ids. At most `keep` bytes of the answer's body are kept. `timeout` in seconds bounds
     all of it, beside the time limits of the upstream. `correlation_id` is safe in a field, and the same for all that
-    belongs together."""
+    belongs together. `origin` is a `traceparent` that names the span of the exchange which has led to it, empty for
+    none: the request has a trace of its own, with a link there."""
 
     method: str
     target: bytes
@@ -40,6 +42,16 @@ class OwnRequest(NamedTuple):
     correlation_id: bytes
     timeout: float
     keep: int
+    origin: bytes = b""
+
+
+def origin_of(lines: bytes) -> tuple[bytes, bytes]:
+    """What `Recorder.origin` has put in front of header lines, empty for nothing, and the lines without it."""
+    prefix, _, end = ORIGIN_LINE.partition(b"%b")
+    if not lines.startswith(prefix):
+        return b"", lines
+    origin, _, rest = lines[len(prefix) :].partition(end)
+    return origin, rest
 
 
 class OwnRequests:
@@ -62,6 +74,7 @@ class OwnRequests:
         ticket.correlation_id = request.correlation_id
         if runtime.traces.exported:
             ticket.trace = runtime.traces.begin(own_id, None, [])
+            ticket.trace.link = request.origin
         to = self.upstreams[upstream]
         target = Target(to, self._head(to, request, ticket))
         outcome: asyncio.Future[Outcomes] = runtime.loop.create_future()

@@ -5,6 +5,7 @@ here waits, and nothing raises for what a client or an upstream sent.
 """
 
 import time
+from typing import Final
 
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusal_template import RefusalTemplate
@@ -16,6 +17,8 @@ from gateway.telemetry.categories import category_of_reason, category_of_status
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing.tracer import OWN, Tracer
+
+ORIGIN_LINE: Final = b"traceparent: %b\r\n"
 
 
 class Recorder:
@@ -83,6 +86,13 @@ class Recorder:
             kept = "" if trace.sampled else tracer.keeps(ticket, len(trace.attempts), seconds, now)
             if trace.sampled or kept:
                 tracer.export(ticket, trace, ticket.request.method, seconds, now, kept, OWN)
+
+    def origin(self, ticket: Ticket) -> bytes:
+        """A header line that names the span of this exchange, to be kept with what is sent because of it later
+        (`gateway.proxy.own_requests.origin_of`); empty where no spans are exported."""
+        if self._tracer is None:
+            return b""
+        return ORIGIN_LINE % self._tracer.traces.naming(ticket.own_id, ticket.request.fields.traceparent)
 
     def answered(self, ticket: Ticket, content: OwnAnswer, now: float) -> None:
         """The gateway has an answer of its own that is no refusal. One that it has at once takes no time."""

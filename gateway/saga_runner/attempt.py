@@ -18,7 +18,7 @@ import orjson
 
 from gateway.proxy.dots import has_dot_segment
 from gateway.proxy.errand import Answered, Outcomes
-from gateway.proxy.own_requests import OwnRequest, OwnRequests
+from gateway.proxy.own_requests import OwnRequest, OwnRequests, origin_of
 from gateway.saga.machine import Outcome
 from gateway.saga.rendering import rendered
 from gateway.saga.templates import TemplateError
@@ -64,10 +64,11 @@ def _made(job: Job, request: SagaRequest) -> OwnRequest:
     made = rendered(request, job.document)
     if has_dot_segment(made.target):
         raise TemplateError("its path has a dot segment")
-    lines = b'%b%bIdempotency-Key: "%b"\r\n' % (made.lines, job.headers, job.key.encode())
+    origin, headers = origin_of(job.headers)
+    lines = b'%b%bIdempotency-Key: "%b"\r\n' % (made.lines, headers, job.key.encode())
     keep = 0 if job.undoes else job.workflow.max_result_bytes
     correlation_id = job.correlation_id.encode("latin-1")
-    return OwnRequest(request.method, made.target, lines, made.body, correlation_id, request.timeout, keep)
+    return OwnRequest(request.method, made.target, lines, made.body, correlation_id, request.timeout, keep, origin)
 
 
 def _impossible(why: str) -> Report:

@@ -310,10 +310,11 @@ def test_a_tunnel_is_one_exchange_however_long(
     assert "gateway.kept" not in server.attributes
 
 
-def test_a_message_of_the_outbox_has_a_trace_of_its_own(
+def test_what_is_sent_later_has_a_trace_of_its_own_with_a_link_to_the_request_it_comes_of(
     collector: Collector, upstream: ProgrammedUpstream, start_gateway: StartGateway
 ) -> None:
     upstream.on(path := fresh(), ok())
+    upstream.on(step := fresh(), ok())
     route = {
         "name": "hooks",
         "prefix": "/hooks",
@@ -321,18 +322,32 @@ def test_a_message_of_the_outbox_has_a_trace_of_its_own(
         "upstream": "receiver",
         "deliver": {"enabled": True},
     }
-    text = yaml.safe_dump({"upstreams": {"receiver": {"endpoints": [upstream.url]}}, "routes": [route]})
+    workflow = {"name": "checkout", "prefix": "/checkout", "workflow": "checkout"}
+    first = {"name": "pay", "upstream": "receiver", "method": "PUT", "path": step, "pivot": True}
+    file = {
+        "upstreams": {"receiver": {"endpoints": [upstream.url]}},
+        "workflows": {"checkout": {"steps": [first]}},
+        "routes": [route, workflow],
+    }
+    text = yaml.safe_dump(file)
     gateway = start_gateway(
         {"GATEWAY_CONFIG": "gateway.yaml", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, **SOON},
         files={"gateway.yaml": text},
     )
-    assert gateway.request("POST", f"/hooks{path}", b"{}").status == 202
-    trace_id, parent, _ = parent_of(upstream.wait_for(path)[0])
-    own, attempt = collector.wait_for(trace_id, 2)
-    assert (own.kind, own.name, attempt.kind) == ("INTERNAL", "POST receiver", "CLIENT")
-    assert (own.parent_id, attempt.parent_id, attempt.span_id) == ("", own.span_id, parent)
-    assert attempt.attributes["http.response.status_code"] == 200
-    assert not own.failed
+    for asked, sent, method in ((f"/hooks{path}", path, "POST"), ("/checkout", step, "PUT")):
+        client = fresh_trace()
+        assert gateway.request("POST", asked, b"{}", sampled(client)).status == 202
+        (accepting,) = collector.wait_for(client, 1)
+        seen = upstream.wait_for(sent)[0]
+        trace_id, parent, _ = parent_of(seen)
+        assert seen.head.lower().count(b"\r\ntraceparent:") == 1
+        own, attempt = collector.wait_for(trace_id, 2)
+        assert (own.kind, own.name, attempt.kind) == ("INTERNAL", f"{method} receiver", "CLIENT")
+        assert (own.parent_id, attempt.parent_id, attempt.span_id) == ("", own.span_id, parent)
+        (link,) = own.span.links
+        assert (link.trace_id.hex(), link.span_id.hex(), link.flags & 1) == (client, accepting.span_id, 1)
+        assert attempt.attributes["http.response.status_code"] == 200
+        assert not own.failed
 
 
 # The collector.

@@ -134,8 +134,14 @@ def test_fallbacks_in_use_and_work_that_waits_have_a_line() -> None:
     seen.take("snapshot", live)
     lines = shown(seen)
     assert any("pay: its fallback is in use (b 2.0/s, last good answers 0.5/s)" in line for line in lines)
-    assert any("workflow runs: 4 open, the oldest for 12 s, 2 stuck" in line for line in lines)
-    assert any("outbox: 3 pending, the oldest for 2 h 1 min, 1 given up" in line for line in lines)
+    assert any(
+        "workflow runs: 4 open, the oldest for 12 s, 2 stuck: gateway sagas list --state stuck" in line
+        for line in lines
+    )
+    assert any(
+        "outbox: 3 pending, the oldest for 2 h 1 min, 1 given up: gateway outbox list --state dead" in line
+        for line in lines
+    )
     assert any("1/~10" in line for line in lines)
     assert any(" 1/10" in line for line in lines)
     assert not any("calm" in line for line in lines)

@@ -7,6 +7,7 @@ by `gateway.outbox_relay`.
 import hashlib
 import random
 import re
+from collections.abc import Callable
 from typing import ClassVar, Final
 
 import orjson
@@ -50,6 +51,7 @@ class DeliverGate(JournalGate):
         stripped: bytes,
         withheld: Withheld | None,
         rng: random.Random,
+        origin: Callable[[Ticket], bytes],
     ) -> None:
         super().__init__(
             journal,
@@ -60,6 +62,7 @@ class DeliverGate(JournalGate):
             f"the request body is larger than {config.max_message_bytes} bytes, the most of a message",
             "outbox_full",
             "as many messages, or bytes of them, wait to be delivered as may",
+            origin,
         )
         self._route = route
         self._config = config
@@ -120,7 +123,7 @@ class DeliverGate(JournalGate):
             self._order_key(lines),
             request.method,
             path if path.startswith(b"/") else b"/" + path,
-            self._left_out.sub(b"", lines) + ticket.caller_lines + ticket.origin.lines,
+            self.origin(ticket) + self._left_out.sub(b"", lines) + ticket.caller_lines + ticket.origin.lines,
             body,
             ticket.correlation_id.decode("latin-1"),
         )

@@ -17,6 +17,7 @@ carried out all the same.
 
 import asyncio
 import random
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -74,7 +75,8 @@ class Entry:
 
 class JournalGate(Gate):
     """That of one route. `most` is the largest body, in bytes, of which `too_large` tells; `full_reason` and
-    `full_detail` are told where there is no room. `counts` is by outcome."""
+    `full_detail` are told where there is no room. `origin` gives a line that is kept in front of header lines, so that
+    what is sent later has a link to the trace of the request. `counts` is by outcome."""
 
     def __init__(
         self,
@@ -86,11 +88,13 @@ class JournalGate(Gate):
         too_large: str,
         full_reason: str,
         full_detail: str,
+        origin: Callable[[Ticket], bytes],
         outcomes: tuple[str, ...] = OUTCOMES,
     ) -> None:
         self.counts = dict.fromkeys(outcomes, 0)
         self.depth = depth
         self.rng = rng
+        self.origin = origin
         self._journal = journal
         self._claims = claims
         self._most = most

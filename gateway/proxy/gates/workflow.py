@@ -11,6 +11,7 @@ What it has in common with other gates that keep requests is in `gateway.proxy.g
 import random
 import re
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final, Protocol
 
@@ -82,6 +83,7 @@ class WorkflowGate(JournalGate):
         runs: Runs,
         claims: Claims | None,
         rng: random.Random,
+        origin: Callable[[Ticket], bytes],
     ) -> None:
         super().__init__(
             journal,
@@ -92,6 +94,7 @@ class WorkflowGate(JournalGate):
             f"the request body is larger than {workflow.max_input_bytes} bytes, the most of an input",
             "saga_full",
             "as many runs of workflows are open as may be",
+            origin,
             (*OUTCOMES, "invalid"),
         )
         self._workflow = workflow
@@ -110,7 +113,8 @@ class WorkflowGate(JournalGate):
         workflow = self._workflow
         correlation_id = ticket.correlation_id.decode("latin-1")
         run = NewRun(
-            *(self._ids.new(), workflow.name, self._definition, body or b"null", ticket.caller_lines),
+            *(self._ids.new(), workflow.name, self._definition, body or b"null"),
+            self.origin(ticket) + ticket.caller_lines,
             *(correlation_id, workflow.deadline),
         )
         move, taken, lease_seconds = self._runs.first(workflow, run)

@@ -1,9 +1,9 @@
 """Finished exchanges as spans of OTLP, in protobuf.
 
 A SERVER span for each exchange, and below it a CLIENT span for each attempt; for a request of the gateway's own an
-INTERNAL span in place of the first. Attributes are those of the stable semantic conventions for HTTP
-(https://opentelemetry.io/docs/specs/semconv/http/http-spans/), and `gateway.*` for what they have no word for. What
-policies have decided are events of the first span.
+INTERNAL span in place of the first, with a link to the span of the exchange that it comes of. Attributes are those of
+the stable semantic conventions for HTTP (https://opentelemetry.io/docs/specs/semconv/http/http-spans/), and `gateway.*`
+for what they have no word for. What policies have decided are events of the first span.
 
 An encoded message is its fields one after the other, so that two of them with different fields, put together, are one
 message with the fields of both. What many spans have in common is therefore encoded once, and only what is a span's own
@@ -87,6 +87,8 @@ class SpanEncoder:
         start = each.wall - int(each.seconds * 1e9)
         flags = trace.flags | _REMOTE_IS_KNOWN | (_REMOTE if trace.parent_id else 0)
         span = _span(each, trace_id, trace.span_id, trace.parent_id, flags, start, each.wall)
+        if trace.link:
+            _link(span, trace.link)
         if each.request_id != trace.trace_id:
             _add(span.attributes, "gateway.request_id", each.request_id.decode())
         if each.correlation_id != each.request_id:
@@ -238,6 +240,13 @@ def _span(
         start_time_unix_nano=start,
         end_time_unix_nano=end,
     )
+
+
+def _link(span: Span, traceparent: bytes) -> None:
+    """To a span that is no parent (https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/): who has
+    sent a message is answered long before it is delivered."""
+    flags = int(traceparent[53:55], 16) | _REMOTE_IS_KNOWN | _REMOTE
+    span.links.add(trace_id=unhexlify(traceparent[3:35]), span_id=unhexlify(traceparent[36:52]), flags=flags)
 
 
 def _events(each: FinishedExchange, start: int) -> bytes:

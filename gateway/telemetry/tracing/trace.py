@@ -59,7 +59,8 @@ class Trace:
     the trace begins here. `sampled`: it is exported whatever comes of it. `flags` are those for the upstream.
 
     `new_id` makes the ids of attempts. It is None where no spans are exported: what upstreams get then is `given`, so
-    that they are no children of a span that nobody will see."""
+    that they are no children of a span that nobody will see. `link` is a `traceparent` that names the span which this
+    exchange comes of, although it is not its parent; empty for none."""
 
     __slots__ = (
         "_first_id",
@@ -67,6 +68,7 @@ class Trace:
         "_new_id",
         "attempts",
         "flags",
+        "link",
         "parent_id",
         "sampled",
         "span_id",
@@ -90,6 +92,7 @@ class Trace:
         self.flags = flags
         self.sampled = bool(flags & _SAMPLED)
         self.state = state
+        self.link = b""
         self.attempts: list[AttemptTrace] = []
         self._given = given
         self._new_id = new_id
@@ -174,6 +177,11 @@ class Traces:
         flags = (flags & _RANDOM) | sampled
         given = b"" if self.exported else traceparent
         return Trace(trace_id, traceparent[36:52], span_id, flags, state, new_id, given)
+
+    def naming(self, own_id: bytes, traceparent: bytes | None) -> bytes:
+        """A `traceparent` that names the own span of the exchange which `begin` is called for with the same."""
+        trace = self.begin(own_id, traceparent, [])
+        return b"-".join((b"00", trace.trace_id, trace.span_id, _FLAGS[trace.flags]))
 
     def samples(self, own_id: bytes, traceparent: bytes | None) -> bool:
         """Whether the trace that `begin` makes is sampled. HOT."""

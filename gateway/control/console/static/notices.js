@@ -34,9 +34,9 @@ export function notices() {
   const { outbox, workflows, routes } = state.live;
   const found = Object.entries(routes).filter(([, each]) => Object.keys(each.fallbacks).length)
     .map(([name, each]) => [`fallback-${name}`, `${name}: its fallback is in use (${fallbacks(each)}).`]);
-  if (workflows?.stuck) found.push(["stuck", `${plural(workflows.stuck, "workflow run")} stuck: only an operator can go on. See /api/resilience/sagas?state=stuck`]);
-  if (outbox?.dead) found.push(["dead", `${plural(outbox.dead, "message")} of the outbox given up. See /api/resilience/outbox?state=dead`]);
-  return found.length > 0 && h("ul.notices", {}, found.map(([key, text]) => h("li", { "data-key": key }, linked(text))));
+  if (workflows?.stuck) found.push(["stuck", `${plural(workflows.stuck, "workflow run")} stuck: only an operator can go on. See /api/resilience/sagas?state=stuck or `, "gateway sagas list --state stuck"]);
+  if (outbox?.dead) found.push(["dead", `${plural(outbox.dead, "message")} of the outbox given up. See /api/resilience/outbox?state=dead or `, "gateway outbox list --state dead"]);
+  return found.length > 0 && h("ul.notices", {}, found.map(([key, text, command]) => h("li", { "data-key": key }, linked(text), command && h("code", {}, command))));
 }
 
 /** Whom requests of a route went on to, and how often. */
