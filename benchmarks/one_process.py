@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import uvloop
 
-from gateway.build import build
+from gateway.assembly.gateway import build
 from gateway.config import load
 from gateway.lifecycle import Lifecycle
 from gateway.telemetry.lines import LineWriter

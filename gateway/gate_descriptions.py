@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import os
 
-from gateway.build import build
+from gateway.assembly.gateway import build
 from gateway.config.model import GatewayConfig
 from gateway.telemetry.lines import LineWriter
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final
 
-from gateway.build import Gateway
+from gateway.assembly.gateway import Gateway
 from gateway.config.model import GatewayConfig
 from gateway.open_files import connections_that_fit
 from gateway.purposes import ADMIN, LISTENER

@@ -1,4 +1,4 @@
-"""What the control plane may know about tenants and their keys, and what it may order (`gateway.live_identity`)."""
+"""What the control plane may know about tenants and their keys, and what it may order (`gateway.views.identity`)."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol

@@ -1,4 +1,4 @@
-"""What the control plane may know about faults on demand, and what it may order (`gateway.live_faults`)."""
+"""What the control plane may know about faults on demand, and what it may order (`gateway.views.faults`)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol

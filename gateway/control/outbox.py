@@ -1,5 +1,7 @@
-"""What the control plane may know about the outbox, and what it may order (`gateway.live_outbox`). No message's head or
-body is among it. Instants are in seconds since the epoch."""
+"""What the control plane may know about the outbox, and what it may order (`gateway.views.outbox`).
+
+No message's head or body is among it. Instants are in seconds since the epoch.
+"""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol

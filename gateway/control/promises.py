@@ -1,5 +1,5 @@
 """What the control plane may know about the journal and what is in it, and what it may order
-(`gateway.live_idempotency`). No key is among it: the journal itself has none."""
+(`gateway.views.idempotency`). No key is among it: the journal itself has none."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol

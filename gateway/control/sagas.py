@@ -1,4 +1,4 @@
-"""What the control plane may know about sagas, and what it may order (`gateway.live_sagas`). No input, no answer of a
+"""What the control plane may know about sagas, and what it may order (`gateway.views.sagas`). No input, no answer of a
 participant and no header is among it. Instants are in seconds since the epoch."""
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """A topology: one generation of routes, with their gates and filters, and of the upstreams behind them.
 
-It is built from a configuration (`gateway.build`) and is not changed afterwards, except for what the world tells of it:
-load, health, figures. A plan is made for one topology, and a plan of another one is stale (`Topology.generation`).
+It is built from a configuration (`gateway.assembly.topology`) and is not changed afterwards, except for what the world
+tells of it: load, health, figures. A plan is made for one topology, and a plan of another one is stale
+(`Topology.generation`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -84,7 +84,7 @@ class Worker:
     async def _live(
         self, config: GatewayConfig, origins: Sequence[Origin], order: Mapping[str, Any], reply: Reply
     ) -> int:
-        from gateway.build import build  # noqa: PLC0415 - who only reads a configuration needs no data plane
+        from gateway.assembly.gateway import build  # noqa: PLC0415 - who only reads a configuration needs no data plane
         from gateway.lifecycle import Lifecycle  # noqa: PLC0415
 
         writer = LineWriter(sys.stdout.fileno())

@@ -11,8 +11,8 @@ from gateway.journal import sagas
 from gateway.journal.ids import RecordIds
 from gateway.journal.leases import Lease
 from gateway.journal.sagas import Event, Locked, Move, NewRun, StepRow
-from gateway.live_sagas import LiveSagas
 from gateway.saga.workflow import SagaRequest, SagaStep, Workflow, encoded
+from gateway.views.sagas import LiveSagas
 from tests.conformance.journals import Journals
 
 _IDS = RecordIds("saga_")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.build import Gateway, build
+from gateway.assembly.gateway import Gateway, build
 from gateway.config import load
 from gateway.policy.breaker import CircuitState
 from gateway.proxy.errand import Answered, Unanswered

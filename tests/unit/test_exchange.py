@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from gateway.build import Gateway, build
+from gateway.assembly.gateway import Gateway, build
 from gateway.config import load
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.topology import Route

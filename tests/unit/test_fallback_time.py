@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.build import Gateway, build
+from gateway.assembly.gateway import Gateway, build
 from gateway.config import load
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.forward.falling_back import FallbackForward

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.fault_guard import FaultGuard
+from gateway.fleet.fault_guard import FaultGuard
 from gateway.fleet.faults import INTERVAL, LEASE, Active, FaultLimits, FleetFaults
 from gateway.fleet.link import Link
 from gateway.policy.faults import Fault

@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from gateway.build import build
+from gateway.assembly.gateway import build
 from gateway.config import load
 from gateway.telemetry.lines import LineWriter
 

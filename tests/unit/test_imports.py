@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-LOADED = "import sys, gateway.build, gateway.worker.worker; print(*(set(sys.argv[1:]) & set(sys.modules)))"
+LOADED = "import sys, gateway.assembly.gateway, gateway.worker.worker; print(*(set(sys.argv[1:]) & set(sys.modules)))"
 
 
 def test_clients_and_libraries_of_what_is_not_configured_are_not_loaded() -> None:

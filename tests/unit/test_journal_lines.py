@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from gateway.build_journal import JournalLines
+from gateway.assembly.journal import JournalLines
 from gateway.journal.port import JournalState, JournalUnavailable
 
 

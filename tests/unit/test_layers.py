@@ -156,29 +156,64 @@ LAYERS = {
             *PYDANTIC,
         )
     ),
-    "gateway.build": layer("gateway", *THEIRS),
-    "gateway.build_alerts": layer("gateway"),
-    "gateway.build_fleet": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
-    "gateway.build_identity": layer("gateway"),
-    "gateway.build_tokens": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
-    "gateway.build_control": layer("gateway", bans=("gateway.supervisor",)),
-    "gateway.build_idempotency": layer("gateway"),
-    "gateway.build_sagas": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
-    "gateway.build_outbox": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
-    "gateway.build_telemetry": layer("gateway.config.model", "gateway.control.history", "gateway.telemetry"),
-    "gateway.build_journal": layer("gateway.config.model", "gateway.journal", "gateway.telemetry.metrics"),
-    "gateway.build_validation": layer("gateway"),
-    "gateway.build_tracing": layer(
+    "gateway.assembly": layer("gateway"),
+    "gateway.assembly.gateway": layer("gateway", *THEIRS),
+    "gateway.assembly.fleet": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
+    "gateway.assembly.tokens": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
+    "gateway.assembly.control": layer("gateway", bans=("gateway.supervisor",)),
+    "gateway.assembly.sagas": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
+    "gateway.assembly.outbox": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
+    "gateway.assembly.telemetry": layer("gateway.config.model", "gateway.control.history", "gateway.telemetry"),
+    "gateway.assembly.journal": layer("gateway.config.model", "gateway.journal", "gateway.telemetry.metrics"),
+    "gateway.assembly.tracing": layer(
         "gateway.__version__",
         "gateway.config.model",
         "gateway.identity.masking",
         "gateway.proxy.ids",
         "gateway.telemetry",
     ),
-    "gateway.live_identity": layer(
+    "gateway.assembly.hooks": layer("gateway.config.model", "gateway.proxy", "gateway.telemetry"),
+    "gateway.assembly.faults": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
+    "gateway.views": layer(),
+    "gateway.views.identity": layer(
         "gateway.control.callers", "gateway.fleet.link", "gateway.identity", "gateway.store.keys", "gateway.store.port"
     ),
-    "gateway.gate_descriptions": layer("gateway.build", "gateway.config.model", "gateway.telemetry.lines"),
+    "gateway.views.journal": layer("gateway.control.promises", "gateway.journal"),
+    "gateway.views.idempotency": layer(
+        "gateway.config.idempotency_model",
+        "gateway.control.promises",
+        "gateway.idempotency",
+        "gateway.journal",
+        "gateway.views.journal",
+    ),
+    "gateway.views.faults": layer(
+        "gateway.control.faults", "gateway.fleet.faults", "gateway.policy", "gateway.proxy", "gateway.store.port"
+    ),
+    "gateway.views.outbox": layer(
+        "gateway.config.deliver_model", "gateway.control.outbox", "gateway.journal", "gateway.views.journal"
+    ),
+    "gateway.views.sagas": layer(
+        "gateway.config.saga_model",
+        "gateway.control.sagas",
+        "gateway.journal",
+        "gateway.views.journal",
+        "gateway.saga",
+        "gateway.saga_runner.job",
+    ),
+    "gateway.views.process": layer(
+        "gateway.config.fallback_model",
+        "gateway.config.mirror_model",
+        "gateway.control.promises",
+        "gateway.journal.port",
+        "gateway.control.view",
+        "gateway.fleet",
+        "gateway.identity.tokens",
+        "gateway.policy",
+        "gateway.proxy",
+        "gateway.telemetry",
+        "gateway.wire",
+    ),
+    "gateway.gate_descriptions": layer("gateway.assembly.gateway", "gateway.config.model", "gateway.telemetry.lines"),
     "gateway.lifecycle": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
     # Between the processes of one gateway.
     "gateway.channel": layer("orjson"),
@@ -210,44 +245,6 @@ LAYERS = {
     "gateway.reasons": layer(),
     "gateway.purposes": layer(),
     "gateway.compiled": layer(),
-    "gateway.live_journal": layer("gateway.control.promises", "gateway.journal"),
-    "gateway.live_idempotency": layer(
-        "gateway.config.idempotency_model",
-        "gateway.control.promises",
-        "gateway.idempotency",
-        "gateway.journal",
-        "gateway.live_journal",
-    ),
-    "gateway.build_hooks": layer("gateway.config.model", "gateway.proxy", "gateway.telemetry"),
-    "gateway.build_faults": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
-    "gateway.fault_guard": layer("gateway.fleet.faults", "gateway.store.port"),
-    "gateway.live_faults": layer(
-        "gateway.control.faults", "gateway.fleet.faults", "gateway.policy", "gateway.proxy", "gateway.store.port"
-    ),
-    "gateway.live_outbox": layer(
-        "gateway.config.deliver_model", "gateway.control.outbox", "gateway.journal", "gateway.live_journal"
-    ),
-    "gateway.live_sagas": layer(
-        "gateway.config.saga_model",
-        "gateway.control.sagas",
-        "gateway.journal",
-        "gateway.live_journal",
-        "gateway.saga",
-        "gateway.saga_runner.job",
-    ),
-    "gateway.live_view": layer(
-        "gateway.config.fallback_model",
-        "gateway.config.mirror_model",
-        "gateway.control.promises",
-        "gateway.journal.port",
-        "gateway.control.view",
-        "gateway.fleet",
-        "gateway.identity.tokens",
-        "gateway.policy",
-        "gateway.proxy",
-        "gateway.telemetry",
-        "gateway.wire",
-    ),
     "gateway.open_files": layer(),
     # The same templates for configuration and requests.
     "gateway.path_template": layer(),
@@ -404,7 +401,7 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
             "import asyncio\nfrom redis.asyncio import Redis\nfrom gateway.config.model import RedisConfig",
         ),
         ("gateway.store.redis", "from gateway.config import model"),
-        ("gateway.build", "from gateway.wire.server.registry import Server\nimport uvloop"),
+        ("gateway.assembly.gateway", "from gateway.wire.server.registry import Server\nimport uvloop"),
     ],
 )
 def test_an_allowed_import_is_not(module: str, source: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.build import build
+from gateway.assembly.gateway import build
 from gateway.config import load
 from gateway.identity.tenants import Caller
 from gateway.proxy.gates import Question

@@ -40,7 +40,7 @@ _PREFER: Final = re.compile(rb"^prefer:[^\r\n]*?[\s:;,]wait[ \t]*=[ \t]*([0-9]{1
 
 
 class Runs(Protocol):
-    """Whoever carries runs out (`gateway.build_sagas`)."""
+    """Whoever carries runs out (`gateway.assembly.sagas`)."""
 
     def first(self, workflow: Workflow, run: NewRun) -> tuple[sagas.Move, Taken | None, float]:
         """The first transition of a new run. With a `Taken` it is to be written with that lease, for so many seconds,

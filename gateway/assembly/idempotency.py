@@ -10,9 +10,9 @@ from gateway.idempotency.claims import Claims
 from gateway.journal import idempotency as records
 from gateway.journal.cleaning import Cleaner
 from gateway.journal.port import Journal
-from gateway.live_idempotency import LiveIdempotency
 from gateway.proxy.topology import Route
 from gateway.telemetry.metrics import Metrics
+from gateway.views.idempotency import LiveIdempotency
 
 _CONFLICTS = ("in_progress", "reused", "unknown")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.build_fleet import Fleet
+from gateway.assembly.fleet import Fleet
 from gateway.config.identity_model import IdentityConfig
 from gateway.config.model import GatewayConfig
 from gateway.identity.credentials import CredentialReader, KeyParameter
@@ -13,7 +13,6 @@ from gateway.identity.keys import KeyRing
 from gateway.identity.lookups import KeyChanges, KeyLookups
 from gateway.identity.tenants import OTHER, Caller, Directory
 from gateway.identity.usage import Usage
-from gateway.live_identity import LiveCallers
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.kinds import CallerParts
@@ -21,11 +20,12 @@ from gateway.proxy.query_key import QueryKey
 from gateway.proxy.topology import Route
 from gateway.telemetry.cells import Labels
 from gateway.telemetry.metrics import Metrics
+from gateway.views.identity import LiveCallers
 from gateway.worker.handed_keys import share_keys
 from gateway.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from gateway.build_tokens import TokenChecks
+    from gateway.assembly.tokens import TokenChecks
 
 Series = Iterator[tuple[Labels, float]]
 
@@ -178,7 +178,7 @@ def _checks(config: GatewayConfig, directory: Directory) -> "TokenChecks | None"
     if not any("jwt" in route.authentication for route in config.routes):
         return None
     # It takes a library for cryptography with it, of some 20 MB, which a gateway without tokens does not need.
-    from gateway.build_tokens import build_tokens  # noqa: PLC0415
+    from gateway.assembly.tokens import build_tokens  # noqa: PLC0415
 
     return build_tokens(config, directory)
 

@@ -1,13 +1,12 @@
-"""The part of `gateway.build` that makes faults on demand. Without FAULTS_ENABLED there is nothing of it."""
+"""Faults on demand, made from the configuration. Without FAULTS_ENABLED there is nothing of it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.build_fleet import Fleet
+from gateway.assembly.fleet import Fleet
 from gateway.config.model import GatewayConfig
-from gateway.fault_guard import FaultGuard
+from gateway.fleet.fault_guard import FaultGuard
 from gateway.fleet.faults import Active, FaultLimits, FleetFaults
-from gateway.live_faults import LiveFaults
 from gateway.policy.faults import KINDS
 from gateway.proxy.faults import FaultCounts, UpstreamFaults
 from gateway.proxy.rehearsal import Rehearsal
@@ -16,6 +15,7 @@ from gateway.proxy.topology import Topology
 from gateway.telemetry.alerts import AlertSettings, is_critical
 from gateway.telemetry.figures import Figures
 from gateway.telemetry.metrics import Metrics
+from gateway.views.faults import LiveFaults
 
 
 @dataclass(frozen=True, slots=True)

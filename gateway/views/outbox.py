@@ -8,7 +8,7 @@ from gateway.control.outbox import MessageCount, MessageView
 from gateway.journal import outbox
 from gateway.journal.cleaning import BATCH
 from gateway.journal.port import Journal
-from gateway.live_journal import available
+from gateway.views.journal import available
 
 # Of one command: it is answered within the patience of whoever has asked.
 _MOST_REPLAYED: Final = 10_000

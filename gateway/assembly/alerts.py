@@ -1,16 +1,16 @@
-"""The part of `gateway.build` that makes the alerts."""
+"""The alerts, made from the configuration."""
 
 import random
 from dataclasses import dataclass
 
 from gateway.config.model import ErrorsConfig, GatewayConfig
-from gateway.live_view import LiveView, alert_facts
 from gateway.telemetry.alert_check import AlertCheck
 from gateway.telemetry.alerts import AlertFacts, Alerts, AlertSettings
 from gateway.telemetry.figures import Figures
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.snapshot import SERIES
 from gateway.telemetry.webhook import Webhook
+from gateway.views.process import LiveView, alert_facts
 from gateway.worker.one_service import OneService
 
 

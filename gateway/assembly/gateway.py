@@ -1,4 +1,4 @@
-"""From a configuration to everything that runs in one process: the only module that knows every class.
+"""Everything that runs in one process, put together: the only module that knows every class.
 
 Nothing is started here (`gateway.lifecycle` does that). The order is that of dependence: what is recorded, what is
 shared with the fleet, the way of a request, the control plane, the listener.
@@ -11,32 +11,28 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway import __version__
-from gateway.build_alerts import Alerting, build_alerting
-from gateway.build_control import build_control, build_explain, control_paths
-from gateway.build_faults import Faults, build_faults
-from gateway.build_fleet import Fleet, build_fleet
-from gateway.build_hooks import count_hooks
-from gateway.build_idempotency import Idempotency, build_idempotency
-from gateway.build_identity import Identity, build_identity
-from gateway.build_journal import build_journal
-from gateway.build_outbox import Outbox, build_outbox
-from gateway.build_sagas import Sagas, build_sagas
-from gateway.build_telemetry import Telemetry, build_telemetry
-from gateway.build_tracing import Tracing, build_tracing
-from gateway.build_validation import Validation, build_validation
+from gateway.assembly.alerts import Alerting, build_alerting
+from gateway.assembly.control import build_control, build_explain, control_paths
+from gateway.assembly.faults import Faults, build_faults
+from gateway.assembly.fleet import Fleet, build_fleet
+from gateway.assembly.idempotency import Idempotency, build_idempotency
+from gateway.assembly.identity import Identity, build_identity
+from gateway.assembly.journal import build_journal
+from gateway.assembly.outbox import Outbox, build_outbox
+from gateway.assembly.sagas import Sagas, build_sagas
+from gateway.assembly.telemetry import Telemetry, build_telemetry
+from gateway.assembly.topology import build_topology, count_decisions, percents_of
+from gateway.assembly.tracing import Tracing, build_tracing
+from gateway.assembly.validation import Validation, build_validation
 from gateway.channel import Channel
 from gateway.config.model import GatewayConfig
-from gateway.config.shedding_model import SheddingConfig
 from gateway.control.app import ControlPlane
 from gateway.control.facts import SettingView
 from gateway.control.paths import is_health_path
-from gateway.idempotency.claims import Claims
 from gateway.journal.port import Journal
-from gateway.live_view import LiveView
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.policy.priority import BY_PRIORITY, WHOLE
-from gateway.proxy import fallback, load_gauges, mirror, split, tunnels, upstream_gauges
+from gateway.proxy import tunnels
 from gateway.proxy.front import Front
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.health_check import HealthChecker, checks_of
@@ -44,27 +40,16 @@ from gateway.proxy.identity import Identification
 from gateway.proxy.ids import Ids
 from gateway.proxy.kinds import (
     CallerParts,
-    OutboxParts,
-    Parts,
-    SagaParts,
-    fallback_of,
-    filters_of,
-    gates_of,
-    mirror_of,
-    own_chains,
-    query_key_of,
-    withheld_of,
 )
-from gateway.proxy.priority_header import PriorityHeader
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.runtime import Runtime
-from gateway.proxy.topology import NoRoute, Route, Topology
+from gateway.proxy.topology import Topology
 from gateway.proxy.tunnel_lines import TunnelLines
-from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.figures import Figures
 from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.log_files import LogFiles
 from gateway.telemetry.metrics import Metrics
+from gateway.views.process import LiveView
 from gateway.wire.client.resolver import Resolver
 from gateway.wire.message.request import Limits
 from gateway.wire.server.body_rate import RateLimits
@@ -140,7 +125,7 @@ def build(
         *(config, fleet, resolver, in_flight, recorder, metrics, rng, loop, callers, claims, validation),
         *(None if outbox is None else outbox.parts, None if sagas is None else sagas.parts),
     )
-    _count(topology, metrics, idempotency, identity)
+    count_decisions(topology, metrics, idempotency, identity)
     _serve(topology, runtime, metrics, outbox, sagas)
     fleet.out.on_change = lambda name, out: topology.upstreams[name].take_out(out)
     faults = build_faults(config, fleet, topology, runtime, figures, alerting.alerts.settings, metrics)
@@ -164,64 +149,6 @@ def build(
     )
 
 
-def build_topology(
-    config: GatewayConfig,
-    fleet: Fleet,
-    resolver: Resolver,
-    in_flight: InFlightGate,
-    recorder: Recorder,
-    metrics: Metrics,
-    rng: random.Random,
-    loop: asyncio.AbstractEventLoop,
-    callers: CallerParts | None = None,
-    claims: Claims | None = None,
-    validation: Validation | None = None,
-    outbox: OutboxParts | None = None,
-    sagas: SagaParts | None = None,
-) -> Topology:
-    """One generation of routes and upstreams. `callers` is for routes with authentication, `claims` for those with
-    idempotency keys, `validation` for those that validate, `outbox` for those that deliver,
-    `sagas` for those with a workflow."""
-    upstreams = _upstreams(config, fleet, resolver, rng, loop)
-    validating = None if validation is None else validation.parts
-    parts = Parts(
-        *(config, upstreams, in_flight, fleet.limiter, recorder, rng, loop, callers, claims, validating, outbox, sagas)
-    )
-    header = config.shedding.priority_header
-    lowering = None if header is None else PriorityHeader(header)
-    routes = []
-    for route in config.routes:
-        gates, per_attempt = gates_of(route, parts)
-        filters = filters_of(route, parts, gates)
-        cells, withheld = metrics.route(route.name), withheld_of(route, parts)
-        routes.append(
-            Route(
-                *(route, upstreams[route.upstream], gates, per_attempt, filters, cells, withheld),
-                *(fallback_of(route, gates, per_attempt, parts), lowering, mirror_of(route, parts)),
-                query_key_of(route, parts),
-                priorities=config.shedding.priorities,
-            )
-        )
-    if validation is not None:
-        validation.count(routes)
-    # Of a request without a route nothing is known: where one route keeps its refusals private, so does this.
-    public_refusals = all(route.cors.public_refusals for route in config.routes)
-    metrics.counter(
-        "upstream_connections_closed_total",
-        "Connections to upstreams that were closed while no request used them.",
-        ("upstream", "cause"),
-        lambda: (
-            ((name, cause.value), count)
-            for name, upstream in upstreams.items()
-            for cause, count in upstream.connections_closed()
-        ),
-    )
-    upstream_gauges.register(metrics, upstreams.values())
-    load_gauges.register(metrics, upstreams, parts.bulkheads, in_flight, priorities=config.shedding.priorities)
-    no_route = NoRoute(metrics.route(""), public_refusals=public_refusals)
-    return Topology(routes, upstreams, no_route, own_chains(parts))
-
-
 def _runtime(
     config: GatewayConfig, telemetry: Telemetry, rng: random.Random, loop: asyncio.AbstractEventLoop, slot: int | None
 ) -> tuple[Tracing, Runtime]:
@@ -242,40 +169,6 @@ def _show(view: LiveView, callers: CallerParts | None, journal: Journal | None, 
     view.tokens = None if callers is None else callers.authentication.tokens
     view.journal_state = None if journal is None else journal.state
     view.faults = None if faults is None else faults.fleet
-
-
-def _upstreams(
-    config: GatewayConfig, fleet: Fleet, resolver: Resolver, rng: random.Random, loop: asyncio.AbstractEventLoop
-) -> dict[str, Upstream]:
-    percents = percents_of(config.shedding)
-    return {
-        name: Upstream(
-            *(each, fleet.circuits[name], ConcurrencyLimit(each.bulkhead, percents), loop, resolver),
-            *(time.monotonic, rng),
-        )
-        for name, each in config.upstreams.items()
-    }
-
-
-def percents_of(shedding: SheddingConfig) -> tuple[int, ...]:
-    """What each class of requests may hold of a limit."""
-    return BY_PRIORITY if shedding.priorities else WHOLE
-
-
-def _count(topology: Topology, metrics: Metrics, idempotency: Idempotency | None, identity: Identity | None) -> None:
-    """Show what the gates, splits, mirrors and fallbacks of the routes have decided."""
-    splits = [(route.name, route.split) for route in topology.routes if route.split is not None]
-    if splits:
-        split.register(metrics, splits)
-    mirrors = [(route.name, route.mirror) for route in topology.routes if route.mirror is not None]
-    if mirrors:
-        mirror.register(metrics, mirrors)
-    count_hooks(topology.routes, metrics)
-    fallback.register(metrics, [(route.name, route.fallback) for route in topology.routes if route.fallback])
-    if idempotency is not None:
-        idempotency.count(topology.routes, metrics)
-    if identity is not None:
-        identity.count(topology.routes)
 
 
 def _promises(

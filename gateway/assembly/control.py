@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from gateway.build_alerts import Alerting
-from gateway.build_faults import Faults
-from gateway.build_fleet import Fleet
-from gateway.build_idempotency import Idempotency
-from gateway.build_identity import Identity
-from gateway.build_outbox import Outbox
-from gateway.build_sagas import Sagas
-from gateway.build_telemetry import Telemetry
+from gateway.assembly.alerts import Alerting
+from gateway.assembly.faults import Faults
+from gateway.assembly.fleet import Fleet
+from gateway.assembly.idempotency import Idempotency
+from gateway.assembly.identity import Identity
+from gateway.assembly.outbox import Outbox
+from gateway.assembly.sagas import Sagas
+from gateway.assembly.telemetry import Telemetry
 from gateway.config.model import GatewayConfig
 from gateway.control import api, console, root_page
 from gateway.control.access import Access
@@ -21,7 +21,6 @@ from gateway.control.facts import ControlFacts, SettingView, nothing_past
 from gateway.control.live.broadcast import Broadcast
 from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
 from gateway.control.scrape import Scrape
-from gateway.live_view import FleetCommands, FleetEndpointCommands, LiveView
 from gateway.proxy.explain import Explain, nobody
 from gateway.proxy.identity import Identification
 from gateway.proxy.runtime import Runtime
@@ -29,6 +28,7 @@ from gateway.proxy.topology import Topology
 from gateway.telemetry.figures import Figures
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.snapshot import Parts
+from gateway.views.process import FleetCommands, FleetEndpointCommands, LiveView
 from gateway.worker.commands import SupervisorCommands
 from gateway.worker.one_service import OneService
 from gateway.worker.supervisor import Supervisor

@@ -10,13 +10,13 @@ from gateway.journal.cleaning import Cleaner
 from gateway.journal.depth import Depth
 from gateway.journal.outbox import Backlog
 from gateway.journal.port import Journal
-from gateway.live_outbox import LiveOutbox
 from gateway.outbox_relay import Relay
 from gateway.proxy.kinds import OutboxParts
 from gateway.proxy.own_requests import OwnRequests
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology
 from gateway.telemetry.metrics import Metrics
+from gateway.views.outbox import LiveOutbox
 
 _CLEANING: float = 60.0
 

@@ -11,7 +11,6 @@ from gateway.journal.cleaning import Cleaner
 from gateway.journal.depth import Depth
 from gateway.journal.port import Journal
 from gateway.journal.sagas import Move, NewRun, OpenRuns, Taken
-from gateway.live_sagas import LiveSagas
 from gateway.proxy.kinds import SagaParts
 from gateway.proxy.own_requests import OwnRequests
 from gateway.proxy.runtime import Runtime
@@ -22,6 +21,7 @@ from gateway.saga_runner.runner import SagaRunner
 from gateway.saga_runner.tenure import LEASE
 from gateway.saga_runner.waiters import Told, Waiters
 from gateway.telemetry.metrics import Metrics
+from gateway.views.sagas import LiveSagas
 
 log = logging.getLogger("gateway.saga")
 

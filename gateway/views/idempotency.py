@@ -8,7 +8,7 @@ from gateway.idempotency.capacity import Capacity
 from gateway.journal import idempotency as records
 from gateway.journal.cleaning import Cleaner
 from gateway.journal.port import Journal
-from gateway.live_journal import available
+from gateway.views.journal import available
 
 
 class LiveIdempotency:

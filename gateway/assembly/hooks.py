@@ -1,4 +1,4 @@
-"""The part of `gateway.build` that shows what Python hooks do. Without a route with hooks there is nothing of it."""
+"""What Python hooks do, as metrics. Without a route with hooks there is nothing of it."""
 
 from collections.abc import Iterable, Iterator
 from time import monotonic

@@ -10,11 +10,11 @@ from gateway.control.sagas import Done, Order, SagaCount, SagaDetail, SagaEvent,
 from gateway.journal import sagas
 from gateway.journal.port import Journal
 from gateway.journal.sagas import Event, Move, RunRow, Shown
-from gateway.live_journal import available
 from gateway.saga import machine
 from gateway.saga.machine import ENDED, Run, StepRecord
 from gateway.saga.workflow import Workflow, decoded
 from gateway.saga_runner.job import changed_steps, events_of
+from gateway.views.journal import available
 
 # Of one run, for one answer.
 _MOST_EVENTS: Final = 200
