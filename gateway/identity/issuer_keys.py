@@ -2,7 +2,7 @@
 
     usable(now)     the keys, from the last good answer; those of a URL for `STALE` seconds at most
     adopt(keys, at) begins with what another worker has fetched
-    wanted(now)     a token names a key that is not among them: asks for another fetch, at most once in `REFETCH`
+    wanted(now)     a token is signed by none of them that is known: asks for another fetch, at most once in `REFETCH`
     wait(told)      calls back when the fetch that is under way has ended, however it ended
 
 A request never fetches. Whoever does (`gateway.identity.key_sources`) tells `begun`, then `succeeded` or `failed`. An

@@ -230,7 +230,12 @@ class Tokens:
                 return Pending(keys)
             # Until the issuer has answered, nobody knows whether that is a key of it.
             return NotNow(keys.retry_after(now)) if keys.fetching or keys.problem is not None else "key"
-        return None if any(verify(token.signed, token.signature) for verify in candidates) else "signature"
+        if any(verify(token.signed, token.signature) for verify in candidates):
+            return None
+        if waited or usable.names(token.kid, token.algorithm):
+            return "signature"
+        # No `kid` tells that the issuer has a new key (RFC 7515 section 4.1.4 makes it optional). The signature does.
+        return Pending(keys) if keys.wanted(now) else "signature"
 
     def _verified(self, issuer: Issuer, token: Token, expires: float) -> Verified:
         config, claims = issuer.config, token.claims

@@ -50,7 +50,7 @@ class Checks:
         self.wall = float(NOW)
         given: dict[str, Any] = {"audience": (AUDIENCE, "other"), "algorithms": ("RS256", "ES256")} | settings
         config = IssuerConfig("login", ISSUER, **{"consumer_prefix": "login:"} | given)
-        self.keys = IssuerKeys(expire=True, clock=lambda: self.now)
+        self.keys = IssuerKeys(expire=not (keys and keys[0].secret), clock=lambda: self.now)
         self.issuer = Issuer(config, self.keys)
         self.tokens = Tokens(
             [self.issuer],
@@ -362,6 +362,45 @@ def test_an_unknown_key_asks_for_a_fetch_once_a_minute() -> None:
     checks.learn(KEY, OTHER)
     assert checks.good(text)
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "header"),
+    [
+        (SigningKey(None), SigningKey(None, "ES256"), {}),
+        (SigningKey(None), SigningKey(None, "ES256"), {"kid": "new"}),
+        (EC, SigningKey("e2", "ES256"), {"kid": None}),
+    ],
+)
+def test_a_signature_that_no_key_without_a_name_has_made_asks_for_a_fetch_once_a_minute(
+    old: SigningKey, new: SigningKey, header: Mapping[str, Any]
+) -> None:
+    """A rotation in a key set without `kid`, or of tokens without it, is seen by its first signature."""
+    before = SigningKey(None, "ES256")
+    checks = Checks((old, before))
+    asked: list[int] = []
+    checks.keys.wake = lambda: asked.append(1)
+    text = token(new, header=header)
+    assert isinstance(checks.check(text), Pending)
+    checks.learn(old, new)
+    assert checks.good(text)
+    # What nobody of the issuer has signed costs one fetch, and then it is just wrong.
+    wrong = token(before, header=header)
+    assert checks.check(wrong) == "signature"
+    checks.now += 61.0
+    assert isinstance(checks.check(wrong), Pending)
+    assert isinstance(checks.check(wrong), Pending)
+    assert checks.check(wrong, waited=True) == "signature"
+    # It has cost a signature check, so it counts as a failure also where the issuer does not answer.
+    checks.keys.failed("unreachable", "away", 5.0)
+    assert checks.check(wrong) == "signature"
+    assert len(asked) == 2
+
+
+def test_a_key_that_is_named_and_has_not_signed_asks_for_nothing() -> None:
+    checks = Checks((KEY, SigningKey(None)))
+    assert checks.check(token(OTHER, header={"kid": "k1"})) == "signature"
+    assert not checks.keys.fetching
 
 
 def test_a_request_that_fails_when_it_is_told_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
