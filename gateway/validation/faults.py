@@ -18,8 +18,8 @@ _FRAGMENT: Final = "!$&'()*+,;=:@/?-._~"
 
 
 class Fault(NamedTuple):
-    """`detail` in words. `pointer` is where in the body; for a parameter `place` (path, query, header) and `name` say
-    which one it is."""
+    """`detail` in words. `pointer` is where in the body; for a parameter `place` (path, query, header, cookie) and
+    `name` say which one it is."""
 
     detail: str
     pointer: str = "#"

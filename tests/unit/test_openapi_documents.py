@@ -123,6 +123,8 @@ STYLES: list[tuple[str, str, list[str]]] = [
     ("/anything/query/spaceDelimited?array=1%202", "", []),
     ("/anything/query/pipeDelimited?array=1|2&object=R|100|G", "", ["query object must be names and values in turn"]),
     ("/anything/query/deepObject?object[R]=100&object[G]=200", "", []),
+    ("/cookies", "Cookie: primitive=a; x=%\r\n", []),
+    ("/cookies", "Cookie: primitive=a; primitive=b\r\n", ["cookie primitive is there more than once"]),
     ("/anything/query/deepObject?object[R]=100&object[R]=200", "", ["query object is there more than once"]),
 ]
 
@@ -134,5 +136,5 @@ def test_parameters_in_every_style(target: str, headers: str, wrong: list[str]) 
 
 def test_styles_that_are_left_out_are_told() -> None:
     told = " ".join(rules("parameters-style-3.1").notices)
-    for words in ("in cookie", "style matrix in path", "style label in path"):
+    for words in ("cookies with arrays or objects", "style matrix in path", "style label in path"):
         assert words in told

@@ -1,8 +1,8 @@
 """The rules of one OpenAPI document: an operation for each path and method that it describes.
 
-A path is compared as it is behind what the route takes off, and also without the path of one of the `servers`, because
-documents differ in whether their paths begin where the upstream's do. HEAD is described by GET, and OPTIONS passes
-where nobody describes it: it asks what there is.
+A path is compared as it is behind what the route takes off, and also without the path of one of the `servers`, those of
+single paths and operations included, because documents differ in whether their paths begin where the upstream's do.
+HEAD is described by GET, and OPTIONS passes where nobody describes it: it asks what there is.
 """
 
 import re
@@ -39,7 +39,7 @@ class ApiOperation(Operation):
     __slots__ = ("_named", "_parameters", "_query")
 
     def __init__(self, name: str, body: Body | None, parameters: list[Parameter]) -> None:
-        super().__init__(name, body, headers=any(each.place == "header" for each in parameters))
+        super().__init__(name, body, headers=any(each.place in {"header", "cookie"} for each in parameters))
         self._parameters = parameters
         self._query = any(each.place == "query" for each in parameters)
         self._named = {name: each.name for each in parameters for name in each.names}
@@ -78,7 +78,7 @@ class OpenApiRules:
         self._compiled: dict[str, tuple[Schema, bool]] = {}
         self._paths = Paths()
         root = Node(documents, documents.uri, (), documents.root)
-        self._bases = sorted(set(_bases(root)), key=len, reverse=True)
+        self._bases = sorted(set(_all_bases(root)), key=len, reverse=True)
         self.operations = 0
         for template, item in root.get("paths").members():
             self._add(template, item)
@@ -193,9 +193,17 @@ def _value_at(documents: Documents, uri: str, reference: str) -> Any:
         return None
 
 
-def _bases(root: Node) -> Iterator[bytes]:
-    """The paths of the servers, with a slash at the end, but for those that are none."""
-    for server in root.plain("servers").items():
+def _all_bases(root: Node) -> Iterator[bytes]:
+    yield from _bases(root)
+    for _, item in root.get("paths").members():
+        yield from _bases(item)
+        for method in METHODS:
+            yield from _bases(item.get(method))
+
+
+def _bases(node: Node) -> Iterator[bytes]:
+    """The paths of the servers that a place names, with a slash at the end, but for those that are none."""
+    for server in node.plain("servers").items():
         url = server.text("url")
         for name, variable in server.get("variables").members():
             url = url.replace("{" + name + "}", variable.text("default"))

@@ -1,11 +1,13 @@
-"""Path, query and header parameters (OpenAPI 3.1 section 4.8.12), by their styles:
+"""Path, query, header and cookie parameters (OpenAPI 3.1 section 4.8.12), by their styles:
 
     path     simple                                                  1,2   a,1,b,2   a=1,b=2
     header   simple                                                  likewise
     query    form, spaceDelimited, pipeDelimited, deepObject         p=1&p=2   p=1,2   p=1%202   p=1|2   p[a]=1
+    cookie   form                                                    p=1   p=1,2
 
-or `content` with a JSON media type. What is left out, and told by `gateway check`: cookies, `label` and `matrix`, other
-`content`, and fields that the gateway itself reads or writes. Query parameters that no operation names pass.
+or `content` with a JSON media type. What is left out, and told by `gateway check`: `label` and `matrix`, cookies that
+are arrays or objects in several pairs, other `content`, and fields that the gateway itself reads or writes. Query
+parameters that no operation names pass.
 
 What the schema sees must be what the upstream sees. Many take `p[a]=1` for a member, and `p[]=1` for an item, of `p`,
 so these are spellings of `p` that only `deepObject` allows. Behind CGI `X_A` is the field `X-A`, so it counts, too.
@@ -19,6 +21,7 @@ from urllib.parse import unquote_to_bytes
 from gateway.validation.content import is_json
 from gateway.validation.faults import Fault, Malformed
 from gateway.validation.json_body import parse
+from gateway.validation.openapi.cookies import cookie_in
 from gateway.validation.openapi.kinds import kinds_of, properties_of, value_of
 from gateway.validation.openapi.node import Node
 from gateway.validation.schemas import Schema
@@ -30,6 +33,7 @@ STYLES: Final = {
     "path": ("simple",),
     "query": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),
     "header": ("simple",),
+    "cookie": ("form",),
 }
 # OpenAPI 3.1 section 4.8.12.2.1: these are described elsewhere.
 _DESCRIBED_ELSEWHERE: Final = frozenset({"accept", "content-type", "authorization"})
@@ -52,6 +56,7 @@ class Parameter:
     (`gateway.validation.recursion`)."""
 
     __slots__ = (
+        "_cookie",
         "_field",
         "_fields",
         "_items",
@@ -99,6 +104,7 @@ class Parameter:
         spelt = "".join([each if each.isalnum() else r"[^a-z0-9:\r\n]" for each in self.name]).encode()
         self._fields = re.compile(rb"^(%b)[ \t]*:([^\r\n]*)" % spelt, re.IGNORECASE | re.MULTILINE)
         self._field = self.name.lower().encode()
+        self._cookie = self.name.encode()
         is_object = self._kinds is not None and "object" in self._kinds and "array" not in self._kinds
         self._nested = is_object and self._style == "deepObject"
         self._spreads = is_object and not self._nested and self.explode
@@ -118,15 +124,22 @@ class Parameter:
             return [Fault(str(error), place=self.place, name=self.name)]
         if value is None:
             return [Fault("is missing", place=self.place, name=self.name)] if self.required else []
-        found = self._schema.faults_at_once(value[0], _size_of(value[0]))
-        if found is None:
-            found = [_LONG]
-        return [Fault(each.detail, place=self.place, name=self.name) for each in found]
+        for each in value:
+            found = self._schema.faults_at_once(each, _size_of(each))
+            if found is None:
+                found = [_LONG]
+            if found:
+                return [Fault(fault.detail, place=self.place, name=self.name) for fault in found]
+        return []
 
-    def _value(self, values: Mapping[str, str], query: Values, lines: bytes) -> tuple[Any] | None:
-        """The value, None where there is none. Raises `Malformed`."""
+    def _value(self, values: Mapping[str, str], query: Values, lines: bytes) -> tuple[Any, ...] | None:
+        """The value, or all that upstreams may take it for; None where there is none. Raises `Malformed`."""
         if self.place == "query":
             return self._of_query(query)
+        if self.place == "cookie":
+            texts = cookie_in(lines, self._cookie)
+            # JSON has quotes, which no cookie can have unless it is encoded.
+            return tuple([self._simple(each) for each in (texts if self._kinds is not None else texts[-1:])]) or None
         text = values.get(self.name) if self.place == "path" else self._of_fields(lines)
         return None if text is None else (self._simple(text),)
 
@@ -221,8 +234,8 @@ class Parameter:
         return value_of(self._decoded(text), kinds)
 
     def _decoded(self, text: str) -> str:
-        """Header fields are not encoded."""
-        return decoded(text, plus=self._plus) if self.place != "header" else text
+        """Header fields are not encoded, and cookies are decoded before."""
+        return text if self.place in {"header", "cookie"} else decoded(text, plus=self._plus)
 
 
 def _size_of(value: Any) -> int:
@@ -278,4 +291,10 @@ def why_not(node: Node) -> str:
             else "parameters with content that is not JSON are not validated"
         )
     style = node.text("style", STYLES[place][0])
-    return "" if style in STYLES[place] else f"parameters of style {style} in {place} are not validated"
+    if style not in STYLES[place]:
+        return f"parameters of style {style} in {place} are not validated"
+    several = place == "cookie" and node.flag("explode", default=True)
+    if several and kinds_of(node.plain("schema")) & {"array", "object"}:
+        # OpenAPI 3.1.1 section 4.8.12.3 advises against it: `&` separates no cookies.
+        return "cookies with arrays or objects are not validated without explode: false"
+    return ""
