@@ -32,7 +32,7 @@ TIME_LIMIT: Final = 5.0
 """Seconds for a whole fetch."""
 RETRY: Final = 1.0
 MOST_RETRY: Final = 60.0
-MOST_RETRY_WITHOUT: Final = 10.0
+MOST_RETRY_WITHOUT: Final = 5.0
 _PIECE: Final = 65_536
 
 Parse = Callable[[bytes], KeySet]

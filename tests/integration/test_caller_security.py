@@ -269,6 +269,11 @@ async def test_a_websocket_needs_a_key_and_the_upstream_does_not_get_it(gateway:
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await session.ws_connect(f"{gateway.url}/chat/ws")
         assert refused.value.status == 401
+        # Where pages put a token because they can set no field; it is no place for one here.
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(f"{gateway.url}/chat/ws", protocols=("bearer", FILE_KEY))
+        assert refused.value.status == 401
+        assert FILE_KEY not in "".join(gateway.lines)
         async with session.ws_connect(f"{gateway.url}/chat/ws", headers={"X-API-Key": FILE_KEY}) as socket:
             await socket.send_str("hello")
             assert await socket.receive_str(timeout=PATIENCE) == "hello"

@@ -10,6 +10,10 @@ KEY = SigningKey("k1")
 OTHER = SigningKey("k2")
 EC = SigningKey("e1", "ES256")
 
+_MODULUS = KEY.jwk["n"].encode()
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551.to_bytes(32, "big")
+"""Of P-256: a signature with it as a number would be one with zero."""
+
 
 def attacks(now: float) -> dict[str, tuple[str, str]]:
     """By name: the text, and its flaw at the instant `now` for who takes RS256 and ES256 of `KEY` and `EC`."""
@@ -56,11 +60,26 @@ def attacks(now: float) -> dict[str, tuple[str, str]]:
         "long kid": (made(KEY, header={"kid": "k" * 300}), "malformed"),
         "typ that is no text": (made(KEY, header={"typ": ["JWT"]}), "malformed"),
         "too long": (made(KEY, says(more="x" * 9000)), "too_long"),
+        "escaped duplicate member": (made(KEY, '{"\\u0073ub":"admin",' + json.dumps(says())[1:]), "malformed"),
+        "null for a critical extension": (made(KEY, header='{"alg":"RS256","kid":"k1","crit":null}'), "critical"),
+        "byte order mark": (made(KEY, "\ufeff" + json.dumps(says())), "malformed"),
+        "a token as payload": (made(KEY, json.dumps(made(KEY))), "malformed"),
+        "JSON serialization": ('{"payload":"AAAA","protected":"AAAA","signature":"AAAA"}', "malformed"),
+        "in quotes": (f'"{made(KEY)}"', "malformed"),
+        "two with a comma": (f"{made(KEY)},{made(KEY)}", "malformed"),
+        "two with a blank": (f"{made(KEY)} {made(KEY)}", "malformed"),
+        "a dot behind it": (f"{made(KEY)}.", "malformed"),
+        "deep header": (made(KEY, header='{"alg":"RS256","a":' + "[" * 2000 + "]" * 2000 + "}"), "malformed"),
+        "alg that is a list": (made(KEY, header={"alg": ["RS256"]}), "malformed"),
+        "exp with a zero in front": (made(KEY, json.dumps(says(exp=0)).replace(": 0,", f": 0{now},")), "malformed"),
         # Headers.
         "none": (made(KEY, header={"alg": "none"}, sign=lambda _: b""), "algorithm"),
         "None": (made(KEY, header={"alg": "nOnE"}, sign=lambda _: b""), "algorithm"),
         "no alg": (made(KEY, header={"alg": None}), "algorithm"),
         "alg in lower case": (made(KEY, header={"alg": "rs256"}), "algorithm"),
+        "alg with a blank": (made(KEY, header={"alg": "RS256 "}), "algorithm"),
+        "alg in wide letters": (made(KEY, header={"alg": "ＲＳ256"}), "algorithm"),  # noqa: RUF001 - that is the trick
+        "modulus as a secret": (made(KEY, header={"alg": "HS256"}, sign=hs256_with(_MODULUS)), "algorithm"),
         "alg of the other kind": (made(KEY, header={"alg": "RS512"}), "algorithm"),
         "public key as a secret": (made(KEY, header={"alg": "HS256"}, sign=hs256_with(KEY.pem)), "algorithm"),
         "crit": (made(KEY, header={"crit": ["exp"]}), "critical"),
@@ -71,6 +90,9 @@ def attacks(now: float) -> dict[str, tuple[str, str]]:
         "kid of another kind of key": (made(KEY, header={"kid": "e1"}), "key"),
         "kid that is a path": (made(KEY, header={"kid": "../../dev/null"}), "key"),
         "kid that is an injection": (made(KEY, header={"kid": "k1' OR '1'='1"}), "key"),
+        "kid with NUL": (made(KEY, header={"kid": "k1\0"}), "key"),
+        "kid in another case": (made(KEY, header={"kid": "K1"}), "key"),
+        "kid that is percent-encoded": (made(KEY, header={"kid": "%6b1"}), "key"),
         "empty kid": (made(KEY, header={"kid": ""}), "key"),
         # Keys that the token itself brings are not looked at, so the signature is that of a stranger.
         "jwk": (made(OTHER, header={"kid": "k1", "jwk": OTHER.jwk}), "signature"),
@@ -80,17 +102,26 @@ def attacks(now: float) -> dict[str, tuple[str, str]]:
         "signed by another": (made(OTHER, header={"kid": "k1"}), "signature"),
         "signed by another, no kid": (made(OTHER, header={"kid": None}), "signature"),
         "no signature": (made(KEY, sign=lambda _: b""), "signature"),
+        "PSS in place of PKCS 1": (made(KEY, sign=lambda signed: KEY.sign(signed, "PS256")), "signature"),
+        "jwk without kid": (made(OTHER, header={"kid": None, "jwk": OTHER.jwk}), "signature"),
+        "order of the curve": (made(EC, sign=lambda _: _ORDER * 2), "signature"),
+        "numbers that are too long": (made(EC, sign=lambda signed: b"\0" + EC.sign(signed)), "signature"),
         "zeros of ECDSA": (made(EC, sign=lambda _: bytes(64)), "signature"),
         "DER in place of numbers": (made(EC, sign=lambda _: b"\x30\x06\x02\x01\x01\x02\x01\x01"), "signature"),
         # Claims.
         "no iss": (made(KEY, says(iss=None)), "issuer"),
         "other iss": (made(KEY, says(iss="https://evil.example/")), "issuer"),
         "iss without its slash": (made(KEY, says(iss=ISSUER.rstrip("/"))), "issuer"),
+        "iss with NUL": (made(KEY, says(iss=f"{ISSUER}\0")), "issuer"),
         "iss that is a list": (made(KEY, says(iss=[ISSUER])), "issuer"),
         "no aud": (made(KEY, says(aud=None)), "audience"),
         "other aud": (made(KEY, says(aud="orders2")), "audience"),
         "aud that has ours in it": (made(KEY, says(aud=f"{AUDIENCE} other")), "audience"),
         "empty aud": (made(KEY, says(aud=[])), "audience"),
+        "aud in a list in a list": (made(KEY, says(aud=[[AUDIENCE]])), "audience"),
+        "aud that is an object": (made(KEY, says(aud={AUDIENCE: 1})), "audience"),
+        "aud for all": (made(KEY, says(aud="*")), "audience"),
+        "aud in another case": (made(KEY, says(aud=AUDIENCE.upper())), "audience"),
         "aud of numbers": (made(KEY, says(aud=[1, None, {}])), "audience"),
         "no exp": (made(KEY, says(exp=None)), "times"),
         "exp that is null": (made(KEY, json.dumps(says() | {"exp": None})), "times"),
@@ -100,6 +131,9 @@ def attacks(now: float) -> dict[str, tuple[str, str]]:
         "exp that is infinite": (made(KEY, json.dumps(says(exp=0)).replace('"exp": 0', '"exp": 1e400')), "times"),
         "exp beyond all years": (made(KEY, says(exp=10**20)), "times"),
         "exp with 4000 digits": (made(KEY, says(exp=10**4000)), "times"),
+        "exp that is a fraction and past": (made(KEY, says(exp=now - 60.5)), "expired"),
+        "nbf that is null": (made(KEY, json.dumps(says() | {"nbf": None})), "times"),
+        "nbf that is negative": (made(KEY, says(nbf=-1)), "times"),
         "nbf as text": (made(KEY, says(nbf="0")), "times"),
         "iat that is an object": (made(KEY, says(iat={})), "times"),
         "expired": (made(KEY, says(exp=now - 61)), "expired"),
@@ -110,6 +144,8 @@ def attacks(now: float) -> dict[str, tuple[str, str]]:
         "empty sub": (made(KEY, says(sub="")), "claims"),
         "sub that is a list": (made(KEY, says(sub=["alice"])), "claims"),
         "sub that is true": (made(KEY, says(sub=True)), "claims"),
+        "sub that is a fraction": (made(KEY, says(sub=1.5)), "claims"),
+        "sub of 4000 digits": (made(KEY, says(sub=10**4000)), "claims"),
         "long sub": (made(KEY, says(sub="a" * 300)), "claims"),
         "half of a character": (made(KEY, json.dumps(says(sub="?")).replace("?", "\\ud800")), "claims"),
     }

@@ -102,6 +102,10 @@ def test_a_good_token_passes_and_tells_the_upstream_and_the_log_who_it_is() -> N
         ),
         ([bearer(token(KEY, claims(exp=1)))], ', error="invalid_token", error_description="it has expired"'),
         ([bearer(GOOD)] * 2, ', error="invalid_request"'),
+        ([bearer(GOOD), "authorization:"], ', error="invalid_request"'),
+        ([f"Authorization: Bearer\t{GOOD}"], ""),
+        ([f"Cookie: access_token={GOOD}", f"Sec-WebSocket-Protocol: bearer, {GOOD}"], ""),
+        ([f"Proxy-Authorization: Bearer {GOOD}", f"X-Forwarded-Authorization: Bearer {GOOD}"], ""),
         ([bearer(GOOD), "Authorization: Basic dTpw"], ', error="invalid_request"'),
         # A key is nothing on a route that takes none.
         ([bearer(API_KEY)], ', error="invalid_token"'),

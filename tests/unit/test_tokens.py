@@ -209,6 +209,13 @@ def test_a_type_that_is_configured_is_compared_without_case(typ: str | None, fla
         ({"tenant_claim": "org"}, {}, None),
         ({"tenant_claim": "org"}, {"org": "a b"}, None),
         ({"tenant_claim": "org"}, {"org": "acme\r\nX-Tenant: evil"}, None),
+        # Fullwidth, with a mark that normalises away, with a width of zero: none of them is acme, nor is another case.
+        ({"tenant_claim": "org"}, {"org": "\uff41cme"}, None),
+        ({"tenant_claim": "org"}, {"org": "a\u0301cme"}, None),
+        ({"tenant_claim": "org"}, {"org": "acme\u200b"}, None),
+        ({"tenant_claim": "org"}, {"org": "../acme"}, None),
+        ({"tenant_claim": "org"}, {"org": ["acme"]}, None),
+        ({"tenant_claim": "org"}, {"org": "ACME"}, ("login:alice", "ACME")),
         ({"tenant_claim": "/a/b~1c"}, {"a": {"b/c": "acme"}}, ("login:alice", "acme")),
         ({"tenant_claim": "/a/b"}, {"a": "b"}, None),
         ({"consumer": "https://x/azp"}, {"https://x/azp": "web"}, ("login:web", "")),
