@@ -1,8 +1,8 @@
 """Keys, as they come in `Idempotency-Key`, and what they are looked up by.
 
 The draft has a quoted string (RFC 8941 section 3.3.3), and many clients send a bare word; both mean the same key. A key
-has 1 to 255 visible characters of ASCII. It is kept nowhere: records are found by the SHA-256 of route, client or
-tenant, and key.
+has 1 to 255 visible characters of ASCII, a bare one none of `"`, `,` and `;`. It is kept nowhere: records are found by
+the SHA-256 of route, client or tenant, and key.
 """
 
 import hashlib
@@ -10,7 +10,9 @@ import re
 from typing import Final
 
 _QUOTED: Final = re.compile(rb'"((?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
-_BARE: Final = re.compile(rb"[\x21\x23-\x7e][\x21-\x7e]*")
+# Without what separates things in structured fields: a comma is between two keys, a semicolon before a parameter, and
+# a quotation mark belongs to a string that is broken.
+_BARE: Final = re.compile(rb"[\x21\x23-\x2b\x2d-\x3a\x3c-\x7e]+")
 _ESCAPE: Final = re.compile(rb'\\(["\\])')
 _LONGEST: Final = 255
 

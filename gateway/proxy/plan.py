@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 from gateway import names
+from gateway.idempotency.keys import parse_key
 from gateway.identity.masking import masked
 from gateway.policy.priority import PRIORITIES
 from gateway.policy.retry import IDEMPOTENT_METHODS
@@ -94,7 +95,9 @@ class Plan:
         if objection is None and self.own_answer is None:
             self.tunnel = request.fields.upgrade is not None and route.config.websocket and request.wants_websocket
             self.head = self._upstream_head(request, route.upstream)
-            self.keyed = _tells_apart(request.fields.idempotency_key)
+            key = request.fields.idempotency_key
+            # An upstream that honours keys cannot tell by one that is malformed or empty whether it has acted.
+            self.keyed = key is not None and parse_key(key) is not None
             self.idempotent = self.may_be_repeated(request, route.upstream)
             self.mirrored = route.mirror is not None and not self.tunnel and route.mirror.takes(request)
         self.keeps_body = self.idempotent or (route.fallback is not None and bool(route.fallback.hops))
@@ -170,12 +173,6 @@ class Plan:
             extra,
             origin.lines,
         )
-
-
-def _tells_apart(key: bytes | None) -> bool:
-    """Whether an `Idempotency-Key` is more than an empty one, such as clients send whose variable is unset. The draft
-    has a quoted string (draft-ietf-httpapi-idempotency-key-header section 2.1), and many send a bare one."""
-    return key is not None and bool(key.strip(b' \t"'))
 
 
 def objection(route: Route | None, request: Request, identification: Identification, via_name: str) -> Refusal | None:

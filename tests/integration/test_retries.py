@@ -116,8 +116,8 @@ def test_a_post_with_a_key_is_repeated_for_who_honours_it(
     assert [seen.get("Idempotency-Key") for seen in upstream.requests(path)] == [key] * 2
 
 
-@pytest.mark.parametrize("key", ["", '""', '" "', '"'])
-def test_an_empty_key_is_none(key: str, honouring: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+@pytest.mark.parametrize("key", ["", '""', '" "', '"', ",", "a,b", "a b", '"a";p=1'])
+def test_an_empty_or_malformed_key_is_none(key: str, honouring: GatewayProcess, upstream: ProgrammedUpstream) -> None:
     upstream.on(path := fresh(), UNAVAILABLE, ok(b"good"))
     assert honouring.request("POST", f"/proxy{path}", b"body", {"Idempotency-Key": key}).status == 503
     assert len(upstream.requests(path)) == 1
