@@ -359,11 +359,23 @@ def _flat(path: str, value: Any, *, secret: bool) -> Iterator[tuple[str, str, bo
         # By name where there is one, so that a new route does not make all behind it look changed.
         parts = [(str(getattr(each, "name", at)), each) for at, each in enumerate(value)]
     else:
-        yield path, str(_plain(value)), secret
+        numbers = isinstance(value, frozenset) and all(isinstance(each, int) for each in value)
+        yield path, _ranges(value) if numbers and value else str(_plain(value)), secret
         return
     for name, inner in parts:
         hidden = secret or (name in _SECRETS and inner is not None)
         yield from _flat(f"{path}.{name}" if path else name, inner, secret=hidden)
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """`429, 500-599`."""
+    ranges: list[list[int]] = []
+    for each in sorted(numbers):
+        if ranges and each == ranges[-1][1] + 1:
+            ranges[-1][1] = each
+        else:
+            ranges.append([each, each])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 def _plain(value: Any) -> Any:

@@ -11,10 +11,10 @@ So the state to act on is always the breaker's, and a closed circuit costs one a
 network is broken is protected by its own breaker, and the fleet does not follow it.
 
 Whenever the fleet's generation changes, the replica takes over the fleet's state and forgets its own evidence. In this
-way it learns of a trip, a recovery, a forced state and an operator's DEL. There is one exception: a store that lost its
-memory while the link was down knows nothing of the circuit, which does not mean that the circuit is closed. Then the
-replica keeps its own state and evidence. Answers may overtake each other, so an answer of an earlier generation is
-ignored.
+way it learns of a trip, a recovery, a forced state and an operator's DEL. There are two exceptions, in which it keeps
+its own state and evidence. A store that lost its memory while the link was down knows nothing of the circuit, which
+does not mean that the circuit is closed. And what a replica has seen since it has reset the circuit itself is about the
+new one. Answers may overtake each other, so an answer of an earlier generation is ignored.
 """
 
 import asyncio
@@ -115,7 +115,8 @@ class SharedCircuit(LocalCircuit):
 
     __slots__ = (
         "_dial", "_dial_result", "_dialing", "_epoch", "_failures", "_fleet", "_generation", "_leasing", "_link",
-        "_losses", "_probe_time", "_reported_failure", "_settings", "_spawn", "_store", "_synced_at", "look_at",
+        "_losses", "_probe_time", "_reported_failure", "_reset_here", "_settings", "_spawn", "_store", "_synced_at",
+        "look_at",
     )  # fmt: skip
 
     def __init__(
@@ -146,6 +147,8 @@ class SharedCircuit(LocalCircuit):
         self._failures = 0
         self._epoch = 0
         self._losses = 0
+        # Whether this replica has reset the circuit, and not met the new one of the fleet yet.
+        self._reset_here = False
         self._leasing = False
         self._synced_at = float("-inf")
         self._reported_failure: float | None = None
@@ -316,9 +319,7 @@ class SharedCircuit(LocalCircuit):
                 self._generation = 0
             self._follow(snapshot, now)
         elif snapshot.state is CLOSED:
-            self._generation, self._fleet, self._failures = snapshot.generation, CLOSED, snapshot.failures
-            # The evidence was sent under another generation, and the store has ignored it.
-            self._reported_failure = None
+            self._begin_anew(snapshot)
         else:
             self._adopt(snapshot, now)
         if snapshot.asked and not self._dialing and self._dial_result is None:
@@ -354,12 +355,16 @@ class SharedCircuit(LocalCircuit):
         """
         self._generation += 1
         self._fleet = CLOSED
+        self._reset_here = True
         self.reset_here()
 
     def _follow(self, snapshot: CircuitSnapshot, now: float) -> None:
         if snapshot.generation == 0 or snapshot.generation < self._generation:
             return
-        if snapshot.generation > self._generation or self.breaker.state is not snapshot.state is not CLOSED:
+        reset_here, self._reset_here = self._reset_here, False
+        if reset_here and snapshot.state is CLOSED:
+            self._begin_anew(snapshot)
+        elif snapshot.generation > self._generation or self.breaker.state is not snapshot.state is not CLOSED:
             self._adopt(snapshot, now)
         self._fleet = snapshot.state
         self._failures = snapshot.failures
@@ -370,6 +375,12 @@ class SharedCircuit(LocalCircuit):
             self.look_at = now + snapshot.retry_after
         if snapshot.state is not CLOSED:
             self.breaker.until = now + snapshot.retry_after
+
+    def _begin_anew(self, snapshot: CircuitSnapshot) -> None:
+        """Take over the generation of a closed circuit, and keep the own state and evidence."""
+        self._generation, self._fleet, self._failures = snapshot.generation, CLOSED, snapshot.failures
+        # The evidence was sent under another generation, and the store has ignored it.
+        self._reported_failure = None
 
     def _adopt(self, snapshot: CircuitSnapshot, now: float) -> None:
         self._generation, self._fleet, self._failures = snapshot.generation, snapshot.state, snapshot.failures

@@ -62,7 +62,7 @@ def differences(old: Mapping[str, list[str]], new: Mapping[str, list[str]]) -> l
         before, after = old.get(path), new.get(path)
         if before is None and after is not None:
             lines.append(f"{path}: {after[0]} (new)")
-        elif after is None and before is not None:
+        elif after is None and before is not None and not any(each.startswith(f"{path}.") for each in new):
             lines.append(f"{path}: gone (was {before[0]})")
         elif before is not None and after is not None and before[1] != after[1]:
             lines.append(f"{path}: {before[0]} -> {after[0]}")

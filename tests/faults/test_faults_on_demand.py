@@ -5,7 +5,7 @@ import signal
 from functools import partial
 
 from tests.conftest import StartGateway
-from tests.support.faults import PATH, add, fault, listed, order, refusal, settings
+from tests.support.faults import KINDS, PATH, add, add_all, fault, listed, order, refusal, settings, untouched
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
 from tests.support.stub_process import StubProcess
@@ -71,15 +71,17 @@ def test_it_ends_when_the_gateway_that_set_it_is_killed(
     one, two = pair(start_gateway, stub, redis)
     add(one, "abort")
     eventually(lambda: struck(two), "the other gateway has it")
+    order(two, "DELETE", PATH)
+    add_all(one)
+    eventually(lambda: {each["kind"] for each in listed(two)} == set(KINDS), "the other gateway has all kinds")
     workers = one.children()
     one.send_signal(signal.SIGKILL)
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
-    eventually(lambda: not struck(two), "it is over without its gateway")
-    assert listed(two) == []
-    (over,) = two.wait_for_records(1, event="fault_ended")
-    assert over["message"].endswith(("its gateway is gone", "it is gone from the store"))
-    assert stub.requests("/ok") > 0
+    eventually(lambda: listed(two) == [], "they are over without their gateway")
+    assert untouched(two)
+    ended = two.wait_for_records(1 + len(KINDS), event="fault_ended")[1:]
+    assert all(each["message"].endswith(("its gateway is gone", "it is gone from the store")) for each in ended)
 
 
 def test_it_ends_when_the_gateway_that_set_it_stops(

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import StartGateway
 from tests.support import plain_http
 from tests.support.fake_upstream import FakeUpstream, ReadHead, Send
-from tests.support.faults import PATH, add, listed, order, settings
+from tests.support.faults import KINDS, PATH, add, add_all, listed, order, settings, untouched
 from tests.support.gateway_process import GatewayProcess
 from tests.support.stub_process import StubProcess
 from tests.support.waiting import PATIENCE, eventually
@@ -214,6 +214,13 @@ def test_it_is_ended_by_delete(start_gateway: StartGateway, stub: StubProcess) -
     add(gateway, "abort")
     assert order(gateway, "DELETE", PATH).json() == {"removed": 2}
     assert statuses(gateway, 5) == {200: 5}
+    add_all(gateway)
+    assert order(gateway, "DELETE", PATH).json() == {"removed": len(KINDS)}
+    assert untouched(gateway)
+    # Likewise where nobody ends them.
+    add_all(gateway, duration=1)
+    eventually(lambda: listed(gateway) == [], "their time has come")
+    assert untouched(gateway)
 
 
 def test_a_critical_error_rate_ends_it(start_gateway: StartGateway, stub: StubProcess) -> None:

@@ -56,5 +56,20 @@ def listed(gateway: GatewayProcess) -> list[dict[str, Any]]:
     return found
 
 
+KINDS = ("delay", "abort", "reset", "connect_timeout", "truncate", "slow_body")
+
+
+def add_all(gateway: GatewayProcess, **more: Any) -> None:
+    """One of each kind, each for its share of the attempts."""
+    for kind in KINDS:
+        add(gateway, kind, 16, **more)
+
+
+def untouched(gateway: GatewayProcess, count: int = 20) -> bool:
+    """Whether so many requests in a row, a whole block of attempts, meet no fault."""
+    answers = [gateway.get("/proxy/ok") for _ in range(count)]
+    return all(each.status == 200 and "Proxy-Status" not in each.headers for each in answers)
+
+
 def refusal(answer: Answer) -> tuple[int, str]:
     return answer.status, json.loads(answer.body)["reason"]

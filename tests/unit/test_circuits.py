@@ -324,6 +324,24 @@ class TestSharing:
             assert (each.state, each.told[-1]) == (CLOSED, ("default", OPEN, CLOSED))
         assert (a.causes[-1], b.causes[-1]) == ("reset" if how == "reset" else DELETED, DELETED)
 
+    async def test_what_is_seen_just_after_ones_own_reset_counts_in_the_new_generation(
+        self, replica: Callable[[str], Replica], clock: Time
+    ) -> None:
+        a, b = await tripped(replica, "a", "b")
+        clock.now += 1.0
+        await a.circuits.reset("default")
+        # The upstream still fails, and the circuit is open before the replica has met the new circuit of the fleet.
+        a.fail()
+        assert a.state is OPEN
+        clock.now += 0.02
+        for each in (a, b, a, b):
+            await each.exchange()
+        clock.now += 0.1
+        for each in (a, b, a, b):
+            await each.exchange()
+        assert (a.state, b.state) == (OPEN, OPEN)
+        assert a.causes == ["3 consecutive failures", "reset", "3 consecutive failures"]
+
     async def test_a_replica_forgets_its_evidence_with_each_generation(self, replica: Callable[[str], Replica]) -> None:
         a, b = replica("a"), replica("b")
         await a.exchange()

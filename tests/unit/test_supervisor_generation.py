@@ -47,6 +47,18 @@ def test_a_secret_that_comes_is_not_shown() -> None:
     assert changed({}, {"ADMIN_TOKEN": "b" * 20}) == ["admin.token: None -> ***"]
 
 
+def test_statuses_in_a_row_are_shown_as_one_and_nothing_is_gone_that_has_become_something(tmp_path: Path) -> None:
+    upstreams = '{"upstreams": {"a": {"endpoints": ["h:1"]}, "b": {"endpoints": ["h:1"]}}, "routes": [%s]}'
+    route = '{"name": "r", "prefix": "/r", "upstream": "a"%s}'
+    file = tmp_path / "gateway.yaml"
+    file.write_text(upstreams % (route % ""))
+    before = generation({"GATEWAY_CONFIG": str(file)}).settings
+    file.write_text(upstreams % (route % ', "fallback": {"upstream": "b", "on": [429, "5xx"]}'))
+    lines = differences(before, generation({"GATEWAY_CONFIG": str(file)}).settings)
+    assert "routes.r.fallback.statuses: 429, 500-599 (new)" in lines
+    assert not [line for line in lines if "gone" in line]
+
+
 def test_there_are_no_more_lines_than_somebody_reads() -> None:
     old = {f"a{n}": ["1", "x"] for n in range(MOST_LINES + 5)}
     new = {f"a{n}": ["2", "y"] for n in range(MOST_LINES + 5)}
