@@ -5,6 +5,7 @@ not one itself. Where only `Forwarded` (RFC 7239) came, its `for` parameters are
 peer says about its origin is discarded, so nobody chooses his own rate limit. IPv6 clients are taken by their /64,
 because a single host has 2^64 addresses to rotate through. All addresses are read by `gateway.names`."""
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
@@ -98,7 +99,7 @@ class Identification:
                     elements += value + b","
         named = self._client(chain.split(b",") if chain else _named_by(elements))
         hop = named or self._read_hop(peer.encode())
-        proto = told.get(b"x-forwarded-proto", scheme.encode())
+        proto = told.get(b"x-forwarded-proto") or scheme.encode()
         # Some proxies pass on what a client says: what they say themselves of the hops goes before.
         real = named.text.encode() if named is not None else told.get(b"x-real-ip") or peer.encode()
         lines += b"X-Forwarded-For: %b%b\r\nX-Forwarded-Proto: %b\r\nX-Real-IP: %b\r\n%b" % (
@@ -159,10 +160,21 @@ def _named_by(forwarded: bytes) -> list[bytes]:
 
 
 def _each_for(forwarded: bytes) -> Iterator[bytes | None]:
-    # Commas within quotes make elements without a readable `for`, where the reading from the right ends.
-    for element in forwarded.split(b","):
+    for element in _hidden_in_quotes(forwarded).split(b","):
         if not element.strip(b" \t"):
             continue
         pairs = [pair.strip(b" \t") for pair in element.split(b";")]
         found = [pair[4:] for pair in pairs if pair[:4].lower() == b"for="]
         yield found[0] if len(found) == 1 else None
+
+
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+def _hidden_in_quotes(forwarded: bytes) -> bytes:
+    """`Forwarded` with NUL in place of the commas and semicolons within quoted strings, which separate nothing (RFC
+    7239 section 4). Where a quote is left open, it is as it came: a client that opens one cannot hide what a proxy has
+    appended behind it."""
+    if b'"' not in forwarded or b'"' in _QUOTED.sub(b"", forwarded):
+        return forwarded
+    return _QUOTED.sub(lambda string: string[0].replace(b",", b"\0").replace(b";", b"\0"), forwarded)

@@ -1,8 +1,8 @@
 """The supervisor of one service: signals in, workers that serve, and the end.
 
-    SIGTERM, SIGINT   drain and end; a second one hurries
-    SIGHUP            reload: read the configuration anew
-    SIGUSR2           upgrade: run the supervisor's own new code in place, then replace the workers
+    SIGTERM, SIGINT, SIGQUIT    drain and end; a second one hurries
+    SIGHUP                      reload: read the configuration anew
+    SIGUSR2                     upgrade: run the supervisor's own new code in place, then replace the workers
 
 It serves no request, and needs neither the code of the data plane nor that of the control plane. Whoever kills it with
 SIGKILL ends the service: its workers notice, finish what they have, and end.
@@ -70,7 +70,7 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until told to stop. Returns the exit status."""
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(signum, self._told_to_stop, signum.name)
         loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
         loop.add_signal_handler(signal.SIGUSR2, self._told_to_upgrade)

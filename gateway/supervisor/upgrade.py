@@ -25,7 +25,9 @@ from gateway.supervisor.sockets import Sockets
 
 FORMAT: Final = 1
 VARIABLE: Final = "GATEWAY_UPGRADE_FD"
-HELD_BACK: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
+HELD_BACK: Final = frozenset(
+    {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+)
 """Signals that must not hit the process between the exec and the new code's handlers."""
 
 _TRY: Final = 20.0

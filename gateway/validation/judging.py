@@ -129,4 +129,5 @@ def _answer(answers: BinaryIO, answer: list[Any]) -> None:
 if __name__ == "__main__":
     # A Ctrl-C is for the gateway, which ends this process when it has no more use for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -23,8 +23,9 @@ from gateway.worker.worker import Worker  # noqa: E402
 def main() -> int:
     """Serve as one worker. Returns the exit status."""
     control, store, gift, stacks = map(int, sys.argv[1:])
-    # Ctrl-C in a terminal goes to every process of the group; the supervisor says what it means.
+    # Ctrl-C and Ctrl-\ in a terminal go to every process of the group; the supervisor says what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)

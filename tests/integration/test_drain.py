@@ -126,15 +126,16 @@ def test_the_time_for_it_is_bounded(start_gateway: Start, stub: StubProcess) -> 
     assert "gave up on 1 exchange that did not finish in time" in gateway.output
 
 
-def test_a_second_signal_hurries(start_gateway: Start, stub: StubProcess) -> None:
+@pytest.mark.parametrize(("first", "second"), [("SIGTERM", "SIGINT"), ("SIGQUIT", "SIGTERM")])
+def test_a_second_signal_hurries(first: str, second: str, start_gateway: Start, stub: StubProcess) -> None:
     gateway = start_gateway(plain(stub.url, **DRAINING))
     with RawClient(gateway.port) as client:
         client.send(b"GET /proxy/slow?seconds=25 HTTP/1.1\r\nHost: a\r\n\r\n")
         gateway.wait_for_metric(IN_FLIGHT, 1)
-        gateway.send_signal(signal.SIGTERM)
+        gateway.send_signal(signal.Signals[first])
         gateway.wait_for_line("draining: 1 exchange")
         assert gateway.returncode is None
-        gateway.send_signal(signal.SIGINT)
+        gateway.send_signal(signal.Signals[second])
         assert gateway.wait(15.0) == 0
 
 

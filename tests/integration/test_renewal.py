@@ -116,7 +116,7 @@ def test_sighup_reads_the_certificate_again(gateway: GatewayProcess, certificate
     eventually(lambda: served(gateway) == text_of(certificate), "the new one served")
 
 
-@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGPIPE"])
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM"])
 def test_no_such_signal_ends_the_process(name: str, start_gateway: Start, stub: StubProcess) -> None:
     """pgjones/hypercorn#233: requests in flight were cut off."""
     gateway = start_gateway(plain(stub.url, DRAIN_TIMEOUT_SECONDS="30"))
@@ -124,7 +124,8 @@ def test_no_such_signal_ends_the_process(name: str, start_gateway: Start, stub: 
         client.send(b"GET /proxy/slow?seconds=3 HTTP/1.1\r\nHost: a\r\n\r\n")
         gateway.wait_for_metric("http_requests_in_flight", 1)
         gateway.send_signal(signal.Signals[name])
-        if name != "SIGPIPE":
+        gateway.send_signal(signal.SIGPIPE)
+        if name != "SIGALRM":
             gateway.wait_for_line(f"{name} received")
         assert client.read_response().status == 200
     assert gateway.get("/proxy/ok").status == 200

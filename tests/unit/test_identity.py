@@ -35,6 +35,26 @@ def test_right_to_left_to_the_first_untrusted(value: str, client: str) -> None:
     assert forwarded(f"X-Forwarded-For: {value}")[0] == client
 
 
+@pytest.mark.parametrize(
+    ("value", "client"),
+    [
+        ("for=1.2.3.4", "1.2.3.4"),
+        ('for=6.6.6.6, For="[2001:db8:1:2::5]:80";proto=https', "2001:db8:1:2::/64"),
+        ("for=1.2.3.4;for=6.6.6.6", "10.0.0.1"),
+        ('for=1.2.3.4;host="a, for=6.6.6.6"', "1.2.3.4"),
+        ('for=1.2.3.4;host="a;for=6.6.6.6"', "1.2.3.4"),
+        ('for=1.2.3.4;host="a\\", for=6.6.6.6"', "1.2.3.4"),
+        ('for="1.2.3.4, for=6.6.6.6"', "10.0.0.1"),
+        # A client has opened a quote, and the proxy has appended what it knows.
+        ('for="6.6.6.6, for=1.2.3.4', "1.2.3.4"),
+        ('host="\\, for="1.2.3.4:80"', "1.2.3.4"),
+    ],
+)
+def test_commas_and_semicolons_in_quotes_separate_no_hops(value: str, client: str) -> None:
+    """RFC 7239 section 4."""
+    assert forwarded(f"Forwarded: {value}")[0] == client
+
+
 def test_several_fields_are_one_list() -> None:
     assert forwarded("X-Forwarded-For: 1.1.1.1", "X-Forwarded-For: 2.2.2.2, 10.0.0.9")[0] == "2.2.2.2"
 
@@ -44,6 +64,10 @@ def test_the_upstream_hears_of_every_hop() -> None:
     told = b"X-Forwarded-For: 1.1.1.1, 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 1.1.1.1\r\n"
     assert lines == told + b"Via: 1.1 edge\r\n"
     assert host == b"a.b"
+
+
+def test_an_empty_scheme_of_a_trusted_proxy_is_none() -> None:
+    assert b"X-Forwarded-Proto: http\r\n" in forwarded("X-Forwarded-Proto:")[1]
 
 
 def test_trust() -> None:
