@@ -4,7 +4,8 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -58,13 +59,19 @@ class Bench:
         return self.gateway.runtime.exchanges == 0 and self.route.upstream.bulkhead.in_flight == 0
 
 
+@contextmanager
+def benched(environ: dict[str, str]) -> Iterator[Bench]:
+    """A bench with this configuration. A loop must run."""
+    with open(os.devnull, "wb") as nowhere, ExitStack() as stack:  # noqa: PTH123 - a device
+        writer = LineWriter(nowhere.fileno())
+        yield Bench(build(load(environ), writer), stack)
+        writer.close()
+
+
 @pytest.fixture
 async def bench() -> "Iterator[Bench]":  # type: ignore[misc] # an asynchronous generator, which pytest-asyncio runs
-    config = load({"UPSTREAM_URL": "http://127.0.0.1:9", "RETRY_BASE_DELAY_SECONDS": "0.01"})
-    with open(os.devnull, "wb") as nowhere, ExitStack() as stack:  # noqa: ASYNC230, PTH123 - nothing waits for it
-        writer = LineWriter(nowhere.fileno())
-        yield Bench(build(config, writer), stack)
-        writer.close()
+    with benched({"UPSTREAM_URL": "http://127.0.0.1:9", "RETRY_BASE_DELAY_SECONDS": "0.01"}) as made:
+        yield made
 
 
 async def test_head_and_body_in_one_piece_are_one_write(bench: Bench) -> None:
@@ -197,3 +204,20 @@ async def test_an_open_circuit_asks_nobody(bench: Bench) -> None:
     assert b'"reason": "circuit_open"' in answer
     assert sent.sent() == b""
     assert bench.nothing_is_held()
+
+
+async def test_a_body_that_a_gate_has_held_to_its_end_is_ended_once(tmp_path: Path) -> None:
+    """Where a connection lies idle, the request is sent while the end of its body is still being looked at."""
+    (tmp_path / "order.json").write_text('{"type": "object"}')
+    (tmp_path / "gateway.yaml").write_text(
+        "upstreams: {orders: {endpoints: ['127.0.0.1:9']}}\n"
+        f"routes: [{{name: proxy, prefix: /proxy, upstream: orders, validate: {{schema: {tmp_path}/order.json}}}}]\n"
+    )
+    with benched({"GATEWAY_CONFIG": str(tmp_path / "gateway.yaml")}) as bench:
+        _, sent = bench.upstream()
+        bench.ask(
+            b"POST /proxy/a HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        assert sent.sent() == b""
+        bench.ask(b"2\r\n{}\r\n0\r\n\r\n")
+        assert sent.sent().partition(b"\r\n\r\n")[2] == b"2\r\n{}\r\n0\r\n\r\n"

@@ -110,8 +110,7 @@ class Attempt(Ending):
         """The client of a complete request has gone. An endpoint that has said nothing to it for a good part of the
         time limit, and has answered nobody else meanwhile, hangs: its clients need not wait to the end for that."""
         owner = self._owner
-        ticket = owner.ticket
-        permit = ticket.permit
+        ticket, permit = owner.ticket, owner.ticket.permit
         if permit is None or self._settled:
             return
         waited = (self._head_at or now) - self._sent_at
@@ -239,8 +238,7 @@ class Attempt(Ending):
 
     def _send(self, connection: UpstreamConnection) -> None:
         owner = self._owner
-        body = owner.body
-        request = owner.ticket.request
+        body, request = owner.body, owner.ticket.request
         self._connection = connection
         self.request_sent = self._reached = owner.ticket.sent = True
         connection.send(self, owner.head, to_head=request.method == "HEAD", more=not body.done)
@@ -250,6 +248,8 @@ class Attempt(Ending):
             connection.write(encode_chunk(data) if self._chunked else data)
         if body.done:
             if self._chunked:
+                # Once: a gate that has held the body lets it go at its end, and `body_end` still follows.
+                self._chunked = False
                 connection.write(LAST_CHUNK)
             body.sent()
             return
