@@ -92,10 +92,7 @@ def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGat
     started: list[GatewayProcess] = []
 
     def start(env: Mapping[str, str], *, ready: bool = True, files: Mapping[str, str] | None = None) -> GatewayProcess:
-        directory = tmp_path_factory.mktemp("gateway")
-        for name, text in (files or {}).items():
-            (directory / name).write_text(text)
-        gateway = GatewayProcess(env, directory, ready=False)
+        gateway = started_gateway(tmp_path_factory, env, files)
         started.append(gateway)
         if ready:
             gateway.wait_until_ready()
@@ -104,6 +101,36 @@ def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGat
     yield start
     for gateway in started:
         gateway.end()
+
+
+@pytest.fixture(scope="module")
+def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGateway]:
+    """Like `start_gateway`, but the tests of a module that ask for the same variables and files get the same gateway,
+    because a start takes longer than most tests. A test leaves it as it has found it, and counts with
+    `GatewayProcess.growth`. If one has ended, whoever asks next gets a new one."""
+    running: dict[str, GatewayProcess] = {}
+
+    def start(env: Mapping[str, str], *, ready: bool = True, files: Mapping[str, str] | None = None) -> GatewayProcess:
+        asked = repr((sorted(env.items()), sorted((files or {}).items())))
+        if asked not in running or running[asked].returncode is not None:
+            running[asked] = started_gateway(tmp_path_factory, env, files)
+        if ready:
+            running[asked].wait_until_ready()
+        return running[asked]
+
+    yield start
+    for gateway in running.values():
+        gateway.end()
+
+
+def started_gateway(
+    factory: pytest.TempPathFactory, env: Mapping[str, str], files: Mapping[str, str] | None
+) -> GatewayProcess:
+    """One that runs in a new directory with these files, and need not be ready yet."""
+    directory = factory.mktemp("gateway")
+    for name, text in (files or {}).items():
+        (directory / name).write_text(text)
+    return GatewayProcess(env, directory, ready=False)
 
 
 @pytest.fixture(scope="session")

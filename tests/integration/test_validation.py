@@ -38,30 +38,53 @@ LIMIT = 100_000
 Start = Callable[..., GatewayProcess]
 
 
+def settings(
+    stub: StubProcess, more: dict[str, Any] | None = None, **validate: Any
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The variables and the files of a gateway whose routes refuse, report, or look at nothing."""
+    common = {"upstream": "orders", "strip_prefix": True, "rate_limit": None}
+    rules = {"schema": "order.json", "max_body_bytes": LIMIT, **validate}
+    api = {"openapi": "api.yaml", "max_body_bytes": LIMIT}
+    document = {
+        "upstreams": {"orders": {"endpoints": [stub.url], "breaker": {"failure_threshold": 1000}}},
+        "routes": [
+            {"name": "orders", "prefix": "/orders", **common, "validate": rules, **(more or {})},
+            {"name": "reported", "prefix": "/reported", **common, "validate": rules | {"mode": "report"}},
+            {"name": "open", "prefix": "/open", **common},
+            {"name": "api", "prefix": "/api-of-orders", **common, "validate": api},
+            {"name": "lenient", "prefix": "/lenient", **common, "validate": api | {"unknown_operation": "pass"}},
+        ],
+    }
+    files = {
+        "gateway.yaml": yaml.safe_dump(document),
+        "order.json": json.dumps(ORDER),
+        "exploding.json": json.dumps(EXPLODING),
+        "api.yaml": yaml.safe_dump(API),
+    }
+    # Bodies are judged for as long as a busy machine takes.
+    return {"GATEWAY_CONFIG": "gateway.yaml", "VALIDATION_TIMEOUT_MS": "20000"}, files
+
+
 @pytest.fixture
-def start(start_gateway: StartGateway, stub: StubProcess, tmp_path: Path) -> Start:
-    def started(
-        env: dict[str, str] | None = None, more: dict[str, Any] | None = None, **validate: Any
-    ) -> GatewayProcess:
-        (tmp_path / "order.json").write_text(json.dumps(ORDER))
-        common = {"upstream": "orders", "strip_prefix": True, "rate_limit": None}
-        rules = {"schema": str(tmp_path / "order.json"), "max_body_bytes": LIMIT, **validate}
-        file = tmp_path / "gateway.yaml"
-        file.write_text(
-            yaml.safe_dump(
-                {
-                    "upstreams": {"orders": {"endpoints": [stub.url], "breaker": {"failure_threshold": 1000}}},
-                    "routes": [
-                        {"name": "orders", "prefix": "/orders", **common, "validate": rules, **(more or {})},
-                        {"name": "reported", "prefix": "/reported", **common, "validate": rules | {"mode": "report"}},
-                        {"name": "open", "prefix": "/open", **common},
-                    ],
-                }
-            )
-        )
-        return start_gateway({"GATEWAY_CONFIG": str(file), **(env or {})})
+def start(shared_gateway: StartGateway, stub: StubProcess) -> Start:
+    """The gateway of the module with these variables and rules."""
+
+    def started(env: dict[str, str] | None = None, **validate: Any) -> GatewayProcess:
+        variables, files = settings(stub, **validate)
+        return shared_gateway({**variables, **(env or {})}, files=files)
 
     return started
+
+
+@pytest.fixture
+def gateway(start: Start) -> GatewayProcess:
+    return start()
+
+
+@pytest.fixture
+def strained(start: Start) -> GatewayProcess:
+    """One with short times, which keeps no bodies for another attempt, and logs each mistake."""
+    return start({"REQUEST_BODY_TIMEOUT_SECONDS": "1", "RETRY_BUFFER_BYTES": "0", "LOG_VALIDATION_ERRORS": "true"})
 
 
 def post(gateway: GatewayProcess, body: bytes, target: str = "/orders/echo", **headers: str) -> Answer:
@@ -79,19 +102,20 @@ def sha(answer: Answer) -> str:
     return str(json.loads(answer.body)["body_sha256"])
 
 
-def outcome(gateway: GatewayProcess, route: str, word: str) -> float:
-    return gateway.metric(f'request_validation_total{{route="{route}",outcome="{word}"}}')
+def outcome(word: str, route: str = "orders") -> str:
+    return f'request_validation_total{{route="{route}",outcome="{word}"}}'
 
 
-def test_what_the_schema_takes_reaches_the_upstream_as_it_came(start: Start) -> None:
-    gateway = start()
+def test_what_the_schema_takes_reaches_the_upstream_as_it_came(gateway: GatewayProcess) -> None:
     answer = post(gateway, GOOD)
     assert answer.status == 200
     assert sha(answer) == hashlib.sha256(GOOD).hexdigest()
 
 
-def test_a_body_that_the_schema_does_not_take_is_told_where_and_never_what(start: Start, stub: StubProcess) -> None:
-    gateway = start()
+def test_a_body_that_the_schema_does_not_take_is_told_where_and_never_what(
+    gateway: GatewayProcess, stub: StubProcess
+) -> None:
+    grown = gateway.growth()
     answer = post(gateway, BAD)
     assert problem(answer) == (422, "validation_failed")
     told = json.loads(answer.body)
@@ -101,7 +125,7 @@ def test_a_body_that_the_schema_does_not_take_is_told_where_and_never_what(start
     ]
     assert b"hunter2" not in answer.body
     assert stub.requests("/echo") == 0
-    assert outcome(gateway, "orders", "validation_failed") == 1
+    assert grown(outcome("validation_failed")) == 1
 
 
 @pytest.mark.parametrize(
@@ -122,13 +146,15 @@ def test_a_body_that_the_schema_does_not_take_is_told_where_and_never_what(start
         (b"x" * (LIMIT + 1), 413, "body_too_large"),
     ],
 )
-def test_a_body_that_not_everybody_reads_alike_is_refused(body: bytes, status: int, reason: str, start: Start) -> None:
-    gateway = start()
+def test_a_body_that_not_everybody_reads_alike_is_refused(
+    body: bytes, status: int, reason: str, gateway: GatewayProcess
+) -> None:
     assert problem(post(gateway, body)) == (status, reason)
 
 
-def test_a_body_that_lies_about_its_type_is_refused_and_never_decoded(start: Start, stub: StubProcess) -> None:
-    gateway = start()
+def test_a_body_that_lies_about_its_type_is_refused_and_never_decoded(
+    gateway: GatewayProcess, stub: StubProcess
+) -> None:
     bomb = gzip.compress(b"0" * 10_000_000)
     lies: list[tuple[bytes, dict[str, str]]] = [
         (GOOD, {"Content_Type": "text/plain"}),
@@ -148,8 +174,7 @@ def test_a_body_that_lies_about_its_type_is_refused_and_never_decoded(start: Sta
     assert stub.requests("/echo") == 2
 
 
-def test_who_must_have_a_body_and_who_need_not(start: Start) -> None:
-    gateway = start()
+def test_who_must_have_a_body_and_who_need_not(gateway: GatewayProcess) -> None:
     assert gateway.get("/orders/ok").status == 200
     assert gateway.request("HEAD", "/orders/ok").status == 200
     assert gateway.request("DELETE", "/orders/echo").status == 200
@@ -167,8 +192,7 @@ def chunked(*pieces: bytes) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
-def test_chunked_and_slow_bodies_are_held_until_they_are_whole(start: Start, stub: StubProcess) -> None:
-    gateway = start()
+def test_chunked_and_slow_bodies_are_held_until_they_are_whole(gateway: GatewayProcess, stub: StubProcess) -> None:
     with RawClient(gateway.port) as client:
         client.send(head("Transfer-Encoding: chunked")).send(chunked(GOOD[:5], GOOD[5:20], GOOD[20:]))
         answer = client.read_response("POST")
@@ -185,8 +209,7 @@ def test_chunked_and_slow_bodies_are_held_until_they_are_whole(start: Start, stu
         assert client.read_response("POST").status == 413
 
 
-def test_a_body_that_is_wanted_is_asked_for_and_one_that_is_not_is_not(start: Start) -> None:
-    gateway = start()
+def test_a_body_that_is_wanted_is_asked_for_and_one_that_is_not_is_not(gateway: GatewayProcess) -> None:
     with RawClient(gateway.port) as client:
         client.send(head(f"Content-Length: {len(GOOD)}", "Expect: 100-continue"))
         assert client.socket.recv(100).startswith(b"HTTP/1.1 100 ")
@@ -199,17 +222,16 @@ def test_a_body_that_is_wanted_is_asked_for_and_one_that_is_not_is_not(start: St
         assert client.fate() == "closed"
 
 
-def test_a_body_that_drips_ends_with_408_and_costs_no_upstream(start: Start, stub: StubProcess) -> None:
-    gateway = start({"REQUEST_BODY_TIMEOUT_SECONDS": "1"})
-    with RawClient(gateway.port) as client:
+def test_a_body_that_drips_ends_with_408_and_costs_no_upstream(strained: GatewayProcess, stub: StubProcess) -> None:
+    with RawClient(strained.port) as client:
         client.send(head("Content-Length: 1000"))
         client.send(b'{"sku": ')
         assert client.read_response("POST").status == 408
     assert stub.requests("/echo") == 0
 
 
-def test_report_lets_everything_pass_and_counts_it(start: Start) -> None:
-    gateway = start()
+def test_report_lets_everything_pass_and_counts_it(gateway: GatewayProcess) -> None:
+    grown = gateway.growth()
     large = b'{"note": "' + b"x" * (2 * LIMIT) + b'"}'
     target = "/reported/echo"
     assert post(gateway, BAD, target).status == 200
@@ -231,41 +253,38 @@ def test_report_lets_everything_pass_and_counts_it(start: Start) -> None:
         "body_too_large": 2,
         "valid": 0,
     }.items():
-        assert outcome(gateway, "reported", word) == count
-    series = 'validation_errors_total{route="reported",reason="body_too_large",mode="report"}'
-    assert gateway.metric(series) == 2
+        assert grown(outcome(word, "reported")) == count
+    assert grown('validation_errors_total{route="reported",reason="body_too_large",mode="report"}') == 2
 
 
 def test_validation_that_is_not_strict_refuses_nothing(start: Start) -> None:
     gateway = start({"VALIDATION_STRICT_MODE": "false"})
+    grown = gateway.growth()
     assert post(gateway, BAD).status == 200
-    assert outcome(gateway, "orders", "validation_failed") == 1
+    assert grown(outcome("validation_failed")) == 1
 
 
-def test_the_log_says_validation_failed_and_on_request_what_and_where(start: Start) -> None:
-    gateway = start({"LOG_VALIDATION_ERRORS": "true"})
-    post(gateway, BAD)
-    (each,) = gateway.wait_for_records(event="invalid_request")
+def test_the_log_says_validation_failed_and_on_request_what_and_where(strained: GatewayProcess) -> None:
+    post(strained, BAD)
+    (each,) = strained.wait_for_records(event="invalid_request")
     assert each["message"].startswith("validation failed")
     assert sorted(each["errors"]) == ["#/quantity must be at least 1", "#/sku must match ^[a-z]+-[0-9]+$"]
-    (summed,) = gateway.wait_for_records(event="validation_failed")
+    (summed,) = strained.wait_for_records(event="validation_failed")
     assert (summed["count"], summed["reasons"]) == (1, {"validation_failed": 1})
-    (access,) = gateway.wait_for_records(reason="validation_failed", status=422)
+    (access,) = strained.wait_for_records(reason="validation_failed", status=422)
     assert access["decisions"]["validation"] == "validation_failed"
-    gateway.stop()
-    assert not any("hunter2" in line for line in gateway.lines)
+    strained.stop()
+    assert not any("hunter2" in line for line in strained.lines)
 
 
-def test_a_route_without_validation_takes_everything(start: Start) -> None:
-    gateway = start()
+def test_a_route_without_validation_takes_everything(gateway: GatewayProcess) -> None:
     assert post(gateway, BAD, "/open/echo").status == 200
 
 
-def test_a_held_body_can_be_sent_again(start: Start, stub: StubProcess) -> None:
-    gateway = start({"RETRY_BUFFER_BYTES": "0"})
+def test_a_held_body_can_be_sent_again(strained: GatewayProcess, stub: StubProcess) -> None:
     for prefix, attempts in (("/open", 1), ("/orders", 3)):
         stub.reset_stats()
-        assert gateway.request("PUT", f"{prefix}/fault/close", GOOD, JSON).status == 502
+        assert strained.request("PUT", f"{prefix}/fault/close", GOOD, JSON).status == 502
         assert stub.requests("/fault/close") == attempts
 
 
@@ -293,8 +312,9 @@ def judging_processes(gateway: GatewayProcess) -> list[int]:
     return [int(pid) for each in lists for pid in each.split()]
 
 
-def test_large_bodies_are_judged_in_a_process_of_their_own(start: Start) -> None:
-    gateway = start({"VALIDATION_TIMEOUT_MS": "20000"})
+def test_large_bodies_are_judged_in_a_process_of_their_own(start_gateway: StartGateway, stub: StubProcess) -> None:
+    variables, files = settings(stub)
+    gateway = start_gateway(variables, files=files)
     large = json.dumps({"sku": "abc-1", "quantity": 2, "note": "x" * 60_000}).encode()
     assert sha(post(gateway, large)) == hashlib.sha256(large).hexdigest()
     assert problem(post(gateway, large.replace(b"abc-1", b"ABC-1"))) == (422, "validation_failed")
@@ -308,9 +328,8 @@ def test_large_bodies_are_judged_in_a_process_of_their_own(start: Start) -> None
     assert not Path(f"/proc/{another}").exists()
 
 
-def test_a_body_that_takes_too_long_holds_up_nobody(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "exploding.json").write_text(json.dumps(EXPLODING))
-    gateway = start({"VALIDATION_TIMEOUT_MS": "2000"}, schema=str(tmp_path / "exploding.json"))
+def test_a_body_that_takes_too_long_holds_up_nobody(start: Start) -> None:
+    gateway = start({"VALIDATION_TIMEOUT_MS": "2000"}, schema="exploding.json")
     assert post(gateway, exploding(3, b'{"kind": "and"}')).status == 200
     assert problem(post(gateway, exploding(3, b'{"kind": "xor"}'))) == (422, "validation_failed")
     with ThreadPoolExecutor(1) as pool:
@@ -370,24 +389,16 @@ API = {
 }
 
 
-@pytest.fixture
-def start_api(start: Start, tmp_path: Path) -> Start:
-    (tmp_path / "api.yaml").write_text(yaml.safe_dump(API))
-
-    def started(**validate: Any) -> GatewayProcess:
-        return start(None, schema=None, openapi=str(tmp_path / "api.yaml"), **validate)
-
-    return started
-
-
-def test_an_openapi_document_says_what_requests_must_be(start_api: Start, stub: StubProcess) -> None:
-    gateway = start_api()
+def test_an_openapi_document_says_what_requests_must_be(gateway: GatewayProcess, stub: StubProcess) -> None:
+    grown = gateway.growth()
+    target = "/api-of-orders/echo"
     region = {"X_Region": "eu"}
-    assert post(gateway, b'{"quantity": 1, "note": null}', **region).status == 200
+    assert post(gateway, b'{"quantity": 1, "note": null}', target, **region).status == 200
     assert (
-        post(gateway, b"quantity=1&note=a+b", Content_Type="application/x-www-form-urlencoded", **region).status == 200
+        post(gateway, b"quantity=1&note=a+b", target, Content_Type="application/x-www-form-urlencoded", **region).status
+        == 200
     )
-    assert post(gateway, b"anything", Content_Type="text/plain", **region).status == 200
+    assert post(gateway, b"anything", target, Content_Type="text/plain", **region).status == 200
     large = json.dumps({"quantity": 0, "note": "x" * 60_000}).encode()
     for body, fields, errors in (
         (b'{"quantity": 0}', region, [{"detail": "must be more than 0", "pointer": "#/quantity"}]),
@@ -399,36 +410,38 @@ def test_an_openapi_document_says_what_requests_must_be(start_api: Start, stub: 
             [{"detail": "must be one of: eu, us", "in": "header", "parameter": "X-Region"}],
         ),
     ):
-        answer = post(gateway, body, **fields)
+        answer = post(gateway, body, target, **fields)
         assert problem(answer) == (422, "validation_failed")
         assert json.loads(answer.body)["errors"] == errors
-    answer = post(gateway, b'{"quantity": 1}', "/orders/echo?dry=maybe", **region)
+    answer = post(gateway, b'{"quantity": 1}', f"{target}?dry=maybe", **region)
     assert json.loads(answer.body)["errors"] == [
         {"detail": "must be of type boolean", "in": "query", "parameter": "dry"}
     ]
-    assert problem(post(gateway, b"<a/>", Content_Type="application/xml", **region)) == (415, "unsupported_media_type")
-    assert problem(gateway.request("POST", "/orders/echo", headers={"X-Region": "eu"})) == (400, "body_malformed")
-    assert gateway.get("/orders/echo/5").status == 200
-    assert problem(gateway.get("/orders/echo/five")) == (422, "validation_failed")
+    assert problem(post(gateway, b"<a/>", target, Content_Type="application/xml", **region)) == (
+        415,
+        "unsupported_media_type",
+    )
+    assert problem(gateway.request("POST", target, headers={"X-Region": "eu"})) == (400, "body_malformed")
+    assert gateway.get(f"{target}/5").status == 200
+    assert problem(gateway.get(f"{target}/five")) == (422, "validation_failed")
     assert stub.requests("/echo") + stub.requests("/echo/5") == 4
-    assert outcome(gateway, "orders", "unseen") == 1
+    assert grown(outcome("unseen", "api")) == 1
 
 
-def test_operations_that_nobody_describes_are_refused_or_pass(start_api: Start) -> None:
-    gateway = start_api()
-    assert problem(gateway.get("/orders/ok")) == (404, "unknown_operation")
-    answer = gateway.get("/orders/echo")
+def test_operations_that_nobody_describes_are_refused_or_pass(gateway: GatewayProcess) -> None:
+    grown = gateway.growth()
+    assert problem(gateway.get("/api-of-orders/ok")) == (404, "unknown_operation")
+    answer = gateway.get("/api-of-orders/echo")
     assert (problem(answer), answer.headers["Allow"]) == ((405, "unknown_operation"), "POST")
-    assert gateway.request("HEAD", "/orders/echo/5").status == 200
-    gateway.stop()
-    gateway = start_api(unknown_operation="pass")
-    assert gateway.get("/orders/ok").status == 200
-    assert outcome(gateway, "orders", "unseen") == 1
-    assert outcome(gateway, "orders", "unknown_operation") == 0
+    assert gateway.request("HEAD", "/api-of-orders/echo/5").status == 200
+    assert gateway.get("/lenient/ok").status == 200
+    assert grown(outcome("unseen", "lenient")) == 1
+    assert grown(outcome("unknown_operation", "lenient")) == 0
 
 
-def test_an_invalid_request_does_not_claim_its_idempotency_key(start: Start, stub: StubProcess, tmp_path: Path) -> None:
-    gateway = start({"JOURNAL_URL": f"sqlite:///{tmp_path}/journal.db"}, {"idempotency": {"mode": "optional"}})
+def test_an_invalid_request_does_not_claim_its_idempotency_key(start_gateway: StartGateway, stub: StubProcess) -> None:
+    variables, files = settings(stub, {"idempotency": {"mode": "optional"}})
+    gateway = start_gateway({**variables, "JOURNAL_URL": "sqlite:///journal.db"}, files=files)
     key = {"Idempotency_Key": '"k-1"'}
     assert problem(post(gateway, BAD, **key)) == (422, "validation_failed")
     first = post(gateway, GOOD, **key)

@@ -3,7 +3,7 @@
 import http.client
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,30 @@ class GatewayProcess(ChildProcess):
 
     def metric(self, series: str) -> float:
         """The value of this series, labels included, as `/metrics` has it now."""
+        return self._series()[series]
+
+    def growth(self) -> Callable[[str], float]:
+        """How much a series has grown since now: for tests that share a gateway. One that was not there was 0."""
+        before = self._series_of_now()
+
+        def grown(series: str) -> float:
+            return self._series_of_now()[series] - before.get(series, 0.0)
+
+        return grown
+
+    def _series_of_now(self) -> dict[str, float]:
+        # Polls that come fast may get the figures of the one before. A poll takes CPU time, which is one of the
+        # figures: when that has changed, all of them are of after the first poll.
+        clock = 'process_cpu_seconds_total{worker="0"}'
+        first, found = self._series(), self._series()
+        while found[clock] == first[clock]:
+            found = self._series()
+        return found
+
+    def _series(self) -> dict[str, float]:
         lines = self.get("/metrics").body.decode().splitlines()
-        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} "))
+        parted = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {series: float(value) for series, _, value in parted}
 
     def wait_for_metric(self, series: str, value: float, timeout: float = PATIENCE) -> None:
         """Until the series has this value: what the gateway does about an answer or an end goes on after the client
