@@ -6,7 +6,7 @@
 Neither is on the path of a request. What an issuer answers is bounded in time, size and number of keys; redirects are
 not followed, because the keys are those of the configured address or none; certificates are verified, for which the
 authorities are read anew each time. A fetch that brings nothing is repeated after `RETRY` seconds, doubled each time up
-to `MOST_RETRY`, or to `MOST_RETRY_WITHOUT` while there are no keys. It leaves the keys of before as they are.
+to `MOST_RETRY`, or to `MOST_RETRY_WITHOUT` while no key can be used. It leaves the keys of before as they are.
 """
 
 import asyncio
@@ -148,7 +148,8 @@ class KeyFetcher:
 
     def _failed(self, outcome: str, why: str) -> float:
         _complain(self._issuer, self._keys, outcome, why)
-        most = MOST_RETRY if self._keys.keys is not None else MOST_RETRY_WITHOUT
+        # Keys that are too old check nothing either.
+        most = MOST_RETRY if self._keys.usable(time.monotonic()) is not None else MOST_RETRY_WITHOUT
         delay = min(most, self._retry * 2.0 ** min(self._failures, 16)) * self._rng.uniform(0.9, 1.0)
         self._failures += 1
         self._keys.failed(outcome, why, delay)
@@ -236,6 +237,7 @@ class KeyFile:
 def _complain(issuer: str, keys: IssuerKeys, outcome: str, why: str) -> None:
     """A log line, unless the last one said the same."""
     if why != keys.problem:
-        stay = "those of before stay in use" if keys.keys is not None else "its tokens cannot be checked"
+        usable = keys.usable(time.monotonic()) is not None
+        stay = "those of before stay in use" if usable else "its tokens cannot be checked"
         extra = {"event": "jwks_fetch_failed", "issuer": issuer, "outcome": outcome}
         log.warning("the keys of the issuer %s cannot be had: %s; %s", issuer, why, stay, extra=extra)

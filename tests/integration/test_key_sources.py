@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.identity.issuer_keys import IssuerKeys
-from gateway.identity.key_sources import KeyFetcher, KeyFile
+from gateway.identity.issuer_keys import STALE, IssuerKeys
+from gateway.identity.key_sources import MOST_RETRY_WITHOUT, KeyFetcher, KeyFile
 from gateway.jose.jwk import MOST_BYTES, parse_set, secret_set
 from tests.support.certificates import make_certificate
 from tests.support.issuer import IssuerServer, SigningKey, jwks
@@ -123,6 +123,19 @@ async def test_an_issuer_that_is_gone_at_the_start_is_found_when_it_comes() -> N
         assert (names(keys), keys.outcomes["unreachable"]) == ([], 1)
         with issuer:
             await until(lambda: names(keys) == ["k1"])
+
+
+@pytest.mark.parametrize(("age", "soon"), [(None, True), (STALE + 1.0, True), (STALE - 60.0, False)])
+async def test_where_no_token_can_be_checked_the_issuer_is_asked_again_sooner(age: float | None, soon: bool) -> None:
+    """Also where the keys of before have become too old."""
+    keys = IssuerKeys(expire=True)
+    if age is not None:
+        keys.keys, keys.good_at = PARSE(json.dumps(jwks(KEY)).encode()), time.monotonic() - age
+    fetcher = KeyFetcher("login", keys, IssuerServer(KEY).url, None, 600.0, PARSE, random.Random(1), retry=1000.0)
+    fetcher.start()
+    await fetcher.tried()
+    assert (keys.retry_after(time.monotonic()) <= MOST_RETRY_WITHOUT) is soon
+    await fetcher.stop()
 
 
 async def test_keys_that_are_handed_on_are_for_when_the_first_fetch_brings_nothing() -> None:
