@@ -7,7 +7,7 @@ from typing import Self
 
 
 class SlowProxy:
-    """Listens on `port` of the loopback and passes bytes on to `target`, in order, each way.
+    """Listens on `port` of the loopback and passes bytes of new connections on to `target`, in order, each way.
 
     Every piece waits `delay` seconds and up to `jitter` more, and one of `late_share` waits `late` more than that.
     `stall` holds back everything until `resume`. All of them may be changed at any time.
@@ -19,7 +19,7 @@ class SlowProxy:
         self.late_share = 0.0
         self.late = 0.0
         self.port = 0
-        self._target = target
+        self.target = target
         self._rng = random.Random(seed)
         self._passing = asyncio.Event()
         self._passing.set()
@@ -46,7 +46,7 @@ class SlowProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there, back = await asyncio.open_connection(*self._target)
+            there, back = await asyncio.open_connection(*self.target)
         except OSError:
             writer.close()
             return

@@ -23,6 +23,7 @@ from tests.support.certificates import require_openssl
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ChildProcess
 from tests.support.redis_server import RedisServer
+from tests.support.slow_proxy import SlowProxy
 from tests.support.waiting import Stopwatch
 
 TIMEOUT = 0.05
@@ -173,6 +174,20 @@ async def test_a_server_that_may_not_be_written_to(connect: Connect, own_redis: 
     assert said == "Redis refused the command (ReadOnlyError)"
     own_redis.execute("REPLICAOF", "NO", "ONE")
     assert await client.run(SET, ["k"], ["v"]) == b"OK"
+
+
+async def test_a_demoted_server_is_left_even_if_it_refuses_the_opening(
+    connect: Connect, own_redis: RedisServer, redis: RedisServer
+) -> None:
+    """Such a server answers PING with MASTERDOWN, over the same connection for ever. The name means another by now."""
+    own_redis.execute("CONFIG", "SET", "replica-serve-stale-data", "no")
+    own_redis.execute("REPLICAOF", "127.0.0.1", free_port())
+    async with SlowProxy((own_redis.host, own_redis.port)) as name:
+        client = connect(RedisConfig("single", (("127.0.0.1", name.port),), timeout=PATIENT))
+        said, _ = await refusal(client)
+        assert said == "Redis refused the command (MasterDownError)"
+        name.target = (redis.host, redis.port)
+        await answers_again(client)
 
 
 async def test_a_server_that_is_full(connect: Connect, own_redis: RedisServer) -> None:

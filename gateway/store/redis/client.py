@@ -9,8 +9,9 @@ it is a task of its own: one at a time, up to `OPENING_TIMEOUT`; calls wait for 
 without ending it. Were opening part of the call, a server that needs 60 ms to come up would never be reached with a
 bound of 50 ms.
 
-After any failure the client is thrown away with all its connections and the next call opens a new one: a connection to
-a demoted master answers READONLY for ever, and redis-py's cluster pipelines never re-read the topology by themselves.
+After any failure, one of opening too, the client is thrown away with all its connections and the next call opens a new
+one: a connection to a demoted master answers READONLY or MASTERDOWN for ever, and redis-py's cluster pipelines never
+re-read the topology by themselves.
 
 A cancelled DNS lookup goes on in its thread. The event loop's few resolver threads also serve the upstreams, so opening
 first asks a thread of its own whether the names resolve at all, and never has two such lookups under way.
@@ -95,6 +96,7 @@ class RedisClient:
     def __init__(self, config: RedisConfig, observe: Callable[[str, float], None] = ignore) -> None:
         self._config = config
         self._observe = observe
+        self._addresses = list(config.addresses)
         self._limit = TimeLimit(config.timeout, config.timeout_max)
         self._foreign = ForeignKeys()
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
@@ -220,21 +222,20 @@ class RedisClient:
     async def _establish(self) -> None:
         async with asyncio.timeout(OPENING_TIMEOUT):
             await self._resolvable()
-            if self._redis is None:
-                self._redis = self._build()
+            redis = self._redis = self._build()
             try:
-                if isinstance(self._redis, RedisCluster):
-                    await self._redis.initialize()
+                if isinstance(redis, RedisCluster):
+                    await redis.initialize()
                 else:
-                    await self._redis.ping()
+                    await redis.ping()
                     # Once more, connected now: what a call takes is known before the first one has to be in time.
                     asked_at = time.monotonic()
-                    await self._redis.ping()
+                    await redis.ping()
                     self._limit.record(time.monotonic() - asked_at)
             except BaseException:
-                if self._sentinel is not None:
-                    # redis-py asks them in order and would begin with the same dead one each time.
-                    self._sentinel.sentinels.append(self._sentinel.sentinels.pop(0))
+                # redis-py asks sentinels in order, and would begin with the same dead one each time.
+                self._addresses.append(self._addresses.pop(0))
+                self._discard()
                 raise
         self._open = True
 
@@ -276,7 +277,7 @@ class RedisClient:
         if config.mode == "sentinel":
             sentinel_login = {"username": config.sentinel_username, "password": config.sentinel_password}
             self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
-                list(config.addresses), sentinel_kwargs=common | parts | sentinel_login
+                list(self._addresses), sentinel_kwargs=common | parts | sentinel_login
             )
             master: Redis = self._sentinel.master_for(
                 config.master_name or "mymaster", db=config.db, max_connections=MAX_CONNECTIONS, **login, **common
