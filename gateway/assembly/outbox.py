@@ -1,5 +1,6 @@
 """From the configuration to the outbox: what the gates of routes need, the relay, cleaning, and what is counted."""
 
+import logging
 import random
 from collections.abc import Iterator
 from functools import partial
@@ -18,25 +19,36 @@ from gateway.proxy.topology import Topology
 from gateway.telemetry.metrics import Metrics
 from gateway.views.outbox import LiveOutbox
 
+log = logging.getLogger("gateway.outbox")
+
 _CLEANING: float = 60.0
 
 
 class Outbox:
-    """What routes that deliver share, and what runs beside the requests for it. `serve` comes before `start`."""
+    """What routes that deliver share, and what runs beside the requests for it. `serve` comes before `start`. Where no
+    route delivers, the messages that are in the journal are seen."""
 
     relay: Relay
 
     def __init__(self, config: GatewayConfig, journal: Journal, metrics: Metrics) -> None:
         limits = config.outbox
-        self.depth = depth = Depth(journal, messages.backlog, Backlog(), limits.max_pending, max_bytes=limits.max_bytes)
+        self._routed = frozenset(route.name for route in config.routes if route.deliver is not None)
+        self._orphans: frozenset[str] = frozenset()
+        self.depth = depth = Depth(
+            journal, messages.backlog, Backlog(), limits.max_pending, self._counted, limits.max_bytes
+        )
         self.parts = OutboxParts(journal, depth)
-        self.view = LiveOutbox(journal, limits)
+        self.view = LiveOutbox(journal, limits, self._routed)
         self._journal = journal
         sweeps = (
             partial(messages.delete_ended, "delivered", limits.delivered_retention),
             partial(messages.delete_ended, "dead", limits.dead_retention),
         )
         self._cleaner = Cleaner(journal, sweeps, _CLEANING)
+        self._register(metrics)
+
+    def _register(self, metrics: Metrics) -> None:
+        depth = self.depth
         metrics.gauge(
             "outbox_pending",
             "Messages in the journal that wait to be delivered, as of the last count.",
@@ -65,6 +77,31 @@ class Outbox:
             lambda: (((), depth.last.dead),),
             "max",
         )
+        metrics.gauge(
+            "outbox_orphaned",
+            "Messages that wait for a route that does not deliver in this gateway, or that it does not have.",
+            ("target",),
+            self._orphaned,
+            "max",
+        )
+
+    def _orphaned(self) -> Iterator[tuple[tuple[str], float]]:
+        found = {(name,): 0.0 for name in self._routed}
+        for each in self.depth.last.targets:
+            if each.pending and each.target not in self._routed:
+                found[each.target,] = each.pending
+        yield from found.items()
+
+    def _counted(self, found: Backlog) -> None:
+        """Log a target that no route delivers to once, until no message for it waits."""
+        orphans = frozenset(each.target for each in found.targets if each.pending) - self._routed
+        for name in sorted(orphans - self._orphans):
+            log.warning(
+                "outbox: no route %s delivers any more, and messages for it wait",
+                name,
+                extra={"event": "outbox_orphaned", "target": name},
+            )
+        self._orphans = orphans
 
     def serve(self, topology: Topology, runtime: Runtime, metrics: Metrics) -> None:
         """Deliver for the routes of this topology."""
@@ -104,7 +141,5 @@ class Outbox:
 
 
 def build_outbox(config: GatewayConfig, journal: Journal | None, metrics: Metrics) -> Outbox | None:
-    """None where no route delivers."""
-    if journal is None or not any(route.deliver for route in config.routes):
-        return None
-    return Outbox(config, journal, metrics)
+    """None without a journal."""
+    return None if journal is None else Outbox(config, journal, metrics)

@@ -11,7 +11,7 @@ MessageState = Literal["queued", "sending", "delivered", "dead"]
 
 class MessageView(NamedTuple):
     """One message. `status` is that of the last answer, 0 for none; `error` says what was wrong with it. `due_in` in
-    seconds, None when nothing more is to be done."""
+    seconds, None when nothing more is to be done. `orphaned`: it waits, and no route of this gateway delivers it."""
 
     id: str
     target: str
@@ -24,16 +24,19 @@ class MessageView(NamedTuple):
     created_at: float
     ended_at: float | None
     due_in: float | None
+    orphaned: bool
 
 
 class MessageCount(NamedTuple):
-    """The messages of one target in one state. `oldest` is the age of the oldest in seconds; `bytes` those of all."""
+    """The messages of one target in one state. `oldest` is the age of the oldest in seconds; `bytes` those of all.
+    `orphaned` as for one message."""
 
     target: str
     state: MessageState
     messages: int
     oldest: float
     bytes: int
+    orphaned: bool
 
 
 class OutboxView(Protocol):

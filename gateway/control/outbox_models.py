@@ -15,6 +15,7 @@ State = Annotated[
     MessageState,
     Field(description="queued: it waits for its first or next attempt; dead: its last attempt has failed"),
 ]
+Orphaned = Annotated[bool, Field(description="It waits to be delivered, and no route of this gateway delivers it")]
 Target = Annotated[str | None, Field(max_length=64, description="Only those of one route")]
 
 
@@ -32,6 +33,7 @@ class OutboxMessage(Answer):
     created_time: Instant
     ended_time: Annotated[Instant | None, Field(description="When it was delivered or given up; null: not yet")]
     next_attempt_in: Annotated[float | None, Field(ge=0, description="Seconds; null: there is none")]
+    orphaned: Orphaned
 
 
 class OutboxCount(Answer):
@@ -42,6 +44,7 @@ class OutboxCount(Answer):
     messages: Count
     oldest_seconds: Annotated[Seconds, Field(description="The age of the oldest, in seconds")]
     bytes: Annotated[Count, Field(description="Of their heads and bodies")]
+    orphaned: Orphaned
 
 
 class OutboxMessages(Answer):

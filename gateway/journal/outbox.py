@@ -106,10 +106,11 @@ _COUNTS: Final = Statement(
     " FROM outbox_events GROUP BY 1, 2 ORDER BY 1, 2"
 )
 _BACKLOG: Final = Statement(
-    f"SELECT count(due_at) AS pending, coalesce(sum(CASE WHEN due_at IS NOT NULL THEN {_BYTES} END), 0) AS bytes,"  # noqa: S608
+    "SELECT target, count(due_at) AS pending,"  # noqa: S608 - names of this file
+    f" coalesce(sum(CASE WHEN due_at IS NOT NULL THEN {_BYTES} END), 0) AS bytes,"
     " count(*) - count(due_at) AS dead,"
     " coalesce({now} - min(CASE WHEN due_at IS NOT NULL THEN created_at END), 0) AS oldest"
-    " FROM outbox_events WHERE NOT published"
+    " FROM outbox_events WHERE NOT published GROUP BY target ORDER BY target"
 )
 _DELETE: Final = Statement(
     "DELETE FROM outbox_events WHERE id IN"
@@ -172,13 +173,41 @@ class Count(NamedTuple):
     bytes: int
 
 
-class Backlog(NamedTuple):
-    """How many wait to be delivered, their bytes, the age of the oldest in seconds, and how many were given up."""
+class Undelivered(NamedTuple):
+    """The messages of one target: how many wait to be delivered, their bytes, the age of the oldest in seconds, and how
+    many were given up."""
 
-    pending: int = 0
-    bytes: int = 0
-    oldest: float = 0.0
-    dead: int = 0
+    target: str
+    pending: int
+    bytes: int
+    oldest: float
+    dead: int
+
+
+class Backlog(NamedTuple):
+    """All messages that were not delivered, by target."""
+
+    targets: tuple[Undelivered, ...] = ()
+
+    @property
+    def pending(self) -> int:
+        """How many wait to be delivered."""
+        return sum(each.pending for each in self.targets)
+
+    @property
+    def bytes(self) -> int:
+        """What those take."""
+        return sum(each.bytes for each in self.targets)
+
+    @property
+    def oldest(self) -> float:
+        """The age of the oldest of them, in seconds; 0 where none waits."""
+        return max((each.oldest for each in self.targets), default=0.0)
+
+    @property
+    def dead(self) -> int:
+        """How many were given up."""
+        return sum(each.dead for each in self.targets)
 
 
 Place = tuple[float, str]
@@ -283,8 +312,14 @@ def counts() -> Operation[list[Count]]:
 
 def backlog() -> Operation[Backlog]:
     """What is left to do, and what was given up."""
-    (found,) = yield _BACKLOG()
-    return Backlog(int(found["pending"]), int(found["bytes"]), max(0.0, float(found["oldest"])), int(found["dead"]))
+    return Backlog(
+        tuple(
+            Undelivered(
+                row["target"], int(row["pending"]), int(row["bytes"]), max(0.0, float(row["oldest"])), int(row["dead"])
+            )
+            for row in (yield _BACKLOG())
+        )
+    )
 
 
 def delete_ended(state: Literal["delivered", "dead"], seconds: float, most: int) -> Operation[int]:

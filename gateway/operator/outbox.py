@@ -26,6 +26,7 @@ def listed(client: Client, arguments: argparse.Namespace) -> int:
             "state": each["state"],
             "messages": each["messages"],
             "oldest": age(each["oldestSeconds"]),
+            "route": "none any more" if each["orphaned"] else "-",
         }
         for each in answer["targets"]
     ]
@@ -33,7 +34,7 @@ def listed(client: Client, arguments: argparse.Namespace) -> int:
         {
             "message": each["id"],
             "target": each["target"],
-            "state": each["state"],
+            "state": _state(each),
             "attempts": each["attempts"],
             "age": since(each["createdTime"]),
             "next": _next(each),
@@ -80,7 +81,7 @@ def _message(message: Mapping[str, Any], arguments: argparse.Namespace) -> int:
         write_json(message)
         return 0
     lines = [
-        f"{message['id']}: {message['state']}, for {message['target']}, {message['size']} bytes",
+        f"{message['id']}: {_state(message)}, for {message['target']}, {message['size']} bytes",
         f"since {message['createdTime']}, {message['attempts']} attempts, next {_next(message)}",
         f"correlation id {message['correlationId']}",
     ]
@@ -90,6 +91,10 @@ def _message(message: Mapping[str, Any], arguments: argparse.Namespace) -> int:
         lines.append(f"last error: {message['lastError']}")
     write_lines(lines)
     return 0
+
+
+def _state(message: Mapping[str, Any]) -> str:
+    return f"{message['state']} (no route)" if message["orphaned"] else str(message["state"])
 
 
 def _next(message: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from gateway.config.deliver_model import OutboxLimits
 from gateway.control.outbox import MessageCount, MessageView
 from gateway.journal import outbox
 from gateway.journal.cleaning import BATCH
+from gateway.journal.outbox import Shown, State
 from gateway.journal.port import Journal
 from gateway.views.journal import available
 
@@ -15,26 +16,28 @@ _MOST_REPLAYED: Final = 10_000
 
 
 class LiveOutbox:
-    """The messages in the journal."""
+    """The messages in the journal. `routed` are the routes that deliver: messages for others wait."""
 
-    def __init__(self, journal: Journal, limits: OutboxLimits) -> None:
+    def __init__(self, journal: Journal, limits: OutboxLimits, routed: frozenset[str]) -> None:
         self.max_pending = limits.max_pending
         self.max_bytes = limits.max_bytes
         self._journal = journal
+        self._routed = routed
 
     async def counts(self) -> Sequence[MessageCount]:
         """All messages, by target and state. Raises JournalAway."""
-        return [MessageCount(*each) for each in await available(self._journal.read(outbox.counts()))]
+        found = await available(self._journal.read(outbox.counts()))
+        return [MessageCount(*each, self._is_orphaned(each.target, each.state)) for each in found]
 
     async def messages(self, state: str, target: str, before: str, most: int) -> Sequence[MessageView]:
         """Up to `most` messages, the newest first. Raises JournalAway."""
         found = await available(self._journal.read(outbox.listed(state, target, before, most)))
-        return [MessageView(*each) for each in found]
+        return [self._view(each) for each in found]
 
     async def message(self, message_id: str) -> MessageView | None:
         """One message. Raises JournalAway."""
         found = await available(self._journal.read(outbox.show(message_id)))
-        return None if found is None else MessageView(*found)
+        return None if found is None else self._view(found)
 
     async def replay(self, message_id: str) -> bool:
         """Deliver one again; False where there is none, or it is being sent. Raises JournalAway."""
@@ -51,3 +54,9 @@ class LiveOutbox:
                 break
             after = done.last
         return total
+
+    def _view(self, message: Shown) -> MessageView:
+        return MessageView(*message, self._is_orphaned(message.target, message.state))
+
+    def _is_orphaned(self, target: str, state: State) -> bool:
+        return state in {"queued", "sending"} and target not in self._routed

@@ -1,13 +1,19 @@
 """Messages of the outbox: the operations do the same in both backends."""
 
 import asyncio
+import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from gateway.assembly.outbox import Outbox
+from gateway.config import load
 from gateway.journal import outbox
 from gateway.journal.ids import RecordIds
 from gateway.journal.outbox import Message, Shown, Taken
+from gateway.telemetry.metrics import Metrics
 from tests.conformance.journals import Journals
 
 TABLE = "outbox_events"
@@ -275,3 +281,38 @@ async def test_what_has_ended_is_deleted_after_its_time(journals: Journals, stat
     assert await do(journals, outbox.delete_ended(state, 60.0, 2)) == 1
     (left,) = await do(journals, outbox.listed("", "", "", 9))
     assert left.state == "queued"
+
+
+@pytest.mark.parametrize("deliver", [{}, {"deliver": {"enabled": True}}])
+async def test_messages_whose_route_is_gone_are_seen(
+    journals: Journals, deliver: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also by a gateway that delivers nothing itself."""
+    made = [await put(journals, target="old") for _ in range(3)]
+    (taken, *_) = await take(journals, target="old", most=1)
+    await do(journals, outbox.give_up(taken, 0, "upstream_timeout"))
+    await put(journals, target="hooks")
+    upstreams = {"a": {"endpoints": ["127.0.0.1:1"]}}
+    routes = [{"name": "hooks", "prefix": "/a", "upstream": "a", **deliver}]
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({"upstreams": upstreams, "routes": routes}))
+    config = load({"GATEWAY_CONFIG": str(tmp_path / "gateway.yaml"), "JOURNAL_URL": f"sqlite:///{tmp_path}/j"}, None)
+    metrics = Metrics("g", ["hooks"], ["a"], "1")
+    made_of = Outbox(config, await journals.replica(), metrics)
+    with caplog.at_level(logging.WARNING, "gateway.outbox"):
+        await made_of.depth.look()
+        await made_of.depth.look()
+    gone = {"old"} if deliver else {"old", "hooks"}
+    assert {(vars(record)["event"], vars(record)["target"]) for record in caplog.records} == {
+        ("outbox_orphaned", each) for each in gone
+    }
+    assert len(caplog.records) == len(gone)
+    series = metrics.snapshot()["outbox_orphaned"][3]
+    assert series == {"old": 2.0, "hooks": 0.0 if deliver else 1.0}
+    assert {each.target: each.orphaned for each in await made_of.view.counts() if each.state == "queued"} == {
+        "old": True,
+        "hooks": not deliver,
+    }
+    # Nothing is to be done any more for what was given up.
+    shown = await made_of.view.message(made[0])
+    assert shown is not None
+    assert (shown.state, shown.orphaned) == ("dead", False)

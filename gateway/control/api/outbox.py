@@ -38,7 +38,7 @@ class WhichMessages(Input):
 
 
 def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
-    """The operations on the outbox. A gateway whose routes do not deliver has none."""
+    """The operations on the outbox. A gateway without a journal has none."""
     view = facts.outbox
     return [] if view is None else [_listed(view), _shown(view), *_replays(view)]
 
@@ -63,6 +63,7 @@ def _listed(view: OutboxView) -> Operation[Any, Any]:
                     messages=each.messages,
                     oldest_seconds=seconds(each.oldest),
                     bytes=each.bytes,
+                    orphaned=each.orphaned,
                 )
                 for each in counts
             ],
@@ -134,4 +135,5 @@ def _message(each: MessageView) -> OutboxMessage:
         created_time=rfc3339(each.created_at),
         ended_time=instant(each.ended_at),
         next_attempt_in=seconds_or_none(each.due_in),
+        orphaned=each.orphaned,
     )
