@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -138,6 +140,40 @@ async def test_a_full_disk_is_a_reason_and_leaves_nothing_half_written(tmp_path:
         await until(lambda: journal.state.works)
         await journal.transact(add("5", 200_000))
         assert await counts(journal) == (events + 1, records + 1)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one mebibyte."""
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    (disk := tmp_path / "disk").mkdir()
+    if mount is None or umount is None or os.geteuid() != 0:
+        pytest.skip("only root mounts a file system")
+    asked = [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(asked, capture_output=True, check=False).returncode:
+        pytest.skip("a container may not mount a file system")
+    try:
+        yield disk
+    finally:
+        subprocess.run([umount, "--lazy", str(disk)], check=True)
+
+
+async def test_a_file_system_that_is_full_is_a_reason_until_it_has_room(small_disk: Path) -> None:
+    async with sqlite(small_disk / "journal.db") as journal:
+        await journal.transact(add("1"))
+        filler = small_disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        why = await trouble_of(journal.transact(add("2", 100_000)))
+        assert why.trouble == "full"
+        assert await counts(journal) == (1, 1)
+        filler.unlink()
+        await until(lambda: journal.state.works)
+        await journal.transact(add("3", 100_000))
+        assert await counts(journal) == (2, 2)
+    with contextlib.closing(sqlite3.connect(small_disk / "journal.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 async def test_a_disk_that_takes_nothing_is_a_reason_and_nobody_waits_for_it(tmp_path: Path) -> None:
