@@ -93,6 +93,8 @@ class Crew:
         self._stand_ins: dict[int, WorkerProcess] = {}
         """Who was told to accept for a slot that is empty."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._started: set[WorkerProcess] = set()
+        self._handing_over = False
         self._watch: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -117,6 +119,7 @@ class Crew:
         except OSError as error:
             raise StartFailed(f"a worker cannot be started: {error.strerror or error}") from error
         worker.on_ended = self._ended
+        self._started = {each for each in self._started if each.ending is None} | {worker}
         self._host.started(worker)
         return worker
 
@@ -230,6 +233,21 @@ class Crew:
         for slot in range(generation.workers):
             if slot not in self.current:
                 self._start_task(self._replace(slot, _FIRST_PAUSE))
+        for worker in (each for each in self.everybody if each.ending is not None):
+            self._ended(worker)
+
+    async def hand_over(self) -> None:
+        """Before an exec: start nobody any more, and wait for those to end who would belong to nobody. Idempotent."""
+        self._handing_over = True
+        for task in (tasks := list(self._tasks)):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        living = {each for each in self.everybody if not (each.control.lost or each.store.lost)}
+        gone = [each for each in self._started.union(self.everybody) - living if each.ending is None]
+        for worker in gone:
+            worker.signal(signal.SIGKILL)
+            worker.channel_lost()
+        await asyncio.gather(*(worker.ended() for worker in gone))
 
     def serve_for(self, worker: WorkerProcess) -> Serve:
         """What serves the calls of a worker that was adopted."""
@@ -286,10 +304,9 @@ class Crew:
         del self.current[worker.slot]
         cause: Cause = "stalled" if stalled else "died"
         self._host.gone(worker, None if self.stopping else cause)
-        if self.stopping:
+        if self.stopping or self._handing_over:
             return
-        lived = time.monotonic() - worker.started_at
-        if lived >= _YOUNG:
+        if time.monotonic() - worker.started_at >= _YOUNG:
             self._deaths[worker.slot] = 0
         self._deaths[worker.slot] += 1
         pause = pause_after(self._deaths[worker.slot])
@@ -303,7 +320,7 @@ class Crew:
     async def _relieve(self, worker: WorkerProcess) -> None:
         """Put another worker in the place of one that is to leave."""
         generation = self.generation
-        if self.stopping or generation is None or self.current.get(worker.slot) is not worker:
+        if self.stopping or self._handing_over or generation is None or self.current.get(worker.slot) is not worker:
             return
         try:
             fresh = await self._prepared(worker.slot, generation)

@@ -60,6 +60,7 @@ class WorkerProcess:
         self._popen = popen
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._reaping: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
         self.on_ended: Callable[[WorkerProcess], None] = lambda _: None
 
     def __repr__(self) -> str:
@@ -78,6 +79,19 @@ class WorkerProcess:
     async def ended(self) -> str:
         """Wait for its end. Returns how it ended, in words."""
         return await asyncio.shield(self._ended)
+
+    async def connect(
+        self,
+        control: socket.socket,
+        store: socket.socket,
+        serve: Serve,
+        serve_store: Serve,
+        received: tuple[bytes, bytes] = (b"", b""),
+    ) -> None:
+        """Open both channels. `received` was read from them before."""
+        self.control = await Channel.over(control, serve, self.channel_lost, received[0])
+        self.store = await Channel.over(store, serve_store, lambda: None, received[1])
+        self._connected.set()
 
     def channel_lost(self) -> None:
         """The process is gone, or will be in a moment."""
@@ -105,6 +119,8 @@ class WorkerProcess:
         return ""
 
     async def _reap(self) -> None:
+        # It may have ended while its channels are being opened.
+        await self._connected.wait()
         patience = time.monotonic() + 2.0
         while (status := self._status()) is None:
             if time.monotonic() > patience:
@@ -149,8 +165,13 @@ async def spawn(slot: int, replica: str, environ: Mapping[str, str], serve: Serv
         )
         ours.pop_all()
     worker = WorkerProcess(slot, popen.pid, replica, gift, stacks, popen)
-    worker.control = await Channel.over(control, serve, worker.channel_lost)
-    worker.store = await Channel.over(store, serve_store, lambda: None)
+    try:
+        await worker.connect(control, store, serve, serve_store)
+    except BaseException:
+        # Nobody would look after it.
+        popen.kill()
+        popen.wait()
+        raise
     return worker
 
 

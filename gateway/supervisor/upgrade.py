@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from gateway.channel import Channel, Serve
+from gateway.channel import Serve
 from gateway.supervisor.changes import Changes
 from gateway.supervisor.crew import Crew
 from gateway.supervisor.process import WorkerProcess, interpreter
@@ -85,7 +85,11 @@ async def carried(
     `store` give after that has all that the workers have told, and is the last that they have heard."""
     generation = crew.generation
     assert generation is not None  # noqa: S101 - an upgrade is refused before
-    workers = [await _worker(each) for each in crew.everybody]
+    await crew.hand_over()
+    received = {each: await _stand_still(each) for each in crew.everybody}
+    # Once more, for those that have died meanwhile. Who dies from here on is noticed by the new code.
+    await crew.hand_over()
+    workers = [_worker(each, received[each]) for each in crew.everybody]
     return Carried(
         FORMAT,
         changes.generations,
@@ -98,7 +102,12 @@ async def carried(
     )
 
 
-async def _worker(worker: WorkerProcess) -> dict[str, Any]:
+async def _stand_still(worker: WorkerProcess) -> tuple[bytes, bytes]:
+    """What was received of frames that are not complete, on both channels."""
+    return await worker.control.detach(_DETACH), await worker.store.detach(_DETACH)
+
+
+def _worker(worker: WorkerProcess, received: tuple[bytes, bytes]) -> dict[str, Any]:
     found: dict[str, Any] = {
         name: getattr(worker, name)
         for name in ("slot", "pid", "replica", "generation", "state", "started_at", "leaves_for", "stacks")
@@ -108,11 +117,11 @@ async def _worker(worker: WorkerProcess) -> dict[str, Any]:
     os.set_inheritable(worker.stacks, True)
     worker.gift.set_inheritable(True)
     found["gift"] = worker.gift.fileno()
-    for name, channel in (("control", worker.control), ("store", worker.store)):
-        received = await channel.detach(_DETACH)
+    channels = (("control", worker.control), ("store", worker.store))
+    for (name, channel), begun in zip(channels, received, strict=True):
         fd = channel.fileno()
         os.set_inheritable(fd, True)
-        found[name] = [fd, received.hex()]
+        found[name] = [fd, begun.hex()]
     return found
 
 
@@ -129,16 +138,17 @@ async def adopted(dumped: Mapping[str, Any], crew: Crew, store_for: Callable[[st
     worker.leaves_for = dumped["leaves_for"]
     worker.closed = set(dumped["closed"])
     worker.heard_at = time.monotonic()
-    worker.control = await _channel(dumped["control"], crew.serve_for(worker), worker.channel_lost)
-    worker.store = await _channel(dumped["store"], store_for(worker.replica), lambda: None)
+    (control, begun), (store, store_begun) = _channel(dumped["control"]), _channel(dumped["store"])
+    await worker.connect(control, store, crew.serve_for(worker), store_for(worker.replica), (begun, store_begun))
     return worker
 
 
-async def _channel(dumped: list[Any], serve: Serve, on_lost: Callable[[], None]) -> Channel:
+def _channel(dumped: list[Any]) -> tuple[socket.socket, bytes]:
+    """Its socket, and what was received of a frame that is not complete."""
     fd, received = dumped
     sock = socket.socket(fileno=fd)
     sock.set_inheritable(False)
-    return await Channel.over(sock, serve, on_lost, bytes.fromhex(received))
+    return sock, bytes.fromhex(received)
 
 
 def execute(what: Carried, file: int, variables: Mapping[str, str], given: list[str | None]) -> None:

@@ -159,6 +159,13 @@ def test_an_upgrade_waits_for_a_reload_that_has_begun(start_gateway: StartGatewa
     eventually(lambda: "carries on with" in gateway.output, "the new code", SLOW)
     wait_for_workers(gateway, 2, pids)
     eventually(lambda: set(gateway.children()) == ready_pids(gateway), "no process that nobody looks after", SLOW)
+    # One that is being started at that moment in the place of a dead one would be nobody's child either.
+    pids = ready_pids(gateway)
+    assert reload(gateway, b"", "/api/admin/upgrade").json()["done"] is True
+    os.kill(min(pids), signal.SIGKILL)
+    eventually(lambda: gateway.output.count("carries on with") == 2, "the new code once more", SLOW)
+    wait_for_workers(gateway, 2, pids)
+    eventually(lambda: set(gateway.children()) == ready_pids(gateway), "no process that nobody looks after", SLOW)
 
 
 def test_a_killed_worker_is_replaced_and_only_its_own_requests_are_lost(
