@@ -115,16 +115,23 @@ let_nginx_look() { sleep "${NGINX_SECONDS:-2}"; }
 
 # Replace the gateways without stopping all at once. Nothing to do where nothing runs, where nothing changes, and from a
 # single gateway to a single one.
+#
+# No `up --no-deps` here: Compose v2 leaves depends_on out of what it makes then, so that the next plain `up` takes each of
+# these containers for another one and replaces all of them at the same time. Instead, what they depend on comes first.
 replace_beside() {
-  local id old door=
+  local id old service door='' beside=()
   old=$(members running proxy-service)
   if [[ -z $old ]]; then return 0; fi
   if ! scaled && [[ $(label "${old%%$'\n'*}" project.config_files) != *scale* ]]; then return 0; fi
   # shellcheck disable=SC2086  # one word for each id
   if ! would_replace $old; then return 0; fi
+  for service in $(compose config --services); do
+    if [[ $service != proxy-service && $service != nginx ]]; then beside+=("$service"); fi
+  done
+  if ((${#beside[@]})); then compose up -d "${beside[@]}" || return 1; fi
   start_bridges "$(wc -l <<<"$old")" || return 1
   if [[ -z $(members running nginx) ]]; then
-    compose up --no-start --no-deps nginx || return 1
+    compose up --no-start nginx || return 1
     door=$(members all nginx)
     start_apart "$door" || return 1
   fi
@@ -137,9 +144,9 @@ replace_beside() {
   if scaled; then
     # Where there was a single gateway, nginx has waited for its port.
     if [[ -n $door ]]; then give_port "$door" nginx || return 1; fi
-    compose up -d --no-deps proxy-service || return 1
+    compose up -d proxy-service || return 1
   else
-    compose up --no-start --no-deps proxy-service || return 1
+    compose up --no-start proxy-service || return 1
     id=$(members all proxy-service)
     start_apart "$id" || return 1
     wait_for "$READY_SECONDS" gateway_ready "$id" || return 1

@@ -72,6 +72,9 @@ compose() {
       fi ;;
     up)
       if fault slow-up; then sleep 3; fi
+      if [[ ${*: -1} == redis ]]; then return; fi
+      # As Compose v2 does: to the next plain `up` it is another container.
+      if [[ $* == *--no-deps* ]]; then files+=,alone; fi
       new=$(id_of "${images[0]}:$tag")
       if [[ $* == *--no-start* ]]; then
         if [[ ${*: -1} == proxy-service ]]; then more_gateways "$want" created; fi

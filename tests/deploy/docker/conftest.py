@@ -31,6 +31,8 @@ class Stack:
             "DOCKER_IMAGE": PROJECT,
             "DOCKER_PUBLISH": str(self.port),
             "DOCKER_SUBNET": "172.31.251.0/24",
+            # What does not come up ends sooner; this is for a machine that is busy with other things.
+            "READY_SECONDS": "240",
         }
 
     @property

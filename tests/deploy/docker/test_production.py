@@ -100,12 +100,14 @@ def test_mistakes_in_the_settings_leave_what_runs(stack: Stack) -> None:
     ):
         good, before = stack.env(), stack.ids("proxy-service")
         stack.set_env({name: value})
-        status, output = stack.deploy("prod", "--no-build", READY_SECONDS="10")
+        try:
+            status, output = stack.deploy("prod", "--no-build")
+        finally:
+            (stack.clone / ".env").write_text(good, encoding="utf-8")
         assert status == 1
         assert message in output
         assert stack.ids("proxy-service") == before
         assert serves(stack)
-        (stack.clone / ".env").write_text(good, encoding="utf-8")
 
 
 def test_what_only_fails_from_outside_is_taken_back(stack: Stack) -> None:
