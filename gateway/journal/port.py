@@ -21,7 +21,6 @@ ON CONFLICT and partial indexes. `{{` and `}}` are not needed: nothing else in b
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
@@ -53,8 +52,8 @@ class Statement:
     def __init__(self, text: str, postgresql: str | None = None, **parts: str) -> None:
         for word, part in parts.items():
             text = text.replace(f"{{{word}}}", part)
-        sqlite = text.replace("{now}", _SQLITE_NOW).replace("{skip_locked}", "")
-        self.sqlite: Final = re.sub(r"\$([0-9]+)", r"?\1", sqlite)
+        # SQLite takes `$1` for a parameter with the name 1.
+        self.sqlite: Final = text.replace("{now}", _SQLITE_NOW).replace("{skip_locked}", "")
         self.postgresql: Final = (
             (postgresql or text).replace("{now}", _POSTGRESQL_NOW).replace("{skip_locked}", "FOR UPDATE SKIP LOCKED")
         )

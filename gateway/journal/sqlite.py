@@ -29,7 +29,7 @@ from gateway import fault_points
 from gateway.journal import schema
 from gateway.journal.listeners import Listeners
 from gateway.journal.port import JournalState, JournalUnavailable, Operation, Rows, SchemaState, Step, Woken
-from gateway.journal.sqlite_file import drive, open_file, stamp_of, trouble
+from gateway.journal.sqlite_file import carry_out, drive, open_file, stamp_of, trouble
 
 Result = TypeVar("Result")
 
@@ -173,7 +173,7 @@ class SqliteJournal:
         operation, topics = work.operation, len(self._topics)
         try:
             if isinstance(operation, Step):
-                work.result = connection.execute(operation.statement.sqlite, operation.arguments).fetchall()
+                work.result = carry_out(connection, operation)
                 return
             connection.execute("SAVEPOINT one")
             try:

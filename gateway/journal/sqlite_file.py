@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, TypeVar, cast
 
 from gateway.journal import schema
-from gateway.journal.port import JournalUnavailable, Notice, Operation, Rows, Trouble
+from gateway.journal.port import JournalUnavailable, Notice, Operation, Rows, Step, Trouble
 
 Result = TypeVar("Result")
 
@@ -71,6 +71,13 @@ def open_file(
     return writer, reader
 
 
+def carry_out(connection: sqlite3.Connection, step: Step) -> Rows:
+    """The rows of one statement. Raises sqlite3.Error."""
+    # By name, because `$1` is one to SQLite. From Python 3.12 on a sequence is for placeholders without names.
+    arguments = {str(number): value for number, value in enumerate(step.arguments, 1)}
+    return connection.execute(step.statement.sqlite, arguments).fetchall()
+
+
 def drive(connection: sqlite3.Connection, operation: Operation[Result], topics: list[str]) -> Result:
     """Run the steps of an operation; what it returns. Its notices go to `topics`. Raises sqlite3.Error."""
     try:
@@ -80,7 +87,7 @@ def drive(connection: sqlite3.Connection, operation: Operation[Result], topics: 
             if isinstance(step, Notice):
                 topics.append(step.topic)
             else:
-                rows = connection.execute(step.statement.sqlite, step.arguments).fetchall()
+                rows = carry_out(connection, step)
             step = operation.send(rows)
     except StopIteration as end:
         return cast("Result", end.value)
