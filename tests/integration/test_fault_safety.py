@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import StartGateway
+from tests.deploy.tools import tool
 from tests.support.faults import AUTHORIZED, PATH, TOKEN, add, fault, listed, order, refusal, settings
 from tests.support.gateway_process import GatewayProcess
 from tests.support.processes import ChildFailed, clean_environment
@@ -178,6 +179,7 @@ def test_the_testing_procedures_of_the_resilience_runbook(start_gateway: StartGa
 
 
 def test_every_example_works_as_it_stands(start_gateway: StartGateway, stub: StubProcess) -> None:
+    tool("curl")
     gateway = start_gateway(settings(stub))
     paths = gateway.get("/api/openapi.json").json()["paths"]
     operations = {each["operationId"]: each for methods in paths.values() for each in methods.values()}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import StartGateway
+from tests.deploy.tools import tool
 from tests.support.ports import free_port
 from tests.support.processes import clean_environment
 from tests.support.stub_process import StubProcess
@@ -59,6 +60,7 @@ def samples(document: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("token", ["", TOKEN])
 def test_every_example_works_as_it_stands(start_gateway: StartGateway, stub: StubProcess, token: str) -> None:
+    tool("curl")
     gateway = start_gateway({"UPSTREAM_URL": stub.url, "ADMIN_TOKEN": token})
     found = samples(gateway.get("/api/openapi.json").json())
     endpoint = f"127.0.0.1:{stub.port}"

@@ -29,6 +29,13 @@ else
       exit 2
       ;;
   esac
-  curl -fsS -o /dev/null -X PUT "$url/chaos/config" -H 'Content-Type: application/json' -d "{\"$setting\": $value}"
+  body="{\"$setting\": $value}"
+  if command -v curl >/dev/null; then
+    curl -fsS -o /dev/null -X PUT "$url/chaos/config" -H 'Content-Type: application/json' -d "$body"
+  else
+    python3 -c 'import sys, urllib.request as web
+web.urlopen(web.Request(sys.argv[1], sys.argv[2].encode(), {"Content-Type": "application/json"}, method="PUT"))' \
+      "$url/chaos/config" "$body"
+  fi
 fi
 echo "$service: $setting = $value"
