@@ -40,8 +40,14 @@ def start(start_gateway: StartGateway, stub: StubProcess) -> Start:
     return started
 
 
-def test_the_upstream_learns_who_asks_and_gets_no_key(start: Start) -> None:
-    gateway = start()
+@pytest.fixture
+def gateway(shared_gateway: StartGateway, stub: StubProcess) -> GatewayProcess:
+    """The gateway of the module: without Redis, and with nothing that a tier limits."""
+    env = {"GATEWAY_CONFIG": "gateway.yaml", "ADMIN_TOKEN": TOKEN}
+    return shared_gateway(env, files={"gateway.yaml": yaml.safe_dump(configuration(stub))})
+
+
+def test_the_upstream_learns_who_asks_and_gets_no_key(gateway: GatewayProcess) -> None:
     for headers in ({"X-API-Key": FILE_KEY}, {"Authorization": f"Bearer {FILE_KEY}"}):
         seen = echoed(gateway.get("/orders/echo", headers))
         assert (seen["x-tenant"], seen["x-consumer"]) == (["acme"], ["web"])
@@ -50,8 +56,7 @@ def test_the_upstream_learns_who_asks_and_gets_no_key(start: Start) -> None:
 
 
 @pytest.mark.parametrize("route", ["orders", "open"])
-def test_nobody_but_the_gateway_says_who_asks(route: str, start: Start) -> None:
-    gateway = start()
+def test_nobody_but_the_gateway_says_who_asks(route: str, gateway: GatewayProcess) -> None:
     smuggled = (
         "X-Tenant: evil",
         "x-tenant: evil",
@@ -69,8 +74,7 @@ def test_nobody_but_the_gateway_says_who_asks(route: str, start: Start) -> None:
     assert (b'"acme"' in answer.body) == (route == "orders")
 
 
-def test_a_route_without_authentication_has_no_gate_for_it(start: Start) -> None:
-    gateway = start()
+def test_a_route_without_authentication_has_no_gate_for_it(gateway: GatewayProcess) -> None:
     said = json.loads(gateway.get("/api/resilience/explain?path=/open/x").body)["steps"]
     absent = {step["policy"]: step["decision"] for step in said if step["policy"] in {"authentication", "tenant"}}
     assert absent == {"authentication": "none", "tenant": "none"}
@@ -205,8 +209,7 @@ def test_without_redis_what_was_read_lives_on_and_the_rest_cannot_be_judged(
     own_redis.ensure_running()
 
 
-def test_a_gateway_without_redis_keeps_keys_in_the_file_alone(start: Start) -> None:
-    gateway = start()
+def test_a_gateway_without_redis_keeps_keys_in_the_file_alone(gateway: GatewayProcess) -> None:
     refused = keys(gateway, "create", "batch")
     assert refused.returncode == 1
     assert "put them into the YAML file" in refused.stderr

@@ -13,8 +13,8 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def gateway(start_gateway: StartGateway, stub: StubProcess) -> GatewayProcess:
-    return start_gateway({"UPSTREAM_URL": stub.url, "MAX_INFLIGHT": "1"})
+def gateway(shared_gateway: StartGateway, stub: StubProcess) -> GatewayProcess:
+    return shared_gateway({"UPSTREAM_URL": stub.url, "MAX_INFLIGHT": "1"})
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/metrics"])

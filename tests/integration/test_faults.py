@@ -17,16 +17,28 @@ from tests.support.stub_process import StubProcess
 from tests.support.waiting import PATIENCE, eventually
 
 
+@pytest.fixture
+def gateway(shared_gateway: StartGateway, stub: StubProcess) -> GatewayProcess:
+    """The gateway of the module, without a fault."""
+    running = shared_gateway(settings(stub))
+    assert order(running, "DELETE", PATH).status == 200
+    return running
+
+
+def injected(kind: str) -> str:
+    return f'faults_injected_total{{upstream="default",kind="{kind}"}}'
+
+
 def metric(gateway: GatewayProcess, kind: str) -> float:
-    return gateway.metric(f'faults_injected_total{{upstream="default",kind="{kind}"}}')
+    return gateway.metric(injected(kind))
 
 
 def statuses(gateway: GatewayProcess, count: int, target: str = "/proxy/ok", **headers: str) -> Counter[int]:
     return Counter(gateway.get(target, headers).status for _ in range(count))
 
 
-def test_an_abort_is_an_answer_of_the_upstream(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway(settings(stub))
+def test_an_abort_is_an_answer_of_the_upstream(gateway: GatewayProcess, stub: StubProcess) -> None:
+    grown = gateway.growth()
     assert gateway.get("/proxy/ok").status == 200
     made = add(gateway, "abort", status=504)
     before = stub.requests("/ok")
@@ -44,13 +56,12 @@ def test_an_abort_is_an_answer_of_the_upstream(start_gateway: StartGateway, stub
         assert (response.status, json.loads(response.read())["fault"]) == (504, made["id"])
     connection.close()
     assert stub.requests("/ok") == before
-    assert metric(gateway, "abort") == 4
+    assert grown(injected("abort")) == 4
     lines = [each for each in gateway.wait_for_records(4, status=504) if "decisions" in each]
     assert [each["decisions"]["fault"] for each in lines] == [f"abort {made['id']}"] * 4
 
 
-def test_a_reset_is_a_connection_that_ends_without_an_answer(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway(settings(stub))
+def test_a_reset_is_a_connection_that_ends_without_an_answer(gateway: GatewayProcess, stub: StubProcess) -> None:
     made = add(gateway, "reset")
     answer = gateway.get("/proxy/ok")
     problem = answer.json()
@@ -71,8 +82,7 @@ def test_a_connect_timeout_takes_its_time(start_gateway: StartGateway, stub: Stu
     assert stub.requests("/ok") == 0
 
 
-def test_a_delay_has_the_answer_come_later(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway(settings(stub))
+def test_a_delay_has_the_answer_come_later(gateway: GatewayProcess, stub: StubProcess) -> None:
     assert gateway.get("/proxy/ok").status == 200
     made = add(gateway, "delay", delayMs=400)
     began = time.monotonic()
@@ -95,8 +105,8 @@ def test_a_delay_beyond_the_time_limit_is_a_timeout(start_gateway: StartGateway,
     assert stub.requests("/echo") == 1
 
 
-def test_a_truncated_body_is_seen_as_truncated(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway(settings(stub))
+def test_a_truncated_body_is_seen_as_truncated(gateway: GatewayProcess) -> None:
+    grown = gateway.growth()
     whole = gateway.get("/proxy/ok").body
     add(gateway, "truncate")
     for target in ("/proxy/ok", "/proxy/bytes/300000"):
@@ -107,12 +117,12 @@ def test_a_truncated_body_is_seen_as_truncated(start_gateway: StartGateway, stub
     assert whole
     # Without a body there is nothing to break off.
     assert gateway.request("HEAD", "/proxy/ok").status == 200
-    assert metric(gateway, "truncate") == 2
-    assert gateway.metric('gateway_refusals_total{reason="upstream_truncated"}') == 2
+    assert grown(injected("truncate")) == 2
+    assert grown('gateway_refusals_total{reason="upstream_truncated"}') == 2
 
 
-def test_a_slow_body_comes_whole(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway(settings(stub))
+def test_a_slow_body_comes_whole(gateway: GatewayProcess) -> None:
+    grown = gateway.growth()
     whole = gateway.get("/proxy/bytes/600000").body
     add(gateway, "slow_body", bytesPerSecond=1_000_000)
     began = time.monotonic()
@@ -124,7 +134,7 @@ def test_a_slow_body_comes_whole(start_gateway: StartGateway, stub: StubProcess)
     small = gateway.get("/proxy/ok")
     assert small.status == 200
     assert len(small.body) == int(small.headers["Content-Length"])
-    assert metric(gateway, "slow_body") == 2
+    assert grown(injected("slow_body")) == 2
 
 
 def test_circuit_retries_and_figures_see_the_real_thing(start_gateway: StartGateway, stub: StubProcess) -> None:
@@ -205,8 +215,7 @@ def test_it_ends_by_itself_and_is_told_everywhere(start_gateway: StartGateway, s
     assert audited["duration"] == 3
 
 
-def test_it_is_ended_by_delete(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway(settings(stub))
+def test_it_is_ended_by_delete(gateway: GatewayProcess) -> None:
     one, two = add(gateway, "abort"), add(gateway, "reset")
     assert order(gateway, "DELETE", f"{PATH}/{one['id']}").json() == {"removed": 1}
     assert [each["id"] for each in listed(gateway)] == [two["id"]]
@@ -282,10 +291,7 @@ def test_a_client_that_leaves_a_slow_body_leaves_nothing_behind(start_gateway: S
     assert statuses(gateway, 3) == {200: 3}
 
 
-def test_a_client_that_takes_a_slow_body_even_more_slowly_gets_all_of_it(
-    start_gateway: StartGateway, stub: StubProcess
-) -> None:
-    gateway = start_gateway(settings(stub))
+def test_a_client_that_takes_a_slow_body_even_more_slowly_gets_all_of_it(gateway: GatewayProcess) -> None:
     add(gateway, "slow_body", bytesPerSecond=10_000_000)
     size = 16_000_000
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE) as client:

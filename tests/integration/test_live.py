@@ -272,9 +272,9 @@ def test_only_operators_are_told_whose_errors_they_are(start_gateway: StartGatew
 
 
 def test_routes_are_told_with_their_gates_and_the_hour_has_their_requests(
-    start_gateway: StartGateway, stub: StubProcess
+    shared_gateway: StartGateway, stub: StubProcess
 ) -> None:
-    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+    gateway = shared_gateway({"UPSTREAM_URL": stub.url})
     (route,) = gateway.get("/api/resilience/routes").json()["routes"]
     assert (route["route"], route["prefix"], route["upstream"]) == ("proxy", "/proxy/", "default")
     assert [each["gate"] for each in route["gates"]][-3:] == ["rate_limit", "bulkhead", "circuit"]
@@ -315,8 +315,8 @@ def test_with_a_port_of_its_own_the_console_is_there_alone(start_gateway: StartG
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/event-stream;q=0.1, application/json"])
 def test_without_a_wish_for_a_stream_there_is_one_snapshot(
-    accept: str, start_gateway: StartGateway, stub: StubProcess
+    accept: str, shared_gateway: StartGateway, stub: StubProcess
 ) -> None:
-    answer = start_gateway({"UPSTREAM_URL": stub.url}).get(LIVE, {"Accept": accept})
+    answer = shared_gateway({"UPSTREAM_URL": stub.url}).get(LIVE, {"Accept": accept})
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Vary"] == "Accept"
