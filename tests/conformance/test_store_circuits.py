@@ -28,6 +28,9 @@ FORCED_OPEN, FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSE
 
 SETTINGS = BreakerSettings(failure_threshold=3, minimum_calls=10, reset_timeout=0.3, half_open_success_threshold=2)
 LONG = replace(SETTINGS, reset_timeout=30.0)
+LONG_AGO = 10.0
+"""Seconds. An age is told a moment after it was taken, so that on a busy machine a failure seems to be later than it
+was. One of so long ago never seems to be later than what another replica said after it."""
 
 
 class StoreUnderTest(Protocol):
@@ -324,8 +327,8 @@ class TestNoConnection:
 
     async def test_where_another_can_connect_they_are_its_own(self, replica: Replicas) -> None:
         a, b = await voices(replica, "a", "b", settings=LONG)
-        first = time.monotonic()
-        await a.is_cut_off()
+        first = time.monotonic() - LONG_AGO
+        await a.is_cut_off(LONG_AGO)
         assert (await b.say()).asked
         await asyncio.sleep(0.15)
         said = await b.say(reachable=True)
@@ -367,8 +370,8 @@ class TestNoConnection:
 
     async def test_denied_ones_confirm_those_of_another_replica(self, replica: Replicas) -> None:
         a, b = await voices(replica, "a", "b", settings=LONG)
-        first = time.monotonic()
-        await a.is_cut_off()
+        first = time.monotonic() - LONG_AGO
+        await a.is_cut_off(LONG_AGO)
         await b.say()
         await asyncio.sleep(0.15)
         await b.say(reachable=True)
@@ -429,8 +432,8 @@ class TestNoConnection:
 
     async def test_a_denied_call_takes_no_others_with_it(self, replica: Replicas) -> None:
         a, b = await voices(replica, "a", "b", settings=RATE)
-        first = time.monotonic()
-        await a.say(calls=100, failures=61, unreached_age=0.0, unreached=1)
+        first = time.monotonic() - LONG_AGO
+        await a.say(calls=100, failures=61, unreached_age=LONG_AGO, unreached=1)
         await b.say(calls=1)
         await b.say(calls=1, reachable=True)
 
