@@ -31,7 +31,7 @@ function chain(route) {
         return h("span.end", {}, h("span.mark", { "aria-hidden": "true", class: each?.available ? "Healthy" : "Unhealthy" }, each?.available ? "●" : "■"), label, h("span.unseen", {}, each?.available ? " takes requests" : " does not"));
       })),
       route.fallback && fallback(route.fallback, live),
-      route.mirror && link("gate", "Mirror", route.mirror.upstream, [["copies", `${route.mirror.percent} %`], ["methods", route.mirror.methods?.join(", ") ?? "all"]])));
+      route.mirror && link("gate mirror", "Mirror", route.mirror.upstream, [["copies", `${route.mirror.percent} %`], ["methods", route.mirror.methods?.join(", ") ?? "all"]])));
 }
 
 function upstreams(route) {
