@@ -23,6 +23,7 @@ class Metric:
 
 
 CPU = Metric("cpu_us", "CPU µs/req", 1)
+CPU_AT_REST = Metric("cpu_ms_per_second", "CPU ms/s", 1)
 VS_NGINX = Metric("vs_nginx", "x nginx", 2)
 REDIS_CPU = Metric("redis_cpu_us", "Redis µs/req", 1)
 RATE = Metric("per_second", "req/s", 0)
@@ -55,6 +56,7 @@ METRICS = {
     for metric in (
         *(
             CPU,
+            CPU_AT_REST,
             VS_NGINX,
             VS_FORWARDING,
             VS_UNTRACED,
