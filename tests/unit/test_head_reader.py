@@ -6,8 +6,11 @@ from gateway import names
 from gateway.proxy import plan
 from gateway.wire.message import request
 from gateway.wire.message.head_reader import HeadReader, KeptHeads
+from gateway.wire.message.known_heads import KnownHeads
 from gateway.wire.message.request import Limits, RequestError
 from tests.support.lines_run import lines_run
+
+PEER = "192.0.2.1"
 
 
 def reader(room: int = 100_000) -> tuple[HeadReader, KeptHeads]:
@@ -58,10 +61,10 @@ def test_a_large_read_of_tiny_lines_is_refused_by_its_size() -> None:
 def test_a_small_head_is_kept_and_a_large_one_is_not() -> None:
     reading, kept = reader()
     small, large = head(300), head(5000)
-    first = reading.parse(small)
+    first = reading.parse(small, PEER)
     assert reading.again(small) is first
     assert kept.left == 100_000 - 300
-    assert reading.parse(large).fields.lines
+    assert reading.parse(large, PEER).fields.lines
     assert reading.again(large) is None
     assert reading.again(small) is None
     assert kept.left == 100_000
@@ -70,7 +73,7 @@ def test_a_small_head_is_kept_and_a_large_one_is_not() -> None:
 def test_what_is_written_with_escapes_is_not_kept() -> None:
     reading, kept = reader()
     for target in (b"/\xc3\xa4", b"/\xff"):
-        assert reading.parse(head(100, target)).path == target
+        assert reading.parse(head(100, target), PEER).path == target
         assert kept.left == 100_000
 
 
@@ -78,17 +81,58 @@ def test_all_connections_share_the_room_and_give_it_back() -> None:
     kept = KeptHeads(1000)
     readers = [HeadReader(Limits(), kept) for _ in range(4)]
     for each in readers:
-        each.parse(head(300))
+        each.parse(head(300), PEER)
     assert [each.again(head(300)) is not None for each in readers] == [True, True, True, False]
     assert kept.left == 100
     # A head in the place of another one of the same connection.
-    readers[0].parse(head(400))
+    readers[0].parse(head(400), PEER)
     assert readers[0].again(head(400)) is not None
     assert kept.left == 0
     for each in readers:
         each.forget()
         each.forget()
     assert kept.left == 1000
+
+
+def test_a_head_that_has_come_twice_is_known_on_every_connection_of_its_peer() -> None:
+    kept = KeptHeads()
+    asked = [HeadReader(Limits(), kept).parse(head(300), PEER) for _ in range(4)]
+    assert asked[0] is not asked[1]
+    assert asked[1] is asked[2] is asked[3]
+    assert HeadReader(Limits(), kept).parse(head(300), "192.0.2.2") is not asked[3]
+
+
+def test_a_client_behind_a_proxy_finds_its_head_again_on_a_connection_that_others_use() -> None:
+    reading, _ = reader()
+    turns = [[reading.parse(head(300, b"/%d" % client), PEER) for client in range(10)] for _ in range(3)]
+    assert [one is other for one, other in zip(turns[1], turns[2], strict=True)] == [True] * 10
+
+
+def test_large_heads_and_those_with_escapes_are_not_known_to_other_connections() -> None:
+    kept = KeptHeads()
+    for again in (head(5000), head(100, b"/\xc3\xa4")):
+        requests = [HeadReader(Limits(), kept).parse(again, PEER) for _ in range(4)]
+        assert len({id(request) for request in requests}) == 4
+
+
+def test_heads_that_nobody_asks_for_make_room_for_others() -> None:
+    known = KnownHeads(room=40_000)
+    request = HeadReader(Limits(), KeptHeads()).parse(head(300), PEER)
+    for number in range(1000):
+        for _ in range(2):
+            known.note(PEER, b"%d" % number, request)
+        assert known.find(PEER, b"0") is request
+        assert len(known) <= 20
+    assert known.find(PEER, b"500") is None
+    assert known.find(PEER, b"999") is request
+
+
+def test_marks_of_heads_that_came_once_are_taken_off_before_there_are_too_many() -> None:
+    known = KnownHeads()
+    request = HeadReader(Limits(), KeptHeads()).parse(head(300), PEER)
+    for number in range(100_000):
+        known.note(PEER, b"%d" % number, request)
+    assert len(known) < 25_000
 
 
 def test_no_table_keeps_what_is_too_long_to_be_a_host() -> None:
@@ -98,7 +142,7 @@ def test_no_table_keeps_what_is_too_long_to_be_a_host() -> None:
         reading, _ = reader()
         host = b"a" * 20_000 + b"%d" % number
         with pytest.raises(RequestError, match="Host"):
-            reading.parse(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+            reading.parse(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n", PEER)
     assert plan.port_of(b"a" * 20_000, "https") == b"443"
     after = [table.cache_info().currsize for table in tables]
     assert after[:2] == before[:2]

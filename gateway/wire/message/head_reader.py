@@ -6,14 +6,16 @@ is dripped.
 
 A client that keeps its connection mostly repeats itself. The same head again is the same `Request` object again; a head
 whose field block is the same parses its request line alone. What is kept for that is bounded: no head above a few KiB,
-and over all connections of a listener no more than `KeptHeads` has room for. A client whose head is not kept is served
-all the same, for the price of parsing it each time.
+and over all connections of a listener no more than `KeptHeads` has room for. What has come over other connections of
+the same peer is looked for in `KnownHeads`. A client whose head is not kept is served all the same, for the price of
+parsing it each time.
 """
 
 import re
 from typing import Final
 
 from gateway.wire.message.fields import Fields
+from gateway.wire.message.known_heads import KnownHeads
 from gateway.wire.message.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
 
 # Tolerated before a request line; RFC 9112 section 2.2 asks for at least one.
@@ -31,10 +33,11 @@ class KeptHeads:
     to six times its size at most, besides 3 KB or so of objects. 8 MiB are 400 bytes for each of 20,000 connections.
     """
 
-    __slots__ = ("left",)
+    __slots__ = ("known", "left")
 
     def __init__(self, room: int = 8 * 1024 * 1024) -> None:
         self.left = room
+        self.known = KnownHeads()
 
 
 class HeadReader:
@@ -85,11 +88,45 @@ class HeadReader:
         self._check(partial, 0)
         return None
 
-    def parse(self, head: bytes) -> Request:
-        """Raises `RequestError`."""
+    def parse(self, head: bytes, peer: str) -> Request:
+        """The request that `peer` sends with this head. Raises `RequestError`."""
         last = self._last
         if last is not None and head == self._last_head:
             return last
+        known = self._kept.known
+        small = len(head) <= _MAX_KEPT_HEAD
+        request = known.find(peer, head) if small else None
+        if request is None:
+            request = self._parsed(head)
+            # What is not ASCII is written as escapes in the log line, which are many times as long.
+            if not small or not request.target.isascii():
+                self.forget()
+                return request
+            known.note(peer, head, request)
+        else:
+            # That of an earlier head, for which there may be no room any more.
+            self._block = b""
+            self._fields = None
+        self._keep(head, request)
+        return request
+
+    def forget(self) -> None:
+        """Keep nothing of earlier heads."""
+        self._kept.left += len(self._last_head)
+        self._last_head = self._block = b""
+        self._last = self._fields = None
+
+    def _keep(self, head: bytes, request: Request) -> None:
+        kept = self._kept
+        room = kept.left + len(self._last_head)
+        if len(head) > room:
+            self.forget()
+            return
+        kept.left = room - len(head)
+        self._last = request
+        self._last_head = head
+
+    def _parsed(self, head: bytes) -> Request:
         limits = self._limits
         line_end = head.find(b"\r\n")
         if line_end > limits.request_line_bytes:
@@ -106,22 +143,7 @@ class HeadReader:
             self._fields = fields
         request = Request(method, target, minor, fields)
         check(request)
-        kept = self._kept
-        room = kept.left + len(self._last_head)
-        # What is not ASCII is written as escapes in the log line, which are many times as long.
-        if len(head) <= _MAX_KEPT_HEAD and len(head) <= room and target.isascii():
-            kept.left = room - len(head)
-            self._last = request
-            self._last_head = head
-        else:
-            self.forget()
         return request
-
-    def forget(self) -> None:
-        """Keep nothing of earlier heads."""
-        self._kept.left += len(self._last_head)
-        self._last_head = self._block = b""
-        self._last = self._fields = None
 
     def _complete(self, partial: bytearray, start: int) -> tuple[bytes, int] | None:
         end = partial.find(b"\r\n\r\n", start)

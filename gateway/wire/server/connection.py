@@ -245,7 +245,7 @@ class ServerConnection(TransportHalf):
                 self._give_way(len(data))
                 return
             data, end = found
-            request = reader.parse(data[:end])
+            request = reader.parse(data[:end], self.peer)
         except RequestError as error:
             self._server.front.reject(self, error)
             return
