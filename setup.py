@@ -16,7 +16,7 @@ HOT_PACKAGES = (
     *("gateway/policy", "gateway/proxy", "gateway/wire", "gateway/fleet", "gateway/telemetry"),
     "gateway/identity",
 )
-HOT_MODULES = ("gateway/compiled.py", "gateway/reasons.py")
+HOT_MODULES = ("gateway/compiled.py", "gateway/reasons.py", "gateway/store/redis/encoding.py")
 
 # What stays interpreted in those packages, and why.
 INTERPRETED = {
@@ -52,8 +52,6 @@ INTERPRETED = {
     "gateway/wire/client/connect.py",
     "gateway/wire/client/dial.py",
     "gateway/wire/server/certificate.py",
-    # A dict with `__missing__`: what is in it costs no call of Python.
-    "gateway/telemetry/digits.py",
     # A class in a class, with lambdas: mypyc ends with an internal error.
     "gateway/telemetry/rates.py",
 }

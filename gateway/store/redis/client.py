@@ -44,6 +44,7 @@ from gateway.config.model import RedisConfig
 from gateway.policy.time_limit import TimeLimit
 from gateway.store.alarm import Alarm
 from gateway.store.port import StoreUnavailable
+from gateway.store.redis.encoding import command
 from gateway.store.redis.foreign import ForeignKeys
 
 Key = bytes | str
@@ -130,6 +131,8 @@ class RedisClient:
 
         async def call(redis: Redis | RedisCluster) -> Any:
             try:
+                if isinstance(redis, Redis):
+                    return await _evalsha(redis, script.sha, keys, args)
                 return await redis.evalsha(script.sha, len(keys), *keys, *args)
             except NoScriptError:
                 return await redis.eval(script.text, len(keys), *keys, *args)
@@ -316,6 +319,23 @@ class _Bound:
 
     def _expire(self) -> None:
         self._scope.reschedule(self._loop.time())
+
+
+async def _evalsha(redis: Redis, sha: str, keys: Sequence[Key], args: Sequence[Arg]) -> Any:
+    """EVALSHA over a connection of the client's pool, written in one piece.
+
+    What redis-py does besides for a command (a span, a retry, callbacks for the answer) is of no use here and takes as
+    much time as all the rest. It closes the connection itself where sending or reading fails or is cancelled.
+    """
+    words = [b"EVALSHA", sha.encode(), b"%d" % len(keys)]
+    words += [each if isinstance(each, bytes) else str(each).encode() for each in (*keys, *args)]
+    pool = redis.connection_pool
+    connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py has no types for it
+    try:
+        await connection.send_packed_command(command(words), check_health=False)
+        return await connection.read_response()
+    finally:
+        await pool.release(connection)
 
 
 async def _shut(redis: Redis | RedisCluster, sentinel: Sentinel | None) -> None:
