@@ -26,7 +26,7 @@ from gateway.store.port import FigureStore, Store
 from gateway.store.served.client import ServedFigures, ServedStore
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.figures import Records
-from gateway.telemetry.rates import WIDTH
+from gateway.telemetry.service_cells import WIDTH
 from gateway.wire.client.dial import reachable
 from gateway.wire.client.resolver import Resolver
 

@@ -15,12 +15,11 @@ from typing import Final, Literal
 
 import orjson
 
-from gateway.telemetry.digits import DIGITS
+from gateway.telemetry.digits import decimal, milliseconds
 from gateway.telemetry.record import LogPart, Record
 from gateway.telemetry.render import bare, json_line, rfc3339, word
 
 _MILLISECONDS: Final = tuple(f'.{millisecond:03d}Z",'.encode() for millisecond in range(1000))
-_THOUSANDTHS: Final[tuple[bytes, ...]] = tuple([b".%03d" % number for number in range(1000)])
 _POSITIONAL: Final = frozenset({"client", "method", "target", "status", "duration_ms", "request_id", "correlation_id"})
 
 
@@ -75,42 +74,37 @@ class AccessLog:
                 self._decisions = decisions
                 self._decisions_json = json_line(dict(decisions))[:-1]
             self._write_line(
-                b'%b"request_id":"%b","correlation_id":"%b",%b,"endpoint":%b,"status":%b,"bytes_in":%b,"bytes_out":%b,'
-                b'"duration_ms":%b,"upstream_ms":%b,"attempts":%b,"decisions":%b,"reason":%b}\n'
-                % (
-                    self._time(now),
-                    record.request_id,
-                    record.correlation_id,
-                    prepared,
-                    self._endpoints.get(record.endpoint) or self._endpoint(record.endpoint),
-                    DIGITS[record.status],
-                    DIGITS[record.bytes_in],
-                    DIGITS[record.bytes_out],
-                    milliseconds(seconds),
-                    milliseconds(record.upstream_seconds),
-                    DIGITS[record.attempts],
-                    self._decisions_json,
-                    b'"%b"' % reason.encode() if reason else b"null",
+                b"".join(
+                    (
+                        self._time(now),
+                        b'"request_id":"',
+                        record.request_id,
+                        b'","correlation_id":"',
+                        record.correlation_id,
+                        b'",',
+                        prepared,
+                        b',"endpoint":',
+                        self._endpoints.get(record.endpoint) or self._endpoint(record.endpoint),
+                        b',"status":',
+                        decimal(record.status),
+                        b',"bytes_in":',
+                        decimal(record.bytes_in),
+                        b',"bytes_out":',
+                        decimal(record.bytes_out),
+                        b',"duration_ms":',
+                        milliseconds(seconds),
+                        b',"upstream_ms":',
+                        milliseconds(record.upstream_seconds),
+                        b',"attempts":',
+                        decimal(record.attempts),
+                        b',"decisions":',
+                        self._decisions_json,
+                        b',"reason":"%b"}\n' % reason.encode() if reason else b',"reason":null}\n',
+                    )
                 )
             )
-            return
-        self.write(
-            {
-                "request_id": record.request_id.decode(),
-                "correlation_id": record.correlation_id.decode(),
-                **record.log_part.known,
-                "endpoint": record.endpoint or None,
-                "status": record.status,
-                "bytes_in": record.bytes_in,
-                "bytes_out": record.bytes_out,
-                "duration_ms": round(seconds * 1000.0, 3),
-                "upstream_ms": round(record.upstream_seconds * 1000.0, 3),
-                "attempts": record.attempts,
-                "decisions": record.log_decisions,
-                "reason": reason or None,
-            },
-            now,
-        )
+        else:
+            self.write(_entry(record, seconds), now)
 
     def prepare_refusal(self, record: Record) -> bytes:
         """The end of the line that `refusal` writes, which all refusals of a kind share; `record` is of one of them."""
@@ -190,10 +184,21 @@ class BothAccessLogs(AccessLog):
         self._files.write(entry, now)
 
 
-def milliseconds(seconds: float) -> bytes:
-    """A time, not below zero, in milliseconds with three decimals. HOT."""
-    thousandths = int(seconds * 1e6 + 0.5)
-    return DIGITS[thousandths // 1000] + _THOUSANDTHS[thousandths % 1000]
+def _entry(record: Record, seconds: float) -> dict[str, object]:
+    return {
+        "request_id": record.request_id.decode(),
+        "correlation_id": record.correlation_id.decode(),
+        **record.log_part.known,
+        "endpoint": record.endpoint or None,
+        "status": record.status,
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+        "duration_ms": round(seconds * 1000.0, 3),
+        "upstream_ms": round(record.upstream_seconds * 1000.0, 3),
+        "attempts": record.attempts,
+        "decisions": record.log_decisions,
+        "reason": record.reason or None,
+    }
 
 
 def text_line(entry: dict[str, object]) -> str:

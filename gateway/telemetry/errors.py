@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from gateway.reasons import GATEWAY_REASONS, UPSTREAM_REASONS
 from gateway.telemetry.categories import category_of_reason
-from gateway.telemetry.rates import ServiceCells
+from gateway.telemetry.service_cells import ServiceCells
 
 LIMIT_REASONS: Final = ("rate_limited", "overloaded", "bulkhead_full", "circuit_open")
 """What the policies refuse with: every upstream has a count of these from the start."""

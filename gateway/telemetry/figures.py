@@ -15,7 +15,8 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from gateway.telemetry.errors import ErrorLog, ErrorRecord
-from gateway.telemetry.rates import DEFAULT_WINDOW, HORIZON, Rate, Scope, rate
+from gateway.telemetry.rates import DEFAULT_WINDOW, Rate, Scope, rate
+from gateway.telemetry.service_cells import HORIZON
 
 
 class Shared(Protocol):

@@ -8,7 +8,8 @@ import pytest
 from gateway.reasons import CATEGORIES
 from gateway.telemetry.alert_check import AlertCheck
 from gateway.telemetry.alerts import Alert, AlertFacts, Alerts, AlertSettings, CircuitFact, findings
-from gateway.telemetry.rates import Rate, ServiceCells, rate
+from gateway.telemetry.rates import Rate, rate
+from gateway.telemetry.service_cells import ServiceCells
 
 SETTINGS = AlertSettings(interval=15.0, resolve_after=30.0, retention=3600.0)
 

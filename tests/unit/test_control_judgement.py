@@ -6,7 +6,8 @@ from gateway.control.facts import ServiceStates
 from gateway.control.judgement import judged
 from gateway.control.view import CircuitView
 from gateway.telemetry.alerts import AlertSettings
-from gateway.telemetry.rates import WIDTH, Rate, ServiceCells, rate
+from gateway.telemetry.rates import Rate, rate
+from gateway.telemetry.service_cells import WIDTH, ServiceCells
 
 SETTINGS = AlertSettings(high_error_rate=0.05, critical_error_rate=0.5, minimum_requests=20, high_errors_per_minute=10)
 

@@ -3,7 +3,8 @@
 import pytest
 
 from gateway.reasons import CATEGORIES
-from gateway.telemetry.rates import (
+from gateway.telemetry.rates import rate
+from gateway.telemetry.service_cells import (
     CELL,
     ERRORS,
     FAILED,
@@ -13,7 +14,6 @@ from gateway.telemetry.rates import (
     REQUESTS,
     WIDTH,
     ServiceCells,
-    rate,
 )
 
 START = 100_000.0

@@ -17,8 +17,9 @@ from gateway.control.models import ErrorRate, ErrorsByCategory, Metrics, Reset, 
 from gateway.control.shapes import Input, Nothing
 from gateway.telemetry.accept import media_ranges
 from gateway.telemetry.exposition import OPENMETRICS, TEXT
-from gateway.telemetry.rates import DEFAULT_WINDOW, HORIZON, Rate
+from gateway.telemetry.rates import DEFAULT_WINDOW, Rate
 from gateway.telemetry.render import rfc3339
+from gateway.telemetry.service_cells import HORIZON
 
 PATH = "/api/resilience/metrics"
 

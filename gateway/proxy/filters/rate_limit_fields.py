@@ -11,7 +11,7 @@ from typing import ClassVar
 from gateway.policy.token_bucket import EXEMPT, Decision, RateLimitPolicy
 from gateway.proxy.filters import Filter
 from gateway.proxy.ticket import Ticket
-from gateway.telemetry.digits import DIGITS
+from gateway.telemetry.digits import decimal
 from gateway.wire.message.response import Response
 
 
@@ -48,7 +48,7 @@ class RateLimitFields(Filter):
         more_after = retry_after or (1.0 - left % 1.0) / self._rate
         if more_after > reset_after:
             more_after = retry_after or reset_after
-        remaining = DIGITS[int(left)] if left > 0 else b"0"
+        remaining = decimal(int(left)) if left > 0 else b"0"
         if not self._more - 1 < more_after <= self._more:
             self._more = more = math.ceil(more_after)
             self._middle = b";t=%d\r\n%b" % (more, self._limit)

@@ -24,11 +24,17 @@ def tail_of(runtime: Runtime, ticket: Ticket) -> bytes:
         traceparent = traces.unsampled(ticket.own_id, given)
     else:
         traceparent = given or traces.traceparent(ticket.own_id)
-    return b"%bX-Request-ID: %b\r\nX-Correlation-ID: %b\r\ntraceparent: %b\r\n\r\n" % (
-        ticket.caller_lines,
-        ticket.request_id,
-        ticket.correlation_id,
-        traceparent,
+    return b"".join(
+        (
+            ticket.caller_lines,
+            b"X-Request-ID: ",
+            ticket.request_id,
+            b"\r\nX-Correlation-ID: ",
+            ticket.correlation_id,
+            b"\r\ntraceparent: ",
+            traceparent,
+            b"\r\n\r\n",
+        )
     )
 
 

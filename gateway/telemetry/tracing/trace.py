@@ -19,8 +19,8 @@ _RANDOM: Final = 2
 _LOW_BITS: Final = 1 << 64
 _ODD: Final = b"13579bdf"
 _FLAGS: Final = (b"00", b"01", b"02", b"03")
-# By the first digit of a span id: the same with its highest bit changed. For the id of a request that is the id of the
-# request after 2^63 others (`gateway.proxy.ids`), so no other span of this process has it.
+# By the ninth digit of a span id: the same with its highest bit changed. No request of this process has such an id
+# (`gateway.proxy.ids`), so no other span has it.
 _FLIPPED: Final = tuple(
     [b"%x" % (int(chr(digit), 16) ^ 8) if chr(digit) in "0123456789abcdef" else b"" for digit in range(128)]
 )
@@ -211,4 +211,4 @@ class Traces:
 
 
 def _first_id(span_id: bytes) -> bytes:
-    return _FLIPPED[span_id[0]] + span_id[1:]
+    return b"".join((span_id[:8], _FLIPPED[span_id[8]], span_id[9:]))
