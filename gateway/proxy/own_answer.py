@@ -64,8 +64,9 @@ OPTIONS_OF_THE_GATEWAY = OwnAnswer(200, b"", ("options", "answered"), b"")
 
 
 def is_about_the_gateway(request: Request) -> bool:
-    """Whether it is `OPTIONS *`, which asks whether the server itself is there (RFC 9110 section 9.3.7)."""
-    return request.target == b"*"
+    """Whether it is `OPTIONS *`, which asks whether the server itself is there (RFC 9110 section 9.3.7). OPTIONS of a
+    URL without a path means the same."""
+    return request.path == b"*"
 
 
 def forwards_left(request: Request) -> int | None:

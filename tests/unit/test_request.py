@@ -1,5 +1,6 @@
 import pytest
 
+from gateway.proxy.own_answer import is_about_the_gateway
 from gateway.wire.message.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
 
 
@@ -50,6 +51,16 @@ def test_malformed_request_lines(line: bytes) -> None:
 def test_target_and_authority(target: bytes, path: bytes, authority: bytes, host: bytes) -> None:
     made = request(b"GET %b HTTP/1.1" % target)
     assert (made.path, made.authority, made.host) == (path, authority, host)
+
+
+@pytest.mark.parametrize(
+    ("target", "path"), [(b"*", b"*"), (b"http://x:8", b"*"), (b"http://x/", b"/"), (b"http://x?", b"/?"), (b"/", b"/")]
+)
+def test_options_of_a_url_without_path_is_about_the_gateway(target: bytes, path: bytes) -> None:
+    """RFC 9112 section 3.2.4."""
+    made = request(b"OPTIONS %b HTTP/1.1" % target)
+    assert made.path == path
+    assert is_about_the_gateway(made) == (path == b"*")
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,10 @@ def _other_form(request: Request, authority: bytes, host: bytes) -> tuple[bytes,
     named = _host_of(authority)
     if not authority or named is None:
         raise _bad("the authority in the request target is empty, not valid, or has user information")
-    request.path = path if path.startswith(b"/") else b"/" + path
+    if not path and request.method == "OPTIONS":
+        request.path = b"*"  # RFC 9112 section 3.2.4
+    else:
+        request.path = path if path.startswith(b"/") else b"/" + path
     return authority, named
 
 
