@@ -281,6 +281,8 @@ def _soak(service: Service, load: Load, minutes: float, clients: int) -> int:
     load.over.set()
     for thread in threads:
         thread.join(_TIMEOUT)
+    # On a busy machine the last one that was killed is replaced only now, and the last reload may still go on.
+    service.child.wait_until(lambda: len(service.ready()) == service.workers()["wanted"], 60.0)
     time.sleep(2.0)
     return _report(service, load, clients)
 
