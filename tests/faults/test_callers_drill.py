@@ -122,8 +122,8 @@ async def seconds_until_nobody_passes(asking: Iterable[Client]) -> float:
             left = [each for each in left if await each.status() == 200]
             assert watch.seconds < PATIENCE
         took = watch.seconds
-    # Without attempts an address gets 429 for what is not known any more.
-    assert {await each.status() for each in asking} <= {401, 429}
+    # Without attempts an address gets 429 for what is not known any more, and 503 where Redis is not asked in time.
+    assert {await each.status() for each in asking} <= {401, 429, 503}
     return took
 
 

@@ -633,7 +633,9 @@ def test_where_nothing_can_be_deleted_new_keys_are_refused_and_known_ones_answer
     upstream.on(path, ok(b"", status=500))
     for number in range(3):
         assert post(gateway, f"/orders{path}", f"{key}-{number}").status == 500
-    gateway.wait_until(lambda: post(gateway, f"/orders{path}", f"{key}-x").status == 503, "full")
+    # Records are counted now and then. Until then a new key is taken, and one that was taken is known from then on.
+    more = (f"{key}-x{number}" for number in count())
+    gateway.wait_until(lambda: post(gateway, f"/orders{path}", next(more)).status == 503, "full")
     refused = post(gateway, f"/orders{path}", f"{key}-y")
     assert (refused.status, reason(refused)) == (503, "idempotency_full")
     assert reason(post(gateway, f"/orders{path}", f"{key}-0")) == "idempotency_outcome_unknown"

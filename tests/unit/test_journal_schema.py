@@ -31,7 +31,7 @@ def test_a_gap_is_an_error(tmp_path: Path, names: list[str]) -> None:
 
 def test_a_statement_has_a_text_for_each_backend() -> None:
     statement = Statement("SELECT $1, $12 FROM t WHERE a <= {now} {skip_locked}")
-    assert statement.sqlite.startswith("SELECT ?1, ?12 FROM t WHERE a <= ((julianday('now')")
+    assert statement.sqlite.startswith("SELECT $1, $12 FROM t WHERE a <= ((julianday('now')")
     assert statement.postgresql.startswith("SELECT $1, $12 FROM t WHERE a <= CAST(extract(epoch FROM")
     assert statement.postgresql.endswith("FOR UPDATE SKIP LOCKED")
 
