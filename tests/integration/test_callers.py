@@ -167,7 +167,8 @@ def test_keys_are_made_rotated_and_revoked_and_both_gateways_know_within_two_sec
     rotated = keys(two, "rotate", key_id, "--grace", "1h", "--json")
     assert rotated.returncode == 0
     newer = json.loads(rotated.stdout)
-    assert [ask(one, each).status for each in (text, newer["key"])] == [200, 200]
+    # What was known is forgotten with the change, and a busy Redis may not be asked in time at once.
+    one.wait_until(lambda: [ask(one, each).status for each in (text, newer["key"])] == [200, 200], "taking both keys")
     third = keys(one, "create", "batch")
     assert (third.returncode, "two keys already" in third.stderr) == (1, True)
     listed = keys(one, "list").stdout
