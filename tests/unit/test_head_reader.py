@@ -47,6 +47,34 @@ def test_a_few_empty_lines_are_skipped_however_they_come() -> None:
             reading.feed((b"\r\n" * 5)[cut:])
 
 
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (b"\x16\x03\x01\x02\x00", "a TLS handshake"),
+        (b"\x00", "the first byte"),
+        (b" GET / HTTP/1.1", "the first byte"),
+        (b"\xef\xbb\xbfGET /", "the first byte"),
+        (b"\rG", "the first byte"),
+        (b"\r\n\x80", "the first byte"),
+        (b"(", "the first byte"),
+    ],
+)
+def test_what_can_begin_no_request_is_refused_with_its_first_byte(first: bytes, said: str) -> None:
+    at_once, _ = reader()
+    with pytest.raises(RequestError, match=said) as refused:
+        at_once.feed(first)
+    assert refused.value.status == 400
+    dripped, _ = reader()
+    with pytest.raises(RequestError, match=said):
+        any(dripped.feed(first[at : at + 1]) for at in range(len(first)))
+
+
+@pytest.mark.parametrize("first", [b"G", b"\r", b"\r\n", b"\r\nx", b"$", b"9", b"|~"])
+def test_what_can_begin_a_request_is_waited_for(first: bytes) -> None:
+    reading, _ = reader()
+    assert reading.feed(first) is None
+
+
 def test_a_large_read_of_tiny_lines_is_refused_by_its_size() -> None:
     reading, _ = reader()
 

@@ -1,8 +1,8 @@
 """Request heads out of a connection's bytes: sizes checked before anything is parsed, the last head remembered.
 
-A head that has not arrived in full is collected, and refused as soon as it can no longer become a valid one: too long a
-request line, too large a header section, a bare line feed. Each byte is looked at a bounded number of times, however it
-is dripped.
+A head that has not arrived in full is collected, and refused as soon as it can no longer become a valid one: a first
+byte that begins no method, too long a request line, too large a header section, a bare line feed. Each byte is looked
+at a bounded number of times, however it is dripped.
 
 A client that keeps its connection mostly repeats itself. The same head again is the same `Request` object again; a head
 whose field block is the same parses its request line alone. What is kept for that is bounded: no head above a few KiB,
@@ -21,6 +21,10 @@ from gateway.wire.message.request import Limits, Request, RequestError, check, p
 # Tolerated before a request line; RFC 9112 section 2.2 asks for at least one.
 _MAX_EMPTY_LINES: Final = 4
 _CR: Final = 0x0D
+# A method is a token, RFC 9110 section 5.6.2.
+_BEGINS_A_METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
+# The type of a TLS record that holds a handshake, RFC 8446 section 5.1.
+_HANDSHAKE: Final = 0x16
 _BARE_LINE_FEED: Final = re.compile(rb"(?<!\r)\n")
 
 _MAX_KEPT_HEAD: Final = 4096
@@ -166,6 +170,8 @@ class HeadReader:
     def _check(self, partial: bytearray, start: int) -> None:
         """What can be refused before the head is complete; `start` is where the new bytes begin, or a little before.
         Sizes first: they cost nothing."""
+        if start == 0 and partial != b"\r" and _BEGINS_A_METHOD.match(partial) is None:
+            raise _begins_no_request(partial[0])
         limits = self._limits
         line_end = partial.find(b"\r\n", 0, limits.request_line_bytes + 2)
         if line_end < 0:
@@ -175,6 +181,12 @@ class HeadReader:
             raise _headers_too_large(limits)
         if _BARE_LINE_FEED.search(partial, start) is not None:
             raise RequestError(400, "bad_request", "a line feed without a carriage return in the request head")
+
+
+def _begins_no_request(first: int) -> RequestError:
+    if first == _HANDSHAKE:
+        return RequestError(400, "bad_request", "a TLS handshake, but this port speaks plain HTTP")
+    return RequestError(400, "bad_request", f"the first byte of the request, 0x{first:02x}, begins no method")
 
 
 def _uri_too_long(limits: Limits) -> RequestError:
