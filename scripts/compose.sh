@@ -48,9 +48,11 @@ setting() {
 
 # The value in .env, as Compose reads it: quotes end it, and so does a # after a space.
 in_file() {
-  local value
+  local line value=
   if [[ ! -f .env ]]; then return 0; fi
-  value=$(sed -En "s/^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*=[[:space:]]*//p" .env | tail -n 1)
+  while IFS= read -r line || [[ -n $line ]]; do
+    if [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*=[[:space:]]*(.*)$ ]]; then value=${BASH_REMATCH[2]}; fi
+  done <.env
   value=${value%$'\r'}
   case $value in
     \"*\"*) value=${value#\"} value=${value%%\"*} ;;

@@ -1,5 +1,7 @@
 """A clean clone with `deploy.sh` in it, and a docker that starts nothing."""
 
+import copy
+import shutil
 from pathlib import Path
 
 from tests.deploy.fake_docker import FakeDocker
@@ -12,7 +14,8 @@ CANDIDATE = "resilient-api-gateway:candidate"
 
 
 class Deployment:
-    """A clean clone and a fake docker. Ports are free ones, so that nothing on this machine is in the way."""
+    """A clean clone and a fake docker. Ports are free ones, so that nothing on this machine is in the way; nobody else
+    gets them in this run."""
 
     def __init__(self, directory: Path) -> None:
         self.clone = checkout(directory / "clone")
@@ -25,6 +28,15 @@ class Deployment:
             "READY_SECONDS": "1",
             "NGINX_SECONDS": "0",
         }
+
+    def copied(self, directory: Path) -> "Deployment":
+        """The same at another place, as it stands now. What becomes of the one changes nothing of the other."""
+        other = copy.copy(self)
+        other.clone = shutil.copytree(self.clone, directory / "clone")
+        other.docker = copy.copy(self.docker)
+        other.docker.directory = shutil.copytree(self.docker.directory, directory / "docker")
+        other.variables = dict(self.variables)
+        return other
 
     def __call__(self, *arguments: str, **more: str) -> tuple[int, str]:
         answer = run(

@@ -6,8 +6,8 @@ Compose files, status), `ports/{id}` (what `docker port` says) and `version` (of
 `daemon`, `compose` (the plugin is missing), `build`, `check` (its text is the answer of `gateway check`), `trial`
 (the trial gateway is never ready), `up` (the gateway from the new image never is), `settings` (no gateway is while
 .env matches its text), `start` (no created container starts)
-and `pull`. `slow-up` makes `up` long enough to be
-interrupted. A gateway answers a HUP with another time of its last reload (`reloads/{id}`), unless it is `old` (its API
+and `pull`. While `slow-up` is there, `up`
+does not end. A gateway answers a HUP with another time of its last reload (`reloads/{id}`), unless it is `old` (its API
 does not know workers), has other files (`stale`), stands still (`deaf`) or cannot be told (`unheard`). With `refuse`
 it refuses the reload.
 """
@@ -16,40 +16,58 @@ import os
 from pathlib import Path
 
 SCRIPT = r"""#!/usr/bin/env bash
+# A deployment calls this some fifty times, and other programs than the shell would take most of the time of the tests:
+# files are read with its own means, and functions answer in REPLY or in an array.
 set -euo pipefail
 state=$FAKE_DOCKER
 fault() { [[ -e $state/faults/$1 ]]; }
-id_of() { cat "$state/images/${1//\//_}" 2>/dev/null; }
+first_line() { REPLY=; [[ -e $1 ]] || return 1; read -r REPLY <"$1" || [[ -n $REPLY ]]; }
+id_of() { first_line "$state/images/${1//\//_}"; }
+show() { if first_line "$1"; then printf '%s\n' "$REPLY"; else return 1; fi; }
 tag() { printf '%s\n' "$2" >"$state/images/${1//\//_}"; }
 printf '%s\n' "${DOCKER_IMAGE_TAG:+[$DOCKER_IMAGE_TAG] }$*" >>"$state/calls"
 images=(resilient-api-gateway resilient-api-gateway-stub)
-if [[ $(cat .env 2>/dev/null) == *COMPOSE_FILE=docker-compose.prod.yml* ]]; then tag=latest; else tag=dev; fi
 
-# Of a container: `SERVICE IMAGE FILES STATUS`.
-scaled() { [[ ${COMPOSE_FILE:-$(sed -n 's/^COMPOSE_FILE=//p' .env | tail -n 1)} == *scale* ]]; }
-if scaled; then
-  files=docker-compose.prod.yml,docker-compose.scale.yml want=3
-else
-  files=docker-compose.prod.yml want=1
-fi
+# What Compose reads of .env and of its files.
+read_settings() {
+  local line
+  tag=dev files=docker-compose.prod.yml want=1 compose_file=
+  if [[ -e .env ]]; then
+    while read -r line; do
+      if [[ $line == *COMPOSE_FILE=docker-compose.prod.yml* ]]; then tag=latest; fi
+      if [[ $line == COMPOSE_FILE=* ]]; then compose_file=${line#*=}; fi
+    done <.env
+  fi
+  if [[ ${COMPOSE_FILE:-$compose_file} == *scale* ]]; then files+=,docker-compose.scale.yml want=3; fi
+}
+scaled() { [[ $files == *scale* ]]; }
 services() { printf 'proxy-service\nredis\n'; if scaled; then echo nginx; fi; }
-field() { cut -d ' ' -f "$2" "$state/containers/$1"; }
+# Of a container: `SERVICE IMAGE FILES STATUS`.
+fields() { read -r -a fields <"$state/containers/$1"; }
 create() { echo "$2 $3 $files ${4:-running}" >"$state/containers/$1"; }
-gateways() { for each in "$state"/containers/gw-*; do if [[ -e $each ]]; then basename "$each"; fi; done; }
+becomes() { fields "$1"; echo "${fields[*]:0:3} $2" >"$state/containers/$1"; }
+exists() { [[ -e $state/containers/$1 ]]; }
+gateways() {
+  local each
+  gateways=()
+  for each in "$state"/containers/gw-*; do if [[ -e $each ]]; then gateways+=("${each##*/}"); fi; done
+}
 more_gateways() {
-  local number=1 have
-  have=$(gateways | wc -l)
+  local number=1 have id
+  gateways
+  have=${#gateways[@]}
   while ((have < $1)); do
-    id=gw-$new$(if scaled; then echo "-$number"; fi)
-    if [[ ! -e $state/containers/$id ]]; then create "$id" proxy-service "$new" "$2"; have=$((have + 1)); fi
+    id=gw-$new
+    if scaled; then id+=-$number; fi
+    if ! exists "$id"; then create "$id" proxy-service "$new" "$2"; have=$((have + 1)); fi
     number=$((number + 1))
   done
 }
 
 compose() {
-  local arguments=("$@")
+  local arguments=("$@") old
   case $1 in
-    version) if fault compose; then return 1; fi; cat "$state/version" ;;
+    version) if fault compose; then return 1; fi; show "$state/version" ;;
     config)
       case ${2:-} in
         -q) ;;
@@ -60,10 +78,11 @@ compose() {
       esac ;;
     build)
       if fault build; then exit 1; fi
-      for image in "${images[@]}"; do tag "$image:$DOCKER_IMAGE_TAG" "$(cat "$state/source")"; done ;;
+      first_line "$state/source"
+      for image in "${images[@]}"; do tag "$image:$DOCKER_IMAGE_TAG" "$REPLY"; done ;;
     run)
       if [[ $* == *"gateway check"* ]]; then
-        if fault check; then cat "$state/faults/check"; exit 1; fi
+        if fault check; then show "$state/faults/check"; exit 1; fi
         echo "ok: fine"
       else
         for ((i = 0; i < $#; i++)); do
@@ -71,28 +90,34 @@ compose() {
         done
       fi ;;
     up)
-      if fault slow-up; then sleep 3; fi
+      while fault slow-up; do sleep 0.05; done
       if [[ ${*: -1} == redis ]]; then return; fi
       # As Compose v2 does: to the next plain `up` it is another container.
       if [[ $* == *--no-deps* ]]; then files+=,alone; fi
-      new=$(id_of "${images[0]}:$tag")
+      id_of "${images[0]}:$tag"
+      new=$REPLY
       if [[ $* == *--no-start* ]]; then
         if [[ ${*: -1} == proxy-service ]]; then more_gateways "$want" created; fi
-        if [[ ${*: -1} == nginx && ! -e $state/containers/nginx ]]; then create nginx nginx nginx created; fi
+        if [[ ${*: -1} == nginx ]] && ! exists nginx; then create nginx nginx nginx created; fi
         return
       fi
       # A container with another image, or from other files, is replaced; so many stay as are wanted.
-      for old in $(gateways); do
-        if [[ $(field "$old" 2) != "$new" || $(field "$old" 3) != "$files" ]]; then
+      gateways
+      for old in "${gateways[@]}"; do
+        fields "$old"
+        if [[ ${fields[1]} != "$new" || ${fields[2]} != "$files" ]]; then
           echo "replaced $old" >>"$state/calls"
           rm "$state/containers/$old"
         fi
       done
       more_gateways "$want" running
-      for old in $(gateways | tail -n "+$((want + 1))"); do rm "$state/containers/$old"; done
+      gateways
+      for old in "${gateways[@]:want}"; do rm "$state/containers/$old"; done
       if scaled && [[ ${*: -1} == -d ]]; then create nginx nginx nginx; fi ;;
     ps)
-      if [[ ${2:-} == -q ]]; then gateways; else echo "the containers"; fi ;;
+      if [[ ${2:-} != -q ]]; then echo "the containers"; return; fi
+      gateways
+      if ((${#gateways[@]})); then printf '%s\n' "${gateways[@]}"; fi ;;
     rm) rm -f "$state"/containers/gw-* "$state/containers/nginx" ;;
     exec) echo PONG ;;
     logs) echo "the log lines that matter" ;;
@@ -102,55 +127,67 @@ compose() {
 
 case $1 in
   version) if fault daemon; then echo "Cannot connect to the Docker daemon" >&2; exit 1; fi; echo 24.0.0 ;;
-  compose) shift; compose "$@" ;;
-  image) id_of "${*: -1}" ;;
-  tag) from=$(id_of "$2" || true); tag "$3" "${from:-$2}" ;;
+  compose) shift; read_settings; compose "$@" ;;
+  image) id_of "${*: -1}"; printf '%s\n' "$REPLY" ;;
+  tag) id_of "$2" || true; tag "$3" "${REPLY:-$2}" ;;
   rmi) rm -f "$state/images/$2" ;;
   pull) if fault pull; then exit 1; fi; tag "$2" pulled ;;
   ps)
     for each in "$state"/containers/*; do
-      id=$(basename "$each")
+      id=${each##*/}
       if [[ ! -e $each || $id == gateway-* ]]; then continue; fi
-      if [[ $* == *service=* && $* != *"service=$(field "$id" 1)"* ]]; then continue; fi
-      if [[ " $* " == *" -a "* || $(field "$id" 4) == running ]]; then echo "$id"; fi
+      fields "$id"
+      if [[ $* == *service=* && $* != *"service=${fields[0]}"* ]]; then continue; fi
+      if [[ " $* " == *" -a "* || ${fields[3]} == running ]]; then echo "$id"; fi
     done ;;
-  port) cat "$state/ports/$2" 2>/dev/null || true ;;
+  port) show "$state/ports/$2" || true ;;
   restart | network) ;;
-  start) if fault start; then exit 1; fi; sed -i 's/\(created\|exited\)$/running/' "$state/containers/$2" ;;
-  stop) if [[ -e $state/containers/${*: -1} ]]; then sed -i 's/running$/exited/' "$state/containers/${*: -1}"; fi ;;
+  start)
+    if fault start; then exit 1; fi
+    fields "$2"
+    if [[ ${fields[3]} == created || ${fields[3]} == exited ]]; then becomes "$2" running; fi ;;
+  stop)
+    id=${*: -1}
+    if exists "$id"; then
+      fields "$id"
+      if [[ ${fields[3]} == running ]]; then becomes "$id" exited; fi
+    fi ;;
   rm) for id in "${@:2}"; do rm -f "$state/containers/$id"; done ;;
   logs) echo "the log lines of the trial" ;;
   inspect)
     id=${*: -1}
-    [[ -e $state/containers/$id ]] || exit 1
+    exists "$id" || exit 1
+    fields "$id"
     case $* in
-      *Running*) if [[ $(field "$id" 4) == running ]]; then echo true; else echo false; fi ;;
+      *Running*) if [[ ${fields[3]} == running ]]; then echo true; else echo false; fi ;;
       *RestartCount*) if [[ $id == gateway-trial-* ]] && fault trial; then echo "exited 0"; else echo "running 0"; fi ;;
-      *config_files*) field "$id" 3 ;;
-      *compose.service*) field "$id" 1 ;;
-      *'{{.Image}}'*) field "$id" 2 ;;
+      *config_files*) echo "${fields[2]}" ;;
+      *compose.service*) echo "${fields[0]}" ;;
+      *'{{.Image}}'*) echo "${fields[1]}" ;;
       *NetworkMode*) echo api-gateway_default ;;
-      *Status*) field "$id" 4 ;;
+      *Status*) echo "${fields[3]}" ;;
       *) echo "/gateway" ;;
     esac ;;
   exec)
+    reloads=0
+    if first_line "$state/reloads/$2"; then reloads=$REPLY; fi
     if [[ $* == *resilience/workers ]]; then
       if fault old; then exit 22; fi
-      time=$(cat "$state/reloads/$2" 2>/dev/null || echo 0)
       successful=true
-      if ((time)) && fault refuse; then successful=false; fi
+      if ((reloads)) && fault refuse; then successful=false; fi
       printf '{"wanted":1,"lastReload":{"successful":%s,"time":"2026-11-29T00:00:0%d.000Z","problems":0}}\n' \
-        "$successful" "$time"
+        "$successful" "$reloads"
     fi
     if [[ $* == *"kill -HUP 1" ]]; then
       if fault unheard; then exit 1; fi
-      if ! fault deaf; then echo "$(($(cat "$state/reloads/$2" 2>/dev/null || echo 0) + 1))" >"$state/reloads/$2"; fi
+      if ! fault deaf; then echo "$((reloads + 1))" >"$state/reloads/$2"; fi
     elif [[ $3 == sh ]]; then
       if fault stale; then echo "the old files"; else "${@:3}"; fi
     fi
-    if [[ $* == *readyz* && -e $state/faults/up && $2 == "gw-$(cat "$state/source")"* ]]; then exit 22; fi
-    if [[ $* == *readyz* && -e $state/faults/settings ]] && grep -qf "$state/faults/settings" .env; then
-      [[ $2 == gateway-trial-* ]] || exit 22
+    if [[ $* == *readyz* ]]; then
+      first_line "$state/source"
+      if fault up && [[ $2 == "gw-$REPLY"* ]]; then exit 22; fi
+      if fault settings && [[ $2 != gateway-trial-* ]] && grep -qf "$state/faults/settings" .env; then exit 22; fi
     fi ;;
 esac
 """

@@ -235,9 +235,9 @@ def test_interrupted_after_the_switch_goes_back(deployed: Deployment) -> None:
     with ChildProcess("deploy.sh", [tool("bash"), "deploy.sh", "prod"], env=environment, cwd=deployed.clone) as child:
         child.wait_until(lambda: deployed.docker.image(LATEST) == "two", "switching")
         child.wait_for_line("==> starting")
-        deployed.docker.mend()
         # As a terminal does: to the whole group.
         os.killpg(child.pid, signal.SIGTERM)
+        deployed.docker.mend()
         assert child.wait(30) != 0
         assert "going back to what ran before" in child.output
     assert deployed.docker.running() == ["gw-one"]
@@ -254,6 +254,7 @@ def test_two_at_once(deployed: Deployment) -> None:
         status, output = deployed("prod")
         assert status == 1
         assert "Another deployment or restore is under way." in output
+        deployed.docker.mend()
         assert child.wait(30) == 0
     assert deployed.docker.running() == ["gw-two"]
 

@@ -5,6 +5,7 @@ What matters: new gateways are there before old ones stop, and nothing stops for
 
 import re
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -25,8 +26,9 @@ def scale(deployment: Deployment) -> None:
     deployment.set_env(f"{deployment.env()}{SCALE}DOCKER_NGINX_PUBLISH={deployment.port}\n")
 
 
-@pytest.fixture
-def several(deployed: Deployment) -> Deployment:
+@pytest.fixture(scope="module")
+def several_once(deployed_once: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    deployed = deployed_once.copied(tmp_path_factory.mktemp("several"))
     scale(deployed)
     status, output = deployed("prod")
     assert status == 0, output
@@ -34,6 +36,12 @@ def several(deployed: Deployment) -> Deployment:
     (deployed.docker.directory / "ports/nginx").write_text(f"8080/tcp -> 0.0.0.0:{deployed.port}\n", encoding="utf-8")
     deployed.docker.calls()
     return deployed
+
+
+@pytest.fixture
+def several(several_once: Deployment, tmp_path: Path) -> Deployment:
+    """Three gateways behind nginx, and one before them to go back to."""
+    return several_once.copied(tmp_path)
 
 
 def order(calls: list[str], *parts: str) -> list[int]:
