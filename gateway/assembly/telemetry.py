@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gateway import __version__
 from gateway.config.model import GatewayConfig, LogConfig
 from gateway.control.history import CircuitHistory
-from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.access_log import AccessLog, beside_file
 from gateway.telemetry.busiest import Busiest
 from gateway.telemetry.error_lines import ErrorLines
 from gateway.telemetry.errors import ErrorLog
@@ -64,4 +64,4 @@ def _access_log(config: LogConfig, writer: LineWriter, files: LogFiles | None) -
         return None
     if files is None:
         return AccessLog(writer.write, config.format)
-    return files.access_log(writer.write, config.format)
+    return beside_file(writer.write, files.write, config.format)

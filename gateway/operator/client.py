@@ -3,13 +3,17 @@
 The token goes out with orders, and with questions that only operators may ask or that were refused without it, and no
 redirection is followed. A proxy from the environment is not used: the control plane is asked directly."""
 
-import http.client
+import http
+import importlib
 import json
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
+
+if TYPE_CHECKING:
+    import http.client
 
 _TIMEOUT = 30.0
 # An event comes every second.
@@ -43,6 +47,8 @@ class Client:
         ca_file: str | None = None,
         insecure: bool = False,
     ) -> None:
+        # It takes longer to import than all the rest of the command line, to which `gateway run` belongs.
+        importlib.import_module("http.client")
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
             raise ValueError("http://host[:port] or https://host[:port]")
@@ -120,12 +126,12 @@ class Client:
         return self._understood(response.status, raw)
 
     def _stream(
-        self, connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]
-    ) -> http.client.HTTPResponse:
+        self, connection: "http.client.HTTPConnection", path: str, headers: Mapping[str, str]
+    ) -> "http.client.HTTPResponse":
         connection.request("GET", self._base + path, None, {"Accept": "text/event-stream", **headers})
         return connection.getresponse()
 
-    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+    def _connection(self, timeout: float) -> "http.client.HTTPConnection":
         if self._tls is None:
             return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)

@@ -184,6 +184,20 @@ class BothAccessLogs(AccessLog):
         self._files.write(entry, now)
 
 
+def beside_file(
+    write_line: Callable[[bytes], None], write_file: Callable[[bytes], None], log_format: Literal["json", "text"]
+) -> AccessLog:
+    """One that writes to `write_line`, in that format, and to `write_file`, in JSON."""
+    if log_format == "text":
+        return BothAccessLogs(write_line, write_file)
+
+    def both(line: bytes) -> None:
+        write_line(line)
+        write_file(line)
+
+    return AccessLog(both, "json")
+
+
 def _entry(record: Record, seconds: float) -> dict[str, object]:
     return {
         "request_id": record.request_id.decode(),

@@ -26,11 +26,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 import orjson
 
-from gateway.telemetry.access_log import AccessLog, BothAccessLogs
 from gateway.telemetry.app_log import LogLines
 from gateway.telemetry.error_lines import SUMS
 from gateway.telemetry.errors import ErrorRecord
@@ -177,18 +175,6 @@ class LogFiles:
             # alone.
             handler.addFilter(lambda line: line.name != SUMS)
         return everything, errors
-
-    def access_log(self, write_line: Callable[[bytes], None], log_format: Literal["json", "text"]) -> AccessLog:
-        """One that writes to `write_line`, in that format, and to the file."""
-        if log_format == "text":
-            return BothAccessLogs(write_line, self.write)
-        write_file = self.write
-
-        def both(line: bytes) -> None:
-            write_line(line)
-            write_file(line)
-
-        return AccessLog(both, "json")
 
     def record(self, record: ErrorRecord) -> None:
         """The line of an error record, in both files."""

@@ -1,7 +1,8 @@
 """One worker: it does what the supervisor tells it.
 
     read        the configuration, and say what is in it
-    begin       build everything from what another worker has read, take the sockets, and say when it is ready
+    begin       build everything from what was read, by this worker or by another one, take the sockets, and say when
+                it is ready
     accept      serve
     stand_in    accept on the sockets of another slot too, which has no worker
     give_back   leave them to the worker that the slot has again
@@ -53,6 +54,7 @@ class Worker:
 
     def __init__(self, gift: socket.socket) -> None:
         self._gift = gift
+        self._read: Loaded | None = None
         self._control: Channel
         self._store: Channel
         self._begun: asyncio.Future[tuple[dict[str, Any], Reply]] = asyncio.get_running_loop().create_future()
@@ -74,7 +76,7 @@ class Worker:
             return 0
         order, reply = self._begun.result()
         try:
-            loaded = _loaded(order)
+            loaded = self._read or read_again(order["environ"], Given(*order["given"]), order["texts"])
             config = share_of(loaded.config, order["workers"], order["slot"])
         except ConfigError as error:
             reply.fail(str(error))
@@ -144,7 +146,7 @@ class Worker:
     def _serve(self, operation: str, body: Any, reply: Reply) -> None:
         match operation:
             case "read":
-                facts, _ = read_anew(body["environ"], Given(*body["given"]))
+                facts, self._read = read_anew(body["environ"], Given(*body["given"]))
                 reply(facts)
             case "begin":
                 self._begun.set_result((body, reply))
@@ -199,10 +201,6 @@ class Worker:
 async def _either(*futures: "asyncio.Future[Any]") -> None:
     """Wait until one of them is done."""
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _loaded(order: Mapping[str, Any]) -> Loaded:
-    return read_again(order["environ"], Given(*order["given"]), order["texts"])
 
 
 def _log_files(config: LogConfig) -> LogFiles | None:

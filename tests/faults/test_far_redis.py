@@ -115,7 +115,7 @@ async def test_a_far_redis_is_used_and_a_new_replica_gives_nothing(
             found = Counter([await status_of(session, other) for _ in range(20)])
             assert found[200] == 0, found
             assert not lines(other, "Redis lost")
-            other.end()
+            other.stop()
 
 
 async def test_a_debt_is_told_at_the_end(

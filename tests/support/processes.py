@@ -24,8 +24,9 @@ from tests.support.waiting import PATIENCE
 ROOT = Path(__file__).resolve().parents[2]
 POLL = 0.01
 
-# The second one makes coverage begin in a child as well.
-_INHERITED = ("PATH", "COVERAGE_PROCESS_CONFIG")
+# This one makes coverage begin in a child as well.
+COVERAGE = "COVERAGE_PROCESS_CONFIG"
+_INHERITED = ("PATH", COVERAGE)
 
 _alive: "set[ChildProcess]" = set()
 
@@ -86,7 +87,9 @@ class ChildProcess:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
+    def wait_until(
+        self, condition: Callable[[], bool], what: str, timeout: float = 60.0, *, every: float = POLL
+    ) -> None:
         """Poll until the condition holds; fails when the child exits before or the time is over."""
         deadline = time.monotonic() + timeout
         while not condition():
@@ -95,7 +98,7 @@ class ChildProcess:
                 raise ChildFailed(f"{self!r} ended before {what}:\n{self.output}")
             if time.monotonic() > deadline:
                 raise ChildFailed(f"{self!r}: not {what} within {timeout} s:\n{self.output}")
-            time.sleep(POLL)
+            time.sleep(every)
 
     def wait_for_line(self, text: str, timeout: float = 60.0) -> str:
         """The first line of output that contains the text."""
@@ -190,7 +193,8 @@ class ChildProcess:
 def clean_environment(**variables: str) -> dict[str, str]:
     """The environment for a program of ours: nothing of the caller's but the path, and coverage.
 
-    It trusts no authority of the machine: their file would be read at each start, and tests have their own.
+    It trusts no authority of the machine: their file would be read at each start, and tests have their own. Nor does
+    pydantic look for plugins in every package that is installed here.
 
     It imports the gateway from where the tests import it: an installed one (`make build`), or this checkout.
     """
@@ -202,6 +206,7 @@ def clean_environment(**variables: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "SSL_CERT_FILE": os.devnull,
         "SSL_CERT_DIR": os.devnull,
+        "PYDANTIC_DISABLE_PLUGINS": "__all__",
         **variables,
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.telemetry import app_log
-from gateway.telemetry.access_log import AccessLog, BothAccessLogs
+from gateway.telemetry.access_log import AccessLog, BothAccessLogs, beside_file
 from gateway.telemetry.errors import ErrorRecord
 from gateway.telemetry.log_files import KEPT_PARTS, DayFile, LogFiles, error_line
 from tests.support.tickets import record
@@ -180,10 +180,10 @@ def test_both_files_get_what_is_theirs(tmp_path: Path) -> None:
     finally:
         restore()
     files.record(RECORD)
-    access = files.access_log(out.append, "text")
+    access = beside_file(out.append, files.write, "text")
     entry: dict[str, object] = {"request_id": "r-9", "client": "10.0.0.1", "status": 400, "attempts": 0}
     access.write(entry, NOON)
-    files.access_log(out.append, "json").write(entry, NOON)
+    beside_file(out.append, files.write, "json").write(entry, NOON)
     files.close()
     assert files.dropped == 0
     everything = [json.loads(line) for line in (tmp_path / "gateway-20260310.log").read_bytes().splitlines()]

@@ -1,5 +1,7 @@
 """The resilience API: its operations, made of what they tell and command."""
 
+from functools import partial
+
 from aiohttp import web
 
 from gateway.control import docs_page, openapi
@@ -63,7 +65,8 @@ def routes(facts: ControlFacts, access: Access, broadcast: Broadcast) -> list[we
         *configuration.operations(facts),
         *clients.operations(facts),
     ]
-    document = openapi.document(
+    document = partial(
+        openapi.document,
         # Where there are no faults, all of theirs but the list only say so.
         [*about_the_rest, *about_circuits, *(on_demand if facts.faults is not None else on_demand[:1])],
         services=with_circuits.names,
