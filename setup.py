@@ -33,6 +33,7 @@ INTERPRETED = {
     "gateway/proxy/health_check.py",
     "gateway/proxy/own_requests.py",
     "gateway/proxy/rehearsal.py",
+    "gateway/proxy/upstream_certificates.py",
     "gateway/proxy/upstream_gauges.py",
     "gateway/telemetry/alert_check.py",
     "gateway/telemetry/alerts.py",

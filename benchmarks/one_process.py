@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 import uvloop
 
 from gateway.assembly.gateway import build
+from gateway.assembly.lifecycle import Lifecycle
 from gateway.config import load
-from gateway.lifecycle import Lifecycle
 from gateway.telemetry.lines import LineWriter
 
 

@@ -10,7 +10,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from gateway import __version__, inspection, journal_commands, operator
+from gateway import __version__, operator
+from gateway.commands import configuration, journal
 from gateway.compiled import HOW
 
 
@@ -36,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", parents=[sources], help="serve until SIGTERM or SIGINT")
     run.set_defaults(command=_run)
-    inspection.add_commands(commands, sources)
-    journal_commands.add_commands(commands, sources)
+    configuration.add_commands(commands, sources)
+    journal.add_commands(commands, sources)
     operator.add_commands(commands)
     return parser
 

@@ -9,8 +9,8 @@ when `STUB_PORT` is set in the environment, which asks for the stub, and when it
 another one the stub is not started, and the hints do not speak of it. `STUB_PORT` moves the stub. Where nobody says
 how many workers there are to be, there are two, or one where only one core may be used. What is supplied is in the
 gateway's environment, where it wins over a `.env` that is edited later: the hint about reloads names these variables.
-An empty variable counts as not set, as it does for the gateway. Beside the standard library only `gateway.cores`.
-No restarts: this is for trying things out.
+An empty variable counts as not set, as it does for the gateway. Beside the standard library only
+`gateway.system.cores`. No restarts: this is for trying things out.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.cores import usable_cores
+from gateway.system.cores import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 60.0

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from benchmarks.micro.timing import Case
-from gateway.channel import Reply
+from gateway.ipc.channel import Reply
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.port import Ask
 from gateway.store.served import encoding

@@ -1,4 +1,5 @@
 """From a configuration to everything that runs in one process.
 
-`gateway.assembly.gateway` puts the whole together; each other module makes one part of it. Nothing is started here.
+`gateway.py` puts the whole together, and `lifecycle.py` starts, drains and stops it. Each other module makes one part,
+and starts nothing.
 """

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from gateway import names
-from gateway.channel import Channel
 from gateway.config.model import GatewayConfig
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.endpoints import EndpointsOut
@@ -18,12 +16,14 @@ from gateway.fleet.following import Following
 from gateway.fleet.limiter import SharedLimiter
 from gateway.fleet.link import Link
 from gateway.fleet.sync import FleetSync
+from gateway.ipc.channel import Channel
 from gateway.policy.breaker import CircuitState
 from gateway.store.keys import KeyStore
 from gateway.store.memory import MemoryStore
 from gateway.store.memory.figures import MemoryFigures
 from gateway.store.port import FigureStore, Store
 from gateway.store.served.client import ServedFigures, ServedStore
+from gateway.syntax import hosts
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.figures import Records
 from gateway.telemetry.service_cells import WIDTH
@@ -64,7 +64,7 @@ def build_fleet(
     of every exchange with Redis, `transitioned` of every transition of a circuit."""
     clock = time.monotonic
     upstreams = config.upstreams.values()
-    labels = {each.name: [names.written(one.host, one.port) for one in each.endpoints] for each in upstreams}
+    labels = {each.name: [hosts.written(one.host, one.port) for one in each.endpoints] for each in upstreams}
     replica = uuid.uuid4().hex[:12]
     store, figure_store, keys = _stores(config, channel, replica, observe)
     link = Link(clock, starting=True, store=EMBEDDED if config.redis is None else REDIS)

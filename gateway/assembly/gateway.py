@@ -1,7 +1,7 @@
 """Everything that runs in one process, put together: the only module that knows every class.
 
-Nothing is started here (`gateway.lifecycle` does that). The order is that of dependence: what is recorded, what is
-shared with the fleet, the way of a request, the control plane, the listener.
+Nothing is started here (`gateway.assembly.lifecycle` does that). The order is that of dependence: what is recorded,
+what is shared with the fleet, the way of a request, the control plane, the listener.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from gateway.assembly.telemetry import Telemetry, build_telemetry
 from gateway.assembly.topology import build_topology, count_decisions, percents_of
 from gateway.assembly.tracing import Tracing, build_tracing
 from gateway.assembly.validation import Validation, build_validation
-from gateway.channel import Channel
 from gateway.config.model import GatewayConfig
 from gateway.control.app import ControlPlane
 from gateway.control.facts import SettingView
 from gateway.control.paths import is_health_path
+from gateway.ipc.channel import Channel
 from gateway.journal.port import Journal
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit

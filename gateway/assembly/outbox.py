@@ -11,7 +11,7 @@ from gateway.journal.cleaning import Cleaner
 from gateway.journal.depth import Depth
 from gateway.journal.outbox import Backlog
 from gateway.journal.port import Journal
-from gateway.outbox_relay import Relay
+from gateway.outbox.relay import Relay
 from gateway.proxy.kinds import OutboxParts
 from gateway.proxy.own_requests import OwnRequests
 from gateway.proxy.runtime import Runtime

@@ -12,8 +12,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic_core import PydanticCustomError
 
-from gateway import names
-from gateway.names import DEFAULT_PORTS, Network
+from gateway.syntax import hosts
+from gateway.syntax.hosts import DEFAULT_PORTS, Network
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOSTNAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?", re.ASCII)
@@ -54,8 +54,8 @@ def host(text: str, allowed: str = HOST_ALLOWED) -> str:
 
 
 def route_host(text: str, allowed: str) -> str:
-    """A host that requests are matched by, spelled as theirs will be (`gateway.names.host`)."""
-    return names.host(host(text, allowed)) or reject(allowed)
+    """A host that requests are matched by, spelled as theirs will be (`gateway.syntax.hosts.host`)."""
+    return hosts.host(host(text, allowed)) or reject(allowed)
 
 
 def host_port(text: str, default_port: int | None, allowed: str) -> tuple[str, int]:
@@ -68,7 +68,7 @@ def host_port(text: str, default_port: int | None, allowed: str) -> tuple[str, i
 
 def written(name: str, port: int, scheme: str) -> str:
     """The authority as it stands in a `Host` field: the scheme's own port is left out (RFC 9110 section 4.2.3)."""
-    full = names.written(name, port)
+    full = hosts.written(name, port)
     return full.rpartition(":")[0] if port == DEFAULT_PORTS[scheme] else full
 
 
@@ -131,11 +131,11 @@ def network(text: str) -> Network:
     the prefix are not zero, with the network that was probably meant."""
     allowed = "IP addresses or networks in CIDR notation, such as 10.0.0.0/8, 192.0.2.7, ::1, fd00::/8"
     try:
-        return names.network(text)
+        return hosts.network(text)
     except ValueError:
         pass
     try:
-        suggestion = str(names.network(text, strict=False))
+        suggestion = str(hosts.network(text, strict=False))
     except ValueError:
         suggestion = None
     reject(allowed, suggestion)
@@ -216,7 +216,7 @@ def _meant(name: str) -> frozenset[IPv4Address | IPv6Address]:
     """The addresses to connect to, as far as the name itself says."""
     if name.rstrip(".").rpartition(".")[2] == "localhost":
         return frozenset(_LOOPBACK.values())
-    address = names.address(name)
+    address = hosts.address(name)
     if address is None:
         return frozenset()
     return frozenset({_LOOPBACK[address.version] if address.is_unspecified else address})

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from gateway.config import addresses
 from gateway.config.schema import Allowed
-from gateway.names import Network
+from gateway.syntax.hosts import Network
 
 _NAME_ALLOWED = "up to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 _PATH_ALLOWED = "a path that begins with '/', without '//', query, fragment or dot segments"

@@ -11,7 +11,7 @@ from gateway.config.headers_settings import FieldChanges as Wanted
 from gateway.config.problems import MASK, shown
 from gateway.config.sources import Sources
 from gateway.config.yaml_tree import Location
-from gateway.owned_fields import NAME, VALUE, owned
+from gateway.syntax.owned_fields import NAME, VALUE, owned
 
 _NAME_ALLOWED: Final = "the name of a header field, such as X-Api-Version"
 _VALUE_ALLOWED: Final = "1 to 8192 visible ASCII characters, with blanks between them"

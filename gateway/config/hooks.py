@@ -1,11 +1,11 @@
 """`hooks` of a route: their code is loaded, and what is wrong with it is reported."""
 
-from gateway import hook_code
 from gateway.config.file import FileRoute
 from gateway.config.hooks_model import HookConfig, HookLimits
 from gateway.config.hooks_settings import Hooks
 from gateway.config.problems import Problem, shown
 from gateway.config.sources import Sources
+from gateway.hooks.loading import HookError, load
 
 
 def hooks_of(sources: Sources, route: FileRoute, index: int) -> tuple[HookConfig, ...]:
@@ -20,8 +20,8 @@ def hooks_of(sources: Sources, route: FileRoute, index: int) -> tuple[HookConfig
             sources.problems.append(Problem(sources.tree.source(location), shown(name), allowed))
             continue
         try:
-            code = hook_code.load(entry.use, entry.settings, own.directory)
-        except hook_code.HookError as error:
+            code = load(entry.use, entry.settings, own.directory)
+        except HookError as error:
             what = f"hook {shown(entry.use)} of route {shown(route.name)}: {error.found}"
             sources.problems.append(Problem(sources.tree.source(location), what, error.allowed))
             continue

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gateway.hook_code import HookCode
+from gateway.hooks.loading import HookCode
 
 OnFailure = Literal["refuse", "skip"]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from gateway import names
 from gateway.config.file import FileRoute
 from gateway.config.identity_model import IssuerConfig
 from gateway.config.issuer_file import FileIssuer
 from gateway.config.problems import MASK, Notice, Problem, nearest, shown
 from gateway.config.sources import Sources
 from gateway.jose.algorithms import SYMMETRIC
+from gateway.syntax import hosts
 
 _SOURCES = ("jwks_url", "jwks_file", "secret_file")
 _ONE_SOURCE = "exactly one of jwks_url, jwks_file and secret_file"
@@ -101,7 +101,7 @@ def _mistakes_of_url(issuer: FileIssuer) -> Iterator[tuple[str, str, str]]:
         return
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if parts.scheme == "http" and not (host == "localhost" or names.is_loopback(host)) and not issuer.allow_http:
+    if parts.scheme == "http" and not (host == "localhost" or hosts.is_loopback(host)) and not issuer.allow_http:
         allowed = "https://…: whoever is between could put keys of his own there; or allow_http: true"
         yield "jwks_url", shown(url), allowed
     if issuer.ca_file is not None:

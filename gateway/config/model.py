@@ -21,7 +21,6 @@ from gateway.config.saga_model import SagaLimits
 from gateway.config.shedding_model import SheddingConfig
 from gateway.config.split_model import SplitConfig
 from gateway.config.tracing_model import TracingConfig
-from gateway.names import Network
 from gateway.policy.adaptive import DEFAULT_GROUP, AdaptiveSettings
 from gateway.policy.breaker import BreakerSettings
 from gateway.policy.budget import BudgetSettings
@@ -32,6 +31,7 @@ from gateway.policy.priority import Priority
 from gateway.policy.retry import RetrySettings
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.saga.workflow import Workflow
+from gateway.syntax.hosts import Network
 
 if TYPE_CHECKING:
     from gateway.validation.rules import Rules
@@ -159,10 +159,10 @@ class RouteConfig:
     `Idempotency-Key` means nothing here. `deliver` None: requests go to the upstream at once. `fallback` None: what the
     upstream does not answer is refused. A `split` shares the requests among several upstreams; `upstream` is the first
     of them. A `mirror` gets copies of them. `request_headers` and `response_headers` None: fields pass as they come.
-    `rewrites` are templates of paths and of what they become (`gateway.path_template`); the first that matches counts.
-    With a `workflow` they start runs of it, and `upstream` is that of its first step. `priority` None: nobody has said
-    how much its requests matter. Routes of one upstream with the same `latency_group` have answers whose times are
-    comparable.
+    `rewrites` are templates of paths and of what they become (`gateway.syntax.path_template`); the first that matches
+    counts. With a `workflow` they start runs of it, and `upstream` is that of its first step. `priority` None: nobody
+    has said how much its requests matter. Routes of one upstream with the same `latency_group` have answers whose times
+    are comparable.
     """
 
     name: str

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gateway import names
 from gateway.config import report_ways
 from gateway.config.identity_model import ConsumerConfig, IdentityConfig, IssuerConfig, TierConfig
 from gateway.config.loading import Loaded
@@ -13,6 +12,7 @@ from gateway.config.model import GatewayConfig, RedisConfig, RouteConfig, Upstre
 from gateway.config.origins import Origin
 from gateway.config.problems import MASK, number
 from gateway.config.shares import caps_of, share
+from gateway.syntax import hosts
 
 _SECRETS = frozenset(
     {"url", "export_headers", "password", "sentinel_password", "token", "webhook_url", "webhook_secret", "sha256"}
@@ -304,7 +304,7 @@ def _rate_limit(config: GatewayConfig, name: str) -> dict[str, str]:
 
 def _listener(config: GatewayConfig) -> str:
     server = config.server
-    return f"{'https' if server.tls else 'http'} on {names.written(server.host or '*', server.port)}"
+    return f"{'https' if server.tls else 'http'} on {hosts.written(server.host or '*', server.port)}"
 
 
 def _store(redis: RedisConfig | None) -> str:
@@ -315,7 +315,7 @@ def _store(redis: RedisConfig | None) -> str:
 
 
 def _endpoint(host: str, port: int, weight: int = 1) -> str:
-    address = names.written(host, port)
+    address = hosts.written(host, port)
     return address if weight == 1 else f"{address}*{weight}"
 
 

@@ -3,7 +3,7 @@
 from gateway.config.problems import Problem, shown
 from gateway.config.rewrite_settings import RewriteRule
 from gateway.config.sources import Sources
-from gateway.path_template import PathRewrite, TemplateError
+from gateway.syntax.path_template import PathRewrite, TemplateError
 
 
 def rewrites_of(sources: Sources, rules: list[RewriteRule], route: int, *, later: bool) -> tuple[tuple[str, str], ...]:

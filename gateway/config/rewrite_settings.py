@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from gateway.config.schema import Allowed, Section
-from gateway.path_template import ALLOWED
+from gateway.syntax.path_template import ALLOWED
 
 
 class RewriteRule(Section):

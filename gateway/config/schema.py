@@ -19,8 +19,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from gateway import units
 from gateway.config.problems import MISSING, UNKNOWN, Problem, nearest, number, shown
+from gateway.syntax import units
 
 
 @dataclass(frozen=True, slots=True)

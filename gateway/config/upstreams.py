@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any, TypeGuard
 
-from gateway import names, units
 from gateway.config import addresses, checks
 from gateway.config.checks import Place
 from gateway.config.file import File, FileEndpoint, FileUpstream, overlaid
@@ -20,6 +19,7 @@ from gateway.policy.budget import BudgetSettings
 from gateway.policy.ejection import EjectionSettings
 from gateway.policy.limit import LimitSettings
 from gateway.policy.retry import RetrySettings
+from gateway.syntax import hosts, units
 
 DEFAULT = "default"
 
@@ -162,7 +162,7 @@ def _check_tls_files(upstream: Upstream, place: Place) -> None:
 
 
 def _not_itself(host: str, port: int) -> str:
-    return f"servers other than the gateway itself, which listens on {names.written(host, port)}"
+    return f"servers other than the gateway itself, which listens on {hosts.written(host, port)}"
 
 
 def _upstream(

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway import units
 from gateway.config import env_file, near_misses, references
 from gateway.config.problems import UNKNOWN, Notice, Problem, number, shown
 from gateway.config.schema import Variable, variables
 from gateway.config.settings import Settings
 from gateway.config.texts import Texts
+from gateway.syntax import units
 
 VARIABLES: Mapping[str, Variable] = {variable.env.name: variable for variable in variables(Settings)}
 NAMES: Mapping[tuple[str, ...], str] = {variable.path: name for name, variable in VARIABLES.items()}

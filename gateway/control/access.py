@@ -29,8 +29,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from gateway import names
 from gateway.control.problem import RefusalError, reason_of
+from gateway.syntax import hosts
 
 _log = logging.getLogger("gateway.audit")
 
@@ -102,7 +102,7 @@ class Access:
                 raise _forbidden("With ENVIRONMENT=production nothing can be changed without an ADMIN_TOKEN: set one.")
             return _by_place(peer, headers, version)
         except RefusalError as refused:
-            key = names.client_key(peer)
+            key = hosts.client_key(peer)
             now = self._clock()
             tries = self._tries_left(key, now)
             if tries >= 1.0:
@@ -153,7 +153,7 @@ class Access:
 
 def peer_of(remote: str | None) -> str:
     """The peer's address in its one spelling. Empty: unknown."""
-    return names.peer(remote or "")
+    return hosts.peer(remote or "")
 
 
 def _log_refused(refused: RefusalError, peer: str, request_id: str, *, last: bool) -> None:
@@ -173,7 +173,7 @@ def _log_refused(refused: RefusalError, peer: str, request_id: str, *, last: boo
 
 
 def _by_place(peer: str, headers: Mapping[str, str], version: tuple[int, int]) -> Actor:
-    if not names.is_loopback(peer):
+    if not hosts.is_loopback(peer):
         raise _forbidden("Without an ADMIN_TOKEN only requests from the gateway's own machine may change anything.")
     for name in headers:
         plain = _ODD.sub("-", name.lower())
@@ -203,9 +203,9 @@ def _forbidden(detail: str) -> RefusalError:
 
 def _same_origin(origin: str, host: str) -> bool:
     scheme, found, authority = origin.lower().partition("://")
-    return bool(found) and scheme in names.DEFAULT_PORTS and names.same_authority(authority, host, scheme)
+    return bool(found) and scheme in hosts.DEFAULT_PORTS and hosts.same_authority(authority, host, scheme)
 
 
 def _is_loopback_name(host: str) -> bool:
-    name = names.host(host) or ""
-    return name == "localhost" or names.is_loopback(name)
+    name = hosts.host(host) or ""
+    return name == "localhost" or hosts.is_loopback(name)

@@ -24,7 +24,7 @@ import aiohttp
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.jose.jwk import MOST_BYTES, KeysError
 from gateway.jose.keys import KeySet
-from gateway.watched_files import INTERVAL, WatchedFiles
+from gateway.system.watched_files import INTERVAL, WatchedFiles
 
 log = logging.getLogger("gateway")
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from gateway import fault_points
+from gateway.journal import fault_points
 from gateway.journal.port import Journal, JournalUnavailable, Operation
 
 # For records whose pause is over, and for notices that were lost.

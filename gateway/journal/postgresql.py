@@ -18,8 +18,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from gateway import fault_points
-from gateway.journal import schema
+from gateway.journal import fault_points, schema
 from gateway.journal.listeners import Listeners
 from gateway.journal.port import (
     JournalState,

@@ -25,8 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from gateway import fault_points
-from gateway.journal import schema
+from gateway.journal import fault_points, schema
 from gateway.journal.listeners import Listeners
 from gateway.journal.port import JournalState, JournalUnavailable, Operation, Rows, SchemaState, Step, Woken
 from gateway.journal.sqlite_file import carry_out, drive, open_file, stamp_of, trouble

@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.operator import circuit, endpoint, errors, explain, fault, keys, promises, service, status
 from gateway.operator.client import Client, NoAnswerError, RefusedError
-from gateway.units import duration
+from gateway.syntax.units import duration
 
 Command = Callable[[Client, argparse.Namespace], int]
 

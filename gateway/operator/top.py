@@ -21,10 +21,10 @@ from typing import Any, Final
 from rich.console import Console
 from rich.live import Live
 
-from gateway.merge_patch import patched
 from gateway.operator.client import Client, NoAnswerError, RefusedError
 from gateway.operator.output import write_json
 from gateway.operator.top_screen import LINE, screen
+from gateway.syntax.merge_patch import patched
 
 PATH: Final = "/api/resilience/live"
 _PAUSE: Final = 1.0

@@ -1,5 +1,5 @@
 """The outbox: a request is kept in the journal, answered with 202, and reaches its target at least once.
 
 The messages are in the journal (`gateway.journal.outbox`). The gate that takes them is `gateway.proxy.gates.deliver`;
-`gateway.outbox_relay` sends them. Here is how they are signed.
+`relay` sends them, signed as `signing` says.
 """

@@ -9,7 +9,6 @@ Not looked at: the body, header fields other than the host, and whether the requ
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gateway import names
 from gateway.identity.tenants import Caller
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.dots import has_dot_segment
@@ -18,6 +17,7 @@ from gateway.proxy.gates import Question, Step, step
 from gateway.proxy.kinds import GATES
 from gateway.proxy.topology import Route, Topology
 from gateway.proxy.upstreams import Endpoint, Upstream
+from gateway.syntax import hosts
 from gateway.telemetry.render import counted
 
 
@@ -51,14 +51,14 @@ class Explain:
     async def explain(
         self, method: str, host: str, path: str, client: str, consumer: str = "", tenant: str = "", scope: str = ""
     ) -> dict[str, Any]:
-        """`host` as `gateway.names.host` spells it, `path` as in the request line, `client` an address. `consumer` and
-        `tenant` are whose credential the request would have, and `scope` its scopes; empty: not said.
+        """`host` as `gateway.syntax.hosts.host` spells it, `path` as in the request line, `client` an address.
+        `consumer` and `tenant` are whose credential the request would have, and `scope` its scopes; empty: not said.
 
         The answer has `client`, `outcome` (control_plane, refused, waits, forwarded, or answered: with the fixed
         response of a fallback, or once the request is in the journal), `refusal` (the first refusing step, or None),
         `route`, `forwarded`, `candidates`, `steps` in the order of the policies, and `endpoints`.
         """
-        key = names.client_key(client)
+        key = hosts.client_key(client)
         answer: dict[str, Any] = {"client": key, "refusal": None, "route": None, "forwarded": None}
         answer |= {"steps": [], "endpoints": []}
         bare = path.partition("?")[0].encode()

@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway import names
 from gateway.config.model import HealthCheckConfig
 from gateway.proxy.upstreams import Upstream
+from gateway.syntax import hosts
 from gateway.wire.client.connect import SocketAddress, attempt_delay, connect
 from gateway.wire.client.connection import ConnectionOwner, UpstreamConnection
 from gateway.wire.client.fault import Fault, fault_of
@@ -77,7 +77,7 @@ class EndpointCheck:
     @property
     def where(self) -> str:
         """The endpoint, in words for the log."""
-        return f"endpoint {names.written(self.endpoint.host, self.endpoint.port)} of upstream {self.upstream}"
+        return f"endpoint {hosts.written(self.endpoint.host, self.endpoint.port)} of upstream {self.upstream}"
 
 
 class Verdict:
@@ -195,7 +195,7 @@ async def _ask(check: EndpointCheck, resolver: Resolver) -> int | str:
         server_name=(check.server_name or endpoint.host) if tls is not None else None,
         note=resolver.note,
     )
-    authority = check.authority or names.written(endpoint.host, endpoint.port)
+    authority = check.authority or hosts.written(endpoint.host, endpoint.port)
     head = (
         f"GET {check.config.path} HTTP/1.1\r\nHost: {authority}\r\n"
         "User-Agent: gateway-health-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"

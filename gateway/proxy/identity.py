@@ -3,15 +3,15 @@
 The client is the peer, unless the peer is a trusted proxy: then it is the rightmost hop of `X-Forwarded-For` that is
 not one itself. Where only `Forwarded` (RFC 7239) came, its `for` parameters are read in the same way. What an untrusted
 peer says about its origin is discarded, so nobody chooses his own rate limit. IPv6 clients are taken by their /64,
-because a single host has 2^64 addresses to rotate through. All addresses are read by `gateway.names`."""
+because a single host has 2^64 addresses to rotate through. All addresses are read by `gateway.syntax.hosts`."""
 
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-from gateway import names
-from gateway.names import Network
+from gateway.syntax import hosts
+from gateway.syntax.hosts import Network
 from gateway.wire.message.fields import Fields
 
 # An IPv6 address in brackets with a zone and a port is shorter; the table of addresses is not for anything else.
@@ -43,11 +43,11 @@ class _Hop:
 
     __slots__ = ("client", "exempt", "text", "trusted")
 
-    def __init__(self, address: names.Address, trusted: tuple[Network, ...], exempt: tuple[Network, ...]) -> None:
+    def __init__(self, address: hosts.Address, trusted: tuple[Network, ...], exempt: tuple[Network, ...]) -> None:
         self.text = str(address)
-        self.client = names.key_of(address)
-        self.trusted = names.is_within(address, trusted)
-        self.exempt = names.is_within(address, exempt)
+        self.client = hosts.key_of(address)
+        self.trusted = hosts.is_within(address, trusted)
+        self.exempt = hosts.is_within(address, exempt)
 
 
 class Identification:
@@ -70,7 +70,7 @@ class Identification:
 
     def is_exempt(self, client: str) -> bool:
         """Whether no rate limit is for the client with this address."""
-        return names.is_within(names.address(client), self._exempt)
+        return hosts.is_within(hosts.address(client), self._exempt)
 
     def direct(self, peer: str, scheme: str) -> Origin:
         """The origin of everything on the connection of an untrusted peer."""
@@ -81,7 +81,7 @@ class Identification:
             b"X-Real-IP: %b\r\n" % shown if shown else b"",
             self._via_line,
         )
-        return Origin(names.client_key(peer), lines, scheme, exempt=self.is_exempt(peer))
+        return Origin(hosts.client_key(peer), lines, scheme, exempt=self.is_exempt(peer))
 
     def forwarded(self, peer: str, scheme: str, fields: Fields) -> Origin:
         """The origin of one request that a trusted proxy passed on."""
@@ -110,8 +110,8 @@ class Identification:
             self._via_line,
         )
         first = proto.partition(b",")[0].strip(b" \t").lower().decode("latin-1")
-        client, exempt = (hop.client, hop.exempt) if hop is not None else (names.client_key(peer), False)
-        origin = Origin(client, lines, first if first in names.DEFAULT_PORTS else scheme, exempt=exempt)
+        client, exempt = (hop.client, hop.exempt) if hop is not None else (hosts.client_key(peer), False)
+        origin = Origin(client, lines, first if first in hosts.DEFAULT_PORTS else scheme, exempt=exempt)
         origin.host = told.get(b"x-forwarded-host", b"")
         origin.port = told.get(b"x-forwarded-port", b"")
         origin.prefix = told.get(b"x-forwarded-prefix", b"")
@@ -144,7 +144,7 @@ class Identification:
 
     def _read_hop(self, text: bytes) -> _Hop | None:
         """None when it is no address."""
-        address = names.hop(text.decode("latin-1"))
+        address = hosts.hop(text.decode("latin-1"))
         return None if address is None else _Hop(address, self._trusted, self._exempt)
 
 

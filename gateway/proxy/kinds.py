@@ -18,7 +18,6 @@ from gateway.journal.depth import Depth
 from gateway.journal.outbox import Backlog
 from gateway.journal.port import Journal
 from gateway.journal.sagas import OpenRuns
-from gateway.path_template import PathRewrite
 from gateway.policy.adaptive import DEFAULT_GROUP
 from gateway.proxy.fallback import Fallback, Hop
 from gateway.proxy.field_edits import edits_of
@@ -54,6 +53,7 @@ from gateway.proxy.recorder import Recorder
 from gateway.proxy.split import Split
 from gateway.proxy.topology import stripped_prefix
 from gateway.proxy.upstreams import Upstream
+from gateway.syntax.path_template import PathRewrite
 
 
 class CallerParts(NamedTuple):

@@ -7,7 +7,6 @@ object for the same bytes (gateway.wire.server.connection), and the plan stays w
 from functools import lru_cache
 from typing import Final
 
-from gateway import names
 from gateway.idempotency.keys import parse_key
 from gateway.identity.masking import masked
 from gateway.policy.priority import PRIORITIES
@@ -26,6 +25,7 @@ from gateway.proxy.own_answer import (
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.topology import Route
 from gateway.proxy.upstreams import Upstream
+from gateway.syntax import hosts
 from gateway.telemetry.record import LogPart
 from gateway.wire.message.request import Request, RequestError
 
@@ -219,13 +219,13 @@ def own_answer(request: Request, route: Route) -> OwnAnswer | None:
 
 def port_of(authority: bytes, scheme: str) -> bytes:
     """The port that a client has used who asked for `authority`, or for the first of several."""
-    return _port_of(authority[: names.LONGEST_AUTHORITY + 1], scheme)
+    return _port_of(authority[: hosts.LONGEST_AUTHORITY + 1], scheme)
 
 
 @lru_cache(maxsize=1024)
 def _port_of(authorities: bytes, scheme: str) -> bytes:
-    found = names.with_port(authorities.partition(b",")[0].strip(b" \t").decode("latin-1"), scheme)
-    return b"%d" % (found[1] if found is not None else names.DEFAULT_PORTS[scheme])
+    found = hosts.with_port(authorities.partition(b",")[0].strip(b" \t").decode("latin-1"), scheme)
+    return b"%d" % (found[1] if found is not None else hosts.DEFAULT_PORTS[scheme])
 
 
 def body_too_large(limit: int) -> RequestError:

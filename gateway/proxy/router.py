@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Routed(Protocol):
-    """`host` as `gateway.names.host` spells it, empty for any."""
+    """`host` as `gateway.syntax.hosts.host` spells it, empty for any."""
 
     @property
     def host(self) -> bytes:
@@ -38,7 +38,7 @@ class Router(Generic[R]):
         self._any = self._hosts.pop(b"", {})
 
     def match(self, host: bytes, path: bytes) -> R | None:
-        """`path` is the origin-form target, query included; `host` as `gateway.names.host` spells it."""
+        """`path` is the origin-form target, query included; `host` as `gateway.syntax.hosts.host` spells it."""
         query = path.find(b"?")
         if query >= 0:
             path = path[:query]

@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Final
 
-from gateway import names
 from gateway.config.model import RouteConfig
 from gateway.identity.withheld import Withheld
-from gateway.path_template import PathRewrite, rewritten
 from gateway.policy.priority import NORMAL, class_of
 from gateway.proxy.fallback import Fallback
 from gateway.proxy.field_edits import edits_of
@@ -31,6 +29,8 @@ from gateway.proxy.router import Router
 from gateway.proxy.split import Split
 from gateway.proxy.tunnels import Tunnels
 from gateway.proxy.upstreams import Upstream
+from gateway.syntax import hosts
+from gateway.syntax.path_template import PathRewrite, rewritten
 from gateway.telemetry.metrics import RouteCells
 from gateway.telemetry.record import RouteAccount
 
@@ -127,7 +127,7 @@ class Route:
         self.total_timeout = max([each.total_timeout for each in first])
         asked = [*first, *(() if fallback is None else (hop.upstream for hop in fallback.hops))]
         self.honours_keys = all(each.config.honours_idempotency_key for each in asked)
-        self.host = (names.host(config.host or "") or "").encode()
+        self.host = (hosts.host(config.host or "") or "").encode()
         self.prefix = config.prefix.encode()
         self.methods = config.methods
         self.preserve_host = config.preserve_host

@@ -8,7 +8,6 @@ import random
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from gateway import names
 from gateway.config.model import EndpointConfig, UpstreamConfig, UpstreamTls
 from gateway.fleet.circuits import Circuit
 from gateway.fleet.endpoints import Out
@@ -21,6 +20,7 @@ from gateway.policy.outcome import IGNORED, Outcome
 from gateway.proxy.faults import UpstreamFaults
 from gateway.proxy.field_edits import edits_of
 from gateway.proxy.refusals import Refusal
+from gateway.syntax import hosts
 from gateway.wire.client.lifetime import Closed, Lifetime
 from gateway.wire.client.pool import EndpointPool
 from gateway.wire.client.resolver import Resolver
@@ -117,7 +117,7 @@ class Upstream:
         self.scheme = "https" if config.tls is not None else "http"
         self.authorities = (
             config.authority,
-            *(names.written(each.host, each.port) for each in config.endpoints),
+            *(hosts.written(each.host, each.port) for each in config.endpoints),
         )
         """Its own, as a URL of it may have them."""
         ejection = Ejection(config.ejection, len(config.endpoints))

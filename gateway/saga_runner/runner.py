@@ -18,8 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from gateway import fault_points
-from gateway.journal import sagas
+from gateway.journal import fault_points, sagas
 from gateway.journal.consumer import Consumer, Work, new_owner
 from gateway.journal.leases import Lease
 from gateway.journal.port import Journal, JournalUnavailable

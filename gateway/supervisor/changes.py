@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.channel import CallFailed, ChannelLost
+from gateway.ipc.channel import CallFailed, ChannelLost
 from gateway.supervisor.crew import Crew, StartFailed
 from gateway.supervisor.generation import Generation, differences
 from gateway.supervisor.process import WorkerProcess

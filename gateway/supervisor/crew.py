@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Final, Literal, Protocol
 
-from gateway.channel import CallFailed, ChannelLost, Reply, Serve
-from gateway.purposes import LISTENER
+from gateway.ipc.channel import CallFailed, ChannelLost, Reply, Serve
+from gateway.ipc.socket_purposes import LISTENER
 from gateway.supervisor.generation import Generation
 from gateway.supervisor.process import WorkerProcess, spawn
 from gateway.supervisor.sockets import Sockets

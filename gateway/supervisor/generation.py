@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.purposes import ADMIN, LISTENER
+from gateway.ipc.socket_purposes import ADMIN, LISTENER
 from gateway.supervisor.sockets import Address
 
 MOST_LINES = 200

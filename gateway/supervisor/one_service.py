@@ -47,7 +47,7 @@ _FRESH: Final = 0.1
 
 
 class Peer(Protocol):
-    """The channel to one worker (`gateway.channel.Channel`)."""
+    """The channel to one worker (`gateway.ipc.channel.Channel`)."""
 
     def call(self, operation: str, body: Any = None) -> asyncio.Future[Any]:
         """Ask it."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Final, Literal
 
-from gateway.channel import Channel, Serve
+from gateway.ipc.channel import Channel, Serve
 
 State = Literal["starting", "ready", "serving", "draining", "stalled"]
 

@@ -18,15 +18,15 @@ import socket
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Final
 
-from gateway import names
-from gateway.purposes import ADMIN, LISTENER
+from gateway.ipc.socket_purposes import ADMIN, LISTENER
+from gateway.syntax import hosts
 
 BACKLOG: Final = 4096
 FIRST_GIVEN: Final = 3
 
 Address = tuple[str, int]
 Addresses = Mapping[str, Address]
-"""By purpose (`gateway.purposes`)."""
+"""By purpose (`gateway.ipc.socket_purposes`)."""
 
 
 class Sockets:
@@ -197,7 +197,7 @@ def _require_free(host: str, port: int) -> None:
 def _named(error: OSError, address: Address) -> OSError:
     """With the address as its `filename`."""
     host, port = address
-    return OSError(error.errno, error.strerror, names.written(host or "*", port))
+    return OSError(error.errno, error.strerror, hosts.written(host or "*", port))
 
 
 def _open(host: str, port: int) -> list[socket.socket]:

@@ -17,9 +17,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway import __version__, names
-from gateway.channel import Reply, Serve
-from gateway.purposes import LISTENER
+from gateway import __version__
+from gateway.ipc.channel import Reply, Serve
+from gateway.ipc.socket_purposes import LISTENER
 from gateway.store.memory.dump import Unusable
 from gateway.store.served.server import StoreServer
 from gateway.supervisor import upgrade
@@ -32,6 +32,7 @@ from gateway.supervisor.notify import Notify
 from gateway.supervisor.one_service import OneService
 from gateway.supervisor.process import WorkerProcess, unnamed_file
 from gateway.supervisor.sockets import Sockets
+from gateway.syntax import hosts
 
 log = logging.getLogger("gateway.supervisor")
 
@@ -163,7 +164,7 @@ class Supervisor:
         workers = f"{generation.workers} worker{'s' * (generation.workers != 1)}"
         log.info(
             "listening on %s with %s: %s",
-            names.written(host or "*", port),
+            hosts.written(host or "*", port),
             workers,
             generation.summary,
             extra={"version": __version__, "event": "serving", "pids": [w.pid for w in self._crew.current.values()]},

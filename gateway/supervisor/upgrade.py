@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from gateway.channel import Serve
+from gateway.ipc.channel import Serve
 from gateway.supervisor.changes import Changes
 from gateway.supervisor.crew import Crew
 from gateway.supervisor.process import WorkerProcess, interpreter

@@ -12,7 +12,7 @@ import socket
 import sys
 
 # What is imported and built lives as long as the process. The collector begins to look once all of it is there
-# (`gateway.lifecycle`).
+# (`gateway.assembly.lifecycle`).
 gc.disable()
 
 import uvloop  # noqa: E402 - after the collector is off

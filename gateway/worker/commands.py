@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gateway.channel import CallFailed, ChannelLost
 from gateway.control.view import ServiceChange
+from gateway.ipc.channel import CallFailed, ChannelLost
 from gateway.worker.supervisor import Supervisor
 
 

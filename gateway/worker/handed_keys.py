@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway.channel import CallFailed, ChannelLost
+from gateway.ipc.channel import CallFailed, ChannelLost
 from gateway.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from gateway.config.model import GatewayConfig
 from gateway.config.problems import MASK
 from gateway.config.shares import rounded_up
 from gateway.config.texts import Texts
-from gateway.cores import workers_for
-from gateway.purposes import ADMIN, LISTENER
+from gateway.ipc.socket_purposes import ADMIN, LISTENER
+from gateway.system.cores import workers_for
 
 
 def read_anew(environ: Mapping[str, str], given: Given) -> tuple[dict[str, Any], Loaded | None]:

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 
 class Supervisor(Protocol):
-    """The channel to it (`gateway.channel.Channel`), and which worker this one is."""
+    """The channel to it (`gateway.ipc.channel.Channel`), and which worker this one is."""
 
     @property
     def slot(self) -> int:

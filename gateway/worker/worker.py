@@ -21,20 +21,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gateway.channel import Channel, Reply
 from gateway.config import ConfigError, Loaded
 from gateway.config.given import Given
 from gateway.config.model import GatewayConfig, LogConfig
 from gateway.config.origins import Origin
 from gateway.config.shares import share_of
-from gateway.purposes import ADMIN, LISTENER
+from gateway.ipc.channel import Channel, Reply
+from gateway.ipc.socket_purposes import ADMIN, LISTENER
 from gateway.telemetry import app_log
 from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.log_files import LogFiles
 from gateway.worker.reading import read_again, read_anew
 
 if TYPE_CHECKING:
-    from gateway.lifecycle import Lifecycle
+    from gateway.assembly.lifecycle import Lifecycle
     from gateway.worker.one_service import OneService
 
 log = logging.getLogger("gateway")
@@ -87,7 +87,7 @@ class Worker:
         self, config: GatewayConfig, origins: Sequence[Origin], order: Mapping[str, Any], reply: Reply
     ) -> int:
         from gateway.assembly.gateway import build  # noqa: PLC0415 - who only reads a configuration needs no data plane
-        from gateway.lifecycle import Lifecycle  # noqa: PLC0415
+        from gateway.assembly.lifecycle import Lifecycle  # noqa: PLC0415
 
         writer = LineWriter(sys.stdout.fileno())
         files = _log_files(config.log)

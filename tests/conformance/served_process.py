@@ -4,7 +4,7 @@ import asyncio
 import socket
 import sys
 
-from gateway.channel import Channel
+from gateway.ipc.channel import Channel
 from gateway.store.served.server import StoreServer
 
 

@@ -10,7 +10,7 @@ from gateway.config.deliver_model import DeliverConfig
 from gateway.journal import outbox
 from gateway.journal.outbox import Message, Shown
 from gateway.journal.port import Journal, JournalUnavailable
-from gateway.outbox_relay import Relay
+from gateway.outbox.relay import Relay
 from gateway.proxy.errand import Answered, Outcomes
 from gateway.proxy.own_requests import OwnRequest, OwnRequests
 from gateway.proxy.topology import Route

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.channel import Channel
+from gateway.ipc.channel import Channel
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.port import Ask, CircuitReport, EndpointOut, FigureDelta, StoreUnavailable

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cores import usable_cores
+from gateway.system.cores import usable_cores
 from tests.support import plain_http
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ROOT, ChildProcess, clean_environment

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gateway.merge_patch import patched
+from gateway.syntax.merge_patch import patched
 from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import PATIENCE
 

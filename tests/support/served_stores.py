@@ -5,7 +5,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.channel import Channel, Reply
+from gateway.ipc.channel import Channel, Reply
 from gateway.store.served.client import ServedFigures, ServedStore
 from gateway.store.served.server import StoreServer
 

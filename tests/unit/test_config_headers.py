@@ -9,7 +9,7 @@ import yaml
 
 from gateway.config import ConfigError, load, read, report
 from gateway.config.headers_model import FieldChanges
-from gateway.owned_fields import owned
+from gateway.syntax.owned_fields import owned
 from gateway.wire.message import fields
 
 ISSUER = {"issuer": "i", "audience": ["a"], "algorithms": ["HS256"], "secret_file": "secret", "fields": {"X-Mail": "m"}}

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config import ConfigError, load
 from gateway.config.model import GatewayConfig, UpstreamConfig
-from gateway.units import duration, size
+from gateway.syntax.units import duration, size
 
 
 @pytest.mark.parametrize(

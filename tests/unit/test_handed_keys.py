@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gateway.channel import Channel, Reply
 from gateway.identity.issuer_keys import STALE, IssuerKeys
 from gateway.identity.key_sources import KeyFetcher
+from gateway.ipc.channel import Channel, Reply
 from gateway.jose.jwk import parse_set
 from gateway.supervisor.one_service import OneService
 from gateway.worker.handed_keys import share_keys

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway import names
 from gateway.proxy import plan
+from gateway.syntax import hosts
 from gateway.wire.message import request
 from gateway.wire.message.head_reader import HeadReader, KeptHeads
 from gateway.wire.message.known_heads import KnownHeads
@@ -164,7 +164,7 @@ def test_marks_of_heads_that_came_once_are_taken_off_before_there_are_too_many()
 
 
 def test_no_table_keeps_what_is_too_long_to_be_a_host() -> None:
-    tables = (names._authority, request._known_host_of, plan._port_of)
+    tables = (hosts._authority, request._known_host_of, plan._port_of)
     before = [table.cache_info().currsize for table in tables]
     for number in range(20):
         reading, _ = reader()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.hooks_model import HookConfig, HookLimits
-from gateway.hook_code import HookCode
 from gateway.hooks import Fields, Refusal, RequestChanges, RequestHead, ResponseChanges, ResponseHead
+from gateway.hooks.loading import HookCode
 from gateway.identity.tenants import Caller
 from gateway.proxy.gates import PASS, Question
 from gateway.proxy.gates.hooks import HooksGate

@@ -2,8 +2,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.names import client_key
 from gateway.proxy.identity import Identification
+from gateway.syntax.hosts import client_key
 from gateway.wire.message.fields import parse_request_fields
 
 WHO = Identification([ip_network("10.0.0.0/8"), ip_network("fd00::/8")], "edge")

@@ -43,12 +43,19 @@ def layer(*allows: str, bans: tuple[str, ...] = ()) -> Layer:
 
 
 LAYERS = {
-    "gateway.names": layer(bans=("asyncio", "http", "socket", "ssl")),
+    # Every layer needs the words.
+    "gateway.reasons": layer(),
+    "gateway.compiled": layer(),
+    "gateway.syntax": layer(bans=("asyncio", "http", "socket", "ssl")),
+    "gateway.system": layer(),
+    "gateway.ipc": layer("orjson"),
     "gateway.policy": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
-    "gateway.store": layer("gateway.channel", "gateway.policy", "gateway.config.model", "redis", "hiredis", "orjson"),
-    "gateway.journal": layer("gateway.config.model", "gateway.fault_points", "asyncpg"),
+    "gateway.store": layer(
+        "gateway.ipc.channel", "gateway.policy", "gateway.config.model", "redis", "hiredis", "orjson"
+    ),
+    "gateway.journal": layer("gateway.config.model", "asyncpg"),
     # Only a test can set one. Whoever promises something comes by here.
-    "gateway.fault_points": layer(),
+    "gateway.journal.fault_points": layer(),
     "gateway.fleet": layer("gateway.policy", "gateway.store", "gateway.config.model"),
     "gateway.identity": layer(
         "gateway.config.identity_model",
@@ -60,13 +67,15 @@ LAYERS = {
         "gateway.fleet.link",
     ),
     # It waits on issuers of tokens, in tasks of its own.
-    "gateway.identity.key_sources": layer("gateway.identity", "gateway.jose", "gateway.watched_files", "aiohttp"),
+    "gateway.identity.key_sources": layer(
+        "gateway.identity", "gateway.jose", "gateway.system.watched_files", "aiohttp"
+    ),
     # Tokens and keys as JSON, and nothing of the gateway. Only one file needs the library.
     "gateway.jose.jwk": layer("gateway.jose", "jwt", "cryptography"),
     "gateway.jose": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
     # It knows no connection and no gate, so that it can run in a process of its own.
     "gateway.validation": layer("jsonschema_rs", "orjson", "yaml", bans=("http", "socket", "ssl", "urllib.request")),
-    "gateway.wire": layer("gateway.names", "gateway.watched_files", "uvloop", "httptools", "mypy_extensions"),
+    "gateway.wire": layer("gateway.syntax", "gateway.system.watched_files", "uvloop", "httptools", "mypy_extensions"),
     # It waits on somebody else's server, in a task of its own.
     "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
     # It waits on a collector, in a thread of its own. The library is loaded only where there is one.
@@ -79,7 +88,6 @@ LAYERS = {
     "gateway.saga": layer("orjson", bans=("asyncio", "http", "socket", "ssl", "urllib.request", "time")),
     # Beside the path of a request: it sends requests of the gateway's own.
     "gateway.saga_runner": layer(
-        "gateway.fault_points",
         "gateway.journal",
         "gateway.proxy",
         "gateway.saga",
@@ -87,9 +95,8 @@ LAYERS = {
         "orjson",
     ),
     # Beside the path of a request: it sends requests of the gateway's own.
-    "gateway.outbox_relay": layer(
+    "gateway.outbox.relay": layer(
         "gateway.config.deliver_model",
-        "gateway.fault_points",
         "gateway.journal",
         "gateway.outbox",
         "gateway.proxy",
@@ -103,10 +110,7 @@ LAYERS = {
         "gateway.config.mirror_model",
         "gateway.config.headers_model",
         "gateway.config.hooks_model",
-        "gateway.hook_code",
         "gateway.hooks",
-        "gateway.owned_fields",
-        "gateway.path_template",
         "gateway.config.idempotency_model",
         "gateway.idempotency",
         "gateway.journal",
@@ -120,20 +124,16 @@ LAYERS = {
         "gateway.telemetry",
         "gateway.config.model",
         "gateway.config.identity_model",
-        "gateway.names",
+        "gateway.syntax",
         "gateway.saga",
         "orjson",
     ),
     # What authors of hooks import, and nothing of the gateway with it.
-    "gateway.hooks": layer(),
-    "gateway.hook_code": layer(),
-    "gateway.owned_fields": layer(),
-    # Of JSON documents, whoever has them.
-    "gateway.merge_patch": layer(),
+    "gateway.hooks": layer(bans=("gateway.hooks.loading",)),
+    "gateway.hooks.loading": layer(),
     "gateway.control": layer(
-        "gateway.merge_patch",
-        "gateway.names",
         "gateway.reasons",
+        "gateway.syntax",
         "gateway.telemetry",
         "aiohttp",
         "orjson",
@@ -143,14 +143,11 @@ LAYERS = {
     ),
     "gateway.config": layer(
         *(
-            "gateway.hook_code",
+            "gateway.hooks.loading",
             "gateway.jose",
-            "gateway.names",
-            "gateway.owned_fields",
-            "gateway.path_template",
             "gateway.policy",
             "gateway.saga",
-            "gateway.units",
+            "gateway.syntax",
             "gateway.validation",
             "yaml",
             *PYDANTIC,
@@ -213,16 +210,16 @@ LAYERS = {
         "gateway.telemetry",
         "gateway.wire",
     ),
-    "gateway.gate_descriptions": layer("gateway.assembly.gateway", "gateway.config.model", "gateway.telemetry.lines"),
-    "gateway.lifecycle": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
-    # Between the processes of one gateway.
-    "gateway.channel": layer("orjson"),
+    "gateway.commands": layer(),
+    "gateway.commands.gate_descriptions": layer(
+        "gateway.assembly.gateway", "gateway.config.model", "gateway.telemetry.lines"
+    ),
+    "gateway.assembly.lifecycle": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
     # It serves no request: neither the data plane nor the control plane is any of its business.
     "gateway.supervisor": layer(
-        "gateway.channel",
-        "gateway.names",
+        "gateway.ipc",
+        "gateway.syntax",
         "gateway.policy",
-        "gateway.purposes",
         "gateway.store",
         "gateway.telemetry.app_log",
         "gateway.telemetry.lines",
@@ -237,28 +234,19 @@ LAYERS = {
         f"gateway.worker.{part}": layer("gateway.worker", "gateway.control", "gateway.telemetry")
         for part in ("gauges", "host", "loop_lag", "one_service", "supervisor", "whole_busy", "whole_view")
     },
-    "gateway.cores": layer(),
-    "gateway.units": layer(),
-    "gateway.inspection": layer("gateway.config", "gateway.cores", "gateway.gate_descriptions", "gateway.operator"),
-    "gateway.journal_commands": layer("gateway.config", "gateway.journal"),
-    # Every layer needs the words.
-    "gateway.reasons": layer(),
-    "gateway.purposes": layer(),
-    "gateway.compiled": layer(),
-    "gateway.open_files": layer(),
-    # The same templates for configuration and requests.
-    "gateway.path_template": layer(),
-    "gateway.watched_files": layer(),
-    "gateway.upstream_certificates": layer("gateway.proxy.upstreams", "gateway.watched_files"),
+    "gateway.commands.configuration": layer(
+        "gateway.config", "gateway.system.cores", "gateway.commands.gate_descriptions", "gateway.operator"
+    ),
+    "gateway.commands.journal": layer("gateway.config", "gateway.journal"),
+    "gateway.proxy.upstream_certificates": layer("gateway.proxy.upstreams", "gateway.system.watched_files"),
     # It is a client of the control plane, and knows no more of the gateway than how a time is written.
-    "gateway.operator": layer("gateway.merge_patch", "gateway.units"),
+    "gateway.operator": layer("gateway.syntax"),
     "gateway.operator.top_notices": layer("gateway.operator", "rich"),
     "gateway.operator.top_screen": layer("gateway.operator", "rich"),
-    "gateway.operator.top": layer("gateway.operator", "gateway.merge_patch", "rich"),
+    "gateway.operator.top": layer("gateway.operator", "gateway.syntax", "rich"),
     "gateway.cli": layer(
         "gateway.compiled",
-        "gateway.inspection",
-        "gateway.journal_commands",
+        "gateway.commands",
         "gateway.operator",
         "gateway.supervisor",
     ),

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.control.live.counters import ATTEMPT_SECONDS, ROUTE_SECONDS, Look, Window, quantile
-from gateway.merge_patch import difference, patched
+from gateway.syntax.merge_patch import difference, patched
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.snapshot import Parts

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.path_template import PathRewrite, TemplateError
+from gateway.syntax.path_template import PathRewrite, TemplateError
 
 
 @pytest.mark.parametrize(

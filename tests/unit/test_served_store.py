@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.channel import Channel, Reply
+from gateway.ipc.channel import Channel, Reply
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
 from gateway.policy.token_bucket import RateLimitPolicy

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.channel import Reply
+from gateway.ipc.channel import Reply
 from gateway.supervisor.crew import pause_after
 from gateway.supervisor.process import spawn
 

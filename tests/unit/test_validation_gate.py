@@ -11,7 +11,6 @@ from gateway.config.headers_model import FieldChanges
 from gateway.config.model import RouteValidation
 from gateway.config.texts import Texts
 from gateway.identity.withheld import withheld
-from gateway.path_template import PathRewrite
 from gateway.proxy.field_edits import edits_of
 from gateway.proxy.gates import PASS, WAIT, Question, Verdict
 from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationParts
@@ -19,6 +18,7 @@ from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.request_body import RequestBody
 from gateway.proxy.ticket import Ticket
+from gateway.syntax.path_template import PathRewrite
 from gateway.telemetry.validation_lines import ValidationLines
 from gateway.validation.apart import Apart
 from gateway.validation.openapi.document import OpenApiRules

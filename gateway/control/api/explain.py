@@ -4,19 +4,19 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from gateway import names
 from gateway.control.access import peer_of
 from gateway.control.api.operation import Call, Operation
 from gateway.control.facts import ControlFacts
 from gateway.control.models import Explanation
 from gateway.control.problem import RefusalError
 from gateway.control.shapes import Input, Nothing
+from gateway.syntax import hosts
 
 _ADDRESSES = ({"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"})
 
 
 def _address(text: str | None) -> str | None:
-    if text is not None and names.address(text) is None:
+    if text is not None and hosts.address(text) is None:
         raise ValueError("no IP address")
     return text
 
@@ -91,7 +91,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         """What would become of a request. Raises `RefusalError` (400) where the host is none."""
         asked = call.query
         method = asked.method.upper()
-        host = names.host(asked.host if asked.host is not None else call.request.host)
+        host = hosts.host(asked.host if asked.host is not None else call.request.host)
         if host is None:
             raise RefusalError(400, "The parameter host is no host.", members={"parameter": "host"})
         client = asked.client or peer_of(call.request.remote) or "127.0.0.1"

@@ -25,7 +25,7 @@ from gateway.control.facts import ControlFacts
 from gateway.control.live.counters import Look, Window
 from gateway.control.live.snapshot import encoded, snapshot
 from gateway.control.problem import RefusalError
-from gateway.merge_patch import difference
+from gateway.syntax.merge_patch import difference
 from gateway.telemetry.errors import ErrorRecord
 from gateway.telemetry.rates import DEFAULT_WINDOW
 from gateway.telemetry.render import rfc3339

@@ -16,9 +16,9 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar, Final
 
-from gateway import names
 from gateway.proxy.filters import Filter
 from gateway.proxy.ticket import Ticket
+from gateway.syntax import hosts
 from gateway.wire.message.response import Response
 
 _FIELD: Final = re.compile(rb"^((?:content-)?location|refresh)(: *)([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
@@ -37,7 +37,7 @@ class Redirects(Filter):
 
     def __init__(self, authorities: Iterable[str], scheme: str, base_path: bytes, prefix: bytes) -> None:
         self._scheme = scheme
-        self._theirs = frozenset(names.with_port(authority, scheme) for authority in authorities) - {None}
+        self._theirs = frozenset(hosts.with_port(authority, scheme) for authority in authorities) - {None}
         self._base_path = base_path
         self._prefix = prefix
 
@@ -47,7 +47,7 @@ class Redirects(Filter):
             return response
         origin = ticket.origin
         asked = origin.host.partition(b",")[0].strip(b" \t")
-        if not asked or names.authority(asked.decode("latin-1")) is None:
+        if not asked or hosts.authority(asked.decode("latin-1")) is None:
             asked = ticket.request.authority
         outer = origin.prefix.rstrip(b"/")
         if not _OUTER_PREFIX.fullmatch(outer):
@@ -76,8 +76,8 @@ class Redirects(Filter):
         if match is None:
             return url
         own_scheme = (match[1] or self._scheme.encode()).decode("ascii").lower()
-        theirs = names.with_port(match[2].decode("latin-1"), own_scheme)
-        if theirs not in self._theirs or theirs == names.with_port(authority.decode("latin-1"), scheme):
+        theirs = hosts.with_port(match[2].decode("latin-1"), own_scheme)
+        if theirs not in self._theirs or theirs == hosts.with_port(authority.decode("latin-1"), scheme):
             return url
         path = match[3] or b"/"
         base = self._base_path

@@ -5,8 +5,8 @@ that the client gets: behind all retries and fallbacks, and before whatever the 
 that is kept). Interim answers and what the gateway itself says are not shown to them.
 """
 
-from gateway.hook_code import described, dropped
 from gateway.hooks import ResponseChanges
+from gateway.hooks.loading import described, dropped
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.gates.hooks import HooksGate
 from gateway.proxy.hooks.changes import ChangeError, response_edits

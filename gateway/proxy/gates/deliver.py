@@ -1,7 +1,7 @@
 """The outbox: a request is answered with 202 once it is in the journal, and is sent to the upstream later.
 
 What it has in common with other gates that keep requests is in `gateway.proxy.gates.journalled`. The message is sent
-by `gateway.outbox_relay`.
+by `gateway.outbox.relay`.
 """
 
 import hashlib

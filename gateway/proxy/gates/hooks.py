@@ -13,9 +13,9 @@ from time import monotonic
 from typing import Any, ClassVar
 
 from gateway.config.hooks_model import HookConfig, HookLimits
-from gateway.hook_code import described, dropped
 from gateway.hooks import Refusal as AskedRefusal
 from gateway.hooks import RequestChanges
+from gateway.hooks.loading import described, dropped
 from gateway.proxy.gates import PASS, Gate, Question, Step, Verdict, step
 from gateway.proxy.hooks.changes import ChangeError, Hooked, RouteRules, changed_path, refusal_of, request_edits
 from gateway.proxy.hooks.heads import changed_head, request_head

@@ -20,11 +20,11 @@ from typing import ClassVar, Final
 
 from gateway.config.model import RouteValidation
 from gateway.identity.withheld import Withheld
-from gateway.path_template import PathRewrite, rewritten
 from gateway.proxy.field_edits import FieldEdits
 from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
+from gateway.syntax.path_template import PathRewrite, rewritten
 from gateway.telemetry.validation_lines import ValidationLines
 from gateway.validation.apart import Apart, Judgement
 from gateway.validation.content import Content, content_of

@@ -1,7 +1,7 @@
 """What a hook has returned, as the gateway takes it: checked, so that nothing malformed can come of it.
 
 A hook may not change what frames a message, says who asks or where a request comes from, or is made by the gateway
-(`gateway.owned_fields`), and no field of a WebSocket handshake.
+(`gateway.syntax.owned_fields`), and no field of a WebSocket handshake.
 """
 
 import re
@@ -11,10 +11,10 @@ from typing import Any, Final, Literal
 
 from gateway.config.headers_model import FieldChanges
 from gateway.hooks import RequestHead
-from gateway.owned_fields import NAME, VALUE, owned, plain
 from gateway.proxy.dots import has_dot_segment
 from gateway.proxy.field_edits import FieldEdits
 from gateway.proxy.refusals import Refusal
+from gateway.syntax.owned_fields import NAME, VALUE, owned, plain
 
 # As of a request line (gateway.wire.message.request), in ASCII.
 _PATH: Final = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]{0,8191}")

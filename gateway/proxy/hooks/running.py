@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.config.hooks_model import HookConfig, HookLimits
-from gateway.hook_code import described
+from gateway.hooks.loading import described
 from gateway.policy.hook_switch import HookSwitch
 from gateway.proxy.hooks.changes import ChangeError
 from gateway.proxy.refusals import Refusal, Refusals

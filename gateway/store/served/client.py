@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from gateway.channel import CallFailed, Channel, ChannelLost
+from gateway.ipc.channel import CallFailed, Channel, ChannelLost
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.faults import Fault
 from gateway.policy.outcome import Outcome

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
-from gateway.channel import Reply, Serve
+from gateway.ipc.channel import Reply, Serve
 from gateway.policy.breaker import CircuitState
 from gateway.policy.outcome import Outcome
 from gateway.store.faults import fault_of, plain

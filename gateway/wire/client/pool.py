@@ -21,7 +21,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from gateway import names
+from gateway.syntax import hosts
 from gateway.wire.client.connect import SocketAddress, attempt_delay, connect
 from gateway.wire.client.connection import ConnectionOwner, UpstreamConnection
 from gateway.wire.client.fault import Fault, fault_of, why_not
@@ -101,7 +101,7 @@ class EndpointPool(ConnectionOwner):
     ) -> None:
         self.host = host
         self.port = port
-        self.label = names.written(host, port)
+        self.label = hosts.written(host, port)
         self._loop = loop
         self._resolver = resolver
         self._tls = tls

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from gateway import names
+from gateway.syntax import hosts
 from gateway.wire.message.fields import FieldError, Fields, TooManyFieldsError, parse_request_fields
 
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
@@ -49,9 +49,9 @@ class Request:
 
     `target` is as received, `path` is the origin-form that is matched and forwarded, both without an API key in the
     query where the route takes one there; `host` is the authority that the
-    client meant, as `gateway.names.host` spells it; `authority` the same as it was written. `plan` is the front's, for
-    what it derives from the head: a connection that receives the same head again uses the same object again.
-    `credential` likewise belongs to whoever asks who sends the request.
+    client meant, as `gateway.syntax.hosts.host` spells it; `authority` the same as it was written. `plan` is the
+    front's, for what it derives from the head: a connection that receives the same head again uses the same object
+    again. `credential` likewise belongs to whoever asks who sends the request.
     """
 
     __slots__ = (
@@ -192,11 +192,11 @@ def _other_form(request: Request, authority: bytes, host: bytes) -> tuple[bytes,
 
 def _host_of(authority: bytes) -> bytes | None:
     """The host of an authority in its one spelling; None when it is not valid."""
-    return _known_host_of(authority) if len(authority) <= names.LONGEST_AUTHORITY else None
+    return _known_host_of(authority) if len(authority) <= hosts.LONGEST_AUTHORITY else None
 
 
 @lru_cache(maxsize=1024)
 def _known_host_of(authority: bytes) -> bytes | None:
     """The same few come all the time."""
-    parsed = names.authority(authority.decode("latin-1"))
+    parsed = hosts.authority(authority.decode("latin-1"))
     return None if parsed is None else parsed[0].encode()

@@ -1,8 +1,8 @@
 """The certificate of a TLS listener, which is renewed while the process runs.
 
-The files are watched (`gateway.watched_files`), and a pair that has changed is loaded. A pair that cannot be used (half
-written, or a key that does not belong to the certificate) is logged once, and the certificate that was loaded before
-goes on being served.
+The files are watched (`gateway.system.watched_files`), and a pair that has changed is loaded. A pair that cannot be
+used (half written, or a key that does not belong to the certificate) is logged once, and the certificate that was
+loaded before goes on being served.
 
 Connections that exist keep what they have; each new handshake asks for `context`.
 """
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from gateway.watched_files import INTERVAL, WatchedFiles
+from gateway.system.watched_files import INTERVAL, WatchedFiles
 
 log = logging.getLogger("gateway")
 

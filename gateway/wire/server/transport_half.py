@@ -19,7 +19,7 @@ from typing import Final, cast
 
 from mypy_extensions import mypyc_attr
 
-from gateway import names
+from gateway.syntax import hosts
 from gateway.wire.kernel import unread, unsent
 from gateway.wire.ports import Connection, Exchange
 from gateway.wire.reading import Reading
@@ -101,7 +101,7 @@ class TransportHalf(Connection):
         peer = transport.get_extra_info("peername")
         if peer:
             host, self.peer_port = peer[0], peer[1]
-            self.peer = names.peer(host)
+            self.peer = hosts.peer(host)
         # A connection has to say something in the time of a head, not of a keep-alive pause.
         self.deadline = time.monotonic() + server.header_timeout
         server.deadlines.add(self)

@@ -18,10 +18,10 @@ from typing import Final
 
 from gateway.assembly.gateway import Gateway
 from gateway.config.model import GatewayConfig
-from gateway.open_files import connections_that_fit
-from gateway.purposes import ADMIN, LISTENER
+from gateway.ipc.socket_purposes import ADMIN, LISTENER
+from gateway.proxy.upstream_certificates import UpstreamCertificates
+from gateway.system.open_files import connections_that_fit
 from gateway.telemetry.render import counted
-from gateway.upstream_certificates import UpstreamCertificates
 from gateway.wire.server.accept import Factory, FewHandshakes, Handshakes, Listener, accepted_are_known
 from gateway.wire.server.certificate import Certificate
 from gateway.wire.server.connection import ServerConnection

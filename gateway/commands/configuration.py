@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gateway import operator
-from gateway.cores import workers_for
+from gateway.system.cores import workers_for
 
 if TYPE_CHECKING:
     from gateway.config import Loaded, Notice
@@ -59,9 +59,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _routes(arguments: argparse.Namespace) -> int:
+    from gateway.commands.gate_descriptions import gates_of  # noqa: PLC0415
     from gateway.config import ConfigError, report  # noqa: PLC0415
     from gateway.config.shares import rounded_up  # noqa: PLC0415
-    from gateway.gate_descriptions import gates_of  # noqa: PLC0415
 
     try:
         loaded = _loaded(arguments)

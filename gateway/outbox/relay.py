@@ -22,9 +22,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from gateway import fault_points
 from gateway.config.deliver_model import DeliverConfig
-from gateway.journal import outbox
+from gateway.journal import fault_points, outbox
 from gateway.journal.consumer import Consumer, Work
 from gateway.journal.outbox import Taken
 from gateway.journal.port import Journal, JournalUnavailable, Operation

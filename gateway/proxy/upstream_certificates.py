@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 
 from gateway.proxy.upstreams import Upstream
-from gateway.watched_files import INTERVAL, WatchedFiles
+from gateway.system.watched_files import INTERVAL, WatchedFiles
 
 log = logging.getLogger("gateway")
 

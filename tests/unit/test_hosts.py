@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway import names
+from gateway.syntax import hosts
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,13 @@ from gateway import names
     ],
 )
 def test_addresses(text: str, address: str) -> None:
-    assert str(names.address(text)) == address
+    assert str(hosts.address(text)) == address
 
 
 @pytest.mark.parametrize("text", ["", "unknown", "1.2.3", "1.2.3.4.5", "[::1]", "127.1", "0x7f000001", "1::2::3"])
 def test_what_is_no_address(text: str) -> None:
-    assert names.address(text) is None
-    assert not names.is_loopback(text)
+    assert hosts.address(text) is None
+    assert not hosts.is_loopback(text)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_what_is_no_address(text: str) -> None:
     [("::ffff:127.0.0.1", True), ("0:0::1", True), ("64:ff9b::127.0.0.1", False), ("::ffff:10.0.0.1", False)],
 )
 def test_loopback(text: str, loopback: bool) -> None:
-    assert names.is_loopback(text) is loopback
+    assert hosts.is_loopback(text) is loopback
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_loopback(text: str, loopback: bool) -> None:
     ],
 )
 def test_networks(text: str, network: str) -> None:
-    assert names.network(text) == ip_network(network)
+    assert hosts.network(text) == ip_network(network)
 
 
 def test_a_network_with_bits_of_hosts() -> None:
     with pytest.raises(ValueError, match="host bits set"):
-        names.network("::ffff:10.0.0.1/104")
-    assert names.network("::ffff:10.0.0.1/104", strict=False) == ip_network("10.0.0.0/8")
+        hosts.network("::ffff:10.0.0.1/104")
+    assert hosts.network("::ffff:10.0.0.1/104", strict=False) == ip_network("10.0.0.0/8")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_network_with_bits_of_hosts() -> None:
     ],
 )
 def test_who_shares_a_bucket(one: str, other: str, same: bool) -> None:
-    assert (names.client_key(one) == names.client_key(other)) is same
+    assert (hosts.client_key(one) == hosts.client_key(other)) is same
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_who_shares_a_bucket(one: str, other: str, same: bool) -> None:
     ],
 )
 def test_hops(text: str, address: str) -> None:
-    assert str(names.hop(text)) == address
+    assert str(hosts.hop(text)) == address
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_hops(text: str, address: str) -> None:
     ],
 )
 def test_hosts(text: str, host: str) -> None:
-    assert names.host(text) == host
+    assert hosts.host(text) == host
 
 
 @pytest.mark.parametrize(
     "text", ["a b", "u@a", "a:b", "a:65536", "[::1", "[:::]", "[::1]x", "%61", "[fe80::1%25e]", "a/b"]
 )
 def test_what_is_no_host(text: str) -> None:
-    assert names.host(text) is None
+    assert hosts.host(text) is None
 
 
 @pytest.mark.parametrize(
@@ -145,4 +145,4 @@ def test_what_is_no_host(text: str) -> None:
     ],
 )
 def test_authorities(one: str, other: str, scheme: str, same: bool) -> None:
-    assert names.same_authority(one, other, scheme) is same
+    assert hosts.same_authority(one, other, scheme) is same
