@@ -4,16 +4,13 @@ It looks once a second, and only while there are faults. Every replica looks for
 for a fault may be the one that is cut off.
 """
 
-import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from gateway.background import Background, repeat
 from gateway.fleet.faults import FleetFaults
 from gateway.store.port import StoreUnavailable
-
-log = logging.getLogger("gateway.faults")
 
 _INTERVAL: Final = 1.0
 
@@ -24,19 +21,15 @@ class FaultGuard:
     def __init__(self, faults: FleetFaults, is_critical: Callable[[str], Awaitable[bool]]) -> None:
         self._faults = faults
         self._is_critical = is_critical
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, "fault-guard")
 
     def start(self) -> None:
         """Begin to look."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="fault-guard")
+        self._background.start()
 
     async def stop(self) -> None:
         """Look no more. Idempotent."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await self._background.stop()
 
     async def look(self) -> None:
         """End the faults if they are to end. A store that does not answer has no faults anyway."""
@@ -46,10 +39,5 @@ class FaultGuard:
                 await self._faults.remove_all("its upstream's error rate is critical")
 
     async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_INTERVAL)
-            try:
-                await self.look()
-            except Exception:
-                # Nothing else ends a fault that does too much.
-                log.exception("The error rate under a fault could not be judged")
+        # Nothing else ends a fault that does too much.
+        await repeat(self.look, _INTERVAL, "the error rate under a fault could not be judged")

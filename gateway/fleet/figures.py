@@ -15,14 +15,13 @@ Left out on purpose: saying that the link is lost. The sync loop finds that out 
 """
 
 import asyncio
-import contextlib
-import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
+from gateway.background import Background, repeat
 from gateway.fleet.link import Link
 from gateway.store.port import (
     FIGURES_CELL,
@@ -32,8 +31,6 @@ from gateway.store.port import (
     FigureSum,
     StoreUnavailable,
 )
-
-logger = logging.getLogger("gateway.fleet")
 
 MOST_RECORDS: Final = 200
 
@@ -126,21 +123,15 @@ class FleetFigures:
         # There is one exchange at a time: a delta is sent and confirmed before the next one is taken.
         self._turn = asyncio.Lock()
         self._waiting: dict[object, asyncio.Task[Any]] = {}
-        self._task: asyncio.Task[None] | None = None
-        self._bewildered = False
+        self._background = Background(self._run, "fleet-figures")
 
     def start(self) -> None:
         """Begin to publish every `interval` seconds; without effect when that has begun."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="fleet-figures")
+        self._background.start()
 
     async def stop(self) -> None:
         """End the loop, and publish what is left if the store answers."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        if await self._background.stop():
             await self.publish()
 
     async def publish(self) -> bool:
@@ -198,17 +189,7 @@ class FleetFigures:
         return True
 
     async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            try:
-                await self.publish()
-            except Exception:
-                # The loop goes on after any error, which is logged once until it works again.
-                if not self._bewildered:
-                    self._bewildered = True
-                    logger.exception("The exchange of figures failed")
-            else:
-                self._bewildered = False
+        await repeat(self.publish, self._interval, "the exchange of figures failed")
 
     def _collect(self) -> None:
         for service, cells in self._cells.items():

@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
+from gateway.background import Background
 from gateway.fleet.link import Link
 from gateway.store.alarm import Alarm
 from gateway.store.port import CircuitReport, CircuitSnapshot, StoreUnavailable, SyncAnswer
@@ -94,7 +95,7 @@ class FleetSync:
         self._clock = clock
         self._interval = interval
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, "fleet-sync")
         self._version = -1
         self._everything = True
         self._bewildered = False
@@ -102,9 +103,8 @@ class FleetSync:
 
     def start(self) -> None:
         """Begin the exchanges; without effect when they have begun."""
-        if self._task is None:
-            self._link.wake = self._wake.set
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="fleet-sync")
+        self._link.wake = self._wake.set
+        self._background.start()
 
     async def joined(self, within: float) -> None:
         """Wait for the first good answer, for `within` seconds at most."""
@@ -114,11 +114,7 @@ class FleetSync:
 
     async def stop(self) -> None:
         """End the loop, and the exchange that is under way."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await self._background.stop()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ import contextlib
 import time
 from typing import Final
 
+from gateway.background import Background
 from gateway.config.idempotency_model import IdempotencyLimits
 from gateway.journal import idempotency as records
 from gateway.journal.cleaning import BATCH
@@ -38,7 +39,7 @@ class Capacity:
         self.evicted = 0
         self._journal = journal
         self._limits = limits
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, "idempotency-capacity")
         self._soon = asyncio.Event()
 
     def added(self) -> None:
@@ -49,13 +50,11 @@ class Capacity:
 
     def start(self) -> None:
         """Begin to count."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._background.start()
 
     async def stop(self) -> None:
         """Count no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.stop()
 
     async def look(self) -> None:
         """Count, and make room where there is none. Raises JournalUnavailable."""

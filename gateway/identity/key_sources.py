@@ -21,6 +21,7 @@ from typing import Final
 
 import aiohttp
 
+from gateway.background import Background
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.jose.jwk import MOST_BYTES, KeysError
 from gateway.jose.keys import KeySet
@@ -81,7 +82,7 @@ class KeyFetcher:
         self._failures = 0
         self._wake = asyncio.Event()
         self._tried = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, f"jwks-{issuer}")
 
     def adopt(self, begun_at: float, text: bytes) -> None:
         """Begin with what another worker has told `on_fetched`. To be called before `start`."""
@@ -98,7 +99,7 @@ class KeyFetcher:
         """Begin to fetch, on the running loop."""
         self._keys.begun()
         self._keys.wake = self._wake.set
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"jwks-{self._issuer}")
+        self._background.start()
 
     async def tried(self) -> None:
         """Until the first fetch has ended, however it ended."""
@@ -106,10 +107,7 @@ class KeyFetcher:
 
     async def stop(self) -> None:
         """Fetch no more, and tell those who wait."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await self._background.stop()
         self._keys.closed()
 
     async def _run(self) -> None:
@@ -189,12 +187,12 @@ class KeyFile:
         self._file = file
         self._parse = parse
         self._tried = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, f"keys-{issuer}")
 
     def start(self) -> None:
         """Read the file, and watch it from now on."""
         self._keys.begun()
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"keys-{self._issuer}")
+        self._background.start()
 
     async def tried(self) -> None:
         """Until the file was read."""
@@ -202,10 +200,7 @@ class KeyFile:
 
     async def stop(self) -> None:
         """Watch no longer."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await self._background.stop()
         self._keys.closed()
 
     async def _run(self) -> None:

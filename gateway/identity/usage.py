@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from gateway.background import Background
 from gateway.fleet.link import Link
 from gateway.identity.tenants import Directory
 from gateway.store.port import StoreUnavailable
@@ -65,11 +66,11 @@ class Usage:
         self._sequence = 0
         self._bewildered = False
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, "usage")
 
     def start(self) -> None:
         """Begin to exchange counts."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="usage")
+        self._background.start()
 
     def tell(self) -> None:
         """Tell soon: a quota is near. May be called for each request."""
@@ -77,14 +78,9 @@ class Usage:
 
     async def stop(self) -> None:
         """Tell the store what it does not know, if it answers, and end."""
-        task, self._task = self._task, None
-        if task is None:
-            return
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        with contextlib.suppress(StoreUnavailable):
-            await self.exchange()
+        if await self._background.stop():
+            with contextlib.suppress(StoreUnavailable):
+                await self.exchange()
 
     async def exchange(self) -> None:
         """Tell what is new and learn the sums of the day. Raises `StoreUnavailable`, and nothing is lost then."""

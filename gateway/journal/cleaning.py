@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from gateway.background import Background
 from gateway.journal.port import Journal, JournalUnavailable, Operation
 
 log = logging.getLogger("gateway.journal")
@@ -29,17 +30,15 @@ class Cleaner:
         self._journal = journal
         self._sweeps = sweeps
         self._interval = interval
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, "journal-cleaning")
 
     def start(self) -> None:
         """Begin, with the first cleaning after one interval."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._background.start()
 
     async def stop(self) -> None:
         """End, within a batch at most."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.stop()
 
     async def clean(self) -> int:
         """Delete all that is to be deleted now; how many rows that were. Raises JournalUnavailable."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
+from gateway.background import Background
 from gateway.journal.port import Journal, JournalUnavailable, Operation
 
 _INTERVAL: Final = 2.0
@@ -58,7 +59,7 @@ class Depth(Generic[Backlog]):
         self._counted = counted
         self._added = 0
         self._added_bytes = 0
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, "journal-depth")
 
     @property
     def pending(self) -> int:
@@ -82,13 +83,11 @@ class Depth(Generic[Backlog]):
 
     def start(self) -> None:
         """Begin to count."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._background.start()
 
     async def stop(self) -> None:
         """Count no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.stop()
 
     async def look(self) -> None:
         """Count now. Raises JournalUnavailable."""

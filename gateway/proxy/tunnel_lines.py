@@ -6,19 +6,18 @@
 Each worker speaks of its own tunnels and of its share of the cap.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from gateway.background import Ticker
 from gateway.proxy.tunnels import Tunnels
 from gateway.telemetry.render import counted
 from gateway.wire.tunnel import BACKPRESSURE, UNRESPONSIVE
 
 logger = logging.getLogger("gateway.websocket")
 
-_INTERVAL: Final = 1.0
 _WHILE_CHANGING: Final = 10.0
 _WHILE_STEADY: Final = 60.0
 _CAUSES: Final = (
@@ -47,18 +46,16 @@ class TunnelLines:
     def __init__(self, tunnels: Iterable[tuple[str, Tunnels]], clock: Callable[[], float] = time.monotonic) -> None:
         self._routes = [_Route(name, each) for name, each in tunnels]
         self._clock = clock
-        self._timer: asyncio.TimerHandle | None = None
+        self._ticker = Ticker(self.write)
 
     def start(self) -> None:
         """Begin to write, on the running loop. Nothing is to be done where no route has tunnels."""
         if self._routes:
-            self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._tick)
+            self._ticker.start()
 
     def stop(self) -> None:
         """Write what has not been written yet, and end."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._ticker.stop()
         self.write()
 
     def write(self) -> None:
@@ -92,7 +89,3 @@ class TunnelLines:
                     *by_side.values(),
                     extra={"event": event, "route": route.name, "count": total},
                 )
-
-    def _tick(self) -> None:
-        self.start()
-        self.write()

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+from gateway.background import Background
 from gateway.proxy.upstreams import Upstream
 from gateway.system.watched_files import INTERVAL, WatchedFiles
 
@@ -22,19 +23,16 @@ class UpstreamCertificates:
         self._watched = [
             (upstream, WatchedFiles(files)) for upstream in upstreams if (files := upstream.certificate_files)
         ]
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._watch, "upstream-certificates")
 
     def start(self) -> None:
         """Watch from now on. Without effect where there is nothing to watch."""
         if self._watched:
-            self._task = asyncio.get_running_loop().create_task(self._watch())
+            self._background.start()
 
     async def stop(self) -> None:
         """Watch no longer. Idempotent."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await self._background.stop()
 
     async def _watch(self) -> None:
         while True:

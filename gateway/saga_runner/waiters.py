@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from gateway.background import Background
 from gateway.journal import sagas
 from gateway.journal.port import Journal, JournalUnavailable
 from gateway.journal.sagas import Shown
@@ -25,7 +26,7 @@ class Waiters:
         self._journal = journal
         self._waiting: dict[str, tuple[Told, asyncio.TimerHandle]] = {}
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, "saga-waiters")
         self._end_listening: Callable[[], None] | None = None
         self._open = False
 
@@ -33,7 +34,7 @@ class Waiters:
         """Begin to look."""
         self._open = True
         self._end_listening = self._journal.listen(sagas.ENDED_TOPIC, self._wake.set)
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._background.start()
 
     def wait(self, run_id: str, seconds: float, told: Told) -> None:
         """Call `told` once: at once where this process stops."""
@@ -57,9 +58,7 @@ class Waiters:
         if self._end_listening is not None:
             self._end_listening()
             self._end_listening = None
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.stop()
 
     async def _run(self) -> None:
         while True:

@@ -8,10 +8,9 @@ access log has a line for each request, and the error records tell the failures 
 no line here, because they answer a mistake of the client.
 """
 
-import asyncio
 import logging
-from typing import Final
 
+from gateway.background import Ticker
 from gateway.telemetry.errors import ErrorLog
 from gateway.telemetry.render import counted
 
@@ -20,25 +19,21 @@ SUMS = "gateway.errors"
 
 logger = logging.getLogger(SUMS)
 
-INTERVAL: Final = 1.0
-
 
 class ErrorLines:
     """Writes what `errors` has counted. `start` and `stop` are called on one event loop; `stop` writes the rest."""
 
     def __init__(self, errors: ErrorLog) -> None:
         self._errors = errors
-        self._timer: asyncio.TimerHandle | None = None
+        self._ticker = Ticker(self.write)
 
     def start(self) -> None:
         """Begin to write, once a second, on the running loop."""
-        self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._tick)
+        self._ticker.start()
 
     def stop(self) -> None:
         """Write what has not been written yet, and end."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._ticker.stop()
         self.write()
 
     def write(self) -> None:
@@ -56,7 +51,3 @@ class ErrorLines:
                 *(service, reason, counted(count, "time")),
                 extra={"event": "refused", "service": service, "category": category, "reason": reason, "count": count},
             )
-
-    def _tick(self) -> None:
-        self.start()
-        self.write()

@@ -6,16 +6,14 @@
 So a flood of invalid requests does not fill the disk unless somebody asks for each of them.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Final
 
+from gateway.background import Ticker
 from gateway.telemetry.render import counted
 
 logger: Final = logging.getLogger("gateway.validation")
-
-INTERVAL: Final = 1.0
 
 
 class ValidationLines:
@@ -25,17 +23,15 @@ class ValidationLines:
         """`each`: every request has a line."""
         self._each = each
         self._counts: dict[str, dict[str, int]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._ticker = Ticker(self.write)
 
     def start(self) -> None:
         """Begin to write, once a second, on the running loop."""
-        self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._tick)
+        self._ticker.start()
 
     def stop(self) -> None:
         """Write what is left, and end."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._ticker.stop()
         self.write()
 
     def failed(
@@ -62,7 +58,3 @@ class ValidationLines:
                 *(counted(total, "request"), route, ", ".join(f"{reason} {count}" for reason, count in counts.items())),
                 extra={"event": "validation_failed", "route": route, "count": total, "reasons": counts},
             )
-
-    def _tick(self) -> None:
-        self.start()
-        self.write()

@@ -32,6 +32,7 @@ from typing import Literal
 import aiohttp
 import orjson
 
+from gateway.background import Background
 from gateway.telemetry.alerts import Alert
 from gateway.telemetry.render import rfc3339
 
@@ -81,7 +82,7 @@ class Webhook:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, "alert-webhook")
 
     def __repr__(self) -> str:
         # The URL may hold a secret of its own.
@@ -89,22 +90,17 @@ class Webhook:
 
     def start(self) -> None:
         """Begin to send what is delivered, on the running loop. Idempotent."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="alert-webhook")
+        self._background.start()
 
     async def stop(self, grace: float = 1.0) -> None:
         """Give what waits `grace` seconds to be delivered, then end."""
-        task, self._task = self._task, None
-        if task is None:
-            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self._idle.wait()
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await self._background.stop()
         self.failed += len(self._waiting)
         self._waiting.clear()
+        self._idle.set()
 
     def deliver(self, event: Literal["raised", "resolved"], alert: Alert) -> None:
         """Queue the alert as it is now. Waits for nothing."""

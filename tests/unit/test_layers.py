@@ -48,16 +48,19 @@ LAYERS = {
     "gateway.compiled": layer(),
     "gateway.syntax": layer(bans=("asyncio", "http", "socket", "ssl")),
     "gateway.system": layer(),
+    # Whatever runs beside the requests.
+    "gateway.background": layer(),
     "gateway.ipc": layer("orjson"),
     "gateway.policy": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
     "gateway.store": layer(
         "gateway.ipc.channel", "gateway.policy", "gateway.config.model", "redis", "hiredis", "orjson"
     ),
-    "gateway.journal": layer("gateway.config.model", "asyncpg"),
+    "gateway.journal": layer("gateway.background", "gateway.config.model", "asyncpg"),
     # Only a test can set one. Whoever promises something comes by here.
     "gateway.journal.fault_points": layer(),
-    "gateway.fleet": layer("gateway.policy", "gateway.store", "gateway.config.model"),
+    "gateway.fleet": layer("gateway.background", "gateway.policy", "gateway.store", "gateway.config.model"),
     "gateway.identity": layer(
+        "gateway.background",
         "gateway.config.identity_model",
         "gateway.jose",
         "gateway.policy",
@@ -68,26 +71,36 @@ LAYERS = {
     ),
     # It waits on issuers of tokens, in tasks of its own.
     "gateway.identity.key_sources": layer(
-        "gateway.identity", "gateway.jose", "gateway.system.watched_files", "aiohttp"
+        "gateway.background", "gateway.identity", "gateway.jose", "gateway.system.watched_files", "aiohttp"
     ),
     # Tokens and keys as JSON, and nothing of the gateway. Only one file needs the library.
     "gateway.jose.jwk": layer("gateway.jose", "jwt", "cryptography"),
     "gateway.jose": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
     # It knows no connection and no gate, so that it can run in a process of its own.
     "gateway.validation": layer("jsonschema_rs", "orjson", "yaml", bans=("http", "socket", "ssl", "urllib.request")),
-    "gateway.wire": layer("gateway.syntax", "gateway.system.watched_files", "uvloop", "httptools", "mypy_extensions"),
+    "gateway.wire": layer(
+        "gateway.background",
+        "gateway.syntax",
+        "gateway.system.watched_files",
+        "uvloop",
+        "httptools",
+        "mypy_extensions",
+    ),
     # It waits on somebody else's server, in a task of its own.
-    "gateway.telemetry.webhook": layer("gateway.telemetry", "aiohttp", "orjson"),
+    "gateway.telemetry.webhook": layer("gateway.background", "gateway.telemetry", "aiohttp", "orjson"),
     # It waits on a collector, in a thread of its own. The library is loaded only where there is one.
     "gateway.telemetry.tracing.exporter": layer("gateway.telemetry", "aiohttp", "google", "opentelemetry"),
     "gateway.telemetry.tracing.spans": layer("gateway.telemetry", "google", "opentelemetry"),
-    "gateway.telemetry": layer("gateway.compiled", "gateway.reasons", "orjson", "prometheus_client"),
-    "gateway.idempotency": layer("gateway.config.idempotency_model", "gateway.journal"),
+    "gateway.telemetry": layer(
+        "gateway.background", "gateway.compiled", "gateway.reasons", "orjson", "prometheus_client"
+    ),
+    "gateway.idempotency": layer("gateway.background", "gateway.config.idempotency_model", "gateway.journal"),
     "gateway.outbox": layer(),
     # Decided without clocks, waiting or sending.
     "gateway.saga": layer("orjson", bans=("asyncio", "http", "socket", "ssl", "urllib.request", "time")),
     # Beside the path of a request: it sends requests of the gateway's own.
     "gateway.saga_runner": layer(
+        "gateway.background",
         "gateway.journal",
         "gateway.proxy",
         "gateway.saga",
@@ -103,6 +116,7 @@ LAYERS = {
         "gateway.wire.message.request",
     ),
     "gateway.proxy": layer(
+        "gateway.background",
         "gateway.config.shedding_model",
         "gateway.config.deliver_model",
         "gateway.config.fallback_model",
@@ -238,7 +252,7 @@ LAYERS = {
         "gateway.config", "gateway.system.cores", "gateway.commands.gate_descriptions", "gateway.operator"
     ),
     "gateway.commands.journal": layer("gateway.config", "gateway.journal"),
-    "gateway.proxy.upstream_certificates": layer("gateway.proxy.upstreams", "gateway.system.watched_files"),
+    "gateway.proxy.upstream_certificates": layer("gateway.proxy", "gateway.background", "gateway.system.watched_files"),
     # It is a client of the control plane, and knows no more of the gateway than how a time is written.
     "gateway.operator": layer("gateway.syntax"),
     "gateway.operator.top_notices": layer("gateway.operator", "rich"),

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from gateway.background import Background
 from gateway.system.watched_files import INTERVAL, WatchedFiles
 
 log = logging.getLogger("gateway")
@@ -35,7 +36,7 @@ class Certificate:
         self.not_after = not_after(cert_file)
         """When the certificate expires, in seconds since the epoch; None: it does not say so in a way known here."""
         self.problem: str | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._watch, "certificate")
 
     def context(self) -> ssl.SSLContext:
         """What a new handshake is to use."""
@@ -43,13 +44,11 @@ class Certificate:
 
     def start(self) -> None:
         """Watch the files from now on."""
-        self._task = asyncio.get_running_loop().create_task(self._watch())
+        self._background.start()
 
     async def stop(self) -> None:
         """Watch no longer."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._background.stop()
 
     def check(self) -> None:
         """One look at the files. Blocks for as long as the file system does."""
