@@ -218,3 +218,29 @@ async def test_a_closed_pool_closes_what_is_idle_now_and_what_is_busy_later(upst
     use(busy)
     assert busy.closed
     assert looks(pool) == "idle=0 open=0 connecting=0 waiting=0"
+
+
+async def test_who_has_given_up_leaves_nothing_in_the_queue_and_is_connected_for_by_nobody(upstream: Upstream) -> None:
+    pool = pool_of(upstream, 3)
+    busy = [await got(pool) for _ in range(3)]
+    results: list[Result] = []
+    for _ in range(10):
+        pool.request(results.append).cancel()
+    assert looks(pool) == "idle=0 open=3 connecting=0 waiting=0"
+    for connection in busy:
+        connection.abort()
+    await settled()
+    assert (looks(pool), len(upstream.transports)) == ("idle=0 open=0 connecting=0 waiting=0", 3)
+    assert results == []
+    pool.close()
+
+
+async def test_a_closed_pool_connects_for_nobody(upstream: Upstream) -> None:
+    pool = pool_of(upstream, 1)
+    busy = await got(pool)
+    pool.request(lambda _: None)
+    pool.close()
+    busy.abort()
+    await settled()
+    assert looks(pool) == "idle=0 open=0 connecting=0 waiting=1"
+    assert len(upstream.transports) == 1

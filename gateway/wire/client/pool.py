@@ -9,6 +9,7 @@ The newest idle connection is taken first, which lets the oldest expire.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
@@ -58,10 +59,12 @@ Resume = Callable[[UpstreamConnection | ConnectFailure], None]
 class Waiter:
     """A place in the queue for a connection; `cancel` gives it up."""
 
-    __slots__ = ("_resume",)
+    __slots__ = ("_queue", "_resume")
 
-    def __init__(self, resume: Resume) -> None:
+    def __init__(self, resume: Resume, queue: "deque[Waiter]") -> None:
         self._resume: Resume | None = resume
+        self._queue = queue
+        queue.append(self)
 
     @property
     def cancelled(self) -> bool:
@@ -69,8 +72,11 @@ class Waiter:
         return self._resume is None
 
     def cancel(self) -> None:
-        """Nothing is wanted any more."""
+        """Nothing is wanted any more. Leaves the queue: nobody may come for a long time who would find it there."""
         self._resume = None
+        # It is not in the queue when a connection is on its way to it.
+        with contextlib.suppress(ValueError):
+            self._queue.remove(self)
 
     def serve(self, result: UpstreamConnection | ConnectFailure) -> None:
         """Call whoever waits, once."""
@@ -157,8 +163,7 @@ class EndpointPool(ConnectionOwner):
 
     def request(self, resume: Resume) -> Waiter:
         """Ask for a connection when `take` had none. `resume` is called once, later, unless the waiter is cancelled."""
-        waiter = Waiter(resume)
-        self._waiters.append(waiter)
+        waiter = Waiter(resume, self._waiters)
         self._connect_for_waiters()
         return waiter
 
@@ -173,10 +178,9 @@ class EndpointPool(ConnectionOwner):
         if cause is not None:
             connection.retire(cause)
             return
-        waiter = self._next_waiter() if self._waiters else None
-        if waiter is not None:
+        if self._waiters:
             # Not from within the reading of the response that just ended: its sink is to hear of the end first.
-            self._loop.call_soon(self._serve, waiter, connection)
+            self._loop.call_soon(self._serve, self._waiters.popleft(), connection)
             return
         connection.idle_since = self._now
         self._idle.append(connection)
@@ -232,15 +236,9 @@ class EndpointPool(ConnectionOwner):
         else:
             waiter.serve(connection)
 
-    def _next_waiter(self) -> Waiter | None:
-        waiters = self._waiters
-        while waiters:
-            waiter = waiters.popleft()
-            if not waiter.cancelled:
-                return waiter
-        return None
-
     def _connect_for_waiters(self) -> None:
+        if self._closed:
+            return
         wanted = len(self._waiters) - len(self._connecting)
         room = self._max - len(self._members) - len(self._connecting)
         for _ in range(min(wanted, room)):
@@ -274,7 +272,7 @@ class EndpointPool(ConnectionOwner):
             if connection is not None:
                 connection.close()
             return
-        waiter = self._next_waiter()
+        waiter = self._waiters.popleft() if self._waiters else None
         if connection is None:
             if waiter is not None:
                 waiter.serve(failure)
