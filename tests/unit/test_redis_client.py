@@ -18,7 +18,7 @@ from gateway.config.model import RedisConfig
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.port import Ask, StoreUnavailable
 from gateway.store.redis import RedisStore
-from gateway.store.redis.client import RedisClient, Script, script
+from gateway.store.redis.client import MAX_CONNECTIONS, RedisClient, Script, script
 from tests.support.certificates import require_openssl
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ChildProcess
@@ -107,6 +107,32 @@ async def test_nobody_listens(connect: Connect) -> None:
     said, took = await refusal(client)
     assert said == "Redis cannot be used (ConnectionError)"
     assert took < TIMEOUT + SLACK
+
+
+async def test_a_call_that_waits_for_the_opening_fails_when_the_client_is_closed(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = connect(RedisConfig("single", (silent.getsockname(),), timeout=PATIENT))
+        call = asyncio.create_task(client.run(ECHO, ["k"], ["v"]))
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(StoreUnavailable):
+            await call
+
+
+async def test_a_call_that_waited_for_its_turn_uses_the_client_of_now(connect: Connect, redis: RedisServer) -> None:
+    """The one that was there when it began to wait may have been thrown away: a connection of it would stay open."""
+    client = connect(single(redis))
+    await client.run(ECHO, ["k"], ["v"])
+    for _ in range(MAX_CONNECTIONS):
+        await client._slots.acquire()
+    call = asyncio.create_task(client.run(ECHO, ["k"], ["v"]))
+    await asyncio.sleep(0)
+    client._discard()
+    for _ in range(MAX_CONNECTIONS):
+        client._slots.release()
+    assert await call == [b"k", b"v"]
+    await client.close()
+    assert redis.execute("CLIENT", "LIST").count("cmd=evalsha") == 0
 
 
 @pytest.mark.parametrize("mode", ["single", "sentinel", "cluster"])

@@ -180,23 +180,23 @@ class RedisClient:
             await asyncio.wait(self._closing)
 
     async def _bounded(self, name: str, call: Callable[[Redis | RedisCluster], Awaitable[T]], patient: bool) -> T:
-        if self._closed:
-            raise StoreUnavailable("the connection to Redis is closed")
         bound = max(PATIENCE, self._limit.seconds) if patient else self._limit.seconds
         started = time.monotonic()
         redis: Redis | RedisCluster | None = None
         try:
-            async with _Bound(bound):
+            async with _Bound(bound), self._slots:
+                # Not before there is a place: the client of then may have been thrown away since.
                 was_open = self._open
                 if not was_open:
                     await self._opened()
                 redis = self._redis
                 assert redis is not None  # noqa: S101 - for the type checker: `_opened` returned
-                async with self._slots:
-                    answer = await call(redis)
+                answer = await call(redis)
                 if was_open:
                     self._limit.record(time.monotonic() - started)
                 return answer
+        except StoreUnavailable:
+            raise
         except TimeoutError as exc:
             self._lost(redis)
             raise StoreUnavailable(f"Redis did not answer within {bound * 1000:.0f} ms") from exc
@@ -212,10 +212,16 @@ class RedisClient:
             self._discard()
 
     async def _opened(self) -> None:
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._establish())
-            self._opening.add_done_callback(self._established)
-        await asyncio.shield(self._opening)
+        opening = self._opening
+        if opening is None and not self._closed:
+            opening = self._opening = asyncio.create_task(self._establish())
+            opening.add_done_callback(self._established)
+        if opening is not None:
+            # Not `shield`: when `close` ends the opening, those who wait for it must not take that for their own end.
+            await asyncio.wait([opening])
+        if opening is None or opening.cancelled():
+            raise StoreUnavailable("the connection to Redis is closed")
+        opening.result()
 
     def _established(self, task: "asyncio.Task[None]") -> None:
         self._opening = None
