@@ -104,17 +104,22 @@ async def test_usage_is_added_once_for_each_replica_and_day(kind: str, request: 
     await stores.close()
 
 
-async def test_keys_of_another_kind_in_redis_make_nothing_fail(redis: RedisServer) -> None:
+async def test_keys_of_another_kind_in_redis_make_nothing_fail_and_are_named_in_the_log(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
     made = RedisStores(redis)
-    store = replica(made, "a")
     names = ("key:key00001", "keys", "key-changes", "usage:2027-01-31")
     for name in names:
         await asyncio.to_thread(redis.execute, "SET", f"api-gateway:{name}", "x")
-    assert list(await store.read_keys(["key00001"])) == [None]
-    assert list(await store.list_keys()) == []
-    assert await store.changed_keys() == {}
-    assert await store.add_usage("2027-01-31", 1, {"acme": 1}) == {"acme": 1}
+    # Each replica writes at most one such line a minute.
+    assert list(await replica(made, "a").read_keys(["key00001"])) == [None]
+    assert list(await replica(made, "b").list_keys()) == []
+    assert await replica(made, "c").changed_keys() == {}
+    assert await replica(made, "d").add_usage("2027-01-31", 1, {"acme": 1}) == {"acme": 1}
     await made.close()
+    assert [each.getMessage() for each in caplog.records] == [
+        f"removed from Redis what is not the gateway's: api-gateway:{name} (string)" for name in names
+    ]
 
 
 @pytest.mark.parametrize("field", [("not_after", "soon"), ("sha256", ""), ("consumer", "")])

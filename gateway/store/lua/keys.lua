@@ -21,9 +21,7 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 
 -- A key of another type holds nothing of ours, and must not make every call fail.
-local wanted = (op == 'changed' or op == 'changes') and 'zset' or 'hash'
-local kind = redis.call('TYPE', key).ok
-if kind ~= 'none' and kind ~= wanted then redis.call('DEL', key) end
+remove_foreign(key, (op == 'changed' or op == 'changes') and 'zset' or 'hash')
 
 if op == 'read' then
   return redis.call('HMGET', key, 'sha256', 'consumer', 'tenant', 'scopes', 'not_after', 'created_at')

@@ -5,8 +5,7 @@
 -- Answer   tenant, sum, ... for every tenant
 
 local key = KEYS[1]
-local kind = redis.call('TYPE', key).ok
-if kind ~= 'none' and kind ~= 'hash' then redis.call('DEL', key) end
+remove_foreign(key, 'hash')
 
 local told = 'r:' .. ARGV[1]
 if #ARGV > 3 and tonumber(redis.call('HGET', key, told) or '0') < tonumber(ARGV[2]) then
