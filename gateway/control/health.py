@@ -23,7 +23,7 @@ from aiohttp import web
 from gateway.control.allowance import Allowance
 from gateway.control.health_models import HealthReport
 from gateway.control.problem import RefusalError
-from gateway.control.view import PASSING, UNPLANNED, CircuitView, GatewayView
+from gateway.control.view import PASSING, UNPLANNED, CircuitView, GatewayView, RedisView
 from gateway.telemetry.render import rfc3339
 
 # A worker that has died so often within five minutes keeps dying.
@@ -156,36 +156,27 @@ def _gateway(view: GatewayView, reasons: list[str]) -> dict[str, object]:
 
 
 def _redis(view: GatewayView, now: float, reasons: list[str]) -> dict[str, object]:
-    redis = view.redis
-    if redis is None:
-        return {"status": "disabled"}
-    if not redis.up:
-        lost = max(0.0, now - redis.since)
-        why = f" ({redis.last_error})" if redis.last_error else ""
-        reasons.append(
-            f"Redis has been unreachable for {lost:.0f} s{why}: limits and circuits are this replica's own until it"
-            " returns. Check that it runs and that the network between lets it through."
-        )
-    return {
-        "status": "healthy" if redis.up else "degraded",
-        "up": redis.up,
-        "since": rfc3339(redis.since),
-        "last_error": redis.last_error,
-        "replicas": redis.replicas,
-    }
+    return _store(
+        view.redis, now, reasons, "Redis has been unreachable", "replica's own until it returns. Check that it runs and"
+        " that the network between lets it through.",
+    )  # fmt: skip
 
 
 def _embedded_store(view: GatewayView, now: float, reasons: list[str]) -> dict[str, object]:
-    store = view.embedded_store
+    return _store(
+        view.embedded_store, now, reasons, "The embedded store has been away", "worker's own until it is back. The"
+        " supervisor that keeps it is busy, stopped or gone; look at its process.",
+    )  # fmt: skip
+
+
+def _store(store: RedisView | None, now: float, reasons: list[str], is_away: str, whose: str) -> dict[str, object]:
+    """What is shared. `is_away` and `whose` are the words for an operator where it does not answer."""
     if store is None:
         return {"status": "disabled"}
     if not store.up:
         lost = max(0.0, now - store.since)
         why = f" ({store.last_error})" if store.last_error else ""
-        reasons.append(
-            f"The embedded store has been away for {lost:.0f} s{why}: limits and circuits are this worker's own until"
-            " it is back. The supervisor that keeps it is busy, stopped or gone; look at its process."
-        )
+        reasons.append(f"{is_away} for {lost:.0f} s{why}: limits and circuits are this {whose}")
     return {
         "status": "healthy" if store.up else "degraded",
         "up": store.up,

@@ -72,6 +72,10 @@ class Struck(Attempt):
         self._stop_timer()
         super().end()
 
+    def response_head(self, response: Response) -> None:
+        """The head of an answer of the upstream, which says that a fault has struck."""
+        super().response_head(self._marked(response))
+
     def _injected(self) -> None:
         fault = self._armed.fault
         self._faults.injected(fault)
@@ -129,9 +133,6 @@ class Delayed(Struck):
         # Nothing was read of it, so it carries this request still, unless the attempt has ended.
         if connection is not None and self._connection is not None:
             connection.resume_reading()
-
-    def response_head(self, response: Response) -> None:
-        super().response_head(self._marked(response))
 
     def response_whole(self, response: Response, body: bytes) -> None:
         super().response_whole(self._marked(response), body)
@@ -201,9 +202,6 @@ class Truncated(Struck):
         if self.streaming and not self._over:
             self.response_body(body)
 
-    def response_head(self, response: Response) -> None:
-        super().response_head(self._marked(response))
-
     def response_body(self, data: bytes) -> None:
         connection = self._connection
         super().response_body(data[: min(_BEFORE_THE_CUT, len(data) // 2)])
@@ -237,9 +235,6 @@ class Slow(Struck):
         if self.streaming and not self._over:
             self.response_body(body)
             self.response_end()
-
-    def response_head(self, response: Response) -> None:
-        super().response_head(self._marked(response))
 
     def response_body(self, data: bytes) -> None:
         if not self._touched:
