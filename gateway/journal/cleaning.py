@@ -23,10 +23,9 @@ Sweep = Callable[[int], Operation[int]]
 
 
 class Cleaner:
-    """Runs each of `sweeps` every `interval` seconds until nothing is left for it. `deleted` counts rows."""
+    """Runs each of `sweeps` every `interval` seconds until nothing is left for it."""
 
     def __init__(self, journal: Journal, sweeps: tuple[Sweep, ...], interval: float) -> None:
-        self.deleted = 0
         self._journal = journal
         self._sweeps = sweeps
         self._interval = interval
@@ -50,7 +49,6 @@ class Cleaner:
                 total += deleted
                 if deleted >= BATCH:
                     await asyncio.sleep(_PAUSE)
-        self.deleted += total
         return total
 
     async def _run(self) -> None:

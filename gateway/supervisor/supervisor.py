@@ -66,7 +66,6 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._upgrade_wanted = False
 
     async def run(self) -> int:
         """Serve until told to stop. Returns the exit status."""

@@ -12,7 +12,6 @@ class Nobody(Connection):
 
     def __init__(self) -> None:
         self.peer = ""
-        self.peer_port = 0
         self.scratch = None
         self.write_blocked = False
 

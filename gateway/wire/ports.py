@@ -21,14 +21,13 @@ from gateway.wire.message.request import Request, RequestError
 class Connection(asyncio.Protocol):
     """One client connection (gateway.wire.server.connection).
 
-    `peer` and `peer_port` are the client's address. `write_blocked` says that the client takes nothing for now.
+    `peer` is the client's address. `write_blocked` says that the client takes nothing for now.
     `scratch` is the front's, for what it keeps for each connection.
     """
 
-    __slots__ = ("peer", "peer_port", "scratch", "write_blocked")
+    __slots__ = ("peer", "scratch", "write_blocked")
 
     peer: str
-    peer_port: int
     scratch: object
     write_blocked: bool
 

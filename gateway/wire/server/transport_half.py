@@ -73,7 +73,6 @@ class TransportHalf(Connection):
         # For the life of the connection.
         self._server = server
         self.peer = ""
-        self.peer_port = 0
         self.scratch = None
         self.state = State.HEAD
         self.deadline = NEVER
@@ -100,8 +99,7 @@ class TransportHalf(Connection):
         self._reading = Reading(self._transport, server.loop)
         peer = transport.get_extra_info("peername")
         if peer:
-            host, self.peer_port = peer[0], peer[1]
-            self.peer = hosts.peer(host)
+            self.peer = hosts.peer(peer[0])
         # A connection has to say something in the time of a head, not of a keep-alive pause.
         self.deadline = time.monotonic() + server.header_timeout
         server.deadlines.add(self)
