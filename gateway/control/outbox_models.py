@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.control.models import Count, Instant, Seconds
+from gateway.control.models import Count, Instant, Seconds, only_of
 from gateway.control.outbox import MessageState
 from gateway.control.shapes import Answer, Input
 
@@ -16,7 +16,7 @@ State = Annotated[
     Field(description="queued: it waits for its first or next attempt; dead: its last attempt has failed"),
 ]
 Orphaned = Annotated[bool, Field(description="It waits to be delivered, and no route of this gateway delivers it")]
-Target = Annotated[str | None, Field(max_length=64, description="Only those of one route")]
+Target = Annotated[str | None, only_of("route")]
 
 
 class OutboxMessage(Answer):

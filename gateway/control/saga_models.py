@@ -4,14 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.control.models import Count, Instant, Seconds
+from gateway.control.models import REASON, Count, Instant, Seconds, only_of
 from gateway.control.sagas import SagaState, StepState
 from gateway.control.shapes import Answer, Input
 
 SAGA_ID = r"^saga_[0-9a-z]{26}$"
 
 State = Annotated[SagaState, Field(description="stuck: only an operator can go on with it")]
-Workflow = Annotated[str | None, Field(max_length=64, description="Only those of one workflow")]
+Workflow = Annotated[str | None, only_of("workflow")]
 Orphaned = Annotated[bool, Field(description="It has not ended, and no route of this gateway has the workflow")]
 
 
@@ -86,17 +86,14 @@ class Sagas(Answer):
     ]
 
 
-Why = Annotated[str, Field(min_length=1, max_length=200, description="For the audit log and the events of the run")]
-
-
 class SagaReason(Input):
     """Why an operator acts on a run."""
 
-    reason: Why
+    reason: Annotated[str, REASON]
 
 
 class SagaOutcome(Input):
     """How a run has ended, as an operator has found out."""
 
     outcome: Literal["succeeded", "compensated"]
-    reason: Why
+    reason: Annotated[str, REASON]

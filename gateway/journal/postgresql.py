@@ -41,6 +41,11 @@ _NOTIFY: Final = Statement("SELECT 1", f"SELECT pg_notify('{_CHANNEL}', $1)")
 _RETRY: Final = 0.5
 # While it works, whether the connection that listens is alive, and whether the tables are still ours.
 _LOOK: Final = 5.0
+# A question of an operator's may take so many times as long as an operation.
+_READ: Final = 4
+# A statement whose connection was given up here goes on at the server until it ends there, and keeps its place among
+# `max_connections`: one that waits for a lock must not wait for ever. It ends before the operation, to tell the reason.
+_LOCK: Final = 0.75
 # A transaction whose gateway was stopped (SIGSTOP) must not keep its rows from the others.
 _IDLE_IN_TRANSACTION: Final = 10.0
 _SETTINGS: Final = (
@@ -86,6 +91,10 @@ class PostgresqlJournal:
         self.name = f"PostgreSQL {parts.netloc.rpartition('@')[2] or 'on the local socket'}{parts.path}"
         self._url = url
         self._timeout = timeout
+        self._bounds = {
+            "lock_timeout": _milliseconds(_LOCK * timeout),
+            "statement_timeout": _milliseconds(_READ * timeout),
+        }
         self._free = asyncio.Semaphore(connections)
         self._idle: list[Connection] = []
         self._listeners = Listeners()
@@ -123,7 +132,7 @@ class PostgresqlJournal:
     async def read(self, operation: Operation[Result]) -> Result:
         if (refused := self._refused()) is not None:
             return cast("Result", await refused)
-        return await self._transact(operation, 4 * self._timeout, readonly=True)
+        return await self._transact(operation, _READ * self._timeout, readonly=True)
 
     def listen(self, topic: str, woken: Woken) -> Callable[[], None]:
         return self._listeners.add(topic, woken)
@@ -169,7 +178,7 @@ class PostgresqlJournal:
         used = False
         try:
             async with asyncio.timeout(seconds), self._free:
-                connection = self._idle.pop() if self._idle else await self._connected()
+                connection = self._idle.pop() if self._idle else await self._connected(self._bounds)
                 used = True
                 yield connection
                 self._idle.append(connection)
@@ -179,19 +188,22 @@ class PostgresqlJournal:
             self.state.worked()
         except _ERRORS as error:
             why = self._trouble(error, unsure=used)
-            self._failed(why)
+            # A value that a column cannot have says nothing of the journal.
+            if not isinstance(error, asyncpg.DataError):
+                self._failed(why)
             raise why from error
         finally:
             if connection is not None:
                 connection.terminate()
 
-    async def _connected(self) -> Connection:
+    async def _connected(self, bounds: dict[str, str] | None = None) -> Connection:
         connection: Connection = await asyncpg.connect(
             self._url,
             timeout=self._timeout,
             server_settings={
                 "application_name": "gateway",
-                "idle_in_transaction_session_timeout": str(round(_IDLE_IN_TRANSACTION * 1000)),
+                "idle_in_transaction_session_timeout": _milliseconds(_IDLE_IN_TRANSACTION),
+                **(bounds or {}),
             },
         )
         await connection.execute(_SETTINGS)
@@ -303,6 +315,10 @@ async def _drive(connection: Connection, operation: Operation[Result]) -> Result
             step = operation.send(() if notice else rows)
     except StopIteration as end:
         return cast("Result", end.value)
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
 
 
 async def _ended(connection: Connection) -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from gateway.journal.port import Journal, JournalUnavailable, Operation, Statement
@@ -23,6 +24,9 @@ from tests.support.processes import ROOT, clean_environment
 
 PATIENCE = 60.0
 _LISTENING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+_WAIT_FOR_A_LOCK = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
 _END_THE_OTHERS = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query NOT LIKE 'LISTEN%'"
@@ -75,6 +79,12 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+async def eventually_none(connection: "asyncpg.Connection[asyncpg.Record]", sql: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while await connection.fetchval(sql):
+            await asyncio.sleep(0.05)
 
 
 async def trouble_of(asked: "asyncio.Future[None]") -> JournalUnavailable:
@@ -326,6 +336,39 @@ async def test_a_postgresql_that_is_restarted_loses_nothing_that_was_acknowledge
     assert {why.trouble for why in refused} <= {"unreachable"}
     # What was written without an answer is at most what had no certain one.
     assert len(written) - len(acknowledged) <= sum(why.unsure for why in refused)
+
+
+async def test_a_table_that_stays_locked_is_a_reason_and_uses_up_no_connections(postgres_url: str) -> None:
+    """A statement that waits for a lock keeps its connection at the server, also when nobody waits for it any more."""
+    await PostgresqlJournal(postgres_url, 20.0, 1).upgrade()
+    async with postgresql(postgres_url, 1.0) as journal:
+        other = await asyncpg.connect(postgres_url)
+        try:
+            transaction = other.transaction()
+            await transaction.start()
+            await other.execute("LOCK TABLE outbox_events IN ACCESS EXCLUSIVE MODE")
+            refused: list[object] = []
+            for _ in range(3):
+                asked = [journal.run(_ADD("a", b"", b"")) for _ in range(4)]
+                refused += await asyncio.gather(*asked, return_exceptions=True)
+            # While the lock is held: nothing that was given up waits for it any more.
+            await eventually_none(other, _WAIT_FOR_A_LOCK)
+            await transaction.rollback()
+        finally:
+            other.terminate()
+        await until(lambda: journal.state.works)
+        await journal.transact(add("b"))
+        assert await counts(journal) == (1, 1)
+    assert {getattr(why, "trouble", why) for why in refused} <= {"locked", "timeout"}
+
+
+async def test_a_value_that_postgresql_does_not_take_says_nothing_of_the_journal(postgres_url: str) -> None:
+    await PostgresqlJournal(postgres_url, 20.0, 1).upgrade()
+    async with postgresql(postgres_url) as journal:
+        with pytest.raises(JournalUnavailable, match="invalid byte sequence"):
+            await journal.transact(add("a\0b"))
+        assert journal.state.works
+        await journal.transact(add("b"))
 
 
 async def test_without_a_server_everything_fails_at_once(own_postgres: PostgresServer) -> None:

@@ -10,10 +10,15 @@ from gateway.control.allowance import Allowance
 from gateway.control.api.explain import Asked
 from gateway.control.api.metrics import prefers_text
 from gateway.control.api.operation import allowed
+from gateway.control.api.outbox import WhichMessages
+from gateway.control.api.sagas import WhichRuns
 from gateway.control.history import KEPT, CircuitHistory
+from gateway.control.outbox_models import ReplayRange
 from gateway.control.paths import is_control_path, is_health_path
 from gateway.control.problem import RefusalError, rendered
+from gateway.control.saga_models import SagaOutcome, SagaReason
 from gateway.control.services import Services
+from gateway.control.shapes import Input
 
 
 class Clock:
@@ -126,3 +131,19 @@ def test_a_refusal_without_the_framework_has_the_fields_of_every_other_answer() 
         "X-Request-ID": "r1",
     }
     assert json.loads(body)["reason"] == "control_plane_busy"
+
+
+@pytest.mark.parametrize(
+    ("asked", "members"),
+    [
+        (WhichRuns, {"workflow": "check\0out"}),
+        (WhichMessages, {"target": "\0"}),
+        (ReplayRange, {"since": 0.0, "until": 1.0, "target": "\0"}),
+        (SagaReason, {"reason": "by hand\0"}),
+        (SagaReason, {"reason": "by hand\nsomething else"}),
+        (SagaOutcome, {"outcome": "succeeded", "reason": "\x1b"}),
+    ],
+)
+def test_text_for_the_journal_has_no_control_characters(asked: type[Input], members: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        asked.model_validate(members)
