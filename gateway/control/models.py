@@ -4,11 +4,11 @@ Names and words are the runbooks': `errorRate`, `errorsPerMinute`, `circuitState
 `lastErrorTime`; Healthy, Degraded, Unhealthy. Instants are RFC 3339 in UTC, durations seconds.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.control.shapes import Answer, Input
+from gateway.control.shapes import PLAIN, WITHOUT, Answer, Input
 
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"}, description="RFC 3339, UTC")]
 HealthWord = Literal["Healthy", "Degraded", "Unhealthy"]
@@ -192,22 +192,13 @@ class CircuitCommand(Answer):
     circuit: Circuit
 
 
-PLAIN = r"^[^\x00-\x1f\x7f]*$"
-"""Text without control characters: PostgreSQL takes no NUL, and a line of a log stays one line."""
-_WITHOUT = {"x-without": "control characters"}
-
 REASON = Field(
     min_length=1,
     max_length=200,
     pattern=PLAIN,
     description="Why, for the audit log and for whoever looks at what was done",
-    json_schema_extra=_WITHOUT,
+    json_schema_extra=WITHOUT,
 )
-
-
-def only_of(what: str) -> Any:
-    """The name of a route or a workflow that chooses among records."""
-    return Field(max_length=64, pattern=PLAIN, description=f"Only those of one {what}", json_schema_extra=_WITHOUT)
 
 
 class Force(Input):

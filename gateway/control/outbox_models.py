@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.control.models import Count, Instant, Seconds, only_of
+from gateway.control.models import Count, Instant, Seconds
 from gateway.control.outbox import MessageState
-from gateway.control.shapes import Answer, Input
+from gateway.control.shapes import Answer, Input, only_of
 
 MESSAGE_ID = r"^msg_[0-9a-z]{26}$"
 _EPOCH_END = 253_402_300_799.0

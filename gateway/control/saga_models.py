@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.control.models import REASON, Count, Instant, Seconds, only_of
+from gateway.control.models import REASON, Count, Instant, Seconds
 from gateway.control.sagas import SagaState, StepState
-from gateway.control.shapes import Answer, Input
+from gateway.control.shapes import Answer, Input, only_of
 
 SAGA_ID = r"^saga_[0-9a-z]{26}$"
 

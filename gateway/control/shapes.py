@@ -1,7 +1,14 @@
 """What every answer and every input of the API has in common."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
+
+PLAIN = r"^[^\x00-\x1f\x7f]*$"
+"""Text without control characters: PostgreSQL takes no NUL, and a line of a log stays one line."""
+WITHOUT: JsonDict = {"x-without": "control characters"}
 
 
 class Answer(BaseModel):
@@ -32,3 +39,8 @@ class Input(BaseModel):
 
 class Nothing(Input):
     """Neither query nor body."""
+
+
+def only_of(what: str) -> Any:
+    """The name of a route or a workflow that chooses among records."""
+    return Field(max_length=64, pattern=PLAIN, description=f"Only those of one {what}", json_schema_extra=WITHOUT)

@@ -6,7 +6,7 @@ channel, whose payload is the topic.
 
 A connection that has failed, or was given up in the middle of an operation, is not used again. When the last operation
 has failed for want of a server, no request waits for the next: all fail at once, until the loop in `_keep`, which tries
-twice a second, has found it again.
+at once and then twice a second, has found it again.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _CHANNEL: Final = "gateway_journal"
 _NOTIFY: Final = Statement("SELECT 1", f"SELECT pg_notify('{_CHANNEL}', $1)")
 _RETRY: Final = 0.5
+_LEAST: Final = 0.1
 # While it works, whether the connection that listens is alive, and whether the tables are still ours.
 _LOOK: Final = 5.0
 # A question of an operator's may take so many times as long as an operation.
@@ -103,6 +104,8 @@ class PostgresqlJournal:
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
         self._open = False
+        # Set when it was open, and is no longer.
+        self._lost = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<PostgresqlJournal {self.name} {self.state!r} running={len(self._tasks)}>"
@@ -178,7 +181,7 @@ class PostgresqlJournal:
         used = False
         try:
             async with asyncio.timeout(seconds), self._free:
-                connection = self._idle.pop() if self._idle else await self._connected(self._bounds)
+                connection = self._spare() or await self._connected(self._bounds)
                 used = True
                 yield connection
                 self._idle.append(connection)
@@ -195,6 +198,14 @@ class PostgresqlJournal:
         finally:
             if connection is not None:
                 connection.terminate()
+
+    def _spare(self) -> "Connection | None":
+        """One that is idle and has not been ended by the server, or by whatever is between."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
 
     async def _connected(self, bounds: dict[str, str] | None = None) -> Connection:
         connection: Connection = await asyncpg.connect(
@@ -227,9 +238,14 @@ class PostgresqlJournal:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK if self._open and self.state.works else _RETRY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK if self._open and self.state.works else _RETRY):
+                    await self._lost.wait()
+            self._lost.clear()
             if not self._open:
                 await self._try_to_open()
+                # A server that answers, and fails every operation, is not asked without a pause.
+                await asyncio.sleep(_LEAST)
                 continue
             with contextlib.suppress(JournalUnavailable):
                 await self._run(schema.PROBE())
@@ -269,7 +285,9 @@ class PostgresqlJournal:
         self.state.failed(why)
         if why.trouble in {"unreachable", "schema", "read_only"}:
             # After a failover the old server may still answer, and takes no writes.
-            self._open = False
+            if self._open:
+                self._open = False
+                self._lost.set()
             idle, self._idle = self._idle, []
             for each in idle:
                 each.terminate()

@@ -294,9 +294,24 @@ async def test_a_journal_that_opens_again_listens_on_one_connection(postgres_url
         assert await asyncio.to_thread(execute, _LISTENING, postgres_url) == "1"
 
 
+async def test_a_connection_that_is_lost_is_no_outage(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal is opened again at once, and not at the next look."""
+    monkeypatch.setattr("gateway.journal.postgresql._LOOK", 3600.0)
+    await PostgresqlJournal(postgres_url, 20.0, 1).upgrade()
+    async with postgresql(postgres_url) as journal:
+        await journal.transact(add("a"))
+        await asyncio.to_thread(execute, _END_THE_OTHERS, postgres_url)
+        with contextlib.suppress(JournalUnavailable):
+            await journal.transact(add("b"))
+        await until(lambda: journal.state.works)
+        await journal.transact(add("c"))
+
+
 async def test_a_postgresql_that_is_restarted_loses_nothing_that_was_acknowledged(
-    own_postgres: PostgresServer,
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # It is opened again without waiting for the next look.
+    monkeypatch.setattr("gateway.journal.postgresql._LOOK", 3600.0)
     url = own_postgres.new_database()
     await PostgresqlJournal(url, 20.0, 1).upgrade()
     acknowledged: list[str] = []
