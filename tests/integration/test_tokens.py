@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,33 +33,52 @@ API_KEY = key("filekey00001")
 Start = Callable[..., GatewayProcess]
 
 
+def document(stub: StubProcess, jwks_url: str, **issuer: Any) -> dict[str, str]:
+    """The file of a gateway that asks this issuer."""
+    route = {"upstream": "orders", "strip_prefix": True, "rate_limit": None}
+    written = {
+        "upstreams": {"orders": {"endpoints": [stub.url]}},
+        "tenants": {"acme": {}},
+        "consumers": {"web": {"keys": [{"id": "filekey00001", "sha256": sha256(API_KEY)}]}},
+        "issuers": {
+            "login": {"issuer": ISSUER, "audience": "orders", "algorithms": ["RS256"], "jwks_url": jwks_url}
+            | {"claims": {"tenant": "org"}, "fields": {"X-Mail": "mail"}}
+            | issuer
+        },
+        "routes": [
+            route | {"name": "orders", "prefix": "/orders", "authentication": "jwt"},
+            route | {"name": "both", "prefix": "/both", "authentication": ["api_key", "jwt"]},
+            route
+            | {"name": "admin", "prefix": "/admin", "authentication": "jwt", "allow": {"scopes": ["admin"]}}
+            | {"forward_token": False},
+            route | {"name": "open", "prefix": "/open"},
+        ],
+    }
+    return {"gateway.yaml": yaml.safe_dump(written)}
+
+
+SETTINGS = {"GATEWAY_CONFIG": "gateway.yaml", "ADMIN_TOKEN": TOKEN}
+
+
 @pytest.fixture
-def start(start_gateway: StartGateway, stub: StubProcess, tmp_path: Path) -> Start:
+def start(start_gateway: StartGateway, stub: StubProcess) -> Start:
     def started(jwks_url: str, *, env: Mapping[str, str] | None = None, **issuer: Any) -> GatewayProcess:
-        route = {"upstream": "orders", "strip_prefix": True, "rate_limit": None}
-        document = {
-            "upstreams": {"orders": {"endpoints": [stub.url]}},
-            "tenants": {"acme": {}},
-            "consumers": {"web": {"keys": [{"id": "filekey00001", "sha256": sha256(API_KEY)}]}},
-            "issuers": {
-                "login": {"issuer": ISSUER, "audience": "orders", "algorithms": ["RS256"], "jwks_url": jwks_url}
-                | {"claims": {"tenant": "org"}, "fields": {"X-Mail": "mail"}}
-                | issuer
-            },
-            "routes": [
-                route | {"name": "orders", "prefix": "/orders", "authentication": "jwt"},
-                route | {"name": "both", "prefix": "/both", "authentication": ["api_key", "jwt"]},
-                route
-                | {"name": "admin", "prefix": "/admin", "authentication": "jwt", "allow": {"scopes": ["admin"]}}
-                | {"forward_token": False},
-                route | {"name": "open", "prefix": "/open"},
-            ],
-        }
-        file = tmp_path / "gateway.yaml"
-        file.write_text(yaml.safe_dump(document))
-        return start_gateway({"GATEWAY_CONFIG": str(file), "ADMIN_TOKEN": TOKEN, **(env or {})})
+        return start_gateway({**SETTINGS, **(env or {})}, files=document(stub, jwks_url, **issuer))
 
     return started
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[IssuerServer]:
+    """One that stays as it is."""
+    with IssuerServer(FIRST) as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(issuer: IssuerServer, shared_gateway: StartGateway, stub: StubProcess) -> GatewayProcess:
+    """The gateway of the module, which has the keys of `issuer`."""
+    return shared_gateway(SETTINGS, files=document(stub, issuer.url))
 
 
 def says(**changed: Any) -> dict[str, Any]:
@@ -83,61 +102,55 @@ def echoed(answer: Answer) -> dict[str, list[str]]:
     return found
 
 
-def test_the_upstream_learns_who_asks_and_gets_the_token_where_the_route_says_so(start: Start) -> None:
-    with IssuerServer(FIRST) as issuer:
-        gateway = start(issuer.url)
-        text = token(FIRST, says(scope="admin"))
-        seen = echoed(ask(gateway, text))
-        assert (seen["x-tenant"], seen["x-consumer"], seen["x-mail"]) == (
-            *(["acme"], ["login:alice"], ["alice@example.com"]),
-        )
-        assert seen["authorization"] == [f"Bearer {text}"]
-        assert "authorization" not in echoed(ask(gateway, text, "/admin/echo"))
-        assert echoed(ask(gateway, text, "/both/echo"))["x-consumer"] == ["login:alice"]
-        assert echoed(gateway.get("/both/echo", {"X-API-Key": API_KEY}))["x-consumer"] == ["web"]
+def test_the_upstream_learns_who_asks_and_gets_the_token_where_the_route_says_so(gateway: GatewayProcess) -> None:
+    text = token(FIRST, says(scope="admin"))
+    seen = echoed(ask(gateway, text))
+    assert (seen["x-tenant"], seen["x-consumer"], seen["x-mail"]) == (
+        *(["acme"], ["login:alice"], ["alice@example.com"]),
+    )
+    assert seen["authorization"] == [f"Bearer {text}"]
+    assert "authorization" not in echoed(ask(gateway, text, "/admin/echo"))
+    assert echoed(ask(gateway, text, "/both/echo"))["x-consumer"] == ["login:alice"]
+    assert echoed(gateway.get("/both/echo", {"X-API-Key": API_KEY}))["x-consumer"] == ["web"]
 
 
 @pytest.mark.parametrize("route", ["orders", "both", "open"])
-def test_nobody_but_the_gateway_says_what_claims_say(route: str, start: Start) -> None:
-    with IssuerServer(FIRST) as issuer:
-        gateway = start(issuer.url)
-        smuggled = ("X-Mail: evil", "x_mail: evil", "X.MAIL: evil", "X-Consumer: evil", "X_Tenant: evil", "X-Mail:evil")
-        text = token(FIRST, says(mail=None))
-        lines = "\r\n".join([f"GET /{route}/echo HTTP/1.1", "Host: a", f"Authorization: Bearer {text}", *smuggled])
-        with RawClient(gateway.port) as client:
-            answer = client.request(f"{lines}\r\nConnection: X-Consumer, X-Tenant\r\n\r\n".encode())
-        assert answer.status == 200
-        assert b"evil" not in answer.body
-        assert (b"login:alice" in answer.body) == (route != "open")
+def test_nobody_but_the_gateway_says_what_claims_say(route: str, gateway: GatewayProcess) -> None:
+    smuggled = ("X-Mail: evil", "x_mail: evil", "X.MAIL: evil", "X-Consumer: evil", "X_Tenant: evil", "X-Mail:evil")
+    text = token(FIRST, says(mail=None))
+    lines = "\r\n".join([f"GET /{route}/echo HTTP/1.1", "Host: a", f"Authorization: Bearer {text}", *smuggled])
+    with RawClient(gateway.port) as client:
+        answer = client.request(f"{lines}\r\nConnection: X-Consumer, X-Tenant\r\n\r\n".encode())
+    assert answer.status == 200
+    assert b"evil" not in answer.body
+    assert (b"login:alice" in answer.body) == (route != "open")
 
 
-def test_refusals_say_why_in_body_field_log_and_metric(start: Start) -> None:
-    with IssuerServer(FIRST) as issuer:
-        gateway = start(issuer.url)
-        missing = ask(gateway, None)
-        assert problem(missing) == (401, "unauthenticated")
-        assert missing.headers["WWW-Authenticate"] == 'Bearer realm="gateway"'
-        late = ask(gateway, token(FIRST, says(exp=now() - 3600)))
-        assert problem(late) == (401, "unauthenticated")
-        assert late.headers["WWW-Authenticate"] == (
-            'Bearer realm="gateway", error="invalid_token", error_description="it has expired"'
-        )
-        lacking = ask(gateway, token(FIRST, says()), "/admin/ok")
-        assert problem(lacking) == (403, "forbidden")
-        assert lacking.headers["WWW-Authenticate"].endswith('error="insufficient_scope", scope="admin"')
-        [line] = gateway.wait_for_records(status=401, decisions={"authentication": "invalid", "token": "expired"})
-        assert line["target"] == "/orders/echo"
-        metrics = gateway.get("/metrics").body.decode()
-        for series in (
-            'auth_total{route="orders",outcome="missing"} 1',
-            'auth_total{route="orders",outcome="invalid"} 1',
-            'auth_total{route="admin",outcome="forbidden"} 1',
-            'jwt_checks_total{issuer="login",outcome="expired"} 1',
-            'jwt_checks_total{issuer="login",outcome="verified"} 1',
-            'jwks_fetches_total{issuer="login",outcome="fetched"} 1',
-            'jwks_keys{issuer="login"} 1',
-        ):
-            assert series in metrics
+def test_refusals_say_why_in_body_field_log_and_metric(gateway: GatewayProcess) -> None:
+    grown = gateway.growth()
+    missing = ask(gateway, None)
+    assert problem(missing) == (401, "unauthenticated")
+    assert missing.headers["WWW-Authenticate"] == 'Bearer realm="gateway"'
+    late = ask(gateway, token(FIRST, says(exp=now() - 3600)))
+    assert problem(late) == (401, "unauthenticated")
+    assert late.headers["WWW-Authenticate"] == (
+        'Bearer realm="gateway", error="invalid_token", error_description="it has expired"'
+    )
+    lacking = ask(gateway, token(FIRST, says()), "/admin/ok")
+    assert problem(lacking) == (403, "forbidden")
+    assert lacking.headers["WWW-Authenticate"].endswith('error="insufficient_scope", scope="admin"')
+    [line] = gateway.wait_for_records(status=401, decisions={"authentication": "invalid", "token": "expired"})
+    assert line["target"] == "/orders/echo"
+    for series in (
+        'auth_total{route="orders",outcome="missing"}',
+        'auth_total{route="orders",outcome="invalid"}',
+        'auth_total{route="admin",outcome="forbidden"}',
+        'jwt_checks_total{issuer="login",outcome="expired"}',
+        'jwt_checks_total{issuer="login",outcome="verified"}',
+    ):
+        assert grown(series) == 1, series
+    assert gateway.metric('jwks_fetches_total{issuer="login",outcome="fetched"}') == 1
+    assert gateway.metric('jwks_keys{issuer="login"}') == 1
 
 
 def test_an_issuer_rotates_its_keys_goes_away_and_comes_back(start: Start) -> None:
@@ -212,14 +225,14 @@ def test_two_workers_each_fetch_and_check(start: Start) -> None:
         gateway.wait_for_metric('jwt_checks_total{issuer="login",outcome="verified"}', 80)
 
 
-def test_a_reload_takes_over_another_issuer(start: Start, tmp_path: Path) -> None:
+def test_a_reload_takes_over_another_issuer(start: Start) -> None:
     with IssuerServer(FIRST) as one, IssuerServer(SECOND) as two:
         gateway = start(one.url)
         assert ask(gateway, token(FIRST, says())).status == 200
-        file = tmp_path / "gateway.yaml"
-        document = yaml.safe_load(file.read_text())
-        document["issuers"]["login"]["jwks_url"] = two.url
-        file.write_text(yaml.safe_dump(document))
+        file = gateway.directory / "gateway.yaml"
+        written = yaml.safe_load(file.read_text())
+        written["issuers"]["login"]["jwks_url"] = two.url
+        file.write_text(yaml.safe_dump(written))
         answer = gateway.request("POST", "/api/admin/reload", headers=AS_OPERATOR)
         assert answer.status == 200, answer.body
         eventually(lambda: ask(gateway, token(SECOND, says())).status == 200, "the new issuer")
@@ -275,15 +288,15 @@ def test_a_reload_takes_a_key_out_that_its_issuer_has_withdrawn(start: Start) ->
         assert problem(ask(gateway, token(FIRST, says()))) == (401, "unauthenticated")
 
 
-def test_keys_of_another_address_are_not_taken_for_those_of_this_one(start: Start, tmp_path: Path) -> None:
+def test_keys_of_another_address_are_not_taken_for_those_of_this_one(start: Start) -> None:
     away = IssuerServer(SECOND)
     with IssuerServer(FIRST) as issuer:
         gateway = start(issuer.url)
         assert statuses(gateway, FIRST) == {200}
-        file = tmp_path / "gateway.yaml"
-        document = yaml.safe_load(file.read_text())
-        document["issuers"]["login"]["jwks_url"] = away.url
-        file.write_text(yaml.safe_dump(document))
+        file = gateway.directory / "gateway.yaml"
+        written = yaml.safe_load(file.read_text())
+        written["issuers"]["login"]["jwks_url"] = away.url
+        file.write_text(yaml.safe_dump(written))
         seen = set(states(gateway))
         give_order(gateway, "reload")
         wait_for_new_workers(gateway, seen, 1)

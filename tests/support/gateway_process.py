@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,7 @@ class GatewayProcess(ChildProcess):
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Wait for 200 from `/livez`."""
-        # A start takes most of a second, and many at once take more: each look takes time from it.
-        self.wait_until(lambda: self._status("/livez") == 200, "answering /livez", timeout, every=0.03)
+        self.wait_until(lambda: self._status("/livez") == 200, "answering /livez", timeout)
 
     def end(self) -> None:
         """Make sure that it is gone, without the time that an orderly end takes (`stop`): nobody looks at that one.
@@ -106,6 +106,7 @@ class GatewayProcess(ChildProcess):
         clock = 'process_cpu_seconds_total{worker="0"}'
         first, found = self._series(), self._series()
         while found[clock] == first[clock]:
+            time.sleep(0.02)
             found = self._series()
         return found
 

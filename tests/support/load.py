@@ -1,9 +1,14 @@
 """Clients that keep a gateway busy and notice whatever is lost."""
 
+import time
 from dataclasses import dataclass, field
+from typing import Final
 
 from tests.support.raw_http import RawClient
 from tests.support.raw_response import NoResponse
+
+_PAUSE: Final = 0.005
+"""Between a client's requests: hundreds of them a second, and the processor free for what is to happen meanwhile."""
 
 
 @dataclass
@@ -43,3 +48,4 @@ class Load:
             if response.get("Connection") == "close":
                 self.told_to_go += 1
                 return
+            time.sleep(_PAUSE)

@@ -19,10 +19,9 @@ from types import TracebackType
 from typing import Self
 
 import gateway
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, nap
 
 ROOT = Path(__file__).resolve().parents[2]
-POLL = 0.01
 
 # This one makes coverage begin in a child as well.
 COVERAGE = "COVERAGE_PROCESS_CONFIG"
@@ -87,18 +86,17 @@ class ChildProcess:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_until(
-        self, condition: Callable[[], bool], what: str, timeout: float = 60.0, *, every: float = POLL
-    ) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
         """Poll until the condition holds; fails when the child exits before or the time is over."""
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = began + timeout
         while not condition():
             if self.returncode is not None:
                 self._reader.join(5.0)
                 raise ChildFailed(f"{self!r} ended before {what}:\n{self.output}")
             if time.monotonic() > deadline:
                 raise ChildFailed(f"{self!r}: not {what} within {timeout} s:\n{self.output}")
-            time.sleep(every)
+            time.sleep(nap(began))
 
     def wait_for_line(self, text: str, timeout: float = 60.0) -> str:
         """The first line of output that contains the text."""

@@ -16,10 +16,17 @@ _NAP = 0.005
 
 def eventually(condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
     """Poll until the condition holds; AssertionError with `what` after `timeout`."""
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"not {what} within {timeout} s"
-        time.sleep(0.01)
+        assert time.monotonic() - began < timeout, f"not {what} within {timeout} s"
+        time.sleep(nap(began))
+
+
+def nap(began: float) -> float:
+    """Seconds until the next look, for who has waited since `began` (monotonic clock): longer the longer it lasts.
+
+    Many a look asks a gateway, which takes time from what is waited for, and most of that on a machine that is busy."""
+    return min(0.1, 0.01 + (time.monotonic() - began) / 20)
 
 
 def stands_still(value: Callable[[], float], for_seconds: float = 1.0) -> float:
