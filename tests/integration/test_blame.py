@@ -3,10 +3,13 @@
 import json
 import threading
 import time
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.conformance.wire.clients import plain
+from tests.conformance.wire.conftest import PLAIN
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, ok
 from tests.conftest import StartGateway
 from tests.support.fake_upstream import Close, FakeUpstream, Pause, ReadHead, Reset, Send, respond
@@ -16,6 +19,36 @@ from tests.support.stub_process import StubProcess
 from tests.support.waiting import PATIENCE, eventually
 
 _CIRCUIT = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3", "RETRY_BASE_DELAY_SECONDS": "0.01"}
+
+ABOUT_THE_REQUEST = (501, 505, 507, 508, 511)
+FAILURES = (500, 503, 509, 520, 599)
+_PROBED: dict[str, Any] = {"breaker": {"reset_timeout": 1}, "timeouts": {"attempt": 30, "total": 60}}
+# Each case has an upstream of its own, and with it a circuit.
+UPSTREAMS: dict[str, dict[str, Any]] = {
+    **{f"s{status}": {} for status in (*ABOUT_THE_REQUEST, *FAILURES)},
+    **{name: {} for name in ("half", "bare", "informs")},
+    "hangs": {"timeouts": {"attempt": 1}},
+    "left-early": {"timeouts": {"attempt": 20}},
+    "slow": {"timeouts": {"attempt": 20}, "breaker": {"slow_call_threshold": 0.2, "minimum_calls": 3}},
+    "probed": _PROBED,
+    "probed-expecting": _PROBED,
+}
+
+
+@pytest.fixture
+def gateway(shared_gateway: StartGateway, upstream: ProgrammedUpstream) -> GatewayProcess:
+    """The gateway of the module. All its upstreams are the same one, each under the prefix of its name."""
+    document = {
+        "upstreams": {name: {"endpoints": [upstream.url], **settings} for name, settings in UPSTREAMS.items()},
+        "routes": [{"name": name, "prefix": f"/{name}", "upstream": name} for name in UPSTREAMS],
+    }
+    env = {**PLAIN, **_CIRCUIT, "GATEWAY_CONFIG": "gateway.yaml"}
+    return shared_gateway(env, files={"gateway.yaml": yaml.safe_dump(document)})
+
+
+def circuit(gateway: GatewayProcess, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = gateway.get("/status/breakers").json()[name]
+    return found
 
 
 def at_once(gateway: GatewayProcess, target: str, count: int) -> list[int]:
@@ -53,30 +86,26 @@ def test_a_post_on_a_dead_connection_is_not_repeated_and_not_counted(start_gatew
         assert gateway.get("/status/breakers").json()["default"]["state"] == "closed"
 
 
-@pytest.mark.parametrize("status", [501, 505, 507, 508, 511])
-def test_a_status_about_the_request_is_no_failure(start_gateway: StartGateway, status: int) -> None:
-    with ProgrammedUpstream() as upstream:
-        upstream.on("/odd", b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
-        gateway = start_gateway(plain(upstream.url, **_CIRCUIT))
-        assert [gateway.get("/proxy/odd").status for _ in range(6)] == [status] * 6
-        circuit = gateway.get("/status/breakers").json()["default"]
-        assert (circuit["state"], circuit["failures"]) == ("closed", 0)
-        figures = gateway.get("/api/resilience/metrics/default").json()
-        assert figures["errorRate"] == 0.0
-        assert (
-            'downstream_errors_total{to_service="default",category="Dependency"} 0'
-            in gateway.get("/metrics").body.decode()
-        )
+@pytest.mark.parametrize("status", ABOUT_THE_REQUEST)
+def test_a_status_about_the_request_is_no_failure(
+    gateway: GatewayProcess, upstream: ProgrammedUpstream, status: int
+) -> None:
+    name = f"s{status}"
+    upstream.on(f"/{name}", b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+    assert [gateway.get(f"/{name}").status for _ in range(6)] == [status] * 6
+    found = circuit(gateway, name)
+    assert (found["state"], found["failures"]) == ("closed", 0)
+    assert gateway.get(f"/api/resilience/metrics/{name}").json()["errorRate"] == 0.0
+    assert gateway.metric(f'downstream_errors_total{{to_service="{name}",category="Dependency"}}') == 0
 
 
-@pytest.mark.parametrize("status", [500, 503, 509, 520, 599])
-def test_any_other_5xx_is_one(start_gateway: StartGateway, status: int) -> None:
-    with ProgrammedUpstream() as upstream:
-        upstream.on("/bad", b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
-        gateway = start_gateway(plain(upstream.url, **_CIRCUIT, RETRY_MAX_ATTEMPTS="1"))
-        for _ in range(3):
-            gateway.get("/proxy/bad")
-        assert gateway.get("/status/breakers").json()["default"]["state"] == "open"
+@pytest.mark.parametrize("status", FAILURES)
+def test_any_other_5xx_is_one(gateway: GatewayProcess, upstream: ProgrammedUpstream, status: int) -> None:
+    name = f"s{status}"
+    upstream.on(f"/{name}", b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+    for _ in range(3):
+        gateway.get(f"/{name}")
+    assert circuit(gateway, name)["state"] == "open"
 
 
 def test_which_statuses_are_failures_can_be_set(start_gateway: StartGateway) -> None:
@@ -169,95 +198,93 @@ def test_an_upstream_that_stops_taking_a_body_is_given_up(start_gateway: StartGa
             feeding.join()
 
 
-def test_an_answer_that_breaks_off_is_counted(start_gateway: StartGateway) -> None:
-    half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"
-    with FakeUpstream((ReadHead(), Send(half), Close())) as upstream:
-        gateway = start_gateway(plain(upstream.url))
-        with RawClient(gateway.port) as client:
-            assert client.request(b"GET /proxy/x HTTP/1.1\r\nHost: a\r\n\r\n").ending == "closed"
-        gateway.wait_for_metric('gateway_refusals_total{reason="upstream_truncated"}', 1)
+def test_an_answer_that_breaks_off_is_counted(gateway: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+    def half(peer: Peer, seen: Seen) -> None:
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+        peer.close()
 
-
-def test_an_upstream_that_ends_lines_with_bare_line_feeds_is_told_so_at_once(start_gateway: StartGateway) -> None:
-    with FakeUpstream((ReadHead(), Send(b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello"), Pause(10.0))) as upstream:
-        gateway = start_gateway(plain(upstream.url, RETRY_MAX_ATTEMPTS="1"))
-        assert gateway.get("/proxy/x").json()["reason"] == "upstream_protocol_error"
-
-
-def test_an_upstream_that_informs_without_end_is_cut_off(start_gateway: StartGateway) -> None:
-    with ProgrammedUpstream() as upstream:
-        upstream.on("/many", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 40 + ok())
-        gateway = start_gateway(plain(upstream.url, RETRY_MAX_ATTEMPTS="1"))
-        with RawClient(gateway.port) as client:
-            answer = client.request(b"GET /proxy/many HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert (answer.status, json.loads(answer.body)["reason"]) == (502, "upstream_protocol_error")
-        assert len(answer.interim) == 16
-
-
-_HANGS = {**_CIRCUIT, "UPSTREAM_TIMEOUT": "1", "RETRY_MAX_ATTEMPTS": "1"}
-
-
-def leave(gateway: GatewayProcess, after: float) -> None:
+    upstream.on("/half", half)
     with RawClient(gateway.port) as client:
-        client.send(b"GET /proxy/hang HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.request(b"GET /half HTTP/1.1\r\nHost: a\r\n\r\n").ending == "closed"
+    gateway.wait_for_metric('gateway_refusals_total{reason="upstream_truncated"}', 1)
+
+
+def test_an_upstream_that_ends_lines_with_bare_line_feeds_is_told_so_at_once(
+    gateway: GatewayProcess, upstream: ProgrammedUpstream
+) -> None:
+    upstream.on("/bare", b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello")
+    assert gateway.get("/bare").json()["reason"] == "upstream_protocol_error"
+
+
+def test_an_upstream_that_informs_without_end_is_cut_off(gateway: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+    upstream.on("/informs", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 40 + ok())
+    with RawClient(gateway.port) as client:
+        answer = client.request(b"GET /informs HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (answer.status, json.loads(answer.body)["reason"]) == (502, "upstream_protocol_error")
+    assert len(answer.interim) == 16
+
+
+def hang(upstream: ProgrammedUpstream, name: str) -> None:
+    """Have this one not answer at all."""
+    upstream.on(f"/{name}", lambda peer, seen: peer.until(b"never"))
+
+
+def leave(gateway: GatewayProcess, name: str, after: float) -> None:
+    with RawClient(gateway.port) as client:
+        client.send(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % name.encode())
         time.sleep(after)
 
 
-def test_an_upstream_that_hangs_is_noticed_though_its_clients_leave(start_gateway: StartGateway) -> None:
-    with FakeUpstream((ReadHead(), Pause(60.0), Close())) as upstream:
-        gateway = start_gateway(plain(upstream.url, **_HANGS))
-        for _ in range(3):
-            leave(gateway, after=0.9)
-        eventually(lambda: gateway.get("/status/breakers").json()["default"]["state"] == "open", "open")
+def test_an_upstream_that_hangs_is_noticed_though_its_clients_leave(
+    gateway: GatewayProcess, upstream: ProgrammedUpstream
+) -> None:
+    hang(upstream, "hangs")
+    for _ in range(3):
+        leave(gateway, "hangs", after=0.9)
+    eventually(lambda: circuit(gateway, "hangs")["state"] == "open", "open")
 
 
-def test_clients_that_leave_early_prove_nothing(start_gateway: StartGateway) -> None:
-    with FakeUpstream((ReadHead(), Pause(60.0), Close())) as upstream:
-        gateway = start_gateway(plain(upstream.url, **{**_HANGS, "UPSTREAM_TIMEOUT": "20"}))
-        for _ in range(5):
-            leave(gateway, after=0.1)
-        eventually(lambda: in_flight(gateway) == 0, "all exchanges being over")
-        assert gateway.get("/status/breakers").json()["default"]["failures"] == 0
+def test_clients_that_leave_early_prove_nothing(gateway: GatewayProcess, upstream: ProgrammedUpstream) -> None:
+    hang(upstream, "left-early")
+    for _ in range(5):
+        leave(gateway, "left-early", after=0.1)
+    eventually(lambda: in_flight(gateway) == 0, "all exchanges being over")
+    assert circuit(gateway, "left-early")["failures"] == 0
 
 
-def test_what_was_waited_for_too_long_is_a_slow_call_though_the_client_left(start_gateway: StartGateway) -> None:
-    slow = {
-        "UPSTREAM_TIMEOUT": "20",
-        "CIRCUIT_BREAKER_SLOW_CALL_THRESHOLD_SECONDS": "0.2",
-        "CIRCUIT_BREAKER_MINIMUM_CALLS": "3",
-    }
-    with FakeUpstream((ReadHead(), Pause(60.0), Close())) as upstream:
-        gateway = start_gateway(plain(upstream.url, **{**_HANGS, **slow}))
-        for _ in range(3):
-            leave(gateway, after=0.6)
-        eventually(lambda: gateway.get("/status/breakers").json()["default"]["state"] == "open", "open")
+def test_what_was_waited_for_too_long_is_a_slow_call_though_the_client_left(
+    gateway: GatewayProcess, upstream: ProgrammedUpstream
+) -> None:
+    hang(upstream, "slow")
+    for _ in range(3):
+        leave(gateway, "slow", after=0.6)
+    eventually(lambda: circuit(gateway, "slow")["state"] == "open", "open")
 
 
-@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"])
-def test_only_complete_requests_probe(start_gateway: StartGateway, expects: bytes) -> None:
-    with ProgrammedUpstream() as upstream:
-        upstream.on("/bad", b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n")
-        upstream.on("/up", ok())
-        upstream.on("/ok", ok(), ok(), ok())
-        env = {**_CIRCUIT, "CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS": "1", "UPSTREAM_TIMEOUT": "30"}
-        gateway = start_gateway(plain(upstream.url, **env, UPSTREAM_TOTAL_TIMEOUT="60"))
-        for _ in range(3):
-            gateway.get("/proxy/bad")
+@pytest.mark.parametrize(("name", "expects"), [("probed", b""), ("probed-expecting", b"Expect: 100-continue\r\n")])
+def test_only_complete_requests_probe(
+    gateway: GatewayProcess, upstream: ProgrammedUpstream, name: str, expects: bytes
+) -> None:
+    upstream.on(f"/{name}/bad", b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n")
+    upstream.on(f"/{name}/up", ok())
+    upstream.on(f"/{name}/ok", ok(), ok(), ok())
+    for _ in range(3):
+        gateway.get(f"/{name}/bad")
 
-        def state() -> str:
-            found: str = gateway.get("/status/breakers").json()["default"]["state"]
-            return found
+    def state() -> str:
+        return str(circuit(gateway, name)["state"])
 
-        assert state() == "open"
-        eventually(lambda: state() == "half_open", "half-open")
-        with RawClient(gateway.port) as dripping:
-            dripping.send(b"POST /proxy/up HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n%b\r\n" % expects)
-            eventually(lambda: in_flight(gateway) == 1, "the upload being in flight")
-            dripping.send(b"a")
-            assert [gateway.get("/proxy/ok").status for _ in range(2)] == [200, 200]
-            # The store of all workers has the last word, a moment after the client has its answer.
-            eventually(lambda: state() == "closed", "closed")
-            # The upload was kept waiting for nothing but its own body.
-            dripping.send(b"bcd")
-            assert dripping.read_response().status == 200
-        assert [seen.body for seen in upstream.requests("/up")] == [b"abcd"]
+    assert state() == "open"
+    eventually(lambda: state() == "half_open", "half-open")
+    with RawClient(gateway.port) as dripping:
+        head = b"POST /%b/up HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n%b\r\n" % (name.encode(), expects)
+        dripping.send(head)
+        eventually(lambda: in_flight(gateway) == 1, "the upload being in flight")
+        dripping.send(b"a")
+        assert [gateway.get(f"/{name}/ok").status for _ in range(2)] == [200, 200]
+        # The store of all workers has the last word, a moment after the client has its answer.
+        eventually(lambda: state() == "closed", "closed")
+        # The upload was kept waiting for nothing but its own body.
+        dripping.send(b"bcd")
+        assert dripping.read_response().status == 200
+    assert [seen.body for seen in upstream.requests(f"/{name}/up")] == [b"abcd"]
