@@ -17,12 +17,16 @@ from tests.support.stub_process import StubProcess
 from tests.support.waiting import eventually
 
 WORKERS = 3
-COUNTED = 'http_requests_total{service="gateway",method="GET",route="proxy",status="200"}'
 
 
 @pytest.fixture
-def running(start_gateway: StartGateway, stub: StubProcess) -> GatewayProcess:
-    return start_gateway({"UPSTREAM_URL": stub.url, "WORKERS": str(WORKERS), "RATE_LIMIT_ENABLED": "false"})
+def running(shared_gateway: StartGateway, stub: StubProcess) -> GatewayProcess:
+    return shared_gateway({"UPSTREAM_URL": stub.url, "WORKERS": str(WORKERS), "RATE_LIMIT_ENABLED": "false"})
+
+
+def counted(method: str) -> str:
+    """The series of such requests. Each test has a method of its own."""
+    return f'http_requests_total{{service="gateway",method="{method}",route="proxy",status="200"}}'
 
 
 def series(gateway: GatewayProcess) -> dict[str, float]:
@@ -39,10 +43,10 @@ def pids(gateway: GatewayProcess) -> dict[int, int]:
     return {each["worker"]: each["pid"] for each in told(gateway)["workers"] if each["state"] == "ready"}
 
 
-def ask(gateway: GatewayProcess, count: int) -> None:
+def ask(gateway: GatewayProcess, count: int, method: str) -> None:
     """Each over a connection of its own, so that all workers get some."""
     for _ in range(count):
-        assert gateway.get("/proxy/ok").status == 200
+        assert gateway.request(method, "/proxy/echo").status == 200
 
 
 def everybody(gateway: GatewayProcess) -> None:
@@ -62,20 +66,20 @@ def everybody(gateway: GatewayProcess) -> None:
 
 def test_whichever_worker_is_asked_it_has_the_counts_of_all(running: GatewayProcess) -> None:
     everybody(running)
-    ask(running, 60)
-    eventually(lambda: series(running)[COUNTED] == 60, "counted")
+    ask(running, 60, "GET")
+    eventually(lambda: series(running)[counted("GET")] == 60, "counted")
     for _ in range(20):
         found = series(running)
-        assert found[COUNTED] == 60
+        assert found[counted("GET")] == 60
         assert {f'process_cpu_seconds_total{{worker="{slot}"}}' for slot in range(WORKERS)} <= set(found)
         assert found['gateway_workers{state="ready"}'] == WORKERS
 
 
 def test_no_counter_goes_down_when_workers_die_and_are_replaced(running: GatewayProcess) -> None:
     everybody(running)
-    ask(running, 60)
+    ask(running, 60, "PUT")
+    eventually(lambda: series(running).get(counted("PUT")) == 60, "counted")
     before = series(running)
-    assert before[COUNTED] == 60
     first = pids(running)
     os.kill(first[1], signal.SIGKILL)
 
@@ -99,8 +103,8 @@ def test_no_counter_goes_down_when_workers_die_and_are_replaced(running: Gateway
     second = pids(running)
     assert second[1] != first[1]
     assert (second[0], second[2]) == (first[0], first[2])
-    ask(running, 30)
-    eventually(lambda: series(running)[COUNTED] == 90, "counted")
+    ask(running, 30, "PUT")
+    eventually(lambda: series(running)[counted("PUT")] == 90, "counted")
     assert "pid" not in running.get("/health").body.decode()
 
 

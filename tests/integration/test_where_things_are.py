@@ -16,8 +16,12 @@ from tests.support.stub_process import StubProcess
 TOKEN = "correct-horse-battery-staple"
 
 
-def test_the_root_says_what_is_there(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway({"UPSTREAM_URL": stub.url, "SERVICE_NAME": "edge"})
+def settings(stub: StubProcess, token: str = "") -> dict[str, str]:
+    return {"UPSTREAM_URL": stub.url, "SERVICE_NAME": "edge", "ADMIN_TOKEN": token}
+
+
+def test_the_root_says_what_is_there(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = shared_gateway(settings(stub))
     answer = gateway.get("/")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
     assert (answer.json()["service"], answer.json()["routes"]) == ("edge", ["/proxy/"])
@@ -59,9 +63,9 @@ def samples(document: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("token", ["", TOKEN])
-def test_every_example_works_as_it_stands(start_gateway: StartGateway, stub: StubProcess, token: str) -> None:
+def test_every_example_works_as_it_stands(shared_gateway: StartGateway, stub: StubProcess, token: str) -> None:
     tool("curl")
-    gateway = start_gateway({"UPSTREAM_URL": stub.url, "ADMIN_TOKEN": token})
+    gateway = shared_gateway(settings(stub, token))
     found = samples(gateway.get("/api/openapi.json").json())
     endpoint = f"127.0.0.1:{stub.port}"
     environ = clean_environment(GATEWAY_URL=gateway.url, ADMIN_TOKEN=token, ENDPOINT=endpoint)
@@ -76,9 +80,9 @@ def test_every_example_works_as_it_stands(start_gateway: StartGateway, stub: Stu
 
 
 def test_the_page_keeps_its_link_and_shows_the_examples(
-    start_gateway: StartGateway, stub: StubProcess, tmp_path: Path
+    shared_gateway: StartGateway, stub: StubProcess, tmp_path: Path
 ) -> None:
-    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+    gateway = shared_gateway(settings(stub))
     page = gateway.get("/api/docs").body.decode()
     (tmp_path / "document.json").write_bytes(gateway.get("/api/openapi.json").body)
     (tmp_path / "page.js").write_text(page.partition("<script>")[2].partition("</script>")[0])
