@@ -10,7 +10,8 @@ from gateway.journal import sagas
 from gateway.journal.cleaning import Cleaner
 from gateway.journal.depth import Depth
 from gateway.journal.port import Journal
-from gateway.journal.sagas import Move, NewRun, OpenRuns, Taken
+from gateway.journal.saga_moves import Known, Move
+from gateway.journal.sagas import NewRun, OpenRuns, Taken
 from gateway.proxy.kinds import SagaParts
 from gateway.proxy.own_requests import OwnRequests
 from gateway.proxy.runtime import Runtime
@@ -39,7 +40,10 @@ class SagaRuns:
         """The first transition; this process goes on with the run where it has room."""
         lease = self._runner.lease_for(run.id)
         _, move = first_move(workflow, begins=lease is not None)
-        return move, None if lease is None else Taken(run, "running", move.steps, lease, begun=True), LEASE
+        if lease is None:
+            return move, None, LEASE
+        known = Known(len(move.events), run.deadline)
+        return move, Taken(run, "running", move.steps, lease, begun=True, known=known), LEASE
 
     def carry_on(self, taken: Taken, began: float) -> None:
         """Go on with a run that is in the journal now, held since `began`."""

@@ -41,6 +41,9 @@ class Row(Protocol):
 
 Rows = Sequence[Row]
 
+CHANNEL: Final = "gateway_journal"
+"""The channel of PostgreSQL by which replicas wake each other; the payload is the topic."""
+
 
 class Statement:
     """SQL for both backends, with its placeholders filled in once. `parts` are further words in braces, with what
@@ -78,7 +81,16 @@ class Notice(NamedTuple):
     topic: str
 
 
-Operation = Generator[Step | Notice, Rows, Result]
+class Together(NamedTuple):
+    """A step of several statements: where `first` returns a row, `rest` happens, too. `whole` is one statement that
+    does the same and returns the same rows, as PostgreSQL has them and SQLite has not."""
+
+    whole: Step
+    first: Step
+    rest: tuple["Step | Notice", ...]
+
+
+Operation = Generator[Step | Notice | Together, Rows, Result]
 
 Trouble = Literal["unreachable", "timeout", "locked", "full", "read_only", "schema", "closed", "failed"]
 """Why a journal cannot do what it is asked: it does not answer, or not in time; somebody else holds the file; the disk
@@ -180,8 +192,8 @@ class Journal(Protocol):
         """Finish what was asked, and close. Later calls fail with `closed`."""
         ...
 
-    def run(self, step: Step) -> "asyncio.Future[Rows]":
-        """One statement as an operation of its own. Fails with `JournalUnavailable`, also at once."""
+    def run(self, step: Step | Together) -> "asyncio.Future[Rows]":
+        """One step as an operation of its own. Fails with `JournalUnavailable`, also at once."""
         ...
 
     def transact(self, operation: Operation[Result]) -> "asyncio.Future[Result]":

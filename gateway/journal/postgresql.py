@@ -21,6 +21,7 @@ import asyncpg
 from gateway.journal import fault_points, schema
 from gateway.journal.listeners import Listeners
 from gateway.journal.port import (
+    CHANNEL,
     JournalState,
     JournalUnavailable,
     Notice,
@@ -29,6 +30,7 @@ from gateway.journal.port import (
     SchemaState,
     Statement,
     Step,
+    Together,
     Trouble,
     Woken,
 )
@@ -36,8 +38,7 @@ from gateway.journal.port import (
 Result = TypeVar("Result")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-_CHANNEL: Final = "gateway_journal"
-_NOTIFY: Final = Statement("SELECT 1", f"SELECT pg_notify('{_CHANNEL}', $1)")
+_NOTIFY: Final = Statement("SELECT 1", f"SELECT pg_notify('{CHANNEL}', $1)")
 _RETRY: Final = 0.5
 _LEAST: Final = 0.1
 # While it works, whether the connection that listens is alive, and whether the tables are still ours.
@@ -126,8 +127,8 @@ class PostgresqlJournal:
             await _ended(each)
         self._ear = None
 
-    def run(self, step: Step) -> "asyncio.Future[Rows]":
-        return self._refused() or self._task(self._run(step))
+    def run(self, step: Step | Together) -> "asyncio.Future[Rows]":
+        return self._refused() or self._task(self._run(step.whole if isinstance(step, Together) else step))
 
     def transact(self, operation: Operation[Result]) -> "asyncio.Future[Result]":
         return self._refused() or self._task(self._transact(operation, self._timeout))
@@ -273,7 +274,7 @@ class PostgresqlJournal:
                 if before is not None:
                     before.terminate()
                 self._ear = ear = await self._connected()
-                await ear.add_listener(_CHANNEL, self._heard)
+                await ear.add_listener(CHANNEL, self._heard)
         except _ERRORS as error:
             raise self._trouble(error) from error
         self._listeners.wake_all()
@@ -329,6 +330,7 @@ async def _drive(connection: Connection, operation: Operation[Result]) -> Result
                 step, notice = _NOTIFY(step.topic), True
             else:
                 notice = False
+                step = step.whole if isinstance(step, Together) else step
             rows = cast("Rows", await connection.fetch(step.statement.postgresql, *step.arguments))
             step = operation.send(() if notice else rows)
     except StopIteration as end:

@@ -1,7 +1,7 @@
 """Runs of workflows: what has been done of each, and who works on it.
 
-A transition is one operation: it compares owner and fence, renews the lease, and writes the run, its steps and its
-events, or nothing. What it writes is decided between the two by `decide`, a pure function that is told what only the
+A transition compares owner and fence, renews the lease, and writes the run, its steps and its events, or nothing
+(`gateway.journal.saga_moves`). What it writes is decided by `decide`, a pure function that is told what only the
 journal knows: whether somebody has cancelled the run, and how much time is left (`Locked`).
 
     claim ──▶ move ──▶ (send) ──▶ move ──▶ … ──▶ ended, or let go until `due_at`
@@ -17,15 +17,10 @@ from typing import Final, Literal, NamedTuple
 
 from gateway.journal.leases import HELD, Lease, Leased
 from gateway.journal.port import Notice, Operation, Row, Statement
+from gateway.journal.saga_moves import Event, Known, Move, RunState, StepRow, event, known, moved
 
 TOPIC: Final = "sagas"
 """There may be a run to go on with."""
-ENDED_TOPIC: Final = "sagas_ended"
-"""A run has ended, or only an operator can go on with it."""
-
-RunState = Literal["running", "succeeded", "compensating", "compensated", "stuck"]
-StepState = Literal["pending", "running", "done", "failed", "unknown", "undoing", "undone", "undo_failed"]
-
 _LEASED: Final = Leased("saga_runs", "id", "due_at IS NOT NULL AND due_at <= {now}", "due_at, id")
 _INSERT: Final = Statement(
     "INSERT INTO saga_runs (id, workflow, state, definition, input, headers, correlation_id, owner, fence, lease_until,"
@@ -41,29 +36,9 @@ _LOCK: Final = Statement(
 # Until the commit nobody takes the run, and nobody lets it go. Where its lease has ended, whoever held it is late.
 _LOCK_FOR_ORDER: Final = Statement(
     "UPDATE saga_runs SET fence = CASE WHEN lease_until <= {now} THEN fence + 1 ELSE fence END WHERE id = $1"
-    " RETURNING lease_until > {now} AS held, events"
+    " RETURNING lease_until > {now} AS held, owner, fence, events"
 )
 _CANCEL: Final = Statement("UPDATE saga_runs SET cancelled = TRUE, reason = $2, events = $3 WHERE id = $1")
-# `$2` state, `$3` events, `$4` pause (null: it goes on), `$5` deadline (null: as before), `$6` ended, `$7` due, `$8`
-# reason (null: as before).
-_SAVE: Final = Statement(
-    "UPDATE saga_runs SET state = $2, events = $3,"
-    " owner = CASE WHEN CAST($4 AS DOUBLE PRECISION) IS NULL THEN owner ELSE '' END,"
-    " lease_until = CASE WHEN CAST($4 AS DOUBLE PRECISION) IS NULL THEN lease_until ELSE 0 END,"
-    " due_at = CASE WHEN $7 THEN {now} + coalesce(CAST($4 AS DOUBLE PRECISION), 0.0) END,"
-    " deadline_at = coalesce({now} + CAST($5 AS DOUBLE PRECISION), deadline_at),"
-    " ended_at = CASE WHEN $6 THEN {now} END, reason = coalesce(CAST($8 AS TEXT), reason), updated_at = {now}"
-    " WHERE id = $1"
-)
-_STEP: Final = Statement(
-    "INSERT INTO saga_steps (run_id, position, name, state, attempts, status, error, result, updated_at)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, {now}) ON CONFLICT (run_id, position) DO UPDATE SET"
-    " state = excluded.state, attempts = excluded.attempts, status = excluded.status, error = excluded.error,"
-    " result = coalesce(excluded.result, saga_steps.result), updated_at = excluded.updated_at"
-)
-_EVENT: Final = Statement(
-    "INSERT INTO saga_events (run_id, sequence, at, kind, step, detail) VALUES ($1, $2, {now}, $3, $4, $5)"
-)
 _STEPS: Final = Statement(
     "SELECT position, name, state, attempts, status, error, result, updated_at FROM saga_steps WHERE run_id = $1"
     " ORDER BY position"
@@ -108,28 +83,16 @@ class NewRun(NamedTuple):
     deadline: float
 
 
-class StepRow(NamedTuple):
-    """What is known of a step of which an attempt was made. `status` is that of the last answer, 0 for none; `error`
-    says what was wrong with it."""
-
-    position: int
-    name: str
-    state: StepState
-    attempts: int
-    status: int
-    error: str
-    result: bytes | None
-    updated_at: float = 0.0
-
-
 class Taken(NamedTuple):
-    """A run that this process holds, with the rows of its steps. `begun`: its next attempt is written already."""
+    """A run that this process holds, with the rows of its steps. `begun`: its next attempt is written already, and
+    this is known of it since."""
 
     run: NewRun
     state: RunState
     steps: tuple[StepRow, ...]
     lease: Lease
     begun: bool = False
+    known: Known | None = None
 
 
 class Locked(NamedTuple):
@@ -140,27 +103,11 @@ class Locked(NamedTuple):
     left: float
 
 
-class Event(NamedTuple):
-    """What has happened to a run. `step` is '' where it is about all of it."""
+class Moved(NamedTuple):
+    """A transition that is written, and what is known of the run then; None where somebody has cancelled it."""
 
-    kind: str
-    step: str = ""
-    detail: str = ""
-
-
-class Move(NamedTuple):
-    """A transition. `steps` are those that have changed. `pause` None: its holder goes on with it; else it is let go,
-    and due in so many seconds. `due` False: nobody goes on with it by itself. `deadline` in seconds from now, None for
-    the one of before, and so with `reason`."""
-
-    state: RunState
-    steps: tuple[StepRow, ...] = ()
-    events: tuple[Event, ...] = ()
-    pause: float | None = None
-    due: bool = True
-    ended: bool = False
-    deadline: float | None = None
-    reason: str | None = None
+    move: Move
+    known: Known | None
 
 
 class RunRow(NamedTuple):
@@ -239,7 +186,7 @@ def start(run: NewRun, first: Move, lease: Lease | None, seconds: float) -> Oper
     """Keep a new run. With a `lease` its holder has it for so many `seconds`; without one whoever is free takes it."""
     owner, held = (lease.owner, seconds) if lease is not None else ("", 0.0)
     yield _INSERT(*run[:6], owner, held, run.deadline)
-    yield from _save(run.id, first, 0)
+    yield moved(Lease(run.id, owner, 1), held, 0, first)
     if lease is None:
         yield Notice(TOPIC)
 
@@ -273,16 +220,16 @@ def renew(lease: Lease, seconds: float) -> Operation[bool]:
     return (yield from _LEASED.renew(lease, seconds))
 
 
-def move(lease: Lease, seconds: float, decide: Callable[[Locked], Move]) -> Operation[Move | None]:
+def move(lease: Lease, seconds: float, decide: Callable[[Locked], Move]) -> Operation[Moved | None]:
     """A transition by the holder, who has the run for another `seconds` then. None: somebody else has it, and nothing
     was written."""
     rows = yield _LOCK(*lease.held, seconds)
     if not rows:
         return None
-    row = rows[0]
-    decided = decide(Locked(bool(row["cancelled"]), float(row["time_left"])))
-    yield from _save(str(lease.key), decided, int(row["events"]))
-    return decided
+    locked, events = Locked(bool(rows[0]["cancelled"]), float(rows[0]["time_left"])), int(rows[0]["events"])
+    made = decide(locked)
+    rows = yield moved(lease, seconds, events, made)
+    return Moved(made, None if locked.cancelled else known(rows, events, made))
 
 
 def ordered(run_id: str, decide: Callable[[Shown], Move | None]) -> Operation[Ordered]:
@@ -291,7 +238,7 @@ def ordered(run_id: str, decide: Callable[[Shown], Move | None]) -> Operation[Or
     rows = yield _LOCK_FOR_ORDER(run_id)
     if not rows:
         return "gone"
-    return "held" if rows[0]["held"] else (yield from _decided(run_id, decide, int(rows[0]["events"])))
+    return "held" if rows[0]["held"] else (yield from _decided(run_id, rows[0], decide))
 
 
 def cancelled(
@@ -303,12 +250,12 @@ def cancelled(
         return "gone"
     number = int(rows[0]["events"])
     if not rows[0]["held"]:
-        return (yield from _decided(run_id, decide, number))
+        return (yield from _decided(run_id, rows[0], decide))
     shown = yield from show(run_id, 0)
     if shown is None or not may(shown):
         return "refused"
     yield _CANCEL(run_id, reason, number + 1)
-    yield _EVENT(run_id, number + 1, "operator_cancel", "", reason)
+    yield event(run_id, number + 1, Event("operator_cancel", "", reason))
     return "done"
 
 
@@ -353,26 +300,14 @@ def delete_ended(seconds: float, most: int) -> Operation[int]:
     return len((yield _DELETE(seconds, most)))
 
 
-def _decided(run_id: str, decide: Callable[[Shown], Move | None], events: int) -> Operation[Ordered]:
+def _decided(run_id: str, locked: Row, decide: Callable[[Shown], Move | None]) -> Operation[Ordered]:
     shown = yield from show(run_id, 0)
     made = None if shown is None else decide(shown)
     if made is None:
         return "refused"
-    yield from _save(run_id, made, events)
+    yield moved(Lease(run_id, locked["owner"], locked["fence"]), 0.0, int(locked["events"]), made)
     yield Notice(TOPIC)
     return "done"
-
-
-def _save(run_id: str, made: Move, events: int) -> Operation[None]:
-    pause = 0.0 if not made.due else made.pause
-    count = events + len(made.events)
-    yield _SAVE(run_id, made.state, count, pause, made.deadline, made.ended, made.due, made.reason)
-    for step in made.steps:
-        yield _STEP(run_id, *step[:7])
-    for number, event in enumerate(made.events, events + 1):
-        yield _EVENT(run_id, number, *event)
-    if not made.due:
-        yield Notice(ENDED_TOPIC)
 
 
 def _step_row(row: Row) -> StepRow:

@@ -27,7 +27,7 @@ from typing import Any, Final, TypeVar, cast
 
 from gateway.journal import fault_points, schema
 from gateway.journal.listeners import Listeners
-from gateway.journal.port import JournalState, JournalUnavailable, Operation, Rows, SchemaState, Step, Woken
+from gateway.journal.port import JournalState, JournalUnavailable, Operation, Rows, SchemaState, Step, Together, Woken
 from gateway.journal.sqlite_file import carry_out, drive, open_file, stamp_of, trouble
 
 Result = TypeVar("Result")
@@ -99,8 +99,8 @@ class SqliteJournal:
         self._thread.shutdown(wait=not self._stalled)
         self._read_thread.shutdown(wait=not self._stalled)
 
-    def run(self, step: Step) -> "asyncio.Future[Rows]":
-        return self._ask(step)
+    def run(self, step: Step | Together) -> "asyncio.Future[Rows]":
+        return self._ask(step if isinstance(step, Step) else _alone(step))
 
     def transact(self, operation: Operation[Result]) -> "asyncio.Future[Result]":
         return self._ask(operation)
@@ -315,6 +315,10 @@ class SqliteJournal:
     @staticmethod
     def _closed() -> JournalUnavailable:
         return JournalUnavailable("closed", "the gateway is stopping")
+
+
+def _alone(step: Together) -> Operation[Rows]:
+    return (yield step)
 
 
 def _commit(connection: sqlite3.Connection) -> None:

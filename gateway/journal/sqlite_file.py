@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, TypeVar, cast
 
 from gateway.journal import schema
-from gateway.journal.port import JournalUnavailable, Notice, Operation, Rows, Step, Trouble
+from gateway.journal.port import JournalUnavailable, Notice, Operation, Rows, Step, Together, Trouble
 
 Result = TypeVar("Result")
 
@@ -83,14 +83,19 @@ def drive(connection: sqlite3.Connection, operation: Operation[Result], topics: 
     try:
         step = next(operation)
         while True:
-            rows: Rows = ()
-            if isinstance(step, Notice):
-                topics.append(step.topic)
-            else:
-                rows = carry_out(connection, step)
+            rows = _one(connection, step.first if isinstance(step, Together) else step, topics)
+            for each in step.rest if rows and isinstance(step, Together) else ():
+                _one(connection, each, topics)
             step = operation.send(rows)
     except StopIteration as end:
         return cast("Result", end.value)
+
+
+def _one(connection: sqlite3.Connection, step: Step | Notice, topics: list[str]) -> Rows:
+    if isinstance(step, Notice):
+        topics.append(step.topic)
+        return ()
+    return carry_out(connection, step)
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:

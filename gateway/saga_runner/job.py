@@ -3,7 +3,8 @@
 from typing import Any, Final, NamedTuple
 
 from gateway.journal.leases import Lease
-from gateway.journal.sagas import Event, Move, NewRun, StepRow, Taken
+from gateway.journal.saga_moves import Event, Known, Move, StepRow
+from gateway.journal.sagas import Locked, NewRun, Taken
 from gateway.saga import exact_json, machine
 from gateway.saga.machine import Outcome, Run, StepRecord
 from gateway.saga.rendering import document_of
@@ -41,6 +42,7 @@ class Job:
         self.correlation_id = new.correlation_id
         self.headers = new.headers
         self.wait: float | None = None
+        self._known: tuple[Known, float] | None = None
         self.results: dict[str, Any] = {}
         self._input: Any = exact_json.read(new.input)
 
@@ -73,6 +75,17 @@ class Job:
     def key(self) -> str:
         """The idempotency key of what is to be sent, the same for each attempt."""
         return f"{self.id}.{self.workflow.steps[self.at].name}.{'undo' if self.undoes else 'do'}"
+
+    def knows(self, known: Known | None, since: float) -> None:
+        """What the journal has told of the run, at an instant of the monotonic clock."""
+        self._known = None if known is None else (known, since)
+
+    def locked(self, now: float) -> tuple[int, Locked] | None:
+        """How many events the run has, and what it would be found in; None where the journal has to be asked."""
+        if self._known is None:
+            return None
+        known, since = self._known
+        return known.events, Locked(cancelled=False, left=known.left - (now - since))
 
     def keep(self, at: int, result: bytes | None) -> None:
         """What the step at this position has answered with."""

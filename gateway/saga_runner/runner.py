@@ -22,7 +22,8 @@ from gateway.journal import fault_points, sagas
 from gateway.journal.consumer import Consumer, Work, new_owner
 from gateway.journal.leases import Lease
 from gateway.journal.port import Journal, JournalUnavailable
-from gateway.journal.sagas import Locked, Move, Taken
+from gateway.journal.saga_moves import Move, known, moved
+from gateway.journal.sagas import Locked, Taken
 from gateway.proxy.own_requests import OwnRequests
 from gateway.saga import machine
 from gateway.saga.machine import ENDED, Outcome, Run
@@ -103,6 +104,7 @@ class SagaRunner:
         except ValueError as error:
             await self._not_understood(taken, error)
             return
+        job.knows(taken.known, began)
         try:
             with contextlib.suppress(JournalUnavailable, LostError):
                 await self._carry_out(job, begun=taken.begun)
@@ -211,12 +213,27 @@ class SagaRunner:
         while True:
             began = time.monotonic()
             try:
-                asked = self._journal.transact(sagas.move(job.lease, LEASE, decided))
-                return began, await asyncio.shield(asked)
+                return began, await self._tried(job, decided, began)
             except JournalUnavailable as why:
                 if why.unsure or why.trouble == "closed" or began > until:
                     raise
             await asyncio.sleep(_WRITE_AGAIN)
+
+    async def _tried(self, job: Job, decided: Callable[[Locked], Move], now: float) -> Move | None:
+        found = job.locked(now)
+        if found is not None:
+            events, locked = found
+            move = decided(locked)
+            rows = await asyncio.shield(self._journal.run(moved(job.lease, LEASE, events, move)))
+            job.knows(known(rows, events, move), now)
+            if rows:
+                return move
+        # Somebody has cancelled the run, or taken it, or it was just taken up.
+        made = await asyncio.shield(self._journal.transact(sagas.move(job.lease, LEASE, decided)))
+        if made is None:
+            return None
+        job.knows(made.known, now)
+        return made.move
 
     async def _not_understood(self, taken: Taken, error: ValueError) -> None:
         log.error(

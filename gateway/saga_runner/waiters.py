@@ -9,6 +9,7 @@ from typing import Final
 from gateway.background import Background
 from gateway.journal import sagas
 from gateway.journal.port import Journal, JournalUnavailable
+from gateway.journal.saga_moves import ENDED_TOPIC
 from gateway.journal.sagas import Shown
 
 # For notices that were lost.
@@ -33,7 +34,7 @@ class Waiters:
     def start(self) -> None:
         """Begin to look."""
         self._open = True
-        self._end_listening = self._journal.listen(sagas.ENDED_TOPIC, self._wake.set)
+        self._end_listening = self._journal.listen(ENDED_TOPIC, self._wake.set)
         self._background.start()
 
     def wait(self, run_id: str, seconds: float, told: Told) -> None:

@@ -9,7 +9,8 @@ from gateway.config.saga_model import SagaLimits
 from gateway.control.sagas import Done, Order, SagaCount, SagaDetail, SagaEvent, SagaStepView, SagaView
 from gateway.journal import sagas
 from gateway.journal.port import Journal
-from gateway.journal.sagas import Event, Move, RunRow, Shown
+from gateway.journal.saga_moves import Event, Move
+from gateway.journal.sagas import RunRow, Shown
 from gateway.saga import machine
 from gateway.saga.machine import ENDED, Run, StepRecord
 from gateway.saga.workflow import Workflow, decoded

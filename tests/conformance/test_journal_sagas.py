@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.journal import sagas
+from gateway.journal import saga_moves, sagas
 from gateway.journal.ids import RecordIds
 from gateway.journal.leases import Lease
-from gateway.journal.sagas import Event, Locked, Move, NewRun, Shown, StepRow, Taken
+from gateway.journal.saga_moves import Event, Move, StepRow
+from gateway.journal.sagas import Locked, NewRun, Shown, Taken
 from tests.conformance.journals import Journals
 
 RUNS = "saga_runs"
@@ -230,3 +231,54 @@ async def test_what_has_ended_is_deleted_after_its_time(journals: Journals) -> N
     for table in ("saga_steps", "saga_events"):
         (left,) = await journals.rows(f"SELECT count(*) AS n FROM {table}")  # noqa: S608 - names of this test
         assert int(left["n"]) == 1
+
+
+async def test_whoever_knows_a_run_need_not_lock_it(journals: Journals) -> None:
+    made = await put(journals, owner="w1")
+    mine = Lease(made, "w1", 1)
+    journal = await journals.replica("a")
+    done = row(0, "done", status=200, error="é'\"\\", result=b"\x00{}")
+    move = Move("running", (done, row(1, "running")), (Event("x", "s0", "y"), Event("z")), deadline=500.0, reason="why")
+    rows = await journal.run(saga_moves.moved(mine, LEASE, 1, move))
+    known = saga_moves.known(rows, 1, move)
+    assert known is not None
+    assert known.events == 3
+    assert 400 < known.left <= 500
+    shown = await show(journals, made)
+    assert [each[:7] for each in shown.steps] == [done[:7], row(1, "running")[:7]]
+    assert [(each.kind, each.step, each.detail) for each in shown.events] == [
+        ("started", "", ""), ("x", "s0", "y"), ("z", "", ""),
+    ]  # fmt: skip
+    assert (shown.run.reason, shown.run.held) == ("why", True)
+    await journals.pass_time(RUNS, LEASE + 1, "lease_until")
+    assert await journal.run(saga_moves.moved(mine, LEASE, 3, Move("running")))
+    assert await take(journals, "w2") == []
+    assert await journal.run(saga_moves.moved(mine, LEASE, 3, Move("running", pause=0.0)))
+    assert [each.run.id for each in await take(journals, "w2")] == [made]
+
+
+async def test_what_has_changed_since_it_was_known_is_left_alone(journals: Journals) -> None:
+    made = await put(journals, owner="w1")
+    journal = await journals.replica("a")
+    move = Move("succeeded", (row(0, "done"),), (Event("x"),), due=False, ended=True)
+    before = await show(journals, made)
+    others = (Lease(made, "w2", 1), 1), (Lease(made, "w1", 2), 1), (Lease(made, "w1", 1), 0)
+    for lease, events in others:
+        rows = await journal.run(saga_moves.moved(lease, LEASE, events, move))
+        assert saga_moves.known(rows, events, move) is None
+    after = await show(journals, made)
+    assert (after.steps, after.events, after.run.updated_at) == (before.steps, before.events, before.run.updated_at)
+    assert await do(journals, sagas.cancelled(made, "INC-7", lambda _: None, lambda _: True)) == "done"
+    assert not await journal.run(saga_moves.moved(Lease(made, "w1", 1), LEASE, 1, move))
+    assert (await show(journals, made)).run.state == "running"
+
+
+@pytest.mark.parametrize("listener", ["a", "b"])
+async def test_the_end_of_a_run_wakes_whoever_waits_for_it(journals: Journals, listener: str) -> None:
+    made = await put(journals, owner="w1")
+    woken = asyncio.Event()
+    (await journals.replica(listener)).listen(saga_moves.ENDED_TOPIC, woken.set)
+    move = Move("succeeded", due=False, ended=True)
+    assert await (await journals.replica("a")).run(saga_moves.moved(Lease(made, "w1", 1), LEASE, 1, move))
+    async with asyncio.timeout(60.0):
+        await woken.wait()

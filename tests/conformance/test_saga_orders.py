@@ -10,7 +10,8 @@ from gateway.control.sagas import Order
 from gateway.journal import sagas
 from gateway.journal.ids import RecordIds
 from gateway.journal.leases import Lease
-from gateway.journal.sagas import Event, Locked, Move, NewRun, StepRow
+from gateway.journal.saga_moves import Event, Move, StepRow
+from gateway.journal.sagas import Locked, NewRun
 from gateway.saga.workflow import SagaRequest, SagaStep, Workflow, encoded
 from gateway.views.sagas import LiveSagas
 from tests.conformance.journals import Journals

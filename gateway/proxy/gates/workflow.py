@@ -23,6 +23,7 @@ from gateway.journal.depth import Depth
 from gateway.journal.ids import RecordIds
 from gateway.journal.leases import Lease
 from gateway.journal.port import Journal
+from gateway.journal.saga_moves import Move
 from gateway.journal.sagas import NewRun, OpenRuns, Shown, Taken
 from gateway.proxy.gates import Question, Step, step
 from gateway.proxy.gates.journalled import OUTCOMES, Entry, JournalGate, Waiting
@@ -42,7 +43,7 @@ _PREFER: Final = re.compile(rb"^prefer:[^\r\n]*?[\s:;,]wait[ \t]*=[ \t]*([0-9]{1
 class Runs(Protocol):
     """Whoever carries runs out (`gateway.assembly.sagas`)."""
 
-    def first(self, workflow: Workflow, run: NewRun) -> tuple[sagas.Move, Taken | None, float]:
+    def first(self, workflow: Workflow, run: NewRun) -> tuple[Move, Taken | None, float]:
         """The first transition of a new run. With a `Taken` it is to be written with that lease, for so many seconds,
         and handed to `carry_on` then; where it cannot be written, `not_kept` is told."""
         ...
