@@ -40,6 +40,7 @@ def audit(gateway: GatewayProcess, event: str) -> list[dict[str, Any]]:
 def test_no_change_works_without_its_token(
     start_gateway: StartGateway, stub: StubProcess, path: str, body: bytes | None
 ) -> None:
+    # One of its own: whoever asks without the token ten times has to wait.
     gateway = start_gateway({"UPSTREAM_URL": stub.url, "ADMIN_TOKEN": TOKEN})
     assert change(gateway, path, body, {}) == 401
     assert change(gateway, path, body, {"Authorization": "Bearer wrong"}) == 401
@@ -50,9 +51,9 @@ def test_no_change_works_without_its_token(
 
 @pytest.mark.parametrize(("path", "body"), CHANGES)
 def test_without_a_token_only_a_direct_peer_on_loopback_may(
-    start_gateway: StartGateway, stub: StubProcess, path: str, body: bytes | None
+    shared_gateway: StartGateway, stub: StubProcess, path: str, body: bytes | None
 ) -> None:
-    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+    gateway = shared_gateway({"UPSTREAM_URL": stub.url})
     for headers in (
         {"X-Forwarded-For": "127.0.0.1"},
         {"Forwarded": "for=127.0.0.1"},
@@ -65,9 +66,9 @@ def test_without_a_token_only_a_direct_peer_on_loopback_may(
     assert change(gateway, path, body, {}) == 200
 
 
-def test_an_address_that_is_not_loopback_may_not(start_gateway: StartGateway, stub: StubProcess) -> None:
+def test_an_address_that_is_not_loopback_may_not(shared_gateway: StartGateway, stub: StubProcess) -> None:
     address = own_address()
-    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+    gateway = shared_gateway({"UPSTREAM_URL": stub.url})
     answer = plain_http.request(
         gateway.port, "/api/admin/cleanup/alerts", method="POST", host=address, headers={"Host": "localhost"}
     )
@@ -75,8 +76,8 @@ def test_an_address_that_is_not_loopback_may_not(start_gateway: StartGateway, st
     assert plain_http.request(gateway.port, "/api/resilience/health", host=address).status == 200
 
 
-def test_a_proxy_that_adds_nothing_and_speaks_http_1_0_may_not(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+def test_a_proxy_that_adds_nothing_and_speaks_http_1_0_may_not(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = shared_gateway({"UPSTREAM_URL": stub.url})
     request = f"POST /api/admin/cleanup/alerts HTTP/1.%d\r\nHost: 127.0.0.1:{gateway.port}\r\nConnection: close\r\n\r\n"
     for minor, status in ((0, b"403"), (1, b"200")):
         with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as connection:
@@ -102,8 +103,10 @@ def own_address() -> str:
     pytest.skip("this machine has no address but loopback")
 
 
-def test_a_gateway_before_itself_is_a_proxy(start_gateway: StartGateway, stub: StubProcess) -> None:
-    inner = start_gateway({"UPSTREAM_URL": stub.url})
+def test_a_gateway_before_itself_is_a_proxy(
+    start_gateway: StartGateway, shared_gateway: StartGateway, stub: StubProcess
+) -> None:
+    inner = shared_gateway({"UPSTREAM_URL": stub.url})
     outer = start_gateway({"UPSTREAM_URL": inner.url, "VIA_NAME": "outer", "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "9"})
     answer = outer.request("POST", "/proxy/api/admin/cleanup/alerts")
     assert (answer.status, answer.json()["reason"]) == (403, "forbidden")

@@ -226,7 +226,11 @@ def test_an_upstream_that_informs_without_end_is_cut_off(gateway: GatewayProcess
 
 def hang(upstream: ProgrammedUpstream, name: str) -> None:
     """Have this one not answer at all."""
-    upstream.on(f"/{name}", lambda peer, seen: peer.until(b"never"))
+
+    def wait(peer: Peer, seen: Seen) -> None:
+        peer.until(b"never")
+
+    upstream.on(f"/{name}", wait)
 
 
 def leave(gateway: GatewayProcess, name: str, after: float) -> None:

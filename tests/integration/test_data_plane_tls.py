@@ -2,12 +2,15 @@
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import yaml
 
 from tests.conformance.wire.clients import plain
+from tests.conformance.wire.conftest import PLAIN
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, framed, fresh
+from tests.conftest import StartGateway
 from tests.support.certificates import Certificate
 from tests.support.gateway_process import GatewayProcess
 from tests.support.processes import ChildProcess
@@ -23,9 +26,33 @@ def server_context(certificate: Certificate) -> ssl.SSLContext:
     return context
 
 
+@pytest.fixture(scope="module")
+def tls_upstream(server_context: ssl.SSLContext) -> Iterator[ProgrammedUpstream]:
+    with ProgrammedUpstream(wrap=lambda sock: server_context.wrap_socket(sock, server_side=True)) as running:
+        yield running
+
+
+UPSTREAMS: dict[str, dict[str, object]] = {
+    "known-authority": {"ca_file": "cert.pem"},
+    "not-verified": {"verify": False},
+    "unknown-authority": {},
+    "other-name": {"ca_file": "cert.pem", "server_name": "other.example"},
+}
+
+
 @pytest.fixture
-def tls_upstream(server_context: ssl.SSLContext) -> ProgrammedUpstream:
-    return ProgrammedUpstream(wrap=lambda sock: server_context.wrap_socket(sock, server_side=True))
+def gateway(shared_gateway: StartGateway, certificate: Certificate, tls_upstream: ProgrammedUpstream) -> GatewayProcess:
+    """One that reaches the same upstream in several ways, each under the prefix of its name."""
+    endpoint = f"https://localhost:{tls_upstream.port}"
+    document = {
+        "upstreams": {name: {"endpoints": [endpoint], "tls": tls} for name, tls in UPSTREAMS.items()},
+        "routes": [
+            {"name": name, "prefix": f"/{name}", "upstream": name, "strip_prefix": True, "rate_limit": None}
+            for name in UPSTREAMS
+        ],
+    }
+    files = {"gateway.yaml": yaml.safe_dump(document), "cert.pem": certificate.cert.read_text()}
+    return shared_gateway({**PLAIN, "GATEWAY_CONFIG": "gateway.yaml"}, files=files)
 
 
 def wait_for_port(gateway: GatewayProcess) -> None:
@@ -62,53 +89,32 @@ def test_tls_on_the_listener(start_gateway: Start, certificate: Certificate) -> 
             assert client.fate() in {"closed", "reset"}
 
 
-@pytest.mark.parametrize(
-    ("changes", "status"),
-    [
-        ({"UPSTREAM_CA_FILE": "cert"}, 200),
-        ({"UPSTREAM_VERIFY_SSL": "false"}, 200),
-        ({}, 502),
-        ({"UPSTREAM_CA_FILE": "cert", "UPSTREAM_SERVER_NAME": "other.example"}, 502),
-    ],
-    ids=["known authority", "not verified", "unknown authority", "other name"],
-)
-def test_tls_to_the_upstream(
-    changes: dict[str, str],
-    status: int,
-    start_gateway: Start,
-    certificate: Certificate,
-    tls_upstream: ProgrammedUpstream,
-) -> None:
-    with tls_upstream as upstream:
-        variables = {name: str(certificate.cert) if value == "cert" else value for name, value in changes.items()}
-        gateway = start_gateway(plain(f"https://localhost:{upstream.port}", **variables))
-        path = fresh()
-        with RawClient(gateway.port) as client:
-            response = client.request(f"GET /proxy{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-            assert response.status == status
-            if status == 502:
-                assert "tls_certificate_error" in (response.get("Proxy-Status") or "")
-                assert upstream.requests(path) == []
-            else:
-                assert client.request(f"GET /proxy{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()).status == 200
-                assert {seen.connection for seen in upstream.requests(path)} == {upstream.requests(path)[0].connection}
+@pytest.mark.parametrize("name", UPSTREAMS)
+def test_tls_to_the_upstream(name: str, gateway: GatewayProcess, tls_upstream: ProgrammedUpstream) -> None:
+    path = fresh()
+    status = 200 if name in {"known-authority", "not-verified"} else 502
+    with RawClient(gateway.port) as client:
+        response = client.request(f"GET /{name}{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert response.status == status
+        if status == 502:
+            assert "tls_certificate_error" in (response.get("Proxy-Status") or "")
+            assert tls_upstream.requests(path) == []
+        else:
+            assert client.request(f"GET /{name}{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()).status == 200
+            assert len({seen.connection for seen in tls_upstream.requests(path)}) == 1
 
 
-def test_truncation_by_a_tls_upstream_is_visible(
-    start_gateway: Start, certificate: Certificate, tls_upstream: ProgrammedUpstream
-) -> None:
+def test_truncation_by_a_tls_upstream_is_visible(gateway: GatewayProcess, tls_upstream: ProgrammedUpstream) -> None:
     """Without a close_notify the end of a close-delimited body may be anybody's (RFC 9112 section 9.8)."""
 
     def cut(peer: Peer, seen: Seen) -> None:
         peer.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
         peer.reset()
 
-    with tls_upstream as upstream:
-        upstream.on(path := fresh(), cut)
-        gateway = start_gateway(plain(f"https://localhost:{upstream.port}", UPSTREAM_VERIFY_SSL="false"))
-        with RawClient(gateway.port) as client:
-            response = client.request(f"GET /proxy{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-            assert response.status == 502 or not response.complete
+    tls_upstream.on(path := fresh(), cut)
+    with RawClient(gateway.port) as client:
+        response = client.request(f"GET /not-verified{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert response.status == 502 or not response.complete
 
 
 def test_a_plain_upstream_where_tls_is_expected(start_gateway: Start) -> None:

@@ -77,8 +77,8 @@ def test_a_drained_endpoint_gets_no_new_requests(
     assert (enabled["before"], enabled["after"]) == ("drained", "enabled")
 
 
-def test_what_is_under_way_ends_and_then_all_are_refused(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway({**PATIENT, "UPSTREAM_URL": stub.url})
+def test_what_is_under_way_ends_and_then_all_are_refused(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = shared_gateway({**PATIENT, "UPSTREAM_URL": stub.url})
     found: list[Answer] = []
     slow = threading.Thread(target=lambda: found.append(gateway.get("/proxy/slow")))
     slow.start()
@@ -101,16 +101,16 @@ def test_what_is_under_way_ends_and_then_all_are_refused(start_gateway: StartGat
     assert gateway.get("/proxy/ok").status == 200
 
 
-def test_it_ends_by_itself(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway({**PATIENT, "UPSTREAM_URL": stub.url})
+def test_it_ends_by_itself(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = shared_gateway({**PATIENT, "UPSTREAM_URL": stub.url})
     take_out(gateway, stub.port, duration=3.0)
     assert gateway.get("/proxy/ok").status == 503
     eventually(lambda: gateway.get("/proxy/ok").status == 200, "the endpoint is back")
     assert states(gateway) == ["enabled"]
 
 
-def test_what_is_refused(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+def test_what_is_refused(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = shared_gateway({**PATIENT, "UPSTREAM_URL": stub.url})
     unknown = order(gateway, 1, "drain", duration=60, reason="x")
     assert (unknown.status, json.loads(unknown.body)["reason"]) == (404, "unknown_endpoint")
     assert json.loads(unknown.body)["known"] == [f"127.0.0.1:{stub.port}"]

@@ -22,8 +22,8 @@ def put(gateway: GatewayProcess, **settings: object) -> Any:
     return order(gateway, "PUT", "/chaos/config", settings)
 
 
-def test_without_the_switch_nothing_can_be_set(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway(settings(stub, FAULTS_ENABLED="false"))
+def test_without_the_switch_nothing_can_be_set(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = shared_gateway(settings(stub, FAULTS_ENABLED="false"))
     assert gateway.get(PATH).json() == {"enabled": False, "maxPercent": 0, "maxDuration": 0, "count": 0, "faults": []}
     for method, path, body in (
         ("POST", PATH, fault("abort")),
@@ -119,11 +119,12 @@ def test_what_chaos_may_not_be(limited: GatewayProcess, body: Any, refused: tupl
     assert refusal(order(limited, "GET", "/chaos/config?upstream=nobody")) == (404, "unknown_service")
 
 
-def test_there_are_not_too_many(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway(settings(stub))
+def test_there_are_not_too_many(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = shared_gateway(settings(stub))
     for _ in range(16):
         add(gateway, "delay", 1)
     assert refusal(order(gateway, "POST", PATH, fault("delay", 1))) == (409, "too_many_faults")
+    assert order(gateway, "DELETE", PATH).status == 200
 
 
 def test_an_upstream_that_fails_by_itself_gets_none(start_gateway: StartGateway, stub: StubProcess) -> None:
@@ -134,8 +135,8 @@ def test_an_upstream_that_fails_by_itself_gets_none(start_gateway: StartGateway,
     assert refusal(put(gateway, error_rate=0.5)) == (409, "upstream_critical")
 
 
-def test_chaos_config_is_the_same_under_another_name(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway(settings(stub))
+def test_chaos_config_is_the_same_under_another_name(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = shared_gateway(settings(stub))
     nothing = {"upstream": "default", "error_rate": 0.0, "latency_ms": 0.0, "lock_contention_ms": 0.0}
     assert gateway.get("/chaos/config").json() == nothing
     assert put(gateway, error_rate=0.5).json() == {**nothing, "error_rate": 0.5}
@@ -193,8 +194,8 @@ def test_every_example_works_as_it_stands(start_gateway: StartGateway, stub: Stu
         assert (name, done.returncode, done.stdout) == (name, 0, "200"), source
 
 
-def test_a_gateway_without_faults_documents_none(start_gateway: StartGateway, stub: StubProcess) -> None:
-    paths = start_gateway({"UPSTREAM_URL": stub.url}).get("/api/openapi.json").json()["paths"]
+def test_a_gateway_without_faults_documents_none(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    paths = shared_gateway(settings(stub, FAULTS_ENABLED="false")).get("/api/openapi.json").json()["paths"]
     assert list(paths[PATH]) == ["get"]
     assert not [path for path in paths if path.startswith(("/chaos", "/api/test", f"{PATH}/"))]
 
@@ -205,8 +206,8 @@ def command(*arguments: str, process: GatewayProcess) -> "subprocess.CompletedPr
     return subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_the_command_line(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway(settings(stub))
+def test_the_command_line(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = shared_gateway(settings(stub))
     assert command("list", process=gateway).stdout == "no faults\n"
     made = command(
         *("add", "default", "abort", "--percent", "100", "--status", "500", "--for", "2m", "--reason", "drill"),

@@ -22,6 +22,11 @@ from tests.support.waiting import PATIENCE, eventually
 TOKEN = "correct-horse-battery-staple"
 
 
+def settings(stub: StubProcess) -> dict[str, str]:
+    """Of the gateway that most tests share."""
+    return {"UPSTREAM_URL": stub.url, "CONSOLE_DASHBOARDS_URL": "https://grafana.example/d/gateway"}
+
+
 def test_a_trip_is_told_with_its_cause_and_what_to_do(start_gateway: StartGateway, stub: StubProcess) -> None:
     gateway = start_gateway(
         {"UPSTREAM_URL": stub.url, "CIRCUIT_BREAKER_FAILURE_THRESHOLD": "3", "RETRY_MAX_ATTEMPTS": "1", "WORKERS": "2"}
@@ -91,9 +96,9 @@ def test_redis_that_goes_away_is_told(start_gateway: StartGateway, own_redis: Re
 
 
 def test_the_stream_ends_in_order_at_a_reload_and_goes_on_with_the_next_worker(
-    start_gateway: StartGateway, stub: StubProcess
+    shared_gateway: StartGateway, stub: StubProcess
 ) -> None:
-    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+    gateway = shared_gateway(settings(stub))
     with listening(gateway) as stream:
         stream.until(lambda live: True)
         os.kill(gateway.pid, signal.SIGHUP)
@@ -177,8 +182,8 @@ def test_faults_fallbacks_adaptive_limits_and_work_are_in_it(start_gateway: Star
         stream.until(lambda live: not live["faults"])
 
 
-def test_there_are_only_so_many_listeners(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+def test_there_are_only_so_many_listeners(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = shared_gateway(settings(stub))
     streams = [Stream(gateway.port, {}) for _ in range(MOST_LISTENERS)]
     refused = gateway.get(LIVE, {"Accept": "text/event-stream"})
     assert refused.status == 503
@@ -226,12 +231,12 @@ def test_who_the_clients_are_and_how_it_is_configured_is_for_operators(
     text = gateway.get("/api/resilience/configuration", bearer).body.decode()
     assert TOKEN not in text
     assert "sesame" not in text
-    settings = {each["setting"]: each for each in json.loads(text)["settings"]}
-    assert settings["RATE_LIMIT_CAPACITY"] == {
+    shown = {each["setting"]: each for each in json.loads(text)["settings"]}
+    assert shown["RATE_LIMIT_CAPACITY"] == {
         "setting": "RATE_LIMIT_CAPACITY", "value": '"7"', "source": "environment RATE_LIMIT_CAPACITY",
         "isDefault": False,
     }  # fmt: skip
-    assert settings["RATE_LIMIT_REFILL_RATE"]["source"] == "default"
+    assert shown["RATE_LIMIT_REFILL_RATE"]["source"] == "default"
     statuses = [gateway.get("/proxy/ok").status for _ in range(30)]
     assert 429 in statuses
 
@@ -274,7 +279,7 @@ def test_only_operators_are_told_whose_errors_they_are(start_gateway: StartGatew
 def test_routes_are_told_with_their_gates_and_the_hour_has_their_requests(
     shared_gateway: StartGateway, stub: StubProcess
 ) -> None:
-    gateway = shared_gateway({"UPSTREAM_URL": stub.url})
+    gateway = shared_gateway(settings(stub))
     (route,) = gateway.get("/api/resilience/routes").json()["routes"]
     assert (route["route"], route["prefix"], route["upstream"]) == ("proxy", "/proxy/", "default")
     assert [each["gate"] for each in route["gates"]][-3:] == ["rate_limit", "bulkhead", "circuit"]
@@ -285,8 +290,8 @@ def test_routes_are_told_with_their_gates_and_the_hour_has_their_requests(
     assert set(history["services"]["default"]["failed"]) == {0}
 
 
-def test_the_files_of_the_console_allow_nothing_from_elsewhere(start_gateway: StartGateway, stub: StubProcess) -> None:
-    gateway = start_gateway({"UPSTREAM_URL": stub.url, "CONSOLE_DASHBOARDS_URL": "https://grafana.example/d/gateway"})
+def test_the_files_of_the_console_allow_nothing_from_elsewhere(shared_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = shared_gateway(settings(stub))
     page = gateway.get("/console")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     policy = page.headers["Content-Security-Policy"]
@@ -317,6 +322,6 @@ def test_with_a_port_of_its_own_the_console_is_there_alone(start_gateway: StartG
 def test_without_a_wish_for_a_stream_there_is_one_snapshot(
     accept: str, shared_gateway: StartGateway, stub: StubProcess
 ) -> None:
-    answer = shared_gateway({"UPSTREAM_URL": stub.url}).get(LIVE, {"Accept": accept})
+    answer = shared_gateway(settings(stub)).get(LIVE, {"Accept": accept})
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Vary"] == "Accept"

@@ -224,9 +224,10 @@ def test_an_upload_is_passed_on_as_it_comes(gateway: GatewayProcess, upstream: P
 @pytest.mark.parametrize("reset", [True, False], ids=["rst", "fin"])
 @pytest.mark.parametrize("pooled", [True, False])
 def test_a_client_that_leaves_cancels_the_upstream_request(
-    method: str, reset: bool, pooled: bool, start_gateway: Callable[..., GatewayProcess], upstream: ProgrammedUpstream
+    method: str, reset: bool, pooled: bool, shared_gateway: Callable[..., GatewayProcess], upstream: ProgrammedUpstream
 ) -> None:
-    gateway = start_gateway(plain(upstream.url, UPSTREAM_TIMEOUT="60", UPSTREAM_TOTAL_TIMEOUT="120"))
+    # No other test uses this one, and each of these leaves it without a connection to the upstream.
+    gateway = shared_gateway(plain(upstream.url, UPSTREAM_TIMEOUT="60", UPSTREAM_TOTAL_TIMEOUT="120"))
     ended: list[str] = []
 
     def wait(peer: Peer, seen: Seen) -> None:

@@ -98,7 +98,7 @@ def test_over_tls_too(start_gateway: StartGateway, certificate: Certificate, ups
     assert unmasked_close(got[0]) == 1001
 
 
-def test_a_client_that_reads_at_last_is_told_why(start_gateway: StartGateway, upstream: ProgrammedUpstream) -> None:
+def test_a_client_that_reads_at_last_is_told_why(shared_gateway: StartGateway, upstream: ProgrammedUpstream) -> None:
     """What waited for it comes first, up to the end of a frame, then the Close."""
 
     told = threading.Event()
@@ -114,7 +114,7 @@ def test_a_client_that_reads_at_last_is_told_why(start_gateway: StartGateway, up
         peer.wait_for_end()
 
     upstream.on(path := fresh(), flood)
-    gateway = start_gateway(plain(upstream.url, WEBSOCKET_STALL_TIMEOUT_SECONDS="1.5"))
+    gateway = shared_gateway(plain(upstream.url, WEBSOCKET_STALL_TIMEOUT_SECONDS="1.5"))
     with small_buffer(gateway) as client:
         client.send(UPGRADE.format(path).encode())
         assert told.wait(PATIENCE)
@@ -126,7 +126,7 @@ def test_a_client_that_reads_at_last_is_told_why(start_gateway: StartGateway, up
     assert frames.endswith(CLOSE_1013)
 
 
-def test_an_upstream_that_takes_nothing(start_gateway: StartGateway, upstream: ProgrammedUpstream) -> None:
+def test_an_upstream_that_takes_nothing(shared_gateway: StartGateway, upstream: ProgrammedUpstream) -> None:
     over: list[bool] = []
 
     def idle(peer: Peer, seen: Seen) -> None:
@@ -134,7 +134,7 @@ def test_an_upstream_that_takes_nothing(start_gateway: StartGateway, upstream: P
         eventually(lambda: bool(over), "the end of the test")
 
     upstream.on(path := fresh(), idle)
-    gateway = start_gateway(plain(upstream.url, WEBSOCKET_STALL_TIMEOUT_SECONDS="1.5"))
+    gateway = shared_gateway(plain(upstream.url, WEBSOCKET_STALL_TIMEOUT_SECONDS="1.5"))
     with RawClient(gateway.port) as client:
         upgraded(client, path)
         fill(client.socket, b"\x82\xfe" + (8000).to_bytes(2) + b"\0\0\0\0" + b"m" * 8000)
