@@ -61,6 +61,7 @@ _ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncp
 _TROUBLES: Final[dict[str, Trouble]] = {
     "53100": "full",
     "25006": "read_only",
+    "42501": "read_only",
     "57014": "timeout",
     "55P03": "locked",
     "40P01": "locked",
@@ -162,7 +163,8 @@ class PostgresqlJournal:
             fault_points.reach("journal.commit")
             rows = await connection.fetch(step.statement.postgresql, *step.arguments)
             fault_points.reach("journal.committed")
-            return cast("Rows", rows)
+        self._worked()
+        return cast("Rows", rows)
 
     async def _transact(self, operation: Operation[Result], seconds: float, *, readonly: bool = False) -> Result:
         try:
@@ -171,6 +173,9 @@ class PostgresqlJournal:
                     result = await _drive(connection, operation)
                     fault_points.reach("journal.commit")
                 fault_points.reach("journal.committed")
+            # That it can be read says nothing of writes.
+            if not readonly:
+                self._worked()
             return result
         finally:
             operation.close()
@@ -187,9 +192,6 @@ class PostgresqlJournal:
                 yield connection
                 self._idle.append(connection)
                 connection = None
-            self.state.operations += 1
-            self.state.commits += 1
-            self.state.worked()
         except _ERRORS as error:
             why = self._trouble(error, unsure=used)
             # A value that a column cannot have says nothing of the journal.
@@ -256,9 +258,8 @@ class PostgresqlJournal:
 
     async def _try_to_open(self) -> None:
         try:
-            state = await self.schema()
-            if not state.current:
-                raise schema.newer(state) if state.version > state.known else schema.older(state)
+            async with self._alone() as connection:
+                await _drive(connection, schema.usable())
             await self._hear()
         except JournalUnavailable as why:
             self.state.failed(why)
@@ -281,6 +282,11 @@ class PostgresqlJournal:
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         self._listeners.wake([str(payload)])
+
+    def _worked(self) -> None:
+        self.state.operations += 1
+        self.state.commits += 1
+        self.state.worked()
 
     def _failed(self, why: JournalUnavailable) -> None:
         self.state.failed(why)

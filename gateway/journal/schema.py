@@ -72,6 +72,15 @@ def look() -> Operation[SchemaState]:
     return SchemaState(int(rows[0]["version"]), known())
 
 
+def usable() -> Operation[None]:
+    """Whether the tables are those of this gateway and take writes. Raises JournalUnavailable, or what the journal says
+    to a write."""
+    state = yield from look()
+    if not state.current:
+        raise newer(state) if state.version > state.known else older(state)
+    yield PROBE()
+
+
 def upgrade(steps: Sequence[Migration] | None = None) -> Operation[list[str]]:
     """Run what is missing; the names of what was run. `steps` are all migrations that there are."""
     steps = migrations() if steps is None else steps

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -48,6 +49,10 @@ def add(name: str, size: int = 10) -> Operation[None]:
     """Two rows in two tables: half of it is easily told from all of it."""
     yield _ADD(name, b"x" * size, b"")
     yield _RECORD(name, name.encode())
+
+
+def one_row() -> Operation[object]:
+    return (yield _COUNT())
 
 
 async def counts(journal: Journal) -> tuple[int, int]:
@@ -292,6 +297,37 @@ async def test_a_journal_that_opens_again_listens_on_one_connection(postgres_url
                 await journal.run(PROBE())
             await until(lambda: journal.state.works)
         assert await asyncio.to_thread(execute, _LISTENING, postgres_url) == "1"
+
+
+@pytest.mark.parametrize(
+    "may", ["CONNECTION LIMIT 50", "SUPERUSER; ALTER ROLE {role} SET default_transaction_read_only = on"],
+    ids=["no-permission", "read-only"],
+)  # fmt: skip
+async def test_a_user_that_may_only_read_is_a_reason_until_it_may_write(postgres_url: str, may: str) -> None:
+    """That the journal can be read says nothing of its promises."""
+    role = f"reader_{uuid.uuid4().hex}"
+    await PostgresqlJournal(postgres_url, 20.0, 1).upgrade()
+
+    async def tell(sql: str) -> None:
+        await asyncio.to_thread(execute, sql, postgres_url)
+
+    await tell(f"CREATE ROLE {role} LOGIN; ALTER ROLE {role} {may.format(role=role)}")
+    await tell(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+    try:
+        async with postgresql(postgres_url.replace("postgres@", f"{role}@")) as journal:
+            assert journal.state.trouble == "read_only"
+            await tell(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+            await tell(f"ALTER ROLE {role} RESET default_transaction_read_only")
+            await until(lambda: journal.state.works)
+            await journal.transact(add("a"))
+            await tell(f"ALTER ROLE {role} NOSUPERUSER; REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}")
+            await tell(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+            assert (await trouble_of(journal.transact(add("b")))).trouble == "read_only"
+            with contextlib.suppress(JournalUnavailable):
+                await journal.read(one_row())
+            assert journal.state.trouble == "read_only"
+    finally:
+        await tell(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 async def test_a_connection_that_is_lost_is_no_outage(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
