@@ -12,7 +12,7 @@ OnFailure = Literal["refuse", "skip"]
 @dataclass(frozen=True, slots=True)
 class HookConfig:
     """One hook of a route. `name` is its label, `use` says where its `code` is. `on_failure` says what becomes of a
-    request or an answer for which it fails. Values of `settings` may be secrets."""
+    request or an answer when the hook fails for it. Values of `settings` may be secrets."""
 
     name: str
     use: str

@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 class Texts:
-    """Reads text files in UTF-8. With `known`, nothing but what is in it exists: text by path, None for a file that was
-    not there."""
+    """Reads text files in UTF-8. `known` has texts by path, and None for a file that was not there: with it nothing is
+    read from the disk, and a file that it does not have does not exist."""
 
     def __init__(self, known: Mapping[str, str | None] | None = None) -> None:
         self._known = known

@@ -19,7 +19,8 @@ class TenantView(NamedTuple):
 
 
 class KeyView(NamedTuple):
-    """One API key, without anything from which it could be made. Instants are seconds since the epoch."""
+    """One API key as it is listed. Nothing here lets anybody make the key itself. Instants are seconds since the
+    epoch."""
 
     id: str
     consumer: str

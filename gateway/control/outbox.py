@@ -28,8 +28,8 @@ class MessageView(NamedTuple):
 
 
 class MessageCount(NamedTuple):
-    """The messages of one target in one state. `oldest` is the age of the oldest in seconds; `bytes` those of all.
-    `orphaned` as for one message."""
+    """The messages of one target in one state. `oldest` is the age of the oldest one in seconds, and `bytes` is
+    the size of all of them together. `orphaned` means the same as for one message."""
 
     target: str
     state: MessageState

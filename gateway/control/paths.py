@@ -27,7 +27,8 @@ def is_control_path(path: bytes) -> bool:
 
 
 def is_control_path_or_root(path: bytes) -> bool:
-    """HOT. The same, for a gateway where no route takes `/`: there the control plane has a page with links."""
+    """HOT. As `is_control_path`, and `/` too: where no route takes `/`, the control plane has a page with links
+    there."""
     return path in _EXACT_AND_ROOT or path.startswith(_BELOW)
 
 

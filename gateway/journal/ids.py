@@ -20,7 +20,8 @@ class RecordIds:
 
     def new(self) -> str:
         """The prefix and 26 letters and digits: 48 bits of milliseconds, 80 random bits. Within one millisecond, and
-        after a clock that was set back, the number of before and one (https://github.com/ulid/spec, "Monotonicity")."""
+        after the clock was set back, it is the number before this one plus one (https://github.com/ulid/spec,
+        "Monotonicity")."""
         milliseconds = int(self._wall() * 1000) & (1 << 48) - 1
         number = milliseconds << 80 | secrets.randbits(80)
         if milliseconds <= self._last >> 80:

@@ -244,7 +244,7 @@ def ordered(run_id: str, decide: Callable[[Shown], Move | None]) -> Operation[Or
 def cancelled(
     run_id: str, reason: str, decide: Callable[[Shown], Move | None], may: Callable[[Shown], bool]
 ) -> Operation[Ordered]:
-    """As `ordered`, and to whoever works on the run it is said that it is cancelled, where it may be."""
+    """As `ordered`. Whoever works on the run is told that it is cancelled, if it may be."""
     rows = yield _LOCK_FOR_ORDER(run_id)
     if not rows:
         return "gone"

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 def signed_lines(message_id: str, timestamp: int, body: bytes, secrets: Iterable[bytes]) -> bytes:
     """Complete header lines. The id is the same for each attempt, so that receivers can drop a repetition; `timestamp`
-    is the time of the attempt, in seconds since the epoch. There is a signature for each secret, so that a secret can
-    be replaced without a message that nobody can verify; without secrets there is none."""
+    is the time of the attempt, in seconds since the epoch. There is a signature for each secret: while a secret is
+    being replaced, a receiver can verify every message with the old one or the new one. Without secrets nothing is
+    signed."""
     lines = b"webhook-id: %b\r\nwebhook-timestamp: %d\r\n" % (message_id.encode(), timestamp)
     content = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
     signatures = [base64.b64encode(hmac.digest(secret, content, "sha256")) for secret in secrets]

@@ -83,7 +83,8 @@ class Group:
 
 
 class AdaptiveLimit:
-    """`value` is the limit, with its fraction. `full` is set by whoever found no place; each window begins without it.
+    """`value` is the limit, which may be a fraction. Whoever finds no place free sets `full`; each window begins with
+    it unset.
 
     All instants are those of one monotonic clock."""
 

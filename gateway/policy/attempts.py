@@ -16,7 +16,7 @@ MOST: Final = 65_536
 
 
 class Attempts:
-    """`burst` failures are free for each client, and one more comes back `every` seconds. Instants are of one clock."""
+    """Each client may fail `burst` times, and gets one more try every `every` seconds. Instants are of one clock."""
 
     __slots__ = ("_burst", "_every", "_left", "_most")
 

@@ -34,9 +34,9 @@ class EjectionSettings:
 class EndpointHealth:
     """What is known of one endpoint's health.
 
-    `healthy` is the verdict of active checks, True when there are none. `failures` counts those since the last success,
-    `ejections` the earlier ejections that are not forgiven, and the instants `ejected_until` and `last_success` are
-    minus infinity when there was none.
+    `healthy` is the verdict of active checks, True when there are none. `failures` counts the failures since the last
+    success, and `ejections` the earlier ejections that are not forgiven yet. `ejected_until` and `last_success` are
+    instants, minus infinity where there was none.
     """
 
     __slots__ = ("ejected_until", "ejections", "failures", "healthy", "last_success")

@@ -23,10 +23,9 @@ _SECRET: Final = re.compile(SECRET_NAMES, re.IGNORECASE)
 
 
 class OwnAnswer:
-    """A whole answer but for date, id and what is said for each request. `fields` are its header lines but for the
-    length of `body`. `decision` is what the access log says.
-    `response` is the head of an upstream's answer that is given again, for the filters that add to it; None for what
-    the gateway says itself."""
+    """A whole answer, except for the date, the ids and what filters add for each request. `fields` are its header
+    lines, without the length of `body`. `decision` is what the access log says. `response` is the head of an upstream's
+    answer that is given again, for the filters that add to it; None for what the gateway says itself."""
 
     __slots__ = ("_lines", "body", "decision", "fields", "response", "status")
 

@@ -40,9 +40,9 @@ class BodyCopy:
 class RequestBody:
     """`received` counts what has arrived, in bytes; `done` says that this is all. `replayable` says that everything
     that was sent is still held. `keep` is the most that is kept for a repetition; 0 keeps nothing. While somebody is
-    `collecting` the body, the client goes on being read. `ended_at` is when such a body was complete, an instant of the
-    monotonic clock, 0 for any other: the time limit of the upstream begins then. `copy` hears of it what arrives from
-    now on, None: nobody does."""
+    `collecting` the body, the client goes on being read. `ended_at` is the instant of the monotonic clock at which a
+    collected body was complete, and 0 for a body that nobody collects: the time limit of the upstream begins then.
+    `copy` is given each piece that arrives from now on; None where the request is not mirrored."""
 
     __slots__ = ("_collected", "_limit", "copy", "done", "ended_at", "held", "keep", "received", "replayable")
 

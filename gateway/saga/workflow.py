@@ -93,8 +93,8 @@ def encoded(workflow: Workflow) -> bytes:
 
 
 def decoded(text: bytes) -> Workflow:
-    """What `encoded` has made, also of a version of the gateway that knew fewer settings. Raises ValueError for
-    anything else."""
+    """The workflow that `encoded` has made these bytes of. They may come from an older version of the gateway, which
+    knew fewer settings. Raises ValueError for anything else."""
     try:
         members = orjson.loads(text)
         members["steps"] = tuple(map(_step, members["steps"]))

@@ -34,8 +34,8 @@ class Ask(NamedTuple):
     back or leased.
 
     `debt` tokens were spent by this replica on its own while the store was away. They are taken off the bucket, which
-    may leave it owing as much as its capacity. Below zero it is tokens that were granted and not used, which go back
-    as far as there is room. Each debt of a replica has a greater `debt_id` than the one before. A
+    may leave it owing as much as its capacity. A debt below zero gives back tokens that were granted and not used, as
+    far as the bucket has room. Each debt of a replica has a greater `debt_id` than the one before. A
     debt that the store knows already is not taken off again, so a replica may repeat one whose answer was lost.
     """
 

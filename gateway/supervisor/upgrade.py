@@ -81,8 +81,9 @@ async def carried(
     one_service: Callable[[], dict[str, Any]],
     store: Callable[[], Any],
 ) -> Carried:
-    """Everything, ready for the exec. The channels of the workers stand still from now on, so what `one_service` and
-    `store` give after that has all that the workers have told, and is the last that they have heard."""
+    """Everything, ready for the exec. The channels of the workers stand still from now on. `one_service` and `store`
+    are called after that, so what they return has everything that the workers have told, and nothing changes it any
+    more."""
     generation = crew.generation
     assert generation is not None  # noqa: S101 - an upgrade is refused before
     await crew.hand_over()

@@ -55,8 +55,8 @@ def configure(
     worker: int | None = None,
 ) -> Callable[[], None]:
     """Send all logging of the process, warnings included, to `write_line`. `level` is a name as in `LOG_LEVEL`;
-    `more` handlers get every record too. `worker` is the slot of this process where there are several; every line says
-    it.
+    `more` handlers get every record too. Where there are several workers, `worker` is the slot of this
+    process, and every line has it.
 
     Returns a function that restores what was there before; call it before the writer closes, so that what is logged
     later still goes somewhere (stderr).

@@ -17,7 +17,8 @@ class Downstream:
         raise NotImplementedError
 
     def waits(self) -> None:
-        """A gate before an attempt is waited for: the body is held, unless the gate wants to have all of it first."""
+        """The request waits for a gate before an attempt. Its body is held meanwhile, unless the gate has to have all
+        of it."""
         raise NotImplementedError
 
     def send_continue(self) -> None:

@@ -10,8 +10,8 @@ from gateway.store.port import FIGURES_CELL, FIGURES_KEPT, FigureDelta, FigureSu
 
 @dataclass(slots=True)
 class ServiceFigures:
-    """`cells` are by the number of the cell since the epoch; `seen` holds each replica's last sequence and its cell.
-    What is too old was dropped in the cell `cleaned`."""
+    """The keys of `cells` are the numbers of cells since the epoch. `seen` holds the last sequence of each replica,
+    with its cell. `cleaned` is the cell in which what is too old was dropped last."""
 
     reset_at: float = float("-inf")
     cells: dict[int, list[int]] = field(default_factory=dict)
