@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 from gateway import __version__
@@ -101,13 +101,13 @@ class Supervisor:
             return
         if operation == "reload":
             self._start(
-                self._answer(
+                answer(
                     self._changes.make(dry_run=True) if body["dry_run"] else self._reload("asked by the control plane"),
                     reply,
                 )
             )
         elif operation == "upgrade":
-            self._start(self._answer(self._upgrade(), reply))
+            self._start(answer(self._upgrade(), reply))
         else:
             raise ValueError(f"there is no operation {operation!r}")
 
@@ -261,9 +261,6 @@ class Supervisor:
         if self._crew.generation is not None:
             self._start(self._upgrade())
 
-    async def _answer(self, making: Any, reply: Reply) -> None:
-        reply((await making).plain())
-
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -280,6 +277,16 @@ class Supervisor:
         while True:
             self._notify.alive()
             await asyncio.sleep(self._notify.watchdog * _ALIVE_SHARE)
+
+
+async def answer(making: Awaitable[Change], reply: Reply) -> None:
+    """Answer a worker with what comes of a change. What it raises is told, too: nobody waits in vain."""
+    try:
+        change = await making
+    except Exception as error:
+        reply.fail(f"{type(error).__name__}: {error}")
+        raise
+    reply(change.plain())
 
 
 def run(given: Sequence[str | None]) -> int:
