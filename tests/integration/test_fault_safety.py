@@ -2,13 +2,14 @@
 
 import json
 import subprocess
-import sys
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.conftest import StartGateway
 from tests.deploy.tools import tool
+from tests.integration.conftest import Command
 from tests.support.faults import AUTHORIZED, PATH, TOKEN, add, fault, listed, order, refusal, settings
 from tests.support.gateway_process import GatewayProcess
 from tests.support.processes import ChildFailed, clean_environment
@@ -200,39 +201,31 @@ def test_a_gateway_without_faults_documents_none(shared_gateway: StartGateway, s
     assert not [path for path in paths if path.startswith(("/chaos", "/api/test", f"{PATH}/"))]
 
 
-def command(*arguments: str, process: GatewayProcess) -> "subprocess.CompletedProcess[str]":
-    env = clean_environment(GATEWAY_URL=process.url, ADMIN_TOKEN=TOKEN, USER="ann")
-    words = [sys.executable, "-m", "gateway", "fault", *arguments]
-    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_the_command_line(shared_gateway: StartGateway, stub: StubProcess) -> None:
+def test_the_command_line(shared_gateway: StartGateway, stub: StubProcess, command: Command) -> None:
     gateway = shared_gateway(settings(stub))
-    assert command("list", process=gateway).stdout == "no faults\n"
-    made = command(
+    run = partial(command, "fault", GATEWAY_URL=gateway.url, ADMIN_TOKEN=TOKEN, USER="ann")
+    assert run("list").stdout == "no faults\n"
+    made = run(
         *("add", "default", "abort", "--percent", "100", "--status", "500", "--for", "2m", "--reason", "drill"),
-        process=gateway,
     )
     assert (made.returncode, made.stderr) == (0, "")
     (found,) = listed(gateway)
     assert made.stdout.startswith(f"{found['id']}: the answer is a 500 for 100% of the attempts at default until ")
     assert (found["by"], found["reason"]) == ("ann", "drill")
     assert gateway.get("/proxy/ok").status == 500
-    (head, row) = command("list", process=gateway).stdout.splitlines()
+    (head, row) = run("list").stdout.splitlines()
     assert head.split()[:4] == ["ID", "UPSTREAM", "KIND", "PERCENT"]
     assert row.split()[:4] == [found["id"], "default", "abort", "100"]
-    words = [sys.executable, "-m", "gateway", "status", "--url", gateway.url]
-    told = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, timeout=120, check=False)
+    told = command("status", "--url", gateway.url)
     assert any(found["id"] in line and "drill" in line for line in told.stdout.splitlines())
-    assert command("remove", found["id"], process=gateway).stdout == "1 fault ended\n"
-    assert command("remove", found["id"], process=gateway).returncode == 1
-    assert command("add", "default", "reset", "--percent", "5", process=gateway).returncode == 2
-    scoped = command(
+    assert run("remove", found["id"]).stdout == "1 fault ended\n"
+    assert run("remove", found["id"]).returncode == 1
+    assert run("add", "default", "reset", "--percent", "5").returncode == 2
+    scoped = run(
         *("add", "default", "delay", "--delay", "250ms", "--percent", "5", "--reason", "x", "--route", "proxy"),
         *("--clients", "X-User=10", "--endpoint", f"127.0.0.1:{stub.port}", "--json"),
-        process=gateway,
     )
     as_json = json.loads(scoped.stdout)
     assert (as_json["route"], as_json["clientHeader"], as_json["clientPercent"]) == ("proxy", "X-User", 10.0)
     assert as_json["does"] == "the answer comes 0.25 s later"
-    assert command("remove", "--all", process=gateway).stdout == "1 fault ended\n"
+    assert run("remove", "--all").stdout == "1 fault ended\n"

@@ -3,14 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import StartGateway
+from tests.integration.conftest import Command
 from tests.support.gateway_process import GatewayProcess
-from tests.support.processes import clean_environment
 from tests.support.stub_process import StubProcess
 from tests.support.waiting import eventually
 
@@ -75,26 +74,16 @@ def test_a_deleted_file_comes_back(start_gateway: StartGateway, stub: StubProces
     eventually(lambda: bool(found()) and "/proxy/ok" in found()[0].read_text(), "there again")
 
 
-def check(env: dict[str, str], directory: Path) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "check"],
-        cwd=directory,
-        env=clean_environment(**env),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout
-
-
-def test_check_says_whether_the_directory_can_be_written(tmp_path: Path) -> None:
-    assert check({"LOG_DIR": str(tmp_path / "new" / "logs")}, tmp_path)[0] == 0
+def test_check_says_whether_the_directory_can_be_written(tmp_path: Path, command: Command) -> None:
+    assert command("check", LOG_DIR=str(tmp_path / "new" / "logs")).returncode == 0
     assert not (tmp_path / "new").exists(), "a check changes nothing"
     (tmp_path / "file").touch()
     for wrong in ("file", "file/logs", "/proc/logs"):
-        status, out = check({"LOG_DIR": wrong}, tmp_path)
-        assert status == 1
-        assert out.startswith(f'environment LOG_DIR: "{wrong}"; allowed: the path of a directory that can be written')
+        done = command("check", LOG_DIR=wrong)
+        assert done.returncode == 1
+        assert done.stdout.startswith(
+            f'environment LOG_DIR: "{wrong}"; allowed: the path of a directory that can be written'
+        )
     if os.geteuid() != 0:
         (tmp_path / "closed").mkdir(mode=0o500)
-        assert check({"LOG_DIR": "closed"}, tmp_path)[0] == 1
+        assert command("check", LOG_DIR="closed").returncode == 1

@@ -3,16 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from typing import Any
 
 import pytest
 
 from tests.conftest import StartGateway
+from tests.integration.conftest import Command
 from tests.support.gateway_process import GatewayProcess
-from tests.support.processes import clean_environment
 from tests.support.stub_process import StubProcess
 from tests.support.waiting import eventually
 
@@ -108,16 +106,9 @@ def test_no_counter_goes_down_when_workers_die_and_are_replaced(running: Gateway
     assert "pid" not in running.get("/health").body.decode()
 
 
-def test_status_prints_the_table(running: GatewayProcess) -> None:
+def test_status_prints_the_table(running: GatewayProcess, command: Command) -> None:
     everybody(running)
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "status"],
-        env=clean_environment(GATEWAY_URL=running.url),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = command("status", GATEWAY_URL=running.url)
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[0:2] + row[3:4] for row in rows if row and row[0].isdigit()] == [
         [str(slot), str(pid), "ready"] for slot, pid in sorted(pids(running).items())

@@ -1,40 +1,51 @@
-"""`gateway status`, `explain`, `errors`, `circuit`, `reset` and `endpoint`, as processes, against real gateways."""
+"""`gateway status`, `explain`, `errors`, `circuit`, `reset` and `endpoint`, against real gateways."""
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from subprocess import CompletedProcess
 
 import pytest
 
 from tests.conftest import StartGateway
+from tests.integration.conftest import Command
 from tests.support.fake_upstream import Close, FakeUpstream, ReadHead, Send
 from tests.support.gateway_process import GatewayProcess
 from tests.support.ports import free_port
-from tests.support.processes import clean_environment
 from tests.support.stub_process import StubProcess
 
 TOKEN = "correct-horse-battery-staple"
-Done = subprocess.CompletedProcess[str]
+Gateway = Callable[..., CompletedProcess[str]]
 
 
-def gateway(*arguments: str, env: Mapping[str, str] | None = None) -> Done:
-    environ = clean_environment(**(env or {}))
-    command = [sys.executable, "-m", "gateway", *arguments]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture
+def gateway(command: Command) -> Gateway:
+    def run(*arguments: str, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
+        return command(*arguments, **(env or {}))
+
+    return run
 
 
 def at(process: GatewayProcess, token: str | None = TOKEN) -> dict[str, str]:
     return {"GATEWAY_URL": process.url, **({"ADMIN_TOKEN": token} if token else {})}
 
 
+def settings(stub: StubProcess) -> dict[str, str]:
+    return {"UPSTREAM_URL": stub.url, "ADMIN_TOKEN": TOKEN, "RATE_LIMIT_ENABLED": "false"}
+
+
 @pytest.fixture
 def running(start_gateway: StartGateway, stub: StubProcess) -> GatewayProcess:
-    return start_gateway({"UPSTREAM_URL": stub.url, "ADMIN_TOKEN": TOKEN, "RATE_LIMIT_ENABLED": "false"})
+    return start_gateway(settings(stub))
 
 
-def test_status(running: GatewayProcess) -> None:
+@pytest.fixture
+def shared(shared_gateway: StartGateway, stub: StubProcess) -> GatewayProcess:
+    """The gateway of the module, which its tests leave as it is."""
+    return shared_gateway(settings(stub))
+
+
+def test_status(gateway: Gateway, running: GatewayProcess) -> None:
     done = gateway("status", env=at(running))
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -47,7 +58,7 @@ def test_status(running: GatewayProcess) -> None:
     assert as_json["health"]["services"][0]["service"] == "default"
 
 
-def test_a_circuit_in_an_operators_hand(running: GatewayProcess) -> None:
+def test_a_circuit_in_an_operators_hand(gateway: Gateway, running: GatewayProcess) -> None:
     env = {**at(running), "USER": "alice"}
     held = gateway("circuit", "open", "--for", "10m", "--reason", "migration", env=env)
     assert (held.returncode, held.stderr) == (0, "")
@@ -69,7 +80,7 @@ def test_a_circuit_in_an_operators_hand(running: GatewayProcess) -> None:
     assert {record["operator"] for record in records} == {"alice"}
 
 
-def test_errors_and_reset(running: GatewayProcess) -> None:
+def test_errors_and_reset(gateway: Gateway, running: GatewayProcess) -> None:
     assert gateway("errors", env=at(running)).stdout == "no errors\n"
     for _ in range(3):
         running.get("/proxy/fail")
@@ -86,37 +97,37 @@ def test_errors_and_reset(running: GatewayProcess) -> None:
     )
 
 
-def test_endpoints(running: GatewayProcess, stub: StubProcess) -> None:
+def test_endpoints(gateway: Gateway, shared: GatewayProcess, stub: StubProcess) -> None:
     one = f"127.0.0.1:{stub.port}"
-    done = gateway("endpoint", "drain", "default", one, "--for", "1h", "--reason", "new disk", env=at(running))
+    done = gateway("endpoint", "drain", "default", one, "--for", "1h", "--reason", "new disk", env=at(shared))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"default {one}: drained until ")
-    listed = gateway("endpoint", "list", env=at(running)).stdout.splitlines()
+    listed = gateway("endpoint", "list", env=at(shared)).stdout.splitlines()
     assert listed[1].split()[:3] == ["default", one, "drained"]
     assert listed[1].endswith("new disk")
-    status = gateway("status", env=at(running))
+    status = gateway("status", env=at(shared))
     assert status.returncode == 1
     assert f"default {one}  drained" in status.stdout
-    assert running.get("/proxy/ok").status == 503
-    disabled = gateway("endpoint", "disable", "default", one, "--reason", "x", "--json", env=at(running))
+    assert shared.get("/proxy/ok").status == 503
+    disabled = gateway("endpoint", "disable", "default", one, "--reason", "x", "--json", env=at(shared))
     assert json.loads(disabled.stdout)["endpoint"]["state"] == "disabled"
-    assert gateway("endpoint", "enable", "default", one, env=at(running)).returncode == 0
-    assert running.get("/proxy/ok").status == 200
+    assert gateway("endpoint", "enable", "default", one, env=at(shared)).returncode == 0
+    assert shared.get("/proxy/ok").status == 200
 
 
-def test_what_the_gateway_refuses_is_1(running: GatewayProcess) -> None:
+def test_what_the_gateway_refuses_is_1(gateway: Gateway, shared: GatewayProcess) -> None:
     order = ("circuit", "open", "--reason", "x")
-    without = gateway(*order, env=at(running, None))
+    without = gateway(*order, env=at(shared, None))
     assert (without.returncode, without.stdout) == (1, "")
     assert without.stderr.startswith("gateway: 401 ")
     assert without.stderr.endswith("; set ADMIN_TOKEN in the environment\n")
-    wrong = gateway(*order, env=at(running, "wrong-token-hunter2"))
+    wrong = gateway(*order, env=at(shared, "wrong-token-hunter2"))
     assert (wrong.returncode, "hunter2" in wrong.stderr) == (1, False)
-    unknown = gateway("circuit", "open", "nobody", "--reason", "x", env=at(running))
+    unknown = gateway("circuit", "open", "nobody", "--reason", "x", env=at(shared))
     assert unknown.returncode == 1
     assert "unknown_service" in unknown.stderr
-    assert gateway("circuit", "open", "--for", "2d", "--reason", "x", env=at(running)).returncode == 1
-    assert gateway("endpoint", "enable", "default", "h:1", env=at(running)).returncode == 1
+    assert gateway("circuit", "open", "--for", "2d", "--reason", "x", env=at(shared)).returncode == 1
+    assert gateway("endpoint", "enable", "default", "h:1", env=at(shared)).returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -132,13 +143,13 @@ def test_what_the_gateway_refuses_is_1(running: GatewayProcess) -> None:
         ("explain",),
     ],
 )
-def test_a_wrong_command_line_is_2(arguments: tuple[str, ...]) -> None:
+def test_a_wrong_command_line_is_2(gateway: Gateway, arguments: tuple[str, ...]) -> None:
     done = gateway(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "hunter2" not in done.stderr
 
 
-def test_no_answer_is_3() -> None:
+def test_no_answer_is_3(gateway: Gateway) -> None:
     port = free_port()
     nobody = gateway("status", env={"PORT": str(port)})
     assert (nobody.returncode, nobody.stderr) == (
@@ -154,7 +165,7 @@ def test_no_answer_is_3() -> None:
         assert TOKEN.encode() not in somebody.received
 
 
-def test_nothing_that_controls_a_terminal_is_printed() -> None:
+def test_nothing_that_controls_a_terminal_is_printed(gateway: Gateway) -> None:
     body = json.dumps({"count": 1, "errors": [{"time": "t", "service": "\x1b[2J", "category": "c", "reason": "r",
                        "status": None, "attempt": 1, "requestId": "i", "message": "a\nb\x9b1m"}]}).encode()  # fmt: skip
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
@@ -164,6 +175,6 @@ def test_nothing_that_controls_a_terminal_is_printed() -> None:
     assert all(each.isprintable() for line in printed.splitlines() for each in line)
 
 
-def test_the_environment_of_the_container_is_enough(running: GatewayProcess) -> None:
-    assert gateway("status", env={"PORT": str(running.port), "ADMIN_PORT": ""}).returncode == 0
-    assert "http_proxy" not in os.environ or gateway("status", "--url", running.url).returncode == 0
+def test_the_environment_of_the_container_is_enough(gateway: Gateway, shared: GatewayProcess) -> None:
+    assert gateway("status", env={"PORT": str(shared.port), "ADMIN_PORT": ""}).returncode == 0
+    assert "http_proxy" not in os.environ or gateway("status", "--url", shared.url).returncode == 0

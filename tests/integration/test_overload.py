@@ -1,8 +1,6 @@
 """Priorities and the adaptive limit through whole gateways and real sockets."""
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,10 +12,10 @@ import yaml
 from tests.conformance.wire.clients import plain
 from tests.conformance.wire.upstream import Peer, ProgrammedUpstream, Seen, fresh, ok
 from tests.conftest import StartGateway
+from tests.integration.conftest import Command
 from tests.support.callers import FILE_KEY
 from tests.support.gateway_process import GatewayProcess
 from tests.support.keys import sha256
-from tests.support.processes import clean_environment
 from tests.support.raw_http import RawClient
 from tests.support.waiting import PATIENCE, eventually
 
@@ -90,13 +88,12 @@ def test_what_matters_least_is_shed_first(prioritized: GatewayProcess, upstream:
     assert line["priority"] == "background"
 
 
-def test_gateway_routes_shows_priorities_and_the_adaptive_limit(upstream: ProgrammedUpstream, tmp_path: Path) -> None:
+def test_gateway_routes_shows_priorities_and_the_adaptive_limit(
+    upstream: ProgrammedUpstream, tmp_path: Path, command: Command
+) -> None:
     (tmp_path / "gateway.yaml").write_text(configuration(upstream.url))
-    env = clean_environment(GATEWAY_CONFIG="gateway.yaml", ADAPTIVE_LIMIT_MODE="observe", ADAPTIVE_LIMIT_MIN="2")
-    command = [sys.executable, "-m", "gateway", "routes"]
-    shown = subprocess.run(
-        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=True
-    ).stdout
+    env = {"GATEWAY_CONFIG": "gateway.yaml", "ADAPTIVE_LIMIT_MODE": "observe", "ADAPTIVE_LIMIT_MIN": "2"}
+    shown = command("routes", **env).stdout
     assert "2 to 4 from 4, observed" in shown
     assert "limit=4 percent_by_priority=100/95/90/75/50" in shown
     assert "mode=observe min=2 initial=64" in shown
