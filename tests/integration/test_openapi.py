@@ -166,6 +166,7 @@ def test_schemathesis_gets_nowhere_without_the_token(gateway: GatewayProcess, tm
         gateway,
         tmp_path,
         *(word for method in ("POST", "PUT", "DELETE") for word in ("--include-method", method)),
-        *("--max-examples", "5", "--checks", "ignored_auth"),
+        # After the first few tries each one is refused with 429, whatever it holds: made-up bodies add nothing here.
+        *("--phases", "coverage", "--checks", "ignored_auth"),
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
