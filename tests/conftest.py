@@ -1,5 +1,6 @@
 """Fixtures for every suite. Asynchronous tests run on uvloop, as the gateway does."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,25 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:
 def pytest_report_header() -> str:
     """One line at the start says which gateway is tested (a hook of pytest)."""
     return f"gateway: {compiled.HOW}, from {Path(compiled.__file__).parent}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every process of pytest-xdist begins with its part of the tests that are marked `long`, so that none of them is
+    still running when all else has ended (a hook of pytest). `--dist worksteal` gives the first process the first share
+    of the list, the second one the next, and so on."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes == 1:
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = [item for item in items if not item.get_closest_marker("long")]
+    ordered: list[pytest.Item] = []
+    for number in range(processes):
+        share = (len(items) - len(ordered)) // (processes - number)
+        first = long[number::processes]
+        more = max(0, share - len(first))
+        ordered += first + others[:more]
+        del others[:more]
+    items[:] = ordered + others
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

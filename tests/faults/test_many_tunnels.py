@@ -16,7 +16,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import eventually
 from tests.support.websocket_crowd import Client, Crowd
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 TUNNELS = 2000
 # Clients and upstream here, both of their other ends in the gateway, and some to spare.

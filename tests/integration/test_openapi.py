@@ -142,6 +142,7 @@ def schemathesis(gateway: GatewayProcess, directory: Path, *arguments: str) -> s
     )
 
 
+@pytest.mark.long
 @needs_schemathesis
 def test_schemathesis_finds_nothing(gateway: GatewayProcess, tmp_path: Path) -> None:
     # Requests that must be refused for want of a token would use up the tries of this peer: see the next test.

@@ -33,6 +33,7 @@ def drills(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=420, check=False)
 
 
+@pytest.mark.long
 def test_every_incident_passes_in_its_quick_form(tmp_path: Path) -> None:
     report = tmp_path / "report.txt"
     ended = drills("--quick", "--slack", str(SLACK), "--report", str(report))
