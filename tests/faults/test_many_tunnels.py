@@ -55,10 +55,10 @@ def gateway_of(start_gateway: StartGateway, crowd: Crowd, **variables: str) -> G
     return start_gateway(plain(f"http://127.0.0.1:{crowd.port}", **limits | variables))
 
 
-def others_are_served(gateway: GatewayProcess, quiet: float) -> None:
+def others_are_served(gateway: GatewayProcess, quiet: float, tries: int = 8) -> None:
     """Requests take no longer than is promised, in one of some tries: a busy machine may hold all of them up."""
     delays = []
-    for _ in range(8):
+    for _ in range(tries):
         delays.append(p99(ping(gateway.port, "/proxy/ok", time.monotonic() + 1.0)))
         if delays[-1] <= PROMISED + 5 * quiet:
             return
@@ -83,7 +83,7 @@ def test_two_thousand(start_gateway: StartGateway, crowd: Crowd) -> None:
     crowd.send(clients, b"hello")
     all_of(clients, "messages")
     all_of(clients, "pings")
-    others_are_served(gateway, quiet)
+    others_are_served(gateway, quiet, tries=30)
     # 8 kB each, measured; and what a process takes that is at work.
     assert gateway.memory_bytes() - before < TUNNELS * 16_000 + 24_000_000
     gateway.wait_for_line(f"{TUNNELS} active connections of {TUNNELS}")
