@@ -34,8 +34,14 @@ _TABLE: Final = Statement(
 _VERSION: Final = Statement("SELECT coalesce(max(version), 0) AS version FROM journal_schema")
 _APPLIED: Final = Statement("INSERT INTO journal_schema (version, name, applied_at) VALUES ($1, $2, {now})")
 
-PROBE: Final = Statement("UPDATE journal_schema SET applied_at = applied_at WHERE version = 1")
-"""Writes without changing anything: whether the journal takes writes."""
+TABLES: Final = ("idempotency_records", "outbox_events", "saga_runs", "saga_steps", "saga_events")
+PROBE: Final = Statement(
+    "UPDATE journal_schema SET applied_at = applied_at WHERE version = 1"
+    " AND NOT EXISTS (SELECT 1 FROM {tables} WHERE 1 = 0)",
+    tables=", ".join(TABLES),
+)
+"""Writes without changing anything, and reads no row: whether the journal takes writes, and each table is there and not
+locked as a whole."""
 
 
 class Migration(NamedTuple):

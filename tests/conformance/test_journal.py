@@ -8,7 +8,7 @@ import pytest
 from gateway.journal.cleaning import BATCH, Cleaner
 from gateway.journal.leases import Lease, Leased
 from gateway.journal.port import JournalUnavailable, Notice, Operation, Statement
-from gateway.journal.schema import known, migrations
+from gateway.journal.schema import PROBE, known, migrations
 from tests.conformance.journals import Journals, one
 
 _ADD = Statement(
@@ -277,6 +277,15 @@ async def test_tables_of_a_newer_gateway_are_left_alone(journals: Journals) -> N
     finally:
         await journal.close()
     assert await ids(journals) == []
+
+
+async def test_a_table_that_is_gone_is_noticed_although_the_others_can_be_used(journals: Journals) -> None:
+    journal = await journals.replica()
+    await journal.run(PROBE())
+    await journals.rows("ALTER TABLE saga_events RENAME TO gone")
+    with pytest.raises(JournalUnavailable) as caught:
+        await journal.run(PROBE())
+    assert caught.value.trouble == "schema"
 
 
 async def test_a_journal_that_was_closed_refuses(journals: Journals) -> None:

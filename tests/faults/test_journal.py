@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -92,7 +93,7 @@ async def eventually_none(connection: "asyncpg.Connection[asyncpg.Record]", sql:
             await asyncio.sleep(0.05)
 
 
-async def trouble_of(asked: "asyncio.Future[None]") -> JournalUnavailable:
+async def trouble_of(asked: "asyncio.Future[Any]") -> JournalUnavailable:
     with pytest.raises(JournalUnavailable) as caught:
         await asked
     return caught.value
@@ -402,6 +403,8 @@ async def test_a_table_that_stays_locked_is_a_reason_and_uses_up_no_connections(
             for _ in range(3):
                 asked = [journal.run(_ADD("a", b"", b"")) for _ in range(4)]
                 refused += await asyncio.gather(*asked, return_exceptions=True)
+            # It is not called healthy while it is so, although its other tables can be used.
+            assert (await trouble_of(journal.run(PROBE()))).trouble in {"locked", "timeout"}
             # While the lock is held: nothing that was given up waits for it any more.
             await eventually_none(other, _WAIT_FOR_A_LOCK)
             await transaction.rollback()

@@ -1,11 +1,12 @@
 """Migrations of the journal: numbered without a gap, and in SQL that both backends understand."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from gateway.journal.port import Statement
-from gateway.journal.schema import migrations
+from gateway.journal.schema import PROBE, TABLES, migrations
 
 
 def write(directory: Path, *names: str) -> None:
@@ -27,6 +28,13 @@ def test_a_gap_is_an_error(tmp_path: Path, names: list[str]) -> None:
     write(tmp_path, *names)
     with pytest.raises(ValueError, match="expected 000"):
         migrations(tmp_path)
+
+
+def test_the_probe_looks_at_every_table() -> None:
+    text = "\n".join(each.sqlite for migration in migrations() for each in migration.statements)
+    made = re.findall(r"^CREATE TABLE (\w+)", text, re.MULTILINE)
+    assert sorted(made) == sorted(TABLES)
+    assert all(name in PROBE.sqlite for name in made)
 
 
 def test_a_statement_has_a_text_for_each_backend() -> None:
