@@ -153,11 +153,9 @@ def _channel(dumped: list[Any]) -> tuple[socket.socket, bytes]:
 
 
 def execute(what: Carried, file: int, variables: Mapping[str, str], given: list[str | None]) -> None:
-    """Become the new code. What is carried goes through `file`, an empty one without a name. Does not return."""
-    with os.fdopen(os.dup(file), "wb") as writer:
-        writer.write(json.dumps(asdict(what)).encode())
-    os.lseek(file, 0, os.SEEK_SET)
-    os.set_inheritable(file, True)
+    """Become the new code. What is carried goes through `file`, an empty one without a name. Does not return. Where it
+    cannot be, the process ends: its channels stand still, and signals are held back. The workers notice, finish what
+    they have, and end."""
     environ = {**os.environ, **variables, VARIABLE: str(file)}
     arguments = [
         option
@@ -165,8 +163,17 @@ def execute(what: Carried, file: int, variables: Mapping[str, str], given: list[
         if value is not None
         for option in (name, value)
     ]
-    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
-    os.execve(sys.executable, [*interpreter(), "-m", "gateway", "run", *arguments], environ)  # noqa: S606
+    try:
+        with os.fdopen(os.dup(file), "wb") as writer:
+            writer.write(json.dumps(asdict(what)).encode())
+        os.lseek(file, 0, os.SEEK_SET)
+        os.set_inheritable(file, True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+        os.execve(sys.executable, [*interpreter(), "-m", "gateway", "run", *arguments], environ)  # noqa: S606
+    except OSError as error:
+        sys.stderr.write(f"gateway: the new code of the supervisor cannot be executed: {error.strerror}\n")
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def received(environ: MutableMapping[str, str]) -> Carried | None:
