@@ -10,11 +10,11 @@ from gateway.policy.breaker import BreakerSettings, CircuitBreaker, CircuitOpen
 from gateway.policy.budget import BudgetSettings, RetryBudget
 from gateway.policy.ejection import Ejection, EjectionSettings
 from gateway.policy.lease import LeaseTable
+from gateway.policy.lease.ask import Grant
 from gateway.policy.limit import ConcurrencyLimit, LimitSettings
 from gateway.policy.outcome import Outcome
 from gateway.policy.priority import BY_PRIORITY, WHOLE
 from gateway.policy.token_bucket import BucketTable, RateLimitPolicy
-from gateway.store.port import Grant
 
 _PLENTY = RateLimitPolicy("plenty", capacity=10_000_000, refill_rate=10_000_000.0)
 _NONE_LEFT = RateLimitPolicy("none-left", capacity=1, refill_rate=0.001)

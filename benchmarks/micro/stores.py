@@ -10,8 +10,8 @@ import orjson
 
 from benchmarks.micro.timing import Case
 from gateway.ipc.channel import Reply
+from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import RateLimitPolicy
-from gateway.store.port import Ask
 from gateway.store.served import encoding
 from gateway.store.served.server import StoreServer
 

@@ -21,9 +21,10 @@ from typing import Final, Literal, Protocol
 from gateway.fleet.alone import Alone
 from gateway.fleet.link import Link
 from gateway.policy.lease import Account, LeaseTable
+from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
 from gateway.store.alarm import Alarm
-from gateway.store.port import Ask, Store, StoreUnavailable
+from gateway.store.port import Store, StoreUnavailable
 
 Resume = Callable[[Decision], None]
 """What is called with the decision about one request."""

@@ -14,60 +14,14 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.lease.ask import Ask, Grant
 from gateway.policy.outcome import Outcome
-from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.faults import FaultStore
 from gateway.store.usage import UsageStore
 
 
 class StoreUnavailable(Exception):
     """The store did not answer, or not in time. The cause is chained; the message is safe to log."""
-
-
-class Ask(NamedTuple):
-    """What one replica asks of one client's bucket: tokens for waiting requests, and a lease of further tokens.
-
-    `want` requests wait now. `lease_id` is the lease of this bucket that this replica holds (0: none), and `unspent` is
-    what is left of it. The call ends that lease and gives the unspent tokens back. With `lease` > 0 a new lease takes
-    its place, of at least `unspent` and at most `unspent + lease` tokens. When the store knows another lease of this
-    replica, a later message has overtaken this one or an answer was lost. Then that lease stands, and nothing is given
-    back or leased.
-
-    `debt` tokens were spent by this replica on its own while the store was away. They are taken off the bucket, which
-    may leave it owing as much as its capacity. A debt below zero gives back tokens that were granted and not used, as
-    far as the bucket has room. Each debt of a replica has a greater `debt_id` than the one before. A
-    debt that the store knows already is not taken off again, so a replica may repeat one whose answer was lost.
-    """
-
-    policy: RateLimitPolicy
-    client: str
-    want: int
-    lease: int = 0
-    unspent: int = 0
-    lease_id: int = 0
-    debt: int = 0
-    debt_id: int = 0
-
-
-class Grant(NamedTuple):
-    """The answer to an `Ask`, in the same order.
-
-    `granted` of the `want` requests go through. This replica may spend `leased` tokens for `lease_time` seconds,
-    counted from before the ask was sent; `lease_id` names that lease (0: none). `remaining` is what the bucket holds
-    besides; it is below zero when the bucket owes. `retry_after` and `reset_after` are as in `Decision`.
-    `held_elsewhere` tokens are leased to other replicas; what is unspent of them comes back within about `held_time`
-    seconds.
-    """
-
-    granted: int
-    leased: int
-    lease_id: int
-    lease_time: float
-    remaining: float
-    retry_after: float
-    reset_after: float
-    held_elsewhere: int
-    held_time: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from typing import Protocol, cast
 import pytest
 
 from gateway.config.model import RedisConfig
+from gateway.policy.lease.ask import Ask, Grant
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.memory import MemoryStore, SharedMemory
-from gateway.store.port import Ask, Grant, Store
+from gateway.store.port import Store
 from gateway.store.redis import RedisStore
 from gateway.store.redis.buckets import RedisBuckets
 from gateway.store.redis.client import RedisClient

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.policy.lease import GRACE, LEASE_TIME
+from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import RateLimitPolicy
-from gateway.store.port import Ask
 from tests.conformance.stores import (
     KINDS,
     MemoryStores,

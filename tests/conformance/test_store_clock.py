@@ -8,10 +8,11 @@ from typing import Protocol
 import pytest
 
 from gateway.config.model import RedisConfig
+from gateway.policy.lease.ask import Ask
 from gateway.policy.outcome import Outcome
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.memory.circuits import CircuitTable, MemoryCircuits
-from gateway.store.port import Ask, ProbeLease
+from gateway.store.port import ProbeLease
 from gateway.store.redis.buckets import RedisBuckets
 from gateway.store.redis.circuits import RedisCircuits
 from gateway.store.redis.client import RedisClient

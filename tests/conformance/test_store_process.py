@@ -12,8 +12,9 @@ import pytest
 
 from gateway.ipc.channel import Channel
 from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import RateLimitPolicy
-from gateway.store.port import Ask, CircuitReport, EndpointOut, FigureDelta, StoreUnavailable
+from gateway.store.port import CircuitReport, EndpointOut, FigureDelta, StoreUnavailable
 from gateway.store.served.client import ServedFigures, ServedStore
 from tests.support.served_stores import refuse
 

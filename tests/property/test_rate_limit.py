@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.policy.lease import Account, LeaseTable
+from gateway.policy.lease.ask import Ask, Grant
 from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
 from gateway.store.memory.buckets import MemoryBuckets
-from gateway.store.port import Ask, Grant
 
 CLIENT = "192.0.2.1"
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from gateway.fleet.alone import Alone
 from gateway.fleet.link import Link
 from gateway.policy.lease import Account, LeaseTable
+from gateway.policy.lease.ask import Ask, Grant
 from gateway.policy.token_bucket import Decision, RateLimitPolicy, time_to_gain
 from gateway.store.memory.buckets import MemoryBuckets
-from gateway.store.port import Ask, Grant, StoreUnavailable
+from gateway.store.port import StoreUnavailable
 
 CLIENT = "192.0.2.1"
 GONE = StoreUnavailable("no answer")

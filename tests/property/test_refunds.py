@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.policy.lease import LeaseTable
+from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
 from gateway.store.memory.buckets import MemoryBuckets
-from gateway.store.port import Ask
 from tests.property.test_rate_limit import CLIENT, Fleet, Message, Replica
 
 

@@ -7,9 +7,10 @@ import pytest
 from gateway.fleet.limiter import SharedLimiter
 from gateway.fleet.link import Link
 from gateway.policy.budget import BudgetSettings, RetryBudget
+from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import BucketTable, RateLimitPolicy
 from gateway.store.memory import MemoryStore, SharedMemory
-from gateway.store.port import Ask, StoreUnavailable
+from gateway.store.port import StoreUnavailable
 
 POLICY = RateLimitPolicy("default", 5, 2.0)
 

@@ -6,8 +6,8 @@ from math import inf
 import pytest
 
 from gateway.policy.lease import EXHAUSTED_MEMORY, LEASE_TIME, RETURN_DELAY, Account, LeaseTable
+from gateway.policy.lease.ask import Grant
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
-from gateway.store.port import Grant
 
 POLICY = RateLimitPolicy("default", 160, 1.0)
 CLIENT = "192.0.2.1"

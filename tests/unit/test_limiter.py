@@ -10,9 +10,10 @@ from gateway.config.model import RedisConfig
 from gateway.fleet.limiter import Limiter, SharedLimiter
 from gateway.fleet.link import Link
 from gateway.policy.lease import LEASE_TIME
+from gateway.policy.lease.ask import Ask, Grant
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
 from gateway.store.memory import MemoryStore, SharedMemory
-from gateway.store.port import Ask, Grant, StoreUnavailable
+from gateway.store.port import StoreUnavailable
 from gateway.store.redis import RedisStore
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import PATIENCE, Stopwatch

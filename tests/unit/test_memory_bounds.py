@@ -1,12 +1,13 @@
 """The store in memory takes a bounded amount of it, whoever comes."""
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.memory import MemoryStore
 from gateway.store.memory.buckets import MemoryBuckets
 from gateway.store.memory.figures import FigureTable, MemoryFigures
 from gateway.store.memory.store import SharedMemory
-from gateway.store.port import FIGURES_KEPT, Ask, CircuitReport, FigureDelta
+from gateway.store.port import FIGURES_KEPT, CircuitReport, FigureDelta
 
 
 class Clock:

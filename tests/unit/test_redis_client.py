@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from gateway.config.model import RedisConfig
+from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import RateLimitPolicy
-from gateway.store.port import Ask, StoreUnavailable
+from gateway.store.port import StoreUnavailable
 from gateway.store.redis import RedisStore
 from gateway.store.redis.client import MAX_CONNECTIONS, RedisClient, Script, script
 from tests.support.certificates import require_openssl

@@ -6,9 +6,10 @@ from typing import Any, cast
 import pytest
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.lease.ask import Ask
 from gateway.policy.outcome import Outcome
 from gateway.policy.token_bucket import RateLimitPolicy
-from gateway.store.port import Ask, CircuitReport, EndpointOut, ProbeLease, Store
+from gateway.store.port import CircuitReport, EndpointOut, ProbeLease, Store
 from gateway.store.redis import RedisStore
 from gateway.store.redis.buckets import RedisBuckets
 from gateway.store.redis.circuits import RedisCircuits

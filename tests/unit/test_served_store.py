@@ -10,9 +10,10 @@ import pytest
 
 from gateway.ipc.channel import Channel, Reply
 from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.lease.ask import Ask
 from gateway.policy.outcome import Outcome
 from gateway.policy.token_bucket import RateLimitPolicy
-from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, FigureDelta, ProbeLease, StoreUnavailable
+from gateway.store.port import CircuitReport, CircuitSnapshot, FigureDelta, ProbeLease, StoreUnavailable
 from gateway.store.served.client import ServedFigures, ServedStore
 from gateway.store.served.server import StoreServer
 from tests.support.served_stores import refuse

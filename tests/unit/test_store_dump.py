@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.memory import MemoryStore
 from gateway.store.memory.dump import Unusable, dump, restore
 from gateway.store.memory.figures import FigureTable, MemoryFigures
 from gateway.store.memory.store import SharedMemory
-from gateway.store.port import Ask, CircuitReport, EndpointOut, FigureDelta
+from gateway.store.port import CircuitReport, EndpointOut, FigureDelta
 from gateway.store.served.server import StoreServer
 
 POLICY = RateLimitPolicy("default", 100, 0.001)

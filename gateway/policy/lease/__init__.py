@@ -45,6 +45,7 @@ LEASE_TIME tokens, and never too many).
 
     table.py     what the request path asks, and the way in for everything else
     account.py   one client's bucket as this replica knows it
+    ask.py       an ask, and a grant
     asks.py      what is asked of the store, and what its answers mean
     line.py      which accounts are in line to be asked about, and when others have to be looked at again
     debts.py     what was spent without the store

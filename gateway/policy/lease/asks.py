@@ -2,36 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from math import inf
-from typing import Generic, Protocol
+from typing import Generic
 
 from gateway.policy.lease.account import ASKING, IDLE, PARKED, Account, W
+from gateway.policy.lease.ask import Grant
 from gateway.policy.lease.debts import Debts
 from gateway.policy.lease.line import Line
 from gateway.policy.lease.times import EXHAUSTED_MEMORY, RENEW_AT, RETURN_DELAY
 from gateway.policy.token_bucket import Decision
-
-
-class Grant(Protocol):
-    """What is read of the store's answer to one ask; `gateway.store.port.Grant` says what the members mean."""
-
-    @property
-    def granted(self) -> int: ...
-    @property
-    def leased(self) -> int: ...
-    @property
-    def lease_id(self) -> int: ...
-    @property
-    def lease_time(self) -> float: ...
-    @property
-    def remaining(self) -> float: ...
-    @property
-    def retry_after(self) -> float: ...
-    @property
-    def reset_after(self) -> float: ...
-    @property
-    def held_elsewhere(self) -> int: ...
-    @property
-    def held_time(self) -> float: ...
 
 
 class Asks(Generic[W]):

@@ -9,7 +9,8 @@ from math import inf
 from typing import Generic
 
 from gateway.policy.lease.account import ASKING, IDLE, PARKED, Account, Book, W
-from gateway.policy.lease.asks import Asks, Grant
+from gateway.policy.lease.ask import Grant
+from gateway.policy.lease.asks import Asks
 from gateway.policy.lease.debts import Debts
 from gateway.policy.lease.line import Line
 from gateway.policy.token_bucket import Decision, RateLimitPolicy

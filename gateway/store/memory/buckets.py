@@ -20,8 +20,8 @@ from math import floor
 from typing import Final, NamedTuple
 
 from gateway.policy.lease import GRACE, LEASE_SHARE, LEASE_TIME
+from gateway.policy.lease.ask import Ask, Grant
 from gateway.policy.token_bucket import RateLimitPolicy, time_to_gain
-from gateway.store.port import Ask, Grant
 
 HOLD = LEASE_TIME + GRACE
 ROUNDING = 1e-9  # a bucket that lacks less than this for a token has it
@@ -30,8 +30,6 @@ MOST_BUCKETS: Final = 250_000
 SAMPLE: Final = 8
 MOST_TOLD: Final = 64
 """How many replicas' debts one bucket remembers. Workers that are replaced have new names."""
-
-_new: Callable[[type[Grant], tuple[float, ...]], Grant] = tuple.__new__  # half of what Grant's own costs
 
 
 class Lease(NamedTuple):
@@ -115,8 +113,8 @@ class MemoryBuckets:
 
     def _take(self, replica: str, ask: Ask, now: float) -> Grant:
         self._forget(now)
-        policy, client, want, lease, unspent, held_id, debt, debt_id = ask
-        key = (policy.name, client)
+        policy, lease, debt, debt_id = ask.policy, ask.lease, ask.debt, ask.debt_id
+        key = (policy.name, ask.client)
         known = self.buckets.get(key)
         if known is None:
             bucket = SharedBucket(policy, float(policy.capacity), now)
@@ -129,15 +127,15 @@ class MemoryBuckets:
             tokens = max(min(tokens, -policy.capacity), min(policy.capacity - outstanding, tokens - debt))
             bucket.note_debt(replica, debt_id)
         own = next((each for each in bucket.leases if each.replica == replica), None) if bucket.leases else None
-        renews = own is None or own.id == held_id
+        renews = own is None or own.id == ask.lease_id
         back = 0
         if own is not None and renews:
             bucket.leases = tuple([each for each in bucket.leases if each is not own])
-            back = min(unspent, own.amount)
+            back = min(ask.unspent, own.amount)
             tokens += back
         leased = back if lease else 0
         free = tokens - leased + ROUNDING
-        granted = max(0, min(want, floor(free)))
+        granted = max(0, min(ask.want, floor(free)))
         free -= granted
         lease_id = 0
         if lease and renews:
@@ -153,14 +151,11 @@ class MemoryBuckets:
             if len(self.buckets) > self._most:
                 self._make_room(key, now)
         held, held_time = _held_elsewhere(bucket, replica, now) if bucket.leases else (0, 0.0)
-        return _new(
-            Grant,
-            (
-                *(granted, leased, lease_id, LEASE_TIME, tokens),
-                time_to_gain(policy, 1.0 - tokens),
-                time_to_gain(policy, policy.capacity - tokens),
-                *(held, held_time),
-            ),
+        return Grant(
+            *(granted, leased, lease_id, LEASE_TIME, tokens),
+            time_to_gain(policy, 1.0 - tokens),
+            time_to_gain(policy, policy.capacity - tokens),
+            *(held, held_time),
         )
 
     def _forget(self, now: float) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.faults import Fault
+from gateway.policy.lease.ask import Ask, Grant
 from gateway.policy.outcome import Outcome
 from gateway.store.faults import ChaosKey, ChaosSetting, SharedFault
 from gateway.store.keys import KeyRecord
@@ -22,7 +23,7 @@ from gateway.store.memory.endpoints import OutTable
 from gateway.store.memory.faults import FaultTable
 from gateway.store.memory.keys import KeyTable
 from gateway.store.memory.usage import UsageTable
-from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, EndpointOut, Grant, ProbeLease, SyncAnswer
+from gateway.store.port import CircuitReport, CircuitSnapshot, EndpointOut, ProbeLease, SyncAnswer
 
 
 class SharedMemory:

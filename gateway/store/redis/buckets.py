@@ -7,9 +7,10 @@ A bucket is the hash `{prefix}:rate-limit:{client}` for the policy named "defaul
 from collections.abc import Sequence
 
 from gateway.policy.lease import GRACE, LEASE_SHARE, LEASE_TIME
-from gateway.store.port import Ask, Grant, StoreUnavailable
+from gateway.policy.lease.ask import Ask, Grant
+from gateway.store.port import StoreUnavailable
 from gateway.store.redis.client import Arg, RedisClient, script
-from gateway.store.redis.encoding import FIELDS, grants, packed
+from gateway.store.redis.encoding import FIELDS, grants, keys, packed
 
 
 class RedisBuckets:
@@ -31,19 +32,14 @@ class RedisBuckets:
     async def take(self, asks: Sequence[Ask]) -> list[Grant]:
         """See `Store.take`."""
         if self._client.clustered:
-            calls = [((self._key(ask),), (*self._head, packed((ask,)))) for ask in asks]
+            calls = [(keys(self._prefix, (ask,)), (*self._head, packed((ask,)))) for ask in asks]
             answer = [
                 field for fields in await self._client.run_many(self._script, calls, patient=True) for field in fields
             ]
         else:
             answer = await self._client.run(
-                self._script, [self._key(ask) for ask in asks], (*self._head, packed(asks)), patient=True
+                self._script, keys(self._prefix, asks), (*self._head, packed(asks)), patient=True
             )
         if not isinstance(answer, list) or len(answer) != FIELDS * len(asks):
             raise StoreUnavailable("Redis answered something else than asked")
         return grants(answer)
-
-    def _key(self, ask: Ask) -> bytes:
-        # Bytes: what is none yet costs redis-py a microsecond to encode.
-        name = ask.policy.name
-        return self._prefix + (ask.client if name == "default" else f"{name}:{ask.client}").encode()

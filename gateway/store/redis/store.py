@@ -6,19 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from gateway.config.model import RedisConfig
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.faults import Fault
+from gateway.policy.lease.ask import Ask, Grant
 from gateway.policy.outcome import Outcome
 from gateway.store.faults import ChaosKey, ChaosSetting, SharedFault
 from gateway.store.keys import KeyRecord
-from gateway.store.port import (
-    Ask,
-    CircuitReport,
-    CircuitSnapshot,
-    EndpointOut,
-    Grant,
-    ProbeLease,
-    StoreUnavailable,
-    SyncAnswer,
-)
+from gateway.store.port import CircuitReport, CircuitSnapshot, EndpointOut, ProbeLease, StoreUnavailable, SyncAnswer
 from gateway.store.redis.buckets import RedisBuckets
 from gateway.store.redis.circuits import RedisCircuits
 from gateway.store.redis.client import RedisClient, ignore

@@ -41,8 +41,9 @@ from operator import attrgetter
 from typing import Any
 
 from gateway.policy.breaker import BreakerSettings, CircuitState
+from gateway.policy.lease.ask import Ask, Grant
 from gateway.policy.token_bucket import RateLimitPolicy
-from gateway.store.port import Ask, CircuitReport, CircuitSnapshot, Grant
+from gateway.store.port import CircuitReport, CircuitSnapshot
 
 Row = Sequence[Any]
 
@@ -50,8 +51,11 @@ _policy_row: Callable[[RateLimitPolicy], Row] = attrgetter(*(each.name for each 
 settings_row: Callable[[BreakerSettings], Row] = attrgetter(*(each.name for each in fields(BreakerSettings)))
 _report_tail: Callable[[CircuitReport], Row] = attrgetter(*(each.name for each in fields(CircuitReport)[2:]))
 _snapshot_fields: Callable[[CircuitSnapshot], Row] = attrgetter(*(each.name for each in fields(CircuitSnapshot)))
-_new_ask: Callable[[type[Ask], Row], Ask] = tuple.__new__  # half of what the class's own costs
-_new_grant: Callable[[type[Grant], Row], Grant] = tuple.__new__
+_ask_row: Callable[[Ask], Row] = attrgetter("client", "want", "lease", "unspent", "lease_id", "debt", "debt_id")
+_grant_row: Callable[[Grant], Row] = attrgetter(
+    *("granted", "leased", "lease_id", "lease_time", "remaining", "retry_after", "reset_after"),
+    *("held_elsewhere", "held_time"),
+)
 _policy_of: Callable[[Ask], RateLimitPolicy] = attrgetter("policy")
 
 _policy = lru_cache(maxsize=1024)(RateLimitPolicy)
@@ -59,8 +63,8 @@ _settings = lru_cache(maxsize=1024)(BreakerSettings)
 
 
 def asks_body(asks: Sequence[Ask]) -> list[Row]:
-    """The body of `take`. A slice of a named tuple is a plain one, which JSON knows."""
-    return [(_policy_row(policy), [ask[1:] for ask in run]) for policy, run in groupby(asks, _policy_of)]
+    """The body of `take`."""
+    return [(_policy_row(policy), [_ask_row(ask) for ask in run]) for policy, run in groupby(asks, _policy_of)]
 
 
 def asks_of(body: Iterable[Row]) -> list[Ask]:
@@ -68,18 +72,18 @@ def asks_of(body: Iterable[Row]) -> list[Ask]:
     found = []
     for row, run in body:
         policy = _policy(*row)
-        found += [_new_ask(Ask, (policy, *ask)) for ask in run]
+        found += [Ask(policy, *ask) for ask in run]
     return found
 
 
 def grant_rows(grants: Iterable[Grant]) -> list[Row]:
     """The answer of `take`."""
-    return [grant[:] for grant in grants]
+    return [_grant_row(grant) for grant in grants]
 
 
 def grants_of(rows: Iterable[Row]) -> list[Grant]:
     """What `grant_rows` has written."""
-    return [_new_grant(Grant, row) for row in rows]
+    return [Grant(*row) for row in rows]
 
 
 def settings_of(row: Row) -> BreakerSettings:
