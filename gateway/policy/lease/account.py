@@ -4,7 +4,7 @@ This module makes no decisions. It holds what is known, says what the attributes
 them and from the time alone.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from enum import IntEnum
 from math import ceil, inf
 from typing import Final, Generic, TypeVar
@@ -156,16 +156,18 @@ class Account(Generic[W]):
 
 
 class Book(Generic[W]):
-    """The accounts of one policy's clients, the one not looked at for longest first.
+    """The accounts of one policy's clients.
 
     `refill_time` is the seconds in which one token flows in, at most the policy's `max_ttl`.
     """
 
-    __slots__ = ("accounts", "policy", "refill_time")
+    __slots__ = ("_order", "accounts", "policy", "refill_time")
 
     def __init__(self, policy: RateLimitPolicy) -> None:
-        # A plain dict takes time in proportion to the entries removed before its first one.
-        self.accounts: OrderedDict[str, Account[W]] = OrderedDict()
+        self.accounts: dict[str, Account[W]] = {}
+        # All of them, the one not looked at for longest first. A dict takes time in proportion to the entries removed
+        # before its first one, and an ordered one five times as many instructions as both of these.
+        self._order: deque[Account[W]] = deque()
         self.policy = policy
         self.refill_time = _refill_time(policy)
 
@@ -174,18 +176,22 @@ class Book(Generic[W]):
         self.policy = policy
         self.refill_time = _refill_time(policy)
 
-    def evict(self, now: float, most: int) -> None:
-        """Make room for one more account, so that there are `most` at most.
+    def open(self, client: str, now: float, most: int) -> Account[W]:
+        """A new account, of a client that has none, so that there are `most` at most.
 
         Looks at the two accounts not looked at for longest. Drops those that are forgettable, and at the cap those that
         are not; accounts with something under way always stay. A lease that is dropped lapses in the store.
         """
-        accounts = self.accounts
-        for _ in range(min(2, len(accounts))):
-            client, account = accounts.popitem(last=False)
-            if account.state is IDLE and (len(accounts) >= most - 1 or account.forgettable(now)):
-                continue
-            accounts[client] = account
+        accounts, order = self.accounts, self._order
+        for _ in range(min(2, len(order))):
+            oldest = order.popleft()
+            if oldest.state is IDLE and (len(order) >= most - 1 or oldest.forgettable(now)):
+                del accounts[oldest.client]
+            else:
+                order.append(oldest)
+        account = accounts[client] = Account(self, client, now)
+        order.append(account)
+        return account
 
 
 def _refill_time(policy: RateLimitPolicy) -> float:

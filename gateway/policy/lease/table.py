@@ -20,7 +20,7 @@ class LeaseTable(Generic[W]):
     """All accounts of this replica. `W` is what a waiting request is to the caller; the table only hands it back.
 
     `notify` is called when there is something new to ask or an earlier instant to wake at. It must not call back. At
-    most `max_clients` accounts are kept for each policy, apart from those with requests waiting (see `Book.evict`).
+    most `max_clients` accounts are kept for each policy, apart from those with requests waiting (see `Book.open`).
     Every `now` is an instant of one clock that does not run backwards, in seconds.
     """
 
@@ -199,6 +199,5 @@ class LeaseTable(Generic[W]):
             book.adopt(policy)
         account = book.accounts.get(client)
         if account is None:
-            book.evict(now, self._max_clients)
-            account = book.accounts[client] = Account(book, client, now)
+            account = book.open(client, now, self._max_clients)
         return account
