@@ -19,7 +19,7 @@ from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.port import StoreUnavailable
 from gateway.store.redis import RedisStore
-from gateway.store.redis.client import MAX_CONNECTIONS, RedisClient, Script, script
+from gateway.store.redis.client import MAX_CONNECTIONS, RedisClient, Script, _is_stale, script
 from tests.support.certificates import require_openssl
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ChildProcess
@@ -95,6 +95,28 @@ async def test_one_failing_answer_of_many_fails_the_call(connect: Connect, redis
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
         await client.run_many(append, [(["fine"], ["v"]), (["list"], ["v"])])
     assert await client.run(ECHO, ["k"], ["v"]) == [b"k", b"v"]
+
+
+async def test_a_connection_that_the_server_has_closed_meanwhile_costs_no_call(
+    connect: Connect, own_redis: RedisServer
+) -> None:
+    client = connect(single(own_redis))
+    assert await client.run(ECHO, ["k"], ["v"]) == [b"k", b"v"]
+    kept = client._kept
+    assert kept is not None
+    own_redis.execute("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    async with asyncio.timeout(PATIENT):
+        while not await _is_stale(kept):
+            await asyncio.sleep(0)
+    assert await client.run(ECHO, ["k"], ["v"]) == [b"k", b"v"]
+
+
+async def test_calls_one_after_the_other_share_a_connection(connect: Connect, own_redis: RedisServer) -> None:
+    client = connect(single(own_redis))
+    for _ in range(10):
+        await client.run(ECHO, ["k"], ["v"])
+        await client.run_many(ECHO, [(["a"], [1])])
+    assert len(own_redis.execute("CLIENT", "LIST").splitlines()) <= 3  # one is that of this question
 
 
 async def test_many_calls_at_once_wait_for_a_connection(connect: Connect, redis: RedisServer) -> None:

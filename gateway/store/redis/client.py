@@ -22,10 +22,7 @@ Left out on purpose: retries (a caller that can wait asks again; a request canno
 import asyncio
 import contextlib
 import hashlib
-import ipaddress
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +32,7 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -46,6 +44,7 @@ from gateway.store.alarm import Alarm
 from gateway.store.port import StoreUnavailable
 from gateway.store.redis.encoding import command
 from gateway.store.redis.foreign import ForeignKeys
+from gateway.store.redis.lookup import is_literal, look_up
 
 Key = bytes | str
 Arg = bytes | str | int | float
@@ -53,6 +52,7 @@ T = TypeVar("T")
 
 PATIENCE = 1.0  # a store that has said nothing for so long is asked anew
 MAX_CONNECTIONS = 32  # calls beyond it wait for a connection, within their own bound
+_POOL_SIZE = MAX_CONNECTIONS + 1  # and the one that is kept out of the pool
 OPENING_TIMEOUT = 1.0  # a server that comes back is noticed within a second
 CLOSING_TIMEOUT = 1.0
 
@@ -103,6 +103,8 @@ class RedisClient:
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._sentinel: Sentinel | None = None
         self._redis: Redis | RedisCluster | None = None
+        # A connection of the pool of `_redis` that is not given back between two calls.
+        self._kept: AbstractConnection | None = None
         self._opening: asyncio.Task[None] | None = None
         self._lookup: asyncio.Future[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -132,7 +134,7 @@ class RedisClient:
         async def call(redis: Redis | RedisCluster) -> Any:
             try:
                 if isinstance(redis, Redis):
-                    return await _evalsha(redis, script.sha, keys, args)
+                    return await self._evalsha(redis, script.sha, keys, args)
                 return await redis.evalsha(script.sha, len(keys), *keys, *args)
             except NoScriptError:
                 return await redis.eval(script.text, len(keys), *keys, *args)
@@ -178,6 +180,30 @@ class RedisClient:
             await asyncio.wait([self._opening])
         while self._closing:
             await asyncio.wait(self._closing)
+
+    async def _evalsha(self, redis: Redis, sha: str, keys: Sequence[Key], args: Sequence[Arg]) -> Any:
+        """EVALSHA over the connection that is kept, or else over one of the pool's, written in one piece.
+
+        What redis-py does besides for a command (a span, a retry, callbacks for the answer) is of no use here and takes
+        as much time as all the rest, and so does its pool, which counts each taking and giving back. It closes the
+        connection itself where sending or reading fails or is cancelled.
+        """
+        words = [b"EVALSHA", sha.encode(), b"%d" % len(keys)]
+        words += [each if isinstance(each, bytes) else str(each).encode() for each in (*keys, *args)]
+        pool = redis.connection_pool
+        kept, self._kept = self._kept, None
+        if kept is not None and await _is_stale(kept):
+            await pool.release(kept)
+            kept = None
+        connection = kept or await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py has no types for it
+        try:
+            await connection.send_packed_command(command(words), check_health=False)
+            return await connection.read_response()
+        finally:
+            if redis is self._redis and self._kept is None and connection.is_connected:
+                self._kept = connection
+            else:
+                await pool.release(connection)
 
     async def _bounded(self, name: str, call: Callable[[Redis | RedisCluster], Awaitable[T]], patient: bool) -> T:
         bound = max(PATIENCE, self._limit.seconds) if patient else self._limit.seconds
@@ -250,11 +276,11 @@ class RedisClient:
 
     async def _resolvable(self) -> None:
         """Wait until one of the configured names resolves. Raises OSError when none does."""
-        names = [address for address in self._config.addresses if not _is_literal(address[0])]
+        names = [address for address in self._config.addresses if not is_literal(address[0])]
         if len(names) < len(self._config.addresses):
             return
         if self._lookup is None or self._lookup.done():
-            self._lookup = _look_up(names)
+            self._lookup = look_up(names)
         await asyncio.shield(self._lookup)
 
     def _build(self) -> Redis | RedisCluster:
@@ -282,22 +308,22 @@ class RedisClient:
         if config.mode == "cluster":
             # The bound also ends what redis-py leaves to itself when another node of the same pipeline fails.
             nodes = [ClusterNode(host, port) for host, port in config.addresses]
-            return RedisCluster(startup_nodes=nodes, max_connections=MAX_CONNECTIONS, **login, **(common | parts))
+            return RedisCluster(startup_nodes=nodes, max_connections=_POOL_SIZE, **login, **(common | parts))
         if config.mode == "sentinel":
             sentinel_login = {"username": config.sentinel_username, "password": config.sentinel_password}
             self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
                 list(self._addresses), sentinel_kwargs=common | parts | sentinel_login
             )
             master: Redis = self._sentinel.master_for(
-                config.master_name or "mymaster", db=config.db, max_connections=MAX_CONNECTIONS, **login, **common
+                config.master_name or "mymaster", db=config.db, max_connections=_POOL_SIZE, **login, **common
             )
             return master
         host, port = config.addresses[0]
-        return Redis(host=host, port=port, db=config.db, max_connections=MAX_CONNECTIONS, **login, **common)
+        return Redis(host=host, port=port, db=config.db, max_connections=_POOL_SIZE, **login, **common)
 
     def _discard(self) -> None:
         redis, sentinel = self._redis, self._sentinel
-        self._redis = self._sentinel = None
+        self._redis = self._sentinel = self._kept = None
         self._open = False
         if redis is not None:
             task = asyncio.create_task(_shut(redis, sentinel))
@@ -327,21 +353,12 @@ class _Bound:
         self._scope.reschedule(self._loop.time())
 
 
-async def _evalsha(redis: Redis, sha: str, keys: Sequence[Key], args: Sequence[Arg]) -> Any:
-    """EVALSHA over a connection of the client's pool, written in one piece.
-
-    What redis-py does besides for a command (a span, a retry, callbacks for the answer) is of no use here and takes as
-    much time as all the rest. It closes the connection itself where sending or reading fails or is cancelled.
-    """
-    words = [b"EVALSHA", sha.encode(), b"%d" % len(keys)]
-    words += [each if isinstance(each, bytes) else str(each).encode() for each in (*keys, *args)]
-    pool = redis.connection_pool
-    connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py has no types for it
+async def _is_stale(connection: AbstractConnection) -> bool:
+    """Whether the server has closed a connection that was idle, or has said something that nobody asked for."""
     try:
-        await connection.send_packed_command(command(words), check_health=False)
-        return await connection.read_response()
-    finally:
-        await pool.release(connection)
+        return not connection.is_connected or await connection.can_read()
+    except (RedisError, OSError):
+        return True
 
 
 async def _shut(redis: Redis | RedisCluster, sentinel: Sentinel | None) -> None:
@@ -350,44 +367,6 @@ async def _shut(redis: Redis | RedisCluster, sentinel: Sentinel | None) -> None:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(CLOSING_TIMEOUT):
                     await closing.aclose()
-
-
-def _look_up(names: Sequence[tuple[str, int]]) -> "asyncio.Future[None]":
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[None] = loop.create_future()
-
-    def settle(error: OSError | None) -> None:
-        if not found.done():
-            if error is None:
-                found.set_result(None)
-            else:
-                found.set_exception(error)
-                found.exception()  # it may be that nobody waits any more
-
-    def work() -> None:
-        error: OSError | None = None
-        for host, port in names:
-            try:
-                socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except OSError as exc:
-                error = exc
-            else:
-                error = None
-                break
-        with contextlib.suppress(RuntimeError):  # the loop is gone
-            loop.call_soon_threadsafe(settle, error)
-
-    # A daemon: a resolver that hangs must not hold up the end of the program.
-    threading.Thread(target=work, name="redis-lookup", daemon=True).start()
-    return found
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _explain(exc: Exception) -> str:
