@@ -48,7 +48,8 @@ Options of dev, prod, update and rollback
   --no-pull        never pull an image; what is missing is an error
   --no-build       use the image that is here (or that DOCKER_IMAGE names) instead of building one
 
-Environment: READY_SECONDS (60) for a gateway to become ready, COMPOSE ("docker compose" or docker-compose).
+Environment: READY_SECONDS (60) for a gateway to become ready, HOLD_SECONDS (15) for new connections to wait at most while
+the port has no owner, COMPOSE ("docker compose" or docker-compose).
 TEXT
 }
 
@@ -326,6 +327,7 @@ finish() {
   trap '' INT TERM HUP
   trap - EXIT
   end_trial
+  release_port
   if [[ $env_replaced == yes ]]; then
     write_env "$STATE/env.undo"
     rm -f "$STATE/env.undo"

@@ -3,11 +3,14 @@
 #
 # Several gateways (docker-compose.scale.yml): `docker-compose up` alone would replace all at once. So others carry the
 # traffic meanwhile.
-# A single gateway publishes a fixed port, which no second one can have meanwhile: `docker-compose up` replaces it.
-# From the one to the other the port changes hands between two containers, and Docker gives a port to one at a time:
-# connections are refused from the moment the old owner has ended until the new one has the port. So the new owner starts
-# without a network, and joins it when it listens: Docker publishes the port at that moment, and what remains is a fraction
-# of a second. What the old owner had accepted is finished first.
+# A single gateway publishes a fixed port, which no second one can have meanwhile: `docker-compose up` replaces it, and new
+# connections wait until the new one listens.
+# From the one to the other the port changes hands between two containers. The new owner starts without a network, and
+# joins it when it listens: Docker publishes the port at that moment. New connections wait here too, for a fraction of a
+# second. What the old owner had accepted is finished first.
+
+# shellcheck source=scripts/held_port.sh
+. scripts/held_port.sh
 
 scaled() { [[ $(setting COMPOSE_FILE) == *scale* ]]; }
 
@@ -113,6 +116,9 @@ give_port() { docker network connect --alias "$2" "$(network_of "$1")" "$1"; }
 # nginx asks for the addresses of its gateways every second.
 let_nginx_look() { sleep "${NGINX_SECONDS:-2}"; }
 
+# stays_single IDS: whether one gateway follows one, on the same port.
+stays_single() { ! scaled && [[ $(label "${1%%$'\n'*}" project.config_files) != *scale* ]]; }
+
 # Replace the gateways without stopping all at once. Nothing to do where nothing runs, where nothing changes, and from a
 # single gateway to a single one.
 #
@@ -122,7 +128,7 @@ replace_beside() {
   local id old service door='' beside=()
   old=$(members running proxy-service)
   if [[ -z $old ]]; then return 0; fi
-  if ! scaled && [[ $(label "${old%%$'\n'*}" project.config_files) != *scale* ]]; then return 0; fi
+  if stays_single "$old"; then return 0; fi
   # shellcheck disable=SC2086  # one word for each id
   if ! would_replace $old; then return 0; fi
   for service in $(compose config --services); do
@@ -136,6 +142,7 @@ replace_beside() {
     start_apart "$door" || return 1
   fi
   let_nginx_look
+  if [[ -n $door ]]; then hold_port; fi
   # Those that have ended too: what is made anew begins with number 1.
   for id in $(members all proxy-service); do
     docker stop -t 45 "$id" >/dev/null || return 1
@@ -144,16 +151,19 @@ replace_beside() {
   if scaled; then
     # Where there was a single gateway, nginx has waited for its port.
     if [[ -n $door ]]; then give_port "$door" nginx || return 1; fi
+    release_port
     compose up -d proxy-service || return 1
   else
     compose up --no-start proxy-service || return 1
     id=$(members all proxy-service)
     start_apart "$id" || return 1
     wait_for "$READY_SECONDS" gateway_ready "$id" || return 1
+    hold_port
     stop_leavers nginx || return 1
     give_port "$id" proxy-service || return 1
+    release_port
   fi
-  for id in $(members running proxy-service); do wait_for "$READY_SECONDS" gateway_ready "$id" || return 1; done
+  await_gateways || return 1
   let_nginx_look
   end_bridges
 }
@@ -212,17 +222,26 @@ reload() {
 
 # up no|reload|restart: what becomes of the gateways whose containers stay.
 up() {
-  local id kept renew=$1
+  local id kept renew=$1 hold=no
   kept=$(members running proxy-service)
+  # shellcheck disable=SC2086  # one word for each id
+  if [[ -n $kept ]] && stays_single "$kept" && would_replace $kept; then hold=yes; fi
   replace_beside || return 1
   # It has the port that a single gateway needs. Other services go when nobody asks them any more.
   stop_leavers nginx || return 1
+  if [[ $hold == yes ]]; then hold_port; fi
   compose up -d || return 1
+  if [[ $hold == yes ]]; then await_gateways || return 1; fi
+  release_port
   # A gateway that `up` did not replace still has the old settings. One after the other: several never stop together.
   for id in $kept; do
     if [[ $renew != no ]] && docker inspect "$id" >/dev/null 2>&1; then
-      if [[ $renew == restart ]] || ! reload "$id"; then docker restart -t 45 "$id" >/dev/null || return 1; fi
+      if [[ $renew == restart ]] || ! reload "$id"; then
+        if ! scaled; then hold_port; fi
+        docker restart -t 45 "$id" >/dev/null || return 1
+      fi
       wait_for "$READY_SECONDS" gateway_ready "$id" || return 1
+      release_port
     fi
   done
   all_ready || return 1
@@ -241,11 +260,17 @@ gateway_ready() {
   docker exec "$1" curl -fsS -m 2 -o /dev/null http://127.0.0.1:5000/readyz >/dev/null 2>&1
 }
 
-all_ready() {
-  local id ids place
+# Every gateway that runs is ready, and one does run.
+await_gateways() {
+  local id ids
   ids=$(members running proxy-service)
   [[ -n $ids ]] || return 1
   for id in $ids; do wait_for "$READY_SECONDS" gateway_ready "$id" || return 1; done
+}
+
+all_ready() {
+  local place
+  await_gateways || return 1
   wait_for 30 redis_answers || return 1
   for place in $(entrance); do wait_for 10 answers "$place" || return 1; done
 }

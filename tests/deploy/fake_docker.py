@@ -193,12 +193,28 @@ esac
 """
 
 
+# The rules that are in force stand in `rules/{program}`. `no-firewall` among the faults: they cannot be changed.
+FIREWALL = r"""#!/usr/bin/env bash
+set -euo pipefail
+name=${0##*/} all=$*
+rules=$FAKE_DOCKER/rules/$name
+if [[ -e $FAKE_DOCKER/faults/no-firewall ]]; then exit 4; fi
+if [[ $all == *" -I "* ]]; then
+  printf '%s\n' "${all#* -I }" >>"$rules"
+elif [[ $all == *" -D "* ]]; then
+  grep -qxF -- "${all#* -D }" "$rules" 2>/dev/null || exit 1
+  rm "$rules"
+fi
+printf '%s %s\n' "$name" "$all" >>"$FAKE_DOCKER/calls"
+"""
+
+
 class FakeDocker:
-    """The directory of the fake, and its `docker` in `bin`."""
+    """The directory of the fake, with its `docker`, `iptables` and `ip6tables` in `bin`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        for name in ("bin", "images", "containers", "faults", "ports", "reloads"):
+        for name in ("bin", "images", "containers", "faults", "ports", "reloads", "rules"):
             (directory / name).mkdir(parents=True)
         program = directory / "bin/docker"
         program.write_text(SCRIPT, encoding="utf-8")
@@ -207,6 +223,10 @@ class FakeDocker:
         curl = directory / "bin/curl"
         curl.write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
         curl.chmod(0o755)
+        for name in ("iptables", "ip6tables"):
+            firewall = directory / "bin" / name
+            firewall.write_text(FIREWALL, encoding="utf-8")
+            firewall.chmod(0o755)
         (directory / "calls").touch()
         (directory / "version").write_text("2.26.1\n", encoding="utf-8")
         self.tag("python:3.12.12-slim-bookworm", "base")
@@ -237,6 +257,10 @@ class FakeDocker:
 
     def running(self) -> list[str]:
         return sorted(path.name for path in (self.directory / "containers").iterdir())
+
+    def rules(self) -> list[str]:
+        """The rules of the firewalls that are in force."""
+        return [line for path in (self.directory / "rules").iterdir() for line in path.read_text().splitlines()]
 
     def calls(self) -> list[str]:
         """What was called since the last time this was asked."""

@@ -7,7 +7,7 @@ import pytest
 from tests.deploy.tools import SHELL_SCRIPTS, run, tool
 from tests.support.processes import ROOT
 
-SOURCED = ("scripts/compose.sh", "scripts/gateways.sh")
+SOURCED = ("scripts/compose.sh", "scripts/gateways.sh", "scripts/held_port.sh")
 
 
 @pytest.mark.parametrize("name", SHELL_SCRIPTS)

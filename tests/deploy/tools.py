@@ -18,6 +18,7 @@ SHELL_SCRIPTS = (
     "scripts/restore.sh",
     "scripts/compose.sh",
     "scripts/gateways.sh",
+    "scripts/held_port.sh",
     ".ci/run",
     *(f"examples/shop/chaos/scripts/{name}.sh" for name in ("set", "payment_errors", "payment_slow", "inventory_lock")),
 )
@@ -66,6 +67,7 @@ def checkout(directory: Path) -> Path:
         "scripts/backup.sh",
         "scripts/compose.sh",
         "scripts/gateways.sh",
+        "scripts/held_port.sh",
         "scripts/restore.sh",
         "test-endpoints.sh",
     ):
