@@ -21,8 +21,9 @@ from gateway.proxy.topology import Route
 from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.cells import LATENCY_BOUNDS, Histogram
-from gateway.telemetry.metrics import Metrics, RouteCells
+from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.record import LogPart, Record, RouteAccount
+from gateway.telemetry.route_cells import RouteCells
 from gateway.telemetry.tracing.trace import Traces
 from gateway.wire.client.resolver import Resolver
 from gateway.wire.message import request as requests

@@ -17,8 +17,9 @@ from gateway.proxy.gates import Question
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.cells import Labels
-from gateway.telemetry.metrics import Metrics, RouteCells
+from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.record import RouteAccount
+from gateway.telemetry.route_cells import RouteCells
 
 _CLASSES: Final = ("other", "1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -31,7 +32,7 @@ class PartCells(RouteCells):
 
     def __init__(self, whole: RouteCells) -> None:
         super().__init__()
-        self.counts = whole.counts
+        self.by_method = whole.by_method
         self.duration = whole.duration
         self.classes = [0] * len(_CLASSES)
 

@@ -143,7 +143,10 @@ class ErrorLog:
         if kind.told is None:
             kind.cells.failed_request(now)
             return
-        kind.count(now, kind.category)
+        if kind.failed:
+            kind.cells.failed_refusal(now, kind.category)
+        else:
+            kind.cells.refusal(now, kind.category)
         kind.seen += 1
         # `_keep`, in place: one call less for each refusal.
         raw = wall, request_id, correlation_id, message, client, kind.told
@@ -210,20 +213,19 @@ _Raw = tuple[float, bytes, bytes, str, str, _Told]
 
 
 class Kind:
-    """What all refusals of a service with one reason and status have in common. `count` counts one of them. `told` is
-    what their records have in common; it is None where the failed attempt before has the record. `seen` is the number
-    of them, of which `take_refusals` has told `taken`."""
+    """What all refusals of a service with one reason and status have in common. `failed` says that they count as
+    failures. `told` is what their records have in common; it is None where the failed attempt before has the record.
+    `seen` is the number of them, of which `take_refusals` has told `taken`."""
 
-    __slots__ = ("category", "cells", "count", "seen", "taken", "told")
+    __slots__ = ("category", "cells", "failed", "seen", "taken", "told")
 
     def __init__(self, cells: ServiceCells, reason: str, status: int) -> None:
         # A request that is not understood is its sender's failure, whatever the status says (501 among them).
-        failed = status >= 500 and reason != "bad_request"
+        self.failed = failed = status >= 500 and reason != "bad_request"
         category = category_of_reason(reason)
         self.cells = cells
         self.category = category
         self.seen = self.taken = 0
-        self.count = cells.failed_refusal if failed else cells.refusal
         self.told = None if reason in UPSTREAM_REASONS else (cells.name, category, reason, status, 0, failed)
 
 

@@ -17,8 +17,6 @@ Left out on purpose: clients, paths and request ids as labels. They are in the a
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from http import HTTPStatus
-from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -28,45 +26,11 @@ from gateway.telemetry import process_stats
 from gateway.telemetry.cells import LATENCY_BOUNDS, REDIS_BOUNDS, Combine, Family, Histogram, HistogramFamily, Labels
 from gateway.telemetry.collector import CellCollector
 from gateway.telemetry.exposition import OPENMETRICS, TEXT, Exposition, negotiate
+from gateway.telemetry.route_cells import RouteCells, label
 from gateway.telemetry.snapshot import Parts, Snapshot, taken
-
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-CLIENT_CLOSED = 499
-_STATUSES: Final = frozenset(int(status) for status in HTTPStatus) | {CLIENT_CLOSED}
 
 Read = Callable[[], Iterable[tuple[Labels, float]]]
 Counts = defaultdict[Labels, int]
-
-
-class RouteCells:
-    """What is counted for one route, by method and status; a status below 10 is a class of unregistered ones."""
-
-    __slots__ = ("counts", "duration")
-
-    def __init__(self) -> None:
-        self.counts: dict[tuple[str, int], int] = {("GET", 200): 0}
-        self.duration = Histogram(LATENCY_BOUNDS)
-
-    def exchange(self, method: str, status: int, seconds: float) -> None:
-        """HOT. One finished exchange, refused ones included; `seconds` from the request head to the end."""
-        try:
-            self.counts[method, status] += 1
-        except KeyError:
-            self._count_anew(method, status)
-        self.duration.observe(seconds)
-
-    def refused_at_once(self, method: str, status: int) -> None:
-        """HOT. One request that was refused as soon as it had come: it took no time."""
-        try:
-            self.counts[method, status] += 1
-        except KeyError:
-            self._count_anew(method, status)
-        self.duration.buckets[0] += 1
-
-    def _count_anew(self, method: str, status: int) -> None:
-        """Count a request whose method and status have no cell yet, or never get one of their own."""
-        key = _bounded(method, status)
-        self.counts[key] = self.counts.get(key, 0) + 1
 
 
 class Metrics:
@@ -182,7 +146,7 @@ class Metrics:
     @property
     def requests(self) -> int:
         """Requests answered so far, refused ones included."""
-        return sum(sum(cells.counts.values()) for cells in self._routes.values())
+        return sum(count for cells in self._routes.values() for _, _, count in cells.counted())
 
     @property
     def shed_requests(self) -> int:
@@ -361,23 +325,13 @@ class Metrics:
     def _requests(self) -> Iterator[tuple[Labels, float]]:
         service = self._service
         for route, cells in self._routes.items():
-            for (method, status), count in cells.counts.items():
-                yield (service, method, route, str(status) if status >= 10 else _CLASSES[status]), count
+            for method, status, count in cells.counted():
+                yield (service, method, route, label(status)), count
 
     def _requests_where(self, wanted: Callable[[int], bool]) -> Iterator[tuple[Labels, float]]:
         for route, cells in self._routes.items():
-            count = sum(count for (_, status), count in cells.counts.items() if wanted(status))
+            count = sum(count for _, status, count in cells.counted() if wanted(status))
             yield (self._service, route), count
-
-
-_CLASSES: Final = ("other", "1xx", "2xx", "3xx", "4xx", "5xx")
-
-
-def _bounded(method: str, status: int) -> tuple[str, int]:
-    """The cell of a method and status that have none yet."""
-    if status not in _STATUSES:
-        status = status // 100 if 100 <= status < 600 else 0
-    return method if method in METHODS else "_OTHER", status
 
 
 def _counts(*labels: Labels) -> Counts:

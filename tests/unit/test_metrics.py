@@ -15,7 +15,8 @@ from gateway.compiled import COMPILED
 from gateway.reasons import CATEGORIES
 from gateway.telemetry.cells import LATENCY_BOUNDS, Histogram, Labels
 from gateway.telemetry.exposition import negotiate
-from gateway.telemetry.metrics import METHODS, Metrics
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.route_cells import METHODS
 
 OPENMETRICS_ACCEPT = "application/openmetrics-text;version=1.0.0"
 PROMETHEUS_3 = (

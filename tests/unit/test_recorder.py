@@ -72,7 +72,7 @@ def test_one_refusal_of_two_services_and_with_two_decisions() -> None:
         assert line["bytes_out"] == len(response.partition(b"\r\n\r\n")[2])
     assert [record.service for record in bench.errors.recent(9)] == ["orders", "orders", "payments", "orders"]
     assert bench.metrics.refusals["circuit_open"] == 4
-    assert bench.metrics.route("a").counts["GET", 503] == 3
+    assert ("GET", 503, 3) in bench.metrics.route("a").counted()
 
 
 def test_a_refusal_shared_by_two_gateways_speaks_for_each() -> None:
@@ -111,4 +111,4 @@ def test_what_never_became_a_request_is_counted_under_no_route() -> None:
     line = json.loads(bench.lines[0])
     assert (line["client"], line["status"], line["reason"]) == ("192.0.2.9", 400, "bad_request")
     assert line["bytes_out"] == len(connection.answers[0].partition(b"\r\n\r\n")[2])
-    assert bench.metrics.route("").counts["_OTHER", 400] == 1
+    assert ("_OTHER", 400, 1) in bench.metrics.route("").counted()
