@@ -10,7 +10,7 @@
 # second. What the old owner had accepted is finished first.
 
 # shellcheck source=scripts/held_port.sh
-. scripts/held_port.sh
+. "${BASH_SOURCE[0]%/*}/held_port.sh"
 
 scaled() { [[ $(setting COMPOSE_FILE) == *scale* ]]; }
 

@@ -13,7 +13,7 @@ TEXT = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 SCRIPT = (ROOT / "deploy.sh").read_text(encoding="utf-8")
 COMMANDS = set(re.findall(r"^  (\w+)(?: [\[A-Z].*?)?  +\S", SCRIPT, re.MULTILINE))
 FILES = r"(?<!\.)(?:deploy|scripts|docs)/[\w-]+\.\w+|docker-compose\.\w+\.yml|\.env\.\w+|nginx\.conf"
-OF_SCRIPTS = {"READY_SECONDS", "KEEP"}
+OF_SCRIPTS = {"READY_SECONDS", "HOLD_SECONDS", "KEEP"}
 OF_COMMANDS = {"GATEWAY_URL"}
 
 
