@@ -48,7 +48,8 @@ setting() {
 
 # The value in .env, as Compose reads it: quotes end it, and so does a # after a space.
 in_file() {
-  local line value=
+  # Bytes: in a locale of UTF-8, no pattern matches a line with a byte of another encoding.
+  local LC_ALL=C line value=
   if [[ ! -f .env ]]; then return 0; fi
   while IFS= read -r line || [[ -n $line ]]; do
     if [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*=[[:space:]]*(.*)$ ]]; then value=${BASH_REMATCH[2]}; fi

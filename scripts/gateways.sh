@@ -119,22 +119,28 @@ let_nginx_look() { sleep "${NGINX_SECONDS:-2}"; }
 # stays_single IDS: whether one gateway follows one, on the same port.
 stays_single() { ! scaled && [[ $(label "${1%%$'\n'*}" project.config_files) != *scale* ]]; }
 
+# Everything that stands beside the gateways.
+up_beside() {
+  local service beside=()
+  for service in $(compose config --services); do
+    if [[ $service != proxy-service && $service != nginx ]]; then beside+=("$service"); fi
+  done
+  if ((${#beside[@]})); then compose up -d "${beside[@]}" || return 1; fi
+}
+
 # Replace the gateways without stopping all at once. Nothing to do where nothing runs, where nothing changes, and from a
 # single gateway to a single one.
 #
 # No `up --no-deps` here: Compose v2 leaves depends_on out of what it makes then, so that the next plain `up` takes each of
 # these containers for another one and replaces all of them at the same time. Instead, what they depend on comes first.
 replace_beside() {
-  local id old service door='' beside=()
+  local id old door=''
   old=$(members running proxy-service)
   if [[ -z $old ]]; then return 0; fi
   if stays_single "$old"; then return 0; fi
   # shellcheck disable=SC2086  # one word for each id
   if ! would_replace $old; then return 0; fi
-  for service in $(compose config --services); do
-    if [[ $service != proxy-service && $service != nginx ]]; then beside+=("$service"); fi
-  done
-  if ((${#beside[@]})); then compose up -d "${beside[@]}" || return 1; fi
+  up_beside || return 1
   start_bridges "$(wc -l <<<"$old")" || return 1
   if [[ -z $(members running nginx) ]]; then
     compose up --no-start nginx || return 1
@@ -229,7 +235,11 @@ up() {
   replace_beside || return 1
   # It has the port that a single gateway needs. Other services go when nobody asks them any more.
   stop_leavers nginx || return 1
-  if [[ $hold == yes ]]; then hold_port; fi
+  if [[ $hold == yes ]]; then
+    # Redis may take longer than anybody should wait, and the gateway answers meanwhile.
+    up_beside || return 1
+    hold_port
+  fi
   compose up -d || return 1
   if [[ $hold == yes ]]; then await_gateways || return 1; fi
   release_port

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# For gateways.sh: new connections wait while the published port has no owner.
+# For gateways.sh, which sources it: new connections wait while the published port has no owner.
 #
 # Docker gives a port to one container at a time, so between two owners connections are refused. A rule of iptables drops
 # the first packet of each new connection meanwhile. The client's kernel sends it again after 1 s, and 2 and 4 s later, and
@@ -24,7 +24,8 @@ hold_port() {
 release_port() {
   local pid=${holder_PID:-} input=${holder[1]:-}
   if [[ -z $pid ]]; then return 0; fi
-  if [[ -n $input ]]; then exec {input}>&-; fi
+  # -1 once it is closed: an interrupt may have ended the wait below, and called this again.
+  if [[ $input == [0-9]* ]]; then exec {input}>&-; fi
   wait "$pid" 2>/dev/null || true
 }
 
@@ -39,6 +40,7 @@ hold() {
     if "$program" -w 2 -t raw -I PREROUTING "${rule[@]}" 2>/dev/null; then programs+=("$program"); fi
   done
   echo held
-  if ((${#programs[@]})); then read -r -t "$HOLD_SECONDS" _ || true; fi
+  # Without rules, too: once this process has ended, bash forgets where its answer is to be read.
+  read -r -t "$HOLD_SECONDS" _ || true
   for program in "${programs[@]}"; do "$program" -w 2 -t raw -D PREROUTING "${rule[@]}" 2>/dev/null || true; done
 }

@@ -6,7 +6,7 @@ channel, whose payload is the topic.
 
 A connection that has failed, or was given up in the middle of an operation, is not used again. When the last operation
 has failed for want of a server, no request waits for the next: all fail at once, until the loop in `_keep`, which tries
-at once and then twice a second, has found it again.
+at once and then about twice a second, has found it again.
 """
 
 import asyncio
@@ -196,7 +196,8 @@ class PostgresqlJournal:
             why = self._trouble(error, unsure=used)
             # A value that a column cannot have says nothing of the journal.
             if not isinstance(error, asyncpg.DataError):
-                self._failed(why)
+                # That a right is missing is no better on another connection, and others may have theirs.
+                self._failed(why, reopen=not isinstance(error, asyncpg.InsufficientPrivilegeError))
             raise why from error
         finally:
             if connection is not None:
@@ -224,12 +225,13 @@ class PostgresqlJournal:
         return connection
 
     @contextlib.asynccontextmanager
-    async def _alone(self) -> AsyncIterator[Connection]:
-        """A connection for one use by an operator, whether the journal is open or not."""
+    async def _alone(self, bounds: dict[str, str] | None = None) -> AsyncIterator[Connection]:
+        """A connection for one use, whether the journal is open or not. Without `bounds` a statement may take its time:
+        an operator waits for it."""
         connection: Connection | None = None
         try:
             async with asyncio.timeout(self._timeout):
-                connection = await self._connected()
+                connection = await self._connected(bounds)
             yield connection
         except _ERRORS as error:
             raise self._trouble(error) from error
@@ -258,7 +260,7 @@ class PostgresqlJournal:
 
     async def _try_to_open(self) -> None:
         try:
-            async with self._alone() as connection:
+            async with self._alone(self._bounds) as connection, asyncio.timeout(self._timeout):
                 await _drive(connection, schema.usable())
             await self._hear()
         except JournalUnavailable as why:
@@ -288,9 +290,9 @@ class PostgresqlJournal:
         self.state.commits += 1
         self.state.worked()
 
-    def _failed(self, why: JournalUnavailable) -> None:
+    def _failed(self, why: JournalUnavailable, *, reopen: bool) -> None:
         self.state.failed(why)
-        if why.trouble in {"unreachable", "schema", "read_only"}:
+        if reopen and why.trouble in {"unreachable", "schema", "read_only"}:
             # After a failover the old server may still answer, and takes no writes.
             if self._open:
                 self._open = False

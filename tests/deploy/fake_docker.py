@@ -195,6 +195,7 @@ esac
 
 
 # The rules that are in force stand in `rules/{program}`. `no-firewall` among the faults: they cannot be changed.
+# While `slow-firewall` is there, removing one does not end.
 FIREWALL = r"""#!/usr/bin/env bash
 set -euo pipefail
 name=${0##*/} all=$*
@@ -204,6 +205,8 @@ if [[ $all == *" -I "* ]]; then
   printf '%s\n' "${all#* -I }" >>"$rules"
 elif [[ $all == *" -D "* ]]; then
   grep -qxF -- "${all#* -D }" "$rules" 2>/dev/null || exit 1
+  if [[ -e $FAKE_DOCKER/faults/slow-firewall ]]; then touch "$FAKE_DOCKER/removing"; fi
+  while [[ -e $FAKE_DOCKER/faults/slow-firewall ]]; do sleep 0.05; done
   rm "$rules"
 fi
 printf '%s %s\n' "$name" "$all" >>"$FAKE_DOCKER/calls"

@@ -120,6 +120,19 @@ def test_it_ends_with_a_deployment_that_is_interrupted(
     assert deployed.docker.rules() == []
 
 
+def test_an_interrupt_while_the_rules_go_still_goes_back(deployed: Deployment, holding: ChildProcess) -> None:
+    deployed.docker.fault("slow-firewall")
+    deployed.docker.fault("up")
+    (deployed.docker.directory / "faults/slow-up").unlink()
+    holding.wait_until((deployed.docker.directory / "removing").exists, "letting go of the port")
+    os.kill(holding.pid, signal.SIGTERM)
+    deployed.docker.mend()
+    assert holding.wait(30) != 0
+    assert "going back to what ran before" in holding.output
+    assert deployed.docker.running() == ["gw-one"]
+    assert deployed.docker.rules() == []
+
+
 def test_it_ends_with_a_deployment_that_is_killed(deployed: Deployment, holding: ChildProcess) -> None:
     os.kill(holding.pid, signal.SIGKILL)
     assert holding.wait(30) == -signal.SIGKILL

@@ -31,16 +31,18 @@ def test_a_secret_gets_a_line_of_its_own(deploy: Deployment) -> None:
         ("export NAME = 1\r", "1"),
         ("NAME=1\nNAME=2", "2"),
         ("OTHER=1", ""),
+        ("# caf\xe9\nNAME=1 # caf\xe9", "1"),
+        ("NAME=  caf\xe9 ", "caf\xe9"),
     ],
 )
 def test_values_are_those_that_compose_reads(line: str, value: str, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text(line + "\n", encoding="utf-8", newline="")
-    answer = run(
-        [tool("bash"), "-c", '. "$1" && setting NAME', "bash", ROOT / "scripts/compose.sh"],
-        tmp_path,
-        env={"PATH": "/usr/bin:/bin"},
-    )
-    assert answer.stdout.strip() == value
+    # Whatever its encoding: this one is no UTF-8 beyond ASCII.
+    (tmp_path / ".env").write_text(line + "\n", encoding="latin-1", newline="")
+    script = '. "$1" && setting NAME >value'
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    answer = run([tool("bash"), "-c", script, "bash", ROOT / "scripts/compose.sh"], tmp_path, env=environment)
+    assert answer.returncode == 0, answer.stdout
+    assert (tmp_path / "value").read_text(encoding="latin-1").strip() == value
 
 
 def restore(deployment: Deployment, name: str) -> str:

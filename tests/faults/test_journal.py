@@ -331,6 +331,41 @@ async def test_a_user_that_may_only_read_is_a_reason_until_it_may_write(postgres
         await tell(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
+async def test_a_right_that_is_missing_on_one_table_does_not_close_the_others(postgres_url: str) -> None:
+    role = f"half_{uuid.uuid4().hex}"
+    await PostgresqlJournal(postgres_url, 20.0, 1).upgrade()
+
+    async def tell(sql: str) -> None:
+        await asyncio.to_thread(execute, sql, postgres_url)
+
+    await tell(f"CREATE ROLE {role} LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    await tell(f"REVOKE INSERT ON outbox_events FROM {role}")
+    try:
+        async with postgresql(postgres_url.replace("postgres@", f"{role}@")) as journal:
+            assert journal.state.works
+            for _ in range(3):
+                assert (await trouble_of(journal.transact(add("a")))).trouble == "read_only"
+                await journal.run(PROBE())
+                assert journal.state.works
+    finally:
+        await tell(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_a_table_that_is_locked_does_not_hold_up_the_start(postgres_url: str) -> None:
+    await PostgresqlJournal(postgres_url, 20.0, 1).upgrade()
+    other = await asyncpg.connect(postgres_url)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await other.execute("BEGIN; LOCK TABLE outbox_events IN ACCESS EXCLUSIVE MODE")
+            async with postgresql(postgres_url, 2.0) as journal:
+                assert journal.state.trouble == "locked"
+                await other.execute("ROLLBACK")
+                await until(lambda: journal.state.works)
+                await journal.transact(add("a"))
+    finally:
+        other.terminate()
+
+
 async def test_a_connection_that_is_lost_is_no_outage(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal is opened again at once, and not at the next look."""
     monkeypatch.setattr("gateway.journal.postgresql._LOOK", 3600.0)

@@ -185,8 +185,8 @@ class RedisClient:
         """EVALSHA over the connection that is kept, or else over one of the pool's, written in one piece.
 
         What redis-py does besides for a command (a span, a retry, callbacks for the answer) is of no use here and takes
-        as much time as all the rest, and so does its pool, which counts each taking and giving back. It closes the
-        connection itself where sending or reading fails or is cancelled.
+        as much time as all the rest, and so does its pool, which counts each taking and giving back. Where sending or
+        reading fails or is cancelled, redis-py closes the connection.
         """
         words = [b"EVALSHA", sha.encode(), b"%d" % len(keys)]
         words += [each if isinstance(each, bytes) else str(each).encode() for each in (*keys, *args)]

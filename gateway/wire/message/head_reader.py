@@ -169,7 +169,7 @@ class HeadReader:
 
     def _check(self, partial: bytearray, start: int) -> None:
         """What can be refused before the head is complete; `start` is where the new bytes begin, or a little before.
-        Sizes first: they cost nothing."""
+        The first byte and the sizes come first: they cost nothing."""
         if start == 0 and partial != b"\r" and _BEGINS_A_METHOD.match(partial) is None:
             raise _begins_no_request(partial[0])
         limits = self._limits
