@@ -93,13 +93,15 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	@touch $@
 
 # The directories are among the sources: a file that is gone changes nothing else. `build` is removed before, because
-# setuptools would pack what it finds there. The mark is as old as the start: what changes meanwhile is newer.
+# setuptools would pack what it finds there. The mark is as old as the start: what changes meanwhile is newer. So bytecode is
+# written before: a directory that gets its __pycache__ while others run the sources would count as changed.
 $(VENV)/.compiled: $(VENV)/.dev setup.py pyproject.toml $(shell find gateway upstream_stub -name __pycache__ -prune -o -print)
 	@command -v gcc >/dev/null || { \
 	  echo "make: compiling needs gcc; on Debian: apt-get install gcc libc6-dev. Without it: make interpreted" >&2; exit 1; }
 	@$(BIN)/python -c 'import pathlib, sysconfig; (pathlib.Path(sysconfig.get_path("include")) / "Python.h").stat()' \
 	  2>/dev/null || { echo "make: compiling needs the headers of Python; on Debian: apt-get install python3-dev" >&2; exit 1; }
 	@echo "compiling the modules on the path of a request; this takes some minutes"
+	@$(BIN)/python -m compileall -q gateway upstream_stub
 	@rm -rf build && mkdir build && touch build/started
 	GATEWAY_COMPILE=1 $(PIP) wheel --no-deps --no-index --no-build-isolation --wheel-dir build/wheel .
 	$(PIP_INSTALL) --no-deps --no-index --force-reinstall build/wheel/*.whl

@@ -274,7 +274,7 @@ async def test_the_bucket_in_redis_is_readable(redis_stores: RedisStores) -> Non
     assert sorted(redis.execute("HKEYS", bucket)) == ["tokens", "ts"]
     seconds, micro = redis.execute("TIME")
     assert 0 <= int(seconds) * 1_000_000 + int(micro) - int(redis.execute("HGET", bucket, "ts")) < 5_000_000
-    assert redis.execute("TTL", bucket) == 10
+    assert 5 <= int(redis.execute("TTL", bucket)) <= 10
 
 
 async def test_a_key_of_another_type_is_nobodys_bucket(
