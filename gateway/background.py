@@ -17,6 +17,11 @@ class Background:
         self._name = name
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._task is not None
+
     def start(self) -> None:
         """Begin, on the running loop. Without effect when it has begun."""
         if self._task is None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from gateway.background import Background
 from gateway.journal import fault_points
 from gateway.journal.port import Journal, JournalUnavailable, Operation
 
@@ -62,7 +63,7 @@ class Consumer(Generic[Taken]):
         self._under_way: set[asyncio.Task[None]] = set()
         self._reserved = 0
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, f"{work.topic}-consumer")
         self._end_listening: Callable[[], None] | None = None
 
     @property
@@ -78,22 +79,19 @@ class Consumer(Generic[Taken]):
     @property
     def takes(self) -> bool:
         """Whether it is started, and not paused."""
-        return self._task is not None
+        return self._background.begun
 
     def start(self) -> None:
         """Begin to take records."""
         self._end_listening = self._journal.listen(self._work.topic, self._wake.set)
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._background.start()
 
     async def pause(self) -> None:
         """Take no more; what is under way goes on. Idempotent."""
         if self._end_listening is not None:
             self._end_listening()
             self._end_listening = None
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await self._background.stop()
 
     async def stop(self) -> None:
         """End: what is under way is broken off. The journal is still open."""

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from gateway.background import Background
 from gateway.journal import fault_points, schema
 from gateway.journal.listeners import Listeners
 from gateway.journal.port import (
@@ -103,7 +104,7 @@ class PostgresqlJournal:
         self._listeners = Listeners()
         self._ear: Connection | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper = Background(self._keep, "journal-keeping")
         self._closing = False
         self._open = False
         # Set when it was open, and is no longer.
@@ -114,13 +115,11 @@ class PostgresqlJournal:
 
     async def start(self) -> None:
         await self._try_to_open()
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        self._keeper.start()
 
     async def close(self) -> None:
         self._closing = True
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._keeper.stop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._timeout)
         idle, self._idle = self._idle, []
@@ -129,7 +128,7 @@ class PostgresqlJournal:
         self._ear = None
 
     def run(self, step: Step | Together) -> "asyncio.Future[Rows]":
-        return self._refused() or self._task(self._run(step.whole if isinstance(step, Together) else step))
+        return self._refused() or self._task(self._run(_whole(step)))
 
     def transact(self, operation: Operation[Result]) -> "asyncio.Future[Result]":
         return self._refused() or self._task(self._transact(operation, self._timeout))
@@ -338,11 +337,15 @@ async def _drive(connection: Connection, operation: Operation[Result]) -> Result
                 step, notice = _NOTIFY(step.topic), True
             else:
                 notice = False
-                step = step.whole if isinstance(step, Together) else step
+                step = _whole(step)
             rows = cast("Rows", await connection.fetch(step.statement.postgresql, *step.arguments))
             step = operation.send(() if notice else rows)
     except StopIteration as end:
         return cast("Result", end.value)
+
+
+def _whole(step: Step | Together) -> Step:
+    return step.whole if isinstance(step, Together) else step
 
 
 def _milliseconds(seconds: float) -> str:

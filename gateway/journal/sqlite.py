@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
+from gateway.background import Background
 from gateway.journal import fault_points, schema
 from gateway.journal.listeners import Listeners
 from gateway.journal.port import JournalState, JournalUnavailable, Operation, Rows, SchemaState, Step, Together, Woken
@@ -76,7 +77,7 @@ class SqliteJournal:
         self._stalled = False
         self._listeners = Listeners()
         self._seen = 0
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper = Background(self._keep, "journal-keeping")
         self._closing = False
 
     def __repr__(self) -> str:
@@ -85,13 +86,11 @@ class SqliteJournal:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         await self._open()
-        self._keeper = self._loop.create_task(self._keep())
+        self._keeper.start()
 
     async def close(self) -> None:
         self._closing = True
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._keeper.stop()
         await self._told([*self._committing, *(self._waiting if self._connection is not None else ())])
         self._fail_waiting(self._closed())
         if not self._stalled:

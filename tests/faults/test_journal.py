@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,23 @@ async def postgresql(url: str, seconds: float = 20.0) -> AsyncIterator[Postgresq
         yield journal
     finally:
         await journal.close()
+
+
+@asynccontextmanager
+async def own_role(url: str) -> AsyncIterator[tuple[str, Callable[[str], Awaitable[object]]]]:
+    """A role that may log in to a journal with its tables and has no rights yet, and what carries out SQL as the
+    superuser."""
+    role = f"role_{uuid.uuid4().hex}"
+    await PostgresqlJournal(url, 20.0, 1).upgrade()
+
+    async def tell(sql: str) -> None:
+        await asyncio.to_thread(execute, sql, url)
+
+    await tell(f"CREATE ROLE {role} LOGIN")
+    try:
+        yield role, tell
+    finally:
+        await tell(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -306,15 +323,9 @@ async def test_a_journal_that_opens_again_listens_on_one_connection(postgres_url
 )  # fmt: skip
 async def test_a_user_that_may_only_read_is_a_reason_until_it_may_write(postgres_url: str, may: str) -> None:
     """That the journal can be read says nothing of its promises."""
-    role = f"reader_{uuid.uuid4().hex}"
-    await PostgresqlJournal(postgres_url, 20.0, 1).upgrade()
-
-    async def tell(sql: str) -> None:
-        await asyncio.to_thread(execute, sql, postgres_url)
-
-    await tell(f"CREATE ROLE {role} LOGIN; ALTER ROLE {role} {may.format(role=role)}")
-    await tell(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
-    try:
+    async with own_role(postgres_url) as (role, tell):
+        await tell(f"ALTER ROLE {role} {may.format(role=role)}")
+        await tell(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
         async with postgresql(postgres_url.replace("postgres@", f"{role}@")) as journal:
             assert journal.state.trouble == "read_only"
             await tell(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
@@ -327,28 +338,18 @@ async def test_a_user_that_may_only_read_is_a_reason_until_it_may_write(postgres
             with contextlib.suppress(JournalUnavailable):
                 await journal.read(one_row())
             assert journal.state.trouble == "read_only"
-    finally:
-        await tell(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 async def test_a_right_that_is_missing_on_one_table_does_not_close_the_others(postgres_url: str) -> None:
-    role = f"half_{uuid.uuid4().hex}"
-    await PostgresqlJournal(postgres_url, 20.0, 1).upgrade()
-
-    async def tell(sql: str) -> None:
-        await asyncio.to_thread(execute, sql, postgres_url)
-
-    await tell(f"CREATE ROLE {role} LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
-    await tell(f"REVOKE INSERT ON outbox_events FROM {role}")
-    try:
+    async with own_role(postgres_url) as (role, tell):
+        await tell(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        await tell(f"REVOKE INSERT ON outbox_events FROM {role}")
         async with postgresql(postgres_url.replace("postgres@", f"{role}@")) as journal:
             assert journal.state.works
             for _ in range(3):
                 assert (await trouble_of(journal.transact(add("a")))).trouble == "read_only"
                 await journal.run(PROBE())
                 assert journal.state.works
-    finally:
-        await tell(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 async def test_a_table_that_is_locked_does_not_hold_up_the_start(postgres_url: str) -> None:
