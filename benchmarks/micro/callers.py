@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import MappingProxyType
 
 from benchmarks.micro.timing import Case
-from gateway.config.identity_model import AllowConfig, ConsumerConfig, IdentityConfig, KeyConfig, TierConfig
+from gateway.config.sections.identity.model import AllowConfig, ConsumerConfig, IdentityConfig, KeyConfig, TierConfig
 from gateway.fleet.limiter import Resume
 from gateway.identity.credentials import CredentialReader
 from gateway.identity.keys import KeyRing

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from benchmarks.micro import callers
 from benchmarks.micro.timing import Case
-from gateway.config.model import EndpointConfig, RouteConfig, UpstreamConfig
+from gateway.config.sections.routes.model import RouteConfig
+from gateway.config.sections.upstreams.model import EndpointConfig, UpstreamConfig
 from gateway.fleet.circuit import LocalCircuit
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.token_bucket import Decision, RateLimitPolicy

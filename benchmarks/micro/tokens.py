@@ -10,7 +10,8 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_decode
 
 from benchmarks.micro.timing import Case
-from gateway.config.identity_model import AllowConfig, IdentityConfig, IssuerConfig
+from gateway.config.sections.identity.model import AllowConfig, IdentityConfig
+from gateway.config.sections.issuers.model import IssuerConfig
 from gateway.identity.credentials import CredentialReader
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.keys import KeyRing

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 from benchmarks.micro.timing import Case
-from gateway.config.model import RouteValidation
+from gateway.config.sections.validation.model import RouteValidation
 from gateway.proxy.gates import PASS, WAIT
 from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationParts
 from gateway.proxy.identity import Identification

@@ -3,7 +3,8 @@
 import random
 from dataclasses import dataclass
 
-from gateway.config.model import ErrorsConfig, GatewayConfig
+from gateway.config.model import GatewayConfig
+from gateway.config.sections.errors.model import ErrorsConfig
 from gateway.telemetry.alert_check import AlertCheck
 from gateway.telemetry.alerts import AlertFacts, Alerts, AlertSettings
 from gateway.telemetry.figures import Figures

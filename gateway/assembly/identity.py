@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.assembly.fleet import Fleet
-from gateway.config.identity_model import IdentityConfig
 from gateway.config.model import GatewayConfig
+from gateway.config.sections.identity.model import IdentityConfig
 from gateway.identity.credentials import CredentialReader, KeyParameter
 from gateway.identity.keys import KeyRing
 from gateway.identity.lookups import KeyChanges, KeyLookups

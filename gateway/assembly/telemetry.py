@@ -4,7 +4,8 @@ import random
 from dataclasses import dataclass
 
 from gateway import __version__
-from gateway.config.model import GatewayConfig, LogConfig
+from gateway.config.model import GatewayConfig
+from gateway.config.sections.log.model import LogConfig
 from gateway.control.history import CircuitHistory
 from gateway.telemetry.access_log import AccessLog, beside_file
 from gateway.telemetry.busiest import Busiest

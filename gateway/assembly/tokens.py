@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from gateway.config.identity_model import IssuerConfig
 from gateway.config.model import GatewayConfig
+from gateway.config.sections.issuers.model import IssuerConfig
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.key_sources import KeyFetcher, KeyFile
 from gateway.identity.tenants import Directory

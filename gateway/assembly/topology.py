@@ -10,7 +10,7 @@ from gateway.assembly.idempotency import Idempotency
 from gateway.assembly.identity import Identity
 from gateway.assembly.validation import Validation
 from gateway.config.model import GatewayConfig
-from gateway.config.shedding_model import SheddingConfig
+from gateway.config.sections.shedding.model import SheddingConfig
 from gateway.idempotency.claims import Claims
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.priority import BY_PRIORITY, WHOLE

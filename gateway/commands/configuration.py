@@ -36,14 +36,15 @@ def add_commands(
 
 
 def _loaded(arguments: argparse.Namespace) -> "Loaded":
-    from gateway.config.given import Given, read_given  # noqa: PLC0415 - see above
+    from gateway.config.command_line import Given, read_given  # noqa: PLC0415 - see above
 
     return read_given(os.environ, Given(arguments.env_file, arguments.config))
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from gateway.config import ConfigError, report  # noqa: PLC0415
-    from gateway.config.shares import rounded_up  # noqa: PLC0415
+    from gateway.config import ConfigError  # noqa: PLC0415
+    from gateway.config.report.text import summary  # noqa: PLC0415
+    from gateway.config.worker_shares import rounded_up  # noqa: PLC0415
 
     try:
         loaded = _loaded(arguments)
@@ -54,14 +55,16 @@ def _check(arguments: argparse.Namespace) -> int:
     _warn(notices)
     if arguments.strict and notices:
         return 1
-    sys.stdout.write(f"ok: {report.summary(loaded.config)}\n")
+    sys.stdout.write(f"ok: {summary(loaded.config)}\n")
     return operator.differences() if arguments.diff else 0
 
 
 def _routes(arguments: argparse.Namespace) -> int:
     from gateway.commands.gate_descriptions import gates_of  # noqa: PLC0415
-    from gateway.config import ConfigError, report  # noqa: PLC0415
-    from gateway.config.shares import rounded_up  # noqa: PLC0415
+    from gateway.config import ConfigError  # noqa: PLC0415
+    from gateway.config.report.plain import as_json  # noqa: PLC0415
+    from gateway.config.report.text import as_text  # noqa: PLC0415
+    from gateway.config.worker_shares import rounded_up  # noqa: PLC0415
 
     try:
         loaded = _loaded(arguments)
@@ -71,7 +74,7 @@ def _routes(arguments: argparse.Namespace) -> int:
     workers = workers_for(loaded.config.workers.count)
     _warn((*loaded.notices, *rounded_up(loaded.config, workers)))
     gates = gates_of(loaded.config)
-    written = report.as_json if arguments.json else report.as_text
+    written = as_json if arguments.json else as_text
     sys.stdout.write(written(loaded, gates, workers))
     return 0
 

@@ -38,7 +38,7 @@ Ask = Callable[["Journal"], Coroutine[Any, Any, int]]
 def _run(arguments: argparse.Namespace, ask: Ask) -> int:
     # What reads a configuration, and the backends, are imported by the commands that use them.
     from gateway.config import ConfigError  # noqa: PLC0415
-    from gateway.config.given import Given, read_given  # noqa: PLC0415
+    from gateway.config.command_line import Given, read_given  # noqa: PLC0415
     from gateway.journal.opening import journal_of  # noqa: PLC0415
     from gateway.journal.port import JournalUnavailable  # noqa: PLC0415
 

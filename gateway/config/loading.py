@@ -8,17 +8,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gateway.config import notices, origins, variables, yaml_tree
 from gateway.config.assemble import assemble
+from gateway.config.building import notices, origins, variables
+from gateway.config.building.origins import Origin
+from gateway.config.building.sources import Sources
+from gateway.config.building.variables import NAMES, VARIABLES, Variables
+from gateway.config.declaring.inspection import nest, problem
 from gateway.config.model import GatewayConfig
-from gateway.config.origins import Origin
 from gateway.config.problems import ConfigError, Notice, Problem, in_order, nearest, shown
-from gateway.config.schema import nest, problem
+from gateway.config.reading import yaml_tree
+from gateway.config.reading.text_files import Texts
+from gateway.config.reading.yaml_tree import Tree
 from gateway.config.settings import Settings
-from gateway.config.sources import Sources
-from gateway.config.texts import Texts
-from gateway.config.variables import NAMES, VARIABLES, Variables
-from gateway.config.yaml_tree import Tree
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from functools import partial
 from typing import Any, Final
 
-from gateway.config.model import EndpointConfig, UpstreamConfig
+from gateway.config.sections.upstreams.model import EndpointConfig, UpstreamConfig
 from gateway.fleet.circuit import Circuit, Clock, LocalCircuit, TransitionHook, unnoticed
 from gateway.fleet.link import Link
 from gateway.fleet.shared_circuit import CircuitStore, SharedCircuit

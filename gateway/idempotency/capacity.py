@@ -12,7 +12,7 @@ import time
 from typing import Final
 
 from gateway.background import Background
-from gateway.config.idempotency_model import IdempotencyLimits
+from gateway.config.sections.idempotency.model import IdempotencyLimits
 from gateway.journal import idempotency as records
 from gateway.journal.cleaning import BATCH
 from gateway.journal.port import Journal, JournalUnavailable

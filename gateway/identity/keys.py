@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Final, Protocol
 
-from gateway.config.identity_model import ConsumerConfig
+from gateway.config.sections.identity.model import ConsumerConfig
 from gateway.identity.credentials import Presented
 from gateway.identity.tenants import Caller, Directory
 from gateway.store.keys import KeyRecord

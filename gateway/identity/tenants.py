@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from gateway.config.identity_model import IdentityConfig, TierConfig
+from gateway.config.sections.identity.model import IdentityConfig, TierConfig
 from gateway.policy.priority import class_of
 from gateway.policy.token_bucket import RateLimitPolicy
 

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from gateway.config.identity_model import IssuerConfig
+from gateway.config.sections.issuers.model import IssuerConfig
 from gateway.identity.claims import (
     Times,
     UnusableClaimError,

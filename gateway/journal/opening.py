@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gateway.config.model import JournalConfig
+from gateway.config.sections.journal.model import JournalConfig
 from gateway.journal.port import Journal, JournalState
 from gateway.journal.sqlite import SqliteJournal
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from gateway.config.deliver_model import DeliverConfig
+from gateway.config.sections.deliver.model import DeliverConfig
 from gateway.journal import fault_points, outbox
 from gateway.journal.consumer import Consumer, Work
 from gateway.journal.outbox import Taken

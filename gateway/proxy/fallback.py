@@ -10,7 +10,7 @@ another upstream only if a repetition does no harm.
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from gateway.config.fallback_model import CONDITIONS, FallbackConfig, FixedResponse
+from gateway.config.sections.fallback.model import CONDITIONS, FallbackConfig, FixedResponse
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.gates import Chain
 from gateway.proxy.last_good import Kept, LastAnswer, LastGood

@@ -2,7 +2,7 @@
 
 import re
 
-from gateway.config.headers_model import FieldChanges
+from gateway.config.sections.headers.model import FieldChanges
 from gateway.identity.withheld import spelt
 
 

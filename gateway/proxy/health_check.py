@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.config.model import HealthCheckConfig
+from gateway.config.sections.upstreams.model import HealthCheckConfig
 from gateway.proxy.upstreams import Upstream
 from gateway.syntax import hosts
 from gateway.wire.client.connect import SocketAddress, attempt_delay, connect

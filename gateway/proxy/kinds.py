@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from gateway.config.model import GatewayConfig, RouteConfig
+from gateway.config.model import GatewayConfig
+from gateway.config.sections.routes.model import RouteConfig
 from gateway.fleet.limiter import Limiter
 from gateway.idempotency.claims import Claims
 from gateway.identity.withheld import Withheld, withheld

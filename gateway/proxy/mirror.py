@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from gateway.config.mirror_model import MirrorConfig
+from gateway.config.sections.mirror.model import MirrorConfig
 from gateway.identity.withheld import spelt
 from gateway.policy.turns import Percentage
 from gateway.proxy.gates import Chain

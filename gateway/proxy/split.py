@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from gateway.config.split_model import SplitConfig
+from gateway.config.sections.split.model import SplitConfig
 from gateway.policy.split import Weights
 from gateway.proxy.fallback import Fallback, Hop
 from gateway.proxy.gates import Question

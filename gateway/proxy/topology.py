@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Final
 
-from gateway.config.model import RouteConfig
+from gateway.config.sections.routes.model import RouteConfig
 from gateway.identity.withheld import Withheld
 from gateway.policy.priority import NORMAL, class_of
 from gateway.proxy.fallback import Fallback

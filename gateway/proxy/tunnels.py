@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final
 
-from gateway.config.model import RouteConfig
+from gateway.config.sections.routes.model import RouteConfig
 from gateway.proxy.refusals import Refusal, Refusals, jittered
 from gateway.telemetry.cells import Labels
 from gateway.telemetry.metrics import Metrics

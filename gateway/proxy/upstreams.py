@@ -8,7 +8,7 @@ import random
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from gateway.config.model import EndpointConfig, UpstreamConfig, UpstreamTls
+from gateway.config.sections.upstreams.model import EndpointConfig, UpstreamConfig, UpstreamTls
 from gateway.fleet.circuits import Circuit
 from gateway.fleet.endpoints import Out
 from gateway.policy.adaptive import AdaptiveLimit

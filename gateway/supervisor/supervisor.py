@@ -290,8 +290,8 @@ async def answer(making: Awaitable[Change], reply: Reply) -> None:
 
 
 def run(given: Sequence[str | None]) -> int:
-    """Run the service. `given` are the files that the command line names (`gateway.config.given.Given`). Returns the
-    exit status."""
+    """Run the service. `given` are the files that the command line names (`gateway.config.command_line.Given`). Returns
+    the exit status."""
     import uvloop  # noqa: PLC0415
 
     carried = upgrade.received(os.environ)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gateway.config.idempotency_model import IdempotencyLimits
+from gateway.config.sections.idempotency.model import IdempotencyLimits
 from gateway.control.promises import IdempotencyCount
 from gateway.idempotency.capacity import Capacity
 from gateway.journal import idempotency as records

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from gateway.config.deliver_model import OutboxLimits
+from gateway.config.sections.deliver.model import OutboxLimits
 from gateway.control.outbox import MessageCount, MessageView
 from gateway.journal import outbox
 from gateway.journal.cleaning import BATCH

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Literal, Protocol
 
-from gateway.config.fallback_model import FallbackConfig
-from gateway.config.mirror_model import MirrorConfig
+from gateway.config.sections.fallback.model import FallbackConfig
+from gateway.config.sections.mirror.model import MirrorConfig
 from gateway.control.promises import JournalView
 from gateway.control.view import (
     CertificateView,

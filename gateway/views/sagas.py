@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from gateway.config.saga_model import SagaLimits
+from gateway.config.sections.workflows.model import SagaLimits
 from gateway.control.sagas import Done, Order, SagaCount, SagaDetail, SagaEvent, SagaStepView, SagaView
 from gateway.journal import sagas
 from gateway.journal.port import Journal

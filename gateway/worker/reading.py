@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway import __version__
-from gateway.config import ConfigError, Loaded, report
-from gateway.config.given import Given, read_given
+from gateway.config import ConfigError, Loaded
+from gateway.config.command_line import Given, read_given
 from gateway.config.model import GatewayConfig
 from gateway.config.problems import MASK
-from gateway.config.shares import rounded_up
-from gateway.config.texts import Texts
+from gateway.config.reading.text_files import Texts
+from gateway.config.report.plain import flat
+from gateway.config.report.text import summary
+from gateway.config.worker_shares import rounded_up
 from gateway.ipc.socket_purposes import ADMIN, LISTENER
 from gateway.system.cores import workers_for
 
@@ -44,7 +46,7 @@ def _facts(config: GatewayConfig, workers: int) -> dict[str, Any]:
     digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
     return {
         "version": __version__,
-        "summary": report.summary(config),
+        "summary": summary(config),
         "hash": digest,
         "settings": settings,
         "workers": workers,
@@ -65,6 +67,6 @@ def _facts(config: GatewayConfig, workers: int) -> dict[str, Any]:
 def _flat(config: GatewayConfig) -> Iterator[tuple[str, list[str]]]:
     """Every effective setting by its path: the value as it may be shown, and a digest that tells one value from
     another where it may not."""
-    for path, value, secret in report.flat(config):
+    for path, value, secret in flat(config):
         digest = hashlib.sha256(f"{path}={value}".encode()).hexdigest()[:16]
         yield path, [MASK if secret else value, digest]

@@ -22,10 +22,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.config import ConfigError, Loaded
-from gateway.config.given import Given
-from gateway.config.model import GatewayConfig, LogConfig
-from gateway.config.origins import Origin
-from gateway.config.shares import share_of
+from gateway.config.building.origins import Origin
+from gateway.config.command_line import Given
+from gateway.config.model import GatewayConfig
+from gateway.config.sections.log.model import LogConfig
+from gateway.config.worker_shares import share_of
 from gateway.ipc.channel import Channel, Reply
 from gateway.ipc.socket_purposes import ADMIN, LISTENER
 from gateway.telemetry import app_log

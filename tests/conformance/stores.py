@@ -5,7 +5,7 @@ from typing import Protocol, cast
 
 import pytest
 
-from gateway.config.model import RedisConfig
+from gateway.config.sections.redis.model import RedisConfig
 from gateway.policy.lease.ask import Ask, Grant
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.memory import MemoryStore, SharedMemory

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 
-from gateway.config.idempotency_model import IdempotencyLimits
+from gateway.config.sections.idempotency.model import IdempotencyLimits
 from gateway.idempotency.capacity import Capacity
 from gateway.journal import idempotency as records
 from gateway.journal.idempotency import Kept

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from gateway.config.deliver_model import DeliverConfig
+from gateway.config.sections.deliver.model import DeliverConfig
 from gateway.journal import outbox
 from gateway.journal.outbox import Message, Shown
 from gateway.journal.port import Journal, JournalUnavailable

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.saga_model import SagaLimits
+from gateway.config.sections.workflows.model import SagaLimits
 from gateway.control.sagas import Order
 from gateway.journal import sagas
 from gateway.journal.ids import RecordIds

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from gateway.config.model import RedisConfig
+from gateway.config.sections.redis.model import RedisConfig
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
 from gateway.store.memory.circuits import CircuitTable, MemoryCircuits

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from gateway.config.model import RedisConfig
+from gateway.config.sections.redis.model import RedisConfig
 from gateway.policy.lease.ask import Ask
 from gateway.policy.outcome import Outcome
 from gateway.policy.token_bucket import RateLimitPolicy

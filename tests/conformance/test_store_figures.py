@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from gateway.config.model import RedisConfig
+from gateway.config.sections.redis.model import RedisConfig
 from gateway.store.memory.figures import FigureTable, MemoryFigures
 from gateway.store.port import FIGURES_CELL, FIGURES_KEPT, FigureDelta, FigureStore, StoreUnavailable
 from gateway.store.redis.figures import RedisFigures

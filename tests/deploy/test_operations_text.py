@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from gateway.config.variables import ALIASES, VARIABLES
+from gateway.config.building.variables import ALIASES, VARIABLES
 from tests.support.processes import ROOT
 
 TEXT = (ROOT / "docs/operations.md").read_text(encoding="utf-8")

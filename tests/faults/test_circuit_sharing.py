@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from gateway.config.model import EndpointConfig, RedisConfig, UpstreamConfig
+from gateway.config.sections.redis.model import RedisConfig
+from gateway.config.sections.upstreams.model import EndpointConfig, UpstreamConfig
 from gateway.fleet.circuits import Circuits, Permit
 from gateway.fleet.link import Link
 from gateway.fleet.sync import FleetSync

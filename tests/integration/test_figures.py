@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.model import RedisConfig
+from gateway.config.sections.redis.model import RedisConfig
 from gateway.store.redis.figures import RedisFigures
 from gateway.telemetry.rates import Rate, rate
 from gateway.telemetry.service_cells import WIDTH as WIDE

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.config.model import HealthCheckConfig
+from gateway.config.sections.upstreams.model import HealthCheckConfig
 from gateway.proxy.health_check import EndpointCheck, HealthChecker, Verdict
 from gateway.wire.client.resolver import Resolver
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jsonschema
 
-from gateway.config.yaml_tree import parse
+from gateway.config.reading.yaml_tree import parse
 from tests.conformance.wire.upstream import ProgrammedUpstream, fresh, ok
 from tests.conftest import StartGateway
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from gateway.config.yaml_tree import parse
+from gateway.config.reading.yaml_tree import parse
 from tests.conftest import StartGateway
 from tests.support.receiver import Receiver
 from tests.support.waiting import eventually

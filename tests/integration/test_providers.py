@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 
 from gateway.config import load
-from gateway.config.json_schema import document
-from gateway.config.yaml_tree import parse
+from gateway.config.documents.json_schema import document
+from gateway.config.reading.yaml_tree import parse
 from gateway.policy.retry import RetrySettings
 from tests.conformance.wire.upstream import Answer, Peer, ProgrammedUpstream, Seen, ok
 from tests.support import plain_http

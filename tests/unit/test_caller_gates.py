@@ -6,13 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.identity_model import (
-    AllowConfig,
-    ConsumerConfig,
-    IdentityConfig,
-    KeyConfig,
-    TierConfig,
-)
+from gateway.config.sections.identity.model import AllowConfig, ConsumerConfig, IdentityConfig, KeyConfig, TierConfig
 from gateway.identity.credentials import CredentialReader, Presented
 from gateway.identity.keys import KeyRing, KeySource, Read
 from gateway.identity.tenants import OTHER, Caller, Directory

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.config.model import EndpointConfig, UpstreamConfig
+from gateway.config.sections.upstreams.model import EndpointConfig, UpstreamConfig
 from gateway.fleet.circuits import Circuit, CircuitOpen, Circuits, Permit, SharedCircuit
 from gateway.fleet.link import Link
 from gateway.fleet.shared_circuit import DELETED, HERE_ONLY

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from gateway.config.shedding_model import SheddingConfig
+from gateway.config.sections.shedding.model import SheddingConfig
 from gateway.policy.limit import ConcurrencyLimit, LimitSettings
 from gateway.policy.outcome import SUCCESS
 from gateway.proxy.gates import PASS

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from gateway.config import ConfigError, load
-from gateway.config.deliver_model import METHODS, DeliverConfig, OutboxLimits
 from gateway.config.model import GatewayConfig
+from gateway.config.sections.deliver.model import METHODS, DeliverConfig, OutboxLimits
 
 UPSTREAMS = {"a": {"endpoints": ["127.0.0.1:1"]}}
 SECRET = b"s" * 32

@@ -8,18 +8,14 @@ from typing import Any
 import pytest
 
 from gateway.config import ConfigError, load
-from gateway.config.model import (
-    EndpointConfig,
-    GatewayConfig,
-    LogConfig,
-    RateLimitConfig,
-    RouteConfig,
-    ServerConfig,
-    UpstreamConfig,
-    UpstreamTls,
-)
-from gateway.config.shedding_model import SheddingConfig
-from gateway.config.variables import ALIASES, VARIABLES
+from gateway.config.building.variables import ALIASES, VARIABLES
+from gateway.config.model import GatewayConfig
+from gateway.config.sections.log.model import LogConfig
+from gateway.config.sections.rate_limits.model import RateLimitConfig
+from gateway.config.sections.routes.model import RouteConfig
+from gateway.config.sections.server.model import ServerConfig
+from gateway.config.sections.shedding.model import SheddingConfig
+from gateway.config.sections.upstreams.model import EndpointConfig, UpstreamConfig, UpstreamTls
 from gateway.policy.token_bucket import RateLimitPolicy
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config import ConfigError, load, read, report
-from gateway.config.fallback_model import CONDITIONS, FallbackConfig, FixedResponse
+from gateway.config import ConfigError, load, read
 from gateway.config.model import GatewayConfig
+from gateway.config.report.text import as_text
+from gateway.config.sections.fallback.model import CONDITIONS, FallbackConfig, FixedResponse
 
 UPSTREAMS = {name: {"endpoints": [f"127.0.0.1:{port}"]} for name, port in (("a", 1), ("b", 2), ("c", 3))}
 
@@ -77,7 +78,7 @@ def test_an_upstream_that_only_a_fallback_leads_to_is_used(tmp_path: Path) -> No
 def test_gateway_routes_has_a_table_of_fallbacks(tmp_path: Path) -> None:
     wanted = {"upstream": ["b", "c"], "on": ["timeout", "5xx"], "after": 2, "response": {"status": 503}}
     loaded = read(environ(tmp_path, wanted), None)
-    lines = [line.split() for line in report.as_text(loaded, {}, 1).splitlines()]
+    lines = [line.split() for line in as_text(loaded, {}, 1).splitlines()]
     row = next(line for line in lines if line[:3] == ["a", "b", "c"])
     assert row == ["a", "b", "c", "timeout,5xx", "2s", "no", "no", "503", "text/plain;", "charset=utf-8"]
 

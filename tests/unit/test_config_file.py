@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway.config import ConfigError, load
-from gateway.config.file import CONTROL_PREFIXES
-from gateway.config.model import EndpointConfig, GatewayConfig, HealthCheckConfig, ListenerTls, UpstreamTls
+from gateway.config.model import GatewayConfig
+from gateway.config.sections.routes.settings import CONTROL_PREFIXES
+from gateway.config.sections.server.model import ListenerTls
+from gateway.config.sections.upstreams.model import EndpointConfig, HealthCheckConfig, UpstreamTls
 from gateway.control.paths import is_control_path
 from gateway.policy.adaptive import AdaptiveSettings
 from gateway.policy.limit import LimitSettings

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config import ConfigError, load, read, report
-from gateway.config.headers_model import FieldChanges
+from gateway.config import ConfigError, load, read
+from gateway.config.report.plain import as_json, flat
+from gateway.config.report.text import as_text
+from gateway.config.sections.headers.model import FieldChanges
 from gateway.syntax.owned_fields import owned
 from gateway.wire.message import fields
 
@@ -54,11 +56,11 @@ def test_a_value_may_come_from_the_environment_and_is_never_shown(tmp_path: Path
     changes = loaded.config.upstreams["a"].request_headers
     assert changes is not None
     assert changes.set == (("Authorization", "Bearer s3cret"),)
-    shown = f"{loaded.config!r} {report.as_text(loaded, {}, 1)} {report.as_json(loaded, {}, 1)}"
+    shown = f"{loaded.config!r} {as_text(loaded, {}, 1)} {as_json(loaded, {}, 1)}"
     assert "s3cret" not in shown
-    assert json.loads(report.as_json(loaded, {}, 1))["upstreams"]["a"]["request_headers"]["set"] == "***"
-    assert "Header fields" in report.as_text(loaded, {}, 1)
-    assert [secret for name, value, secret in report.flat(loaded.config) if "s3cret" in value] == [True, True]
+    assert json.loads(as_json(loaded, {}, 1))["upstreams"]["a"]["request_headers"]["set"] == "***"
+    assert "Header fields" in as_text(loaded, {}, 1)
+    assert [secret for name, value, secret in flat(loaded.config) if "s3cret" in value] == [True, True]
 
 
 @pytest.mark.parametrize("name", sorted(fields._REQUEST))

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config import ConfigError, load, read, report
-from gateway.config.hooks_model import HookConfig, HookLimits
+from gateway.config import ConfigError, load, read
+from gateway.config.report.plain import as_json, flat
+from gateway.config.report.text import as_text
+from gateway.config.sections.hooks.model import HookConfig, HookLimits
 
 MODULE = "hooks_of_this_test"
 CODE = """
@@ -193,15 +195,15 @@ def test_no_value_of_a_setting_is_shown(tmp_path: Path) -> None:
     assert "KeyError: '***'" in line
     entry = {"use": f"{MODULE}:Good", "name": "one", "settings": {"name": "a-secret-of-mine"}}
     loaded = read(environ(tmp_path, entry), None)
-    shown = report.as_json(loaded, {}, 1) + report.as_text(loaded, {}, 1) + repr(loaded)
+    shown = as_json(loaded, {}, 1) + as_text(loaded, {}, 1) + repr(loaded)
     assert "a-secret" not in shown
-    assert all(secret for path, _, secret in report.flat(loaded.config) if ".settings." in path)
+    assert all(secret for path, _, secret in flat(loaded.config) if ".settings." in path)
 
 
 def test_other_code_is_another_configuration(tmp_path: Path) -> None:
     def told() -> dict[str, str]:
         config = load(environ(tmp_path, f"{MODULE}:Good"), None)
-        return {path: value for path, value, _ in report.flat(config) if path.startswith("routes.a.hooks")}
+        return {path: value for path, value, _ in flat(config) if path.startswith("routes.a.hooks")}
 
     before = told()
     assert told() == before

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from gateway.config import ConfigError, load
-from gateway.config.idempotency_model import IdempotencyConfig
 from gateway.config.model import GatewayConfig
+from gateway.config.sections.idempotency.model import IdempotencyConfig
 
 UPSTREAMS = {"a": {"endpoints": ["127.0.0.1:1"]}}
 

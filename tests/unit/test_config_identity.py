@@ -8,10 +8,10 @@ import jsonschema
 import pytest
 
 from gateway.config import ConfigError, load, read
-from gateway.config.identity_model import AllowConfig, KeyConfig, TierConfig
-from gateway.config.identity_settings import TAKEN
 from gateway.config.model import GatewayConfig
-from gateway.config.yaml_tree import parse
+from gateway.config.reading.yaml_tree import parse
+from gateway.config.sections.identity.model import AllowConfig, KeyConfig, TierConfig
+from gateway.config.sections.identity.settings import TAKEN
 from gateway.wire.message import fields
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,9 +8,9 @@ import jsonschema
 import pytest
 
 from gateway.config import ConfigError, load, read
-from gateway.config.identity_model import IssuerConfig
 from gateway.config.model import GatewayConfig
-from gateway.config.yaml_tree import parse
+from gateway.config.reading.yaml_tree import parse
+from gateway.config.sections.issuers.model import IssuerConfig
 from tests.support.certificates import make_certificate
 from tests.support.issuer import SigningKey, jwks
 

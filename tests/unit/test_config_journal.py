@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from gateway.config import ConfigError, load, read, report
-from gateway.config.model import JournalConfig
+from gateway.config import ConfigError, load, read
+from gateway.config.report.plain import as_json
+from gateway.config.report.text import as_text
+from gateway.config.sections.journal.model import JournalConfig
 
 
 def journal(**environ: str) -> JournalConfig:
@@ -45,9 +47,9 @@ def test_urls_that_are_refused(url: str) -> None:
 
 def test_no_password_is_shown() -> None:
     loaded = read({"JOURNAL_URL": "postgresql://u:s3cret@h/db"}, None)
-    shown = report.as_json(loaded, {}, 1) + report.as_text(loaded, {}, 1) + repr(loaded.config)
+    shown = as_json(loaded, {}, 1) + as_text(loaded, {}, 1) + repr(loaded.config)
     assert "s3cret" not in shown
-    assert json.loads(report.as_json(loaded, {}, 1))["journal"]["timeout"] == 2.0
+    assert json.loads(as_json(loaded, {}, 1))["journal"]["timeout"] == 2.0
     with pytest.raises(ConfigError) as caught:
         load({"JOURNAL_URL": "postgresql://u:s3cret@h:x/db"}, None)
     assert "s3cret" not in str(caught.value)

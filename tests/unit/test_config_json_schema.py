@@ -7,7 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from gateway.config import ConfigError, json_schema, load, yaml_tree
+from gateway.config import ConfigError, load
+from gateway.config.documents import json_schema
+from gateway.config.reading import yaml_tree
 
 REPOSITORY = Path(__file__).parents[2]
 SCHEMA: dict[str, Any] = json.loads((REPOSITORY / "gateway.schema.json").read_text(encoding="utf-8"))
@@ -22,7 +24,7 @@ def said(text: str) -> list[str]:
 
 def test_it_is_current() -> None:
     assert json_schema.text() == json.dumps(SCHEMA, indent=2, ensure_ascii=False) + "\n", (
-        "python -m gateway.config.json_schema > gateway.schema.json"
+        "python -m gateway.config.documents.json_schema > gateway.schema.json"
     )
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 

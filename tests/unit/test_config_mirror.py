@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import ConfigError, load, read, report
-from gateway.config.mirror_model import MirrorConfig
-from gateway.config.shares import share_of
+from gateway.config import ConfigError, load, read
+from gateway.config.report.text import as_text
+from gateway.config.sections.mirror.model import MirrorConfig
+from gateway.config.worker_shares import share_of
 
 UPSTREAMS = """\
 upstreams:
@@ -54,7 +55,7 @@ def test_workers_share_the_copies(tmp_path: Path) -> None:
 
 def test_gateway_routes_has_a_table_of_mirrors(tmp_path: Path) -> None:
     loaded = read(environ(tmp_path, "{upstream: shadow, percent: 10, methods: [HEAD, GET]}"), None)
-    lines = [line.split() for line in report.as_text(loaded, {}, 1).splitlines()]
+    lines = [line.split() for line in as_text(loaded, {}, 1).splitlines()]
     at = lines.index(["Mirrors"])
     assert lines[at + 2] == ["a", "shadow", "10", "GET,HEAD", "50", "65536", "1048576"]
 

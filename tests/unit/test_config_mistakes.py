@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import ConfigError, Loaded, near_misses, read
-from gateway.config.variables import KNOWN
+from gateway.config import ConfigError, Loaded, read
+from gateway.config.building import near_misses
+from gateway.config.building.variables import KNOWN
 
 LINE = "; allowed: NAME=value, comments and empty lines"
 UNKNOWN = "unknown name; allowed: the names in .env.example"

@@ -2,8 +2,10 @@
 
 import pytest
 
-from gateway.config import ConfigError, load, read, report
-from gateway.config.model import RedisConfig
+from gateway.config import ConfigError, load, read
+from gateway.config.report.plain import as_json
+from gateway.config.report.text import as_text, summary
+from gateway.config.sections.redis.model import RedisConfig
 
 
 def redis(**environ: str) -> RedisConfig | None:
@@ -112,6 +114,6 @@ def test_reports_show_no_secret() -> None:
     config = loaded.config
     assert config.redis is not None
     assert config.redis.password == config.redis.sentinel_password == "hunter2"
-    shown = f"{config!r} {report.as_text(loaded, {}, 2)} {report.as_json(loaded, {}, 2)} {report.summary(config)}"
+    shown = f"{config!r} {as_text(loaded, {}, 2)} {as_json(loaded, {}, 2)} {summary(config)}"
     assert "hunter2" not in shown
     assert '"password": "***"' in shown

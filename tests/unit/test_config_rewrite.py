@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config import ConfigError, load, read, report
+from gateway.config import ConfigError, load, read
+from gateway.config.report.text import as_text
 
 
 def environ(directory: Path, rules: Any, **route: object) -> dict[str, str]:
@@ -20,7 +21,7 @@ def test_rules_are_kept_in_order_and_shown(tmp_path: Path) -> None:
     rules = [{"path": "/a/{id}", "to": "/b/{id}"}, {"path": "/a/{rest*}", "to": "/c/{rest}"}]
     loaded = read(environ(tmp_path, rules), None)
     assert loaded.config.routes[0].rewrites == (("/a/{id}", "/b/{id}"), ("/a/{rest*}", "/c/{rest}"))
-    assert "/a/{rest*}  /c/{rest}" in report.as_text(loaded, {}, 1)
+    assert "/a/{rest*}  /c/{rest}" in as_text(loaded, {}, 1)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import ConfigError, load, read, report
-from gateway.config.model import RouteConfig
-from gateway.config.split_model import SplitConfig
+from gateway.config import ConfigError, load, read
+from gateway.config.report.text import as_text
+from gateway.config.sections.routes.model import RouteConfig
+from gateway.config.sections.split.model import SplitConfig
 
 UPSTREAMS = """\
 upstreams:
@@ -63,7 +64,7 @@ def test_all_upstreams_of_a_split_are_used(tmp_path: Path) -> None:
 
 def test_gateway_routes_has_a_table_of_splits(tmp_path: Path) -> None:
     wanted = "{to: [{upstream: stable, weight: 3}, {upstream: canary}], sticky: field, field: X-User}"
-    lines = [line.split() for line in report.as_text(read(environ(tmp_path, wanted), None), {}, 1).splitlines()]
+    lines = [line.split() for line in as_text(read(environ(tmp_path, wanted), None), {}, 1).splitlines()]
     at = lines.index(["Splits"])
     assert lines[at + 2 : at + 4] == [
         ["a", "stable", "3", "75", "%", "X-User"],

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.config import load
 from gateway.config.loading import read
-from gateway.config.model import UpstreamConfig
 from gateway.config.problems import ConfigError
+from gateway.config.sections.upstreams.model import UpstreamConfig
 
 
 def upstreams(directory: Path, entries: str, **environ: str) -> dict[str, UpstreamConfig]:

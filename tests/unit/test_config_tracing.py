@@ -7,8 +7,8 @@ import pytest
 
 from gateway.config import ConfigError, load
 from gateway.config.model import GatewayConfig
-from gateway.config.report import flat
-from gateway.config.tracing_model import TracingConfig
+from gateway.config.report.plain import flat
+from gateway.config.sections.tracing.model import TracingConfig
 
 
 def tracing(**variables: str) -> TracingConfig:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config import ConfigError, load
-from gateway.config.model import GatewayConfig, UpstreamConfig
+from gateway.config.model import GatewayConfig
+from gateway.config.sections.upstreams.model import UpstreamConfig
 from gateway.syntax.units import duration, size
 
 

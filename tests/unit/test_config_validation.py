@@ -9,7 +9,7 @@ import yaml
 
 from gateway.config import ConfigError, read
 from gateway.config.loading import Loaded
-from gateway.config.texts import Texts
+from gateway.config.reading.text_files import Texts
 
 
 def loaded(directory: Path, validate: Any, env: dict[str, str] | None = None, **files: Any) -> Loaded:

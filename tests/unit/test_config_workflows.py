@@ -8,7 +8,7 @@ import yaml
 
 from gateway.config import ConfigError, load, read
 from gateway.config.model import GatewayConfig
-from gateway.config.saga_model import SagaLimits
+from gateway.config.sections.workflows.model import SagaLimits
 from gateway.saga.workflow import SagaRequest, SagaStep, Workflow, decoded, encoded, within
 
 UPSTREAMS = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.config.yaml_tree import dotted, parse
+from gateway.config.reading.yaml_tree import dotted, parse
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.config.model import CorsConfig
+from gateway.config.sections.cors.model import CorsConfig
 from gateway.proxy.filters.cors import Cors
 from gateway.wire.message.request import Request
 from tests.support.tickets import request

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.model import EndpointConfig
+from gateway.config.sections.upstreams.model import EndpointConfig
 from gateway.wire.client.dial import Resolve, reachable
 from tests.support.ports import free_port
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import load, reference
+from gateway.config import load
+from gateway.config.building.variables import ALIASES, VARIABLES
+from gateway.config.documents import tables
+from gateway.config.documents.env_example import env_example
 from gateway.config.problems import number
-from gateway.config.variables import ALIASES, VARIABLES
 
 REPOSITORY = Path(__file__).parents[2]
 LINES = (REPOSITORY / ".env.example").read_text(encoding="utf-8").splitlines()
@@ -76,15 +78,16 @@ def test_with_every_default_written_out_nothing_changes(tmp_path: Path) -> None:
 
 
 def test_the_text_is_what_the_declarations_render() -> None:
-    assert "\n".join(LINES) + "\n" == reference.env_example(), "python -m gateway.config.reference env > .env.example"
+    made = "python -m gateway.config.documents.env_example > .env.example"
+    assert "\n".join(LINES) + "\n" == env_example(), made
 
 
 def test_the_documentation_has_the_tables_and_aliases() -> None:
     text = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
     for table in (
-        *(reference.upstream_table(), reference.route_table(), reference.rate_limit_table()),
-        *(reference.consumer_table(), reference.tenant_table(), reference.tier_table(), reference.issuer_table()),
-        *(reference.workflow_table(), reference.step_table()),
+        *(tables.upstream_table(), tables.route_table(), tables.rate_limit_table()),
+        *(tables.consumer_table(), tables.tenant_table(), tables.tier_table(), tables.issuer_table()),
+        *(tables.workflow_table(), tables.step_table()),
     ):
         assert table in text
     for name, alias in ALIASES.items():

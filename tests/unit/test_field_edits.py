@@ -1,6 +1,6 @@
 """What becomes of field lines that are changed."""
 
-from gateway.config.headers_model import FieldChanges
+from gateway.config.sections.headers.model import FieldChanges
 from gateway.proxy.field_edits import FieldEdits, edits_of
 
 LINES = b"Accept: a\r\nX-Role: user\r\nx_role: admin\r\nX-Roles: b\r\nSet-Cookie: X-Role: c\r\n"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.hooks_model import HookConfig, HookLimits
+from gateway.config.sections.hooks.model import HookConfig, HookLimits
 from gateway.hooks import Fields, Refusal, RequestChanges, RequestHead, ResponseChanges, ResponseHead
 from gateway.hooks.loading import HookCode
 from gateway.identity.tenants import Caller

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from gateway.config.idempotency_model import IdempotencyLimits
+from gateway.config.sections.idempotency.model import IdempotencyLimits
 from gateway.idempotency.capacity import Capacity
 from gateway.idempotency.claims import Ask, Claims, Outcome
 from gateway.idempotency.promise import Claim

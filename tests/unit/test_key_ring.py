@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import pytest
 
-from gateway.config.identity_model import ConsumerConfig, IdentityConfig, KeyConfig
+from gateway.config.sections.identity.model import ConsumerConfig, IdentityConfig, KeyConfig
 from gateway.identity.credentials import CredentialReader, Presented
 from gateway.identity.keys import FRESH, UNAVAILABLE, Found, KeyRing, Read, Record
 from gateway.identity.tenants import Caller, Directory

@@ -1,6 +1,7 @@
 """The layers are one-way: every import in the program is one that its layer allows.
 
 A module's layer is the longest of the names in `LAYERS` that covers it: `gateway.store.redis` is in `gateway.store`.
+Within `gateway.config` the layers are stages, from a text to the effective configuration: see `config_layers`.
 Imports are read from the syntax tree, so those inside functions count too.
 """
 
@@ -42,6 +43,52 @@ def layer(*allows: str, bans: tuple[str, ...] = ()) -> Layer:
     return Layer(frozenset(allows), frozenset(bans))
 
 
+def models(*sections: str) -> tuple[str, ...]:
+    """What of the configuration those need who run by it: the domain types of these sections."""
+    return tuple(f"gateway.config.sections.{section}.model" for section in sections)
+
+
+def config_layers() -> dict[str, Layer]:
+    """The layers within `gateway.config`, a stage a line: its names, in which a `*` is any section, and what it may
+    import from outside. It may also import itself and the stages before it."""
+    stages: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+        (("problems",), ()),
+        # Texts as plain values, with the line of each.
+        (("reading",), ("yaml", "dotenv")),
+        # How a setting is declared. What is declared with it stands in the sections.
+        (("declaring",), ("gateway.syntax", *PYDANTIC)),
+        (
+            ("sections.*.model",),
+            ("gateway.hooks.loading", "gateway.policy", "gateway.saga", "gateway.syntax", "gateway.validation.rules"),
+        ),
+        (("sections.*.settings",), ("gateway.policy", "gateway.syntax", *PYDANTIC)),
+        # All sections together.
+        (("model", "settings", "file"), ("gateway.saga", *PYDANTIC)),
+        # What was given, and where: with it sections are built.
+        (("building",), ("gateway.saga", "gateway.syntax", *PYDANTIC)),
+        (
+            ("sections.*.build", "sections.workflows.templates"),
+            (
+                *("gateway.hooks.loading", "gateway.jose", "gateway.policy", "gateway.saga", "gateway.syntax"),
+                *("gateway.validation", *PYDANTIC),
+            ),
+        ),
+        (("assemble",), tuple(PYDANTIC)),
+        (("loading",), tuple(PYDANTIC)),
+        (("command_line", "worker_shares"), ("gateway.policy",)),
+        (("report",), ("gateway.syntax",)),
+        (("documents",), tuple(PYDANTIC)),
+    )
+    sections = sorted(path.parent.name for path in (ROOT / "gateway/config/sections").glob("*/__init__.py"))
+    layers: dict[str, Layer] = {}
+    for names, others in stages:
+        own = [f"gateway.config.{name.replace('*', each)}" for name in names for each in sections if "*" in name]
+        own += [f"gateway.config.{name}" for name in names if "*" not in name]
+        allowed = layer(*layers, *own, *others)
+        layers |= dict.fromkeys(own, allowed)
+    return layers
+
+
 LAYERS = {
     # Every layer needs the words.
     "gateway.reasons": layer(),
@@ -52,16 +99,14 @@ LAYERS = {
     "gateway.background": layer(),
     "gateway.ipc": layer("orjson"),
     "gateway.policy": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
-    "gateway.store": layer(
-        "gateway.ipc.channel", "gateway.policy", "gateway.config.model", "redis", "hiredis", "orjson"
-    ),
-    "gateway.journal": layer("gateway.background", "gateway.config.model", "asyncpg"),
+    "gateway.store": layer("gateway.ipc.channel", "gateway.policy", *models("redis"), "redis", "hiredis", "orjson"),
+    "gateway.journal": layer("gateway.background", *models("journal"), "asyncpg"),
     # Only a test can set one. Whoever promises something comes by here.
     "gateway.journal.fault_points": layer(),
-    "gateway.fleet": layer("gateway.background", "gateway.policy", "gateway.store", "gateway.config.model"),
+    "gateway.fleet": layer("gateway.background", "gateway.policy", "gateway.store", *models("upstreams")),
     "gateway.identity": layer(
         "gateway.background",
-        "gateway.config.identity_model",
+        *models("identity", "issuers"),
         "gateway.jose",
         "gateway.policy",
         "gateway.store.port",
@@ -94,7 +139,7 @@ LAYERS = {
     "gateway.telemetry": layer(
         "gateway.background", "gateway.compiled", "gateway.reasons", "orjson", "prometheus_client"
     ),
-    "gateway.idempotency": layer("gateway.background", "gateway.config.idempotency_model", "gateway.journal"),
+    "gateway.idempotency": layer("gateway.background", *models("idempotency"), "gateway.journal"),
     "gateway.outbox": layer(),
     # Decided without clocks, waiting or sending.
     "gateway.saga": layer("orjson", bans=("asyncio", "http", "socket", "ssl", "urllib.request", "time")),
@@ -109,7 +154,7 @@ LAYERS = {
     ),
     # Beside the path of a request: it sends requests of the gateway's own.
     "gateway.outbox.relay": layer(
-        "gateway.config.deliver_model",
+        *models("deliver"),
         "gateway.journal",
         "gateway.outbox",
         "gateway.proxy",
@@ -117,15 +162,10 @@ LAYERS = {
     ),
     "gateway.proxy": layer(
         "gateway.background",
-        "gateway.config.shedding_model",
-        "gateway.config.deliver_model",
-        "gateway.config.fallback_model",
-        "gateway.config.split_model",
-        "gateway.config.mirror_model",
-        "gateway.config.headers_model",
-        "gateway.config.hooks_model",
+        "gateway.config.model",
+        *models("cors", "deliver", "fallback", "headers", "hooks", "idempotency", "identity", "mirror", "routes"),
+        *models("shedding", "split", "upstreams", "validation"),
         "gateway.hooks",
-        "gateway.config.idempotency_model",
         "gateway.idempotency",
         "gateway.journal",
         "gateway.wire",
@@ -136,8 +176,6 @@ LAYERS = {
         "gateway.identity",
         "gateway.validation",
         "gateway.telemetry",
-        "gateway.config.model",
-        "gateway.config.identity_model",
         "gateway.syntax",
         "gateway.saga",
         "orjson",
@@ -155,18 +193,8 @@ LAYERS = {
         "pydantic",
         "annotated_types",
     ),
-    "gateway.config": layer(
-        *(
-            "gateway.hooks.loading",
-            "gateway.jose",
-            "gateway.policy",
-            "gateway.saga",
-            "gateway.syntax",
-            "gateway.validation",
-            "yaml",
-            *PYDANTIC,
-        )
-    ),
+    "gateway.config": layer(),
+    **config_layers(),
     "gateway.assembly": layer("gateway"),
     "gateway.assembly.gateway": layer("gateway", *THEIRS),
     "gateway.assembly.fleet": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
@@ -174,7 +202,9 @@ LAYERS = {
     "gateway.assembly.control": layer("gateway", bans=("gateway.supervisor",)),
     "gateway.assembly.sagas": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
     "gateway.assembly.outbox": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
-    "gateway.assembly.telemetry": layer("gateway.config.model", "gateway.control.history", "gateway.telemetry"),
+    "gateway.assembly.telemetry": layer(
+        "gateway.config.model", *models("log"), "gateway.control.history", "gateway.telemetry"
+    ),
     "gateway.assembly.journal": layer("gateway.config.model", "gateway.journal", "gateway.telemetry.metrics"),
     "gateway.assembly.tracing": layer(
         "gateway.__version__",
@@ -183,7 +213,7 @@ LAYERS = {
         "gateway.proxy.ids",
         "gateway.telemetry",
     ),
-    "gateway.assembly.hooks": layer("gateway.config.model", "gateway.proxy", "gateway.telemetry"),
+    "gateway.assembly.hooks": layer("gateway.proxy", "gateway.telemetry"),
     "gateway.assembly.faults": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
     "gateway.views": layer(),
     "gateway.views.identity": layer(
@@ -191,7 +221,7 @@ LAYERS = {
     ),
     "gateway.views.journal": layer("gateway.control.promises", "gateway.journal"),
     "gateway.views.idempotency": layer(
-        "gateway.config.idempotency_model",
+        *models("idempotency"),
         "gateway.control.promises",
         "gateway.idempotency",
         "gateway.journal",
@@ -201,10 +231,10 @@ LAYERS = {
         "gateway.control.faults", "gateway.fleet.faults", "gateway.policy", "gateway.proxy", "gateway.store.port"
     ),
     "gateway.views.outbox": layer(
-        "gateway.config.deliver_model", "gateway.control.outbox", "gateway.journal", "gateway.views.journal"
+        *models("deliver"), "gateway.control.outbox", "gateway.journal", "gateway.views.journal"
     ),
     "gateway.views.sagas": layer(
-        "gateway.config.saga_model",
+        *models("workflows"),
         "gateway.control.sagas",
         "gateway.journal",
         "gateway.views.journal",
@@ -212,8 +242,7 @@ LAYERS = {
         "gateway.saga_runner.job",
     ),
     "gateway.views.process": layer(
-        "gateway.config.fallback_model",
-        "gateway.config.mirror_model",
+        *models("fallback", "mirror"),
         "gateway.control.promises",
         "gateway.journal.port",
         "gateway.control.view",
@@ -361,6 +390,13 @@ def test_a_circle_is_found() -> None:
     assert circles(graph(files)) == [["a", "b", "p.c"]]
 
 
+def test_every_file_of_the_configuration_belongs_to_a_stage() -> None:
+    """Its layer is none of the whole package, within which everything would be allowed."""
+    stages = config_layers()
+    files = [path for path in source_files() if path.read_text() and dotted(path).startswith("gateway.config.")]
+    assert [dotted(path) for path in files if not any(covers(name, dotted(path)) for name in stages)] == []
+
+
 def test_every_import_is_allowed() -> None:
     files = source_files()
     assert len(files) > 10
@@ -384,7 +420,13 @@ def test_every_import_is_allowed() -> None:
         ("gateway.proxy.forward.attempt", "from gateway.store.port import Store"),
         ("gateway.proxy.forward.attempt", "import aiohttp"),
         ("gateway.control.health", "from gateway.fleet.link import Link"),
+        ("gateway.store.redis", "from gateway.config.model import GatewayConfig"),
         ("gateway.config.model", "import aiohttp"),
+        ("gateway.config.reading.yaml_tree", "from gateway.config.settings import Settings"),
+        ("gateway.config.sections.mirror.model", "from gateway.config.sections.mirror.settings import Mirror"),
+        ("gateway.config.sections.mirror.settings", "from gateway.config.building.sources import Sources"),
+        ("gateway.config.sections.mirror.build", "from gateway.config.assemble import assemble"),
+        ("gateway.config.building.place", "from gateway.config import load"),
         ("gateway.cli", "from gateway.proxy.front import Front"),
         ("upstream_stub.app", "import gateway"),
         ("gateway.elsewhere", "import os"),
@@ -400,9 +442,10 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
         ("gateway.policy.limit", "import math\nfrom gateway.policy.outcome import Outcome\nfrom . import retry"),
         (
             "gateway.store.redis",
-            "import asyncio\nfrom redis.asyncio import Redis\nfrom gateway.config.model import RedisConfig",
+            "import asyncio\nfrom redis.asyncio import Redis\nfrom gateway.config.sections.redis import model",
         ),
-        ("gateway.store.redis", "from gateway.config import model"),
+        ("gateway.store.redis", "from gateway.config.sections.redis.model import RedisConfig"),
+        ("gateway.config.sections.mirror.build", "from gateway.config.sections.routes.settings import FileRoute"),
         ("gateway.assembly.gateway", "from gateway.wire.server.registry import Server\nimport uvloop"),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 
-from gateway.config.model import RedisConfig
+from gateway.config.sections.redis.model import RedisConfig
 from gateway.fleet.limiter import Limiter, SharedLimiter
 from gateway.fleet.link import Link
 from gateway.policy.lease import LEASE_TIME

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config.texts import Texts
+from gateway.config.reading.text_files import Texts
 from gateway.validation.content import Content
 from gateway.validation.openapi.document import OpenApiRules
 from gateway.validation.openapi.paths import Paths

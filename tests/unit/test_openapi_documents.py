@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.texts import Texts
+from gateway.config.reading.text_files import Texts
 from gateway.validation.content import Content
 from gateway.validation.openapi.document import OpenApiRules
 from gateway.validation.rules import Unknown

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.model import RedisConfig
+from gateway.config.sections.redis.model import RedisConfig
 from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import RateLimitPolicy
 from gateway.store.port import StoreUnavailable

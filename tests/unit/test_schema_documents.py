@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.texts import Texts
+from gateway.config.reading.text_files import Texts
 from gateway.validation.documents import Documents, parsed
 from gateway.validation.rules import SchemaRules
 from gateway.validation.schemas import Schema, SchemaError

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from gateway.config import load
-from gateway.config.given import Given
+from gateway.config.command_line import Given
 from gateway.supervisor.changes import Changes
 from gateway.supervisor.crew import Crew, StartFailed
 from gateway.supervisor.generation import MOST_LINES, Generation, differences

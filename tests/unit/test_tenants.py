@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 import pytest
 
-from gateway.config.identity_model import ConsumerConfig, IdentityConfig, TierConfig
+from gateway.config.sections.identity.model import ConsumerConfig, IdentityConfig, TierConfig
 from gateway.identity.tenants import OTHER, Directory
 
 IDENTITY = IdentityConfig(

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.config.identity_model import AllowConfig, ConsumerConfig, IdentityConfig, IssuerConfig, KeyConfig, Method
+from gateway.config.sections.identity.model import AllowConfig, ConsumerConfig, IdentityConfig, KeyConfig, Method
+from gateway.config.sections.issuers.model import IssuerConfig
 from gateway.identity.credentials import CredentialReader
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.keys import KeyRing

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.config.identity_model import ConsumerConfig, IdentityConfig, IssuerConfig, TierConfig
-from gateway.config.issuer_file import SignatureAlgorithm
+from gateway.config.sections.identity.model import ConsumerConfig, IdentityConfig, TierConfig
+from gateway.config.sections.issuers.model import IssuerConfig
+from gateway.config.sections.issuers.settings import SignatureAlgorithm
 from gateway.identity.credentials import CredentialReader, Presented
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.tenants import Directory

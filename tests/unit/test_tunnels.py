@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gateway.config.model import RouteConfig
+from gateway.config.sections.routes.model import RouteConfig
 from gateway.proxy.tunnel_lines import TunnelLines
 from gateway.proxy.tunnels import Tunnels
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import pytest
 
-from gateway.config.identity_model import IdentityConfig
+from gateway.config.sections.identity.model import IdentityConfig
 from gateway.fleet.link import Link
 from gateway.identity.tenants import Directory
 from gateway.identity.usage import Usage, day_of, until_midnight

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.config.headers_model import FieldChanges
-from gateway.config.model import RouteValidation
-from gateway.config.texts import Texts
+from gateway.config.reading.text_files import Texts
+from gateway.config.sections.headers.model import FieldChanges
+from gateway.config.sections.validation.model import RouteValidation
 from gateway.identity.withheld import withheld
 from gateway.proxy.field_edits import edits_of
 from gateway.proxy.gates import PASS, WAIT, Question, Verdict

@@ -10,7 +10,7 @@ since `*` does not.
 import re
 from typing import ClassVar, Final
 
-from gateway.config.model import CorsConfig
+from gateway.config.sections.cors.model import CorsConfig
 from gateway.proxy.filters import Filter
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.ticket import Ticket

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from gateway.config.headers_model import FieldChanges
+from gateway.config.sections.headers.model import FieldChanges
 from gateway.proxy.field_edits import FieldEdits
 from gateway.proxy.filters import Filter
 from gateway.proxy.ticket import Ticket

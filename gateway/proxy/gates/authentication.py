@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final
 
-from gateway.config.identity_model import AllowConfig, Method
+from gateway.config.sections.identity.model import AllowConfig, Method
 from gateway.identity.credentials import KEY, NOTHING, SEVERAL, TOKEN, CredentialReader, Presented
 from gateway.identity.keys import Found, KeyRing, Unavailable
 from gateway.identity.tenants import Caller

@@ -3,7 +3,7 @@
 import math
 from typing import ClassVar
 
-from gateway.config.shedding_model import SheddingConfig
+from gateway.config.sections.shedding.model import SheddingConfig
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import Outcome
 from gateway.proxy.gates import PASS, Gate, Question, Step, Verdict, step

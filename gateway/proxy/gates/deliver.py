@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 import orjson
 
-from gateway.config.deliver_model import DeliverConfig
+from gateway.config.sections.deliver.model import DeliverConfig
 from gateway.idempotency.claims import Claims
 from gateway.identity.withheld import Withheld
 from gateway.journal import outbox

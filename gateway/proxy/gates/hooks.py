@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, ClassVar
 
-from gateway.config.hooks_model import HookConfig, HookLimits
+from gateway.config.sections.hooks.model import HookConfig, HookLimits
 from gateway.hooks import Refusal as AskedRefusal
 from gateway.hooks import RequestChanges
 from gateway.hooks.loading import described, dropped

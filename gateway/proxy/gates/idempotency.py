@@ -22,7 +22,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, Final
 
-from gateway.config.idempotency_model import IdempotencyConfig
+from gateway.config.sections.idempotency.model import IdempotencyConfig
 from gateway.idempotency.claims import FULL, Ask, Claims, Outcome
 from gateway.idempotency.keys import content_hash, parse_key, record_key
 from gateway.idempotency.promise import Claim, Promise

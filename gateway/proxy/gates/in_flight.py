@@ -5,7 +5,7 @@ import random
 from functools import partial
 from typing import ClassVar, Final
 
-from gateway.config.shedding_model import SheddingConfig
+from gateway.config.sections.shedding.model import SheddingConfig
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.gates import Question, Step
 from gateway.proxy.gates.places import PlaceGate, by_priority

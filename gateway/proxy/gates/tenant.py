@@ -1,8 +1,8 @@
 """What a tenant may have at once, and in one day.
 
 The requests in flight are those of this worker, and `concurrency` is its part of what the tenant may have at this host
-(`gateway.config.shares`): N hosts take N times as many. The day's count is that of the whole fleet as it was last
-told (`gateway.identity.usage`). Callers without a tenant pass."""
+(`gateway.config.worker_shares`): N hosts take N times as many. The day's count is that of the whole fleet as it was
+last told (`gateway.identity.usage`). Callers without a tenant pass."""
 
 import math
 from collections.abc import Callable

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar, Final
 
-from gateway.config.model import RouteValidation
+from gateway.config.sections.validation.model import RouteValidation
 from gateway.identity.withheld import Withheld
 from gateway.proxy.field_edits import FieldEdits
 from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-from gateway.config.headers_model import FieldChanges
+from gateway.config.sections.headers.model import FieldChanges
 from gateway.hooks import RequestHead
 from gateway.proxy.dots import has_dot_segment
 from gateway.proxy.field_edits import FieldEdits

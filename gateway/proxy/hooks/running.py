@@ -9,7 +9,7 @@ its worker, by the supervisor.
 from collections.abc import Callable
 from typing import Final
 
-from gateway.config.hooks_model import HookConfig, HookLimits
+from gateway.config.sections.hooks.model import HookConfig, HookLimits
 from gateway.hooks.loading import described
 from gateway.policy.hook_switch import HookSwitch
 from gateway.proxy.hooks.changes import ChangeError

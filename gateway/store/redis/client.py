@@ -38,7 +38,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gateway.config.model import RedisConfig
+from gateway.config.sections.redis.model import RedisConfig
 from gateway.policy.time_limit import TimeLimit
 from gateway.store.alarm import Alarm
 from gateway.store.port import StoreUnavailable

@@ -10,7 +10,7 @@ late must not cost the request path its connection.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from gateway.config.model import RedisConfig
+from gateway.config.sections.redis.model import RedisConfig
 from gateway.store.port import FIGURES_CELL, FIGURES_KEPT, FigureDelta, FigureSum, StoreUnavailable
 from gateway.store.redis.client import Arg, RedisClient, ignore, script
 

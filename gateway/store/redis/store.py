@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
-from gateway.config.model import RedisConfig
+from gateway.config.sections.redis.model import RedisConfig
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.faults import Fault
 from gateway.policy.lease.ask import Ask, Grant

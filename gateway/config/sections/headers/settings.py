@@ -1,0 +1,19 @@
+"""Changes of header fields: what a route or an upstream of the file says about them."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gateway.config.declaring.field_types import FieldName
+from gateway.config.declaring.section import Allowed, Section
+
+# The values are checked in `gateway.config.headers`, whose messages do not show them.
+_Values = Annotated[dict[str, str], Allowed("a mapping from names of header fields to their values")]
+
+
+class FieldChanges(Section):
+    """What becomes of header fields."""
+
+    set: _Values = Field(default_factory=dict)
+    append: _Values = Field(default_factory=dict)
+    remove: list[FieldName] = Field(default_factory=list)
