@@ -29,6 +29,20 @@ def test_it_is_current() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
+def test_it_says_of_each_key_what_it_means() -> None:
+    """Of one with keys of its own, these say it. An endpoint has keys with the names of others."""
+    definitions = SCHEMA["$defs"]
+    without = [
+        f"{model}.{key}"
+        for model, definition in definitions.items()
+        for key, rules in definition["properties"].items()
+        if "$ref" not in rules and "description" not in rules
+    ]
+    assert without == []
+    of_host = [definitions[model]["properties"]["host"]["description"] for model in ("FileEndpoint", "FileRoute")]
+    assert of_host == ["Where it is.", "Only requests for this host; any."]
+
+
 def test_the_example_names_it_and_is_valid() -> None:
     text = (REPOSITORY / "gateway.example.yaml").read_text(encoding="utf-8")
     assert text.startswith("# yaml-language-server: $schema=gateway.schema.json\n")

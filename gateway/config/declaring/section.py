@@ -4,6 +4,8 @@ A `Section` is a pydantic model whose fields carry their range, unit, environmen
 
     connect: Annotated[Seconds, Interval(ge=0.001, le=300), Env("UPSTREAM_CONNECT_TIMEOUT", "Time to connect")] = 2.0
 
+A key that only the file has carries a `Meaning` in place of the variable.
+
 The same sections read the environment (text, converted) and the file (typed strictly). Names, ranges and defaults in
 messages, in `.env.example` and in the documentation are all derived from here.
 """
@@ -38,6 +40,15 @@ class Env:
     meaning: str
     unset: str = ""
     secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a key of the YAML file means that has no variable. `unset` says what it means to leave it out, where its
+    default does not."""
+
+    meaning: str
+    unset: str = ""
 
 
 Seconds = Annotated[float, BeforeValidator(units.read_by(units.duration)), Unit("seconds")]

@@ -8,6 +8,7 @@ schema accepts what only `gateway check` can judge: text with a unit, and `${NAM
 
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from annotated_types import Len
@@ -15,16 +16,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.config.declaring.inspection import unit
-from gateway.config.declaring.section import Env
-from gateway.config.documents.meanings import meaning_of
-from gateway.config.sections.hooks.settings import HookEntry
-from gateway.config.sections.identity.settings import FileConsumer, FileKey, FileTenant, FileTier
+from gateway.config.declaring.section import Env, Meaning
+from gateway.config.sections.identity.settings import FileConsumer, FileTenant, FileTier
 from gateway.config.sections.issuers.settings import FileIssuer
 from gateway.config.sections.rate_limits.settings import RateLimit
-from gateway.config.sections.rewrite.settings import RewriteRule
 from gateway.config.sections.routes.settings import FileRoute
-from gateway.config.sections.split.settings import SplitShare
-from gateway.config.sections.upstreams.settings import FileEndpoint, FileUpstream
+from gateway.config.sections.upstreams.settings import FileUpstream
 from gateway.config.sections.workflows.settings import FileStep, FileWorkflow, SagaUndo
 
 _REF = "#/$defs/{model}"
@@ -49,9 +46,7 @@ _STATUSES = {"type": "string", "pattern": "^([0-9]{3}-[0-9]{3}|[45][xX]{2})$"}
 
 def document() -> dict[str, Any]:
     """The schema as plain values."""
-    models = (FileUpstream, FileRoute, RateLimit, FileConsumer, FileTenant, FileTier, FileIssuer)
-    of_workflows = (FileWorkflow, FileStep, SagaUndo)
-    _, found = models_json_schema([(model, "validation") for model in (*models, *of_workflows)], ref_template=_REF)
+    _, found = models_json_schema([(model, "validation") for model in _ENTRIES], ref_template=_REF)
     definitions: dict[str, Any] = found["$defs"]
     for name, definition in definitions.items():
         model = _MODELS[name]
@@ -103,8 +98,7 @@ def text() -> str:
 def _property(model: type[BaseModel], key: str, rules: dict[str, Any]) -> dict[str, Any]:
     field = model.model_fields[key]
     notes = field.metadata
-    meaning = next((note.meaning for note in notes if isinstance(note, Env)), meaning_of(model, key))
-    variable = next((f" Left out: {note.name}." for note in notes if isinstance(note, Env)), "")
+    described = _described(notes)
     rules = _bounded({name: value for name, value in rules.items() if name not in {"title", "default"}})
     named = unit(field.annotation, notes)
     if "$ref" in rules or rules.get("type") == "string":
@@ -120,7 +114,17 @@ def _property(model: type[BaseModel], key: str, rules: dict[str, Any]) -> dict[s
     else:
         options = [_bounded(option) for option in rules.pop("anyOf", None) or [rules]]
         shape = {"anyOf": [*options, *_amounts(named), _REFERENCE]}
-    return {"description": f"{meaning}.{variable}", **shape} if meaning else shape
+    return {"description": described, **shape} if described else shape
+
+
+def _described(notes: Iterable[object]) -> str:
+    """What a field means, and what it is when left out."""
+    for note in notes:
+        if isinstance(note, Env):
+            return f"{note.meaning}. Left out: {note.name}."
+        if isinstance(note, Meaning):
+            return f"{note.meaning}; {note.unset}." if note.unset else f"{note.meaning}."
+    return ""
 
 
 def _bounded(rules: dict[str, Any]) -> dict[str, Any]:
@@ -149,31 +153,28 @@ def _ref(definition: str) -> dict[str, Any]:
     return {"$ref": _REF.format(model=definition)}
 
 
-def _all(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    found = {model.__name__: model}
-    for field in model.model_fields.values():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= _all(field.annotation)
+def _all(models: Iterable[type[BaseModel]]) -> dict[str, type[BaseModel]]:
+    """These models and all within them, by name."""
+    found: dict[str, type[BaseModel]] = {}
+    for model in models:
+        inner = (each for field in model.model_fields.values() for each in _within(field.annotation))
+        found |= {model.__name__: model} | _all(inner)
     return found
 
 
-_MODELS: dict[str, type[BaseModel]] = {
-    "FileEndpoint": FileEndpoint,
-    **_all(FileUpstream),
-    **_all(FileRoute),
-    "RewriteRule": RewriteRule,
-    "HookEntry": HookEntry,
-    "SplitShare": SplitShare,
-    **_all(RateLimit),
-    **_all(FileConsumer),
-    "FileKey": FileKey,
-    **_all(FileTenant),
-    **_all(FileTier),
-    **_all(FileIssuer),
-    **_all(FileWorkflow),
-    **_all(FileStep),
-    "SagaUndo": SagaUndo,
-}
+def _within(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _within(part)
+
+
+_ENTRIES = (
+    *(FileUpstream, FileRoute, RateLimit, FileConsumer, FileTenant, FileTier, FileIssuer),
+    # A workflow is read step by step.
+    *(FileWorkflow, FileStep, SagaUndo),
+)
+_MODELS = _all(_ENTRIES)
 
 if __name__ == "__main__":
     sys.stdout.write(text())

@@ -6,7 +6,7 @@ from annotated_types import Interval, Len
 from pydantic import Field
 
 from gateway.config.declaring.field_types import FieldName, FileName
-from gateway.config.declaring.section import Bytes, Env, Hours, Seconds, Section
+from gateway.config.declaring.section import Bytes, Env, Hours, Meaning, Seconds, Section
 from gateway.config.sections.deliver.model import DeliverConfig
 
 Pause = Annotated[Seconds, Interval(ge=0.1, le=604_800)]
@@ -19,14 +19,22 @@ def _usual_schedule() -> list[float]:
 class Deliver(Section):
     """How the requests of a route are delivered later."""
 
-    enabled: bool = False
-    schedule: Annotated[list[Pause], Len(0, 50)] = Field(default_factory=_usual_schedule)
-    jitter: Annotated[float, Interval(ge=0, le=1)] = 0.2
-    timeout: Annotated[Seconds, Interval(ge=0.1, le=300)] = 15.0
-    concurrency: Annotated[int, Interval(ge=1, le=100)] = 4
-    order_by: FieldName | None = None
-    secret_file: FileName | None = None
-    max_message_bytes: Annotated[Bytes, Interval(ge=0, le=16_777_216)] = 65_536
+    enabled: Annotated[bool, Meaning("Answer 202 once the request is in the journal, and deliver it then")] = False
+    schedule: Annotated[list[Pause], Len(0, 50), Meaning("Pauses after the first attempt and each further one")] = (
+        Field(default_factory=_usual_schedule)
+    )
+    jitter: Annotated[float, Interval(ge=0, le=1), Meaning("By up to so much of itself a pause is longer")] = 0.2
+    timeout: Annotated[Seconds, Interval(ge=0.1, le=300), Meaning("Bounds one attempt")] = 15.0
+    concurrency: Annotated[int, Interval(ge=1, le=100), Meaning("Attempts at once, of each worker")] = 4
+    order_by: Annotated[
+        FieldName | None,
+        Meaning("A field of the request: of messages with one value of it one is under way, in order", "none"),
+    ] = None
+    secret_file: Annotated[
+        FileName | None,
+        Meaning("Secrets that sign the messages (Standard Webhooks), `whsec_…`, one a line", "not signed"),
+    ] = None
+    max_message_bytes: Annotated[Bytes, Interval(ge=0, le=16_777_216), Meaning("Largest body; beyond it 413")] = 65_536
 
 
 class Outbox(Section):

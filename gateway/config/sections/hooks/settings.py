@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from gateway.config.declaring import addresses
 from gateway.config.declaring.field_types import Name
-from gateway.config.declaring.section import Allowed, Env, Seconds, Section
+from gateway.config.declaring.section import Allowed, Env, Meaning, Seconds, Section
 
 _USE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _USE_ALLOWED: Final = "module:attribute, such as my_hooks:NeedsTeam"
@@ -58,7 +58,15 @@ class Hooks(Section):
 class HookEntry(Section):
     """One hook of a route."""
 
-    use: Annotated[str, AfterValidator(_use), Allowed(_USE_ALLOWED)]
-    name: Annotated[Name | None, Allowed("a name")] = None
-    on_failure: Literal["refuse", "skip"] | None = None
-    settings: Annotated[dict[str, Any], Allowed("a mapping")] = Field(default_factory=dict)
+    use: Annotated[
+        str, AfterValidator(_use), Allowed(_USE_ALLOWED), Meaning("Where the code is, as `module:attribute`")
+    ]
+    name: Annotated[
+        Name | None, Allowed("a name"), Meaning("Label in logs and metrics, unique on the route", "what `use` says")
+    ] = None
+    on_failure: Annotated[
+        Literal["refuse", "skip"] | None, Meaning("What becomes of a request for which it fails", "`HOOKS_ON_FAILURE`")
+    ] = None
+    settings: Annotated[dict[str, Any], Allowed("a mapping"), Meaning("What its class is called with", "nothing")] = (
+        Field(default_factory=dict)
+    )

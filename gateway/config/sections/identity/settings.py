@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.config.declaring import addresses
 from gateway.config.declaring.field_types import CallerName, FieldName, KeyId, Name, Scope, Sha256
-from gateway.config.declaring.section import Allowed, Env, Section
+from gateway.config.declaring.section import Allowed, Env, Meaning, Section
 from gateway.policy.priority import Priority
 
 _KEY_FIELD_ALLOWED = "the name of a field that requests use for nothing else, such as X-API-Key"
@@ -88,42 +88,71 @@ LimitName = Annotated[str | None, BeforeValidator(limit_name), Allowed(_LIMIT_AL
 class FileKey(Section):
     """One API key of a consumer, as `gateway keys create --yaml` prints it. The key itself is not in it."""
 
-    id: KeyId
-    sha256: Sha256 = Field(repr=False)
+    id: Annotated[KeyId, Meaning("The part of the key that is public")]
+    sha256: Annotated[Sha256, Meaning("Of the whole key")] = Field(repr=False)
     not_after: Annotated[
-        Annotated[str, AfterValidator(_instant), Allowed(_INSTANT_ALLOWED)] | None, Allowed(_INSTANT_ALLOWED)
+        Annotated[str, AfterValidator(_instant), Allowed(_INSTANT_ALLOWED)] | None,
+        Allowed(_INSTANT_ALLOWED),
+        Meaning("Until when it is good", "for ever"),
     ] = None
 
 
 class FileConsumer(Section):
     """One program that asks, with its keys."""
 
-    tenant: Name | None = None
-    scopes: list[Scope] = Field(default_factory=list)
-    rate_limit: LimitName = None
-    keys: Annotated[list[FileKey], Len(0, _MOST_KEYS), Allowed("a list of at most two keys")] = Field(
+    tenant: Annotated[Name | None, Meaning("Whose limits it shares", "none")] = None
+    scopes: Annotated[list[Scope], Meaning("What it may, for `allow.scopes` of routes", "nothing")] = Field(
         default_factory=list
     )
+    rate_limit: Annotated[LimitName, Meaning("A rate limit for it alone, on top of all others", "none")] = None
+    keys: Annotated[
+        list[FileKey],
+        Len(0, _MOST_KEYS),
+        Allowed("a list of at most two keys"),
+        Meaning("Its keys as `gateway keys create --yaml` prints them: `{id, sha256, not_after}`", "none"),
+    ] = Field(default_factory=list)
 
 
 class FileTenant(Section):
     """One customer, whose consumers share the limits of a tier."""
 
-    tier: Annotated[str | None, Allowed("the name of a tier, or null for none")] = None
+    tier: Annotated[
+        str | None, Allowed("the name of a tier, or null for none"), Meaning("What it may use", "nothing bounds it")
+    ] = None
 
 
 class FileTier(Section):
     """What each tenant of the tier may use."""
 
-    rate_limit: LimitName = None
-    concurrency: Annotated[int, Interval(ge=1, le=1_000_000)] | None = None
-    quota_per_day: Annotated[int, Interval(ge=1, le=1_000_000_000_000)] | None = None
-    priority: Priority | None = None
+    rate_limit: Annotated[LimitName, Meaning("A rate limit of each tenant, over all routes", "none")] = None
+    concurrency: Annotated[
+        Annotated[int, Interval(ge=1, le=1_000_000)] | None,
+        Meaning("Requests of a tenant in flight, at each gateway", "unlimited"),
+    ] = None
+    quota_per_day: Annotated[
+        Annotated[int, Interval(ge=1, le=1_000_000_000_000)] | None,
+        Meaning("Requests of a tenant in a day of UTC, in the fleet", "unlimited"),
+    ] = None
+    priority: Annotated[
+        Priority | None, Meaning("The best priority that requests of a tenant have", "that of the route")
+    ] = None
 
 
 class Allow(Section):
     """Whom a route is for. An empty list is refused: whoever writes one may mean nobody, and would get everybody."""
 
-    tenants: Annotated[list[Name], _SOME, Allowed(_SOME_ALLOWED)] = Field(default_factory=list)
-    consumers: Annotated[list[CallerName], _SOME, Allowed(_SOME_ALLOWED)] = Field(default_factory=list)
-    scopes: Annotated[list[Scope], _SOME, Allowed(_SOME_ALLOWED)] = Field(default_factory=list)
+    tenants: Annotated[
+        list[Name],
+        _SOME,
+        Allowed(_SOME_ALLOWED),
+        Meaning("With authentication: only consumers of one of these tenants", "any"),
+    ] = Field(default_factory=list)
+    consumers: Annotated[
+        list[CallerName], _SOME, Allowed(_SOME_ALLOWED), Meaning("With authentication: only these consumers", "any")
+    ] = Field(default_factory=list)
+    scopes: Annotated[
+        list[Scope],
+        _SOME,
+        Allowed(_SOME_ALLOWED),
+        Meaning("With authentication: only consumers that have all of these scopes", "none needed"),
+    ] = Field(default_factory=list)

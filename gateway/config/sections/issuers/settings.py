@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from gateway.config.declaring import addresses
 from gateway.config.declaring.field_types import FileName, Name, WebhookUrl
-from gateway.config.declaring.section import Allowed, Bytes, Seconds, Section
+from gateway.config.declaring.section import Allowed, Bytes, Meaning, Seconds, Section
 
 _TEXT = re.compile(r"[!-~]{1,512}")
 _TEXT_ALLOWED = "1 to 512 visible ASCII characters"
@@ -99,43 +99,70 @@ Values = Annotated[
 class FileClaims(Section):
     """Which claims of a token say who asks."""
 
-    consumer: Claim = "sub"
-    tenant: Claim | None = None
-    scopes: Claim = "scope"
+    consumer: Annotated[Claim, Meaning("The claim that says who asks")] = "sub"
+    tenant: Annotated[
+        Claim | None, Meaning("The claim that says whose tenant asks, which each token must have then", "none")
+    ] = None
+    scopes: Annotated[Claim, Meaning("The claim with the scopes, as one text with blanks or as a list")] = "scope"
 
 
 class FileIssuer(Section):
     """One issuer of tokens."""
 
-    issuer: Text
+    issuer: Annotated[Text, Meaning("What its tokens have as `iss`")]
     audience: Annotated[
         list[Text],
         BeforeValidator(_audience),
         Len(0, 100),
         Allowed(_AUDIENCE_ALLOWED),
         Field(json_schema_extra={"minItems": 1}),
+        Meaning("Tokens for one of these (`aud`) count, with `none` those without. One needs no list"),
     ]
     algorithms: Annotated[
         list[Annotated[SignatureAlgorithm, Allowed(ALGORITHM_ALLOWED)]],
         BeforeValidator(_listed),
         Len(1, 20),
         Allowed(ALGORITHM_ALLOWED),
+        Meaning("With which it signs. A token with another one does not count"),
     ]
-    jwks_url: WebhookUrl | None = None
-    jwks_file: FileName | None = None
-    secret_file: FileName | None = None
-    ca_file: FileName | None = None
-    allow_http: bool = False
-    refresh: Annotated[Seconds, Interval(ge=10, le=86_400)] = 600.0
-    typ: Annotated[Annotated[str, AfterValidator(_type), Allowed(_TYPE_ALLOWED)] | None, Allowed(_TYPE_ALLOWED)] = None
-    skew: Annotated[Seconds, Interval(ge=0, le=300)] = 60.0
-    max_token_bytes: Annotated[Bytes, Interval(ge=256, le=65_536)] = 8192
-    required_claims: Annotated[dict[str, Values], AfterValidator(_required), Allowed(_REQUIRED_ALLOWED)] = Field(
-        default_factory=dict
-    )
-    consumer_prefix: Annotated[
-        Annotated[str, AfterValidator(_prefix), Allowed(_PREFIX_ALLOWED)] | None, Allowed(_PREFIX_ALLOWED)
+    jwks_url: Annotated[
+        WebhookUrl | None,
+        Meaning("Where its public keys are (RFC 7517): `https`, or `http` on this machine", "one of three"),
     ] = None
-    tenant: Name | None = None
+    jwks_file: Annotated[
+        FileName | None, Meaning("A file with its public keys, read again when it changes", "see `jwks_url`")
+    ] = None
+    secret_file: Annotated[
+        FileName | None, Meaning("A file with the secret of HS256 or its like, read when it changes", "see `jwks_url`")
+    ] = None
+    ca_file: Annotated[FileName | None, Meaning("CA certificates (PEM) for the URL", "those of the system")] = None
+    allow_http: Annotated[
+        bool, Meaning("Take keys from an `http` URL of another machine, as whoever is between wishes")
+    ] = False
+    refresh: Annotated[Seconds, Interval(ge=10, le=86_400), Meaning("Between two fetches of the keys")] = 600.0
+    typ: Annotated[
+        Annotated[str, AfterValidator(_type), Allowed(_TYPE_ALLOWED)] | None,
+        Allowed(_TYPE_ALLOWED),
+        Meaning("The type that tokens must have, such as `at+jwt` (RFC 9068)", "any"),
+    ] = None
+    skew: Annotated[Seconds, Interval(ge=0, le=300), Meaning("By how much the clock of the issuer may be wrong")] = 60.0
+    max_token_bytes: Annotated[Bytes, Interval(ge=256, le=65_536), Meaning("Longer tokens do not count")] = 8192
+    required_claims: Annotated[
+        dict[str, Values],
+        AfterValidator(_required),
+        Allowed(_REQUIRED_ALLOWED),
+        Meaning("What tokens must say besides, such as `token_use: access`", "nothing"),
+    ] = Field(default_factory=dict)
+    consumer_prefix: Annotated[
+        Annotated[str, AfterValidator(_prefix), Allowed(_PREFIX_ALLOWED)] | None,
+        Allowed(_PREFIX_ALLOWED),
+        Meaning("Put in front of `claims.consumer`", "the issuer's name and `:`"),
+    ] = None
+    tenant: Annotated[Name | None, Meaning("The tenant of all its tokens", "none")] = None
     claims: FileClaims = FileClaims()
-    fields: Annotated[dict[str, str], AfterValidator(_fields), Allowed(_FIELDS_ALLOWED)] = Field(default_factory=dict)
+    fields: Annotated[
+        dict[str, str],
+        AfterValidator(_fields),
+        Allowed(_FIELDS_ALLOWED),
+        Meaning("Header fields for the upstream, each with the claim that it is made from", "none"),
+    ] = Field(default_factory=dict)

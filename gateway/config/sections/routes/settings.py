@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.config.declaring import addresses
 from gateway.config.declaring.field_types import Name
-from gateway.config.declaring.section import Allowed, Bytes, Env, Seconds, Section
+from gateway.config.declaring.section import Allowed, Bytes, Env, Meaning, Seconds, Section
 from gateway.config.problems import nearest
 from gateway.config.sections.cors.settings import Cors
 from gateway.config.sections.deliver.settings import Deliver
@@ -157,37 +157,63 @@ def _prefix(text: str) -> str:
 class FileRoute(Validated, RouteDefaults):
     """One route in the YAML file. A setting that is left out has the value of its variable."""
 
-    name: Name
-    prefix: Annotated[str, AfterValidator(_prefix), Allowed(addresses.PATH_ALLOWED)]
-    upstream: Annotated[str, Allowed("the name of an upstream")] | None = None
-    workflow: Annotated[str, Allowed("the name of a workflow")] | None = None
+    name: Annotated[Name, Meaning("Label in logs and metrics; unique")]
+    prefix: Annotated[
+        str,
+        AfterValidator(_prefix),
+        Allowed(addresses.PATH_ALLOWED),
+        Meaning("Longest prefix wins, whole segments: `/api` takes `/api` and `/api/x`, `/api/` only what is below"),
+    ]
+    upstream: Annotated[
+        Annotated[str, Allowed("the name of an upstream")] | None,
+        Meaning("Where the requests go", "required without `workflow`"),
+    ] = None
+    workflow: Annotated[
+        Annotated[str, Allowed("the name of a workflow")] | None,
+        Meaning("Requests start runs of this workflow, in place of going to an `upstream`", "none"),
+    ] = None
     host: Annotated[
         Annotated[str, AfterValidator(lambda text: addresses.route_host(text, _ROUTE_HOST_ALLOWED))] | None,
         Allowed(_ROUTE_HOST_ALLOWED),
+        Meaning("Only requests for this host", "any"),
     ] = None
     methods: Annotated[
         Annotated[list[Annotated[str, AfterValidator(_method), Allowed(_METHOD_ALLOWED)]], Len(1, 100)] | None,
         Allowed(f"a list of {_METHOD_ALLOWED}"),
+        Meaning("Only these methods", "any"),
     ] = None
-    strip_prefix: bool = False
-    preserve_host: bool = False
-    latency_group: Name = DEFAULT_GROUP
-    rate_limit: LimitName = "default"
-    websocket: bool = False
+    strip_prefix: Annotated[bool, Meaning("Take the prefix off before forwarding")] = False
+    preserve_host: Annotated[bool, Meaning("Forward the client's `Host` instead of the upstream's authority")] = False
+    latency_group: Annotated[
+        Name, Meaning("Routes of an upstream with one name have answers whose times are comparable")
+    ] = DEFAULT_GROUP
+    rate_limit: Annotated[LimitName, Meaning("Which rate limit; `null` or `none` for none")] = "default"
+    websocket: Annotated[bool, Meaning("Let WebSocket tunnels through")] = False
     allow: Allow = Allow()
-    issuers: Annotated[list[str], Len(1, 100), Allowed(_ISSUERS_ALLOWED)] = Field(default_factory=list)
-    forward_token: bool = True
+    issuers: Annotated[
+        list[str],
+        Len(1, 100),
+        Allowed(_ISSUERS_ALLOWED),
+        Meaning("With authentication: jwt, whose tokens count", "those of all issuers"),
+    ] = Field(default_factory=list)
+    forward_token: Annotated[bool, Meaning("With authentication: jwt, whether the upstream gets the token, too")] = True
     deliver: Deliver = Deliver()
     split: Split = Split()
     mirror: Mirror = Mirror()
     fallback: Fallback = Fallback()
-    rewrite: Annotated[list[RewriteRule], Len(0, 100), Allowed("a list of {path, to}")] = Field(default_factory=list)
+    rewrite: Annotated[
+        list[RewriteRule],
+        Len(0, 100),
+        Allowed("a list of {path, to}"),
+        Meaning("Paths that become others, by template; the first that matches counts", "none"),
+    ] = Field(default_factory=list)
     request_headers: FieldChanges = FieldChanges()
     response_headers: FieldChanges = FieldChanges()
     hooks: Annotated[
         list[Annotated[HookEntry, BeforeValidator(hook_entry), Allowed(HOOK_ALLOWED)]],
         Len(0, 20),
         Allowed(f"a list of {HOOK_ALLOWED}"),
+        Meaning("Python code that is asked about requests and answers, in this order: docs/hooks.md", "none"),
     ] = Field(default_factory=list)
 
     @property

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.config.declaring import addresses
 from gateway.config.declaring.field_types import FileName, Fraction, Host, Port, Share, Statuses, UpstreamUrl, UrlPath
-from gateway.config.declaring.section import Allowed, Bytes, Env, Seconds, Section
+from gateway.config.declaring.section import Allowed, Bytes, Env, Meaning, Seconds, Section
 from gateway.config.sections.headers.settings import FieldChanges
 from gateway.policy.outcome import FAILURE_STATUSES
 
@@ -317,10 +317,12 @@ class DefaultUpstream(Section):
 class FileEndpoint(Section):
     """One endpoint of an upstream in the YAML file. Without a `scheme` it has that of its upstream."""
 
-    host: Host
-    port: Port
-    weight: Annotated[int, Interval(ge=1, le=1000)] = 1
-    scheme: Literal["http", "https"] | None = None
+    host: Annotated[Host, Meaning("Where it is")]
+    port: Annotated[Port, Meaning("Its TCP port")]
+    weight: Annotated[
+        int, Interval(ge=1, le=1000), Meaning("Its part of the requests, relative to the other endpoints")
+    ] = 1
+    scheme: Annotated[Literal["http", "https"] | None, Meaning("`http` or `https`", "that of the upstream")] = None
 
 
 class FileUpstream(Upstream):
@@ -330,9 +332,22 @@ class FileUpstream(Upstream):
         list[Annotated[FileEndpoint, BeforeValidator(_endpoint), Allowed(addresses.ENDPOINT_ALLOWED)]],
         Len(1, 1000),
         Allowed(f"a list of at least one endpoint: {addresses.ENDPOINT_ALLOWED}"),
+        Meaning('The addresses: `"host:port"`, `"http://host:port"` or `{host, port, weight}`; weight from 1 to 1000'),
     ]
-    scheme: Literal["http", "https"] | None = None
-    base_path: Annotated[str, AfterValidator(_base_path), Allowed(addresses.PATH_ALLOWED)] = ""
-    authority: Annotated[str, AfterValidator(_authority), Allowed(_AUTHORITY_ALLOWED)] | None = None
-    tool: bool = False
+    scheme: Annotated[
+        Literal["http", "https"] | None, Meaning("`http` or `https`", "what the endpoints' URLs say, else `http`")
+    ] = None
+    base_path: Annotated[
+        str,
+        AfterValidator(_base_path),
+        Allowed(addresses.PATH_ALLOWED),
+        Meaning("Put in front of the forwarded path, byte for byte", "nothing"),
+    ] = ""
+    authority: Annotated[
+        Annotated[str, AfterValidator(_authority), Allowed(_AUTHORITY_ALLOWED)] | None,
+        Meaning("What `Host` says to the upstream", "the first endpoint's address"),
+    ] = None
+    tool: Annotated[
+        bool, Meaning("Whether it is a tool service, which `TOOL_TIMEOUT` and `TOOL_MAX_ATTEMPTS` are for")
+    ] = False
     request_headers: FieldChanges = FieldChanges()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 from gateway.config.declaring.field_types import FileName
-from gateway.config.declaring.section import Bytes, Env, Seconds, Section
+from gateway.config.declaring.section import Bytes, Env, Meaning, Seconds, Section
 
 
 class Validation(Section):
@@ -33,11 +33,21 @@ with warnings.catch_warnings():
     class Validate(Section):
         """What the requests of a route must be."""
 
-        schema: FileName | None = None  # type: ignore[assignment]  # see above
-        openapi: FileName | None = None
-        mode: Literal["enforce", "report"] = "enforce"
-        max_body_bytes: Annotated[Bytes, Interval(ge=1, le=67_108_864)] = 1_048_576
-        unknown_operation: Literal["pass", "refuse"] = "refuse"
+        schema: Annotated[FileName | None, Meaning("A JSON Schema (a file) that the bodies must satisfy", "none")] = (
+            None  # type: ignore[assignment]  # see above
+        )
+        openapi: Annotated[
+            FileName | None, Meaning("An OpenAPI document (a file) that the requests must satisfy", "none")
+        ] = None
+        mode: Annotated[
+            Literal["enforce", "report"], Meaning("Refuse what is invalid, or let it pass and count it")
+        ] = "enforce"
+        max_body_bytes: Annotated[
+            Bytes, Interval(ge=1, le=67_108_864), Meaning("Largest body that is held to be validated")
+        ] = 1_048_576
+        unknown_operation: Annotated[
+            Literal["pass", "refuse"], Meaning("What becomes of requests that the OpenAPI document does not describe")
+        ] = "refuse"
 
     class Validated(Section):
         """What has requests that are validated."""

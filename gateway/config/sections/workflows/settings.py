@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.config.declaring import addresses
 from gateway.config.declaring.field_types import FieldName
-from gateway.config.declaring.section import Allowed, Bytes, Env, Hours, Seconds, Section
+from gateway.config.declaring.section import Allowed, Bytes, Env, Hours, Meaning, Seconds, Section
 
 Verb = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -61,49 +61,92 @@ Headers = dict[FieldName, Annotated[str, AfterValidator(_header), Allowed(_TEXT_
 class SagaRetry(Section):
     """When a step is tried again."""
 
-    max_attempts: Annotated[int, Interval(ge=1, le=100)] = 4
-    base_delay: Annotated[Seconds, Interval(ge=0.05, le=3600)] = 0.2
-    max_delay: Annotated[Seconds, Interval(ge=0.05, le=86_400)] = 30.0
+    max_attempts: Annotated[
+        int,
+        Interval(ge=1, le=100),
+        Meaning("Attempts, before it is taken for possible that it was done, and it is undone"),
+    ] = 4
+    base_delay: Annotated[
+        Seconds, Interval(ge=0.05, le=3600), Meaning("Pause after the first attempt, twice as long each time")
+    ] = 0.2
+    max_delay: Annotated[Seconds, Interval(ge=0.05, le=86_400), Meaning("The longest pause")] = 30.0
 
 
 class SagaUndo(Section):
     """What compensates a step."""
 
-    upstream: str | None = None
-    method: Verb
-    path: Annotated[str, AfterValidator(_path), Allowed(_PATH_ALLOWED)]
-    headers: Headers = Field(default_factory=dict)
-    body: Annotated[Any, Allowed(_JSON_ALLOWED)] = None
-    success: Statuses = Field(default_factory=lambda: ["2xx"])
-    timeout: Annotated[Seconds, Interval(ge=0.1, le=300)] = 15.0
+    upstream: Annotated[str | None, Meaning("Where the request goes", "that of the step")] = None
+    method: Annotated[Verb, Meaning("Of the request")]
+    path: Annotated[
+        str,
+        AfterValidator(_path),
+        Allowed(_PATH_ALLOWED),
+        Meaning("Path and query: a template, with the answer of the step itself, too"),
+    ]
+    headers: Annotated[Headers, Meaning("Fields of the request: templates", "none")] = Field(default_factory=dict)
+    body: Annotated[Any, Allowed(_JSON_ALLOWED), Meaning("Its JSON: a template", "none")] = None
+    success: Annotated[Statuses, Meaning("Answers by which it is undone; any other is tried again")] = Field(
+        default_factory=lambda: ["2xx"]
+    )
+    timeout: Annotated[Seconds, Interval(ge=0.1, le=300), Meaning("Bounds one attempt")] = 15.0
 
 
 class FileStep(Section):
     """One step of a workflow in the YAML file."""
 
-    name: Annotated[str, AfterValidator(_step_name), Allowed(_STEP_ALLOWED)]
-    upstream: Annotated[str, Allowed("the name of an upstream")]
-    method: Verb = "POST"
-    path: Annotated[str, AfterValidator(_path), Allowed(_PATH_ALLOWED)]
-    headers: Headers = Field(default_factory=dict)
-    body: Annotated[Any, Allowed(_JSON_ALLOWED)] = None
-    success: Statuses = Field(default_factory=lambda: ["2xx"])
-    failed: Statuses = Field(default_factory=lambda: ["400-407", "410-424", "426-428", "430-499"])
-    timeout: Annotated[Seconds, Interval(ge=0.1, le=300)] = 15.0
+    name: Annotated[
+        str, AfterValidator(_step_name), Allowed(_STEP_ALLOWED), Meaning("Of the step, unique in the workflow")
+    ]
+    upstream: Annotated[str, Allowed("the name of an upstream"), Meaning("Where the request goes")]
+    method: Annotated[Verb, Meaning("Of the request")] = "POST"
+    path: Annotated[
+        str,
+        AfterValidator(_path),
+        Allowed(_PATH_ALLOWED),
+        Meaning("Path and query below the upstream's `base_path`: a template"),
+    ]
+    headers: Annotated[Headers, Meaning("Fields of the request: templates", "none")] = Field(default_factory=dict)
+    body: Annotated[Any, Allowed(_JSON_ALLOWED), Meaning("Its JSON: a template", "none")] = None
+    success: Annotated[Statuses, Meaning("Answers by which it is done")] = Field(default_factory=lambda: ["2xx"])
+    failed: Annotated[Statuses, Meaning("Answers by which it is certain that it was not done, and will not be")] = (
+        Field(default_factory=lambda: ["400-407", "410-424", "426-428", "430-499"])
+    )
+    timeout: Annotated[Seconds, Interval(ge=0.1, le=300), Meaning("Bounds one attempt")] = 15.0
     retry: SagaRetry = SagaRetry()
-    compensate: Annotated[Any, BeforeValidator(_undo), Allowed(_UNDO_ALLOWED)] = None
-    pivot: bool = False
+    compensate: Annotated[
+        Any,
+        BeforeValidator(_undo),
+        Allowed(_UNDO_ALLOWED),
+        Meaning("The request that undoes it, or `none`. A write before the pivot must say", "nothing"),
+    ] = None
+    pivot: Annotated[bool, Meaning("Behind it nothing is undone: it and what follows is tried until it works")] = False
 
 
 class FileWorkflow(Section):
     """One workflow in the YAML file."""
 
-    steps: Annotated[list[Any], Len(1, 50), Allowed("a list of 1 to 50 steps")]
-    deadline: Annotated[Seconds, Interval(ge=1, le=2_592_000)] = 3600.0
-    completion_deadline: Annotated[Seconds, Interval(ge=1, le=2_592_000)] = 86_400.0
-    answer: Annotated[Any, Allowed(_JSON_ALLOWED)] = None
-    max_input_bytes: Annotated[Bytes, Interval(ge=2, le=1_048_576)] = 65_536
-    max_result_bytes: Annotated[Bytes, Interval(ge=0, le=1_048_576)] = 65_536
+    steps: Annotated[
+        list[Any], Len(1, 50), Allowed("a list of 1 to 50 steps"), Meaning("What a run does, one after the other")
+    ]
+    deadline: Annotated[
+        Seconds,
+        Interval(ge=1, le=2_592_000),
+        Meaning("A run that has not come to its pivot by then, or to its end, is compensated"),
+    ] = 3600.0
+    completion_deadline: Annotated[
+        Seconds, Interval(ge=1, le=2_592_000), Meaning("How long a compensation is tried, and all from the pivot on")
+    ] = 86_400.0
+    answer: Annotated[
+        Any,
+        Allowed(_JSON_ALLOWED),
+        Meaning("Told to a client that waits for a run that succeeds: a template", "nothing"),
+    ] = None
+    max_input_bytes: Annotated[Bytes, Interval(ge=2, le=1_048_576), Meaning("Largest input; beyond it 413")] = 65_536
+    max_result_bytes: Annotated[
+        Bytes,
+        Interval(ge=0, le=1_048_576),
+        Meaning("A larger answer of a step is not kept for the templates of others"),
+    ] = 65_536
 
 
 class Sagas(Section):
