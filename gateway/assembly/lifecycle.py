@@ -34,6 +34,8 @@ log = logging.getLogger("gateway")
 _QUIET: Final = 1.0
 _QUIET_WHEN_REPLACED: Final = 5.0
 _STOP_POLL: Final = 0.02
+# For the last packet of TCP handshakes that have begun. Under a flood of SYNs some are always under way.
+_LAST_ACKS: Final = 1.0
 # For the last answers to leave, and for the Close frames of tunnels.
 _FAREWELL: Final = 0.1
 # For the first exchange with the store, before the gateway listens: until then it would give each client a full bucket.
@@ -149,9 +151,10 @@ class Lifecycle:
     async def stop_accepting(self, hurry: asyncio.Event, closing: Collection[str], *, final: bool) -> None:
         """Take no new connections.
 
-        The sockets of the purposes in `closing` end with this worker: what the kernel has accepted on them is served.
-        All others were handed on, and their next owner accepts what waits. `final`: the service ends, so `/readyz` says
-        so first, for the time that a load balancer needs to notice.
+        The sockets of the purposes in `closing` end with this worker: what the kernel has accepted on them is served,
+        and so is who takes himself for connected by then. All others were handed on, or stay with the service manager,
+        and their next owner accepts what waits. `final`: the service ends, so `/readyz` says so first, for the time
+        that a load balancer needs to notice.
         """
         gateway = self._gateway
         gateway.server.draining = True
@@ -167,10 +170,13 @@ class Lifecycle:
         if final:
             gateway.view.draining = True
             await _until(lambda: False, gateway.config.server.drain_delay, hurry)
-        for purpose, listeners in self._listeners.items():
-            # The control plane's own port shows the end of the service to the last.
-            if purpose == ADMIN and final:
-                continue
+        # The control plane's own port shows the end of the service to the last.
+        ending = {purpose: each for purpose, each in self._listeners.items() if purpose != ADMIN or not final}
+        last = [listener for purpose, listeners in ending.items() if purpose in closing for listener in listeners]
+        for listener in last:
+            listener.begin_no_more()
+        await _until(lambda: not any(listener.handshakes_under_way for listener in last), _LAST_ACKS, hurry)
+        for purpose, listeners in ending.items():
             for listener in listeners:
                 listener.close(take_what_waits=purpose in closing)
         await accepted_are_known()

@@ -139,6 +139,7 @@ class Crew:
                         "slot": worker.slot,
                         "workers": generation.workers,
                         "sockets": worker.give(sockets),
+                        "lasting": self.sockets.lasting,
                     },
                 )
         except CallFailed as failed:
@@ -161,10 +162,8 @@ class Crew:
         self._stand_ins = {}
         for worker in fresh:
             self._accept(worker)
-        closing = [] if before is None else [
-            purpose for purpose, address in before.addresses.items()
-            if generation.addresses.get(purpose) != address
-        ]  # fmt: skip
+        addresses = {} if before is None else before.addresses
+        closing = [purpose for purpose, address in addresses.items() if generation.addresses.get(purpose) != address]
         for worker in kept.values():
             self.release(worker, closing, cause)
         self._deaths.clear()

@@ -58,6 +58,11 @@ class Sockets:
         """What is listened on now, by purpose."""
         return dict(self._purposes)
 
+    @property
+    def lasting(self) -> list[str]:
+        """The purposes whose sockets the service manager keeps: they must be as they were when the gateway ends."""
+        return list(self._given)
+
     def arrange(self, addresses: Addresses, slots: int) -> "Arrangement":
         """Have sockets for these addresses in that many slots. Those that exist stay as they are, the others do not
         listen yet.

@@ -92,3 +92,44 @@ def refuse_new_connections(listener: socket.socket) -> None:
     with contextlib.suppress(OSError):
         description = struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(_DROP_SYN_BUFFER))
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, description)
+
+
+# NETLINK_SOCK_DIAG and SOCK_DIAG_BY_FAMILY (sock_diag(7)). The request is `struct nlmsghdr` with `struct
+# inet_diag_req_v2`, and asks for all sockets of one port in one state, here TCP_SYN_RECV.
+_SOCK_DIAG: Final = 4
+_BY_FAMILY: Final = 20
+_REQUEST_AND_DUMP: Final = 0x301
+_SYN_RECEIVED: Final = 1 << 3
+_ANY_COOKIE: Final = b"\xff" * 8
+
+
+def handshakes_under_way(port: int) -> bool:
+    """Whether the kernel has answered the SYN of a client of this port, and waits for the ACK that completes the
+    handshake. The client is connected by then, as far as it knows. False where the kernel does not tell."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _SOCK_DIAG) as diagnosis:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                head = struct.pack("=IHHII", 72, _BY_FAMILY, _REQUEST_AND_DUMP, 0, 0)
+                what = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _SYN_RECEIVED)
+                where = struct.pack("!HH36x", port, 0) + _ANY_COOKIE
+                diagnosis.send(head + what + where)
+                if _lists_any(diagnosis):
+                    return True
+    except (OSError, AttributeError):
+        pass
+    return False
+
+
+def _lists_any(diagnosis: socket.socket) -> bool:
+    """Read the answer to its end, and say whether it names a socket."""
+    found = False
+    while True:
+        answer = diagnosis.recv(65_536)
+        at = 0
+        while at < len(answer):
+            length, kind = struct.unpack_from("=IH", answer, at)
+            if kind != _BY_FAMILY:
+                # NLMSG_DONE, or NLMSG_ERROR.
+                return found
+            found = True
+            at += (length + 3) & ~3

@@ -63,6 +63,8 @@ class Worker:
         self._drain: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._hurry = asyncio.Event()
         self._one_service: OneService | None = None
+        self._lasting: Sequence[str] = ()
+        """The purposes whose sockets the service manager keeps when the gateway ends."""
         self._life: Lifecycle | None = None
         self._standing_in: set[asyncio.Task[None]] = set()
 
@@ -76,6 +78,7 @@ class Worker:
         if not self._begun.done():
             return 0
         order, reply = self._begun.result()
+        self._lasting = order["lasting"]
         try:
             loaded = self._read or read_again(order["environ"], Given(*order["given"]), order["texts"])
             config = share_of(loaded.config, order["workers"], order["slot"])
@@ -127,7 +130,8 @@ class Worker:
         if self._accept.is_set():
             await life.accept()
             order = await self._drain
-            await life.stop_accepting(self._hurry, order["closing"], final=order["final"])
+            closing = [purpose for purpose in order["closing"] if purpose not in self._lasting]
+            await life.stop_accepting(self._hurry, closing, final=order["final"])
             self._control.tell("closed", order["closing"])
             await life.finish(self._hurry, final=order["final"])
         accept.cancel()

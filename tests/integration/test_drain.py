@@ -79,6 +79,24 @@ def test_what_the_kernel_had_accepted_is_answered(
     assert gateway.wait() == 0
 
 
+def test_a_client_whose_handshake_is_under_way_is_answered(start_gateway: Start, stub: StubProcess) -> None:
+    """It takes itself for connected, and the gateway's kernel does not yet: the last packet is still on its way."""
+    gateway = start_gateway(plain(stub.url, **DRAINING), ready=False)
+    gateway.wait_for_line("listening on")
+    gateway.pause()
+    try:
+        gateway.send_signal(signal.SIGTERM)
+        clients = [RawClient(gateway.port, late_ack=True) for _ in range(10)]
+    finally:
+        gateway.resume()
+    gateway.wait_for_line("draining: 0 exchanges")
+    for client in clients:
+        with client:
+            client.send(b"POST /proxy/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+            assert client.read_response().status == 200
+    assert gateway.wait() == 0
+
+
 def test_readyz_says_no_while_the_listener_is_still_open(start_gateway: Start, stub: StubProcess) -> None:
     gateway = start_gateway(plain(stub.url, **DRAINING, DRAIN_DELAY_SECONDS="4"))
     assert gateway.get("/readyz").status == 200

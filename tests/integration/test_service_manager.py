@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tests.support import plain_http
 from tests.support.ports import free_port
 from tests.support.processes import ChildProcess, clean_environment
+from tests.support.raw_http import RawClient
 from tests.support.stub_process import StubProcess
 from tests.support.waiting import eventually
 
@@ -55,6 +57,14 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     made = Manager(tmp_path)
     yield made
     made.close()
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"
 
 
 def settings(stub: StubProcess, manager: Manager, port: int) -> dict[str, str]:
@@ -106,3 +116,30 @@ def test_sockets_of_the_manager_are_served_over_reloads_and_upgrades(
                 for _ in range(10):
                     assert plain_http.request(port, "/proxy/ok").status == 200
             assert gateway.stop(60.0) == 0
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_who_connects_while_no_gateway_runs_is_answered_by_the_next_one(
+    ending: signal.Signals, stub: StubProcess, manager: Manager, tmp_path: Path
+) -> None:
+    """The manager keeps its socket: a gateway that ends leaves it as it was."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.set_inheritable(True)
+        port = listening.getsockname()[1]
+        environment = settings(stub, manager, free_port())
+        wrapper = [sys.executable, "-c", LAUNCH, str(listening.fileno())]
+        launch = partial(
+            ChildProcess, "gateway", wrapper, env=environment, cwd=tmp_path, pass_fds=(listening.fileno(),)
+        )
+        with launch() as gateway:
+            eventually(lambda: manager.count("READY=1") == 1, "ready")
+            workers = gateway.children()
+            gateway.send_signal(ending)
+            gateway.wait()
+            eventually(lambda: all(map(has_ended, workers)), "its workers have ended")
+        with RawClient(port) as early:
+            early.send(b"GET /proxy/ok HTTP/1.1\r\nHost: a\r\n\r\n")
+            with launch() as gateway:
+                assert early.read_response().status == 200
+                assert plain_http.request(port, "/proxy/ok").status == 200
+                assert gateway.stop(60.0) == 0

@@ -23,16 +23,26 @@ LINGER_ZERO = struct.pack("ii", 1, 0)
 
 class RawClient:
     def __init__(
-        self, port: int, host: str = "127.0.0.1", timeout: float = PATIENCE, receive_buffer: int | None = None
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        timeout: float = PATIENCE,
+        receive_buffer: int | None = None,
+        *,
+        late_ack: bool = False,
     ) -> None:
-        """Connect; OSError when that fails. `receive_buffer` is the kernel's, in bytes."""
+        """Connect; OSError when that fails. `receive_buffer` is the kernel's, in bytes. With `late_ack` the last packet
+        of the handshake leaves with the first bytes or after 0.2 s, as if it came from far away."""
         self.timeout = timeout
         self._buffer = Buffer()
-        if receive_buffer is None:
+        if receive_buffer is None and not late_ack:
             self.socket = socket.create_connection((host, port), timeout=timeout)
         else:
             self.socket = socket.socket()
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            if receive_buffer is not None:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            if late_ack:
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
             self.socket.settimeout(timeout)
             self.socket.connect((host, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -8,7 +8,10 @@ each handshake, so that a renewed one is served at once.
 
 A listener whose socket ends with it takes first what the kernel has accepted and nobody has read (the accept queue):
 the clients of these connections have been told that they are connected, may have sent a request, and would see a reset.
-One whose socket was handed on to another process leaves that to the other.
+The same is true of a client whose handshake is not complete here: it was told with the SYN-ACK, and its ACK is on its
+way, for as long as the way takes or the machine is busy. So no new handshakes begin first (`begin_no_more`), and the
+listener closes when those that had begun are over. One whose socket was handed on to another process leaves that to the
+other.
 """
 
 import asyncio
@@ -20,7 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from gateway.wire.kernel import refuse_new_connections
+from gateway.wire.kernel import handshakes_under_way, refuse_new_connections
 
 log = logging.getLogger("gateway")
 
@@ -147,6 +150,16 @@ class Listener:
             self._server = await self._loop.create_server(self._factory, sock=self._sock.dup(), backlog=_BACKLOG)
         else:
             self._loop.add_reader(self._sock, self._accept)
+
+    def begin_no_more(self) -> None:
+        """Have the kernel begin no further TCP handshake. Accepting goes on."""
+        if not self.closed:
+            refuse_new_connections(self._sock)
+
+    @property
+    def handshakes_under_way(self) -> bool:
+        """Whether a client takes itself for connected whose connection cannot be accepted yet. Asks the kernel."""
+        return not self.closed and handshakes_under_way(self._sock.getsockname()[1])
 
     def close(self, *, take_what_waits: bool) -> None:
         """Accept no more, after what is in the accept queue if that is to be taken. Idempotent."""
