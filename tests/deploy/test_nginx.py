@@ -2,9 +2,7 @@
 
 import contextlib
 import http.client
-import os
 import re
-import shutil
 import socket
 import threading
 import time
@@ -14,100 +12,13 @@ from typing import Self
 
 import pytest
 
-from tests.conftest import StartGateway
-from tests.deploy.tools import run, tool
-from tests.deploy.traffic import BODIES, Traffic
+from tests.deploy.nginx_site import SITE, Site, in_front, nginx, scale
+from tests.deploy.tools import run
 from tests.support import plain_http
 from tests.support.ports import free_port, is_listening
 from tests.support.processes import ROOT, ChildProcess
 from tests.support.raw_http import RawClient
 from tests.support.stub_process import StubProcess
-from tests.support.waiting import eventually
-
-SITE = (ROOT / "nginx.conf").read_text(encoding="utf-8")
-WRAPPER = """\
-{user}
-daemon off;
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    include {directory}/etc/nginx/sites-enabled/*;
-}}
-"""
-
-# What Debian's package enables.
-DEFAULT = """\
-server {
-    listen 80 default_server;
-    listen [::]:80 default_server;
-    root /var/www/html;
-    server_name _;
-}
-"""
-LISTENS = re.compile(r"(listen (?:\[::\]:)?)80( default_server)?;")
-
-
-class Site:
-    """An /etc/nginx of our own below `directory`: as Debian's package leaves it, then changed as the site file says."""
-
-    def __init__(self, directory: Path, snippets: tuple[str, ...] = ()) -> None:
-        self.directory = directory
-        self.http, self.https = free_port(), free_port()
-        etc = directory / "etc/nginx"
-        for name in ("sites-available", "sites-enabled", "snippets", "tls"):
-            (etc / name).mkdir(parents=True)
-        self.site = etc / "sites-available/api-gateway"
-        (etc / "sites-available/default").write_text(LISTENS.sub(rf"\g<1>{self.http}\2;", DEFAULT), encoding="utf-8")
-        (etc / "sites-enabled/default").symlink_to("../sites-available/default")
-        for command in re.findall(r"^#   sudo ((?:cp|ln|rm) .*)$", SITE, re.MULTILINE):
-            done = run(command.replace("/etc/nginx/", f"{etc}/").split(), ROOT)
-            assert done.returncode == 0, done.stdout
-        self._copy("nginx.conf", self.site)
-        for snippet in snippets:
-            self._copy(f"deploy/nginx-{snippet}.conf", etc / f"snippets/api-gateway-{snippet}.conf")
-        self.main = directory / "nginx.conf"
-        user = "user root;" if os.geteuid() == 0 else ""
-        self.main.write_text(WRAPPER.format(directory=directory, user=user), encoding="utf-8")
-
-    def _copy(self, name: str, to: Path) -> None:
-        text = (ROOT / name).read_text(encoding="utf-8").replace("/etc/nginx/", f"{self.directory}/etc/nginx/")
-        text = LISTENS.sub(rf"\g<1>{self.http}\2;", text)
-        text = re.sub(r"(listen (?:\[::\]:)?)443 ", rf"\g<1>{self.https} ", text)
-        to.write_text(text, encoding="utf-8")
-
-    def replace(self, text: str, instead: str) -> None:
-        before = self.site.read_text(encoding="utf-8")
-        assert text in before
-        self.site.write_text(before.replace(text, instead), encoding="utf-8")
-
-    def certificate(self) -> None:
-        tls = self.directory / "etc/nginx/tls"
-        command = [tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=test"]
-        made = run(
-            [*command, "-keyout", tls / "api-gateway.key", "-out", tls / "api-gateway.crt"],
-            self.directory,
-        )
-        assert made.returncode == 0, made.stdout
-
-    def command(self) -> list[str]:
-        return [nginx(), "-p", str(self.directory), "-c", str(self.main)]
-
-    def check(self) -> tuple[bool, str]:
-        answer = run([*self.command(), "-t"], self.directory)
-        return answer.returncode == 0, answer.stdout
-
-
-def nginx() -> str:
-    # Debian keeps it out of the PATH of ordinary users.
-    return shutil.which("nginx", path="/usr/sbin:/usr/local/sbin") or tool("nginx")
 
 
 @pytest.mark.parametrize("snippets", [(), ("servers",), ("tls",), ("tls", "servers")], ids="+".join)
@@ -154,14 +65,6 @@ def test_the_configuration_of_the_scaled_deployment_is_valid(tmp_path: Path) -> 
     answer = run([nginx(), "-p", str(tmp_path), "-c", str(scale(tmp_path, free_port())), "-t"], tmp_path)
     assert answer.returncode == 0, answer.stdout
     assert "[warn]" not in answer.stdout
-
-
-def scale(directory: Path, port: int) -> Path:
-    """The configuration of the scaled deployment, for a directory and a port of our own."""
-    text = (ROOT / "deploy/nginx-scale.conf").read_text(encoding="utf-8")
-    main = directory / "nginx.conf"
-    main.write_text(text.replace(" /tmp", f" {directory}").replace("listen 8080", f"listen {port}"), encoding="utf-8")
-    return main
 
 
 class Ending:
@@ -261,25 +164,6 @@ def test_a_failing_answer_is_not_repeated(site: Site, stub: StubProcess) -> None
     assert stub.requests("/status/503") == 1
 
 
-@contextlib.contextmanager
-def in_front(kind: str, servers: str, directory: Path) -> Iterator[int]:
-    """The port of nginx with the site file, or with that of the scaled deployment, in front of these `server` lines."""
-    if kind == "site":
-        site = Site(directory)
-        site.replace("server 127.0.0.1:5000 max_fails=0;", servers)
-        port, command = site.http, site.command()
-    else:
-        port = free_port()
-        main = scale(directory, port)
-        text = main.read_text(encoding="utf-8")
-        text = text.replace("http {", f"daemon off;\nhttp {{\nupstream proxy-service {{ {servers} }}", 1)
-        main.write_text(text.replace("proxy-service:5000", "proxy-service"), encoding="utf-8")
-        command = [nginx(), "-p", str(directory), "-c", str(main)]
-    with ChildProcess("nginx", command, cwd=directory) as child:
-        child.wait_until(lambda: is_listening(port), "listening")
-        yield port
-
-
 @pytest.fixture(params=["site", "scale"])
 def two(request: pytest.FixtureRequest, stub: StubProcess, tmp_path: Path) -> Iterator[tuple[int, Ending]]:
     """The port of nginx in front of two gateways: one that takes requests and ends without an answer, then the stub."""
@@ -331,41 +215,6 @@ def status(port: int, method: str, body: bytes, length: int | None = None) -> in
     with RawClient(port) as client:
         client.send(f"{method} /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n".encode() + body)
         return client.read_response(method).status
-
-
-@pytest.mark.parametrize("kind", ["site", "scale"])
-def test_a_gateway_that_stops_takes_no_request_with_it(
-    kind: str, start_gateway: StartGateway, stub: StubProcess, tmp_path: Path
-) -> None:
-    env = {"UPSTREAM_URL": stub.url, "RATE_LIMIT_ENABLED": "false"}
-    gateways = [start_gateway(env) for _ in range(3)]
-    servers = " ".join(f"server 127.0.0.1:{gateway.port} max_fails=0;" for gateway in gateways)
-    with in_front(kind, servers, tmp_path) as port, Traffic(port, "/proxy/echo") as traffic:
-        eventually(lambda: traffic.seen["GET", 200] > 5, "under load")
-        assert gateways[0].stop() == 0, gateways[0].output
-        # Long enough for nginx to try it again.
-        time.sleep(3.0)
-        eventually(lambda: all(traffic.seen[method, 200] > 50 for method in BODIES), "enough of each method")
-    assert traffic.lost() == {}
-    assert all(traffic.seen[method, 200] > 50 for method in BODIES), traffic.seen
-
-
-def test_gateways_that_restart_right_after_each_other_lose_nothing(
-    start_gateway: StartGateway, stub: StubProcess, tmp_path: Path
-) -> None:
-    """With max_fails nginx found "no live upstreams" while the second was away and the first had just come back."""
-    env = {"UPSTREAM_URL": stub.url, "RATE_LIMIT_ENABLED": "false"}
-    gateways = [start_gateway(env) for _ in range(2)]
-    servers = " ".join(f"server 127.0.0.1:{gateway.port} max_fails=0;" for gateway in gateways)
-    with in_front("site", servers, tmp_path) as port, Traffic(port, "/proxy/echo") as traffic:
-        eventually(lambda: traffic.seen["GET", 200] > 5, "under load")
-        for _ in range(4):
-            oldest = gateways.pop(0)
-            assert oldest.stop() == 0, oldest.output
-            gateways.append(start_gateway({**env, "PORT": str(oldest.port)}))
-        eventually(lambda: all(traffic.seen[method, 200] > 50 for method in BODIES), "enough of each method")
-    assert traffic.lost() == {}
-    assert all(traffic.seen[method, 200] > 50 for method in BODIES), traffic.seen
 
 
 @pytest.mark.parametrize("two", ["scale"], indirect=True)
