@@ -2,7 +2,10 @@
 
 import asyncio
 import errno
+import socket
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -12,7 +15,10 @@ from gateway.wire.client.connection import ConnectionOwner, UpstreamConnection
 from gateway.wire.client.lifetime import Closed
 from gateway.wire.client.response_sink import Loss, ResponseSink
 from gateway.wire.message.response import Response
+from tests.support.certificates import make_certificate
 from tests.support.fake_transport import FakeTransport
+from tests.support.raw_http import LINGER_ZERO
+from tests.support.waiting import PATIENCE
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
@@ -252,6 +258,33 @@ async def test_an_idle_connection_is_looked_at_before_its_use(scene: Scene) -> N
         other = Scene(transport)
         transport.socket.end()
         assert other.connection.fault() is Closed.UPSTREAM
+
+
+async def test_a_reset_over_tls_is_seen_before_the_connection_is_told(tmp_path: Path) -> None:
+    """uvloop has no socket for a TLS transport from one turn of the loop before it calls `connection_lost`."""
+    certificate = make_certificate(tmp_path)
+    serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serves.load_cert_chain(certificate.cert, certificate.key)
+    peers: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    server = await asyncio.start_server(lambda _, writer: peers.put_nowait(writer), "127.0.0.1", 0, ssl=serves)
+    trusts = ssl.create_default_context(cafile=certificate.cert)
+    pool = Pool()
+    async with server, asyncio.timeout(PATIENCE):
+        transport, connection = await asyncio.get_running_loop().create_connection(
+            lambda: UpstreamConnection(pool, "127.0.0.1"),
+            *server.sockets[0].getsockname(),
+            ssl=trusts,
+            server_hostname="localhost",
+        )
+        peer = await peers.get()
+        peer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+        peer.transport.abort()
+        while transport.get_extra_info("socket") is not None:
+            assert pool.told == []
+            await asyncio.sleep(0)
+        assert connection.fault() is Closed.UPSTREAM
+        while not connection.closed:
+            await asyncio.sleep(0)
 
 
 async def test_backpressure_goes_both_ways(scene: Scene) -> None:

@@ -71,8 +71,11 @@ class TransportHalf(asyncio.Protocol):
         """Why this idle connection must not be used; None if it may. Asks the kernel: the loop may be late. HOT."""
         if self.usable_until is not None and time.monotonic() >= self.usable_until:
             return Closed.IDLE
-        if self._tls and self._transport.get_extra_info("socket").fileno() < 0:
-            return Closed.UPSTREAM  # uvloop tells of it a turn of the loop later
+        if self._tls:
+            # uvloop forgets the socket of a connection that is over a turn of the loop before it tells of the end.
+            sock = self._transport.get_extra_info("socket")
+            if sock is None or sock.fileno() < 0:
+                return Closed.UPSTREAM
         events = self._poll(0)
         return what_came(self._transport, events[0][1], tls=self._tls) if events else None
 
