@@ -21,21 +21,29 @@ _LONGEST_HOP: Final = 80
 class Origin:
     """Where requests of a connection come from.
 
-    `client` is the identity for limits and logs, `exempt` says that no rate limit is for it. `lines` are the forwarding
-    fields for the upstream but for those that depend on the request: of these `host`, `port` and `prefix` are what a
-    trusted proxy said, empty without one. `scheme` is `http` or `https`, as the client began.
+    `client` is the identity for limits and logs, `exempt` says that no rate limit is for it. `host`, `port` and
+    `prefix` are what a trusted proxy said, empty without one. `scheme` is `http` or `https`, as the client began.
     """
 
-    __slots__ = ("client", "exempt", "host", "lines", "port", "prefix", "scheme")
+    __slots__ = ("_lines", "_via_name", "client", "exempt", "host", "port", "prefix", "scheme")
 
-    def __init__(self, client: str, lines: bytes, scheme: str, *, exempt: bool = False) -> None:
+    def __init__(self, client: str, lines: bytes, scheme: str, *, exempt: bool = False, via_name: bytes = b"") -> None:
+        """`lines` are the forwarding fields that do not depend on the request. `via_name` is the gateway's own; without
+        it there is no `Via`."""
         self.client = client
         self.exempt = exempt
-        self.lines = lines
+        self._lines = lines
+        self._via_name = via_name
         self.scheme = scheme
         self.host = b""
         self.port = b""
         self.prefix = b""
+
+    def lines(self, minor: int) -> bytes:
+        """The forwarding fields for the upstream of a request that came in HTTP/1.`minor`, but for those that depend on
+        its authority and path. `Via` has the version of the message that was received (RFC 9110 section 7.6.3)."""
+        name = self._via_name
+        return b"%bVia: 1.%d %b\r\n" % (self._lines, minor, name) if name else self._lines
 
 
 class _Hop:
@@ -57,8 +65,8 @@ class Identification:
     def __init__(self, trusted: Sequence[Network], via_name: str, exempt: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted)
         self._exempt = tuple(exempt)
-        self._via_line = f"Via: 1.1 {via_name}\r\n".encode()
-        self._via_name = via_name.lower().encode()
+        self._via_name = via_name.encode()
+        self._via_name_lower = self._via_name.lower()
         self._hop = lru_cache(maxsize=16_384)(self._read_hop)
 
     def is_trusted(self, peer: str) -> bool:
@@ -75,13 +83,12 @@ class Identification:
     def direct(self, peer: str, scheme: str) -> Origin:
         """The origin of everything on the connection of an untrusted peer."""
         shown = peer.encode()
-        lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b%b" % (
+        lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b" % (
             shown,
             scheme.encode(),
             b"X-Real-IP: %b\r\n" % shown if shown else b"",
-            self._via_line,
         )
-        return Origin(hosts.client_key(peer), lines, scheme, exempt=self.is_exempt(peer))
+        return Origin(hosts.client_key(peer), lines, scheme, exempt=self.is_exempt(peer), via_name=self._via_name)
 
     def forwarded(self, peer: str, scheme: str, fields: Fields) -> Origin:
         """The origin of one request that a trusted proxy passed on."""
@@ -102,16 +109,16 @@ class Identification:
         proto = told.get(b"x-forwarded-proto") or scheme.encode()
         # Some proxies pass on what a client says: what they say themselves of the hops goes before.
         real = named.text.encode() if named is not None else told.get(b"x-real-ip") or peer.encode()
-        lines += b"X-Forwarded-For: %b%b\r\nX-Forwarded-Proto: %b\r\nX-Real-IP: %b\r\n%b" % (
+        lines += b"X-Forwarded-For: %b%b\r\nX-Forwarded-Proto: %b\r\nX-Real-IP: %b\r\n" % (
             chain,
             peer.encode(),
             proto,
             real,
-            self._via_line,
         )
         first = proto.partition(b",")[0].strip(b" \t").lower().decode("latin-1")
         client, exempt = (hop.client, hop.exempt) if hop is not None else (hosts.client_key(peer), False)
-        origin = Origin(client, lines, first if first in hosts.DEFAULT_PORTS else scheme, exempt=exempt)
+        began = first if first in hosts.DEFAULT_PORTS else scheme
+        origin = Origin(client, lines, began, exempt=exempt, via_name=self._via_name)
         origin.host = told.get(b"x-forwarded-host", b"")
         origin.port = told.get(b"x-forwarded-port", b"")
         origin.prefix = told.get(b"x-forwarded-prefix", b"")
@@ -119,7 +126,7 @@ class Identification:
 
     def is_loop(self, via: Sequence[bytes]) -> bool:
         """Whether our own name is among the intermediaries (RFC 9110 section 7.6.3)."""
-        name = self._via_name
+        name = self._via_name_lower
         for value in via:
             for element in value.lower().split(b","):
                 words = element.split()

@@ -171,7 +171,7 @@ class Plan:
             (route.preserve_host and request.authority) or upstream.authority,
             lines,
             extra,
-            origin.lines,
+            origin.lines(request.minor),
         )
 
 

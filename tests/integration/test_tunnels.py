@@ -95,6 +95,21 @@ def test_an_ordinary_answer_to_an_upgrade(raw_gateway: GatewayProcess, upstream:
     assert seen.get("Sec-WebSocket-Key") == "dGhlIHNhbXBsZSBub25jZQ=="
 
 
+@pytest.mark.parametrize("asked", [UPGRADE, "GET /proxy{} HTTP/1.1\r\nHost: a\r\n\r\n"])
+def test_an_upstream_that_requires_an_upgrade_is_heard(
+    asked: str, raw_gateway: GatewayProcess, upstream: ProgrammedUpstream
+) -> None:
+    """RFC 9110 section 15.5.22: a 426 says in `Upgrade` what it requires (haproxy/haproxy#1997)."""
+    required = (
+        b"HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n"
+    )
+    upstream.on(path := fresh(), required)
+    with RawClient(raw_gateway.port) as client:
+        response = client.request(asked.format(path).encode())
+        assert (response.status, response.get("Connection"), response.get("Upgrade")) == (426, "Upgrade", "websocket")
+        assert client.request(b"GET /proxy/again HTTP/1.1\r\nHost: a\r\n\r\n").status == 200
+
+
 def test_bytes_that_came_with_the_heads_are_not_lost(raw_gateway: GatewayProcess, upstream: ProgrammedUpstream) -> None:
     got: list[bytes] = []
 

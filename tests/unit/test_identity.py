@@ -12,7 +12,7 @@ WHO = Identification([ip_network("10.0.0.0/8"), ip_network("fd00::/8")], "edge")
 def forwarded(*lines: str, peer: str = "10.0.0.1") -> tuple[str, bytes, bytes]:
     block = "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n"
     origin = WHO.forwarded(peer, "http", parse_request_fields(block, 100))
-    return origin.client, origin.lines, origin.host
+    return origin.client, origin.lines(1), origin.host
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,12 @@ def test_direct() -> None:
     origin = WHO.direct("192.0.2.7", "https")
     assert origin.client == "192.0.2.7"
     told = b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 192.0.2.7\r\n"
-    assert origin.lines == told + b"Via: 1.1 edge\r\n"
+    assert origin.lines(1) == told + b"Via: 1.1 edge\r\n"
+
+
+def test_via_has_the_version_of_the_request() -> None:
+    """RFC 9110 section 7.6.3: that of the message which was received."""
+    assert WHO.direct("192.0.2.7", "https").lines(0).endswith(b"Via: 1.0 edge\r\n")
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,10 @@ class DeliverGate(JournalGate):
             self._order_key(lines),
             request.method,
             path if path.startswith(b"/") else b"/" + path,
-            self.origin(ticket) + self._left_out.sub(b"", lines) + ticket.caller_lines + ticket.origin.lines,
+            self.origin(ticket)
+            + self._left_out.sub(b"", lines)
+            + ticket.caller_lines
+            + ticket.origin.lines(request.minor),
             body,
             ticket.correlation_id.decode("latin-1"),
         )

@@ -16,6 +16,9 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-
 _CONTENT_LENGTH: Final = re.compile(rb"^content-length:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
 _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
+# RFC 9110 section 15.5.22: such an answer has to say what it requires.
+_UPGRADE_REQUIRED: Final = 426
+
 # More than a client may send: upstreams are trusted further, yet not without bound.
 MAX_HEAD_BYTES: Final = 65_536
 MAX_FIELDS: Final = 256
@@ -54,6 +57,8 @@ class Response:
         lines = fields.lines
         if fields.length is not None and (status < 200 or status == 204):
             lines = _CONTENT_LENGTH.sub(b"", lines)  # RFC 9110 section 8.6
+        if status == _UPGRADE_REQUIRED and fields.upgrade is not None:
+            lines += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade
         self.head = b"HTTP/1.1 %d %b\r\n%b" % (status, phrase, lines)
 
     def __repr__(self) -> str:

@@ -154,6 +154,15 @@ def test_via_of_others_is_kept_before_ours(client: RawClient, upstream: Programm
     assert upstream.only(path).all("Via") == ["1.0 fred, 1.1 gateway-2", "1.1 gateway"]
 
 
+def test_via_tells_that_a_request_came_in_http_10(client: RawClient, upstream: ProgrammedUpstream) -> None:
+    """RFC 9110 section 7.6.3. On one connection requests may have different versions."""
+    path = fresh()
+    for minor in (0, 1, 0):
+        client.send(f"GET /proxy{path} HTTP/1.{minor}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n".encode())
+        assert client.read_response().status == 200
+    assert [seen.all("Via") for seen in upstream.requests(path)] == [["1.0 gateway"], ["1.1 gateway"], ["1.0 gateway"]]
+
+
 @pytest.mark.parametrize("size", [1, 1000, 65_536, 65_537, 1_000_000])
 def test_body_bytes_are_intact(size: int, client: RawClient, upstream: ProgrammedUpstream) -> None:
     path = fresh()
