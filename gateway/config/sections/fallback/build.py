@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gateway.config.building.route_parts import part_of_route
 from gateway.config.building.sources import Sources
 from gateway.config.problems import shown
 from gateway.config.reading.yaml_tree import Location
@@ -16,12 +17,10 @@ _BODYLESS = (204, 205, 304)
 def fallback_of(sources: Sources, route: FileRoute, index: int, upstreams: Sequence[str]) -> FallbackConfig | None:
     """The fallback of the route at `index` of the file, None without one. `upstreams` are the names that it may refer
     to. What is wrong with it is reported."""
-    wanted = route.fallback
-    location = ("routes", index, "fallback")
-    if not sources.tree.holds(location):
+    location = part_of_route(sources, route, index, "fallback", "nobody waits for an answer")
+    if location is None:
         return None
-    if route.asks_later:
-        sources.refuse(location, "a mapping", "nothing on a route with deliver or workflow: nobody waits for an answer")
+    wanted = route.fallback
     if not wanted.upstream and wanted.response.status is None and not wanted.stale_if_error:
         sources.refuse(location, "nothing", "an upstream, a response or stale_if_error")
     # On a route with split it may be one of those, which the requests of the others go on to.

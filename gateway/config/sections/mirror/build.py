@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from gateway.config.building.route_parts import part_of_route
 from gateway.config.building.sources import Sources
 from gateway.config.problems import MISSING, shown
-from gateway.config.reading.yaml_tree import Location
 from gateway.config.sections.mirror.model import MirrorConfig
 from gateway.config.sections.routes.model import RouteConfig
 from gateway.config.sections.routes.settings import FileRoute
@@ -14,13 +14,10 @@ from gateway.saga.workflow import Workflow
 def mirror_of(sources: Sources, route: FileRoute, index: int, upstreams: Sequence[str]) -> MirrorConfig | None:
     """The mirror of the route at `index` of the file, None without one. `upstreams` are the names that it may refer to.
     What is wrong with it is reported."""
-    location: Location = ("routes", index, "mirror")
-    if not sources.tree.holds(location):
+    location = part_of_route(sources, route, index, "mirror", "its upstream is asked later")
+    if location is None:
         return None
     wanted = route.mirror
-    if route.asks_later:
-        allowed = "nothing on a route with deliver or workflow: its upstream is asked later"
-        sources.refuse(location, "a mapping", allowed)
     name = wanted.upstream
     if name is None:
         sources.refuse((*location, "upstream"), MISSING, "the name of an upstream")

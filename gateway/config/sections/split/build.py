@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gateway.config.building.route_parts import part_of_route
 from gateway.config.building.sources import Sources
 from gateway.config.problems import shown
 from gateway.config.reading.yaml_tree import Location
@@ -12,13 +13,10 @@ from gateway.config.sections.split.model import SplitConfig
 def split_of(sources: Sources, route: FileRoute, index: int, upstreams: Sequence[str]) -> SplitConfig | None:
     """The split of the route at `index` of the file, None without one. `upstreams` are the names that it may refer to.
     What is wrong with it is reported."""
-    location: Location = ("routes", index, "split")
-    if not sources.tree.holds(location):
+    location = part_of_route(sources, route, index, "split", "its upstream is asked later")
+    if location is None:
         return None
     wanted = route.split
-    if route.asks_later:
-        allowed = "nothing on a route with deliver or workflow: its upstream is asked later"
-        sources.refuse(location, "a mapping", allowed)
     if route.upstream is not None:
         allowed = "nothing on a route with split, which names its upstreams in split.to"
         sources.refuse(("routes", index, "upstream"), shown(route.upstream), allowed)
