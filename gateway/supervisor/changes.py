@@ -6,7 +6,7 @@ workers of all slots are ready before the first of the old ones stops to accept,
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,10 @@ class Change:
         }
 
 
+def _nothing() -> None:
+    """Nobody wants to be told."""
+
+
 @dataclass(slots=True)
 class Changes:
     """One change at a time: whoever holds `turn` makes it. `generations` counts the configurations that were read."""
@@ -49,9 +53,13 @@ class Changes:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _starting: list[WorkerProcess] = field(default_factory=list)
 
-    async def make(self, cause: str = "reload", *, dry_run: bool = False) -> Change:
-        """Read everything anew, and have it take effect unless it is a `dry_run`. `cause` says why workers leave."""
+    async def make(
+        self, cause: str = "reload", *, dry_run: bool = False, begun: Callable[[], None] = _nothing
+    ) -> Change:
+        """Read everything anew, and have it take effect unless it is a `dry_run`. `cause` says why workers leave.
+        `begun` is called when it is its turn, before anything is read."""
         async with self.turn:
+            begun()
             self._starting = []
             try:
                 change = await self._make(cause, dry_run=dry_run)

@@ -14,8 +14,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
 
 from gateway import __version__
 from gateway.ipc.channel import Reply, Serve
@@ -35,6 +35,8 @@ from gateway.supervisor.sockets import Sockets
 from gateway.syntax import hosts
 
 log = logging.getLogger("gateway.supervisor")
+
+Result = TypeVar("Result")
 
 _STATES: Final[dict[str, State]] = {
     "starting": "starting",
@@ -66,6 +68,8 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._waiting: asyncio.Task[Change] | None = None
+        """The reload that has not begun yet."""
 
     async def run(self) -> int:
         """Serve until told to stop. Returns the exit status."""
@@ -100,12 +104,9 @@ class Supervisor:
         if self._one_service.serve(worker.slot, worker.pid, operation, body, reply):
             return
         if operation == "reload":
-            self._start(
-                answer(
-                    self._changes.make(dry_run=True) if body["dry_run"] else self._reload("asked by the control plane"),
-                    reply,
-                )
-            )
+            dry_run = body["dry_run"]
+            making = self._changes.make(dry_run=True) if dry_run else self._reload_soon("asked by the control plane")
+            self._start(answer(making, reply))
         elif operation == "upgrade":
             self._start(answer(self._upgrade(), reply))
         else:
@@ -170,13 +171,19 @@ class Supervisor:
         )
         self._notify.ready(f"{workers}; {generation.summary}")
 
+    def _reload_soon(self, why: str) -> "asyncio.Task[Change]":
+        """A reload that reads the configuration from now on. Whoever asks while one waits for its turn shares that one:
+        it reads then what is there then, so a hundred signals during a reload make one more."""
+        if self._waiting is None or self._waiting.done():
+            self._waiting = self._start(self._reload(why))
+        return self._waiting
+
     async def _reload(self, why: str, cause: str = "reload") -> Change:
         if self._crew.stopping:
             return Change(["the service ends"])
         log.info("reload: %s", why)
-        self._notify.reloading()
+        change = await self._changes.make(cause, begun=self._reload_begun)
         before = self._crew.generation
-        change = await self._changes.make(cause)
         self._one_service.board.reloaded(change.problems)
         self._one_service.changed()
         if change.problems:
@@ -189,6 +196,10 @@ class Supervisor:
             log.info("reload: %s", line, extra={"event": "reload_difference"})
         self._settled(change)
         return change
+
+    def _reload_begun(self) -> None:
+        self._waiting = None
+        self._notify.reloading()
 
     async def _upgrade(self) -> Change:
         """Run the new code of the supervisor. Returns only if that cannot be: the new code could not read the
@@ -254,17 +265,18 @@ class Supervisor:
 
     def _told_to_reload(self) -> None:
         if self._crew.generation is not None:
-            self._start(self._reload("SIGHUP received"))
+            self._reload_soon("SIGHUP received")
 
     def _told_to_upgrade(self) -> None:
         log.info("SIGUSR2 received")
         if self._crew.generation is not None:
             self._start(self._upgrade())
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended_task)
+        return task
 
     def _ended_task(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

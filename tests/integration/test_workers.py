@@ -138,6 +138,26 @@ def test_reloads_lose_no_request(two_workers: GatewayProcess) -> None:
     eventually(lambda: table(gateway)["restarts"]["reload"] == before + 6, "every worker replaced three times", SLOW)
 
 
+def test_reloads_that_are_asked_for_while_one_waits_are_that_one(two_workers: GatewayProcess) -> None:
+    gateway = two_workers
+    before = table(gateway)["restarts"]["reload"]
+    for _ in range(40):
+        gateway.send_signal(signal.SIGHUP)
+        # Two signals that come at the same time are one.
+        time.sleep(0.005)
+    (gateway.directory / ".env").write_text("MAX_INFLIGHT=7\n")
+    gateway.send_signal(signal.SIGHUP)
+    # Its turn comes when all that were asked for before have ended.
+    assert reload(gateway).status == 200
+    (gateway.directory / ".env").unlink()
+    assert gateway.get("/health").json()["checks"]["capacity"]["max_in_flight"] == 7
+    assert reload(gateway).status == 200
+    wait_for_workers(gateway, 2)
+    eventually(lambda: set(gateway.children()) == ready_pids(gateway), "no process that leaves", SLOW)
+    reloads = (table(gateway)["restarts"]["reload"] - before) // 2
+    assert 3 <= reloads <= 8
+
+
 def test_an_upgrade_waits_for_a_reload_that_has_begun(two_workers: GatewayProcess) -> None:
     gateway = two_workers
     pids, upgraded = ready_pids(gateway), "carries on with"
