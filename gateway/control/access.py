@@ -93,14 +93,16 @@ class Access:
         request_id: str = "",
         *,
         version: tuple[int, int] = (1, 1),
+        target: str = "/",
     ) -> Actor:
-        """`version` is that of HTTP. Raises `RefusalError`: 401, 403, or 429 to a peer that failed too often."""
+        """`version` is that of HTTP, `target` that of the request line. Raises `RefusalError`: 401, 403, or 429 to a
+        peer that failed too often."""
         try:
             if self._token is not None:
                 return self._by_token(peer, headers)
             if self._production:
                 raise _forbidden("With ENVIRONMENT=production nothing can be changed without an ADMIN_TOKEN: set one.")
-            return _by_place(peer, headers, version)
+            return _by_place(peer, headers, version, target)
         except RefusalError as refused:
             key = hosts.client_key(peer)
             now = self._clock()
@@ -124,6 +126,12 @@ class Access:
 
     def _by_token(self, peer: str, headers: Mapping[str, str]) -> Actor:
         authorization = headers.get("Authorization", "")
+        if _is_repeated("authorization", headers):
+            raise RefusalError(
+                401,
+                "Authorization is there more than once: what is in front of the gateway may have judged another one.",
+                headers={"WWW-Authenticate": _CHALLENGE["WWW-Authenticate"] + ', error="invalid_request"'},
+            )
         if self.is_operator(authorization):
             return Actor("token", peer)
         if not _bearer(authorization):
@@ -172,7 +180,7 @@ def _log_refused(refused: RefusalError, peer: str, request_id: str, *, last: boo
     )
 
 
-def _by_place(peer: str, headers: Mapping[str, str], version: tuple[int, int]) -> Actor:
+def _by_place(peer: str, headers: Mapping[str, str], version: tuple[int, int], target: str) -> Actor:
     if not hosts.is_loopback(peer):
         raise _forbidden("Without an ADMIN_TOKEN only requests from the gateway's own machine may change anything.")
     for name in headers:
@@ -181,14 +189,25 @@ def _by_place(peer: str, headers: Mapping[str, str], version: tuple[int, int]) -
             raise _forbidden(f"The request came through a proxy ({name}): set an ADMIN_TOKEN for that.")
     if version < (1, 1):
         raise _forbidden("The request is HTTP/1.0, as if through a proxy: use HTTP/1.1, or set an ADMIN_TOKEN.")
+    if not target.startswith("/"):
+        # Its authority counts in place of Host (RFC 9112 section 3.2.2), and only proxies are asked like that.
+        raise _forbidden("The request names its host in the request line, as to a proxy: set an ADMIN_TOKEN for that.")
     host = headers.get("Host", "")
     if not _is_loopback_name(host):
         raise _forbidden("The Host is no name of loopback: call localhost or 127.0.0.1, or set an ADMIN_TOKEN.")
+    if _is_repeated("host", headers) or _is_repeated("origin", headers) or _is_repeated("sec-fetch-site", headers):
+        raise _forbidden("Host, Origin or Sec-Fetch-Site is there more than once, which no browser sends.")
     site = headers.get("Sec-Fetch-Site")
     origin = headers.get("Origin")
     if site not in {None, "same-origin", "none"} or (origin is not None and not _same_origin(origin, host)):
         raise _forbidden("The request was made by a page of another site.")
     return Actor("loopback", peer)
+
+
+def _is_repeated(name: str, headers: Mapping[str, str]) -> bool:
+    """Whether there is more than one field of this name, which is in lower case. A mapping that can have several has
+    each among its items, and not among its keys."""
+    return sum(each.lower() == name for each, _ in headers.items()) > 1
 
 
 def _bearer(authorization: str) -> bytes:

@@ -113,6 +113,35 @@ def test_a_page_of_another_site_may_not(headers: dict[str, str]) -> None:
     assert refused(Access(None), "127.0.0.1", LOCAL | headers).status == 403
 
 
+@pytest.mark.parametrize("second", [TOKEN, "wrong"])
+def test_two_credentials_are_none_whatever_they_are(second: str) -> None:
+    headers = CIMultiDict([("Authorization", f"Bearer {TOKEN}"), ("authorization", f"Bearer {second}")])
+    with pytest.raises(RefusalError, match="more than once") as caught:
+        Access(TOKEN).admit("203.0.113.5", headers)
+    assert caught.value.status == 401
+    assert 'error="invalid_request"' in caught.value.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Origin", ("http://localhost:5000", "https://evil.example")),
+        ("Sec-Fetch-Site", ("same-origin", "cross-site")),
+        ("Host", ("localhost:5000", "evil.example")),
+    ],
+)
+def test_where_it_comes_from_is_said_once(name: str, values: tuple[str, str]) -> None:
+    headers = CIMultiDict([*LOCAL.items(), *((name, value) for value in values)])
+    with pytest.raises(RefusalError, match="more than once") as caught:
+        Access(None).admit("127.0.0.1", headers)
+    assert caught.value.status == 403
+
+
+def test_a_host_in_the_request_line_counts_more_than_the_field_and_may_not() -> None:
+    with pytest.raises(RefusalError, match="in the request line"):
+        Access(None).admit("127.0.0.1", CIMultiDict(LOCAL), target="http://evil.example/api/admin/reload")
+
+
 def test_a_page_of_our_own_may() -> None:
     headers = LOCAL | {"Origin": "http://localhost:5000", "Sec-Fetch-Site": "same-origin"}
     assert Access(None).admit("127.0.0.1", CIMultiDict(headers)).by == "loopback"

@@ -116,7 +116,8 @@ def _serve(
         actor = None
         needed = operation.needs_access or access.guards_reading
         if needed or any(name in request.query for name in operation.private_query):
-            actor = access.admit(peer_of(request.remote), request.headers, request[REQUEST_ID], version=request.version)
+            peer, request_id, target = peer_of(request.remote), request[REQUEST_ID], request.raw_path
+            actor = access.admit(peer, request.headers, request_id, version=request.version, target=target)
         service = services.named(request.match_info[operation.names_by]) if operation.has_service else ""
         query = parsed_query(operation.query, request)
         body = await _parsed_body(operation, request)
