@@ -82,12 +82,12 @@ class Notice(NamedTuple):
 
 
 class Together(NamedTuple):
-    """A step of several statements: where `first` returns a row, `rest` happens, too. `whole` is one statement that
-    does the same and returns the same rows, as PostgreSQL has them and SQLite has not."""
+    """A step of several statements. `parts` makes them: where the first returns a row, the rest happens, too. `whole`
+    makes one statement that does the same and returns the same rows, as PostgreSQL has them and SQLite has not. A
+    backend asks for what it uses, so the other one is never made."""
 
-    whole: Step
-    first: Step
-    rest: tuple["Step | Notice", ...]
+    whole: Callable[[], Step]
+    parts: Callable[[], tuple[Step, tuple["Step | Notice", ...]]]
 
 
 Operation = Generator[Step | Notice | Together, Rows, Result]

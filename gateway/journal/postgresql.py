@@ -345,7 +345,7 @@ async def _drive(connection: Connection, operation: Operation[Result]) -> Result
 
 
 def _whole(step: Step | Together) -> Step:
-    return step.whole if isinstance(step, Together) else step
+    return step.whole() if isinstance(step, Together) else step
 
 
 def _milliseconds(seconds: float) -> str:

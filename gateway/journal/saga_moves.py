@@ -118,11 +118,18 @@ def moved(lease: Lease, seconds: float, events: int, made: Move) -> Together:
         *(*lease.held, events, count, made.state, pause, seconds),
         *(made.deadline, made.ended, made.due, made.reason),
     )
-    steps = [_STEP(lease.key, *step[:7]) for step in made.steps]
-    told = [event(str(lease.key), number, each) for number, each in enumerate(made.events, events + 1)]
-    ended = () if made.due else (Notice(ENDED_TOPIC),)
-    whole = _MOVED_AT_ONCE(*arguments, _json(map(_as_json, made.steps)), _json(_numbered(made, events)), not made.due)
-    return Together(whole, _MOVED(*arguments), (*steps, *told, *ended))
+
+    def whole() -> Step:
+        steps, told = _json(map(_as_json, made.steps)), _json(_numbered(made, events))
+        return _MOVED_AT_ONCE(*arguments, steps, told, not made.due)
+
+    def parts() -> tuple[Step, tuple[Step | Notice, ...]]:
+        steps = [_STEP(lease.key, *step[:7]) for step in made.steps]
+        told = [event(str(lease.key), number, each) for number, each in enumerate(made.events, events + 1)]
+        ended = () if made.due else (Notice(ENDED_TOPIC),)
+        return _MOVED(*arguments), (*steps, *told, *ended)
+
+    return Together(whole, parts)
 
 
 def known(rows: Rows, events: int, made: Move) -> Known | None:

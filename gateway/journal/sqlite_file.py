@@ -83,8 +83,9 @@ def drive(connection: sqlite3.Connection, operation: Operation[Result], topics: 
     try:
         step = next(operation)
         while True:
-            rows = _one(connection, step.first if isinstance(step, Together) else step, topics)
-            for each in step.rest if rows and isinstance(step, Together) else ():
+            first, rest = step.parts() if isinstance(step, Together) else (step, ())
+            rows = _one(connection, first, topics)
+            for each in rest if rows else ():
                 _one(connection, each, topics)
             step = operation.send(rows)
     except StopIteration as end:
