@@ -61,6 +61,17 @@ class Desk:
         self.answer(grant(4, leased=leased, lease_id=lease_id))
 
 
+def test_what_is_left_to_a_client_has_the_tokens_that_are_leased_here() -> None:
+    desk = Desk()
+    desk.request(4)
+    desk.send()
+    desk.answer(grant(4, leased=4, lease_id=7, remaining=80.0))
+    assert {decision.remaining for decision in desk.decisions.values()} == {84.0}
+    decision = desk.table.try_take(desk.policy, CLIENT, desk.now)
+    assert decision is not None
+    assert decision.remaining == pytest.approx(83.0)
+
+
 def grant(
     granted: int = 0,
     leased: int = 0,

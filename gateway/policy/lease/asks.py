@@ -143,9 +143,11 @@ def _admit(account: Account[W], grant: Grant, now: float, decided: list[tuple[W,
     """Admit as many waiting requests as the store has granted, and then as many as the new lease has tokens for."""
     waiting = account.waiting
     granted = grant.granted
+    # What is leased here is left to the client, too.
+    left = account.pool + account.tokens if now < account.lease_end else account.pool
     while waiting and granted:
         granted -= 1
-        decided.append((waiting.popleft(), Decision(True, account.pool, 0.0, grant.reset_after)))
+        decided.append((waiting.popleft(), Decision(True, left, 0.0, grant.reset_after)))
     while waiting and account.tokens and now < account.lease_end:
         account.tokens -= 1
         decided.append((waiting.popleft(), Decision(True, account.pool + account.tokens, 0.0, grant.reset_after)))
