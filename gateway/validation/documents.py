@@ -18,6 +18,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import yaml
 
+from gateway.syntax.aliases import AliasesError, Repetitions
 from gateway.validation.schemas import SchemaError
 
 Read = Callable[[Path], str]
@@ -143,7 +144,9 @@ def parsed(text: str, *, yaml_allowed: bool) -> Any:
         except RecursionError:
             raise SchemaError("", "nested too deep") from None
     try:
-        return _with_texts_as_names(yaml.load(text, _Loader))  # noqa: S506 - a safe loader, with fewer scalars
+        return _with_texts_as_names(yaml.load(text, _Loader), Repetitions())  # noqa: S506 - a safe loader, with fewer scalars
+    except AliasesError as error:
+        raise SchemaError("", f"not YAML that can be used: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
@@ -152,11 +155,13 @@ def parsed(text: str, *, yaml_allowed: bool) -> Any:
         raise SchemaError("", "nested too deep, or it has values that JSON has not") from None
 
 
-def _with_texts_as_names(value: Any) -> Any:
+def _with_texts_as_names(value: Any, repetitions: Repetitions) -> Any:
     if isinstance(value, dict):
-        return {_name(name): _with_texts_as_names(inner) for name, inner in value.items()}
+        repetitions.met(value, len(value))
+        return {_name(name): _with_texts_as_names(inner, repetitions) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_with_texts_as_names(inner) for inner in value]
+        repetitions.met(value, len(value))
+        return [_with_texts_as_names(inner, repetitions) for inner in value]
     return value
 
 

@@ -88,6 +88,10 @@ def notices(loaded: Try, env: str | None = None, yaml: str | None = None, **envi
                 "literal ${"
             ),
         ),
+        (
+            f"A={'x' * 100}\nB={'${A}' * 100}\nSERVICE_NAME={'${B}' * 100}",
+            ".env:3 SERVICE_NAME: references that make a very long value; allowed: at most 65536 characters in all",
+        ),
         ("PORT=5000#c", '.env:1 PORT: "5000#c"; allowed: an integer from 1 to 65535'),
     ],
 )

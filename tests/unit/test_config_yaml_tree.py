@@ -80,3 +80,10 @@ def test_not_yaml(text: str) -> None:
     assert len(tree.problems) == 1
     assert str(tree.problems[0]).startswith("f")
     assert tree.problems[0].allowed == "valid YAML, one document"
+
+
+def test_aliases_of_aliases_make_no_endless_file() -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)]
+    (problem,) = parse("\n".join(lines), "f").problems
+    assert str(problem).startswith("f: aliases that repeat more than 100000 values")

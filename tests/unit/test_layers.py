@@ -54,7 +54,7 @@ def config_layers() -> dict[str, Layer]:
     stages: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         (("problems",), ()),
         # Texts as plain values, with the line of each.
-        (("reading",), ("yaml", "dotenv")),
+        (("reading",), ("gateway.syntax.aliases", "yaml", "dotenv")),
         # How a setting is declared. What is declared with it stands in the sections.
         (("declaring",), ("gateway.syntax", *PYDANTIC)),
         (
@@ -122,7 +122,9 @@ LAYERS = {
     "gateway.jose.jwk": layer("gateway.jose", "jwt", "cryptography"),
     "gateway.jose": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
     # It knows no connection and no gate, so that it can run in a process of its own.
-    "gateway.validation": layer("jsonschema_rs", "orjson", "yaml", bans=("http", "socket", "ssl", "urllib.request")),
+    "gateway.validation": layer(
+        "gateway.syntax", "jsonschema_rs", "orjson", "yaml", bans=("http", "socket", "ssl", "urllib.request")
+    ),
     "gateway.wire": layer(
         "gateway.background",
         "gateway.syntax",

@@ -104,3 +104,10 @@ def test_what_one_process_has_read_another_reads_again(tmp_path: Path) -> None:
     digest = SchemaRules(str(tmp_path / "a.json"), texts.read).digest
     (tmp_path / "b.json").unlink()
     assert SchemaRules(str(tmp_path / "a.json"), Texts(texts.seen).read).digest == digest
+
+
+def test_aliases_of_aliases_make_no_endless_document() -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)]
+    with pytest.raises(SchemaError, match="aliases that repeat more than"):
+        parsed("\n".join(lines), yaml_allowed=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from gateway.config.building import near_misses
 from gateway.config.declaring.inspection import Variable, variables
 from gateway.config.problems import UNKNOWN, Notice, Problem, number, shown
-from gateway.config.reading import env_file, references
+from gateway.config.reading import env_file
 from gateway.config.reading.text_files import Texts
 from gateway.config.settings import Settings
 from gateway.syntax import units
@@ -190,8 +190,7 @@ def _from_file(
                 yield name, line.value.strip(), line.written, line.source
         elif not name.startswith(_COMPOSE_PREFIXES):
             result.strangers[name] = _unknown(name, line.source)
-    for line in read.lines:
-        result.referred_to(references.named(line.written))
+    result.referred_to(read.referred)
 
 
 def _unknown(name: str, source: str) -> Problem:

@@ -9,13 +9,13 @@ secret.
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
 from gateway.config.problems import Notice, Problem, shown
-from gateway.config.reading.references import ReferenceProblem, expanded
+from gateway.config.reading.references import ReferenceProblem, expanded, named
 from gateway.config.reading.text_files import Texts
 
 _LINE_ALLOWED = "NAME=value, comments and empty lines"
@@ -34,12 +34,14 @@ class Line:
 
 @dataclass(slots=True)
 class EnvFile:
-    """What was read from a `.env` file. `absent` says that there is no such file, which is no problem."""
+    """What was read from a `.env` file. `absent` says that there is no such file, which is no problem. `referred` are
+    the names that values refer to, also where that could not be replaced."""
 
     lines: list[Line]
     problems: list[Problem]
     notices: list[Notice]
     absent: bool = False
+    referred: set[str] = field(default_factory=set)
 
 
 def read(path: Path, environ: Mapping[str, str], ours: Callable[[str], bool], texts: Texts) -> EnvFile:
@@ -72,6 +74,7 @@ def read(path: Path, environ: Mapping[str, str], ours: Callable[[str], bool], te
             continue
         source = f"{place} {name}"
         written = value.strip()
+        result.referred |= named(written)
         try:
             # python-dotenv has removed the quotes. Only the line itself still shows which ones there were.
             literal = re.search(r"=\s*'", binding.original.string) is not None

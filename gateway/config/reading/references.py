@@ -14,6 +14,9 @@ from collections.abc import Callable
 _REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)(\}?)")
 _INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.ASCII | re.DOTALL)
 
+MOST_CHARACTERS = 65_536
+"""Of a value with its references replaced: each may lead to a value with several, and so on."""
+
 ALLOWED = "${NAME} or ${NAME:-default}; $${ for a literal ${"
 
 Lookup = Callable[[str], str | None]
@@ -41,7 +44,19 @@ def named(text: str) -> set[str]:
 def expanded(text: str, lookup: Lookup) -> str:
     """`text` with every reference replaced. Raises `ReferenceProblem`."""
 
+    length = len(text)
+
     def value(found: re.Match[str]) -> str:
+        nonlocal length
+        replaced = meant(found)
+        length += len(replaced) - len(found[0])
+        if length > MOST_CHARACTERS:
+            raise ReferenceProblem(
+                "references that make a very long value", f"at most {MOST_CHARACTERS} characters in all"
+            )
+        return replaced
+
+    def meant(found: re.Match[str]) -> str:
         if found[1]:
             return found[0][1:]
         inside = _INSIDE.fullmatch(found[2])

@@ -15,6 +15,7 @@ import yaml
 
 from gateway.config.problems import Problem, shown
 from gateway.config.reading.references import Lookup, ReferenceProblem, expanded, named
+from gateway.syntax.aliases import AliasesError, Repetitions
 
 Location = tuple[int | str, ...]
 
@@ -68,6 +69,7 @@ class Tree:
     """Values that refer to something, as they stand in the file."""
     broken: set[Location] = field(default_factory=set)
     """Values whose references could not be replaced; nothing more is said about them."""
+    repetitions: Repetitions = field(default_factory=Repetitions)
 
     def source(self, location: Location) -> str:
         """`gateway.yaml:12 routes[2].upstream`; what is not in the file is at the line of what would hold it."""
@@ -113,6 +115,8 @@ def parse(text: str, file: str, lookup: Lookup = unset, secret: Callable[[str], 
         tree.problems.append(Problem(file, shown(reason), "valid YAML, one document"))
     except RecursionError:
         tree.problems.append(Problem(file, "nested too deep", "valid YAML, one document"))
+    except AliasesError as error:
+        tree.problems.append(Problem(file, str(error), "fewer of them"))
     return tree
 
 
@@ -121,6 +125,8 @@ def _value(tree: Tree, node: yaml.Node, location: Location, around: tuple[yaml.N
         tree.problems.append(Problem(tree.source(location), "an alias of what it is in", "no cycles"))
         return None
     inside = (*around, node)
+    if isinstance(node, yaml.CollectionNode):
+        tree.repetitions.met(node, len(node.value))
     if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
         return _mapping(tree, node, location, inside)
     if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
