@@ -101,18 +101,20 @@ def stub(stub_process: StubProcess) -> StubProcess:
 
 class StartGateway(Protocol):
     def __call__(
-        self, env: Mapping[str, str], *, ready: bool = True, files: Mapping[str, str] | None = None
+        self, env: Mapping[str, str], *, ready: bool = True, files: Mapping[str, str] | None = None, fork: bool = True
     ) -> GatewayProcess: ...
 
 
 @pytest.fixture
 def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGateway]:
     """Starts gateways with exactly these variables (and `PORT`), in a directory with these files; all of them are gone
-    after the test."""
+    after the test. Without `fork` they are executed (`GatewayProcess`)."""
     started: list[GatewayProcess] = []
 
-    def start(env: Mapping[str, str], *, ready: bool = True, files: Mapping[str, str] | None = None) -> GatewayProcess:
-        gateway = started_gateway(tmp_path_factory, env, files)
+    def start(
+        env: Mapping[str, str], *, ready: bool = True, files: Mapping[str, str] | None = None, fork: bool = True
+    ) -> GatewayProcess:
+        gateway = started_gateway(tmp_path_factory, env, files, fork)
         started.append(gateway)
         if ready:
             gateway.wait_until_ready()
@@ -130,10 +132,12 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGa
     `GatewayProcess.growth`. If one has ended, whoever asks next gets a new one."""
     running: dict[str, GatewayProcess] = {}
 
-    def start(env: Mapping[str, str], *, ready: bool = True, files: Mapping[str, str] | None = None) -> GatewayProcess:
-        asked = repr((sorted(env.items()), sorted((files or {}).items())))
+    def start(
+        env: Mapping[str, str], *, ready: bool = True, files: Mapping[str, str] | None = None, fork: bool = True
+    ) -> GatewayProcess:
+        asked = repr((sorted(env.items()), sorted((files or {}).items()), fork))
         if asked not in running or running[asked].returncode is not None:
-            running[asked] = started_gateway(tmp_path_factory, env, files)
+            running[asked] = started_gateway(tmp_path_factory, env, files, fork)
         if ready:
             running[asked].wait_until_ready()
         return running[asked]
@@ -144,13 +148,13 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGa
 
 
 def started_gateway(
-    factory: pytest.TempPathFactory, env: Mapping[str, str], files: Mapping[str, str] | None
+    factory: pytest.TempPathFactory, env: Mapping[str, str], files: Mapping[str, str] | None, fork: bool
 ) -> GatewayProcess:
     """One that runs in a new directory with these files, and need not be ready yet."""
     directory = factory.mktemp("gateway")
     for name, text in (files or {}).items():
         (directory / name).write_text(text)
-    return GatewayProcess(env, directory, ready=False)
+    return GatewayProcess(env, directory, ready=False, fork=fork)
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ stopped for longer than its lease."""
 import contextlib
 import http.client
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,26 +15,14 @@ from tests.conftest import StartGateway
 from tests.support.counting_upstream import CountingUpstream
 from tests.support.crash_walk import Walk
 from tests.support.gateway_process import GatewayProcess
+from tests.support.journal_gateways import upgraded
 from tests.support.plain_http import Answer, request
 from tests.support.postgres_server import PostgresServer, execute
-from tests.support.processes import clean_environment
 from tests.support.waiting import eventually
 
 KINDS = ["sqlite", "postgresql"]
 WALK = Walk(60)
 Journal = Callable[[str], str]
-
-
-def upgraded(url: str) -> str:
-    subprocess.run(
-        [sys.executable, "-m", "gateway", "journal", "upgrade"],
-        env=clean_environment(JOURNAL_URL=url),
-        cwd="/",
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    return url
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_the_authority_of_an_upstream_is_read_again(
 
 
 def test_a_hang_up_while_the_gateway_starts_does_not_end_it(start_gateway: Start, stub: StubProcess) -> None:
-    starting = start_gateway(plain(stub.url), ready=False)
+    starting = start_gateway(plain(stub.url), ready=False, fork=False)
     status = Path(f"/proc/{starting.pid}/status")
 
     def ignored() -> bool:

@@ -48,7 +48,7 @@ def settings(stub: StubProcess, workers: int = 2, **more: str) -> dict[str, str]
 @pytest.fixture
 def two_workers(shared_gateway: StartGateway, stub: StubProcess) -> GatewayProcess:
     """The gateway of the module, when two workers serve and nobody else is left."""
-    gateway = shared_gateway(settings(stub, MAX_WEBSOCKET_CONNECTIONS="41"))
+    gateway = shared_gateway(settings(stub, MAX_WEBSOCKET_CONNECTIONS="41"), fork=False)
     wait_for_workers(gateway, 2)
     eventually(lambda: set(gateway.children()) == ready_pids(gateway), "two workers and nobody else", SLOW)
     return gateway

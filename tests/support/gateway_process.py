@@ -19,14 +19,16 @@ from tests.support.waiting import PATIENCE
 class GatewayProcess(ChildProcess):
     """`python -m gateway run` on a free port, in an empty directory: no `.env` is found. Ready when constructed.
 
-    `PORT` in `env` overrides the free port. `ready=False` returns as soon as it is started.
+    `PORT` in `env` overrides the free port. `ready=False` returns as soon as it is started. A test that is about
+    the start itself wants it executed, and not forked.
     """
 
-    def __init__(self, env: Mapping[str, str], directory: Path, *, ready: bool = True) -> None:
+    def __init__(self, env: Mapping[str, str], directory: Path, *, ready: bool = True, fork: bool = True) -> None:
         self.port = int(env.get("PORT", "0")) or free_port()
         self.directory = directory
         environment = clean_environment(**{**env, "PORT": str(self.port)})
-        super().__init__("gateway", [sys.executable, "-m", "gateway", "run"], env=environment, cwd=directory)
+        command = [sys.executable, "-m", "gateway", "run"]
+        super().__init__("gateway", command, env=environment, cwd=directory, fork=fork)
         if ready:
             self.wait_until_ready()
 

@@ -1,15 +1,15 @@
 """Gateways with a journal, in SQLite or in PostgreSQL, for the tests of what is kept there."""
 
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from tests.support.gateway_process import GatewayProcess
-from tests.support.processes import clean_environment
+from tests.support.processes import ChildProcess, clean_environment
 
 TOKEN: Final = "a-token-of-sixteen-characters"
 KINDS: Final = ("sqlite", "postgresql")
@@ -20,16 +20,10 @@ _FILE: Final = "sqlite:///var/journal.db"
 
 def upgraded(url: str) -> str:
     """The URL of a database with the tables of the journal."""
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "journal", "upgrade"],
-        env=clean_environment(JOURNAL_URL=url),
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "gateway", "journal", "upgrade"]
+    environ = clean_environment(JOURNAL_URL=url)
+    with ChildProcess("journal upgrade", command, env=environ, cwd=Path("/"), fork=True) as upgrade:
+        assert upgrade.wait(120.0) == 0, upgrade.output
     return url
 
 

@@ -19,6 +19,8 @@ from types import TracebackType
 from typing import Self
 
 import gateway
+from tests.support import forked
+from tests.support.fork_server import TEMPLATE
 from tests.support.waiting import PATIENCE, nap
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,11 +47,14 @@ class ChildProcess:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         pass_fds: Sequence[int] = (),
+        fork: bool = False,
     ) -> None:
-        """Start it. `env` replaces the environment; None inherits it. `pass_fds` stay open in it."""
+        """Start it. `env` replaces the environment; None inherits it. `pass_fds` stay open in it. With `fork` it need
+        not be executed, where that makes no difference (`tests.support.forked`)."""
         self.name = name
         self.lines: list[str] = []
-        self._popen = subprocess.Popen(
+        found = forked.start(command, env, cwd, pass_fds) if fork else None
+        self._popen = found or subprocess.Popen(
             [*_dies_with_us(), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -152,9 +157,10 @@ class ChildProcess:
     def children(self) -> list[int]:
         """The pids of the processes that it has started and that run, in the order of their start (Linux)."""
         try:
-            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+            pids = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         except OSError:
             return []
+        return [int(pid) for pid in pids if not _only_forks(pid)]
 
     def end(self) -> None:
         """Make sure that it is gone: SIGTERM, and SIGKILL two seconds later. Never fails."""
@@ -209,6 +215,14 @@ def clean_environment(**variables: str) -> dict[str, str]:
     }
 
 
+def _only_forks(pid: str) -> bool:
+    """Whether it is there only because its parent was forked, and not executed (`tests.support.fork_server`)."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == f"{TEMPLATE}\n"
+    except OSError:
+        return False
+
+
 def _dies_with_us() -> list[str]:
     # The kernel sends the signal when the *thread* that forked ends, so only the main thread can promise anything.
     if threading.current_thread() is not threading.main_thread():
@@ -221,3 +235,4 @@ def _dies_with_us() -> list[str]:
 def _end_all() -> None:
     for child in list(_alive):
         child.end()
+    forked.stop()

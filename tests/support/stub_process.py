@@ -13,7 +13,7 @@ class StubProcess(ChildProcess):
 
     def __init__(self, directory: Path, port: int = 0) -> None:
         environment = clean_environment(PORT=str(port))
-        super().__init__("stub", [sys.executable, "-m", "upstream_stub"], env=environment, cwd=directory)
+        super().__init__("stub", [sys.executable, "-m", "upstream_stub"], env=environment, cwd=directory, fork=True)
         self.port = int(self.wait_for_line("upstream stub on http://").rpartition(":")[2])
 
     @property
