@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -108,6 +109,20 @@ def test_the_stream_ends_in_order_at_a_reload_and_goes_on_with_the_next_worker(
     with listening(gateway) as stream:
         stream.until(lambda live: live["gateway"]["status"] == "Healthy")
     gateway.wait_for_records(message="draining: 0 exchanges and 0 tunnels open")
+
+
+def test_a_snapshot_that_is_being_made_is_sent_by_a_worker_that_is_replaced_meanwhile(
+    start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    """It takes a second, because nobody has listened before."""
+    gateway = start_gateway(settings(stub))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(gateway.get, LIVE)
+        gateway.send_signal(signal.SIGHUP)
+        answer = asked.result()
+    assert answer.status == 200, answer.body
+    assert answer.json()["windowSeconds"] > 0
+    assert gateway.wait_for_records(message="draining: 0 exchanges and 0 tunnels open")
 
 
 def test_a_gateway_that_stops_waits_for_no_listener(start_gateway: StartGateway, stub: StubProcess) -> None:

@@ -106,6 +106,8 @@ class Broadcast:
         self._made = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._wanted_until = 0.0
+        self._waiting = 0
+        """How many wait for one snapshot."""
         self._ending = False
         self._bewildered = False
 
@@ -138,26 +140,27 @@ class Broadcast:
 
     async def current(self) -> dict[str, Any]:
         """One whole snapshot, at most a second old. It takes a second where nobody listens, because a rate needs two
-        looks."""
-        if self._ending:
-            raise _ending()
+        looks. Who asks while the worker ends gets one, too."""
         self._want()
-        while not self._document or not self._window.seconds:
-            self._made.clear()
-            await self._made.wait()
-            if self._ending:
-                raise _ending()
-        return self._document
+        self._waiting += 1
+        try:
+            while not self._document or not self._window.seconds:
+                self._made.clear()
+                await self._made.wait()
+            return self._document
+        finally:
+            self._waiting -= 1
 
     async def end(self) -> None:
-        """Tell every listener that this is the end, and make nothing any more. Idempotent."""
+        """Tell every listener that this is the end, and make nothing any more but for those who wait for one snapshot.
+        Idempotent."""
         self._ending = True
         for listener in self._listeners:
             listener.put(_event("end", {"reason": "draining"}))
             listener.end()
-        self._made.set()
-        task, self._task = self._task, None
-        if task is not None:
+        task = self._task
+        if task is not None and not self._waiting:
+            self._forget()
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -180,6 +183,9 @@ class Broadcast:
                     log.exception("the live view could not be made")
             due = max(due + INTERVAL, self._clock() + INTERVAL / 4)
             await asyncio.sleep(due - self._clock())
+        self._forget()
+
+    def _forget(self) -> None:
         # Whoever comes next begins anew: rates over the time in which nobody looked would not be those of now.
         self._window, self._document, self._whole, self._errors = Window(), {}, b"", []
         self._task = None
