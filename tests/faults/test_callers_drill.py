@@ -254,11 +254,13 @@ async def test_a_quota_is_that_of_the_fleet_and_counted_exactly(
     quota = 60
     one, two = start(redis.variables, quota_per_day=quota), start(redis.variables, quota_per_day=quota)
     urls = [f"{gateway.url}/orders/ok" for gateway in (one, two)]
-    traffic = Traffic()
-    await traffic.run(session, urls, FILE_KEY, 60.0, 180)
+    traffic, rate = Traffic(), 60.0
+    with Stopwatch() as watch:
+        await traffic.run(session, urls, FILE_KEY, rate, 180)
     admitted = traffic.statuses[200]
     assert traffic.statuses == {200: admitted, 429: 180 - admitted}
-    assert quota <= admitted <= quota + 8
+    # While the machine runs neither Redis nor the gateways, they cannot tell each other what they have let pass.
+    assert quota <= admitted <= quota + 8 + rate * watch.lost
     for gateway in (one, two):
         # Whichever worker answers, and nothing is counted twice or lost.
         for _ in range(6):

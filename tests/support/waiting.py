@@ -69,6 +69,11 @@ class Stopwatch:
         """Up to now."""
         return time.monotonic() - self._began - self._lost
 
+    @property
+    def lost(self) -> float:
+        """The seconds up to now in which the machine did not run this process though it was due."""
+        return self._lost
+
     def _run(self) -> None:
         now = time.monotonic()
         while not self._stop.wait(_NAP):
