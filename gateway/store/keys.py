@@ -5,6 +5,7 @@ that are good at once. A list of changes says which records a replica must not g
 also raises the version of the circuits (`SyncAnswer.version`), so that replicas look at it within one interval.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -13,6 +14,10 @@ MOST_LIVE = 2
 
 CHANGES_KEPT = 120.0
 """Seconds for which a change is told: longer than any replica uses a record without reading it again."""
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""Of a consumer or a tenant."""
 
 
 class KeyRecord(NamedTuple):

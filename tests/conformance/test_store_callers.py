@@ -122,7 +122,15 @@ async def test_keys_of_another_kind_in_redis_make_nothing_fail_and_are_named_in_
     ]
 
 
-@pytest.mark.parametrize("field", [("not_after", "soon"), ("sha256", ""), ("consumer", "")])
+@pytest.mark.parametrize(
+    "field",
+    [
+        *[("not_after", each) for each in ("soon", "nan", "inf")],
+        *[("consumer", each) for each in ("", "web\r\nX-Consumer: admin", "a b", "x" * 65)],
+        *[("tenant", each) for each in ("acme\n", "{acme}")],
+        ("sha256", ""),
+    ],
+)
 async def test_a_record_that_is_not_understood_is_no_key(field: tuple[str, str], redis: RedisServer) -> None:
     made = RedisStores(redis)
     store = replica(made, "a")

@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
-from gateway.store.keys import CHANGES_KEPT, MOST_LIVE, KeyRecord
+from gateway.store.keys import CHANGES_KEPT, MOST_LIVE, NAME, KeyRecord
 from gateway.store.port import StoreUnavailable
 from gateway.store.redis.client import Arg, RedisClient, script
 
@@ -78,7 +79,8 @@ def _record(key_id: str, answer: Any) -> KeyRecord | None:
     if not isinstance(answer, list) or len(answer) != _FIELDS:
         raise StoreUnavailable("Redis answered something else than asked")
     sha256, consumer, tenant, scopes, not_after, created_at = ("" if each is None else _text(each) for each in answer)
-    if not (sha256 and consumer):
+    # Names become header lines and parts of other keys, whoever has written them.
+    if not (sha256 and NAME.fullmatch(consumer) and (not tenant or NAME.fullmatch(tenant))):
         return None
     until = _number(not_after)
     # What is not understood is no key that is good for ever.
@@ -93,9 +95,10 @@ def _instant(value: float | None) -> str:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text or 0)
+        value = float(text or 0)
     except ValueError:
         return None
+    return value if isfinite(value) else None
 
 
 def _text(value: bytes) -> str:
