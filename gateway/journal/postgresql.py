@@ -42,6 +42,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _NOTIFY: Final = Statement("SELECT 1", f"SELECT pg_notify('{CHANNEL}', $1)")
 _RETRY: Final = 0.5
 _LEAST: Final = 0.1
+# A server that gives no more connections is asked for one again after so long.
+_ENOUGH: Final = 1.0
 # While it works, whether the connection that listens is alive, and whether the tables are still ours.
 _LOOK: Final = 5.0
 # A question of an operator's may take so many times as long as an operation.
@@ -101,6 +103,11 @@ class PostgresqlJournal:
         }
         self._free = asyncio.Semaphore(connections)
         self._idle: list[Connection] = []
+        # How many are used or being made, when one of them may have come free, and until when the server is not asked
+        # for another one.
+        self._busy = 0
+        self._given_back = asyncio.Event()
+        self._enough_until = 0.0
         self._listeners = Listeners()
         self._ear: Connection | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -186,7 +193,8 @@ class PostgresqlJournal:
         used = False
         try:
             async with asyncio.timeout(seconds), self._free:
-                connection = self._spare() or await self._connected(self._bounds)
+                connection = await self._taken()
+                self._busy += 1
                 used = True
                 yield connection
                 self._idle.append(connection)
@@ -201,6 +209,32 @@ class PostgresqlJournal:
         finally:
             if connection is not None:
                 connection.terminate()
+            if used:
+                self._one_less()
+
+    async def _taken(self) -> Connection:
+        """One that nobody else uses: an idle one, or a new one. Where the server has no more for us
+        (`max_connections`, the limit of a role), the next one that is given back."""
+        while (spare := self._spare()) is None:
+            if self._busy and time.monotonic() < self._enough_until:
+                self._given_back.clear()
+                await self._given_back.wait()
+                continue
+            self._busy += 1
+            try:
+                return await self._connected(self._bounds)
+            except asyncpg.TooManyConnectionsError:
+                if self._busy == 1 and not self._idle:
+                    # Nobody has one that could be given back.
+                    raise
+                self._enough_until = time.monotonic() + _ENOUGH
+            finally:
+                self._one_less()
+        return spare
+
+    def _one_less(self) -> None:
+        self._busy -= 1
+        self._given_back.set()
 
     def _spare(self) -> "Connection | None":
         """One that is idle and has not been ended by the server, or by whatever is between."""

@@ -33,6 +33,7 @@ _END_THE_OTHERS = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query NOT LIKE 'LISTEN%'"
 )
+_END_ALL = _END_THE_OTHERS.removesuffix(" AND query NOT LIKE 'LISTEN%'")
 _ADD = Statement(
     "INSERT INTO outbox_events (id, target, state, method, path, headers, body, size, correlation_id, created_at)"
     " VALUES ($1, 't', 'queued', 'POST', $3, $3, $2, 0, '', {now})"
@@ -450,6 +451,25 @@ async def test_a_table_that_stays_locked_is_a_reason_and_uses_up_no_connections(
         await journal.transact(add("b"))
         assert await counts(journal) == (1, 1)
     assert {getattr(why, "trouble", why) for why in refused} <= {"locked", "timeout"}
+
+
+async def test_a_server_that_gives_no_more_connections_is_no_outage_while_there_are_some(postgres_url: str) -> None:
+    """Several gateways may want more connections together than `max_connections`."""
+    async with own_role(postgres_url) as (role, tell):
+        await tell(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        # One of them listens.
+        await tell(f"ALTER ROLE {role} CONNECTION LIMIT 3")
+        async with postgresql(postgres_url.replace("postgres@", f"{role}@")) as journal:
+            await asyncio.gather(*(journal.transact(add(str(number))) for number in range(40)))
+            assert journal.state.failures == 0
+            # Whoever has none, and gets none, says so.
+            await tell(f"ALTER ROLE {role} CONNECTION LIMIT 0")
+            await asyncio.to_thread(execute, _END_ALL, postgres_url)
+            await until(lambda: not journal.state.works)
+            assert (await trouble_of(journal.run(PROBE()))).trouble == "unreachable"
+            await tell(f"ALTER ROLE {role} CONNECTION LIMIT 3")
+            await until(lambda: journal.state.works)
+            assert await counts(journal) == (40, 40)
 
 
 async def test_a_value_that_postgresql_does_not_take_says_nothing_of_the_journal(postgres_url: str) -> None:
