@@ -36,7 +36,7 @@ def withheld(
     are withheld, too. `in_query` says that keys may be in URLs: then a `Referer` with one is withheld."""
     methods = frozenset(methods)
     patterns = [spelt(name) + rb":[^\r]*" for name in mapped]
-    name = re.escape(header.encode())
+    name = spelt(header)
     if methods:
         # Without the end of a key, so that an unfinished one does not go on either.
         patterns.append(rb"authorization:[ \t]*bearer[ \t]+gw_[^\r]*")

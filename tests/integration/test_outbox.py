@@ -104,7 +104,11 @@ def test_a_message_is_delivered_once_when_all_is_well(gateway: GatewayProcess, r
             "X-API-Key": "secret",
             "X-Own": "1",
             "webhook-id": "forged",
+            "Webhook_Id": "forged",
+            "WEBHOOK.TIMESTAMP": "1",
             "Idempotency-Key": "mine",
+            "Idempotency_Key": "mine",
+            "X_API_Key": "secret",
             "X-Correlation-ID": "correlation-7",
         },
     )
@@ -119,6 +123,10 @@ def test_a_message_is_delivered_once_when_all_is_well(gateway: GatewayProcess, r
     assert seen.line == b"POST /in?a=1 HTTP/1.1"
     assert seen.body == body
     assert seen.get("Idempotency-Key") == f'"{told["id"]}"'
+    # As a receiver behind CGI reads them.
+    names = [name.lower().replace("_", "-").replace(".", "-") for name, _ in seen.fields]
+    once = ("webhook-id", "webhook-timestamp", "idempotency-key")
+    assert [names.count(each) for each in (*once, "x-api-key")] == [1, 1, 1, 0]
     assert (seen.get("Content-Type"), seen.get("X-Own")) == ("application/json", "1")
     assert seen.get("X-Correlation-ID") == "correlation-7"
     assert seen.get("X-Forwarded-For") == "127.0.0.1"

@@ -31,6 +31,7 @@ def test_a_route_that_has_nothing_to_withhold_costs_nothing() -> None:
         ("X-API-Key: the upstream's own", ("api_key",), True, False),
         ("X-API-Key: the upstream's own", ("jwt",), True, True),
         (f"X-API-Key: {KEY}", ("jwt",), True, False),
+        (f"x_api.key: {KEY}", ("api_key",), True, False),
         (f"Authorization: Bearer {KEY}", ("jwt",), True, False),
         (f"Authorization: Bearer {JWT}", ("jwt",), True, True),
         (f"Authorization: Bearer {JWT}", ("jwt",), False, False),

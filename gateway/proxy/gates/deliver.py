@@ -14,7 +14,7 @@ import orjson
 
 from gateway.config.sections.deliver.model import DeliverConfig
 from gateway.idempotency.claims import Claims
-from gateway.identity.withheld import Withheld
+from gateway.identity.withheld import Withheld, spelt
 from gateway.journal import outbox
 from gateway.journal.depth import Depth
 from gateway.journal.ids import RecordIds
@@ -27,10 +27,12 @@ from gateway.proxy.ticket import Ticket
 
 STATUS_PATH: Final = "/api/resilience/outbox"
 # Credentials are good for a request, and not for what is sent hours later from a file that others can read. The rest is
-# the gateway's to say.
+# the gateway's to say. In any spelling: a receiver behind CGI takes `Webhook_Id` for the id by which it drops
+# repetitions.
 _LEFT_OUT: Final = (
-    rb"authorization|cookie2?|content-length|expect|idempotency-key|webhook-(?:id|timestamp|signature)"
-    rb"|x-request-id|x-correlation-id|traceparent|tracestate|max-forwards"
+    *("authorization", "cookie", "cookie2", "content-length", "expect", "max-forwards", "idempotency-key"),
+    *("webhook-id", "webhook-timestamp", "webhook-signature"),
+    *("x-request-id", "x-correlation-id", "traceparent", "tracestate"),
 )
 
 
@@ -69,7 +71,7 @@ class DeliverGate(JournalGate):
         self._ids = RecordIds("msg_")
         self._stripped = stripped
         self._withheld = withheld
-        names = rb"%b|%b" % (_LEFT_OUT, re.escape(api_key_header.encode()))
+        names = b"|".join([spelt(name) for name in (*_LEFT_OUT, api_key_header)])
         self._left_out = re.compile(rb"^(?:%b):[^\r\n]*\r\n" % names, re.IGNORECASE | re.MULTILINE)
         self._order = (
             None
