@@ -4,12 +4,21 @@ An event-loop timer per request costs more than the policies together, and deadl
 they pass. So whoever has a deadline keeps it in an attribute, which costs nothing to move, and one sweep every
 `interval` calls those whose time is up: a deadline passes at most `interval` late, never early. The sweep rests while
 nothing is registered. Its cost grows with the number registered, so what is mostly idle (keep-alive connections) gets
-a sweep with a long interval and what is in flight one with a short interval."""
+a sweep with a long interval and what is in flight one with a short interval.
+
+Timers run before what has arrived meanwhile is read. So a process that stood still (a container that was throttled or
+paused, a suspended machine) would take for silence what its peers have sent in time. A sweep that comes late therefore
+is put off, for as long as it was late and at most for `interval`."""
 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
+
+_STALL: Final = 0.005
+"""A sweep that is late by more seconds than this was held up by its own process."""
+_MOST_PUT_OFF: Final = 3
+"""One stall may follow another. But a loop that is always late must not put deadlines off for ever."""
 
 
 class Expiring(Protocol):
@@ -35,12 +44,14 @@ class Deadlines:
         self.discard: Callable[[Expiring], None] = self._members.discard
         """Forget a member. Idempotent. HOT."""
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._put_off = 0
 
     def add(self, member: Expiring) -> None:
         """Register; idempotent."""
         self._members.add(member)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._interval, self._sweep)
+            self._wait(self._interval)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -53,8 +64,14 @@ class Deadlines:
             self._timer = None
 
     def _sweep(self) -> None:
-        self._timer = None
         now = self._clock()
+        late = now - self._due
+        if late > _STALL and self._put_off < _MOST_PUT_OFF:
+            self._put_off += 1
+            self._wait(min(late, self._interval))
+            return
+        self._put_off = 0
+        self._timer = None
         try:
             # Collected first: expire() adds and discards members.
             for member in [member for member in self._members if member.deadline <= now]:
@@ -62,4 +79,8 @@ class Deadlines:
                     member.expire(now)
         finally:
             if self._members and self._timer is None:
-                self._timer = self._loop.call_later(self._interval, self._sweep)
+                self._wait(self._interval)
+
+    def _wait(self, seconds: float) -> None:
+        self._due = self._clock() + seconds
+        self._timer = self._loop.call_later(seconds, self._sweep)

@@ -1,4 +1,8 @@
 import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import pytest
 
 from gateway.wire.deadlines import Deadlines
 
@@ -38,6 +42,49 @@ async def test_they_pass_late_but_never_early_and_once() -> None:
     assert len(deadlines) == 2
     deadlines.close()
     assert len(deadlines) == 0
+
+
+class Loop:
+    """Keeps the latest timer, which a test lets go off."""
+
+    def __init__(self) -> None:
+        self.delay = 0.0
+        self.ring: Callable[[], None] = lambda: None
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> object:
+        self.delay, self.ring = delay, callback
+        return object()
+
+
+@pytest.mark.parametrize(("held_up", "waits"), [(0.03, 0.03), (20.0, 0.05)])
+def test_after_a_stall_the_loop_reads_before_anything_expires(held_up: float, waits: float) -> None:
+    """Timers run before what has arrived meanwhile is read (libuv)."""
+    loop, log, now = Loop(), list[Member](), 100.0
+    deadlines = Deadlines(cast(asyncio.AbstractEventLoop, loop), 0.05, lambda: now)
+    heard, silent = Member(100.05, log), Member(100.05, log)
+    deadlines.add(heard)
+    deadlines.add(silent)
+    now += 0.05 + held_up
+    loop.ring()
+    assert log == []
+    assert loop.delay == pytest.approx(waits)
+    heard.deadline = now + 1.0
+    now += waits
+    loop.ring()
+    assert (log, loop.delay) == ([silent], 0.05)
+
+
+def test_a_loop_that_is_always_late_does_not_put_off_deadlines_for_ever() -> None:
+    loop, log, now = Loop(), list[Member](), 100.0
+    deadlines = Deadlines(cast(asyncio.AbstractEventLoop, loop), 0.05, lambda: now)
+    deadlines.add(Member(100.05, log))
+    for _ in range(3):
+        now += loop.delay + 1.0
+        loop.ring()
+        assert log == []
+    now += loop.delay + 1.0
+    loop.ring()
+    assert len(log) == 1
 
 
 async def test_one_that_discards_another_while_expiring() -> None:

@@ -204,8 +204,9 @@ class ServerConnection(TransportHalf):
             self._server.front.reject(
                 self, RequestError(408, "request_timeout", "the request head did not arrive in time")
             )
-            return
-        self._close()
+        elif not self.unread:
+            # What is unread is looked at by the next sweep, when it has been read.
+            self._close()
 
     def _sent_slowly(self, now: float) -> None:
         """The request body is looked at."""
