@@ -158,13 +158,16 @@ class LineWriter:
     def _put(self, lines: bytes) -> bool:
         chunk = b"\n" + lines if self._torn else lines
         rest = memoryview(chunk)
-        with suppress(OSError), self._turn_of_ours() as undisturbed:
-            while rest and not self._abandoned:
-                piece = rest if undisturbed else rest[: _whole_lines(rest)]
-                try:
-                    rest = rest[os.write(self._fd, piece) :]
-                except BlockingIOError:
-                    self._await_room()
+        try:
+            with self._turn_of_ours() as undisturbed:
+                while rest and not self._abandoned:
+                    piece = rest if undisturbed else rest[: _whole_lines(rest)]
+                    try:
+                        rest = rest[os.write(self._fd, piece) :]
+                    except BlockingIOError:
+                        self._await_room()
+        except OSError as error:
+            self._failed(error)
         written = len(chunk) - len(rest)
         lost = bytes(rest).count(b"\n")
         if written:
@@ -174,6 +177,9 @@ class LineWriter:
         self._settled += len(lines)
         self.dropped += lost
         return not lost
+
+    def _failed(self, error: OSError) -> None:
+        """The descriptor has failed. Where lines go to nothing else there is nobody to tell."""
 
     @contextmanager
     def _turn_of_ours(self) -> Iterator[bool]:

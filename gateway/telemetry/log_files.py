@@ -35,16 +35,22 @@ from gateway.telemetry.errors import ErrorRecord
 from gateway.telemetry.lines import LineWriter
 from gateway.telemetry.render import json_line, rfc3339
 
+_log = logging.getLogger(__name__)
+
 KEPT_PARTS = 8
 
 _CLOSED = -1
+_TELL_EVERY = 60.0
 
 
 class DayFile(LineWriter):
     """Lines to `directory/{stem}-YYYYMMDD.log`. A directory that cannot be written loses the lines of that moment, and
     they are counted in `dropped`."""
 
-    __slots__ = ("_clock", "_day", "_directory", "_max_bytes", "_path", "_pattern", "_retention_days", "_stem")
+    __slots__ = (
+        *("_clock", "_day", "_directory", "_max_bytes", "_path", "_pattern", "_retention_days", "_stem"),
+        *("_told_at", "_why"),
+    )
 
     def __init__(
         self,
@@ -63,6 +69,9 @@ class DayFile(LineWriter):
         self._day = ""
         self._path = directory / f"{stem}.log"
         self._pattern = re.compile(rf"{re.escape(stem)}-(\d{{8}})(?:\.(\d+))?\.log")
+        self._told_at = 0.0
+        # Why the file cannot be opened; None where it is open.
+        self._why: OSError | None = None
         super().__init__(_CLOSED)
 
     def close(self, timeout: float = 2.0) -> bool:
@@ -75,9 +84,21 @@ class DayFile(LineWriter):
 
     def _put(self, lines: bytes) -> bool:
         """Within the thread, as everything below."""
-        with suppress(OSError):
+        try:
             self._turn(len(lines))
+            self._why = None
+        except OSError as error:
+            self._why = error
         return super()._put(lines)
+
+    def _failed(self, error: OSError) -> None:
+        """Say so in standard output, which has the lines as well, at most once in `_TELL_EVERY` seconds."""
+        now = self._clock()
+        if abs(now - self._told_at) >= _TELL_EVERY:
+            self._told_at = now
+            why = (self._why or error).strerror
+            extra = {"event": "log_file_unwritable", "file": str(self._path)}
+            _log.warning("log lines cannot be written to %s: %s", self._path, why, extra=extra)
 
     def _turn(self, coming: int) -> None:
         """Have the right file open."""

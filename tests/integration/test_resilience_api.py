@@ -182,6 +182,13 @@ def test_a_body_that_is_no_json(shared_gateway: GatewayProcess) -> None:
     assert shared_gateway.request("POST", path, b'{"duration": 1, "reason": "x"}').status == 415
 
 
+def test_a_member_that_is_there_twice_is_a_400(shared_gateway: GatewayProcess) -> None:
+    path = f"{API}/circuit-breakers/default/force-open"
+    answer = shared_gateway.request("POST", path, b'{"duration": 1, "reason": "x", "durati\\u006fn": 86400}', JSON)
+    assert (answer.status, answer.json()["member"]) == (400, "duration")
+    assert shared_gateway.get("/proxy/ok").status == 200
+
+
 @pytest.mark.parametrize(
     ("target", "parameter", "allowed"),
     [

@@ -120,16 +120,36 @@ def test_two_processes_share_a_directory(tmp_path: Path) -> None:
     assert len(one.names()) > 3
 
 
-def test_a_directory_that_cannot_be_written_loses_lines_and_recovers(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_loses_lines_says_so_and_recovers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     in_the_way = tmp_path / "logs"
     in_the_way.write_text("a file")
     bench = Bench(in_the_way)
-    bench.file.write(b"lost\n")
-    eventually(lambda: bench.file.dropped == 1, "counted")
+    with caplog.at_level("WARNING", "gateway.telemetry.log_files"):
+        bench.file.write(b"lost\n")
+        eventually(lambda: bench.file.dropped == 1, "counted")
+        bench.file.write(b"lost, too\n")
+        eventually(lambda: bench.file.dropped == 2, "counted")
     in_the_way.unlink()
     bench.write(b"kept")
     bench.file.close()
     assert bench.content() == b"kept\n"
+    # Once, on standard output, which is not the file.
+    (record,) = [each for each in caplog.records if each.name == "gateway.telemetry.log_files"]
+    assert str(in_the_way) in record.getMessage()
+    assert "File exists" in record.getMessage()
+
+
+def test_a_disk_that_is_full_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(tmp_path)
+    day = time.strftime("%Y%m%d", time.localtime(bench.clock()))
+    (tmp_path / f"gateway-{day}.log").symlink_to("/dev/full")
+    with caplog.at_level("WARNING", "gateway.telemetry.log_files"):
+        bench.file.write(b"lost\n")
+        eventually(lambda: bench.file.dropped == 1, "counted")
+    assert "No space left on device" in caplog.text
+    bench.file.close()
 
 
 def test_closing_loses_nothing_and_leaves_no_descriptor(bench: Bench) -> None:
