@@ -16,10 +16,10 @@ from gateway.config.model import GatewayConfig
 from gateway.control import api, console, root_page
 from gateway.control.access import Access
 from gateway.control.app import ControlPlane
-from gateway.control.callers import CallersView
-from gateway.control.facts import ControlFacts, SettingView, nothing_past
 from gateway.control.live.broadcast import Broadcast
+from gateway.control.parts import ControlFacts, SettingView, nothing_past
 from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
+from gateway.control.ports.callers import CallersView
 from gateway.control.scrape import Scrape
 from gateway.proxy.explain import Explain, nobody
 from gateway.proxy.identity import Identification

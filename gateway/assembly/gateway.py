@@ -26,7 +26,7 @@ from gateway.assembly.tracing import Tracing, build_tracing
 from gateway.assembly.validation import Validation, build_validation
 from gateway.config.model import GatewayConfig
 from gateway.control.app import ControlPlane
-from gateway.control.facts import SettingView
+from gateway.control.parts import SettingView
 from gateway.control.paths import is_health_path
 from gateway.ipc.channel import Channel
 from gateway.journal.port import Journal

@@ -29,7 +29,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from gateway.control.problem import RefusalError, reason_of
+from gateway.control.serving.problem import RefusalError, reason_of
 from gateway.syntax import hosts
 
 _log = logging.getLogger("gateway.audit")

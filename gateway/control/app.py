@@ -14,9 +14,9 @@ the data plane with its next; requests pipelined behind it are not answered, whi
 9112 section 9.6). Its whole life is bounded by `connection_timeout`: neither a client that stops sending nor one that
 stops reading holds it for longer.
 
-Requests that are polled are answered before aiohttp sees them (`quick`). All others have a share of the loop's time
-(`queue`). At most `MAX_CONNECTIONS` are open at once. Beyond that the one that has been open for longest is closed, so
-that idle connections cannot keep a health check out.
+Requests that are polled are answered before aiohttp sees them (`serving.connection`). All others have a share of the
+loop's time (`serving.queue`). At most `MAX_CONNECTIONS` are open at once. Beyond that the one that has been open for
+longest is closed, so that idle connections cannot keep a health check out.
 
 With a port of its own (`ADMIN_PORT`) the control plane is served there by `protocol`, given to `create_server`, and
 `health_protocol` is what the data plane hands over to: an application that has nothing but health.
@@ -36,13 +36,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.control import gauges, health, status
-from gateway.control.patience import SCOPE
-from gateway.control.problem import REQUEST_ID, RefusalError, plain, problem
-from gateway.control.queue import Queue, metered
-from gateway.control.quick import Body, QuickConnection
+from gateway.control.ports.gateway import GatewayView
 from gateway.control.scrape import Scrape
-from gateway.control.view import GatewayView
-from gateway.control.whole import ALWAYS
+from gateway.control.serving.connection import Body, NewConnection
+from gateway.control.serving.problem import REQUEST_ID, RefusalError, plain, problem
+from gateway.control.serving.queue import Queue, metered
+from gateway.control.serving.response import ALWAYS
+from gateway.control.serving.time_limit import SCOPE
 from gateway.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class ControlPlane:
 
 
 class _Face:
-    """One set of routes as it is served on connections (`gateway.control.quick.Quick`)."""
+    """One set of routes as it is served on connections (`gateway.control.serving.connection.Plane`)."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class _Face:
     def protocol(self, on_lost: Callable[[], None] | None) -> asyncio.Protocol:
         if self._runner.server is None:
             raise RuntimeError("the control plane is not running")
-        return QuickConnection(self, on_lost)
+        return NewConnection(self, on_lost)
 
     def slow(self, on_lost: Callable[[], None] | None) -> asyncio.Protocol:
         server = self._runner.server

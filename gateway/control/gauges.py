@@ -11,7 +11,7 @@ off the view of all workers, the others off the worker's own, and combined.
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from gateway.control.view import GatewayView, plain_state
+from gateway.control.ports.gateway import GatewayView, plain_state
 from gateway.telemetry.cells import Combine, Labels
 from gateway.telemetry.metrics import Metrics
 

@@ -20,10 +20,10 @@ from collections.abc import Callable
 import orjson
 from aiohttp import web
 
-from gateway.control.allowance import Allowance
-from gateway.control.health_models import HealthReport
-from gateway.control.problem import RefusalError
-from gateway.control.view import PASSING, UNPLANNED, CircuitView, GatewayView, RedisView
+from gateway.control.models.health import HealthReport
+from gateway.control.ports.gateway import PASSING, UNPLANNED, CircuitView, GatewayView, RedisView
+from gateway.control.serving.allowance import Allowance
+from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.render import rfc3339
 
 # A worker that has died so often within five minutes keeps dying.

@@ -9,7 +9,7 @@ KEPT = 50
 
 
 class Transition(NamedTuple):
-    """`at` in seconds since the epoch; states in the words of `view.CircuitView`."""
+    """`at` in seconds since the epoch; states in the words of `ports.gateway.CircuitView`."""
 
     at: float
     from_state: str
@@ -29,7 +29,7 @@ class CircuitHistory:
 
     def record(self, upstream: str, from_state: str, to_state: str, cause: str) -> None:
         """Add a transition of this moment; the oldest one is dropped beyond `KEPT`. States are in the words of
-        `view.CircuitView`."""
+        `ports.gateway.CircuitView`."""
         transition = Transition(self._clock(), from_state, to_state, cause)
         self._transitions[upstream].append(transition)
         if self.on_record is not None:

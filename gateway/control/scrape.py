@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from gateway.control.allowance import Allowance
+from gateway.control.serving.allowance import Allowance
 from gateway.telemetry.exposition import negotiate
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.snapshot import Parts

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from gateway.control.problem import RefusalError
+from gateway.control.serving.problem import RefusalError
 
 
 class Services:

@@ -1,11 +1,11 @@
-"""What the control plane sees of faults on demand, and what it may order about them (gateway.control.faults)."""
+"""What the control plane sees of faults on demand, and what it may order about them (gateway.control.ports.faults)."""
 
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from gateway.control.faults import ChaosSetting, FaultInTheWay, FaultOrder, FaultsAway, FaultView
+from gateway.control.ports.faults import ChaosSetting, FaultInTheWay, FaultOrder, FaultsAway, FaultView
 from gateway.fleet.faults import KEY_ID, FleetFaults
 from gateway.policy.faults import Fault
 from gateway.proxy.rehearsal import Rehearsal

@@ -1,9 +1,9 @@
-"""What the control plane sees of idempotency keys, and what it may order about them (gateway.control.promises)."""
+"""What the control plane sees of idempotency keys, and what it may order about them (gateway.control.ports.journal)."""
 
 from collections.abc import Sequence
 
 from gateway.config.sections.idempotency.model import IdempotencyLimits
-from gateway.control.promises import IdempotencyCount
+from gateway.control.ports.journal import IdempotencyCount
 from gateway.idempotency.capacity import Capacity
 from gateway.journal import idempotency as records
 from gateway.journal.cleaning import Cleaner

@@ -1,10 +1,10 @@
-"""What the control plane sees of tenants and keys, and what it may order about them (gateway.control.callers)."""
+"""What the control plane sees of tenants and keys, and what it may order about them (gateway.control.ports.callers)."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
-from gateway.control.callers import KeysUnavailable, KeyView, NewKeyView, TenantView
+from gateway.control.ports.callers import KeysUnavailable, KeyView, NewKeyView, TenantView
 from gateway.fleet.link import Link
 from gateway.identity.tenants import Directory
 from gateway.identity.usage import Usage

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from gateway.control.promises import JournalAway
+from gateway.control.ports.journal import JournalAway
 from gateway.journal.port import JournalUnavailable
 
 _T = TypeVar("_T")

@@ -1,10 +1,10 @@
-"""What the control plane sees of the outbox, and what it may order about it (gateway.control.outbox)."""
+"""What the control plane sees of the outbox, and what it may order about it (gateway.control.ports.outbox)."""
 
 from collections.abc import Sequence
 from typing import Final, Literal
 
 from gateway.config.sections.deliver.model import OutboxLimits
-from gateway.control.outbox import MessageCount, MessageView
+from gateway.control.ports.outbox import MessageCount, MessageView
 from gateway.journal import outbox
 from gateway.journal.cleaning import BATCH
 from gateway.journal.outbox import Shown, State

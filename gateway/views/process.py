@@ -1,4 +1,4 @@
-"""What the control plane sees of the running gateway, and what it may order (gateway.control.view).
+"""What the control plane sees of the running gateway, and what it may order (gateway.control.ports.gateway).
 
 Read off the objects that know, at the moment of asking; nothing is kept here but the stage of the process's life.
 """
@@ -10,8 +10,7 @@ from typing import Literal, Protocol
 
 from gateway.config.sections.fallback.model import FallbackConfig
 from gateway.config.sections.mirror.model import MirrorConfig
-from gateway.control.promises import JournalView
-from gateway.control.view import (
+from gateway.control.ports.gateway import (
     CertificateView,
     CircuitView,
     EndpointView,
@@ -24,6 +23,7 @@ from gateway.control.view import (
     RouteView,
     SplitView,
 )
+from gateway.control.ports.journal import JournalView
 from gateway.fleet.circuits import Circuits
 from gateway.fleet.endpoints import EndpointsOut, Mode
 from gateway.fleet.faults import FleetFaults

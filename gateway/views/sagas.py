@@ -1,4 +1,4 @@
-"""What the control plane sees of sagas, and what it may order about them (gateway.control.sagas)."""
+"""What the control plane sees of sagas, and what it may order about them (gateway.control.ports.sagas)."""
 
 import math
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from gateway.config.sections.workflows.model import SagaLimits
-from gateway.control.sagas import Done, Order, SagaCount, SagaDetail, SagaEvent, SagaStepView, SagaView
+from gateway.control.ports.sagas import Done, Order, SagaCount, SagaDetail, SagaEvent, SagaStepView, SagaView
 from gateway.journal import sagas
 from gateway.journal.port import Journal
 from gateway.journal.saga_moves import Event, Move

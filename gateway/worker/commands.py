@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from gateway.control.view import ServiceChange
+from gateway.control.ports.gateway import ServiceChange
 from gateway.ipc.channel import CallFailed, ChannelLost
 from gateway.worker.supervisor import Supervisor
 
 
 class SupervisorCommands:
-    """See `gateway.control.view.ServiceCommands`."""
+    """See `gateway.control.ports.gateway.ServiceCommands`."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor

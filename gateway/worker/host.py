@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.control.view import HostView, ReloadView, WorkerView
+from gateway.control.ports.gateway import HostView, ReloadView, WorkerView
 
 
 class Host:

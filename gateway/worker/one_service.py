@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from gateway.control.callers import CallersView
 from gateway.control.history import CircuitHistory, Transition
-from gateway.control.view import GatewayView
+from gateway.control.ports.callers import CallersView
+from gateway.control.ports.gateway import GatewayView
 from gateway.telemetry.busiest import Busiest
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.process_stats import resident_bytes

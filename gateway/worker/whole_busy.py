@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from gateway.control.busy import BusyClient
+from gateway.control.ports.clients import BusyClient
 from gateway.telemetry.busiest import Busiest
 from gateway.worker.host import Host
 

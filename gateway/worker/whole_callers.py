@@ -8,7 +8,7 @@ of further ones are then those of the worker that is asked.
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from gateway.control.callers import CallersView, KeyView, NewKeyView, TenantView
+from gateway.control.ports.callers import CallersView, KeyView, NewKeyView, TenantView
 from gateway.worker.host import Host
 
 MOST_TOLD = 1000

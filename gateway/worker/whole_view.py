@@ -5,8 +5,7 @@ An endpoint is as the worker sees it that thinks worst of it: each worker checks
 
 from collections.abc import Iterable, Iterator
 
-from gateway.control.promises import JournalView
-from gateway.control.view import (
+from gateway.control.ports.gateway import (
     CertificateView,
     CircuitView,
     EndpointView,
@@ -16,6 +15,7 @@ from gateway.control.view import (
     RedisView,
     RouteView,
 )
+from gateway.control.ports.journal import JournalView
 from gateway.worker.host import Host
 
 ENDPOINT = "{} {}"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.config.sections.workflows.model import SagaLimits
-from gateway.control.sagas import Order
+from gateway.control.ports.sagas import Order
 from gateway.journal import sagas
 from gateway.journal.ids import RecordIds
 from gateway.journal.leases import Lease

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.worker_models import LastReload, Workers
+from gateway.control.models.workers import LastReload, Workers
 from gateway.telemetry.render import rfc3339
 from tests.deploy.deployment import CANDIDATE, LATEST, PREVIOUS, Deployment
 from tests.deploy.tools import run, tool

@@ -18,8 +18,16 @@ from gateway.control.app import ControlPlane
 from gateway.control.health import report
 from gateway.control.live.broadcast import Listener
 from gateway.control.paths import is_control_path, is_control_path_or_root
-from gateway.control.promises import JournalView
-from gateway.control.view import CertificateView, CircuitView, EndpointView, HostView, IssuerView, RedisView, RouteView
+from gateway.control.ports.gateway import (
+    CertificateView,
+    CircuitView,
+    EndpointView,
+    HostView,
+    IssuerView,
+    RedisView,
+    RouteView,
+)
+from gateway.control.ports.journal import JournalView
 from gateway.telemetry.metrics import Metrics
 
 NOW = 1_700_000_100.0

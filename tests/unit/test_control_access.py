@@ -6,7 +6,7 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway.control.access import BURST, MAX_PEERS, TRY_EVERY, Access, Actor, peer_of
-from gateway.control.problem import RefusalError
+from gateway.control.serving.problem import RefusalError
 
 TOKEN = "0123456789abcdef"
 LOCAL = {"Host": "localhost:5000"}

@@ -6,19 +6,19 @@ from email.utils import parsedate_to_datetime
 import pytest
 from pydantic import ValidationError
 
-from gateway.control.allowance import Allowance
 from gateway.control.api.explain import Asked
 from gateway.control.api.metrics import prefers_text
 from gateway.control.api.operation import allowed
 from gateway.control.api.outbox import WhichMessages
 from gateway.control.api.sagas import WhichRuns
 from gateway.control.history import KEPT, CircuitHistory
-from gateway.control.outbox_models import ReplayRange
+from gateway.control.models.outbox import ReplayRange
+from gateway.control.models.sagas import SagaOutcome, SagaReason
+from gateway.control.models.shapes import Input
 from gateway.control.paths import is_control_path, is_health_path
-from gateway.control.problem import RefusalError, rendered
-from gateway.control.saga_models import SagaOutcome, SagaReason
 from gateway.control.services import Services
-from gateway.control.shapes import Input
+from gateway.control.serving.allowance import Allowance
+from gateway.control.serving.problem import RefusalError, rendered
 
 
 class Clock:

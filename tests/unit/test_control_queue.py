@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.control.allowance import Allowance
-from gateway.control.queue import MAX_WAITING, MAX_WAITING_OF_PEER, Queue, metered
+from gateway.control.serving.allowance import Allowance
+from gateway.control.serving.queue import MAX_WAITING, MAX_WAITING_OF_PEER, Queue, metered
 
 
 async def settle(condition: Any) -> None:

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.control.allowance import Allowance
 from gateway.control.scrape import Scrape
+from gateway.control.serving.allowance import Allowance
 from gateway.telemetry.exposition import OPENMETRICS, PIECE, TEXT
 from gateway.telemetry.metrics import Metrics
 

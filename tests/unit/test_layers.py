@@ -1,13 +1,13 @@
 """The layers are one-way: every import in the program is one that its layer allows.
 
 A module's layer is the longest of the names in `LAYERS` that covers it: `gateway.store.redis` is in `gateway.store`.
-Within `gateway.config` the layers are stages, from a text to the effective configuration: see `config_layers`.
+Within `gateway.config` and `gateway.control` the layers are stages: see `config_layers` and `control_layers`.
 Imports are read from the syntax tree, so those inside functions count too.
 """
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +48,23 @@ def models(*sections: str) -> tuple[str, ...]:
     return tuple(f"gateway.config.sections.{section}.model" for section in sections)
 
 
+Stage = tuple[tuple[str, ...], tuple[str, ...]]
+"""Names within a package, and what they may import from outside of it."""
+
+
+def staged(package: str, stages: Iterable[Stage]) -> dict[str, Layer]:
+    """The layers within a package. Each stage may also import itself and the stages before it."""
+    layers: dict[str, Layer] = {}
+    for names, others in stages:
+        own = [f"{package}.{name}" for name in names]
+        layers |= dict.fromkeys(own, layer(*layers, *own, *others))
+    return layers
+
+
 def config_layers() -> dict[str, Layer]:
     """The layers within `gateway.config`, a stage a line: its names, in which a `*` is any section, and what it may
-    import from outside. It may also import itself and the stages before it."""
-    stages: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    import from outside."""
+    stages: tuple[Stage, ...] = (
         (("problems",), ()),
         # Texts as plain values, with the line of each.
         (("reading",), ("gateway.syntax.aliases", "yaml", "dotenv")),
@@ -80,13 +93,43 @@ def config_layers() -> dict[str, Layer]:
         (("documents",), tuple(PYDANTIC)),
     )
     sections = sorted(path.parent.name for path in (ROOT / "gateway/config/sections").glob("*/__init__.py"))
-    layers: dict[str, Layer] = {}
-    for names, others in stages:
-        own = [f"gateway.config.{name.replace('*', each)}" for name in names for each in sections if "*" in name]
-        own += [f"gateway.config.{name}" for name in names if "*" not in name]
-        allowed = layer(*layers, *own, *others)
-        layers |= dict.fromkeys(own, allowed)
-    return layers
+
+    def named(name: str) -> list[str]:
+        return [name.replace("*", section) for section in sections] if "*" in name else [name]
+
+    return staged(
+        "gateway.config", [(tuple(each for name in names for each in named(name)), others) for names, others in stages]
+    )
+
+
+def control_layers() -> dict[str, Layer]:
+    """The layers within `gateway.control`, likewise."""
+    return staged(
+        "gateway.control",
+        (
+            # What the control plane knows of the gateway, and what it may order.
+            (("ports",), ()),
+            (("models",), ("pydantic", "annotated_types")),
+            (("serving",), ("aiohttp", "orjson")),
+            (("paths", "history"), ()),
+            (("root_page",), ("aiohttp", "orjson")),
+            (("access", "services"), ("gateway.syntax",)),
+            (("gauges", "scrape"), ("gateway.telemetry", "aiohttp")),
+            (("parts",), ("gateway.telemetry",)),
+            (("health",), ("gateway.telemetry", "aiohttp", "orjson")),
+            (("service_health", "status"), ("gateway.telemetry", "aiohttp")),
+            (("live",), ("gateway.syntax", "gateway.telemetry", "aiohttp", "orjson")),
+            (
+                ("api",),
+                (
+                    *("gateway.reasons", "gateway.syntax", "gateway.telemetry"),
+                    *("aiohttp", "orjson", "pydantic", "annotated_types"),
+                ),
+            ),
+            (("console",), ("gateway.reasons", "aiohttp", "orjson")),
+            (("app",), ("gateway.telemetry", "aiohttp")),
+        ),
+    )
 
 
 LAYERS = {
@@ -185,16 +228,8 @@ LAYERS = {
     # What authors of hooks import, and nothing of the gateway with it.
     "gateway.hooks": layer(bans=("gateway.hooks.loading",)),
     "gateway.hooks.loading": layer(),
-    "gateway.control": layer(
-        "gateway.reasons",
-        "gateway.syntax",
-        "gateway.telemetry",
-        "aiohttp",
-        "orjson",
-        "prometheus_client",
-        "pydantic",
-        "annotated_types",
-    ),
+    "gateway.control": layer(),
+    **control_layers(),
     "gateway.config": layer(),
     **config_layers(),
     "gateway.assembly": layer("gateway"),
@@ -219,25 +254,29 @@ LAYERS = {
     "gateway.assembly.faults": layer("gateway", bans=("gateway.supervisor", "gateway.worker", "gateway.control")),
     "gateway.views": layer(),
     "gateway.views.identity": layer(
-        "gateway.control.callers", "gateway.fleet.link", "gateway.identity", "gateway.store.keys", "gateway.store.port"
+        "gateway.control.ports.callers",
+        "gateway.fleet.link",
+        "gateway.identity",
+        "gateway.store.keys",
+        "gateway.store.port",
     ),
-    "gateway.views.journal": layer("gateway.control.promises", "gateway.journal"),
+    "gateway.views.journal": layer("gateway.control.ports.journal", "gateway.journal"),
     "gateway.views.idempotency": layer(
         *models("idempotency"),
-        "gateway.control.promises",
+        "gateway.control.ports.journal",
         "gateway.idempotency",
         "gateway.journal",
         "gateway.views.journal",
     ),
     "gateway.views.faults": layer(
-        "gateway.control.faults", "gateway.fleet.faults", "gateway.policy", "gateway.proxy", "gateway.store.port"
+        "gateway.control.ports.faults", "gateway.fleet.faults", "gateway.policy", "gateway.proxy", "gateway.store.port"
     ),
     "gateway.views.outbox": layer(
-        *models("deliver"), "gateway.control.outbox", "gateway.journal", "gateway.views.journal"
+        *models("deliver"), "gateway.control.ports.outbox", "gateway.journal", "gateway.views.journal"
     ),
     "gateway.views.sagas": layer(
         *models("workflows"),
-        "gateway.control.sagas",
+        "gateway.control.ports.sagas",
         "gateway.journal",
         "gateway.views.journal",
         "gateway.saga",
@@ -245,9 +284,9 @@ LAYERS = {
     ),
     "gateway.views.process": layer(
         *models("fallback", "mirror"),
-        "gateway.control.promises",
+        "gateway.control.ports.journal",
         "gateway.journal.port",
-        "gateway.control.view",
+        "gateway.control.ports.gateway",
         "gateway.fleet",
         "gateway.identity.tokens",
         "gateway.policy",
@@ -392,10 +431,12 @@ def test_a_circle_is_found() -> None:
     assert circles(graph(files)) == [["a", "b", "p.c"]]
 
 
-def test_every_file_of_the_configuration_belongs_to_a_stage() -> None:
+@pytest.mark.parametrize(
+    ("package", "stages"), [("gateway.config", config_layers()), ("gateway.control", control_layers())]
+)
+def test_every_file_of_a_package_with_stages_belongs_to_one(package: str, stages: dict[str, Layer]) -> None:
     """Its layer is none of the whole package, within which everything would be allowed."""
-    stages = config_layers()
-    files = [path for path in source_files() if path.read_text() and dotted(path).startswith("gateway.config.")]
+    files = [path for path in source_files() if path.read_text() and dotted(path).startswith(f"{package}.")]
     assert [dotted(path) for path in files if not any(covers(name, dotted(path)) for name in stages)] == []
 
 
@@ -422,6 +463,9 @@ def test_every_import_is_allowed() -> None:
         ("gateway.proxy.forward.attempt", "from gateway.store.port import Store"),
         ("gateway.proxy.forward.attempt", "import aiohttp"),
         ("gateway.control.health", "from gateway.fleet.link import Link"),
+        ("gateway.control.ports.faults", "from gateway.control.models.faults import Fault"),
+        ("gateway.control.serving.queue", "from gateway.control.app import ControlPlane"),
+        ("gateway.control.live.snapshot", "from gateway.control.api.operation import Call"),
         ("gateway.store.redis", "from gateway.config.model import GatewayConfig"),
         ("gateway.config.model", "import aiohttp"),
         ("gateway.config.reading.yaml_tree", "from gateway.config.settings import Settings"),

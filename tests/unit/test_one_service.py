@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from gateway.compiled import COMPILED
 from gateway.control import gauges, health
 from gateway.control.history import CircuitHistory
+from gateway.control.ports.gateway import CircuitView, EndpointView, GatewayView, HostView, IssuerView, RouteView
 from gateway.control.scrape import Scrape
-from gateway.control.view import CircuitView, EndpointView, GatewayView, HostView, IssuerView, RouteView
 from gateway.ipc.channel import Channel
 from gateway.supervisor import one_service as supervising
 from gateway.supervisor.board import Board

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.control.api import workers as api
-from gateway.control.view import HostView, ReloadView, WorkerView
+from gateway.control.ports.gateway import HostView, ReloadView, WorkerView
 from gateway.operator import output, status
 from gateway.supervisor.board import RECENT_SECONDS, Board
 from gateway.supervisor.timeline import KEPT, Timeline

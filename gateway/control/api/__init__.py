@@ -4,7 +4,6 @@ from functools import partial
 
 from aiohttp import web
 
-from gateway.control import docs_page, openapi
 from gateway.control.access import Access
 from gateway.control.api import (
     alerts,
@@ -13,6 +12,7 @@ from gateway.control.api import (
     circuits,
     clients,
     configuration,
+    docs_page,
     endpoints,
     errors,
     explain,
@@ -23,6 +23,7 @@ from gateway.control.api import (
     issuers,
     live,
     metrics,
+    openapi,
     outbox,
     rehearsals,
     sagas,
@@ -31,8 +32,8 @@ from gateway.control.api import (
 )
 from gateway.control.api import routes as route_list
 from gateway.control.api.operation import routes as serve
-from gateway.control.facts import ControlFacts
 from gateway.control.live.broadcast import Broadcast
+from gateway.control.parts import ControlFacts
 from gateway.control.services import Services
 
 

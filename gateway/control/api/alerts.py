@@ -2,11 +2,11 @@
 
 from typing import Any, Literal
 
-from gateway.control import audit
+from gateway.control.api import audit
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import ControlFacts
-from gateway.control.models import AlertEntry, Alerts, Cleanup
-from gateway.control.shapes import Input, Nothing
+from gateway.control.models.alerts import AlertEntry, Alerts, Cleanup
+from gateway.control.models.shapes import Input, Nothing
+from gateway.control.parts import ControlFacts
 from gateway.telemetry.alerts import Alert
 from gateway.telemetry.render import rfc3339
 

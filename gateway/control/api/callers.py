@@ -4,13 +4,13 @@ import re
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from gateway.control import audit
+from gateway.control.api import audit
 from gateway.control.api.operation import Call, Operation
-from gateway.control.caller_models import AddKey, ExpireKey, Key, KeyCommand, Keys, Tenant, Tenants
-from gateway.control.callers import CallersView, KeysUnavailable, NewKeyView
-from gateway.control.facts import ControlFacts
-from gateway.control.problem import RefusalError
-from gateway.control.shapes import Nothing
+from gateway.control.models.callers import AddKey, ExpireKey, Key, KeyCommand, Keys, Tenant, Tenants
+from gateway.control.models.shapes import Nothing
+from gateway.control.parts import ControlFacts
+from gateway.control.ports.callers import CallersView, KeysUnavailable, NewKeyView
+from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.render import rfc3339
 
 TENANTS = "/api/resilience/tenants"

@@ -11,11 +11,11 @@ from pydantic import Field
 
 from gateway.control.api.faults import check_health, check_limits, enabled, operator_of, recorded, told
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import ControlFacts
-from gateway.control.fault_models import ChaosConfig, NewChaosConfig
-from gateway.control.faults import ChaosSetting, FaultOrder, FaultsView
+from gateway.control.models.faults import ChaosConfig, NewChaosConfig
+from gateway.control.models.shapes import Input, Nothing
+from gateway.control.parts import ControlFacts
+from gateway.control.ports.faults import ChaosSetting, FaultOrder, FaultsView
 from gateway.control.services import Services
-from gateway.control.shapes import Input, Nothing
 
 PATH = "/chaos/config"
 _USUAL = "default"

@@ -5,11 +5,9 @@ States are this replica's, which follow the fleet's within a quarter of a second
 
 from typing import Any, Literal
 
-from gateway.control import audit
+from gateway.control.api import audit
 from gateway.control.api.operation import Call, Operation, get
-from gateway.control.facts import ControlFacts
-from gateway.control.models import (
-    CIRCUIT_WORDS,
+from gateway.control.models.circuits import (
     Circuit,
     CircuitCommand,
     CircuitCounts,
@@ -17,12 +15,13 @@ from gateway.control.models import (
     Circuits,
     CircuitSettings,
     CircuitTransition,
-    CircuitWord,
     Force,
     Release,
 )
-from gateway.control.shapes import Nothing
-from gateway.control.view import CircuitView, plain_state
+from gateway.control.models.shapes import Nothing
+from gateway.control.models.words import CIRCUIT_WORDS, CircuitWord
+from gateway.control.parts import ControlFacts
+from gateway.control.ports.gateway import CircuitView, plain_state
 from gateway.telemetry.render import rfc3339
 
 PATH = "/api/resilience/circuit-breakers"
@@ -34,7 +33,7 @@ def word(state: str) -> CircuitWord:
 
 
 def members(facts: ControlFacts, circuit: CircuitView) -> dict[str, Any]:
-    """The members of `models.Circuit`."""
+    """The members of `gateway.control.models.circuits.Circuit`."""
     now = facts.clock()
     last = facts.history.last(circuit.upstream)
     plain = plain_state(circuit.state)

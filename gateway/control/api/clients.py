@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gateway.control.api.operation import Call, Operation
-from gateway.control.busy import BusyView
-from gateway.control.facts import ControlFacts
-from gateway.control.shapes import Answer, Nothing
+from gateway.control.models.shapes import Answer, Nothing
+from gateway.control.parts import ControlFacts
+from gateway.control.ports.clients import BusyView
 
 WINDOW = 60.0
 

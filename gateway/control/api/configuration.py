@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import ControlFacts
-from gateway.control.shapes import Answer, Nothing
+from gateway.control.models.shapes import Answer, Nothing
+from gateway.control.parts import ControlFacts
 
 
 class Setting(Answer):

@@ -5,14 +5,15 @@ What is listed is this replica's view; a command goes to the whole fleet, which 
 
 from typing import Any, Literal
 
-from gateway.control import audit
+from gateway.control.api import audit
 from gateway.control.api.circuits import scope
 from gateway.control.api.operation import Call, Operation, get
-from gateway.control.facts import ControlFacts
-from gateway.control.models import Endpoint, EndpointCommand, Endpoints, Release, TakeOut
-from gateway.control.problem import RefusalError
-from gateway.control.shapes import Nothing
-from gateway.control.view import EndpointView
+from gateway.control.models.circuits import Release
+from gateway.control.models.endpoints import Endpoint, EndpointCommand, Endpoints, TakeOut
+from gateway.control.models.shapes import Nothing
+from gateway.control.parts import ControlFacts
+from gateway.control.ports.gateway import EndpointView
+from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.render import rfc3339
 
 LIST = "/api/resilience/endpoints"

@@ -6,10 +6,10 @@ from pydantic import Field
 
 from gateway.control.api.metrics import WHOLE
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import ControlFacts
-from gateway.control.models import ErrorEntry, RecentErrors
+from gateway.control.models.errors import ErrorEntry, RecentErrors
+from gateway.control.models.shapes import Input, Nothing
+from gateway.control.parts import ControlFacts
 from gateway.control.services import Services
-from gateway.control.shapes import Input, Nothing
 from gateway.telemetry.render import rfc3339
 
 MOST = 1000

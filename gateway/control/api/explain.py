@@ -6,10 +6,10 @@ from pydantic import AfterValidator, Field
 
 from gateway.control.access import peer_of
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import ControlFacts
-from gateway.control.models import Explanation
-from gateway.control.problem import RefusalError
-from gateway.control.shapes import Input, Nothing
+from gateway.control.models.explain import Explanation
+from gateway.control.models.shapes import Input, Nothing
+from gateway.control.parts import ControlFacts
+from gateway.control.serving.problem import RefusalError
 from gateway.syntax import hosts
 
 _ADDRESSES = ({"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"})

@@ -5,14 +5,14 @@ They need FAULTS_ENABLED and the ADMIN_TOKEN. They are those of the whole fleet.
 
 from typing import Any
 
-from gateway.control import audit
+from gateway.control.api import audit
 from gateway.control.api.operation import Call, Operation, get
-from gateway.control.facts import ControlFacts
-from gateway.control.fault_models import Fault, Faults, FaultsRemoved, NewFault
-from gateway.control.faults import FaultInTheWay, FaultOrder, FaultsAway, FaultsView, FaultView
-from gateway.control.problem import RefusalError
+from gateway.control.models.faults import Fault, Faults, FaultsRemoved, NewFault
+from gateway.control.models.shapes import Nothing
+from gateway.control.parts import ControlFacts
+from gateway.control.ports.faults import FaultInTheWay, FaultOrder, FaultsAway, FaultsView, FaultView
 from gateway.control.services import Services
-from gateway.control.shapes import Nothing
+from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.render import rfc3339
 
 PATH = "/api/resilience/faults"

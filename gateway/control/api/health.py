@@ -4,10 +4,10 @@ from typing import Any
 
 from gateway.control.api.circuits import word
 from gateway.control.api.operation import Call, Operation, get
-from gateway.control.facts import ControlFacts
-from gateway.control.judgement import judged, overall
-from gateway.control.models import ResilienceHealth, ServiceHealth
-from gateway.control.shapes import Nothing
+from gateway.control.models.service_health import ResilienceHealth, ServiceHealth
+from gateway.control.models.shapes import Nothing
+from gateway.control.parts import ControlFacts
+from gateway.control.service_health import judged, overall
 from gateway.telemetry.rates import DEFAULT_WINDOW
 from gateway.telemetry.render import rfc3339
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gateway.control.api.operation import Call, Operation, get
-from gateway.control.facts import ControlFacts, Step
-from gateway.control.models import Count, Instant
-from gateway.control.shapes import Answer, Nothing
+from gateway.control.models.shapes import Answer, Nothing
+from gateway.control.models.words import Count, Instant
+from gateway.control.parts import ControlFacts, Step
 from gateway.telemetry.render import rfc3339
 from gateway.telemetry.snapshot import labels_of
 

@@ -3,13 +3,13 @@
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from gateway.control import audit
+from gateway.control.api import audit
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import ControlFacts
-from gateway.control.problem import RefusalError
-from gateway.control.promise_models import Idempotency, IdempotencyCleanup, IdempotencyRecords
-from gateway.control.promises import IdempotencyView, JournalAway
-from gateway.control.shapes import Nothing
+from gateway.control.models.idempotency import Idempotency, IdempotencyCleanup, IdempotencyRecords
+from gateway.control.models.shapes import Nothing
+from gateway.control.parts import ControlFacts
+from gateway.control.ports.journal import IdempotencyView, JournalAway
+from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.render import rfc3339
 
 _T = TypeVar("_T")

@@ -3,9 +3,9 @@
 from typing import Any
 
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import ControlFacts
-from gateway.control.issuer_models import Issuer, Issuers
-from gateway.control.shapes import Nothing
+from gateway.control.models.issuers import Issuer, Issuers
+from gateway.control.models.shapes import Nothing
+from gateway.control.parts import ControlFacts
 
 ISSUERS = "/api/resilience/issuers"
 

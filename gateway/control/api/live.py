@@ -7,10 +7,10 @@ from aiohttp import web
 
 from gateway.control.api.operation import Call, Operation
 from gateway.control.live.broadcast import Broadcast, Listener
-from gateway.control.live.models import Live
-from gateway.control.patience import stay
-from gateway.control.shapes import Nothing
-from gateway.control.whole import ALWAYS
+from gateway.control.models.live import Live
+from gateway.control.models.shapes import Nothing
+from gateway.control.serving.response import ALWAYS
+from gateway.control.serving.time_limit import stay
 from gateway.telemetry.accept import media_ranges
 
 PATH = "/api/resilience/live"

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BeforeValidator, Field
 
-from gateway.control import audit
+from gateway.control.api import audit
 from gateway.control.api.circuits import word
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import ControlFacts, ServiceStates
-from gateway.control.judgement import judged
-from gateway.control.models import ErrorRate, ErrorsByCategory, Metrics, Reset, ServiceMetrics
-from gateway.control.shapes import Input, Nothing
+from gateway.control.models.figures import ErrorRate, ErrorsByCategory, Metrics, Reset, ServiceMetrics
+from gateway.control.models.shapes import Input, Nothing
+from gateway.control.parts import ControlFacts, ServiceStates
+from gateway.control.service_health import judged
 from gateway.telemetry.accept import media_ranges
 from gateway.telemetry.exposition import OPENMETRICS, TEXT
 from gateway.telemetry.rates import DEFAULT_WINDOW, Rate
@@ -45,7 +45,7 @@ class Window(Input):
 
 
 def rate_members(rate: Rate) -> dict[str, Any]:
-    """The members of `models.ErrorRate`."""
+    """The members of `gateway.control.models.figures.ErrorRate`."""
     return {
         "service": rate.service,
         "window_minutes": round(rate.window / 60),

@@ -16,9 +16,9 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from gateway.control.access import Access, Actor, peer_of
-from gateway.control.problem import REQUEST_ID, RefusalError
+from gateway.control.models.shapes import Answer, Input, Nothing
 from gateway.control.services import Services
-from gateway.control.shapes import Answer, Input, Nothing
+from gateway.control.serving.problem import REQUEST_ID, RefusalError
 from gateway.telemetry.render import bare
 
 _SHOWN = 64

@@ -9,7 +9,7 @@ from pydantic import Field
 from gateway.control.api.idempotency import available
 from gateway.control.api.metrics import WHOLE
 from gateway.control.api.operation import Call
-from gateway.control.problem import RefusalError
+from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.render import rfc3339
 
 MOST = 1000

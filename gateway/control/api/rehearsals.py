@@ -12,11 +12,11 @@ from gateway.control.api.chaos import WhichUpstream, named
 from gateway.control.api.circuits import word
 from gateway.control.api.faults import enabled, recorded
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import ControlFacts
-from gateway.control.fault_models import Rehearsed
-from gateway.control.problem import RefusalError
+from gateway.control.models.faults import Rehearsed
+from gateway.control.models.shapes import Nothing
+from gateway.control.parts import ControlFacts
 from gateway.control.services import Services
-from gateway.control.shapes import Nothing
+from gateway.control.serving.problem import RefusalError
 
 PATH = "/api/test"
 _MOST_CALLS = 1000

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gateway.control.api.operation import Call, Operation, get
-from gateway.control.facts import ControlFacts
-from gateway.control.shapes import Answer, Nothing
-from gateway.control.view import FallbackView, MirrorView, RouteView, SplitView
+from gateway.control.models.shapes import Answer, Nothing
+from gateway.control.parts import ControlFacts
+from gateway.control.ports.gateway import FallbackView, MirrorView, RouteView, SplitView
 
 
 class RouteGate(Answer):

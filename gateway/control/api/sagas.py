@@ -5,13 +5,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from gateway.control import audit
+from gateway.control.api import audit
 from gateway.control.api.idempotency import available
 from gateway.control.api.operation import Call, Operation
 from gateway.control.api.pages import OLDER, PageCount, instant, one, page, seconds, seconds_or_none
-from gateway.control.facts import ControlFacts
-from gateway.control.problem import RefusalError
-from gateway.control.saga_models import (
+from gateway.control.models.sagas import (
     SAGA_ID,
     Saga,
     SagaHappened,
@@ -23,8 +21,10 @@ from gateway.control.saga_models import (
     SagaStep,
     Workflow,
 )
-from gateway.control.sagas import Order, SagaDetail, SagaState, SagasView, SagaView
-from gateway.control.shapes import Input, Nothing
+from gateway.control.models.shapes import Input, Nothing
+from gateway.control.parts import ControlFacts
+from gateway.control.ports.sagas import Order, SagaDetail, SagaState, SagasView, SagaView
+from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.render import rfc3339
 
 PATH = "/api/resilience/sagas"

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gateway.control import audit
+from gateway.control.api import audit
 from gateway.control.api.operation import Call, Operation
-from gateway.control.facts import ControlFacts
-from gateway.control.patience import be_patient
-from gateway.control.problem import RefusalError
-from gateway.control.shapes import Answer, Input, Nothing
-from gateway.control.view import ServiceChange
+from gateway.control.models.shapes import Answer, Input, Nothing
+from gateway.control.parts import ControlFacts
+from gateway.control.ports.gateway import ServiceChange
+from gateway.control.serving.problem import RefusalError
+from gateway.control.serving.time_limit import be_patient
 
 # The workers of a new configuration have to start. Whoever asked is not kept waiting for longer than this.
 _WAIT = 25.0

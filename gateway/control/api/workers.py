@@ -7,10 +7,10 @@ which stays on the listener of the data plane, has none.
 from typing import Any
 
 from gateway.control.api.operation import Call, Operation, get
-from gateway.control.facts import ControlFacts
-from gateway.control.shapes import Nothing
-from gateway.control.view import HostView, WorkerView
-from gateway.control.worker_models import LastReload, Worker, Workers
+from gateway.control.models.shapes import Nothing
+from gateway.control.models.workers import LastReload, Worker, Workers
+from gateway.control.parts import ControlFacts
+from gateway.control.ports.gateway import HostView, WorkerView
 from gateway.telemetry.render import rfc3339
 
 PATH = "/api/resilience/workers"

@@ -21,10 +21,10 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.control.facts import ControlFacts
 from gateway.control.live.counters import Look, Window
 from gateway.control.live.snapshot import encoded, snapshot
-from gateway.control.problem import RefusalError
+from gateway.control.parts import ControlFacts
+from gateway.control.serving.problem import RefusalError
 from gateway.syntax.merge_patch import difference
 from gateway.telemetry.errors import ErrorRecord
 from gateway.telemetry.rates import DEFAULT_WINDOW

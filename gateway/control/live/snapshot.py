@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from gateway.control.facts import ControlFacts, ServiceStates
 from gateway.control.history import Transition
-from gateway.control.judgement import Judgement, judged, overall
 from gateway.control.live.counters import ATTEMPT_SECONDS, ROUTE_SECONDS, Window
-from gateway.control.live.models import (
+from gateway.control.models.live import (
     Live,
     LiveAdaptive,
     LiveCircuit,
@@ -25,8 +23,10 @@ from gateway.control.live.models import (
     LiveWorker,
     LiveWorkflows,
 )
-from gateway.control.models import CIRCUIT_WORDS
-from gateway.control.view import CircuitView, EndpointView, RouteView, WorkerView, plain_state
+from gateway.control.models.words import CIRCUIT_WORDS
+from gateway.control.parts import ControlFacts, ServiceStates
+from gateway.control.ports.gateway import CircuitView, EndpointView, RouteView, WorkerView, plain_state
+from gateway.control.service_health import Judgement, judged, overall
 from gateway.telemetry.rates import Rate, Scope
 from gateway.telemetry.render import rfc3339
 

@@ -5,16 +5,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from gateway.control.busy import BusyView
-from gateway.control.callers import CallersView
-from gateway.control.explaining import Explainer
-from gateway.control.faults import FaultsView
 from gateway.control.history import CircuitHistory
-from gateway.control.outbox import OutboxView
-from gateway.control.promises import IdempotencyView
-from gateway.control.sagas import SagasView
+from gateway.control.ports.callers import CallersView
+from gateway.control.ports.clients import BusyView
+from gateway.control.ports.explain import Explainer
+from gateway.control.ports.faults import FaultsView
+from gateway.control.ports.gateway import CircuitCommands, CircuitView, EndpointCommands, GatewayView, ServiceCommands
+from gateway.control.ports.journal import IdempotencyView
+from gateway.control.ports.outbox import OutboxView
+from gateway.control.ports.sagas import SagasView
 from gateway.control.scrape import Scrape
-from gateway.control.view import CircuitCommands, CircuitView, EndpointCommands, GatewayView, ServiceCommands
 from gateway.telemetry.alerts import Alerts, AlertSettings
 from gateway.telemetry.figures import Figures
 
@@ -63,7 +63,8 @@ class SettingView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ControlFacts:
-    """`breakers` has the settings of each upstream's circuit: attributes in the names of `models.CircuitSettings`."""
+    """`breakers` has the settings of each upstream's circuit: attributes in the names of
+    `models.circuits.CircuitSettings`."""
 
     view: GatewayView
     figures: Figures

@@ -14,7 +14,7 @@ ALWAYS: Final = {
 """The fields that every answer of the control plane has."""
 
 
-def whole(status: int, fields: Mapping[str, str], body: bytes, request_id: str) -> bytes:
+def response_bytes(status: int, fields: Mapping[str, str], body: bytes, request_id: str) -> bytes:
     """The response. `fields` are those that this answer has besides `ALWAYS`, its length, date and id."""
     lines = [f"HTTP/1.1 {status} {title_of(status)}"]
     length = {"Content-Length": str(len(body)), "Date": formatdate(usegmt=True), "X-Request-ID": request_id}

@@ -7,10 +7,9 @@ logger.
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from gateway.control.api.operation import Call
+from gateway.control.api.operation import Call
 
 _log = logging.getLogger("gateway.audit")
 _OPERATOR = re.compile(r"[\x20-\x7e]{1,64}")
@@ -18,7 +17,7 @@ _OPERATOR = re.compile(r"[\x20-\x7e]{1,64}")
 
 def record(
     action: str,
-    call: "Call[Any, Any]",
+    call: Call[Any, Any],
     *,
     before: object,
     after: object,
@@ -54,7 +53,7 @@ def record(
     )
 
 
-def operator_of(call: "Call[Any, Any]") -> str | None:
+def operator_of(call: Call[Any, Any]) -> str | None:
     """What the caller says its name is, if that is fit for a log."""
     given = call.request.headers.get("X-Operator", "").strip()
     return given if _OPERATOR.fullmatch(given) else None

@@ -75,7 +75,7 @@ class SagaDetail(NamedTuple):
 
 class SagasView(Protocol):
     """The runs in the journal, whichever gateway carries them out. Every method raises `JournalAway`
-    (gateway.control.promises)."""
+    (gateway.control.ports.journal)."""
 
     @property
     def max_open(self) -> int:

@@ -1,11 +1,11 @@
-"""The answers of the API about issuers of tokens (see `gateway.control.models`)."""
+"""The answers of the API about issuers of tokens."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from gateway.control.models import Count
-from gateway.control.shapes import Answer
+from gateway.control.models.shapes import Answer
+from gateway.control.models.words import Count
 
 
 class Issuer(Answer):

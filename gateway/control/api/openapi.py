@@ -16,11 +16,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.control.api.operation import Operation
-from gateway.control.fault_models import FAULT_ID
-from gateway.control.health_models import Alive, Breakers, HealthReport, Ready
-from gateway.control.models import Problem
-from gateway.control.outbox_models import MESSAGE_ID
-from gateway.control.saga_models import SAGA_ID
+from gateway.control.models.faults import FAULT_ID
+from gateway.control.models.health import Alive, Breakers, HealthReport, Ready
+from gateway.control.models.outbox import MESSAGE_ID
+from gateway.control.models.problem import Problem
+from gateway.control.models.sagas import SAGA_ID
 from gateway.telemetry.exposition import OPENMETRICS, TEXT
 
 PATH = "/api/openapi.json"

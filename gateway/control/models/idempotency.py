@@ -1,11 +1,11 @@
-"""The answers of the API about what the journal keeps (see `gateway.control.models`)."""
+"""The answers of the API about what the journal keeps."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.control.models import Count, Instant
-from gateway.control.shapes import Answer
+from gateway.control.models.shapes import Answer
+from gateway.control.models.words import Count, Instant
 
 
 class IdempotencyRecords(Answer):

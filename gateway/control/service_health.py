@@ -14,9 +14,9 @@ are refused in both cases.
 from typing import NamedTuple
 
 from gateway.control import health
-from gateway.control.facts import ControlFacts, ServiceStates
-from gateway.control.models import HealthWord
-from gateway.control.view import plain_state
+from gateway.control.models.words import HealthWord
+from gateway.control.parts import ControlFacts, ServiceStates
+from gateway.control.ports.gateway import plain_state
 from gateway.telemetry.rates import Rate
 
 _WORDS: dict[str, HealthWord] = {"healthy": "Healthy", "degraded": "Degraded", "unhealthy": "Unhealthy"}

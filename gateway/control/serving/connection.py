@@ -4,7 +4,7 @@ A connection of the control plane begins here. A request that is complete, plain
 here, and its connection is closed. That costs a fifth of what aiohttp would cost, which matters to the requests that
 are served meanwhile. Every other request goes on to aiohttp with all bytes received, and is answered there in the same
 words. Those requests have a share of the loop's time; when it is used up, they wait or are refused
-(`gateway.control.queue`).
+(`gateway.control.serving.queue`).
 
 Plain means: a GET in HTTP/1.1 for exactly that path, no query, no body, nothing behind it.
 """
@@ -16,9 +16,9 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, cast
 
-from gateway.control.problem import RefusalError, rendered
-from gateway.control.queue import Queue, Waiting
-from gateway.control.whole import whole
+from gateway.control.serving.problem import RefusalError, rendered
+from gateway.control.serving.queue import Queue, Waiting
+from gateway.control.serving.response import response_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _MAX_HELD = 128 * 1024
 _BODY = re.compile(rb"\r\n(?:content-length|transfer-encoding|expect|upgrade)[ \t]*:", re.IGNORECASE)
 
 
-class Quick(Protocol):
+class Plane(Protocol):
     """What the protocol below needs of the control plane."""
 
     @property
@@ -81,12 +81,12 @@ class Quick(Protocol):
         ...
 
 
-class QuickConnection(asyncio.Protocol):
+class NewConnection(asyncio.Protocol):
     """A connection until it is known what it asks for. `on_lost` is called once, when the connection is gone."""
 
     __slots__ = ("_deadline", "_held", "_on_lost", "_plane", "_task", "_transport", "_waiting")
 
-    def __init__(self, plane: Quick, on_lost: Callable[[], None] | None) -> None:
+    def __init__(self, plane: Plane, on_lost: Callable[[], None] | None) -> None:
         self._plane = plane
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
@@ -220,5 +220,5 @@ def _request_id(head: bytes) -> bytes:
 def _finish(
     transport: asyncio.Transport, body: bytes, content_type: str, request_id: bytes, vary: Mapping[str, str] = _NOTHING
 ) -> None:
-    transport.write(whole(200, {"Content-Type": content_type, **vary}, body, request_id.decode()))
+    transport.write(response_bytes(200, {"Content-Type": content_type, **vary}, body, request_id.decode()))
     transport.close()

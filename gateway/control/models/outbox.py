@@ -1,12 +1,12 @@
-"""The answers and inputs of the API about the outbox (see `gateway.control.models`)."""
+"""The answers and inputs of the API about the outbox."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.control.models import Count, Instant, Seconds
-from gateway.control.outbox import MessageState
-from gateway.control.shapes import Answer, Input, only_of
+from gateway.control.models.shapes import Answer, Input, only_of
+from gateway.control.models.words import Count, Instant, Seconds
+from gateway.control.ports.outbox import MessageState
 
 MESSAGE_ID = r"^msg_[0-9a-z]{26}$"
 _EPOCH_END = 253_402_300_799.0

@@ -41,7 +41,7 @@ class MessageCount(NamedTuple):
 
 class OutboxView(Protocol):
     """The messages in the journal, whichever gateway has taken them. Every method raises `JournalAway`
-    (gateway.control.promises)."""
+    (gateway.control.ports.journal)."""
 
     @property
     def max_pending(self) -> int:

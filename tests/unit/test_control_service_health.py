@@ -2,9 +2,9 @@
 
 import pytest
 
-from gateway.control.facts import ServiceStates
-from gateway.control.judgement import judged
-from gateway.control.view import CircuitView
+from gateway.control.parts import ServiceStates
+from gateway.control.ports.gateway import CircuitView
+from gateway.control.service_health import judged
 from gateway.telemetry.alerts import AlertSettings
 from gateway.telemetry.rates import Rate, rate
 from gateway.telemetry.service_cells import WIDTH, ServiceCells

@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, Protocol, TypeVar
 
-from gateway.control.allowance import Allowance
+from gateway.control.serving.allowance import Allowance
 
 SHARE = 0.2
 BURST = 0.2

@@ -7,7 +7,7 @@ epoch, durations are seconds. Nothing here carries an address of the store or a 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
-from gateway.control.promises import JournalView
+from gateway.control.ports.journal import JournalView
 
 
 class RedisView(NamedTuple):

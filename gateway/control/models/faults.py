@@ -1,12 +1,12 @@
-"""The answers and inputs of the API that are about faults on demand (see `gateway.control.models`)."""
+"""The answers and inputs of the API that are about faults on demand."""
 
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from gateway.control.faults import Kind
-from gateway.control.models import REASON, Count, Instant, Seconds
-from gateway.control.shapes import Answer, Input
+from gateway.control.models.shapes import Answer, Input
+from gateway.control.models.words import REASON, Count, Instant, Seconds
+from gateway.control.ports.faults import Kind
 
 FAULT_ID = "^[a-z0-9-]{1,64}$"
 

@@ -1,11 +1,11 @@
-"""The answers and inputs of the API about tenants and keys (see `gateway.control.models`)."""
+"""The answers and inputs of the API about tenants and keys."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from gateway.control.models import Count, Instant
-from gateway.control.shapes import Answer, Input
+from gateway.control.models.shapes import Answer, Input
+from gateway.control.models.words import Count, Instant
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 _SCOPE = r"^[!#-\[\]-~]{1,64}$"

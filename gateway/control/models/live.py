@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.control.models import CircuitWord, Count, Fraction, HealthWord, Instant, Scope, Seconds
-from gateway.control.shapes import Answer
+from gateway.control.models.shapes import Answer
+from gateway.control.models.words import CircuitWord, Count, Fraction, HealthWord, Instant, Scope, Seconds
 
 Rate = Annotated[float, Field(ge=0, description="A second")]
 Percentile = Annotated[

@@ -10,6 +10,6 @@ class Explainer(Protocol):
     async def explain(
         self, method: str, host: str, path: str, client: str, consumer: str = "", tenant: str = "", scope: str = ""
     ) -> Mapping[str, Any]:
-        """What would become of a request; the members of `models.Explanation` but for `request`. `consumer` and
+        """What would become of a request; the members of `models.explain.Explanation` but for `request`. `consumer` and
         `tenant` are whose credential it has, and `scope` its scopes, with blanks between them; empty: not said."""
         ...

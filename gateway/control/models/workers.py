@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.control.models import Count, Instant, Seconds
-from gateway.control.shapes import Answer
+from gateway.control.models.shapes import Answer
+from gateway.control.models.words import Count, Instant, Seconds
 
 
 class Worker(Answer):

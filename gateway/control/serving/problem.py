@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import orjson
 from aiohttp import web
 
-from gateway.control.whole import title_of, whole
+from gateway.control.serving.response import response_bytes, title_of
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """Under which a request carries its id."""
@@ -90,7 +90,7 @@ def rendered(refused: RefusalError, request_id: str) -> bytes:
     """A `problem` as the bytes of a whole response, after which the connection closes."""
     response = problem(refused, request_id)
     assert isinstance(response.body, bytes)  # noqa: S101 - as `problem` makes it
-    return whole(response.status, response.headers, response.body, request_id)
+    return response_bytes(response.status, response.headers, response.body, request_id)
 
 
 def plain(status: int, headers: Mapping[str, str] | None = None) -> RefusalError:

@@ -1,12 +1,12 @@
-"""The answers and inputs of the API about sagas (see `gateway.control.models`)."""
+"""The answers and inputs of the API about sagas."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.control.models import REASON, Count, Instant, Seconds
-from gateway.control.sagas import SagaState, StepState
-from gateway.control.shapes import Answer, Input, only_of
+from gateway.control.models.shapes import Answer, Input, only_of
+from gateway.control.models.words import REASON, Count, Instant, Seconds
+from gateway.control.ports.sagas import SagaState, StepState
 
 SAGA_ID = r"^saga_[0-9a-z]{26}$"
 
