@@ -247,7 +247,12 @@ class RedisClient:
             await asyncio.wait([opening])
         if opening is None or opening.cancelled():
             raise StoreUnavailable("the connection to Redis is closed")
-        opening.result()
+        try:
+            opening.result()
+        except TimeoutError as exc:
+            # Not the time limit of this call, which may be longer.
+            limit = OPENING_TIMEOUT * 1000
+            raise StoreUnavailable(f"a connection to Redis did not come about within {limit:.0f} ms") from exc
 
     def _established(self, task: "asyncio.Task[None]") -> None:
         self._opening = None
