@@ -62,9 +62,14 @@ class SigningKey:
         self.kid = kid
         self.algorithm = algorithm
         self.secret = secret
-        self._rsa = rsa_key(str(kid), bits) if algorithm[:2] in {"RS", "PS"} else None
+        self._bits = bits
         self._ec = ec.generate_private_key(_CURVES[algorithm][0]()) if algorithm in _CURVES else None
         self._ed = ed25519.Ed25519PrivateKey.generate() if algorithm in {"EdDSA", "Ed25519"} else None
+
+    @property
+    def _rsa(self) -> rsa.RSAPrivateKey | None:
+        # Made when it is needed: every process of tests imports the modules that have such keys.
+        return rsa_key(str(self.kid), self._bits) if self.algorithm[:2] in {"RS", "PS"} else None
 
     @property
     def jwk(self) -> dict[str, Any]:
