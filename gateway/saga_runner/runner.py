@@ -38,8 +38,10 @@ log = logging.getLogger("gateway.saga")
 # For so long a transition is tried while the journal is away: whoever takes the run meanwhile makes it void.
 _WRITE: Final = 30.0
 _WRITE_AGAIN: Final = 0.25
-# A run that waits no longer than this is kept.
+# A run that waits no longer than this is kept. After so many attempts of a step it is let go all the same, because what
+# fails for so long may fail for hours, and an operator can only change a run that nobody holds.
 _SHORT: Final = 1.0
+_MOST_KEPT: Final = 10
 _LONGEST_PAUSE: Final = 86_400.0
 # A run that this version of the gateway does not understand is left to another one for so long.
 _NOT_UNDERSTOOD: Final = 60.0
@@ -160,7 +162,7 @@ class SagaRunner:
             wait = self._pause(job, at, after, report)
             # What comes then is decided at the deadline, and not after the pause.
             wait = min(wait, left) if left > 0 else wait
-            if wait <= _SHORT and self.consumer.takes:
+            if wait <= _SHORT and after.steps[at].attempts <= _MOST_KEPT and self.consumer.takes:
                 job.wait = wait
             else:
                 pause = wait

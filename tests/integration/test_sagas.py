@@ -250,6 +250,18 @@ def test_an_operator_skips_what_was_seen_to_by_hand(gateway: GatewayProcess, par
     assert participants.of(run, "reserve") == (1, 1)
 
 
+def test_an_operator_comes_between_attempts_that_follow_each_other_closely(
+    gateway: GatewayProcess, participants: Participants
+) -> None:
+    participants.usual["/do/pay"] = 400
+    participants.usual["/undo/reserve"] = 500
+    run = started(gateway, "plain", None)
+    eventually(lambda: participants.attempts[f"{run}.reserve.undo"] > 12, "many attempts")
+    eventually(lambda: order(gateway, run, "skip").status == 200, "the order is carried out")
+    assert states(becomes(gateway, run, "compensated"))[0] == "undone"
+    assert participants.of(run, "reserve") == (1, 0)
+
+
 def test_an_operator_ends_a_run(gateway: GatewayProcess, participants: Participants) -> None:
     participants.usual["/do/ship"] = 503
     run = started(gateway, "bound")
