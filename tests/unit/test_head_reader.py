@@ -75,6 +75,24 @@ def test_what_can_begin_a_request_is_waited_for(first: bytes) -> None:
     assert reading.feed(first) is None
 
 
+@pytest.mark.parametrize(
+    "line", [b"SSH-2.0-a\r\n", b"*1\r\n$4\r\nPING\r\n", b"EHLO a\r\n", b"GET /\r\n", b"GET / HTTP/2.0\r\nHost: a\r\n"]
+)
+@pytest.mark.parametrize("step", [1, 3, 1000])
+def test_a_line_that_is_no_request_line_is_refused_when_it_is_complete(line: bytes, step: int) -> None:
+    reading, _ = reader()
+    with pytest.raises(RequestError) as refused:
+        any(reading.feed(line[at : at + step]) for at in range(0, len(line), step))
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("step", [1, 3, 1000])
+def test_a_good_request_line_is_waited_behind(step: int) -> None:
+    reading, _ = reader()
+    line = b"GET / HTTP/1.1\r\nHost: a\r\n"
+    assert all(reading.feed(line[at : at + step]) is None for at in range(0, len(line), step))
+
+
 def test_a_large_read_of_tiny_lines_is_refused_by_its_size() -> None:
     reading, _ = reader()
 

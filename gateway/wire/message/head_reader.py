@@ -1,8 +1,8 @@
 """Request heads out of a connection's bytes: sizes checked before anything is parsed, the last head remembered.
 
 A head that has not arrived in full is collected, and refused as soon as it can no longer become a valid one: a first
-byte that begins no method, too long a request line, too large a header section, a bare line feed. Each byte is looked
-at a bounded number of times, however it is dripped.
+byte that begins no method, a line that is no request line, too long a one, too large a header section, a bare line
+feed. Each byte is looked at a bounded number of times, however it is dripped.
 
 A client that keeps its connection mostly repeats itself. The same head again is the same `Request` object again; a head
 whose field block is the same parses its request line alone. What is kept for that is bounded: no head above a few KiB,
@@ -179,6 +179,8 @@ class HeadReader:
                 raise _uri_too_long(limits)
         elif len(partial) - line_end - 2 > limits.header_bytes:
             raise _headers_too_large(limits)
+        elif line_end + 2 > start:
+            parse_request_line(bytes(partial[:line_end]))
         if _BARE_LINE_FEED.search(partial, start) is not None:
             raise RequestError(400, "bad_request", "a line feed without a carriage return in the request head")
 
