@@ -14,7 +14,7 @@ import uvloop
 from gateway.assembly.gateway import build
 from gateway.assembly.lifecycle import Lifecycle
 from gateway.config import load
-from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log.lines import LineWriter
 
 
 @contextlib.asynccontextmanager

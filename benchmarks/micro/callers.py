@@ -21,10 +21,10 @@ from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.identity import Identification
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.ticket import Ticket
-from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, RouteAccount
-from gateway.telemetry.route_cells import RouteCells
+from gateway.telemetry.services.errors import ErrorLog
 from gateway.wire.message import request as requests
 
 _KEY = "gw_abcdefgh1234_" + "A" * 43

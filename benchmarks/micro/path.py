@@ -20,11 +20,11 @@ from gateway.proxy.problem import Problem
 from gateway.proxy.router import Router
 from gateway.proxy.topology import Route
 from gateway.proxy.upstreams import Upstream
-from gateway.telemetry.access_log import AccessLog
-from gateway.telemetry.cells import LATENCY_BOUNDS, Histogram
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.log.access import AccessLog
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import LATENCY_BOUNDS, Histogram
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, Record, RouteAccount
-from gateway.telemetry.route_cells import RouteCells
 from gateway.telemetry.tracing.trace import Traces
 from gateway.wire.client.resolver import Resolver
 from gateway.wire.message import request as requests

@@ -22,8 +22,8 @@ from gateway.proxy.gates import PASS
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.identity import Origin
 from gateway.proxy.ticket import Ticket
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, RouteAccount
-from gateway.telemetry.route_cells import RouteCells
 from gateway.wire.message import request as requests
 
 _HEADER = "X-API-Key"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from benchmarks.micro.timing import Case
 from gateway.identity.masking import masked
 from gateway.proxy.ids import Ids
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, Record, RouteAccount
-from gateway.telemetry.route_cells import RouteCells
 from gateway.telemetry.tracing.spans import SpanEncoder
 from gateway.telemetry.tracing.trace import Traces
 from gateway.telemetry.tracing.tracer import FinishedExchange, Tracer

@@ -12,9 +12,9 @@ from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.request_body import RequestBody
 from gateway.proxy.ticket import Ticket
+from gateway.telemetry.log.validation_lines import ValidationLines
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, RouteAccount
-from gateway.telemetry.route_cells import RouteCells
-from gateway.telemetry.validation_lines import ValidationLines
 from gateway.validation.apart import Apart
 from gateway.validation.json_body import parse
 from gateway.validation.openapi.document import OpenApiRules

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from gateway.config.model import GatewayConfig
 from gateway.config.sections.errors.model import ErrorsConfig
-from gateway.telemetry.alert_check import AlertCheck
-from gateway.telemetry.alerts import AlertFacts, Alerts, AlertSettings
-from gateway.telemetry.figures import Figures
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.snapshot import SERIES
-from gateway.telemetry.webhook import Webhook
+from gateway.telemetry.alerts.alerts import AlertFacts, Alerts, AlertSettings
+from gateway.telemetry.alerts.check import AlertCheck
+from gateway.telemetry.alerts.webhook import Webhook
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.snapshot import SERIES
+from gateway.telemetry.services.figures import Figures
 from gateway.views.process import LiveView, alert_facts
 from gateway.worker.one_service import OneService
 

@@ -25,9 +25,9 @@ from gateway.proxy.explain import Explain, nobody
 from gateway.proxy.identity import Identification
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology
-from gateway.telemetry.figures import Figures
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.snapshot import Parts
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.snapshot import Parts
+from gateway.telemetry.services.figures import Figures
 from gateway.views.process import FleetCommands, FleetEndpointCommands, LiveView
 from gateway.worker.commands import SupervisorCommands
 from gateway.worker.one_service import OneService

@@ -24,9 +24,9 @@ from gateway.store.memory.figures import MemoryFigures
 from gateway.store.port import FigureStore, Store
 from gateway.store.served.client import ServedFigures, ServedStore
 from gateway.syntax import hosts
-from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.figures import Records
-from gateway.telemetry.service_cells import WIDTH
+from gateway.telemetry.services.cells import WIDTH
+from gateway.telemetry.services.errors import ErrorLog
+from gateway.telemetry.services.figures import Records
 from gateway.wire.client.dial import reachable
 from gateway.wire.client.resolver import Resolver
 

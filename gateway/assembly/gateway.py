@@ -45,10 +45,10 @@ from gateway.proxy.recorder import Recorder
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology
 from gateway.proxy.tunnel_lines import TunnelLines
-from gateway.telemetry.figures import Figures
-from gateway.telemetry.lines import LineWriter
-from gateway.telemetry.log_files import LogFiles
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.log.files import LogFiles
+from gateway.telemetry.log.lines import LineWriter
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.services.figures import Figures
 from gateway.views.process import LiveView
 from gateway.wire.client.resolver import Resolver
 from gateway.wire.message.request import Limits

@@ -6,8 +6,8 @@ from time import monotonic
 from gateway.proxy.gates.hooks import HooksGate
 from gateway.proxy.hooks.running import Point, RunningHook
 from gateway.proxy.topology import Route
-from gateway.telemetry.cells import Histogram, Labels
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Histogram, Labels
 
 
 def count_hooks(routes: Iterable[Route], metrics: Metrics) -> None:

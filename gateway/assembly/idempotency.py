@@ -11,7 +11,7 @@ from gateway.journal import idempotency as records
 from gateway.journal.cleaning import Cleaner
 from gateway.journal.port import Journal
 from gateway.proxy.topology import Route
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.views.idempotency import LiveIdempotency
 
 _CONFLICTS = ("in_progress", "reused", "unknown")

@@ -18,8 +18,8 @@ from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.kinds import CallerParts
 from gateway.proxy.query_key import QueryKey
 from gateway.proxy.topology import Route
-from gateway.telemetry.cells import Labels
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Labels
 from gateway.views.identity import LiveCallers
 from gateway.worker.handed_keys import share_keys
 from gateway.worker.supervisor import Supervisor

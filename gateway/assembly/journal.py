@@ -8,7 +8,7 @@ from typing import Final
 from gateway.config.model import GatewayConfig
 from gateway.journal.opening import journal_of
 from gateway.journal.port import Journal, JournalState, Trouble
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
 
 log = logging.getLogger("gateway.journal")
 

@@ -21,7 +21,7 @@ from gateway.config.model import GatewayConfig
 from gateway.ipc.socket_purposes import ADMIN, LISTENER
 from gateway.proxy.upstream_certificates import UpstreamCertificates
 from gateway.system.open_files import connections_that_fit
-from gateway.telemetry.render import counted
+from gateway.telemetry.log.render import counted
 from gateway.wire.server.accept import Factory, FewHandshakes, Handshakes, Listener, accepted_are_known
 from gateway.wire.server.certificate import Certificate
 from gateway.wire.server.connection import ServerConnection

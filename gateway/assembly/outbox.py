@@ -16,7 +16,7 @@ from gateway.proxy.kinds import OutboxParts
 from gateway.proxy.own_requests import OwnRequests
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.views.outbox import LiveOutbox
 
 log = logging.getLogger("gateway.outbox")

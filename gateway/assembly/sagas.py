@@ -21,7 +21,7 @@ from gateway.saga_runner.job import first_move
 from gateway.saga_runner.runner import SagaRunner
 from gateway.saga_runner.tenure import LEASE
 from gateway.saga_runner.waiters import Told, Waiters
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.views.sagas import LiveSagas
 
 log = logging.getLogger("gateway.saga")

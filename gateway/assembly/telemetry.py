@@ -7,13 +7,13 @@ from gateway import __version__
 from gateway.config.model import GatewayConfig
 from gateway.config.sections.log.model import LogConfig
 from gateway.control.history import CircuitHistory
-from gateway.telemetry.access_log import AccessLog, beside_file
 from gateway.telemetry.busiest import Busiest
-from gateway.telemetry.error_lines import ErrorLines
-from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.lines import LineWriter
-from gateway.telemetry.log_files import LogFiles
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.log.access import AccessLog, beside_file
+from gateway.telemetry.log.error_lines import ErrorLines
+from gateway.telemetry.log.files import LogFiles
+from gateway.telemetry.log.lines import LineWriter
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.services.errors import ErrorLog
 
 
 @dataclass(frozen=True, slots=True)

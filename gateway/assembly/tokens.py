@@ -16,8 +16,8 @@ from gateway.identity.key_sources import KeyFetcher, KeyFile
 from gateway.identity.tenants import Directory
 from gateway.identity.tokens import Issuer, Tokens
 from gateway.jose.jwk import parse_set, secret_set
-from gateway.telemetry.cells import Labels
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Labels
 
 Series = Iterator[tuple[Labels, float]]
 

@@ -33,7 +33,7 @@ from gateway.proxy.priority_header import PriorityHeader
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.topology import NoRoute, Route, Topology
 from gateway.proxy.upstreams import Upstream
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.wire.client.resolver import Resolver
 
 

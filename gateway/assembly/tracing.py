@@ -11,7 +11,7 @@ from gateway import __version__
 from gateway.config.model import GatewayConfig
 from gateway.identity.masking import masked
 from gateway.proxy.ids import Ids
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.tracing.trace import Traces
 from gateway.telemetry.tracing.tracer import Tracer
 

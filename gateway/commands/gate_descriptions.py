@@ -6,7 +6,7 @@ import os
 
 from gateway.assembly.gateway import build
 from gateway.config.model import GatewayConfig
-from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log.lines import LineWriter
 
 Gates = dict[str, list[dict[str, object]]]
 """By route, in the order in which a request passes them: `gate` is the name, the rest are its settings."""

@@ -43,7 +43,7 @@ from gateway.control.serving.problem import REQUEST_ID, RefusalError, plain, pro
 from gateway.control.serving.queue import Queue, metered
 from gateway.control.serving.response import ALWAYS
 from gateway.control.serving.time_limit import SCOPE
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
 
 _log = logging.getLogger(__name__)
 

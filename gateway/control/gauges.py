@@ -4,16 +4,16 @@
 certificate have none without TLS. The two breaker gauges say the same in two numberings because two sets of dashboards
 exist; a forced state counts as the state that it amounts to.
 
-Each says what the values of several workers amount to (`gateway.telemetry.snapshot`). Those that are `mine` are read
-off the view of all workers, the others off the worker's own, and combined.
+Each says what the values of several workers amount to (`gateway.telemetry.metrics.snapshot`). Those that are `mine` are
+read off the view of all workers, the others off the worker's own, and combined.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
 
 from gateway.control.ports.gateway import GatewayView, plain_state
-from gateway.telemetry.cells import Combine, Labels
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Combine, Labels
 
 CIRCUIT_BREAKER_STATE = {"closed": 1, "open": 2, "half_open": 3}
 BREAKER_STATE = {"closed": 0, "open": 1, "half_open": 2}

@@ -24,7 +24,7 @@ from gateway.control.models.health import HealthReport
 from gateway.control.ports.gateway import PASSING, UNPLANNED, CircuitView, GatewayView, RedisView
 from gateway.control.serving.allowance import Allowance
 from gateway.control.serving.problem import RefusalError
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 # A worker that has died so often within five minutes keeps dying.
 _KEEPS_DYING = 3

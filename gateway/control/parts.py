@@ -15,8 +15,8 @@ from gateway.control.ports.journal import IdempotencyView
 from gateway.control.ports.outbox import OutboxView
 from gateway.control.ports.sagas import SagasView
 from gateway.control.scrape import Scrape
-from gateway.telemetry.alerts import Alerts, AlertSettings
-from gateway.telemetry.figures import Figures
+from gateway.telemetry.alerts.alerts import Alerts, AlertSettings
+from gateway.telemetry.services.figures import Figures
 
 
 class ServiceStates(NamedTuple):

@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from gateway.control.serving.allowance import Allowance
-from gateway.telemetry.exposition import negotiate
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.snapshot import Parts
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.exposition import negotiate
+from gateway.telemetry.metrics.snapshot import Parts
 
 
 class Scrape:

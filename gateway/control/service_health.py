@@ -17,7 +17,7 @@ from gateway.control import health
 from gateway.control.models.words import HealthWord
 from gateway.control.parts import ControlFacts, ServiceStates
 from gateway.control.ports.gateway import plain_state
-from gateway.telemetry.rates import Rate
+from gateway.telemetry.services.rates import Rate
 
 _WORDS: dict[str, HealthWord] = {"healthy": "Healthy", "degraded": "Degraded", "unhealthy": "Unhealthy"}
 _ORDER: tuple[HealthWord, ...] = ("Healthy", "Degraded", "Unhealthy")

@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.control.gauges import BREAKER_STATE
 from gateway.control.health import json_response
 from gateway.control.ports.gateway import CircuitView, GatewayView, plain_state
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 
 def routes(view: GatewayView) -> list[web.RouteDef]:

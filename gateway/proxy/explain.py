@@ -18,7 +18,7 @@ from gateway.proxy.kinds import GATES
 from gateway.proxy.topology import Route, Topology
 from gateway.proxy.upstreams import Endpoint, Upstream
 from gateway.syntax import hosts
-from gateway.telemetry.render import counted
+from gateway.telemetry.log.render import counted
 
 
 def nobody(_consumer: str, _tenant: str, _scope: str) -> Caller | None:

@@ -19,8 +19,8 @@ from gateway.proxy.stored_answer import is_undone
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.upstreams import Upstream
 from gateway.reasons import REASONS
-from gateway.telemetry.cells import Labels
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Labels
 
 RESPONSE: Final = "response"
 STALE: Final = "stale"

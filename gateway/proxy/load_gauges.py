@@ -14,8 +14,8 @@ from gateway.proxy.gates.bulkhead import BulkheadGate
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.gates.places import PlaceGate
 from gateway.proxy.upstreams import Upstream
-from gateway.telemetry.cells import Labels
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Labels
 
 
 def register(

@@ -23,10 +23,10 @@ from gateway.policy.turns import Percentage
 from gateway.proxy.gates import Chain
 from gateway.proxy.request_body import BodyCopy
 from gateway.proxy.upstreams import Upstream
-from gateway.telemetry.cells import Labels
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Labels
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import RouteAccount
-from gateway.telemetry.route_cells import RouteCells
 from gateway.wire.message.request import Request
 
 MARK: Final = "X-Gateway-Mirror"

@@ -19,8 +19,8 @@ from gateway.proxy.refusals import STOPPING
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.upstreams import Upstream
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, RouteAccount
-from gateway.telemetry.route_cells import RouteCells
 from gateway.wire.message.request import Limits, Request, check, parse_fields, parse_request_line
 
 _ORIGIN: Final = Origin("", b"", "http")

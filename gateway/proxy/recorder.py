@@ -11,11 +11,11 @@ from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusal_template import RefusalTemplate
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
-from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.busiest import Busiest, Busy
-from gateway.telemetry.categories import category_of_reason, category_of_status
-from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.log.access import AccessLog
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.services.categories import category_of_reason, category_of_status
+from gateway.telemetry.services.errors import ErrorLog
 from gateway.telemetry.tracing.tracer import OWN, Tracer
 
 ORIGIN_LINE: Final = b"traceparent: %b\r\n"

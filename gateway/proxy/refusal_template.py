@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gateway.proxy.problem import Problem
-from gateway.telemetry.errors import Kind
+from gateway.telemetry.services.errors import Kind
 
 
 class RefusalTemplate:

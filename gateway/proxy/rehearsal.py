@@ -17,8 +17,8 @@ from gateway.proxy.own_requests import OwnRequest, parsed
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, RouteAccount
-from gateway.telemetry.route_cells import RouteCells
 
 _ORIGIN: Final = Origin("", b"", "http")
 _REQUEST: Final = parsed(OwnRequest("GET", b"/api/test", b"", b"", b"-", 0.0, 0))

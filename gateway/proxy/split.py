@@ -16,10 +16,10 @@ from gateway.proxy.fallback import Fallback, Hop
 from gateway.proxy.gates import Question
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.upstreams import Upstream
-from gateway.telemetry.cells import Labels
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Labels
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import RouteAccount
-from gateway.telemetry.route_cells import RouteCells
 
 _CLASSES: Final = ("other", "1xx", "2xx", "3xx", "4xx", "5xx")
 

@@ -31,8 +31,8 @@ from gateway.proxy.tunnels import Tunnels
 from gateway.proxy.upstreams import Upstream
 from gateway.syntax import hosts
 from gateway.syntax.path_template import PathRewrite, rewritten
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import RouteAccount
-from gateway.telemetry.route_cells import RouteCells
 
 _generations: Final = count(1)
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.background import Ticker
 from gateway.proxy.tunnels import Tunnels
-from gateway.telemetry.render import counted
+from gateway.telemetry.log.render import counted
 from gateway.wire.tunnel import BACKPRESSURE, UNRESPONSIVE
 
 logger = logging.getLogger("gateway.websocket")

@@ -13,8 +13,8 @@ from typing import Final
 
 from gateway.config.sections.routes.model import RouteConfig
 from gateway.proxy.refusals import Refusal, Refusals, jittered
-from gateway.telemetry.cells import Labels
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Labels
 from gateway.wire.tunnel import BACKPRESSURE, ENDINGS, TunnelLimits
 
 # How many of the latest places that became free say when the next one will, and the bounds of that in seconds.

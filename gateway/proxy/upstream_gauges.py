@@ -5,8 +5,8 @@ from functools import partial
 from typing import Final
 
 from gateway.proxy.upstreams import Upstream
-from gateway.telemetry.cells import Labels
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Labels
 
 Reading = tuple[str, str, Callable[[Upstream], int]]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.supervisor.totals import Totals
-from gateway.telemetry.snapshot import NAMES, SEPARATOR, SERIES, Snapshot, labels_of
+from gateway.telemetry.metrics.snapshot import NAMES, SEPARATOR, SERIES, Snapshot, labels_of
 
 STEP: Final = 10.0
 STEPS: Final = 360

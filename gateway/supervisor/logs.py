@@ -4,9 +4,9 @@ import sys
 from collections.abc import Callable
 
 from gateway.supervisor.generation import Generation
-from gateway.telemetry import app_log
-from gateway.telemetry.lines import LineWriter
-from gateway.telemetry.log_files import LogFiles
+from gateway.telemetry.log import application
+from gateway.telemetry.log.files import LogFiles
+from gateway.telemetry.log.lines import LineWriter
 
 
 class Logs:
@@ -16,7 +16,7 @@ class Logs:
     def __init__(self) -> None:
         self._writer = LineWriter(sys.stdout.fileno())
         self._files: LogFiles | None = None
-        self._restore: Callable[[], None] = app_log.configure("INFO", "json", self._writer.write)
+        self._restore: Callable[[], None] = application.configure("INFO", "json", self._writer.write)
 
     def follow(self, generation: Generation) -> None:
         """Do as this configuration says from now on."""
@@ -28,7 +28,7 @@ class Logs:
                 retention_days=generation.log_retention_days,
                 max_bytes=generation.log_max_file_bytes,
             )
-        self._restore = app_log.configure(
+        self._restore = application.configure(
             generation.log_level,
             "json" if generation.log_format == "json" else "text",
             self._writer.write,

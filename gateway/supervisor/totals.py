@@ -18,7 +18,17 @@ too late.
 
 from typing import Any, Final
 
-from gateway.telemetry.snapshot import BOUNDS, COMBINE, KIND, NAMES, SEPARATOR, SERIES, WORKER, Snapshot, sum_into
+from gateway.telemetry.metrics.snapshot import (
+    BOUNDS,
+    COMBINE,
+    KIND,
+    NAMES,
+    SEPARATOR,
+    SERIES,
+    WORKER,
+    Snapshot,
+    sum_into,
+)
 
 _COUNTED: Final = frozenset({"counter", "histogram"})
 _ADDED: Final = frozenset({"sum", WORKER})

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.telemetry.route_cells import RouteCells
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.tracing.trace import Trace
 
 NO_DECISIONS: Final[Mapping[str, str]] = {}

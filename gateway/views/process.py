@@ -35,8 +35,8 @@ from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.gates import Chain
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Route, Topology
-from gateway.telemetry.alerts import AlertFacts, CircuitFact, FaultFact
-from gateway.telemetry.rates import Rate
+from gateway.telemetry.alerts.alerts import AlertFacts, CircuitFact, FaultFact
+from gateway.telemetry.services.rates import Rate
 from gateway.wire.server.certificate import Certificate
 from gateway.wire.server.registry import Server
 
@@ -257,11 +257,11 @@ class FleetCommands:
     async def force(
         self, upstream: str, state: Literal["forced_open", "forced_closed"], duration: float, cause: str
     ) -> bool:
-        """See `control.view.CircuitCommands.force`."""
+        """See `gateway.control.ports.gateway.CircuitCommands.force`."""
         return await self._circuits.force(upstream, CircuitState(state), duration, cause)
 
     async def release(self, upstream: str) -> bool:
-        """See `control.view.CircuitCommands.release`."""
+        """See `gateway.control.ports.gateway.CircuitCommands.release`."""
         return await self._circuits.release(upstream)
 
 

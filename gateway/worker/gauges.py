@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from gateway.telemetry.cells import Labels
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Labels
 from gateway.worker.host import Host
 from gateway.worker.loop_lag import LoopLag
 

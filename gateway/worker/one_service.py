@@ -20,9 +20,9 @@ from gateway.control.history import CircuitHistory, Transition
 from gateway.control.ports.callers import CallersView
 from gateway.control.ports.gateway import GatewayView
 from gateway.telemetry.busiest import Busiest
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.process_stats import resident_bytes
-from gateway.telemetry.snapshot import Parts, Snapshot
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.process_stats import resident_bytes
+from gateway.telemetry.metrics.snapshot import Parts, Snapshot
 from gateway.worker.host import Host
 from gateway.worker.loop_lag import LoopLag
 from gateway.worker.supervisor import Supervisor
@@ -41,7 +41,7 @@ PATIENCE: Final = 1.0
 
 
 class SharedAlerts(Protocol):
-    """The alerts (`gateway.telemetry.alerts.Alerts`), which one worker judges and all of them show."""
+    """The alerts (`gateway.telemetry.alerts.alerts.Alerts`), which one worker judges and all of them show."""
 
     def adopt(self, data: Any) -> None:
         """Show these, which another worker has found."""

@@ -29,9 +29,9 @@ from gateway.config.sections.log.model import LogConfig
 from gateway.config.worker_shares import share_of
 from gateway.ipc.channel import Channel, Reply
 from gateway.ipc.socket_purposes import ADMIN, LISTENER
-from gateway.telemetry import app_log
-from gateway.telemetry.lines import LineWriter
-from gateway.telemetry.log_files import LogFiles
+from gateway.telemetry.log import application
+from gateway.telemetry.log.files import LogFiles
+from gateway.telemetry.log.lines import LineWriter
 from gateway.worker.reading import read_again, read_anew
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Worker:
 
         writer = LineWriter(sys.stdout.fileno())
         files = _log_files(config.log)
-        restore = app_log.configure(
+        restore = application.configure(
             config.log.level,
             config.log.format,
             writer.write,

@@ -13,7 +13,7 @@ from gateway.config import load
 from gateway.journal import outbox
 from gateway.journal.ids import RecordIds
 from gateway.journal.outbox import Message, Shown, Taken
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
 from tests.conformance.journals import Journals
 
 TABLE = "outbox_events"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.control.models.workers import LastReload, Workers
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 from tests.deploy.deployment import CANDIDATE, LATEST, PREVIOUS, Deployment
 from tests.deploy.tools import run, tool
 from tests.support.processes import ROOT, ChildProcess

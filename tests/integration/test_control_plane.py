@@ -28,7 +28,7 @@ from gateway.control.ports.gateway import (
     RouteView,
 )
 from gateway.control.ports.journal import JournalView
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
 
 NOW = 1_700_000_100.0
 

@@ -20,8 +20,8 @@ import pytest
 
 from gateway.config.sections.redis.model import RedisConfig
 from gateway.store.redis.figures import RedisFigures
-from gateway.telemetry.rates import Rate, rate
-from gateway.telemetry.service_cells import WIDTH as WIDE
+from gateway.telemetry.services.cells import WIDTH as WIDE
+from gateway.telemetry.services.rates import Rate, rate
 from tests.conftest import StartGateway
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer

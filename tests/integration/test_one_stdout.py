@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.telemetry.lines import LineWriter, _whole_lines
+from gateway.telemetry.log.lines import LineWriter, _whole_lines
 from tests.support import several_writers
 from tests.support.several_writers import line
 
@@ -106,7 +106,7 @@ def test_without_locks_pieces_are_whole_lines_of_at_most_pipe_buf(monkeypatch: p
         pieces.append(bytes(data))
         return write(fd, data)
 
-    monkeypatch.setattr("gateway.telemetry.lines.os.write", noted)
+    monkeypatch.setattr("gateway.telemetry.log.lines.os.write", noted)
     reading, writing = os.pipe()
     writer = LineWriter(writing, batch_delay=0.001)
     writer._lockable = False

@@ -13,7 +13,7 @@ from gateway.config import load
 from gateway.policy.breaker import CircuitState
 from gateway.proxy.errand import Answered, Unanswered
 from gateway.proxy.own_requests import OwnRequest, OwnRequests
-from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log.lines import LineWriter
 from gateway.wire.message.request import RequestError
 from tests.support.fake_upstream import (
     Close,

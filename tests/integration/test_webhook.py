@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.telemetry import webhook
-from gateway.telemetry.alerts import Alert
-from gateway.telemetry.webhook import CAPACITY, Webhook
+from gateway.telemetry.alerts import webhook
+from gateway.telemetry.alerts.alerts import Alert
+from gateway.telemetry.alerts.webhook import CAPACITY, Webhook
 
 SECRET = "a secret that both sides know"
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.reasons import CATEGORIES
-from gateway.telemetry.service_cells import (
+from gateway.telemetry.services.cells import (
     CELL,
     ERRORS,
     FAILED,

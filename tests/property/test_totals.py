@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.supervisor.totals import Totals
-from gateway.telemetry.snapshot import SERIES, Parts, Snapshot
+from gateway.telemetry.metrics.snapshot import SERIES, Parts, Snapshot
 
 ADDED = "requests_total"
 BY_WORKER = "cpu_seconds_total"

@@ -5,8 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from gateway.telemetry import log_files
-from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log import files as log_files
+from gateway.telemetry.log.lines import LineWriter
 
 LENGTHS = (10, 300, 5_000, 40, 150_000, 1_000)
 """Shorter and longer than PIPE_BUF, and than a pipe."""

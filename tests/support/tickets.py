@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from gateway.proxy.identity import Identification
 from gateway.proxy.ticket import Ticket
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, Record, RouteAccount
-from gateway.telemetry.route_cells import RouteCells
 from gateway.wire.message.request import Limits, Request, check, parse_fields
 
 

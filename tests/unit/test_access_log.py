@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.digits import decimal, milliseconds
-from gateway.telemetry.lines import LineWriter
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.access import AccessLog
+from gateway.telemetry.log.lines import LineWriter
+from gateway.telemetry.log.render import rfc3339
 from tests.support.tickets import record
 from tests.support.waiting import eventually
 
@@ -329,7 +329,7 @@ def test_a_full_disk_tears_one_line_and_no_other(tmp_path: Path) -> None:
     """A file size limit stands in for the disk: the write that crosses it is cut short, the next one fails."""
     script = """
 import os, resource, signal, sys, time
-from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log.lines import LineWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1005, resource.RLIM_INFINITY))
 fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -16,8 +16,8 @@ from gateway.proxy.gates.bulkhead import BulkheadGate
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
-from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.services.errors import ErrorLog
 from tests.support.tickets import request, ticket
 
 NO_LOOP = cast(asyncio.AbstractEventLoop, None)  # nobody waits here

@@ -6,10 +6,10 @@ import logging
 import pytest
 
 from gateway.reasons import CATEGORIES
-from gateway.telemetry.alert_check import AlertCheck
-from gateway.telemetry.alerts import Alert, AlertFacts, Alerts, AlertSettings, CircuitFact, findings
-from gateway.telemetry.rates import Rate, rate
-from gateway.telemetry.service_cells import ServiceCells
+from gateway.telemetry.alerts.alerts import Alert, AlertFacts, Alerts, AlertSettings, CircuitFact, findings
+from gateway.telemetry.alerts.check import AlertCheck
+from gateway.telemetry.services.cells import ServiceCells
+from gateway.telemetry.services.rates import Rate, rate
 
 SETTINGS = AlertSettings(interval=15.0, resolve_after=30.0, retention=3600.0)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.telemetry.app_log import configure
+from gateway.telemetry.log.application import configure
 
 
 @dataclass

@@ -21,8 +21,8 @@ from gateway.proxy.recorder import Recorder
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.store.keys import KeyRecord
-from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.services.errors import ErrorLog
 from tests.support.keys import key, sha256
 from tests.support.tickets import request, ticket
 

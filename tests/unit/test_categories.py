@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.reasons import CATEGORIES, REASONS
-from gateway.telemetry.categories import category_of_reason, category_of_status
+from gateway.telemetry.services.categories import category_of_reason, category_of_status
 
 # The stable words of docs/behaviour.md.
 CONTRACT = {

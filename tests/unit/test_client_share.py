@@ -14,8 +14,8 @@ from gateway.proxy.gates.client_share import ClientShareGate
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.refusals import Refusal
-from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.services.errors import ErrorLog
 from tests.support.tickets import ticket
 
 NO_LOOP = cast(asyncio.AbstractEventLoop, None)  # nothing here waits

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.control.scrape import Scrape
 from gateway.control.serving.allowance import Allowance
-from gateway.telemetry.exposition import OPENMETRICS, PIECE, TEXT
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.exposition import OPENMETRICS, PIECE, TEXT
 
 ROUTES = [f"route-{index}" for index in range(100)]
 UPSTREAMS = [f"upstream-{index}" for index in range(50)]

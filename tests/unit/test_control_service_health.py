@@ -5,9 +5,9 @@ import pytest
 from gateway.control.parts import ServiceStates
 from gateway.control.ports.gateway import CircuitView
 from gateway.control.service_health import judged
-from gateway.telemetry.alerts import AlertSettings
-from gateway.telemetry.rates import Rate, rate
-from gateway.telemetry.service_cells import WIDTH, ServiceCells
+from gateway.telemetry.alerts.alerts import AlertSettings
+from gateway.telemetry.services.cells import WIDTH, ServiceCells
+from gateway.telemetry.services.rates import Rate, rate
 
 SETTINGS = AlertSettings(high_error_rate=0.05, critical_error_rate=0.5, minimum_requests=20, high_errors_per_minute=10)
 

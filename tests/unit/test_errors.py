@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import orjson
 import pytest
 
-from gateway.telemetry.errors import ErrorLog, ErrorRecord
-from gateway.telemetry.figures import Figures, Records, _parsed
+from gateway.telemetry.services.errors import ErrorLog, ErrorRecord
+from gateway.telemetry.services.figures import Figures, Records, _parsed
 
 
 class Clock:

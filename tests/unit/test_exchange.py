@@ -14,7 +14,7 @@ from gateway.assembly.gateway import Gateway, build
 from gateway.config import load
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.topology import Route
-from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log.lines import LineWriter
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.server.connection import ServerConnection
 from tests.support.fake_transport import FakeLoop, FakeTransport

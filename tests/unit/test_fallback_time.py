@@ -13,7 +13,7 @@ from gateway.assembly.gateway import Gateway, build
 from gateway.config import load
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.forward.falling_back import FallbackForward
-from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log.lines import LineWriter
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.server.connection import ServerConnection
 from tests.support.fake_transport import FakeTransport

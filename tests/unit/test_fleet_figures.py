@@ -9,7 +9,7 @@ from gateway.fleet.figures import FleetFigures
 from gateway.fleet.link import Link
 from gateway.store.memory.figures import FigureTable, MemoryFigures
 from gateway.store.port import FigureDelta, StoreUnavailable
-from gateway.telemetry.service_cells import ERRORS, REQUESTS, WIDTH, ServiceCells
+from gateway.telemetry.services.cells import ERRORS, REQUESTS, WIDTH, ServiceCells
 
 HOUR = 3600.0
 

@@ -5,7 +5,7 @@ import os
 
 from gateway.assembly.gateway import build
 from gateway.config import load
-from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log.lines import LineWriter
 
 # What two workers say alike is not twice as much of these.
 NOT_SUMMED = ("_seconds", "_ratio", "_state", "_up", "_failed", "_available")

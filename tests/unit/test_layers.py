@@ -1,7 +1,7 @@
 """The layers are one-way: every import in the program is one that its layer allows.
 
 A module's layer is the longest of the names in `LAYERS` that covers it: `gateway.store.redis` is in `gateway.store`.
-Within `gateway.config` and `gateway.control` the layers are stages: see `config_layers` and `control_layers`.
+Within `gateway.config`, `gateway.control` and `gateway.telemetry` the layers are stages: see `staged`.
 Imports are read from the syntax tree, so those inside functions count too.
 """
 
@@ -132,6 +132,29 @@ def control_layers() -> dict[str, Layer]:
     )
 
 
+def telemetry_layers() -> dict[str, Layer]:
+    """The layers within `gateway.telemetry`, likewise."""
+    return staged(
+        "gateway.telemetry",
+        (
+            (("digits", "busiest"), ()),
+            (("metrics",), ("gateway.compiled", "gateway.reasons", "orjson", "prometheus_client")),
+            (("services",), ("gateway.reasons", "orjson")),
+            (("tracing.trace",), ()),
+            # What is told about one request.
+            (("record",), ()),
+            (("log",), ("gateway.background", "orjson")),
+            (("alerts",), ("gateway.background",)),
+            # It waits on somebody else's server, in a task of its own.
+            (("alerts.webhook",), ("gateway.background", "aiohttp", "orjson")),
+            (("tracing.tracer",), ("gateway.reasons",)),
+            (("tracing.spans",), ("google", "opentelemetry")),
+            # It waits on a collector, in a thread of its own. The library is loaded only where there is one.
+            (("tracing", "tracing.exporter"), ("aiohttp", "google", "opentelemetry")),
+        ),
+    )
+
+
 LAYERS = {
     # Every layer needs the words.
     "gateway.reasons": layer(),
@@ -176,14 +199,8 @@ LAYERS = {
         "httptools",
         "mypy_extensions",
     ),
-    # It waits on somebody else's server, in a task of its own.
-    "gateway.telemetry.webhook": layer("gateway.background", "gateway.telemetry", "aiohttp", "orjson"),
-    # It waits on a collector, in a thread of its own. The library is loaded only where there is one.
-    "gateway.telemetry.tracing.exporter": layer("gateway.telemetry", "aiohttp", "google", "opentelemetry"),
-    "gateway.telemetry.tracing.spans": layer("gateway.telemetry", "google", "opentelemetry"),
-    "gateway.telemetry": layer(
-        "gateway.background", "gateway.compiled", "gateway.reasons", "orjson", "prometheus_client"
-    ),
+    "gateway.telemetry": layer(),
+    **telemetry_layers(),
     "gateway.idempotency": layer("gateway.background", *models("idempotency"), "gateway.journal"),
     "gateway.outbox": layer(),
     # Decided without clocks, waiting or sending.
@@ -242,7 +259,7 @@ LAYERS = {
     "gateway.assembly.telemetry": layer(
         "gateway.config.model", *models("log"), "gateway.control.history", "gateway.telemetry"
     ),
-    "gateway.assembly.journal": layer("gateway.config.model", "gateway.journal", "gateway.telemetry.metrics"),
+    "gateway.assembly.journal": layer("gateway.config.model", "gateway.journal", "gateway.telemetry.metrics.catalogue"),
     "gateway.assembly.tracing": layer(
         "gateway.__version__",
         "gateway.config.model",
@@ -296,7 +313,7 @@ LAYERS = {
     ),
     "gateway.commands": layer(),
     "gateway.commands.gate_descriptions": layer(
-        "gateway.assembly.gateway", "gateway.config.model", "gateway.telemetry.lines"
+        "gateway.assembly.gateway", "gateway.config.model", "gateway.telemetry.log.lines"
     ),
     "gateway.assembly.lifecycle": layer("gateway", bans=("gateway.supervisor", "gateway.worker")),
     # It serves no request: neither the data plane nor the control plane is any of its business.
@@ -305,10 +322,10 @@ LAYERS = {
         "gateway.syntax",
         "gateway.policy",
         "gateway.store",
-        "gateway.telemetry.app_log",
-        "gateway.telemetry.lines",
-        "gateway.telemetry.log_files",
-        "gateway.telemetry.snapshot",
+        "gateway.telemetry.log.application",
+        "gateway.telemetry.log.lines",
+        "gateway.telemetry.log.files",
+        "gateway.telemetry.metrics.snapshot",
         "gateway.__version__",
         "uvloop",
     ),
@@ -432,7 +449,12 @@ def test_a_circle_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "stages"), [("gateway.config", config_layers()), ("gateway.control", control_layers())]
+    ("package", "stages"),
+    [
+        ("gateway.config", config_layers()),
+        ("gateway.control", control_layers()),
+        ("gateway.telemetry", telemetry_layers()),
+    ],
 )
 def test_every_file_of_a_package_with_stages_belongs_to_one(package: str, stages: dict[str, Layer]) -> None:
     """Its layer is none of the whole package, within which everything would be allowed."""
@@ -473,6 +495,8 @@ def test_every_import_is_allowed() -> None:
         ("gateway.config.sections.mirror.settings", "from gateway.config.building.sources import Sources"),
         ("gateway.config.sections.mirror.build", "from gateway.config.assemble import assemble"),
         ("gateway.config.building.place", "from gateway.config import load"),
+        ("gateway.telemetry.metrics.catalogue", "from gateway.telemetry.log.lines import LineWriter"),
+        ("gateway.telemetry.log.access", "from gateway.telemetry.alerts.alerts import Alerts"),
         ("gateway.cli", "from gateway.proxy.front import Front"),
         ("upstream_stub.app", "import gateway"),
         ("gateway.elsewhere", "import os"),

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.control.live.counters import ATTEMPT_SECONDS, ROUTE_SECONDS, Look, Window, quantile
 from gateway.syntax.merge_patch import difference, patched
-from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.snapshot import Parts
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.snapshot import Parts
+from gateway.telemetry.services.errors import ErrorLog
 
 BOUNDS = (0.1, 0.2, 0.4)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.telemetry import app_log
-from gateway.telemetry.access_log import AccessLog, BothAccessLogs, beside_file
-from gateway.telemetry.errors import ErrorRecord
-from gateway.telemetry.log_files import KEPT_PARTS, DayFile, LogFiles, error_line
+from gateway.telemetry.log import application
+from gateway.telemetry.log.access import AccessLog, BothAccessLogs, beside_file
+from gateway.telemetry.log.files import KEPT_PARTS, DayFile, LogFiles, error_line
+from gateway.telemetry.services.errors import ErrorRecord
 from tests.support.tickets import record
 from tests.support.waiting import eventually
 
@@ -126,7 +126,7 @@ def test_a_directory_that_cannot_be_written_loses_lines_says_so_and_recovers(
     in_the_way = tmp_path / "logs"
     in_the_way.write_text("a file")
     bench = Bench(in_the_way)
-    with caplog.at_level("WARNING", "gateway.telemetry.log_files"):
+    with caplog.at_level("WARNING", "gateway.telemetry.log.files"):
         bench.file.write(b"lost\n")
         eventually(lambda: bench.file.dropped == 1, "counted")
         bench.file.write(b"lost, too\n")
@@ -136,7 +136,7 @@ def test_a_directory_that_cannot_be_written_loses_lines_says_so_and_recovers(
     bench.file.close()
     assert bench.content() == b"kept\n"
     # Once, on standard output, which is not the file.
-    (record,) = [each for each in caplog.records if each.name == "gateway.telemetry.log_files"]
+    (record,) = [each for each in caplog.records if each.name == "gateway.telemetry.log.files"]
     assert str(in_the_way) in record.getMessage()
     assert "File exists" in record.getMessage()
 
@@ -145,7 +145,7 @@ def test_a_disk_that_is_full_is_told(tmp_path: Path, caplog: pytest.LogCaptureFi
     bench = Bench(tmp_path)
     day = time.strftime("%Y%m%d", time.localtime(bench.clock()))
     (tmp_path / f"gateway-{day}.log").symlink_to("/dev/full")
-    with caplog.at_level("WARNING", "gateway.telemetry.log_files"):
+    with caplog.at_level("WARNING", "gateway.telemetry.log.files"):
         bench.file.write(b"lost\n")
         eventually(lambda: bench.file.dropped == 1, "counted")
     assert "No space left on device" in caplog.text
@@ -193,7 +193,7 @@ def test_the_line_of_a_record_is_json_and_ends_with_its_service() -> None:
 def test_both_files_get_what_is_theirs(tmp_path: Path) -> None:
     out: list[bytes] = []
     files = LogFiles(str(tmp_path), retention_days=1, max_bytes=1 << 20, clock=Clock())
-    restore = app_log.configure("INFO", "text", out.append, files.handlers())
+    restore = application.configure("INFO", "text", out.append, files.handlers())
     try:
         logging.getLogger("gateway.circuit").warning("Circuit breaker OPENED for upstream %s", "orders")
         logging.getLogger("gateway").error("it broke")

@@ -13,10 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from gateway.compiled import COMPILED
 from gateway.reasons import CATEGORIES
-from gateway.telemetry.cells import LATENCY_BOUNDS, Histogram, Labels
-from gateway.telemetry.exposition import negotiate
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.route_cells import METHODS
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import LATENCY_BOUNDS, Histogram, Labels
+from gateway.telemetry.metrics.exposition import negotiate
+from gateway.telemetry.metrics.route_cells import METHODS
 
 OPENMETRICS_ACCEPT = "application/openmetrics-text;version=1.0.0"
 PROMETHEUS_3 = (

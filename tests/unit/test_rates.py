@@ -3,8 +3,7 @@
 import pytest
 
 from gateway.reasons import CATEGORIES
-from gateway.telemetry.rates import rate
-from gateway.telemetry.service_cells import (
+from gateway.telemetry.services.cells import (
     CELL,
     ERRORS,
     FAILED,
@@ -15,6 +14,7 @@ from gateway.telemetry.service_cells import (
     WIDTH,
     ServiceCells,
 )
+from gateway.telemetry.services.rates import rate
 
 START = 100_000.0
 

@@ -6,10 +6,10 @@ from typing import Any
 from gateway.proxy import answer
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.refusals import Refusal
-from gateway.telemetry.access_log import AccessLog
-from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.log.access import AccessLog
+from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.record import RouteAccount
+from gateway.telemetry.services.errors import ErrorLog
 from gateway.wire import ports
 from tests.support.tickets import ticket
 

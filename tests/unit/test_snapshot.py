@@ -6,10 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.telemetry.cells import Combine, Family, Histogram, HistogramFamily
-from gateway.telemetry.exposition import Exposition
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.snapshot import SERIES, Parts, Snapshot, taken
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.cells import Combine, Family, Histogram, HistogramFamily
+from gateway.telemetry.metrics.exposition import Exposition
+from gateway.telemetry.metrics.snapshot import SERIES, Parts, Snapshot, taken
 from tests.unit.test_metrics import exercised
 
 

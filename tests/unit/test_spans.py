@@ -7,8 +7,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway.proxy.ids import Ids
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, Record, RouteAccount
-from gateway.telemetry.route_cells import RouteCells
 from gateway.telemetry.tracing.spans import SpanEncoder
 from gateway.telemetry.tracing.trace import Trace, Traces
 from gateway.telemetry.tracing.tracer import OWN, SERVER, FinishedExchange

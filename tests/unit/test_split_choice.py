@@ -15,7 +15,7 @@ from gateway.proxy.gates import Question
 from gateway.proxy.split import Split
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.topology import Route
-from gateway.telemetry.lines import LineWriter
+from gateway.telemetry.log.lines import LineWriter
 from tests.support.tickets import request, ticket
 
 SPLITS = {

@@ -5,8 +5,8 @@ import json
 from gateway.control.api.hour import by_service
 from gateway.supervisor.hour import STEP, STEPS, Hour
 from gateway.supervisor.totals import Totals
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.snapshot import SEPARATOR
+from gateway.telemetry.metrics.catalogue import Metrics
+from gateway.telemetry.metrics.snapshot import SEPARATOR
 
 
 class Clock:

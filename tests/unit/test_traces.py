@@ -7,8 +7,8 @@ import pytest
 
 from gateway.identity.masking import masked
 from gateway.proxy.ids import Ids
+from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, Record, RouteAccount
-from gateway.telemetry.route_cells import RouteCells
 from gateway.telemetry.tracing.trace import Trace, Traces
 from gateway.telemetry.tracing.tracer import FinishedExchange, Tracer, path_of
 

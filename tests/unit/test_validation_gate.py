@@ -19,7 +19,7 @@ from gateway.proxy.refusals import Refusal
 from gateway.proxy.request_body import RequestBody
 from gateway.proxy.ticket import Ticket
 from gateway.syntax.path_template import PathRewrite
-from gateway.telemetry.validation_lines import ValidationLines
+from gateway.telemetry.log.validation_lines import ValidationLines
 from gateway.validation.apart import Apart
 from gateway.validation.openapi.document import OpenApiRules
 from gateway.validation.rules import SchemaRules

@@ -7,8 +7,8 @@ from gateway.control.api.operation import Call, Operation
 from gateway.control.models.alerts import AlertEntry, Alerts, Cleanup
 from gateway.control.models.shapes import Input, Nothing
 from gateway.control.parts import ControlFacts
-from gateway.telemetry.alerts import Alert
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.alerts.alerts import Alert
+from gateway.telemetry.log.render import rfc3339
 
 
 class Which(Input):

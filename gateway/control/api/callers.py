@@ -11,7 +11,7 @@ from gateway.control.models.shapes import Nothing
 from gateway.control.parts import ControlFacts
 from gateway.control.ports.callers import CallersView, KeysUnavailable, NewKeyView
 from gateway.control.serving.problem import RefusalError
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 TENANTS = "/api/resilience/tenants"
 KEYS = "/api/admin/keys"

@@ -22,7 +22,7 @@ from gateway.control.models.shapes import Nothing
 from gateway.control.models.words import CIRCUIT_WORDS, CircuitWord
 from gateway.control.parts import ControlFacts
 from gateway.control.ports.gateway import CircuitView, plain_state
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 PATH = "/api/resilience/circuit-breakers"
 

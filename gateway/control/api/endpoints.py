@@ -14,7 +14,7 @@ from gateway.control.models.shapes import Nothing
 from gateway.control.parts import ControlFacts
 from gateway.control.ports.gateway import EndpointView
 from gateway.control.serving.problem import RefusalError
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 LIST = "/api/resilience/endpoints"
 PATH = "/api/resilience/upstreams/{upstream}/endpoints"

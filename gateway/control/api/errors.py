@@ -10,7 +10,7 @@ from gateway.control.models.errors import ErrorEntry, RecentErrors
 from gateway.control.models.shapes import Input, Nothing
 from gateway.control.parts import ControlFacts
 from gateway.control.services import Services
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 MOST = 1000
 

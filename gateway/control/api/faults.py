@@ -13,7 +13,7 @@ from gateway.control.parts import ControlFacts
 from gateway.control.ports.faults import FaultInTheWay, FaultOrder, FaultsAway, FaultsView, FaultView
 from gateway.control.services import Services
 from gateway.control.serving.problem import RefusalError
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 PATH = "/api/resilience/faults"
 

@@ -8,8 +8,8 @@ from gateway.control.models.service_health import ResilienceHealth, ServiceHealt
 from gateway.control.models.shapes import Nothing
 from gateway.control.parts import ControlFacts
 from gateway.control.service_health import judged, overall
-from gateway.telemetry.rates import DEFAULT_WINDOW
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
+from gateway.telemetry.services.rates import DEFAULT_WINDOW
 
 
 def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:

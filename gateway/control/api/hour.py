@@ -9,8 +9,8 @@ from gateway.control.api.operation import Call, Operation, get
 from gateway.control.models.shapes import Answer, Nothing
 from gateway.control.models.words import Count, Instant
 from gateway.control.parts import ControlFacts, Step
-from gateway.telemetry.render import rfc3339
-from gateway.telemetry.snapshot import labels_of
+from gateway.telemetry.log.render import rfc3339
+from gateway.telemetry.metrics.snapshot import labels_of
 
 STEP = 10.0
 HOUR = 3600.0

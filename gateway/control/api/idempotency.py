@@ -10,7 +10,7 @@ from gateway.control.models.shapes import Nothing
 from gateway.control.parts import ControlFacts
 from gateway.control.ports.journal import IdempotencyView, JournalAway
 from gateway.control.serving.problem import RefusalError
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 _T = TypeVar("_T")
 

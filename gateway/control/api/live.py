@@ -11,7 +11,7 @@ from gateway.control.models.live import Live
 from gateway.control.models.shapes import Nothing
 from gateway.control.serving.response import ALWAYS
 from gateway.control.serving.time_limit import stay
-from gateway.telemetry.accept import media_ranges
+from gateway.telemetry.metrics.accept import media_ranges
 
 PATH = "/api/resilience/live"
 STREAM = "text/event-stream"

@@ -15,11 +15,11 @@ from gateway.control.models.figures import ErrorRate, ErrorsByCategory, Metrics,
 from gateway.control.models.shapes import Input, Nothing
 from gateway.control.parts import ControlFacts, ServiceStates
 from gateway.control.service_health import judged
-from gateway.telemetry.accept import media_ranges
-from gateway.telemetry.exposition import OPENMETRICS, TEXT
-from gateway.telemetry.rates import DEFAULT_WINDOW, Rate
-from gateway.telemetry.render import rfc3339
-from gateway.telemetry.service_cells import HORIZON
+from gateway.telemetry.log.render import rfc3339
+from gateway.telemetry.metrics.accept import media_ranges
+from gateway.telemetry.metrics.exposition import OPENMETRICS, TEXT
+from gateway.telemetry.services.cells import HORIZON
+from gateway.telemetry.services.rates import DEFAULT_WINDOW, Rate
 
 PATH = "/api/resilience/metrics"
 

@@ -21,7 +21,7 @@ from gateway.control.models.health import Alive, Breakers, HealthReport, Ready
 from gateway.control.models.outbox import MESSAGE_ID
 from gateway.control.models.problem import Problem
 from gateway.control.models.sagas import SAGA_ID
-from gateway.telemetry.exposition import OPENMETRICS, TEXT
+from gateway.telemetry.metrics.exposition import OPENMETRICS, TEXT
 
 PATH = "/api/openapi.json"
 _REF = "#/components/schemas/{model}"

@@ -19,7 +19,7 @@ from gateway.control.access import Access, Actor, peer_of
 from gateway.control.models.shapes import Answer, Input, Nothing
 from gateway.control.services import Services
 from gateway.control.serving.problem import REQUEST_ID, RefusalError
-from gateway.telemetry.render import bare
+from gateway.telemetry.log.render import bare
 
 _SHOWN = 64
 

@@ -22,7 +22,7 @@ from gateway.control.models.shapes import Input, Nothing
 from gateway.control.parts import ControlFacts
 from gateway.control.ports.outbox import MessageState, MessageView, OutboxView
 from gateway.control.serving.problem import RefusalError
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 PATH = "/api/resilience/outbox"
 _ID = re.compile(MESSAGE_ID)

@@ -10,7 +10,7 @@ from gateway.control.api.idempotency import available
 from gateway.control.api.metrics import WHOLE
 from gateway.control.api.operation import Call
 from gateway.control.serving.problem import RefusalError
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 MOST = 1000
 PageCount = Annotated[int, Field(ge=1, le=MOST, description="At most so many"), WHOLE]

@@ -25,7 +25,7 @@ from gateway.control.models.shapes import Input, Nothing
 from gateway.control.parts import ControlFacts
 from gateway.control.ports.sagas import Order, SagaDetail, SagaState, SagasView, SagaView
 from gateway.control.serving.problem import RefusalError
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 PATH = "/api/resilience/sagas"
 _ID = re.compile(SAGA_ID)

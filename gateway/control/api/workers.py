@@ -11,7 +11,7 @@ from gateway.control.models.shapes import Nothing
 from gateway.control.models.workers import LastReload, Worker, Workers
 from gateway.control.parts import ControlFacts
 from gateway.control.ports.gateway import HostView, WorkerView
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
 
 PATH = "/api/resilience/workers"
 

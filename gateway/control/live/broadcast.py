@@ -26,10 +26,10 @@ from gateway.control.live.snapshot import encoded, snapshot
 from gateway.control.parts import ControlFacts
 from gateway.control.serving.problem import RefusalError
 from gateway.syntax.merge_patch import difference
-from gateway.telemetry.errors import ErrorRecord
-from gateway.telemetry.rates import DEFAULT_WINDOW
-from gateway.telemetry.render import rfc3339
-from gateway.telemetry.snapshot import Parts
+from gateway.telemetry.log.render import rfc3339
+from gateway.telemetry.metrics.snapshot import Parts
+from gateway.telemetry.services.errors import ErrorRecord
+from gateway.telemetry.services.rates import DEFAULT_WINDOW
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from gateway.telemetry.snapshot import BOUNDS, NAMES, SERIES, Parts, labels_of
+from gateway.telemetry.metrics.snapshot import BOUNDS, NAMES, SERIES, Parts, labels_of
 
 ROUTE_SECONDS: Final = "http_request_duration_seconds"
 ATTEMPT_SECONDS: Final = "upstream_request_duration_seconds"

@@ -27,8 +27,8 @@ from gateway.control.models.words import CIRCUIT_WORDS
 from gateway.control.parts import ControlFacts, ServiceStates
 from gateway.control.ports.gateway import CircuitView, EndpointView, RouteView, WorkerView, plain_state
 from gateway.control.service_health import Judgement, judged, overall
-from gateway.telemetry.rates import Rate, Scope
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.log.render import rfc3339
+from gateway.telemetry.services.rates import Rate, Scope
 
 HOUR: Final = 3600.0
 _SHED: Final = ("overloaded", "bulkhead_full")

@@ -14,7 +14,7 @@ from gateway.policy.waiting import Waiter
 from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
-from gateway.telemetry.render import counted
+from gateway.telemetry.log.render import counted
 
 _OF_PLACES: Final = ("in_flight", "queue_full", "queue_timeout")
 

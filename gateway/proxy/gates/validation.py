@@ -25,7 +25,7 @@ from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdic
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.syntax.path_template import PathRewrite, rewritten
-from gateway.telemetry.validation_lines import ValidationLines
+from gateway.telemetry.log.validation_lines import ValidationLines
 from gateway.validation.apart import Apart, Judgement
 from gateway.validation.content import Content, content_of
 from gateway.validation.faults import Fault, Malformed, listed

@@ -15,8 +15,8 @@ from gateway.policy.hook_switch import HookSwitch
 from gateway.proxy.hooks.changes import ChangeError
 from gateway.proxy.refusals import Refusal, Refusals
 from gateway.proxy.ticket import Ticket
-from gateway.telemetry.cells import Histogram
-from gateway.telemetry.hook_lines import HookLines
+from gateway.telemetry.log.hook_lines import HookLines
+from gateway.telemetry.metrics.cells import Histogram
 
 PASSED: Final = "passed"
 CHANGED: Final = "changed"

@@ -22,7 +22,7 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyVa
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from gateway.telemetry.route_cells import METHODS
+from gateway.telemetry.metrics.route_cells import METHODS
 from gateway.telemetry.tracing.trace import AttemptTrace
 from gateway.telemetry.tracing.tracer import OWN, FinishedExchange
 

@@ -20,14 +20,14 @@ answer like any other.
     errors_per_minute = errors * 60 / window
 
 A window is as wide as asked and up to one cell (10 s) more: the cell in which it begins counts as a whole. Nothing ever
-scans errors; reading costs one addition for each cell that has something in it (`gateway.telemetry.service_cells`).
+scans errors; reading costs one addition for each cell that has something in it (`gateway.telemetry.services.cells`).
 """
 
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from gateway.reasons import CATEGORIES
-from gateway.telemetry.service_cells import ERRORS, FAILED, FIRST_CATEGORY, FIRST_REFUSED, REQUESTS
+from gateway.telemetry.services.cells import ERRORS, FAILED, FIRST_CATEGORY, FIRST_REFUSED, REQUESTS
 
 DEFAULT_WINDOW: Final = 300.0
 """The window of figures that name none, in seconds: the runbook's five minutes."""

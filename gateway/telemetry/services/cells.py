@@ -1,5 +1,5 @@
 """What one service has been asked and how often it failed, in ten-second cells for an hour: the counting of
-`gateway.telemetry.rates`, which says what is counted and what the figures mean.
+`gateway.telemetry.services.rates`, which says what is counted and what the figures mean.
 
 Left out on purpose: time. The caller passes instants of one monotonic clock.
 """

@@ -17,7 +17,7 @@ Labels = tuple[str, ...]
 Kind = Literal["counter", "gauge", "info"]
 
 Combine = Literal["sum", "min", "max", "seen", "worker", "mine"]
-"""How the series of several workers become one: see `gateway.telemetry.snapshot`. Histograms are summed."""
+"""How the series of several workers become one: see `gateway.telemetry.metrics.snapshot`. Histograms are summed."""
 
 LATENCY_BOUNDS: Final[tuple[float, ...]] = (
     0.001,

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import add
 from typing import Any, Final
 
-from gateway.telemetry.cells import Exemplar, Family, HistogramFamily, Labels
+from gateway.telemetry.metrics.cells import Exemplar, Family, HistogramFamily, Labels
 
 log = logging.getLogger(__name__)
 

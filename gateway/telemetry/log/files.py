@@ -29,11 +29,11 @@ from pathlib import Path
 
 import orjson
 
-from gateway.telemetry.app_log import LogLines
-from gateway.telemetry.error_lines import SUMS
-from gateway.telemetry.errors import ErrorRecord
-from gateway.telemetry.lines import LineWriter
-from gateway.telemetry.render import json_line, rfc3339
+from gateway.telemetry.log.application import LogLines
+from gateway.telemetry.log.error_lines import SUMS
+from gateway.telemetry.log.lines import LineWriter
+from gateway.telemetry.log.render import json_line, rfc3339
+from gateway.telemetry.services.errors import ErrorRecord
 
 _log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class LogFiles:
         return self._all.dropped + self._errors.dropped
 
     def handlers(self) -> tuple[logging.Handler, logging.Handler]:
-        """For the application log (`app_log.configure`)."""
+        """For the application log (`application.configure`)."""
         everything, errors = LogLines(self.write, "json"), LogLines(self.write_error, "json")
         errors.setLevel(logging.ERROR)
         for handler in (everything, errors):

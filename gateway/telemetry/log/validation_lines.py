@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.background import Ticker
-from gateway.telemetry.render import counted
+from gateway.telemetry.log.render import counted
 
 logger: Final = logging.getLogger("gateway.validation")
 

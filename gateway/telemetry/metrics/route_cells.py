@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Final
 
-from gateway.telemetry.cells import LATENCY_BOUNDS, Histogram
+from gateway.telemetry.metrics.cells import LATENCY_BOUNDS, Histogram
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 CLIENT_CLOSED: Final = 499

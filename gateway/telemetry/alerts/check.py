@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.background import Background, repeat
-from gateway.telemetry.alerts import AlertFacts, Alerts
+from gateway.telemetry.alerts.alerts import AlertFacts, Alerts
 
 
 class AlertCheck:

@@ -11,8 +11,8 @@ no line here, because they answer a mistake of the client.
 import logging
 
 from gateway.background import Ticker
-from gateway.telemetry.errors import ErrorLog
-from gateway.telemetry.render import counted
+from gateway.telemetry.log.render import counted
+from gateway.telemetry.services.errors import ErrorLog
 
 SUMS = "gateway.errors"
 """The logger of these lines."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gateway.telemetry.cells import Family, Kind, Labels
+from gateway.telemetry.metrics.cells import Family, Kind, Labels
 
 _PROC = Path("/proc")
 _FDS = "/proc/self/fd"

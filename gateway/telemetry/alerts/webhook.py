@@ -33,8 +33,8 @@ import aiohttp
 import orjson
 
 from gateway.background import Background
-from gateway.telemetry.alerts import Alert
-from gateway.telemetry.render import rfc3339
+from gateway.telemetry.alerts.alerts import Alert
+from gateway.telemetry.log.render import rfc3339
 
 log = logging.getLogger("gateway.alerts")
 

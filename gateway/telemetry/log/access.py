@@ -16,8 +16,8 @@ from typing import Final, Literal
 import orjson
 
 from gateway.telemetry.digits import decimal, milliseconds
+from gateway.telemetry.log.render import bare, json_line, rfc3339, word
 from gateway.telemetry.record import LogPart, Record
-from gateway.telemetry.render import bare, json_line, rfc3339, word
 
 _MILLISECONDS: Final = tuple(f'.{millisecond:03d}Z",'.encode() for millisecond in range(1000))
 _POSITIONAL: Final = frozenset({"client", "method", "target", "status", "duration_ms", "request_id", "correlation_id"})

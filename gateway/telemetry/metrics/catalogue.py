@@ -22,12 +22,20 @@ from prometheus_client import CollectorRegistry
 
 from gateway.compiled import COMPILED
 from gateway.reasons import CATEGORIES, REASONS
-from gateway.telemetry import process_stats
-from gateway.telemetry.cells import LATENCY_BOUNDS, REDIS_BOUNDS, Combine, Family, Histogram, HistogramFamily, Labels
-from gateway.telemetry.collector import CellCollector
-from gateway.telemetry.exposition import OPENMETRICS, TEXT, Exposition, negotiate
-from gateway.telemetry.route_cells import RouteCells, label
-from gateway.telemetry.snapshot import Parts, Snapshot, taken
+from gateway.telemetry.metrics import process_stats
+from gateway.telemetry.metrics.cells import (
+    LATENCY_BOUNDS,
+    REDIS_BOUNDS,
+    Combine,
+    Family,
+    Histogram,
+    HistogramFamily,
+    Labels,
+)
+from gateway.telemetry.metrics.collector import CellCollector
+from gateway.telemetry.metrics.exposition import OPENMETRICS, TEXT, Exposition, negotiate
+from gateway.telemetry.metrics.route_cells import RouteCells, label
+from gateway.telemetry.metrics.snapshot import Parts, Snapshot, taken
 
 Read = Callable[[], Iterable[tuple[Labels, float]]]
 Counts = defaultdict[Labels, int]

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
-from gateway.telemetry.accept import media_ranges
-from gateway.telemetry.cells import Exemplar, Family, HistogramFamily, Labels
-from gateway.telemetry.snapshot import BOUNDS, COMBINE, KIND, NAMES, SERIES, WORKER, Entry, Parts, labels_of
+from gateway.telemetry.metrics.accept import media_ranges
+from gateway.telemetry.metrics.cells import Exemplar, Family, HistogramFamily, Labels
+from gateway.telemetry.metrics.snapshot import BOUNDS, COMBINE, KIND, NAMES, SERIES, WORKER, Entry, Parts, labels_of
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -16,7 +16,7 @@ swings about a threshold makes one alert and not many.
 The first three are about the service, and their facts are those of the fleet while the store answers. Replicas need not
 agree at every moment: each of them looks at other instants, so one may see what comes and goes between two checks of
 another. The other kinds are about this gateway. Each replica keeps and delivers its own alerts; `key` tells the
-receiver which of them are about the same condition. Of the workers of one gateway, one judges (`alert_check`); the
+receiver which of them are about the same condition. Of the workers of one gateway, one judges (`check`); the
 others adopt what it has found.
 
 Left out on purpose: delivery (`webhook`), silencing, and alerts that outlive the process.
@@ -31,8 +31,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from gateway.telemetry.rates import Rate
-from gateway.telemetry.render import counted
+from gateway.telemetry.log.render import counted
+from gateway.telemetry.services.rates import Rate
 
 log = logging.getLogger("gateway.alerts")
 

@@ -5,7 +5,7 @@ JSON keys: `time`, `level`, `logger`, `message`, then what the call gave as `ext
 An extra whose name is already taken is left out. Where there are several workers, `worker` says whose line it is. The
 text form has the same, with the traceback indented below its line.
 
-Left out: levels for single loggers. One line on stdout is what a container expects; files are `log_files`, which is one
+Left out: levels for single loggers. One line on stdout is what a container expects; files are `files`, which is one
 of the further handlers that `configure` takes.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Literal
 
-from gateway.telemetry.render import bare, json_line, rfc3339, word
+from gateway.telemetry.log.render import bare, json_line, rfc3339, word
 
 _TAKEN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "time", "level", "logger", "exception"}
 

@@ -14,9 +14,9 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
-from gateway.telemetry.errors import ErrorLog, ErrorRecord
-from gateway.telemetry.rates import DEFAULT_WINDOW, Rate, Scope, rate
-from gateway.telemetry.service_cells import HORIZON
+from gateway.telemetry.services.cells import HORIZON
+from gateway.telemetry.services.errors import ErrorLog, ErrorRecord
+from gateway.telemetry.services.rates import DEFAULT_WINDOW, Rate, Scope, rate
 
 
 class Shared(Protocol):

@@ -10,8 +10,8 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from gateway.telemetry.cells import Family, HistogramFamily
-from gateway.telemetry.exposition import number
+from gateway.telemetry.metrics.cells import Family, HistogramFamily
+from gateway.telemetry.metrics.exposition import number
 
 
 class CellCollector(Collector):

@@ -17,8 +17,8 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from gateway.reasons import GATEWAY_REASONS, UPSTREAM_REASONS
-from gateway.telemetry.categories import category_of_reason
-from gateway.telemetry.service_cells import ServiceCells
+from gateway.telemetry.services.categories import category_of_reason
+from gateway.telemetry.services.cells import ServiceCells
 
 LIMIT_REASONS: Final = ("rate_limited", "overloaded", "bulkhead_full", "circuit_open")
 """What the policies refuse with: every upstream has a count of these from the start."""
@@ -51,7 +51,7 @@ class ErrorRecord(NamedTuple):
 class ErrorLog:
     """The records of this process, newest `capacity` of them. `service` is the gateway's own name.
 
-    `on_record` is called with each one, at once, and must not wait (`log_files` has one that writes lines).
+    `on_record` is called with each one, at once, and must not wait (`log.files` has one that writes lines).
     """
 
     __slots__ = (
