@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import select
 import socket
@@ -68,30 +67,23 @@ def acknowledged(transport: asyncio.Transport) -> int:
         return 0
 
 
-# SO_ATTACH_FILTER of Linux, and a classic BPF program of five instructions (code, if true, if false, operand): load the
-# byte of the flags from the TCP header, keep SYN and ACK, and drop the packet where only SYN is set.
-_SO_ATTACH_FILTER: Final = 26
-_DROP_SYN: Final = b"".join(
-    struct.pack("HBBI", *instruction)
-    for instruction in (
-        (0x30, 0, 0, 13),
-        (0x54, 0, 0, 0x12),
-        (0x15, 0, 1, 0x02),
-        (0x06, 0, 0, 0),
-        (0x06, 0, 0, 0xFFFFFFFF),
-    )
-)
-# Not a local variable: compiled code frees one after its last use, and here that is before the kernel has read it.
-_DROP_SYN_BUFFER: Final = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
+# SO_BINDTOIFINDEX of Linux, and the number of an interface that there is not. Since 5.7 no privileges are needed to
+# bind a socket that is not bound.
+_SO_BIND_TO_INTERFACE: Final = 62
+_NO_INTERFACE: Final = struct.pack("i", 0x7FFFFFFF)
 
 
 def refuse_new_connections(listener: socket.socket) -> None:
-    """Let no further connection into the accept queue of a listening socket, so that it can be emptied before it is
-    closed. A client that tries meanwhile hears nothing, repeats its SYN after a second and is refused then. Where the
-    kernel has no such filter the queue stays open."""
+    """Let no further connection begin, so that the accept queue of a listening socket can be emptied before it closes.
+    Handshakes that have begun complete, and the queue stays as it is. This is true for every descriptor of the socket.
+
+    A socket that is bound to an interface from which nothing comes is not found for a SYN, so the client is refused at
+    once. As long as another socket listens on the port (SO_REUSEPORT), its SYN may be dropped instead, and it repeats
+    it after a second. A filter that drops each SYN (SO_ATTACH_FILTER) needs privileges on some kernels. Where the
+    kernel does not bind, newcomers are taken until the socket closes.
+    """
     with contextlib.suppress(OSError):
-        description = struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(_DROP_SYN_BUFFER))
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, description)
+        listener.setsockopt(socket.SOL_SOCKET, _SO_BIND_TO_INTERFACE, _NO_INTERFACE)
 
 
 # NETLINK_SOCK_DIAG and SOCK_DIAG_BY_FAMILY (sock_diag(7)). The request is `struct nlmsghdr` with `struct

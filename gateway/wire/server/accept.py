@@ -9,9 +9,9 @@ each handshake, so that a renewed one is served at once.
 A listener whose socket ends with it takes first what the kernel has accepted and nobody has read (the accept queue):
 the clients of these connections have been told that they are connected, may have sent a request, and would see a reset.
 The same is true of a client whose handshake is not complete here: it was told with the SYN-ACK, and its ACK is on its
-way, for as long as the way takes or the machine is busy. So no new handshakes begin first (`begin_no_more`), and the
-listener closes when those that had begun are over. One whose socket was handed on to another process leaves that to the
-other.
+way, for as long as the way takes or the machine is busy. So newcomers are refused first (`begin_no_more`), and the
+listener closes when the handshakes that had begun are over. One whose socket was handed on to another process leaves
+that to the other.
 """
 
 import asyncio
@@ -152,7 +152,7 @@ class Listener:
             self._loop.add_reader(self._sock, self._accept)
 
     def begin_no_more(self) -> None:
-        """Have the kernel begin no further TCP handshake. Accepting goes on."""
+        """Have the kernel refuse newcomers. Who has begun a TCP handshake is accepted."""
         if not self.closed:
             refuse_new_connections(self._sock)
 
@@ -162,7 +162,8 @@ class Listener:
         return not self.closed and handshakes_under_way(self._sock.getsockname()[1])
 
     def close(self, *, take_what_waits: bool) -> None:
-        """Accept no more, after what is in the accept queue if that is to be taken. Idempotent."""
+        """Accept no more. With `take_what_waits` the socket ends here, for every process that has it, after what is in
+        its accept queue has been taken; otherwise it is left to the next owner. Idempotent."""
         if self.closed:
             return
         self.closed = True
@@ -177,6 +178,9 @@ class Listener:
             with contextlib.suppress(OSError):
                 while True:
                     self._begin(self._sock.accept()[0])
+            # The supervisor has the same socket: a kernel that knows no `refuse_new_connections` would go on to accept.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
 
     def _accept(self) -> None:
