@@ -336,6 +336,11 @@ def test_endpoints_that_are_refused(refused: Refused, endpoint: str) -> None:
     assert line.startswith("gateway.yaml:1 upstreams.a.endpoints[0]: ")
 
 
+def test_an_upstream_with_the_name_of_the_gateway(refused: Refused) -> None:
+    (line,) = refused("upstreams: {gateway: {endpoints: ['h:80']}}\n")
+    assert line.startswith('gateway.yaml:1 upstreams.gateway: "gateway"; allowed: another name than the gateway')
+
+
 def test_an_endpoint_twice(refused: Refused) -> None:
     (line,) = refused("upstreams: {a: {endpoints: ['h:80', 'http://H']}}\n")
     assert line.endswith("; allowed: each endpoint once; it is upstreams.a.endpoints[0] too")

@@ -125,6 +125,11 @@ def test_names_of_others_are_names_of_ours_here() -> None:
     assert not set(near_misses.FOREIGN) & set(KNOWN)
 
 
+def test_the_gateway_is_not_called_like_the_upstream_of_the_environment(loaded: Try) -> None:
+    (line,) = problems(loaded, "SERVICE_NAME=default\nUPSTREAM_URL=http://h:1\n")
+    assert line == ('.env:1 SERVICE_NAME: "default"; allowed: another name than that of the upstream of UPSTREAM_URL')
+
+
 def test_what_is_no_mistake(loaded: Try) -> None:
     config = loaded("\ufeffexport PORT = 05002 # why\r\nSERVICE_NAME='a' # so\r\nACCESS_LOG=off\r\n").config
     assert (config.server.port, config.service, config.log.access_log) == (5002, "a", False)

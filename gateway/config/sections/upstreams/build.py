@@ -43,6 +43,9 @@ def upstreams_of(sources: Sources, file: File, own: Upstream, *, own_route: bool
     upstreams = {}
     if own_route and DEFAULT not in file.upstreams:
         _check_own_address(sources, target)
+        if sources.settings.process.service_name == DEFAULT:
+            allowed = "another name than that of the upstream of UPSTREAM_URL"
+            sources.place("process").report(("service_name",), DEFAULT, allowed)
         endpoints = tuple(EndpointConfig(host, port) for host, port in target.addresses)
         _check_tls_files(own, place)
         upstreams[DEFAULT] = _upstream(
@@ -105,6 +108,12 @@ def _as_tool(settings: Settings, entry: dict[str, Any]) -> object:
 
 def _file_upstream(sources: Sources, name: str, entry: FileUpstream) -> UpstreamConfig:
     place = sources.place("upstream", location=("upstreams", name))
+    own_name = sources.settings.process.service_name
+    if name == own_name:
+        # Figures, errors and metrics of both would be under one name.
+        sources.refuse(
+            ("upstreams", name), shown(name), f"another name than the gateway's own, SERVICE_NAME: {own_name}"
+        )
     entry = settled(entry, UPSTREAM_PAIRS, place)
     check_queue(entry.bulkhead, ("bulkhead",), place)
     scheme: str = entry.scheme or next((each.scheme for each in entry.endpoints if each.scheme), "http")
