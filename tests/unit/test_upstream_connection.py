@@ -238,6 +238,22 @@ async def test_an_unwanted_answer_is_read_to_its_end_if_it_is_short(scene: Scene
     assert again.pool.told == ["released"]
 
 
+@pytest.mark.parametrize(
+    ("size", "status", "kept"),
+    [(65_536, 401, True), (65_537, 401, False), (65_537, 302, False), (1_000_000, 200, True)],
+)
+async def test_who_refuses_a_large_upload_may_not_have_read_it(
+    size: int, status: int, kept: bool, scene: Scene
+) -> None:
+    """The kernels have taken all of it, and the next request would wait behind it."""
+    scene.ask(more=True)
+    scene.connection.write(bytes(size))
+    scene.connection.end_request()
+    scene.transport.sent()
+    scene.answer(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+    assert scene.pool.told == (["released"] if kept else ["forgotten"])
+
+
 async def test_what_the_upstream_announces_bounds_the_use(scene: Scene) -> None:
     now = asyncio.get_running_loop().time()
     scene.ask()

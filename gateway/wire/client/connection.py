@@ -30,6 +30,8 @@ from gateway.wire.message.response_head_reader import ResponseHeadReader
 _DISCARD_BYTES: Final = 65_536
 _DISCARD_TIME: Final = 1.0
 _MAX_INFORMATIONAL: Final = 16
+# The kernels take this much of an upload, and far more, from an upstream that reads nothing of what it refuses.
+_TAKEN_UNREAD: Final = 65_536
 # HOT: looking up a member of an enum costs as much as a call.
 _NONE: Final = Framing.NONE
 _LENGTH: Final = Framing.LENGTH
@@ -78,7 +80,6 @@ class UpstreamConnection(TransportHalf):
         "_request_open",
         "_sink",
         "_to_head",
-        "_uploaded",
         "address",
         "expires",
         "idle_since",
@@ -101,7 +102,6 @@ class UpstreamConnection(TransportHalf):
         self._sink: ResponseSink | None = None
         self._to_head = False
         self._request_open = False
-        self._uploaded = False
         self._in_body = False
         self._framing = _NONE
         self._body: IncomingBody | None = None
@@ -134,7 +134,6 @@ class UpstreamConnection(TransportHalf):
     def end_request(self) -> None:
         """The request body is written to its end."""
         self._request_open = False
-        self._uploaded = True
 
     def discard(self) -> None:
         """The sink loses interest in the response whose head it got: read it to its end, or close."""
@@ -309,6 +308,8 @@ class UpstreamConnection(TransportHalf):
         """A final head is complete; `data` follows it. HOT."""
         framing = response.framing
         self._keep_alive = response.keep_alive
+        if response.status >= 300 and self._uploaded > _TAKEN_UNREAD:
+            self._keep_alive = False
         if response.promise is not None:
             self._promised(response.promise)
         self._framing = framing
@@ -378,8 +379,8 @@ class UpstreamConnection(TransportHalf):
             self._close_spare()
         if self._uploaded:
             # Answered before it was taken, by an upstream that may not read on: the next request would wait behind it.
-            self._uploaded = False
-            self._request_open = self.unsent > 0
+            self._uploaded = 0
+            self._request_open = self._request_open or self.unsent > 0
         if rest or self._request_open or not self._keep_alive:
             self.close()
         else:

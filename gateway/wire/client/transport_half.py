@@ -23,7 +23,17 @@ class TransportHalf(asyncio.Protocol):
     `usable_until` is the instant at which the upstream closes it when it is idle, less a margin, as it has announced.
     """
 
-    __slots__ = ("_poll", "_reading", "_spare", "_tls", "_transport", "closed", "usable_until", "write_blocked")
+    __slots__ = (
+        "_poll",
+        "_reading",
+        "_spare",
+        "_tls",
+        "_transport",
+        "_uploaded",
+        "closed",
+        "usable_until",
+        "write_blocked",
+    )
 
     # From `connection_made` on.
     _transport: asyncio.Transport
@@ -36,6 +46,8 @@ class TransportHalf(asyncio.Protocol):
         # None unless the upstream has announced how long it waits.
         self.usable_until: float | None = None
         self._tls = False
+        # Bytes of the present request's body that were written.
+        self._uploaded = 0
         # While a body is uploaded over TLS: see gateway.wire.leftovers.
         self._spare = NO_FILE
 
@@ -50,6 +62,7 @@ class TransportHalf(asyncio.Protocol):
         """A piece of the request body. HOT."""
         if self._tls and self._spare == NO_FILE:
             self._spare = spare_file(self._transport)
+        self._uploaded += len(body)
         self._transport.write(body)
 
     @property
