@@ -46,9 +46,11 @@ test: $(VENV)/.dev $(INSTALLED) ## Run every test; ARGS= goes to pytest, JOBS= s
 unit: $(VENV)/.dev $(INSTALLED) ## Run the unit tests, in seconds; ARGS= goes to pytest
 	$(PYTEST) -n $(shell nproc 2>/dev/null || echo 2) tests/unit $(ARGS)
 
-coverage: $(VENV)/.dev ## Run every test and say what none of them runs
+# Of the tests of behaviour: what those of faults and of the deployment run besides is little, and it would take twice the time.
+coverage: $(VENV)/.dev ## Run the tests of behaviour and say what none of them runs
 	@test ! -e $(VENV)/.compiled || { echo "make: compiled code has no coverage; make interpreted first" >&2; exit 1; }
-	$(PYTEST) -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=0 $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist worksteal $(foreach of,unit property conformance integration,tests/$(of)) \
+	  --cov --cov-report=term:skip-covered $(ARGS)
 
 test-deploy: $(VENV)/.dev ## Build the images and try the whole deployment, where Docker runs; ARGS= goes to pytest
 	TEST_DEPLOY=1 $(PYTEST) -o faulthandler_timeout=1200 tests/deploy/docker $(ARGS)

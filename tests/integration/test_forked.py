@@ -80,10 +80,15 @@ def test_its_processes_have_the_same_files_signals_limits_and_places(
         assert [parent(pid) for pid in workers] == [gateway.pid] * 2
         seen.append([facts(pid, gateway) for pid in (gateway.pid, *workers)])
     assert seen[0] == seen[1]
-    executed, forked = ([files(pid) for pid in (each.pid, *sorted(each.children()))] for each in pair)
-    # Of the forked supervisor, the one to the process that forks its workers.
-    forked[0] -= Counter({"socket": 1})
-    assert forked == executed
+
+    def alike() -> bool:
+        executed, forked = ([files(pid) for pid in (each.pid, *sorted(each.children()))] for each in pair)
+        # Of the forked supervisor, the one to the process that forks its workers.
+        forked[0] -= Counter({"socket": 1})
+        return forked == executed
+
+    # Connections that this test has made end a moment after it has got its answers.
+    eventually(alike, "as many files of each kind")
 
 
 def test_it_answers_and_logs_the_same(pair: tuple[GatewayProcess, GatewayProcess]) -> None:

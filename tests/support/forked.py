@@ -16,7 +16,7 @@ from tests.support import fork_server
 from tests.support.fork_server import Job
 
 POSSIBLE: Final = sys.platform == "linux" and hasattr(os, "pidfd_open")
-# Interpreters and libraries read these when they start, and the server has started already. Coverage begins with them.
+# Interpreters and libraries read these when they start, and the server has started already.
 _READ_AT_START: Final = ("PYTHON", "LANG", "LC_", "TZ", "LD_", "MALLOC_", "COVERAGE_", "PYDANTIC_")
 
 _lock = threading.Lock()
@@ -118,8 +118,6 @@ def stop() -> None:
 
 def _server_for(environ: Mapping[str, str]) -> Server | None:
     global _server  # noqa: PLW0603 - see `stop`
-    if any(name.startswith("COVERAGE_") for name in environ):
-        return None
     wanted = _read_at_start(environ)
     if _server is None:
         _server = Server(wanted)
