@@ -47,7 +47,7 @@ unit: $(VENV)/.dev $(INSTALLED) ## Run the unit tests, in seconds; ARGS= goes to
 	$(PYTEST) -n $(shell nproc 2>/dev/null || echo 2) tests/unit $(ARGS)
 
 # Of the tests of behaviour: what those of faults and of the deployment run besides is little, and it would take twice the time.
-coverage: $(VENV)/.dev ## Run the tests of behaviour and say what none of them runs
+coverage: $(VENV)/.dev ## Run the tests of behaviour, and say what none of them runs; fails below `fail_under`
 	@test ! -e $(VENV)/.compiled || { echo "make: compiled code has no coverage; make interpreted first" >&2; exit 1; }
 	$(PYTEST) -n $(JOBS) --dist worksteal $(foreach of,unit property conformance integration,tests/$(of)) \
 	  --cov --cov-report=term:skip-covered $(ARGS)

@@ -23,6 +23,7 @@ _STATUS = re.compile(
     r"^(Uid|Gid|Groups|Umask|Threads|NoNewPrivs|SigBlk|SigIgn|SigCgt|CapEff):[ \t]*(.*)$", re.MULTILINE
 )
 TOKEN = "a-token-of-sixteen-characters"
+SLOW = 120.0
 
 
 @pytest.fixture
@@ -108,8 +109,8 @@ def test_it_reloads_upgrades_and_is_killed_as_the_other(pair: tuple[GatewayProce
         for number in (signal.SIGHUP, signal.SIGUSR2):
             before = ready(gateway)
             gateway.send_signal(number)
-            eventually(lambda old=before, each=gateway: len(ready(each) - old) == 2, "new workers")  # type: ignore[misc] # bound now
-            eventually(lambda each=gateway: set(each.children()) == ready(each), "nobody else")  # type: ignore[misc] # bound now
+            eventually(lambda old=before, each=gateway: len(ready(each) - old) == 2, "new workers", SLOW)  # type: ignore[misc] # bound now
+            eventually(lambda each=gateway: set(each.children()) == ready(each), "nobody else", SLOW)  # type: ignore[misc] # bound now
         gateway.kill()
         assert gateway.returncode == -signal.SIGKILL
 
