@@ -38,9 +38,7 @@ from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.health_check import HealthChecker, checks_of
 from gateway.proxy.identity import Identification
 from gateway.proxy.ids import Ids
-from gateway.proxy.kinds import (
-    CallerParts,
-)
+from gateway.proxy.parts import CallerParts
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology

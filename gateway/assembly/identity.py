@@ -15,7 +15,7 @@ from gateway.identity.tenants import OTHER, Caller, Directory
 from gateway.identity.usage import Usage
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.tenant import TenantGate
-from gateway.proxy.kinds import CallerParts
+from gateway.proxy.parts import CallerParts
 from gateway.proxy.query_key import QueryKey
 from gateway.proxy.topology import Route
 from gateway.telemetry.metrics.catalogue import Metrics

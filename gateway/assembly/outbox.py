@@ -12,8 +12,8 @@ from gateway.journal.depth import Depth
 from gateway.journal.outbox import Backlog
 from gateway.journal.port import Journal
 from gateway.outbox.relay import Relay
-from gateway.proxy.kinds import OutboxParts
 from gateway.proxy.own_requests import OwnRequests
+from gateway.proxy.parts import OutboxParts
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology
 from gateway.telemetry.metrics.catalogue import Metrics

@@ -12,8 +12,8 @@ from gateway.journal.depth import Depth
 from gateway.journal.port import Journal
 from gateway.journal.saga_moves import Known, Move
 from gateway.journal.sagas import NewRun, OpenRuns, Taken
-from gateway.proxy.kinds import SagaParts
 from gateway.proxy.own_requests import OwnRequests
+from gateway.proxy.parts import SagaParts
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology
 from gateway.saga.workflow import Workflow

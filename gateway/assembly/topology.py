@@ -17,10 +17,6 @@ from gateway.policy.priority import BY_PRIORITY, WHOLE
 from gateway.proxy import fallback, load_gauges, mirror, split, upstream_gauges
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.kinds import (
-    CallerParts,
-    OutboxParts,
-    Parts,
-    SagaParts,
     fallback_of,
     filters_of,
     gates_of,
@@ -29,6 +25,7 @@ from gateway.proxy.kinds import (
     query_key_of,
     withheld_of,
 )
+from gateway.proxy.parts import CallerParts, OutboxParts, Parts, SagaParts
 from gateway.proxy.priority_header import PriorityHeader
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.topology import NoRoute, Route, Topology

@@ -4,28 +4,19 @@ A kind makes its gate for one route, or says with None that the route has none. 
 on all in flight, the bulkhead and the circuit of an upstream) are made once and kept in `Parts`.
 """
 
-import asyncio
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from gateway.config.model import GatewayConfig
 from gateway.config.sections.routes.model import RouteConfig
-from gateway.fleet.limiter import Limiter
-from gateway.idempotency.claims import Claims
 from gateway.identity.withheld import Withheld, withheld
-from gateway.journal.depth import Depth
-from gateway.journal.outbox import Backlog
-from gateway.journal.port import Journal
-from gateway.journal.sagas import OpenRuns
 from gateway.policy.adaptive import DEFAULT_GROUP
 from gateway.proxy.fallback import Fallback, Hop
 from gateway.proxy.field_edits import edits_of
 from gateway.proxy.filters import Filter
 from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
 from gateway.proxy.filters.cors import Cors, PublicRefusals
-from gateway.proxy.filters.debug import DebugFields, DebugToken
+from gateway.proxy.filters.debug import DebugFields
 from gateway.proxy.filters.fallback_status import FallbackStatus
 from gateway.proxy.filters.rate_limit_fields import RateLimitFields
 from gateway.proxy.filters.redirects import Redirects
@@ -33,104 +24,22 @@ from gateway.proxy.filters.response_fields import ResponseFields
 from gateway.proxy.filters.server_timing import ServerTiming
 from gateway.proxy.gates import Chain, Gate
 from gateway.proxy.gates.adaptive_limit import AdaptiveLimitGate
-from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
-from gateway.proxy.gates.bulkhead import BulkheadGate
+from gateway.proxy.gates.authentication import AuthenticationGate
 from gateway.proxy.gates.caller_limits import CallerLimitsGate
-from gateway.proxy.gates.circuit import CircuitGate
-from gateway.proxy.gates.client_share import ClientShareGate
 from gateway.proxy.gates.deliver import DeliverGate
 from gateway.proxy.gates.hooks import HooksGate
 from gateway.proxy.gates.idempotency import IdempotencyGate, ReplayGate
-from gateway.proxy.gates.in_flight import InFlightGate
-from gateway.proxy.gates.rate_limit import RateLimitGate
 from gateway.proxy.gates.split import ChosenBulkhead, ChosenCircuit, ChosenLimit, SplitGate
-from gateway.proxy.gates.tenant import TenantGate
-from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationParts
-from gateway.proxy.gates.workflow import Runs, WorkflowGate
+from gateway.proxy.gates.validation import Sending, ValidationGate
+from gateway.proxy.gates.workflow import WorkflowGate
 from gateway.proxy.hooks.changes import RouteRules
 from gateway.proxy.mirror import Mirror
+from gateway.proxy.parts import Parts
 from gateway.proxy.query_key import QueryKey
-from gateway.proxy.recorder import Recorder
 from gateway.proxy.split import Split
 from gateway.proxy.topology import stripped_prefix
 from gateway.proxy.upstreams import Upstream
 from gateway.syntax.path_template import PathRewrite
-
-
-class CallerParts(NamedTuple):
-    """What the gates of routes with authentication are made of; the tenant gate is shared."""
-
-    authentication: AuthenticationParts
-    tenant: TenantGate
-    query_key: QueryKey | None = None
-    """None: no key counts in the query."""
-
-
-class OutboxParts(NamedTuple):
-    """What the gates of routes that deliver are made of."""
-
-    journal: Journal
-    depth: Depth[Backlog]
-
-
-class SagaParts(NamedTuple):
-    """What the gates of routes with a workflow are made of."""
-
-    journal: Journal
-    depth: Depth[OpenRuns]
-    runs: Runs
-
-
-class Parts:
-    """What gates and filters are made of, and those that routes share. `callers` None: no route has authentication.
-    `claims` None: no route keeps answers for idempotency keys; `idempotency` has the gates of those that do.
-    `validation` None: none validates. `outbox` None: no route delivers. `sagas` None: no route has a
-    workflow. `splits` are those of the routes that have one."""
-
-    def __init__(
-        self,
-        config: GatewayConfig,
-        upstreams: dict[str, Upstream],
-        in_flight: InFlightGate,
-        limiter: Limiter,
-        recorder: Recorder,
-        rng: random.Random,
-        loop: asyncio.AbstractEventLoop,
-        callers: CallerParts | None = None,
-        claims: Claims | None = None,
-        validation: ValidationParts | None = None,
-        outbox: OutboxParts | None = None,
-        sagas: SagaParts | None = None,
-    ) -> None:
-        self.config = config
-        self.claims = claims
-        self.outbox = outbox
-        self.sagas = sagas
-        self.idempotency: dict[str, IdempotencyGate] = {}
-        self.splits: dict[str, Split] = {}
-        self.validation = validation
-        self.callers = callers
-        self.upstreams = upstreams
-        self.in_flight = in_flight
-        self.limiter = limiter
-        self.recorder = recorder
-        self.rng = rng
-        self.loop = loop
-        shedding = config.shedding
-        self.client_share = ClientShareGate(shedding, in_flight) if shedding.client_share < 1.0 else None
-        self.debug = None if config.admin.token is None else DebugToken(config.admin.token)
-        self.rate_limits = {
-            name: RateLimitGate(limiter, policy, recorder) for name, policy in config.rate_limits.policies.items()
-        }
-        self.bulkheads = {
-            name: BulkheadGate(name, each.bulkhead, recorder, rng, loop, each.adaptive)
-            for name, each in upstreams.items()
-        }
-        self.adaptive_limits: dict[tuple[str, str], AdaptiveLimitGate] = {}
-        self.circuits = {
-            name: CircuitGate(name, each.circuit, each.config.breaker, config.retry_buffer_bytes)
-            for name, each in upstreams.items()
-        }
 
 
 class GateKind(NamedTuple):

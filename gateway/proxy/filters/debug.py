@@ -5,6 +5,8 @@ A request with `X-Gateway-Debug: {the admin token}` gets a field of the same nam
     {"route", "upstream", "request_id", "trace_id", "gates": [{"gate", "decision"}], "decisions": {…},
      "attempts": [{"upstream", "endpoint", "start_ms", "ms", "outcome", "probe"}], "reason", "ms"}
 
+An attempt that was made beside the one before it has `"hedge": true`, too.
+
 `decision` of a gate is the word that it has noted (as in the access log), `passed`, `refused` or `not asked`. Times are
 milliseconds since the head of the request; those of an attempt that still sends its body go to the head of its answer.
 
@@ -113,7 +115,7 @@ def _attempts(ticket: Ticket, status: int, now: float) -> list[dict[str, object]
     told: list[dict[str, object]] = []
     for attempt in trace.attempts:
         outcome = attempt.outcome
-        if status and attempt is trace.attempts[-1] and not attempt.reason:
+        if status and attempt is trace.present and not attempt.reason:
             outcome = str(attempt.status or status)
         told.append(
             {
@@ -123,6 +125,7 @@ def _attempts(ticket: Ticket, status: int, now: float) -> list[dict[str, object]
                 "ms": _ms((attempt.ended or now) - attempt.began),
                 "outcome": outcome,
                 "probe": attempt.probe,
+                **({"hedge": True} if attempt.hedge else {}),
             }
         )
     return told

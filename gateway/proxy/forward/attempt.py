@@ -11,7 +11,6 @@ answer may be silent for `idle_timeout`.
 import time
 from typing import Final
 
-from gateway.fleet.circuits import UNCOUNTED
 from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS
 from gateway.proxy.forward.crossing import ended_idle_connection
 from gateway.proxy.forward.ending import Ending
@@ -29,8 +28,6 @@ _TAKEN_AT_ONCE: Final = 65_536
 # How often within `attempt_timeout` it is looked whether the upstream still takes what lies in the kernels' buffers:
 # from when it has taken the last of it, it has that time for the answer.
 _LOOKS: Final = 4
-# Of `attempt_timeout`: a client that has waited this long in vain has seen that the upstream hangs.
-_HUNG_SHARE: Final = 0.5
 _LOSS_REASONS: Final = {
     Loss.RESET: "upstream_unreachable",
     Loss.PROTOCOL: "upstream_protocol_error",
@@ -106,24 +103,15 @@ class Attempt(Ending):
         if connection is not None:
             connection.abort()
 
-    def _left_waiting(self, now: float) -> None:
-        """The client of a complete request has gone. An endpoint that has said nothing to it for a good part of the
-        time limit, and has answered nobody else meanwhile, hangs: its clients need not wait to the end for that."""
-        owner = self._owner
-        ticket, permit = owner.ticket, owner.ticket.permit
-        if permit is None or self._settled:
-            return
-        waited = (self._head_at or now) - self._sent_at
-        ticket.unanswered = not self._head_at
-        patience = owner.target.upstream.attempt_timeout * _HUNG_SHARE
-        if not self._head_at and waited >= patience and not self.endpoint.answered_since(self._sent_at):
-            detail = f"no answer within {waited:.1f} s, when the client left"
-            owner.runtime.recorder.attempt_failed(ticket, owner.target.upstream.name, "upstream_timeout", None, detail)
-            self._settle(FAILURE, now)
-        else:
-            permit.left(waited, now)
-            # The circuit has heard of it; the endpoint is still to be released.
-            ticket.permit = UNCOUNTED
+    def lose(self, now: float) -> None:
+        """Another attempt at the same request has the answer (`gateway.proxy.forward.hedging`)."""
+        connection = self._connection
+        if connection is not None:
+            self._unwanted(now)
+        self._settle(IGNORED, now)
+        self.end()
+        if connection is not None:
+            connection.abort()
 
     def end(self) -> None:
         """Let go of everything. Idempotent."""

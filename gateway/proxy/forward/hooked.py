@@ -8,24 +8,24 @@ that is kept). Interim answers and what the gateway itself says are not shown to
 from gateway.hooks import ResponseChanges
 from gateway.hooks.loading import described, dropped
 from gateway.proxy.forward.downstream import Downstream
+from gateway.proxy.forward.passing_on import PassingOn
 from gateway.proxy.gates.hooks import HooksGate
 from gateway.proxy.hooks.changes import ChangeError, response_edits
 from gateway.proxy.hooks.heads import response_head
 from gateway.proxy.hooks.running import CHANGED, PASSED, Point, RunningHook
-from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.message.response import Response, ResponseError, parse_fields
 
 
-class HookedDownstream(Downstream):
+class HookedDownstream(PassingOn):
     """Made for each request of a route with such hooks, in front of the exchange `to`."""
 
-    __slots__ = ("_gate", "_refusal", "_ticket", "_to")
+    __slots__ = ("_gate", "_refusal", "_ticket")
 
     def __init__(self, to: Downstream, ticket: Ticket, gate: HooksGate) -> None:
-        self._to = to
+        super().__init__(to)
         self._ticket = ticket
         self._gate = gate
         self._refusal: Refusal | None = None
@@ -34,26 +34,26 @@ class HookedDownstream(Downstream):
         """The head of the answer."""
         response = self._asked(response)
         if self._refusal is None:
-            self._to.respond(response)
+            self.to.respond(response)
         else:
-            self._to.refuse_answer(self._refusal)
+            self.to.refuse_answer(self._refusal)
 
     def respond_whole(self, response: Response, body: bytes, now: float) -> None:
         """HOT."""
         response = self._asked(response)
         if self._refusal is None:
-            self._to.respond_whole(response, body, now)
+            self.to.respond_whole(response, body, now)
         else:
-            self._to.refuse_answer(self._refusal)
+            self.to.refuse_answer(self._refusal)
 
     def open_tunnel(self, response: Response, upstream: UpstreamConnection, early: bytes) -> None:
         """The upstream has switched protocols."""
         response = self._asked(response)
         if self._refusal is None:
-            self._to.open_tunnel(response, upstream, early)
+            self.to.open_tunnel(response, upstream, early)
         else:
             upstream.abort()
-            self._to.refuse_answer(self._refusal)
+            self.to.refuse_answer(self._refusal)
 
     def _asked(self, response: Response) -> Response:
         """The answer as the hooks want it. Where one has failed and nothing may pass, `_refusal` is what the client
@@ -109,42 +109,3 @@ class HookedDownstream(Downstream):
         except ResponseError as error:
             raise ChangeError(str(error)) from None
         return response.with_fields(fields)
-
-    # The rest is for the exchange alone.
-
-    def want_body(self, wanted: bool) -> None:
-        self._to.want_body(wanted)
-
-    def waits(self) -> None:
-        self._to.waits()
-
-    def send_continue(self) -> None:
-        self._to.send_continue()
-
-    @property
-    def client_blocked(self) -> bool:
-        return self._to.client_blocked
-
-    def informational(self, response: Response) -> None:
-        self._to.informational(response)
-
-    def respond_body(self, data: bytes) -> None:
-        self._to.respond_body(data)
-
-    def respond_pause(self) -> None:
-        self._to.respond_pause()
-
-    def respond_end(self) -> None:
-        self._to.respond_end()
-
-    def truncated(self, reason: str, detail: str) -> None:
-        self._to.truncated(reason, detail)
-
-    def refuse(self, refusal: Refusal) -> None:
-        self._to.refuse(refusal)
-
-    def substitute(self, content: OwnAnswer) -> None:
-        self._to.substitute(content)
-
-    def may_tunnel(self, response: Response) -> bool:
-        return self._to.may_tunnel(response)

@@ -15,6 +15,7 @@ Never in a span: query strings, header fields, bodies, and what looks like a key
 from binascii import unhexlify
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -23,7 +24,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from gateway.telemetry.metrics.route_cells import METHODS
-from gateway.telemetry.tracing.trace import AttemptTrace
+from gateway.telemetry.tracing.trace import SUPERSEDED, AttemptTrace
 from gateway.telemetry.tracing.tracer import OWN, FinishedExchange
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _LENGTH_DELIMITED: Final = 2
 _BYTE: Final = tuple(bytes([value]) for value in range(0x80))
 _CLIENT_CLOSED: Final = 499
 _KNOWN: Final = 1024
-_LATE: Final = frozenset({"fallback", "response", "retry", "truncated", "tunnel"})
+_LATE: Final = frozenset({"fallback", "hedge", "response", "retry", "truncated", "tunnel"})
 """Decisions that are made at the end of an exchange; all others are made before the first attempt."""
 
 Value = str | int | bool
@@ -106,7 +107,10 @@ class SpanEncoder:
         flags = trace.flags | _REMOTE_IS_KNOWN
         return (
             _span(each, trace_id, attempt.span_id, trace.span_id, flags, start, end).SerializeToString()
-            + _client(each.method, scheme, attempt.endpoint, attempt.upstream, status, error, index, attempt.probe)
+            + _client(
+                *(each.method, scheme, attempt.endpoint, attempt.upstream, status, error, index),
+                *(attempt.probe, attempt.hedge),
+            )
             + _url(scheme, attempt.endpoint, attempt.head[:_LONGEST])
         )
 
@@ -160,7 +164,15 @@ def _own(method: str, upstream: str, reason: str, kept: str) -> bytes:
 
 @lru_cache(maxsize=_KNOWN)
 def _client(
-    method: str, scheme: str, endpoint: str, upstream: str, status: int, error: str, index: int, probe: bool
+    method: str,
+    scheme: str,
+    endpoint: str,
+    upstream: str,
+    status: int,
+    error: str,
+    index: int,
+    probe: bool,
+    hedge: bool,
 ) -> bytes:
     span = Span(kind=Span.SPAN_KIND_CLIENT, name=_word(method))
     attributes = span.attributes
@@ -174,7 +186,8 @@ def _client(
     _add(attributes, "http.response.status_code", status)
     _add(attributes, "http.request.resend_count", index)
     _add(attributes, "gateway.circuit.probe", probe)
-    if error == "client_closed":
+    _add(attributes, "gateway.hedge", hedge)
+    if error in {"client_closed", SUPERSEDED}:
         _add(attributes, "error.type", error)
     elif error or status >= 400:
         _failed(span, error or str(status))
@@ -222,7 +235,7 @@ def _word(method: str) -> str:
 
 def _status_of(each: FinishedExchange, attempt: AttemptTrace) -> int:
     """What the upstream has answered; 0 for nothing. An answer that went on to the client has the exchange's."""
-    if attempt.status or not attempt.answered or attempt is not each.trace.attempts[-1]:
+    if attempt.status or not attempt.answered or attempt is not each.trace.present:
         return attempt.status
     return each.status if each.status != _CLIENT_CLOSED else 0
 
@@ -255,7 +268,10 @@ def _events(each: FinishedExchange, start: int) -> bytes:
     for policy, decision in each.decisions.items():
         if policy not in _LATE:
             made += _event(start, f"gateway.{policy}", "gateway.decision", decision)
-    for attempt in each.trace.attempts[:-1]:
+    for attempt, following in pairwise(each.trace.attempts):
+        if following.hedge:
+            made += _event(_instant(each, following.began), "gateway.hedge", "gateway.endpoint", following.endpoint)
+            continue
         why = attempt.reason if attempt.reason not in {"", "upstream_status"} else str(attempt.status)
         made += _event(_instant(each, attempt.ended or each.ended), "gateway.retry", "gateway.reason", why)
     for policy, decision in each.decisions.items():

@@ -14,6 +14,9 @@ The parent id that an upstream gets is the span id of the attempt: each attempt 
 from collections.abc import Callable
 from typing import Final
 
+SUPERSEDED: Final = "superseded"
+"""The `reason` of an attempt that was cancelled because another one, beside it, has the answer."""
+
 _SAMPLED: Final = 1
 _RANDOM: Final = 2
 _LOW_BITS: Final = 1 << 64
@@ -32,9 +35,13 @@ _PARENT_TO: Final = -7
 class AttemptTrace:
     """One attempt. `began` and `ended` are instants of the monotonic clock; `ended` is 0 until it is settled. `status`
     is what the upstream answered, 0 where nothing is known; `reason` why it came to nothing, empty without one.
-    `answered` says that the head of an answer has come. `head` is the request head for the upstream."""
+    `answered` says that the head of an answer has come. `head` is the request head for the upstream. `hedge`: it was
+    made beside the attempt before it, which went on."""
 
-    __slots__ = ("answered", "began", "ended", "endpoint", "head", "probe", "reason", "span_id", "status", "upstream")
+    __slots__ = (
+        *("answered", "began", "ended", "endpoint", "head", "hedge"),
+        *("probe", "reason", "span_id", "status", "upstream"),
+    )
 
     def __init__(self, span_id: bytes, upstream: str, endpoint: str, head: bytes, began: float, *, probe: bool) -> None:
         self.span_id = span_id
@@ -43,6 +50,7 @@ class AttemptTrace:
         self.head = head
         self.began = began
         self.probe = probe
+        self.hedge = False
         self.ended = 0.0
         self.status = 0
         self.reason = ""
@@ -60,7 +68,10 @@ class Trace:
 
     `new_id` makes the ids of attempts. It is None where no spans are exported: what upstreams get then is `given`, so
     that they are no children of a span that nobody will see. `link` is a `traceparent` that names the span which this
-    exchange comes of, although it is not its parent; empty for none."""
+    exchange comes of, although it is not its parent; empty for none.
+
+    `attempts` are in the order in which they began, and `present` is the one that is spoken of; None before the
+    first."""
 
     __slots__ = (
         "_first_id",
@@ -70,6 +81,7 @@ class Trace:
         "flags",
         "link",
         "parent_id",
+        "present",
         "sampled",
         "span_id",
         "state",
@@ -94,6 +106,7 @@ class Trace:
         self.state = state
         self.link = b""
         self.attempts: list[AttemptTrace] = []
+        self.present: AttemptTrace | None = None
         self._given = given
         self._new_id = new_id
         self._first_id = b"" if new_id is None else _first_id(span_id)
@@ -111,35 +124,53 @@ class Trace:
         if self.attempts and new_id is not None:
             span_id = new_id()[16:]
             head = b"%b%b%b" % (head[:_PARENT_FROM], span_id, head[_PARENT_TO:])
-        self.attempts.append(AttemptTrace(span_id, upstream, endpoint, head, now, probe=probe))
+        self.present = attempt = AttemptTrace(span_id, upstream, endpoint, head, now, probe=probe)
+        self.attempts.append(attempt)
         return head
+
+    def beside(self, upstream: str, endpoint: str, head: bytes, now: float) -> tuple["Trace", bytes]:
+        """As `attempt`, while the present one goes on: returns the same trace with the new attempt as the present one,
+        and the head."""
+        other = Trace(
+            self.trace_id, self.parent_id, self.span_id, self.flags, self.state, self._new_id, given=self._given
+        )
+        other.attempts = self.attempts
+        head = other.attempt(upstream, endpoint, head, now, probe=False)
+        if other.present is not None:
+            other.present.hedge = True
+        return other, head
 
     def answered(self, status: int) -> None:
         """The present attempt was answered with this status, and the answer does not go to the client."""
-        if self.attempts:
-            self.attempts[-1].status = status
+        if self.present is not None:
+            self.present.status = status
 
     def failed(self, reason: str, status: int | None) -> None:
         """The present attempt has failed. `status` is what had been answered before."""
-        if self.attempts:
-            attempt = self.attempts[-1]
+        attempt = self.present
+        if attempt is not None:
             attempt.reason = reason
             attempt.status = status or 0
 
     def settled(self, now: float, began: float, *, answered: bool) -> None:
         """The present attempt is over. `began` is when it did, for one that was noted late. `answered`: the head of its
         answer had come. HOT."""
-        attempt = self.attempts[-1]
-        if not attempt.began:
-            attempt.began = began
-        attempt.ended = now
-        attempt.answered = answered
+        attempt = self.present
+        if attempt is not None:
+            if not attempt.began:
+                attempt.began = began
+            attempt.ended = now
+            attempt.answered = answered
 
     def seconds(self, now: float) -> float:
-        """The time of all attempts; of one that goes on, up to `now`."""
-        total = 0.0
+        """The time in which an attempt was under way; of one that goes on, up to `now`."""
+        total = counted = 0.0
         for attempt in self.attempts:
-            total += (attempt.ended or now) - attempt.began
+            ended = attempt.ended or now
+            began = max(attempt.began, counted)
+            if ended > began:
+                total += ended - began
+                counted = ended
         return total
 
 
