@@ -14,7 +14,7 @@ from gateway.config.sections.shedding.model import SheddingConfig
 from gateway.idempotency.claims import Claims
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.priority import BY_PRIORITY, WHOLE
-from gateway.proxy import fallback, load_gauges, mirror, split, upstream_gauges
+from gateway.proxy import fallback, hedging, load_gauges, mirror, split, upstream_gauges
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.kinds import (
     fallback_of,
@@ -102,6 +102,7 @@ def count_decisions(
     mirrors = [(route.name, route.mirror) for route in topology.routes if route.mirror is not None]
     if mirrors:
         mirror.register(metrics, mirrors)
+    hedging.register(metrics, [each for route in topology.routes for each in route.hedges])
     count_hooks(topology.routes, metrics)
     fallback.register(metrics, [(route.name, route.fallback) for route in topology.routes if route.fallback])
     if idempotency is not None:

@@ -22,6 +22,7 @@ from gateway.config.sections.console.build import console_config
 from gateway.config.sections.deliver.build import outbox_config
 from gateway.config.sections.errors.build import errors_config
 from gateway.config.sections.faults.build import faults_config
+from gateway.config.sections.hedge.build import late_hedges
 from gateway.config.sections.hooks.build import hook_limits
 from gateway.config.sections.idempotency.build import limits_config
 from gateway.config.sections.identity.build import caller_notices, identity_of, limits_used
@@ -69,6 +70,7 @@ def assemble(sources: Sources) -> GatewayConfig:
     known = {"upstream": known_upstreams, "rate_limit": known_policies, "workflow": list(file.workflows)}
     routes = routes_of(sources, settings, of_file, workflows, known, own_route=own_route)
     sources.notices += literal_stars(sources.tree, ((index, route.prefix) for index, route in of_file))
+    sources.notices += late_hedges(sources, routes, [index for index, _ in of_file], upstreams)
     who = identity_of(sources, settings, file, known_policies)
     limits = limits_used(who)
     sources.notices += unused(sources.tree, routes, workflows, limited=settings.rate_limit.enabled, limits=limits)

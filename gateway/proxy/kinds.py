@@ -4,6 +4,7 @@ A kind makes its gate for one route, or says with None that the route has none. 
 on all in flight, the bulkhead and the circuit of an upstream) are made once and kept in `Parts`.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -27,11 +28,13 @@ from gateway.proxy.gates.adaptive_limit import AdaptiveLimitGate
 from gateway.proxy.gates.authentication import AuthenticationGate
 from gateway.proxy.gates.caller_limits import CallerLimitsGate
 from gateway.proxy.gates.deliver import DeliverGate
+from gateway.proxy.gates.hedge import HedgeGate
 from gateway.proxy.gates.hooks import HooksGate
 from gateway.proxy.gates.idempotency import IdempotencyGate, ReplayGate
 from gateway.proxy.gates.split import ChosenBulkhead, ChosenCircuit, ChosenLimit, SplitGate
 from gateway.proxy.gates.validation import Sending, ValidationGate
 from gateway.proxy.gates.workflow import WorkflowGate
+from gateway.proxy.hedging import Hedging
 from gateway.proxy.hooks.changes import RouteRules
 from gateway.proxy.mirror import Mirror
 from gateway.proxy.parts import Parts
@@ -170,6 +173,22 @@ def adaptive_limit_of(upstream: str, parts: Parts, latency_group: str = DEFAULT_
     return found
 
 
+def _hedge(route: RouteConfig, parts: Parts) -> Gate | None:
+    if route.hedge is None or not _goes_on(route):
+        return None
+    now = time.monotonic()
+    hedges = tuple(
+        [
+            Hedging(
+                *(route.name, route.hedge, parts.upstreams[name]),
+                *(Chain(_gates_of_upstream(name, parts, route.latency_group), 1), parts.in_flight.limit, now),
+            )
+            for name in route.upstreams
+        ]
+    )
+    return HedgeGate(hedges, parts.splits.get(route.name))
+
+
 GATES: Final[tuple[GateKind, ...]] = (
     GateKind("client_share", lambda _route, parts: parts.client_share, "One client may have all that are in flight."),
     GateKind("in_flight", lambda _route, parts: parts.in_flight, "There is no cap on requests in flight."),
@@ -187,6 +206,8 @@ GATES: Final[tuple[GateKind, ...]] = (
     GateKind("bulkhead", _bulkhead, "It is asked when something is sent."),
     GateKind("circuit", _circuit, "It is asked when something is sent.", per_attempt=True),
     GateKind("adaptive_limit", _adaptive_limit, "The limit of the bulkhead does not change.", per_attempt=True),
+    # The last: an attempt that is a hedge enters those before it alone.
+    GateKind("hedge", _hedge, "It is never sent twice at the same time.", per_attempt=True),
 )
 
 

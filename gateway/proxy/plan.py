@@ -12,6 +12,7 @@ from gateway.identity.masking import masked
 from gateway.policy.priority import PRIORITIES
 from gateway.policy.retry import IDEMPOTENT_METHODS
 from gateway.proxy.dots import has_dot_segment
+from gateway.proxy.hedging import may_be_hedged
 from gateway.proxy.hooks.changes import Hooked
 from gateway.proxy.identity import Identification, Origin
 from gateway.proxy.own_answer import (
@@ -42,13 +43,14 @@ class Plan:
     which an upstream that honours it does nothing twice. `keeps_body`: what is sent of its body is kept,
     because it may be sent again, here or elsewhere. `log_part` is what the log lines of such requests have in common.
     `priority` is the class of the request (`gateway.policy.priority`), before it is known whose it is. `mirrored`: a
-    copy of it may go to the shadow of its route.
+    copy of it may go to the shadow of its route. `hedged`: it may be sent a second time beside the first.
     """
 
     __slots__ = (
         "_heads",
         "generation",
         "head",
+        "hedged",
         "idempotent",
         "keeps_body",
         "keyed",
@@ -86,6 +88,7 @@ class Plan:
         )
         self.tunnel = False
         self.mirrored = False
+        self.hedged = False
         self.head = b""
         self.keyed = False
         self._heads: dict[str, bytes] | None = None
@@ -99,6 +102,8 @@ class Plan:
             # An upstream that honours keys cannot tell by one that is malformed or empty whether it has acted.
             self.keyed = key is not None and parse_key(key) is not None
             self.idempotent = self.may_be_repeated(request, route.upstream)
+            # What is kept for its key is one answer to one request.
+            self.hedged = bool(route.hedges) and may_be_hedged(request) and (key is None or route.keeping is None)
             self.mirrored = route.mirror is not None and not self.tunnel and route.mirror.takes(request)
         self.keeps_body = self.idempotent or (route.fallback is not None and bool(route.fallback.hops))
         if route.split is not None and not self.keeps_body:

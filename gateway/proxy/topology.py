@@ -18,6 +18,7 @@ from gateway.proxy.filters import Filter, Filters
 from gateway.proxy.filters.cors import Cors, PublicRefusals
 from gateway.proxy.gates import Chain, Gate
 from gateway.proxy.gates.deliver import DeliverGate
+from gateway.proxy.gates.hedge import HedgeGate
 from gateway.proxy.gates.hooks import HooksGate
 from gateway.proxy.gates.idempotency import IdempotencyGate
 from gateway.proxy.gates.split import SplitGate
@@ -65,6 +66,7 @@ class Route:
         "deliver",
         "fallback",
         "filters",
+        "hedges",
         "honours_keys",
         "hooks",
         "host",
@@ -141,6 +143,7 @@ class Route:
         self._rewrites = tuple([PathRewrite(path, to) for path, to in config.rewrites])
         self.cors = next((each for each in filters if isinstance(each, Cors)), None)
         self.keeping = next((each for each in gates if isinstance(each, IdempotencyGate)), None)
+        self.hedges = next((each.hedges for each in gates if isinstance(each, HedgeGate)), ())
         self.hooks = next((each for each in gates if isinstance(each, HooksGate)), None)
         self.deliver = next((each for each in gates if isinstance(each, DeliverGate)), None)
         self.workflow = next((each for each in gates if isinstance(each, WorkflowGate)), None)
@@ -195,6 +198,7 @@ class NoRoute(Route):
         self.priorities = False
         self.cors = None
         self.keeping = None
+        self.hedges = ()
         self.hooks = None
         self.deliver = None
         self.workflow = None

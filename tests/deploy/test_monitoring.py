@@ -125,7 +125,7 @@ def live(redis_server: RedisServer, stub_process: StubProcess, tmp_path_factory:
     # Nobody listens there: what is lost is counted all the same.
     variables["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1"
     variables |= {"FAULTS_ENABLED": "true", "ADMIN_TOKEN": "a-token-of-32-characters-for-tests"}
-    variables |= {"ADAPTIVE_LIMIT_MODE": "observe", "ROUTE_PRIORITY": "normal"}
+    variables |= {"ADAPTIVE_LIMIT_MODE": "observe", "ROUTE_PRIORITY": "normal", "HEDGE_AFTER": "5s"}
     with GatewayProcess({**variables, "GATEWAY_CONFIG": "gateway.yaml"}, directory) as gateway:
         for target in ("/proxy/ok", "/proxy/status/503", "/proxy/fail", "/nowhere"):
             for _ in range(3):

@@ -227,6 +227,31 @@ def test_what_was_not_sampled_is_kept_for_a_reason(
         assert collector.of(trace_id) == []
 
 
+def test_two_attempts_at_once_have_a_span_each(
+    collector: Collector, upstream: ProgrammedUpstream, start_gateway: StartGateway
+) -> None:
+    """The upstream is told them apart by the parent, too, and nothing counts as an error."""
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "HEDGE_AFTER": "250ms", **SOON}
+    gateway = start_gateway(plain(upstream.url, **variables))
+
+    def silent(peer: Peer, seen: Seen) -> None:
+        peer.wait_for_end()
+
+    upstream.on(path := fresh(), silent, ok(b"good"))
+    trace_id = fresh_trace()
+    assert gateway.get(f"/proxy{path}", sampled(trace_id)).body == b"good"
+    server, first, second = collector.wait_for(trace_id, 3)
+    assert kinds([server, first, second]) == ["SERVER", "CLIENT", "CLIENT"]
+    assert first.attributes["error.type"] == "superseded"
+    assert (second.attributes["http.request.resend_count"], second.attributes["gateway.hedge"]) == (1, True)
+    assert second.attributes["http.response.status_code"] == 200
+    assert not any(each.failed for each in (server, first, second))
+    assert ("gateway.hedge", {"gateway.decision": "won"}) in server.events
+    assert "gateway.retry" not in [name for name, _ in server.events]
+    ids = [parent_of(each)[1] for each in upstream.requests(path)]
+    assert ids == [first.span_id, second.span_id]
+
+
 def test_a_refusal_is_a_span_with_its_reason(gateway: GatewayProcess, collector: Collector) -> None:
     trace_id = fresh_trace()
     assert gateway.get("/elsewhere", sampled(trace_id, "00")).status == 404

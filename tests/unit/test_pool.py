@@ -97,12 +97,12 @@ def looks(pool: EndpointPool) -> str:
 
 async def test_a_connection_comes_back_and_the_newest_goes_out_first(upstream: Upstream) -> None:
     pool = pool_of(upstream)
-    assert pool.take() is None
+    assert (pool.take(), pool.has_room) == (None, True)
     older, newer = await got(pool), await got(pool)
-    assert looks(pool) == "idle=0 open=2 connecting=0 waiting=0"
+    assert (looks(pool), pool.has_room) == ("idle=0 open=2 connecting=0 waiting=0", False)
     use(older)
     use(newer)
-    assert looks(pool) == "idle=2 open=2 connecting=0 waiting=0"
+    assert (looks(pool), pool.has_room) == ("idle=2 open=2 connecting=0 waiting=0", True)
     assert (pool.take(), pool.take(), pool.take()) == (newer, older, None)
     pool.close()
 
@@ -115,7 +115,7 @@ async def test_no_more_connections_than_may_be_and_the_oldest_waiter_first(upstr
     leaves = pool.request(lambda result: order.append(("leaves", result)))
     pool.request(lambda result: order.append(("last", result)))
     await settled()
-    assert (looks(pool), pool.full) == ("idle=0 open=1 connecting=0 waiting=3", True)
+    assert (looks(pool), pool.full, pool.has_room) == ("idle=0 open=1 connecting=0 waiting=3", True, False)
     leaves.cancel()
     use(busy)
     await settled()

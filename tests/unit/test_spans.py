@@ -84,6 +84,24 @@ def test_only_the_last_attempt_has_the_status_of_the_answer() -> None:
     assert second.failed  # a 4xx is an error for who has asked
 
 
+def test_of_two_attempts_at_once_the_one_that_answered_has_the_status_and_the_other_made_no_mistake() -> None:
+    trace = began()
+    attempt(trace, NOW - 1.0, until=None)
+    other, _ = trace.beside("orders", "h:2", b"/x", NOW - 0.5)
+    other.failed("superseded", None)
+    other.settled(NOW, NOW - 0.5, answered=False)
+    trace.settled(NOW, NOW - 1.0, answered=True)
+    server, first, second = spans(trace, log_decisions={"hedge": "lost"})
+    assert first.attributes["http.response.status_code"] == 200
+    assert "gateway.hedge" not in first.attributes
+    assert second.attributes["gateway.hedge"] is True
+    assert (second.attributes["http.request.resend_count"], second.attributes["error.type"]) == (1, "superseded")
+    assert not second.failed
+    names = [event.name for event in server.span.events]
+    assert names == ["gateway.hedged", "gateway.hedge"], "when it was made, and what came of it"
+    assert server.span.events[0].time_unix_nano == WALL - 500_000_000
+
+
 def test_an_attempt_that_was_never_answered_takes_the_reason_of_the_exchange() -> None:
     trace = began()
     attempt(trace, NOW - 1.0, answered=False)

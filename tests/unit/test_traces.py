@@ -64,6 +64,36 @@ def test_each_attempt_has_an_id_of_its_own_in_its_head() -> None:
     assert len({each.span_id for each in trace.attempts} | {trace.span_id, PARENT}) == 5
 
 
+def test_an_attempt_beside_another_has_an_id_of_its_own_and_leaves_the_other_alone() -> None:
+    ids, traces = made()
+    trace = traces.begin(ids.new(), incoming(), [])
+    head = HEAD % trace.traceparent
+    trace.attempt("a", "h:1", head, 1.0, probe=False)
+    other, given = trace.beside("a", "h:2", head, 2.0)
+    first, second = trace.attempts
+    assert given == HEAD % (b"00-%b-%b-01" % (TRACE, second.span_id))
+    assert (first.hedge, second.hedge, first.span_id != second.span_id) == (False, True, True)
+    other.settled(4.0, 2.0, answered=True)
+    assert (first.ended, second.ended) == (0.0, 4.0)
+    trace.failed("superseded", None)
+    trace.settled(3.0, 1.0, answered=False)
+    assert (first.reason, first.ended, second.reason) == ("superseded", 3.0, "")
+
+
+def test_what_overlaps_is_counted_once() -> None:
+    ids, traces = made()
+    trace = traces.begin(ids.new(), None, [])
+    assert trace.seconds(9.0) == 0.0
+    trace.attempt("a", "h:1", HEAD, 1.0, probe=False)
+    other, _ = trace.beside("a", "h:2", HEAD, 2.0)
+    assert trace.seconds(3.0) == 2.0
+    trace.settled(5.0, 1.0, answered=False)
+    other.settled(4.0, 2.0, answered=True)
+    assert trace.seconds(9.0) == 4.0
+    trace.attempt("a", "h:1", HEAD, 6.0, probe=False)
+    assert trace.seconds(9.0) == 7.0
+
+
 def test_where_nothing_is_exported_the_traceparent_of_a_client_goes_on_as_it_came() -> None:
     ids, traces = made(exported=False)
     trace = traces.begin(ids.new(), incoming(b"09"), [])

@@ -102,6 +102,13 @@ def fallbacks(config: GatewayConfig) -> Tables:
         yield "Fallbacks", rows
 
 
+def hedges(config: GatewayConfig) -> Tables:
+    """When a request is sent a second time."""
+    rows = [row for route in config.routes for row in _hedge(route)]
+    if rows:
+        yield "Hedges", rows
+
+
 def _split(route: str, split: SplitConfig) -> Iterable[dict[str, str]]:
     whole = sum(weight for _, weight in split.to)
     by = split.sticky if split.field is None else split.field
@@ -133,3 +140,15 @@ def _fallback(route: str, fallback: FallbackConfig) -> dict[str, str]:
         "last good": seconds(fallback.stale_if_error) if fallback.stale_if_error else "no",
         "response": "none" if response is None else f"{response.status} {response.content_type}",
     }
+
+
+def _hedge(route: RouteConfig) -> Iterable[dict[str, str]]:
+    hedge = route.hedge
+    if hedge is not None:
+        fixed = hedge.after is not None
+        yield {
+            "route": route.name,
+            "after": hedge.words,
+            "at least": "-" if fixed else seconds(hedge.min_after),
+            "from answers": "-" if fixed else str(hedge.min_observations),
+        }

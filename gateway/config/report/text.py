@@ -8,7 +8,16 @@ from gateway.config.model import GatewayConfig
 from gateway.config.problems import number
 from gateway.config.report.callers import callers
 from gateway.config.report.cells import Gates, Tables, endpoint_cell, queue, seconds
-from gateway.config.report.routes import fallbacks, header_fields, mirrors, rewrites, route_row, splits, websockets
+from gateway.config.report.routes import (
+    fallbacks,
+    header_fields,
+    hedges,
+    mirrors,
+    rewrites,
+    route_row,
+    splits,
+    websockets,
+)
 from gateway.config.report.upstreams import breaker_row, concurrency_row, retry_row, upstream_row
 from gateway.config.sections.redis.model import RedisConfig
 from gateway.config.worker_shares import caps_of, shares_of
@@ -38,6 +47,7 @@ def as_text(loaded: Loaded, gates: Gates, workers: int) -> str:
         ("Rate limits", [_rate_limit(config, name) for name in config.rate_limits.policies]),
         *splits(config),
         *mirrors(config),
+        *hedges(config),
         *fallbacks(config),
         *header_fields(config),
         *rewrites(config),

@@ -36,6 +36,11 @@ class Ending(ResponseSink):
         """When the request was sent, or began to wait for a connection; an instant of the monotonic clock."""
         return self._sent_at
 
+    @property
+    def head_at(self) -> float:
+        """When the head of its answer had come; 0 before."""
+        return self._head_at
+
     def _answered_badly(self, status: int, now: float) -> None:
         owner = self._owner
         owner.traced()

@@ -18,9 +18,10 @@ from gateway.policy.outcome import FAILURE, IGNORED, Outcome
 from gateway.policy.retry import Retry, parse_retry_after
 from gateway.proxy.fallback import Fallback, Hop, cause_of, cause_of_status
 from gateway.proxy.forward.downstream import Downstream
-from gateway.proxy.forward.retries import Forward
+from gateway.proxy.forward.hedging import OTHER, HedgingForward
 from gateway.proxy.forward.target import Target
 from gateway.proxy.gates import Chain
+from gateway.proxy.hedging import Hedging
 from gateway.proxy.plan import Plan
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.request_body import RequestBody
@@ -34,7 +35,7 @@ from gateway.wire.message.response import Response
 _GO_ON: Final = Retry(0.0)
 
 
-class FallbackForward(Forward):
+class FallbackForward(HedgingForward):
     """Made for the requests of routes with a fallback. `plan` is the request's, `hops` are where it may go on to from
     its target, and `tail` is what is behind the plan's part of the head: the same for every upstream."""
 
@@ -66,10 +67,11 @@ class FallbackForward(Forward):
         fallback: Fallback,
         hops: tuple[Hop, ...],
         tail: bytes,
+        hedging: Hedging | None = None,
         *,
         idempotent: bool,
     ) -> None:
-        super().__init__(runtime, ticket, target, body, downstream, chain, idempotent=idempotent)
+        super().__init__(runtime, ticket, target, body, downstream, chain, hedging, idempotent=idempotent)
         self._plan = plan
         self._fallback = fallback
         self._hops = hops
@@ -110,6 +112,8 @@ class FallbackForward(Forward):
     def retry_after(self, response: Response, now: float) -> Retry | None:
         """An answer that is passed over is dropped like one that is followed by a retry. Who asks for time is not
         waited for while somebody else may be asked."""
+        if self._passed_over_for_hedge(response, now):
+            return OTHER
         status = response.status
         passes = self._fallback.passes_over(status)
         hop = self._hop(status, now) if passes else None
@@ -128,6 +132,9 @@ class FallbackForward(Forward):
         self._decided_at = now
         self._outcome = FAILURE if status in self.target.upstream.failure_statuses else IGNORED
         return _GO_ON
+
+    def says_nothing(self, status: int) -> bool:
+        return super().says_nothing(status) or self._fallback.passes_over(status)
 
     def again(self, retry: Retry) -> None:
         if retry is _GO_ON:
@@ -190,6 +197,7 @@ class FallbackForward(Forward):
         self._rest = left - share
         ticket = self.ticket
         ticket.fallback = (upstream.name, cause)
+        self._hedging = None
         self._keyed = self._keyed and upstream.config.honours_idempotency_key
         self._idempotent = self._plan.may_be_repeated(ticket.request, upstream)
         self.target = Target(upstream, self._plan.head_to(ticket.request, upstream, ticket.hooked) + self._tail)

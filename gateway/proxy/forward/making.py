@@ -2,6 +2,7 @@
 
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.falling_back import FallbackForward
+from gateway.proxy.forward.hedging import HedgingForward
 from gateway.proxy.forward.hooked import HookedDownstream
 from gateway.proxy.forward.retries import Forward
 from gateway.proxy.forward.target import Target
@@ -55,8 +56,13 @@ def forward_of(runtime: Runtime, ticket: Ticket, plan: Plan, body: RequestBody, 
         if route.hooks is not None and route.hooks.responding:
             downstream = HookedDownstream(downstream, ticket, route.hooks)
     if fallback is None:
-        return Forward(runtime, ticket, target, body, downstream, route.chain, idempotent=idempotent)
+        if not plan.hedged:
+            return Forward(runtime, ticket, target, body, downstream, route.chain, idempotent=idempotent)
+        hedging = route.hedges[max(ticket.variant, 0)]
+        return HedgingForward(runtime, ticket, target, body, downstream, route.chain, hedging, idempotent=idempotent)
     hops = fallback.hops if split is None else split.hops[ticket.variant]
     return FallbackForward(
-        *(runtime, ticket, target, body, downstream, route.chain, plan, fallback, hops, tail), idempotent=idempotent
+        *(runtime, ticket, target, body, downstream, route.chain, plan, fallback, hops, tail),
+        route.hedges[max(ticket.variant, 0)] if plan.hedged else None,
+        idempotent=idempotent,
     )

@@ -270,7 +270,7 @@ def _events(each: FinishedExchange, start: int) -> bytes:
             made += _event(start, f"gateway.{policy}", "gateway.decision", decision)
     for attempt, following in pairwise(each.trace.attempts):
         if following.hedge:
-            made += _event(_instant(each, following.began), "gateway.hedge", "gateway.endpoint", following.endpoint)
+            made += _event(_instant(each, following.began), "gateway.hedged", "gateway.endpoint", following.endpoint)
             continue
         why = attempt.reason if attempt.reason not in {"", "upstream_status"} else str(attempt.status)
         made += _event(_instant(each, attempt.ended or each.ended), "gateway.retry", "gateway.reason", why)

@@ -144,6 +144,13 @@ class EndpointPool(ConnectionOwner):
         return len(self._members) >= self._max
 
     @property
+    def has_room(self) -> bool:
+        """Whether a newcomer gets a connection without waiting for somebody else's."""
+        if self._idle:
+            return True
+        return not self._waiters and len(self._members) + len(self._connecting) < self._max
+
+    @property
     def open(self) -> int:
         """How many connections there are, idle and busy."""
         return len(self._members)

@@ -10,6 +10,7 @@ from gateway.config.sections.cors.build import cors_config
 from gateway.config.sections.deliver.build import deliver_config, delivered_methods
 from gateway.config.sections.fallback.build import fallback_of
 from gateway.config.sections.headers.build import check_headers_of_delivered, field_changes
+from gateway.config.sections.hedge.build import hedge_of
 from gateway.config.sections.hooks.build import hooks_of
 from gateway.config.sections.idempotency.build import idempotency_of
 from gateway.config.sections.identity.build import allowed_on
@@ -119,6 +120,7 @@ def _file_route(
         ),
         workflow=workflow,
         hooks=hooks_of(sources, route, index),
+        hedge=hedge_of(sources, route.hedge, ("routes", index, "hedge"), asks_later=route.asks_later),
     )
 
 
@@ -163,6 +165,7 @@ def _proxy_route(sources: Sources, settings: Settings) -> RouteConfig:
         cors=cors_config(sources, settings.routes.cors, ()),
         idempotency=idempotency_of(sources, settings.routes.idempotency, None, settings.routes.authentication),
         priority=settings.routes.priority,
+        hedge=hedge_of(sources, settings.routes.hedge),
     )
 
 

@@ -18,6 +18,7 @@ from gateway.config.sections.cors.settings import Cors
 from gateway.config.sections.deliver.settings import Deliver
 from gateway.config.sections.fallback.settings import Fallback
 from gateway.config.sections.headers.settings import FieldChanges
+from gateway.config.sections.hedge.settings import Hedge
 from gateway.config.sections.hooks.settings import HOOK_ALLOWED, HookEntry, hook_entry
 from gateway.config.sections.idempotency.settings import Idempotency
 from gateway.config.sections.identity.settings import Allow, LimitName
@@ -140,6 +141,7 @@ class RouteDefaults(Section):
     ] = None
     cors: Cors = Cors()
     idempotency: Idempotency = Idempotency()
+    hedge: Hedge = Hedge()
 
 
 def _method(text: str) -> str:
