@@ -1,5 +1,6 @@
 """A run while this process holds it, and the transitions that it writes."""
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from gateway.journal.leases import Lease
@@ -96,13 +97,20 @@ class Job:
 def job_of(taken: Taken, held_until: float) -> Job:
     """Raises ValueError where the definition of the run cannot be understood."""
     workflow = decoded(taken.run.definition)
-    records = [StepRecord() for _ in workflow.steps]
-    for row in taken.steps:
-        records[row.position] = StepRecord(row.state, row.attempts)
-    job = Job(taken.run, workflow, Run(taken.state, tuple(records)), taken.lease, held_until)
+    job = Job(taken.run, workflow, Run(taken.state, records_of(workflow, taken.steps)), taken.lease, held_until)
     for row in taken.steps:
         job.keep(row.position, row.result)
     return job
+
+
+def records_of(workflow: Workflow, rows: Iterable[StepRow]) -> tuple[StepRecord, ...]:
+    """What has been done of each step. Raises ValueError for a row of a step that the workflow has not."""
+    records = [StepRecord() for _ in workflow.steps]
+    for row in rows:
+        if not 0 <= row.position < len(records):
+            raise ValueError("a step that is not in the definition of the run")
+        records[row.position] = StepRecord(row.state, row.attempts)
+    return tuple(records)
 
 
 def first_move(workflow: Workflow, *, begins: bool) -> tuple[Run, Move]:

@@ -12,9 +12,9 @@ from gateway.journal.port import Journal
 from gateway.journal.saga_moves import Event, Move
 from gateway.journal.sagas import RunRow, Shown
 from gateway.saga import machine
-from gateway.saga.machine import ENDED, Run, StepRecord
+from gateway.saga.machine import ENDED, Run
 from gateway.saga.workflow import Workflow, decoded
-from gateway.saga_runner.job import changed_steps, events_of
+from gateway.saga_runner.job import changed_steps, events_of, records_of
 from gateway.views.journal import available
 
 # Of one run, for one answer.
@@ -150,12 +150,9 @@ def _read(shown: Shown) -> tuple[Workflow | None, Run]:
     """The workflow of a run, None where another version of the gateway has begun it, and what has been done of it."""
     try:
         workflow = decoded(shown.definition)
+        return workflow, Run(shown.run.state, records_of(workflow, shown.steps))
     except ValueError:
         return None, Run(shown.run.state, ())
-    records = [StepRecord() for _ in workflow.steps]
-    for row in shown.steps:
-        records[row.position] = StepRecord(row.state, row.attempts)
-    return workflow, Run(shown.run.state, tuple(records))
 
 
 def _steps(shown: Shown) -> list[SagaStepView]:

@@ -13,6 +13,7 @@ from gateway.journal.leases import Lease
 from gateway.journal.saga_moves import Event, Move, StepRow
 from gateway.journal.sagas import Locked, NewRun
 from gateway.saga.workflow import SagaRequest, SagaStep, Workflow, encoded
+from gateway.saga_runner.job import job_of
 from gateway.views.sagas import LiveSagas
 from tests.conformance.journals import Journals
 
@@ -126,3 +127,19 @@ async def test_a_run_that_the_configuration_has_forgotten_can_be_ended(journals:
     run = await put(journals, "done", held=True)
     assert await forgotten.order(run, "resolve") == "held"
     assert await forgotten.order(_IDS.new(), "resolve") == "gone"
+
+
+async def test_a_run_with_a_step_that_its_definition_has_not_can_be_seen_and_holds_up_nobody(
+    journals: Journals,
+) -> None:
+    run = await put(journals, "done")
+    await journals.rows("UPDATE saga_steps SET position = 99 WHERE run_id = $1", run)
+    journal = await journals.replica("a")
+    found = await Operator(journal).view.run(run)
+    assert found is not None
+    assert [each.name for each in found.steps] == ["one"]
+    assert await Operator(journal).order(run, "skip") == "refused"
+    # Whoever takes it leaves it to another gateway, as one whose definition it does not understand.
+    (taken,) = await journal.transact(sagas.claim("w2", 6.0, 9))
+    with pytest.raises(ValueError, match="not in the definition"):
+        job_of(taken, 0.0)

@@ -244,6 +244,18 @@ async def test_values_that_cannot_be_meant_do_not_stand_in_the_way(instant: str,
     await fleet.close()
 
 
+async def test_a_count_that_is_none_makes_no_sum_negative(redis_server: RedisServer) -> None:
+    redis_server.execute("FLUSHDB")
+    fleet = RedisFleet(redis_server)
+    store = fleet.replica("one")
+    await store.add_figures([delta("orders", 1, (0.0, (1, 0, 0)))])
+    key = f"{PREFIX}:figures:orders"
+    (cell,) = [field for field in redis_server.execute("HKEYS", key) if field.startswith("c")]
+    redis_server.execute("HSET", key, cell, f"{'9' * 400} 2 3")
+    assert min(await counts(store, "orders")) >= 0
+    await fleet.close()
+
+
 async def test_what_is_kept_is_bounded_and_expires(redis_server: RedisServer) -> None:
     redis_server.execute("FLUSHDB")
     fleet = RedisFleet(redis_server)
