@@ -8,7 +8,8 @@ import re
 from typing import Final
 
 from gateway.proxy.own_answer import OwnAnswer
-from gateway.wire.message.response import Response, parse_fields
+from gateway.wire.message.fields import parse_response_fields
+from gateway.wire.message.response import MAX_FIELDS, Response
 
 _OF_THEN: Final = re.compile(
     rb"^(?:set-cookie2?|date|age|x-request-id|x-correlation-id|traceparent|server-timing|proxy-status|via|x-gateway-debug"
@@ -16,6 +17,8 @@ _OF_THEN: Final = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _REPLAYED: Final = b"Idempotent-Replayed: true\r\n"
+# More than an upstream may send: the fields that the route has added are among them.
+_MOST_FIELDS: Final = 4 * MAX_FIELDS
 _BODYLESS: Final = (204, 304)
 # After these answers nothing was done: the request may come again. A 401 says that the request was not applied for want
 # of credentials (RFC 9110 section 15.5.2), which the client is to get and repeat it with; a 421 (section 15.5.20) that
@@ -24,14 +27,14 @@ _NOT_DONE: Final = (401, 408, 421, 425, 429)
 
 
 class StoredAnswer(OwnAnswer):
-    """The answer of an earlier request; `fields` are complete header lines."""
+    """The answer of an earlier request; `fields` are complete header lines. Raises `FieldError` where they are not."""
 
     __slots__ = ()
 
     def __init__(self, status: int, fields: bytes, body: bytes) -> None:
         super().__init__(status, fields + _REPLAYED, ("idempotency", "replayed"), None if status in _BODYLESS else body)
         # It came from an upstream, so what it says of pages of other origins counts (gateway.proxy.filters.cors).
-        self.response = Response(status, b"", 1, parse_fields(fields + b"\r\n"))
+        self.response = Response(status, b"", 1, parse_response_fields(fields + b"\r\n", _MOST_FIELDS))
 
 
 def kept_fields(response: Response) -> bytes:

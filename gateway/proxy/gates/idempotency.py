@@ -33,6 +33,7 @@ from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdic
 from gateway.proxy.refusals import Refusal, jittered
 from gateway.proxy.stored_answer import StoredAnswer
 from gateway.proxy.ticket import Ticket
+from gateway.wire.message.fields import FieldError
 
 _CONTENT_TYPE: Final = re.compile(rb"^content-type:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 # A claim outlasts the total deadline of its request by this much, so that the end of the request is written in time.
@@ -275,7 +276,17 @@ class ReplayGate(Gate):
             return _REUSED
         if not found.whole:
             self._counts["not_kept"] += 1
-            detail = f"the earlier request with this key was answered with {found.status}; its answer was not kept"
-            return Refusal(409, "idempotency_answer_not_kept", detail, members={"original_status": found.status})
+            return _not_kept(found.status)
+        try:
+            answer = StoredAnswer(found.status, found.head, found.body)
+        except FieldError:
+            # It is damaged.
+            self._counts["not_kept"] += 1
+            return _not_kept(found.status)
         self._counts["replayed"] += 1
-        return StoredAnswer(found.status, found.head, found.body)
+        return answer
+
+
+def _not_kept(status: int) -> Refusal:
+    detail = f"the earlier request with this key was answered with {status}; its answer was not kept"
+    return Refusal(409, "idempotency_answer_not_kept", detail, members={"original_status": status})
