@@ -38,8 +38,15 @@ require_docker() {
 }
 
 # docker-compose 1.29 reads COMPOSE_IGNORE_ORPHANS from the environment only, and otherwise advises with every command to
-# remove what docker-compose.monitoring.yml has started.
-compose() { COMPOSE_IGNORE_ORPHANS=true "${compose_command[@]}" "$@"; }
+# remove what docker-compose.monitoring.yml has started. Its `run` does not read the variable at all.
+compose() {
+  local -x COMPOSE_IGNORE_ORPHANS=true
+  if [[ ${1:-} == run ]]; then
+    { "${compose_command[@]}" "$@" 2>&1 >&3 3>&- | sed '/--remove-orphans/d' >&2; } 3>&1
+  else
+    "${compose_command[@]}" "$@"
+  fi
+}
 
 # The value that Compose sees: the environment wins over .env.
 setting() {

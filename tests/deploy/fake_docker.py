@@ -6,7 +6,7 @@ Compose files, status), `ports/{id}` (what `docker port` says) and `version` (of
 `daemon`, `compose` (the plugin is missing), `build`, `check` (its text is the answer of `gateway check`), `trial`
 (the trial gateway is never ready), `up` (the gateway from the new image never is), `settings` (no gateway is while
 .env matches its text), `start` (no created container starts)
-and `pull`. While `slow-up` is there, `up`
+and `pull`; `orphans` has `run` give the advice of docker-compose 1.29. While `slow-up` is there, `up`
 does not end for a minute. A gateway answers a HUP with another time of its last reload (`reloads/{id}`), unless it is
 `old` (its API does not know workers), has other files (`stale`), stands still (`deaf`) or cannot be told (`unheard`).
 With `refuse` it refuses the reload.
@@ -81,6 +81,7 @@ compose() {
       first_line "$state/source"
       for image in "${images[@]}"; do tag "$image:$DOCKER_IMAGE_TAG" "$REPLY"; done ;;
     run)
+      if fault orphans; then echo "WARNING: Found orphan containers (x): use --remove-orphans" >&2; fi
       if [[ $* == *"gateway check"* ]]; then
         if fault check; then show "$state/faults/check"; exit 1; fi
         echo "ok: fine"

@@ -82,6 +82,16 @@ def test_from_several_to_one_nginx_gives_up_its_port_and_then_the_old_ones_stop(
     assert several.docker.running() == ["gw-one"]
 
 
+def test_nobody_is_advised_to_remove_what_has_left_compose_file(several: Deployment) -> None:
+    """`run` of docker-compose 1.29 does it, whatever COMPOSE_IGNORE_ORPHANS says."""
+    several.docker.fault("orphans")
+    several.set_env(several.single)
+    with socket.create_server(("127.0.0.1", several.port)):
+        status, output = several("prod")
+    assert status == 0, output
+    assert "--remove-orphans" not in output
+
+
 def test_rollback_from_several_to_one(several: Deployment) -> None:
     with socket.create_server(("127.0.0.1", several.port)):
         status, output = several("rollback")
