@@ -19,7 +19,7 @@ from gateway.proxy.forward.retries import Forward
 from gateway.proxy.forward.target import Target
 from gateway.proxy.gates import PASS, WAIT, Chain, Resumption
 from gateway.proxy.gates.passage import Passage
-from gateway.proxy.refusals import Refusal
+from gateway.proxy.refusals import DEFECT, Refusal
 from gateway.proxy.request_body import NO_BODY, RequestBody
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
@@ -94,7 +94,7 @@ class Errand(Downstream):
         """Ask the gates, and send it. `done` may be called from within."""
         verdict = self._chain.admit(self._ticket)
         if verdict is WAIT:
-            self._passage = passage = Passage(self._chain, self._ticket, self._passed, self.waits)
+            self._passage = passage = Passage(self._chain, self._ticket, self._passed, self.waits, self.failed)
             passage.wait()
         elif isinstance(verdict, Refusal):
             self.refuse(verdict)
@@ -147,6 +147,11 @@ class Errand(Downstream):
 
     def waits(self) -> None:
         """Nobody is to be held back meanwhile."""
+
+    def failed(self) -> None:
+        if not self._over:
+            self._forward.cancel()
+            self.refuse(DEFECT)
 
     def send_continue(self) -> None:
         """Nobody waits for it."""

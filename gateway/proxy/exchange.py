@@ -21,7 +21,7 @@ from gateway.proxy.gates.passage import Passage
 from gateway.proxy.mirror_copy import Copy
 from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.plan import Plan, body_too_large
-from gateway.proxy.refusals import STOPPING, Refusal
+from gateway.proxy.refusals import DEFECT, STOPPING, Refusal
 from gateway.proxy.request_body import NO_BODY, RequestBody
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
@@ -81,8 +81,8 @@ class Exchange(Downstream):
 
     def wait(self) -> None:
         """For the gate that could not answer at once; those before it are entered."""
-        self._passage = passage = Passage(self._route.chain, self.ticket, self._passed, self.waits)
-        passage.wait()
+        self._passage = Passage(self._route.chain, self.ticket, self._passed, self.waits, self.failed)
+        self._passage.wait()
 
     def go(self) -> None:
         """Every gate is entered. HOT."""
@@ -101,6 +101,11 @@ class Exchange(Downstream):
         """A gate of the upstream has refused the request, and the route has a fallback that takes such refusals."""
         self._forward = forward = forward_of(self.runtime, self.ticket, self.plan, self.body, self)
         forward.refused_before(refusal)
+
+    def failed(self) -> None:
+        """A defect of the gateway has stopped it."""
+        if not self.finished:
+            self._stop(DEFECT)
 
     def _passed(self, verdict: Resumption) -> None:
         self._passage = None
@@ -143,11 +148,7 @@ class Exchange(Downstream):
 
     def request_failed(self, error: RequestError) -> None:
         """The request body is malformed, too large or too slow; no more of it will come."""
-        self._cancel()
-        if self.responded:
-            self._break_off(error.reason)
-        else:
-            self.refuse(Refusal(error.status, error.reason, error.detail, close=True))
+        self._stop(Refusal(error.status, error.reason, error.detail, close=True))
 
     def client_gone(self) -> None:
         """Nothing can be answered any more."""
@@ -163,11 +164,7 @@ class Exchange(Downstream):
 
     def gateway_stops(self) -> None:
         """There is no more time for this exchange."""
-        self._cancel()
-        if self.responded:
-            self._break_off("draining")
-        else:
-            self.refuse(STOPPING)
+        self._stop(STOPPING)
 
     def pause_answer(self) -> None:
         """The client takes no more of the answer for now."""
@@ -178,6 +175,14 @@ class Exchange(Downstream):
         """The client takes more of the answer."""
         if self._forward is not None:
             self._forward.resume_response()
+
+    def _stop(self, refusal: Refusal) -> None:
+        """End it before its time, with a refusal if the client has got nothing yet."""
+        self._cancel()
+        if self.responded:
+            self._break_off(refusal.reason)
+        else:
+            self.refuse(refusal)
 
     def _cancel(self) -> None:
         if self._forward is not None:
@@ -292,8 +297,7 @@ class Exchange(Downstream):
         # A client that waits for 100 may send its body or not: only closing tells both sides the same.
         unsure = ticket.request.expect_continue and not self.body.done
         fields = self._route.filters.added_to_refusal(ticket)
-        close = refusal.close or unsure
-        answer.refusal(self.connection, ticket, fields, template, now, time.time(), close=close)
+        answer.refusal(self.connection, ticket, fields, template, now, time.time(), close=refusal.close or unsure)
 
     def refuse_answer(self, refusal: Refusal) -> None:
         """What is still to come of the upstream's answer is not read."""

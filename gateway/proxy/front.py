@@ -5,6 +5,7 @@ at once never becomes an exchange: the client that is refused is often the one t
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,8 @@ from gateway.proxy.ticket import Ticket
 from gateway.proxy.topology import Topology
 from gateway.wire.message.request import Request, RequestError
 from gateway.wire.ports import Connection
+
+log = logging.getLogger("gateway")
 
 
 class Front:
@@ -81,12 +84,17 @@ class Front:
                 exchange = RememberedExchange(runtime, connection, plan, ticket, fallback.last_good)
         else:
             exchange = KeptExchange(runtime, connection, plan, ticket, keeping.claims, keeping.most)
-        if verdict is WAIT:
-            exchange.wait()
-        elif isinstance(verdict, Refusal):
-            exchange.fall_back(verdict)
-        else:
-            exchange.go()
+        try:
+            if verdict is WAIT:
+                exchange.wait()
+            elif isinstance(verdict, Refusal):
+                exchange.fall_back(verdict)
+            else:
+                exchange.go()
+        except Exception:
+            # The connection does not know the exchange yet, so nobody else would end it.
+            log.exception("the gateway has failed at request %s", ticket.request_id)
+            exchange.failed()
         return None if exchange.finished else exchange
 
     def reject(self, connection: Connection, error: RequestError) -> None:

@@ -14,7 +14,7 @@ from gateway.proxy.gates import PASS, Chain, Resumption, Wait
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.identity import Origin
 from gateway.proxy.own_requests import OwnRequest, parsed
-from gateway.proxy.refusals import Refusal
+from gateway.proxy.refusals import DEFECT, Refusal
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.metrics.route_cells import RouteCells
@@ -65,7 +65,7 @@ class Rehearsal:
 
 async def _waited(chain: Chain, ticket: Ticket) -> Resumption:
     answer: asyncio.Future[Resumption] = asyncio.get_running_loop().create_future()
-    passage = Passage(chain, ticket, answer.set_result, lambda: None)
+    passage = Passage(chain, ticket, answer.set_result, lambda: None, lambda: answer.set_result(DEFECT))
     passage.wait()
     try:
         return await answer

@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, gateway: Gateway, stack: ExitStack) -> None:
         self.gateway = gateway
-        self._stack = stack
+        self.stack = stack
         self.client = self.transport()
         self.connection = ServerConnection(gateway.server)
         self.connection.connection_made(self.client)
@@ -37,7 +37,7 @@ class Bench:
         return self.gateway.topology.routes[0]
 
     def transport(self) -> FakeTransport:
-        return self._stack.enter_context(FakeTransport())
+        return self.stack.enter_context(FakeTransport())
 
     def upstream(self) -> tuple[UpstreamConnection, FakeTransport]:
         """A connection that lies idle in the pool of the only endpoint."""
@@ -222,3 +222,67 @@ async def test_a_body_that_a_gate_has_held_to_its_end_is_ended_once(tmp_path: Pa
         assert sent.sent() == b""
         bench.ask(b"2\r\n{}\r\n0\r\n\r\n")
         assert sent.sent().partition(b"\r\n\r\n")[2] == b"2\r\n{}\r\n0\r\n\r\n"
+
+
+class Breaking(FakeTransport):
+    """As a defect looks: whoever writes to it gets an exception that nobody expects."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        raise ValueError("a defect")
+
+
+def broken_upstream(bench: Bench) -> None:
+    """The connection that is idle in the pool cannot be written to."""
+    pool = bench.route.upstream.endpoints[0].pool
+    transport = bench.stack.enter_context(Breaking())
+    connection = UpstreamConnection(pool, "127.0.0.1")
+    connection.connection_made(transport)
+    pool.release(connection)
+
+
+async def test_a_defect_at_the_beginning_of_a_request_is_answered_and_keeps_no_place(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken_upstream(bench)
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = bench.client.sent()
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b'"reason": "internal_error"' in answer
+    assert b"\r\nConnection: close\r\n" in answer
+    assert bench.counted("GET", 500) == 1
+    assert bench.nothing_is_held()
+    assert "the gateway has failed at request" in caplog.text
+    assert "ValueError: a defect" in caplog.text
+
+
+async def test_a_defect_after_a_gate_has_been_waited_for_is_answered_and_keeps_no_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "order.json").write_text('{"type": "object"}')
+    (tmp_path / "gateway.yaml").write_text(
+        "upstreams: {orders: {endpoints: ['127.0.0.1:9']}}\n"
+        f"routes: [{{name: proxy, prefix: /proxy, upstream: orders, validate: {{schema: {tmp_path}/order.json}}}}]\n"
+    )
+    with benched({"GATEWAY_CONFIG": str(tmp_path / "gateway.yaml")}) as bench:
+        broken_upstream(bench)
+        bench.ask(b"POST /proxy/a HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n")
+        bench.ask(b"{}")
+        assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
+        assert bench.nothing_is_held()
+    assert "ValueError: a defect" in caplog.text
+
+
+async def test_a_defect_at_another_attempt_is_answered_and_keeps_no_place(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream, _ = bench.upstream()
+    turns = FakeLoop()
+    bench.gateway.runtime.loop = cast(asyncio.AbstractEventLoop, turns)
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    upstream.data_received(b"HTTP/1.1 503 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    broken_upstream(bench)
+    ((_, attempt_again, _),) = turns.timers
+    attempt_again()
+    assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
+    assert bench.nothing_is_held()
+    assert "ValueError: a defect" in caplog.text

@@ -12,7 +12,7 @@ from gateway.proxy.filters import Filter, Filters
 from gateway.proxy.gates import PASS, WAIT, Chain, Gate, Resume, Resumption, Verdict
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.gates.places import PlaceGate
-from gateway.proxy.refusals import Refusal
+from gateway.proxy.refusals import DEFECT, Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.response import Response, parse_fields
 from tests.support.tickets import request, ticket
@@ -92,7 +92,7 @@ def chain(*gates: Gate) -> Chain:
 
 
 def passage(gates: Chain, of: Ticket, told: list[Resumption]) -> Passage:
-    return Passage(gates, of, told.append, lambda: None, lambda: 1.0)
+    return Passage(gates, of, told.append, lambda: None, lambda: told.append(DEFECT), lambda: 1.0)
 
 
 @pytest.mark.parametrize(("queue", "said"), [(0, "in_flight"), (1, "queue_full")])

@@ -21,6 +21,10 @@ class Downstream:
         of it."""
         raise NotImplementedError
 
+    def failed(self) -> None:
+        """A defect of the gateway has stopped the request before an attempt."""
+        raise NotImplementedError
+
     def send_continue(self) -> None:
         """The body is wanted by the upstream: a client that waits for 100 may send it."""
         raise NotImplementedError

@@ -31,6 +31,9 @@ class PassingOn(Downstream):
     def waits(self) -> None:
         self.to.waits()
 
+    def failed(self) -> None:
+        self.to.failed()
+
     def send_continue(self) -> None:
         self.to.send_continue()
 

@@ -6,6 +6,7 @@ share one total deadline.
 """
 
 import asyncio
+import logging
 import time
 from functools import lru_cache
 
@@ -24,6 +25,8 @@ from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.reasons import REASONS
 from gateway.wire.message.response import Response
+
+log = logging.getLogger("gateway")
 
 
 class Forward(Owner):
@@ -234,7 +237,11 @@ class Forward(Owner):
 
     def _attempt_again(self) -> None:
         self._timer = None
-        self._ask_gates(self.chain.per_attempt)
+        try:
+            self._ask_gates(self.chain.per_attempt)
+        except Exception:
+            log.exception("the gateway has failed at request %s", self.ticket.request_id)
+            self.downstream.failed()
 
     def _ask_gates(self, start: int) -> None:
         """Pass the gates from `start` on; those before it are entered."""
@@ -244,7 +251,8 @@ class Forward(Owner):
         if verdict is PASS:
             self.begin(now)
         elif verdict is WAIT:
-            self._passage = passage = Passage(self.chain, ticket, self._passed, self.downstream.waits)
+            downstream = self.downstream
+            self._passage = passage = Passage(self.chain, ticket, self._passed, downstream.waits, downstream.failed)
             passage.wait()
         elif isinstance(verdict, Refusal):
             self._passed(verdict)

@@ -1,5 +1,6 @@
 """The way of one ticket through gates of which one has to be waited for."""
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -8,15 +9,20 @@ from gateway.proxy.gates import PASS, WAIT, Chain, Resumption
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 
+log = logging.getLogger("gateway")
+
 Done = Callable[[Resumption], None]
 """Called once: with PASS when every gate is entered, or with what one has answered. What was entered stays entered."""
 
 
 class Passage:
     """Begins at the gate `ticket.at`, which has said WAIT, behind gates that are all entered; made only for such a
-    ticket. `waits` is called for each gate that has to be waited for. After `abandon` nobody is called."""
+    ticket. `waits` is called for each gate that has to be waited for. After `abandon` nobody is called.
 
-    __slots__ = ("_abandoned", "_chain", "_clock", "_done", "_ticket", "_waiting", "_waits")
+    `failed` is called when an exception has come out of the gates that follow, or of `done`: whoever resumes a request
+    may have to resume others after it, and does not hear of it."""
+
+    __slots__ = ("_abandoned", "_chain", "_clock", "_done", "_failed", "_ticket", "_waiting", "_waits")
 
     def __init__(
         self,
@@ -24,12 +30,14 @@ class Passage:
         ticket: Ticket,
         done: Done,
         waits: Callable[[], None],
+        failed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._chain = chain
         self._ticket = ticket
         self._done = done
         self._waits = waits
+        self._failed = failed
         self._clock = clock
         self._abandoned = False
         self._waiting = False
@@ -57,6 +65,14 @@ class Passage:
                 # The gate could not take it back.
                 chain.gates[ticket.at].leave(ticket, IGNORED, 0.0)
             return
+        try:
+            self._go_on(verdict)
+        except Exception:
+            log.exception("the gateway has failed at request %s", ticket.request_id)
+            self._failed()
+
+    def _go_on(self, verdict: Resumption) -> None:
+        chain, ticket = self._chain, self._ticket
         if verdict is not PASS:
             self._done(verdict)
             return
