@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from benchmarks.micro.timing import Case
 from gateway.config.sections.identity.model import AllowConfig, ConsumerConfig, IdentityConfig, KeyConfig, TierConfig
-from gateway.fleet.limiter import Resume
+from gateway.fleet.limiter import Limiter, Resume
 from gateway.identity.credentials import CredentialReader
 from gateway.identity.keys import KeyRing
 from gateway.identity.tenants import Directory
@@ -44,7 +44,7 @@ _FIELDS = f"Host: 127.0.0.1:5000\r\nX-API-Key: {_KEY}\r\n\r\n".encode()
 _NOW = 1_700_000_000.0
 
 
-class _Tables:
+class _Tables(Limiter):
     """A limiter that has all buckets, so what is measured is the gate's own share and a token."""
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.policy.breaker import (
     FORCED_CLOSED,
@@ -28,13 +28,16 @@ TransitionHook = Callable[[str, CircuitState, CircuitState, str], None]
 FORCED: Final = frozenset({FORCED_OPEN, FORCED_CLOSED})
 
 
-class Circuit(Protocol):
+class Circuit:
     """What stands before every attempt at an upstream.
 
     The properties are for observers. `opened_at` is an instant of the clock, None unless the circuit is open or
     half-open. `failures` counts consecutive failures, those of the fleet where the fleet decides. `cause` says why the
-    circuit is in its state, and `generation` counts the transitions.
+    circuit is in its state, and `generation` counts the transitions. A class and no protocol, as
+    `gateway.fleet.limiter.Limiter` is.
     """
+
+    __slots__ = ("breaker", "upstream")
 
     upstream: str
     breaker: CircuitBreaker
@@ -42,7 +45,7 @@ class Circuit(Protocol):
 
     def try_acquire(self, now: float) -> Permit | CircuitOpen | None:
         """A permit or a refusal; None when that cannot be decided here, but `acquire` can find it out."""
-        ...
+        raise NotImplementedError
 
     def acquire(self, resume: Callable[[Permit | CircuitOpen], None]) -> None:
         """Decide, and ask the store if need be.
@@ -50,30 +53,39 @@ class Circuit(Protocol):
         Calls `resume` exactly once, later and never from within this call. Raises nothing. A caller that no longer
         wants the permit by then releases it as ignored.
         """
-        ...
+        raise NotImplementedError
 
     def retry_after(self, now: float) -> float:
         """The seconds until an attempt may be let through; 0 when one may be let through at once."""
-        ...
+        raise NotImplementedError
 
     def forced_for(self, now: float) -> float:
         """The seconds until a forced state ends; 0 when the circuit is not forced."""
-        ...
+        raise NotImplementedError
 
     def counts(self, now: float) -> Counts:
         """What this process has seen within the breaker's window; while it is not closed, as of when it last was."""
-        ...
+        raise NotImplementedError
 
     @property
-    def state(self) -> CircuitState: ...
+    def state(self) -> CircuitState:
+        raise NotImplementedError
+
     @property
-    def generation(self) -> int: ...
+    def generation(self) -> int:
+        raise NotImplementedError
+
     @property
-    def failures(self) -> int: ...
+    def failures(self) -> int:
+        raise NotImplementedError
+
     @property
-    def cause(self) -> str: ...
+    def cause(self) -> str:
+        raise NotImplementedError
+
     @property
-    def opened_at(self) -> float | None: ...
+    def opened_at(self) -> float | None:
+        raise NotImplementedError
 
 
 def _announce(upstream: str, old: CircuitState, new: CircuitState, cause: str) -> None:
@@ -100,10 +112,10 @@ def unnoticed(_upstream: str, _old: CircuitState, _new: CircuitState, _cause: st
     """The listener of a circuit whose transitions nobody wants to hear of."""
 
 
-class LocalCircuit:
+class LocalCircuit(Circuit):
     """A circuit of this process alone. `Circuit` says what the methods and properties mean."""
 
-    __slots__ = ("_clock", "_on_transition", "breaker", "upstream")
+    __slots__ = ("_clock", "_on_transition")
 
     def __init__(
         self,

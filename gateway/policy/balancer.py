@@ -34,15 +34,18 @@ class Balanced(Protocol):
 E = TypeVar("E", bound=Balanced)
 
 
-class Balancer(Protocol[E]):
-    """A strategy over the endpoints that it was made with."""
+class Balancer(Generic[E]):
+    """A strategy over the endpoints that it was made with. A class and no protocol, as `gateway.fleet.limiter.Limiter`
+    is."""
+
+    __slots__ = ()
 
     def pick(self, now: float, exclude: Collection[E] = ()) -> E | None:
         """An endpoint for the next attempt; None only when the upstream has none. `exclude` are those already tried."""
-        ...
+        raise NotImplementedError
 
 
-class RoundRobin(Generic[E]):
+class RoundRobin(Balancer[E]):
     """Smooth weighted round-robin, as in nginx.
 
     Each pick adds its weight to every candidate's credit, takes the candidate with the highest credit, and charges it
@@ -92,7 +95,7 @@ class RoundRobin(Generic[E]):
         return self._endpoints[best]
 
 
-class LeastInFlight(Generic[E]):
+class LeastInFlight(Balancer[E]):
     """The less loaded of two random endpoints (Mitzenmacher, The Power of Two Choices, 1996), O(1) in their number.
 
     The load is `in_flight / weight`, as in nginx's least_conn. The first of the two is drawn in proportion to weight,

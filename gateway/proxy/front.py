@@ -21,13 +21,14 @@ from gateway.proxy.remembered_exchange import RememberedExchange
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.topology import Topology
+from gateway.wire import ports
 from gateway.wire.message.request import Request, RequestError
 from gateway.wire.ports import Connection
 
 log = logging.getLogger("gateway")
 
 
-class Front:
+class Front(ports.Front):
     """`topology` is the one that new requests are planned by. `is_control_path` says which paths belong to the control
     plane, whose connections `control_protocol` serves; `is_probe` which of them are answered even at the cap on
     connections."""

@@ -6,7 +6,8 @@
 
 Nothing here knows an implementation, so both sides can import this module and neither has to import the other.
 
-`Connection` is a class and no protocol: each answer calls it, and a call of a class is what mypyc makes fast.
+`Connection` and `Front` are classes and no protocols: each request calls them, and a call of a class is what mypyc
+makes fast.
 """
 
 import asyncio
@@ -140,17 +141,18 @@ class Exchange(Protocol):
         ...
 
 
-class Front(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Front:
     """What stands behind the connections: it makes exchanges of requests."""
 
     def begin(self, connection: Connection, request: Request) -> Exchange | None:
         """Take a request. None when it was answered, or the connection handed over, at once."""
-        ...
+        raise NotImplementedError
 
     def reject(self, connection: Connection, error: RequestError) -> None:
         """Answer a request whose head cannot be understood; the connection closes after it."""
-        ...
+        raise NotImplementedError
 
     def overflow(self, connection: Connection, request: Request) -> None:
         """Answer the request of a connection beyond the maximum; it closes after it."""
-        ...
+        raise NotImplementedError

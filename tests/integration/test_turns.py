@@ -12,6 +12,7 @@ from gateway.wire.client.connection import ConnectionOwner, UpstreamConnection
 from gateway.wire.client.lifetime import Closed
 from gateway.wire.client.response_sink import Loss, Nobody
 from gateway.wire.message.request import Limits
+from gateway.wire.ports import Front
 from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.registry import Server
 from gateway.wire.tunnel import Tunnel, TunnelLimits
@@ -71,13 +72,13 @@ async def fill(sock: socket.socket, octets: bytes) -> None:
     await asyncio.to_thread(sock.sendall, octets)
 
 
-class Swallowing:
+class Swallowing(Front):
     """A front and an exchange that take a request body and never answer."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
 
-    def begin(self, connection: object, request: object) -> "Swallowing":
+    def begin(self, connection: object, request: object) -> Any:
         return self
 
     def request_body(self, data: bytes) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.wire.message.request import Limits, Request, RequestError
-from gateway.wire.ports import Connection, Exchange
+from gateway.wire.ports import Connection, Exchange, Front
 from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.registry import Server
 from gateway.wire.server.transitions import State
@@ -52,7 +52,7 @@ class RecordingExchange:
     resume_answer = gateway_stops = pause_answer
 
 
-class RecordingFront:
+class RecordingFront(Front):
     def __init__(self) -> None:
         self.told: Told = []
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.config.sections.identity.model import AllowConfig, ConsumerConfig, IdentityConfig, KeyConfig, TierConfig
+from gateway.fleet.limiter import Limiter
 from gateway.identity.credentials import CredentialReader, Presented
 from gateway.identity.keys import KeyRing, KeySource, Read
 from gateway.identity.tenants import OTHER, Caller, Directory
@@ -220,7 +221,7 @@ def test_a_route_is_for_those_whom_it_allows(allow: AllowConfig, challenge: byte
         assert refused(verdict) == (403, "forbidden", challenge)
 
 
-class Tables:
+class Tables(Limiter):
     """A limiter that has all buckets and always decides at once."""
 
     def __init__(self) -> None:

@@ -143,7 +143,7 @@ def telemetry_layers() -> dict[str, Layer]:
             (("tracing.trace",), ()),
             # What is told about one request.
             (("record",), ()),
-            (("log",), ("gateway.background", "orjson")),
+            (("log",), ("gateway.background", "mypy_extensions", "orjson")),
             (("alerts",), ("gateway.background",)),
             # It waits on somebody else's server, in a task of its own.
             (("alerts.webhook",), ("gateway.background", "aiohttp", "orjson")),
@@ -169,7 +169,9 @@ LAYERS = {
     "gateway.journal": layer("gateway.background", *models("journal"), "asyncpg"),
     # Only a test can set one. Whoever promises something comes by here.
     "gateway.journal.fault_points": layer(),
-    "gateway.fleet": layer("gateway.background", "gateway.policy", "gateway.store", *models("upstreams")),
+    "gateway.fleet": layer(
+        "gateway.background", "gateway.policy", "gateway.store", *models("upstreams"), "mypy_extensions"
+    ),
     "gateway.identity": layer(
         "gateway.background",
         *models("identity", "issuers"),

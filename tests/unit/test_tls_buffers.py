@@ -4,7 +4,9 @@ import asyncio
 import time
 from typing import Any, cast
 
+from gateway.wire import ports
 from gateway.wire.message.request import Limits
+from gateway.wire.ports import Connection
 from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.registry import Server
 from gateway.wire.server.tls_buffers import GROWN_KEEPALIVE, MAX_GROWN, MOST_GROWN, GrownConnections, map_large_blocks
@@ -48,10 +50,10 @@ class Loop:
     def call_later(self, *_: object) -> None: ...
 
 
-class Front:
+class Front(ports.Front):
     """Answers nothing: the test finishes the request."""
 
-    def begin(self, connection: ServerConnection, request: object) -> Any:
+    def begin(self, connection: Connection, request: object) -> Any:
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -191,7 +193,7 @@ class GivesAway(Front):
 
     received = b""
 
-    def begin(self, connection: ServerConnection, request: object) -> Any:
+    def begin(self, connection: Connection, request: object) -> Any:
         _, self.received = connection.hand_over()
         return None
 

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from gateway.wire.message.request import Limits, Request, RequestError
-from gateway.wire.ports import Connection, Exchange
+from gateway.wire.ports import Connection, Exchange, Front
 from gateway.wire.server.connection import ServerConnection
 from gateway.wire.server.registry import Server
 from gateway.wire.server.transitions import TRANSITIONS, Event, State
@@ -46,7 +46,7 @@ class Silent:
         self.told.append("resume")
 
 
-class SilentFront:
+class SilentFront(Front):
     """Makes an exchange of each request."""
 
     def __init__(self) -> None:
