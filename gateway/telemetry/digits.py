@@ -4,7 +4,7 @@ from typing import Final
 
 _WHOLE: Final[tuple[bytes, ...]] = tuple([b"%d" % number for number in range(1000)])
 _PADDED: Final[tuple[bytes, ...]] = tuple([b"%03d" % number for number in range(1000)])
-_POINT: Final = b"."
+_FRACTION: Final[tuple[bytes, ...]] = tuple([b".%03d" % number for number in range(1000)])
 
 
 def decimal(number: int) -> bytes:
@@ -19,4 +19,4 @@ def decimal(number: int) -> bytes:
 def milliseconds(seconds: float) -> bytes:
     """A time, not below zero, in milliseconds with three decimals. HOT."""
     microseconds = int(seconds * 1e6 + 0.5)
-    return b"".join((decimal(microseconds // 1000), _POINT, _PADDED[microseconds % 1000]))
+    return decimal(microseconds // 1000) + _FRACTION[microseconds % 1000]

@@ -31,6 +31,9 @@ class RateLimitFields(Filter):
         self._more = self._reset = -1
         self._middle = b""
         self._end = b""
+        # The lines as they were last, and for how many tokens; -1 when one of the times has changed since.
+        self._left = -1
+        self._lines = b""
 
     def fields(self, ticket: Ticket, response: Response | None) -> bytes:
         """HOT."""
@@ -48,13 +51,20 @@ class RateLimitFields(Filter):
         more_after = retry_after or (1.0 - left % 1.0) / self._rate
         if more_after > reset_after:
             more_after = retry_after or reset_after
-        remaining = decimal(int(left)) if left > 0 else b"0"
         if not self._more - 1 < more_after <= self._more:
             self._more = more = math.ceil(more_after)
             self._middle = b";t=%d\r\n%b" % (more, self._limit)
+            self._left = -1
         if not self._reset - 1 < reset_after <= self._reset:
             self._reset = reset = math.ceil(reset_after)
             self._end = b"\r\nX-RateLimit-Reset: %d\r\n" % reset
-        if self._limit:
-            return b"".join((self._start, remaining, self._middle, remaining, self._end))
-        return b"".join((self._start, remaining, self._middle))
+            self._left = -1
+        whole = int(left) if left > 0 else 0
+        if whole != self._left:
+            self._left = whole
+            remaining = decimal(whole)
+            if self._limit:
+                self._lines = b"".join((self._start, remaining, self._middle, remaining, self._end))
+            else:
+                self._lines = b"".join((self._start, remaining, self._middle))
+        return self._lines

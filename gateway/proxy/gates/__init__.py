@@ -128,10 +128,10 @@ class Chain:
 
         Returns PASS, or what the first gate says that does not pass it, whose index is then `ticket.at`. A refusal has
         entered nothing. HOT."""
-        for gate in self.gates:
+        for at, gate in enumerate(self.gates):
             verdict = gate.check(ticket)
             if verdict is not None:
-                return self._stopped(ticket, gate, verdict, 0)
+                return self._stopped(ticket, verdict, 0, at)
         for gate in self._enter:
             gate.enter(ticket)
         ticket.at = ticket.entered = len(self.gates)
@@ -140,10 +140,10 @@ class Chain:
     def admit_from(self, ticket: Ticket, start: int) -> Verdict:
         """As `admit`, from the gate `start` on; those before it are entered already."""
         gates = self.gates
-        for gate in gates[start:]:
+        for at, gate in enumerate(gates[start:], start):
             verdict = gate.check(ticket)
             if verdict is not None:
-                return self._stopped(ticket, gate, verdict, start)
+                return self._stopped(ticket, verdict, start, at)
         for gate in gates[start:]:
             gate.enter(ticket)
         ticket.at = ticket.entered = len(gates)
@@ -182,9 +182,10 @@ class Chain:
         for gate in self._leave_once if entered == once else self.gates[:entered][::-1]:
             gate.leave(ticket, outcome, seconds)
 
-    def _stopped(self, ticket: Ticket, gate: Gate, verdict: Refusal | Wait, start: int) -> Verdict:
-        """A gate has not passed the request. One that waits has entered the gates before it."""
-        ticket.at = at = self.gates.index(gate)
+    def _stopped(self, ticket: Ticket, verdict: Refusal | Wait, start: int, at: int) -> Verdict:
+        """The gate `at` has not passed the request, after those from `start` on have. One that waits has entered the
+        gates before it. HOT."""
+        ticket.at = at
         if verdict is WAIT:
             for each in self.gates[start:at]:
                 each.enter(ticket)

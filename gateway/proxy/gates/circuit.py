@@ -31,14 +31,19 @@ class CircuitGate(Gate):
 
     def __init__(self, upstream: str, circuit: Circuit, settings: BreakerSettings, retry_buffer_bytes: int) -> None:
         self.circuit = circuit
+        self._breaker = circuit.breaker
         self._settings = settings
         self._retry_buffer_bytes = retry_buffer_bytes
         detail = f"the circuit of upstream {upstream} is open"
         self._open_refusals = Refusals(partial(Refusal, 503, "circuit_open", detail))
+        # What the log line of a refusal said last, and of what: most refusals share all three objects.
+        self._decisions: Mapping[str, str] | None = None
+        self._cause = ""
+        self._noted: Mapping[str, str] = {}
 
     def check(self, ticket: Ticket) -> Verdict:
         """HOT."""
-        permit = self.circuit.breaker.permit
+        permit = self._breaker.permit
         if permit is not None:
             # The circuit is closed: the permit that all attempts share.
             ticket.permit = permit
@@ -112,7 +117,12 @@ class CircuitGate(Gate):
     def _told(self, ticket: Ticket, answer: Permit | CircuitOpen) -> Refusal | None:
         """HOT."""
         if isinstance(answer, CircuitOpen):
-            ticket.log_decisions = _noted(ticket.log_decisions.get("rate_limit"), answer.cause)
+            decisions, cause = ticket.log_decisions, answer.cause
+            if decisions is not self._decisions or cause is not self._cause:
+                self._decisions = decisions
+                self._cause = cause
+                self._noted = _noted(decisions.get("rate_limit"), cause)
+            ticket.log_decisions = self._noted
             return self._open_refusals.after(answer.retry_after)
         ticket.permit = answer
         return PASS
