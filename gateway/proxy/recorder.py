@@ -128,7 +128,7 @@ class Recorder:
         """A request is refused before it became an exchange; it counts as having taken no time. HOT."""
         ticket.status = refusal.status
         ticket.reason = refusal.reason
-        ticket.account.cells.refused_at_once(ticket.request.method, refusal.status)
+        ticket.account.cells.exchange(ticket.request.method, refusal.status, 0.0)
         template = self._count(ticket, refusal, now, wall)
         if self._tracer is not None:
             self._trace(self._tracer, ticket, 0.0, now)

@@ -41,11 +41,6 @@ class PartCells(RouteCells):
         super().exchange(method, status, seconds)
         self.classes[status // 100 if 100 <= status < 600 else 0] += 1
 
-    def refused_at_once(self, method: str, status: int) -> None:
-        """HOT."""
-        super().refused_at_once(method, status)
-        self.classes[status // 100 if 100 <= status < 600 else 0] += 1
-
 
 class Split:
     """Of one route. `upstreams`, `accounts`, `hops`, `counts` and `parts` are in the order of the configuration: where

@@ -161,7 +161,7 @@ def test_the_route_of_nothing_shares_its_series_with_a_route_called_none() -> No
 def test_a_request_refused_at_once_is_counted_like_any_other_and_took_no_time() -> None:
     metrics = make()
     for status in (429, 429, 777):
-        metrics.route("api").refused_at_once("GET", status)
+        metrics.route("api").exchange("GET", status, 0.0)
     found = samples(metrics)
     by_status = {
         dict(labels)["status"]: count

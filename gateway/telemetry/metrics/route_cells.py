@@ -41,20 +41,13 @@ class RouteCells:
         self.duration = Histogram(LATENCY_BOUNDS)
 
     def exchange(self, method: str, status: int, seconds: float) -> None:
-        """HOT. One finished exchange, refused ones included; `seconds` from the request head to the end."""
+        """HOT. One finished exchange, refused ones included; `seconds` from the request head to the end, 0 for one that
+        was refused as soon as it had come."""
         counts = self.by_method.get(method)
         if counts is None:
             counts = self._counts_of(method)
         counts[_CELL[status] if status < len(_CELL) else 0] += 1
         self.duration.observe(seconds)
-
-    def refused_at_once(self, method: str, status: int) -> None:
-        """HOT. One request that was refused as soon as it had come: it took no time."""
-        counts = self.by_method.get(method)
-        if counts is None:
-            counts = self._counts_of(method)
-        counts[_CELL[status] if status < len(_CELL) else 0] += 1
-        self.duration.buckets[0] += 1
 
     def counted(self) -> Iterator[tuple[str, int, int]]:
         """Method, status (below 6: a class, see `label`) and number of the requests, of each cell that has any, and of
