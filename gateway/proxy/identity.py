@@ -49,10 +49,10 @@ class Origin:
 class _Hop:
     """One address on the way, as it was read."""
 
-    __slots__ = ("client", "exempt", "text", "trusted")
+    __slots__ = ("client", "exempt", "shown", "trusted")
 
     def __init__(self, address: hosts.Address, trusted: tuple[Network, ...], exempt: tuple[Network, ...]) -> None:
-        self.text = str(address)
+        self.shown = str(address).encode()
         self.client = hosts.key_of(address)
         self.trusted = hosts.is_within(address, trusted)
         self.exempt = hosts.is_within(address, exempt)
@@ -105,20 +105,29 @@ class Identification:
                 if low == b"forwarded":
                     elements += value + b","
         named = self._client(chain.split(b",") if chain else _named_by(elements))
-        hop = named or self._read_hop(peer.encode())
-        proto = told.get(b"x-forwarded-proto") or scheme.encode()
+        shown = peer.encode()
+        hop = named or self._read_hop(shown)
+        proto = told.get(b"x-forwarded-proto") or b""
         # Some proxies pass on what a client says: what they say themselves of the hops goes before.
-        real = named.text.encode() if named is not None else told.get(b"x-real-ip") or peer.encode()
-        lines += b"X-Forwarded-For: %b%b\r\nX-Forwarded-Proto: %b\r\nX-Real-IP: %b\r\n" % (
-            chain,
-            peer.encode(),
-            proto,
-            real,
+        real = named.shown if named is not None else told.get(b"x-real-ip") or shown
+        lines = b"".join(
+            (
+                lines,
+                b"X-Forwarded-For: ",
+                chain,
+                shown,
+                b"\r\nX-Forwarded-Proto: ",
+                proto or scheme.encode(),
+                b"\r\nX-Real-IP: ",
+                real,
+                b"\r\n",
+            )
         )
-        first = proto.partition(b",")[0].strip(b" \t").lower().decode("latin-1")
+        if proto:
+            first = proto.partition(b",")[0].strip(b" \t").lower().decode("latin-1")
+            scheme = first if first in hosts.DEFAULT_PORTS else scheme
         client, exempt = (hop.client, hop.exempt) if hop is not None else (hosts.client_key(peer), False)
-        began = first if first in hosts.DEFAULT_PORTS else scheme
-        origin = Origin(client, lines, began, exempt=exempt, via_name=self._via_name)
+        origin = Origin(client, lines, scheme, exempt=exempt, via_name=self._via_name)
         origin.host = told.get(b"x-forwarded-host", b"")
         origin.port = told.get(b"x-forwarded-port", b"")
         origin.prefix = told.get(b"x-forwarded-prefix", b"")

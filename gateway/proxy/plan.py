@@ -150,7 +150,7 @@ class Plan:
         host = origin.host or request.authority
         if host:
             port = origin.port or port_of(host, origin.scheme)
-            extra += b"X-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n" % (host, port)
+            extra += b"".join((b"X-Forwarded-Host: ", host, b"\r\nX-Forwarded-Port: ", port, b"\r\n"))
         # Of a path that is rewritten nobody can say what was taken off.
         stripped = route.stripped if route.rewritten(path) is None else b""
         prefix = origin.prefix.rstrip(b"/") + stripped
@@ -170,13 +170,18 @@ class Plan:
             lines = upstream.request_edits.applied(lines)
         if left:
             lines = with_forwards(lines, left - 1)
-        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b" % (
-            request.method.encode(),
-            route.forward_path(path, upstream),
-            (route.preserve_host and request.authority) or upstream.authority,
-            lines,
-            extra,
-            origin.lines(request.minor),
+        return b"".join(
+            (
+                request.method.encode(),
+                b" ",
+                route.forward_path(path, upstream),
+                b" HTTP/1.1\r\nHost: ",
+                (route.preserve_host and request.authority) or upstream.authority,
+                b"\r\n",
+                lines,
+                extra,
+                origin.lines(request.minor),
+            )
         )
 
 

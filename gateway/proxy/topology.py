@@ -151,7 +151,7 @@ class Route:
     def rewritten(self, path: bytes) -> bytes | None:
         """The path and query for the upstream, below its base path, where a template of the route says it; else
         None."""
-        return rewritten(path, self._rewrites)
+        return rewritten(path, self._rewrites) if self._rewrites else None
 
     def forward_path(self, path: bytes, upstream: Upstream) -> bytes:
         """The request target for the upstream, which is that of the route or one that its fallback leads to."""
