@@ -40,7 +40,6 @@ INTERPRETED = {
     "gateway/telemetry/alerts/webhook.py",
     "gateway/telemetry/log/application.py",
     "gateway/telemetry/log/files.py",
-    "gateway/telemetry/log/lines.py",
     "gateway/telemetry/metrics/collector.py",
     "gateway/telemetry/metrics/exposition.py",
     "gateway/telemetry/metrics/process_stats.py",

@@ -283,8 +283,8 @@ def test_closing_on_a_stuck_reader_takes_no_longer_than_it_may(pipe: Pipe) -> No
     assert time.monotonic() - before < 2
     writer.write(b"late\n")
     pipe.close_reading()
-    writer._thread.join(5)
-    assert not writer._thread.is_alive()
+    writer._writing.join(5)
+    assert not writer._writing.is_alive()
     assert writer.dropped > 0
 
 
@@ -320,8 +320,8 @@ def test_a_stuck_non_blocking_descriptor_is_given_up(pipe: Pipe) -> None:
     for _ in range(3_000):
         writer.write(b"x" * 99 + b"\n")
     assert not writer.close(timeout=0.1)
-    writer._thread.join(5)
-    assert not writer._thread.is_alive()
+    writer._writing.join(5)
+    assert not writer._writing.is_alive()
     assert 0 < writer.dropped <= 3_000
 
 

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+LOOKING = {"len", "min", "find", "rfind"}
 
 
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -98,6 +99,16 @@ def tuples_that_begin_with_a_float(tree: ast.AST) -> Iterator[int]:
                 yield node.lineno
 
 
+def calls_within_slices(tree: ast.AST) -> Iterator[int]:
+    """Lines of slices whose bounds call something that may do more than look: compiled, it is called twice where the
+    sequence is not of a type that the compiler knows (a memoryview, for one)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+            for call in ast.walk(node.slice):
+                if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] not in LOOKING:
+                    yield node.lineno
+
+
 FINDERS: list[Callable[[ast.AST], Iterator[int]]] = [
     awaits_in_finally,
     names_of_two_exceptions,
@@ -105,6 +116,7 @@ FINDERS: list[Callable[[ast.AST], Iterator[int]]] = [
     constants_not_final,
     stars_to_a_super_init,
     tuples_that_begin_with_a_float,
+    calls_within_slices,
 ]
 
 
@@ -128,6 +140,7 @@ def test_no_compiled_module_has_any_of_these(monkeypatch: pytest.MonkeyPatch) ->
         ("_A = 1\ndef f():\n    return _A", constants_not_final),
         ("class A(B):\n    def __init__(self):\n        super().__init__(*(1, 2))", stars_to_a_super_init),
         ("_A: Final = (0.1, 1)", tuples_that_begin_with_a_float),
+        ("def f(a):\n    return a[g(a) :][: len(a)]", calls_within_slices),
     ],
 )
 def test_one_is_found(source: str, find: object) -> None:

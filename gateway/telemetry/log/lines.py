@@ -27,25 +27,29 @@ import logging
 import os
 import select
 import stat
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
+from typing import Final
 
-_log = logging.getLogger(__name__)
+from mypy_extensions import mypyc_attr
 
-_SLICE = 512  # lines joined for one system call: some 200 KiB, so that a long backlog is not copied at once
-_IDLE = -1
-_RUNG = sys.maxsize
-_NOTHING = -sys.maxsize
-_LOCK_PATIENCE = 15.0  # seconds: a worker that is stopped is killed before
-_LOCK_POLL = 0.005
-_POLL = 0.1  # seconds between looks at `_abandoned` while a non-blocking descriptor takes nothing
+_log: Final = logging.getLogger(__name__)
+
+_SLICE: Final = 512  # lines joined for one system call: some 200 KiB, so that a long backlog is not copied at once
+_IDLE: Final = -1
+# Beyond any number of bytes, and still small enough for the compiler to keep in a register.
+_RUNG: Final = 1 << 61
+_NOTHING: Final = -(1 << 61)
+_LOCK_PATIENCE: Final = 15.0  # seconds: a worker that is stopped is killed before
+_LOCK_POLL: Final = 0.005
+_POLL: Final = 0.1  # seconds between looks at `_abandoned` while a non-blocking descriptor takes nothing
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LineWriter:
     """Writes complete lines, each ending in a newline, from any thread, in the order in which they came.
 
@@ -68,8 +72,8 @@ class LineWriter:
         "_ring_at",
         "_settled",
         "_shared",
-        "_thread",
         "_torn",
+        "_writing",
         "dropped",
     )
 
@@ -97,8 +101,8 @@ class LineWriter:
         self._shared = self._lockable = _is_stream(fd)
         self._closing = False
         self._abandoned = False
-        self._thread = threading.Thread(target=self._run, name="log-lines", daemon=True)
-        self._thread.start()
+        self._writing = threading.Thread(target=self._run, name="log-lines", daemon=True)
+        self._writing.start()
 
     def write(self, line: bytes) -> None:
         """HOT. Waits for nothing, whatever the descriptor does. Drops the line if there is no room or after `close`."""
@@ -121,8 +125,8 @@ class LineWriter:
         self._closing = True
         self._bell.put(None)
         self._bell.put(None)
-        self._thread.join(timeout)
-        if not self._thread.is_alive():
+        self._writing.join(timeout)
+        if not self._writing.is_alive():
             return True
         self._abandoned = True
         self.dropped += len(self._lines)
@@ -161,9 +165,11 @@ class LineWriter:
         try:
             with self._turn_of_ours() as undisturbed:
                 while rest and not self._abandoned:
-                    piece = rest if undisturbed else rest[: _whole_lines(rest)]
+                    end = len(rest) if undisturbed else _whole_lines(rest)
                     try:
-                        rest = rest[os.write(self._fd, piece) :]
+                        # Not within the brackets: compiled, it would be written twice.
+                        sent = os.write(self._fd, rest[:end])
+                        rest = rest[sent:]
                     except BlockingIOError:
                         self._await_room()
         except OSError as error:
