@@ -37,6 +37,7 @@ INTERPRETED = {
     "gateway/proxy/upstream_gauges.py",
     "gateway/telemetry/alerts/alerts.py",
     "gateway/telemetry/alerts/check.py",
+    "gateway/telemetry/alerts/rules.py",
     "gateway/telemetry/alerts/webhook.py",
     "gateway/telemetry/log/application.py",
     "gateway/telemetry/log/files.py",

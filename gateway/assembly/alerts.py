@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from gateway.config.model import GatewayConfig
 from gateway.config.sections.errors.model import ErrorsConfig
-from gateway.telemetry.alerts.alerts import AlertFacts, Alerts, AlertSettings
+from gateway.telemetry.alerts.alerts import Alerts
 from gateway.telemetry.alerts.check import AlertCheck
+from gateway.telemetry.alerts.rules import AlertFacts, AlertSettings
 from gateway.telemetry.alerts.webhook import Webhook
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.metrics.snapshot import SERIES

@@ -12,7 +12,7 @@ from gateway.proxy.faults import FaultCounts, UpstreamFaults
 from gateway.proxy.rehearsal import Rehearsal
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Topology
-from gateway.telemetry.alerts.alerts import AlertSettings, is_critical
+from gateway.telemetry.alerts.rules import AlertSettings, is_critical
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.services.figures import Figures
 from gateway.views.faults import LiveFaults

@@ -15,7 +15,8 @@ from gateway.control.ports.journal import IdempotencyView
 from gateway.control.ports.outbox import OutboxView
 from gateway.control.ports.sagas import SagasView
 from gateway.control.scrape import Scrape
-from gateway.telemetry.alerts.alerts import Alerts, AlertSettings
+from gateway.telemetry.alerts.alerts import Alerts
+from gateway.telemetry.alerts.rules import AlertSettings
 from gateway.telemetry.services.figures import Figures
 
 

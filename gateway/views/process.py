@@ -35,7 +35,7 @@ from gateway.policy.limit import ConcurrencyLimit
 from gateway.proxy.gates import Chain
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.topology import Route, Topology
-from gateway.telemetry.alerts.alerts import AlertFacts, CircuitFact, FaultFact
+from gateway.telemetry.alerts.rules import AlertFacts, CircuitFact, FaultFact
 from gateway.telemetry.services.rates import Rate
 from gateway.wire.server.certificate import Certificate
 from gateway.wire.server.registry import Server

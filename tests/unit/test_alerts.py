@@ -6,8 +6,9 @@ import logging
 import pytest
 
 from gateway.reasons import CATEGORIES
-from gateway.telemetry.alerts.alerts import Alert, AlertFacts, Alerts, AlertSettings, CircuitFact, findings
+from gateway.telemetry.alerts.alerts import Alert, Alerts
 from gateway.telemetry.alerts.check import AlertCheck
+from gateway.telemetry.alerts.rules import AlertFacts, AlertSettings, CircuitFact, findings
 from gateway.telemetry.services.cells import ServiceCells
 from gateway.telemetry.services.rates import Rate, rate
 

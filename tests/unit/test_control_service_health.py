@@ -5,7 +5,7 @@ import pytest
 from gateway.control.parts import ServiceStates
 from gateway.control.ports.gateway import CircuitView
 from gateway.control.service_health import judged
-from gateway.telemetry.alerts.alerts import AlertSettings
+from gateway.telemetry.alerts.rules import AlertSettings
 from gateway.telemetry.services.cells import WIDTH, ServiceCells
 from gateway.telemetry.services.rates import Rate, rate
 

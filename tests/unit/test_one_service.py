@@ -18,7 +18,8 @@ from gateway.control.scrape import Scrape
 from gateway.ipc.channel import Channel
 from gateway.supervisor import one_service as supervising
 from gateway.supervisor.board import Board
-from gateway.telemetry.alerts.alerts import AlertFacts, Alerts, AlertSettings, CircuitFact
+from gateway.telemetry.alerts.alerts import Alerts
+from gateway.telemetry.alerts.rules import AlertFacts, AlertSettings, CircuitFact
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.worker import gauges as worker_gauges
 from gateway.worker.host import Host

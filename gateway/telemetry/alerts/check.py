@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.background import Background, repeat
-from gateway.telemetry.alerts.alerts import AlertFacts, Alerts
+from gateway.telemetry.alerts.alerts import Alerts
+from gateway.telemetry.alerts.rules import AlertFacts
 
 
 class AlertCheck:
