@@ -104,7 +104,7 @@ def _idempotency(route: RouteConfig, parts: Parts) -> Gate | None:
 
 def _replay(route: RouteConfig, parts: Parts) -> Gate | None:
     gate = parts.idempotency.get(route.name)
-    return None if gate is None else ReplayGate(gate)
+    return None if gate is None else ReplayGate(gate.counts)
 
 
 def _deliver(route: RouteConfig, parts: Parts) -> Gate | None:

@@ -15,10 +15,13 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-_STALL: Final = 0.005
-"""A sweep that is late by more seconds than this was held up by its own process."""
+STALL: Final = 0.005
+"""What a timer has to do that is late by more seconds than this was held up by its own process."""
 _MOST_PUT_OFF: Final = 3
 """One stall may follow another. But a loop that is always late must not put deadlines off for ever."""
+_ONE_TURN: Final = 0.001
+"""The last time a sweep is put off for so many seconds, in which the loop reads once: the stall may have been a long one
+after short ones."""
 
 
 class Expiring(Protocol):
@@ -66,7 +69,7 @@ class Deadlines:
     def _sweep(self) -> None:
         now = self._clock()
         late = now - self._due
-        if late > _STALL and self._put_off < _MOST_PUT_OFF:
+        if late > STALL and self._put_off < _MOST_PUT_OFF:
             self._put_off += 1
             self._wait(min(late, self._interval))
             return

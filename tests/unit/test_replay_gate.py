@@ -1,15 +1,13 @@
 """Stored answers as they are given again, or not."""
 
 import hashlib
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from gateway.idempotency.promise import Promise
 from gateway.journal.idempotency import Found
 from gateway.proxy.gates import Resumption
-from gateway.proxy.gates.idempotency import OUTCOMES, IdempotencyGate, ReplayGate
+from gateway.proxy.gates.idempotency import OUTCOMES, ReplayGate
 from gateway.proxy.refusals import Refusal
 from gateway.proxy.stored_answer import StoredAnswer
 from gateway.wire.message.response import MAX_FIELDS
@@ -19,7 +17,7 @@ from tests.support.tickets import request, ticket
 def given(head: bytes) -> tuple[Resumption, dict[str, int]]:
     """What a repetition gets whose stored answer has this head, and what was counted."""
     counts = dict.fromkeys(OUTCOMES, 0)
-    gate = ReplayGate(cast("IdempotencyGate", SimpleNamespace(counts=counts)))
+    gate = ReplayGate(counts)
     asking = ticket(request(method="POST"))
     assert asking.complete
     asking.promise = promise = Promise(hashlib.sha256())

@@ -35,6 +35,7 @@ from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.upstreams import Endpoint
 from gateway.telemetry.tracing.trace import SUPERSEDED
+from gateway.wire.deadlines import STALL
 from gateway.wire.message.response import Response
 
 _NEVER: Final = float("inf")
@@ -75,7 +76,7 @@ class HedgingForward(Forward):
         if hedging is not None and attempt is not None and not attempt.probe and not self._hedged:
             after = hedging.delay.after(now)
             if after < _NEVER:
-                self._hedge_timer = self.runtime.loop.call_later(after, self._late, attempt)
+                self._hedge_timer = self.runtime.loop.call_later(after, self._late, attempt, time.monotonic() + after)
 
     def cancel(self, *, client_left: bool = False) -> None:
         """The client has gone, or nobody wants the answer for another reason."""
@@ -182,13 +183,16 @@ class HedgingForward(Forward):
 
     # How a hedge begins and ends.
 
-    def _late(self, attempt: Attempt) -> None:
-        """The time for an answer has passed."""
+    def _late(self, attempt: Attempt, due: float = _NEVER) -> None:
+        """The time for an answer has passed, at `due`. Once a process that stood still reads what has come first."""
         self._hedge_timer = None
         hedging = self._hedging
         if hedging is None or attempt is not self._attempt or attempt.streaming or self._ended:
             return
         ticket, now = self.ticket, time.monotonic()
+        if now - due > STALL:
+            self._hedge_timer = self.runtime.loop.call_later(STALL, self._late, attempt)
+            return
         attempts = ticket.attempts - self._attempts_before
         obstacle = hedging.obstacle(ticket, attempts, self.total_deadline, now)
         if not obstacle:

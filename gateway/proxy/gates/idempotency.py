@@ -240,12 +240,12 @@ class IdempotencyGate(Gate):
 
 
 class ReplayGate(Gate):
-    """Answers a request whose key belongs to one that has finished. `counts` are those of the gate before it."""
+    """Answers a request whose key belongs to one that has finished. `counts` is that of the gate before it."""
 
     name: ClassVar[str] = "replay"
 
-    def __init__(self, claims: IdempotencyGate) -> None:
-        self._counts = claims.counts
+    def __init__(self, counts: dict[str, int]) -> None:
+        self._counts = counts
 
     def check(self, ticket: Ticket) -> Verdict:
         """HOT."""
