@@ -35,8 +35,8 @@ from gateway.config.sections.workflows.settings import Sagas
 class Settings(Section):
     """All that the environment can say.
 
-    It reads nothing itself: `gateway.config.variables` merges the environment and `.env`, because a message must know
-    which of the two, and which line, a value came from.
+    It reads nothing itself: `gateway.config.building.variables` merges the environment and `.env`, because a message
+    must know which of the two, and which line, a value came from.
     """
 
     process: Process = Field(default_factory=Process)

@@ -216,9 +216,12 @@ class PostgresqlJournal:
         """One that nobody else uses: an idle one, or a new one. Where the server has no more for us
         (`max_connections`, the limit of a role), the next one that is given back."""
         while (spare := self._spare()) is None:
-            if self._busy and time.monotonic() < self._enough_until:
+            left = self._enough_until - time.monotonic()
+            if self._busy and left > 0.0:
                 self._given_back.clear()
-                await self._given_back.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._given_back.wait()
                 continue
             self._busy += 1
             try:

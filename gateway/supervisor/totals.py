@@ -38,7 +38,7 @@ Worker = tuple[int, int]
 
 
 class Totals:
-    """`gather` answers in the form that `gateway.worker.gathered` reads."""
+    """`gather` answers in the form that `gateway.worker.one_service` reads."""
 
     def __init__(self) -> None:
         # In the order in which they started.

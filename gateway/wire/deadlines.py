@@ -8,7 +8,7 @@ a sweep with a long interval and what is in flight one with a short interval.
 
 Timers run before what has arrived meanwhile is read. So a process that stood still (a container that was throttled or
 paused, a suspended machine) would take for silence what its peers have sent in time. A sweep that comes late therefore
-is put off, for as long as it was late and at most for `interval`."""
+is put off, for as long as it was late and at most for `interval`: then a deadline passes later than said above."""
 
 import asyncio
 import time
@@ -20,8 +20,7 @@ STALL: Final = 0.005
 _MOST_PUT_OFF: Final = 3
 """One stall may follow another. But a loop that is always late must not put deadlines off for ever."""
 _ONE_TURN: Final = 0.001
-"""The last time a sweep is put off for so many seconds, in which the loop reads once: the stall may have been a long one
-after short ones."""
+"""Seconds for which a sweep is put off the last time: the loop reads once. Short stalls may precede a long one."""
 
 
 class Expiring(Protocol):
@@ -69,9 +68,9 @@ class Deadlines:
     def _sweep(self) -> None:
         now = self._clock()
         late = now - self._due
-        if late > STALL and self._put_off < _MOST_PUT_OFF:
+        if late > STALL and self._put_off <= _MOST_PUT_OFF:
+            self._wait(min(late, self._interval) if self._put_off < _MOST_PUT_OFF else _ONE_TURN)
             self._put_off += 1
-            self._wait(min(late, self._interval))
             return
         self._put_off = 0
         self._timer = None

@@ -54,7 +54,7 @@ class Checkout:
         (directory / "gateway").mkdir()
         (directory / "gateway" / "__init__.py").touch()  # or an installed package would go before it
         (directory / "gateway" / "__main__.py").write_text(textwrap.dedent(GATEWAY))
-        (directory / "gateway" / "cores.py").symlink_to(ROOT / "gateway" / "cores.py")
+        (directory / "gateway" / "system").symlink_to(ROOT / "gateway" / "system")
 
     def run(self, cores: set[int] | None = None, **variables: str) -> ChildProcess:
         """An empty variable is passed on: it counts as not set. `cores` are those that it may use."""

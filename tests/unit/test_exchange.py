@@ -14,6 +14,7 @@ from gateway.assembly.gateway import Gateway, build
 from gateway.config import load
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.topology import Route
+from gateway.proxy.upstreams import Upstream
 from gateway.telemetry.log.lines import LineWriter
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.server.connection import ServerConnection
@@ -231,9 +232,9 @@ class Breaking(FakeTransport):
         raise ValueError("a defect")
 
 
-def broken_upstream(bench: Bench) -> None:
-    """The connection that is idle in the pool cannot be written to."""
-    pool = bench.route.upstream.endpoints[0].pool
+def broken_upstream(bench: Bench, upstream: Upstream | None = None) -> None:
+    """The connection that is idle in the pool, of the route's upstream or of this one, cannot be written to."""
+    pool = (upstream or bench.route.upstream).endpoints[0].pool
     transport = bench.stack.enter_context(Breaking())
     connection = UpstreamConnection(pool, "127.0.0.1")
     connection.connection_made(transport)
@@ -285,4 +286,27 @@ async def test_a_defect_at_another_attempt_is_answered_and_keeps_no_place(
     attempt_again()
     assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
     assert bench.nothing_is_held()
+    assert "ValueError: a defect" in caplog.text
+
+
+async def test_a_defect_on_the_way_to_a_fallback_is_answered_and_keeps_no_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "gateway.yaml").write_text(
+        "upstreams: {a: {endpoints: ['127.0.0.1:9'], retry: {max_attempts: 1}}, b: {endpoints: ['127.0.0.1:10']}}\n"
+        "routes: [{name: proxy, prefix: /proxy, upstream: a, fallback: {upstream: b, 'on': [503]}}]\n"
+    )
+    with benched({"GATEWAY_CONFIG": str(tmp_path / "gateway.yaml")}) as bench:
+        upstream, _ = bench.upstream()
+        turns = FakeLoop()
+        bench.gateway.runtime.loop = cast(asyncio.AbstractEventLoop, turns)
+        bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+        upstream.data_received(b"HTTP/1.1 503 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        fallback = bench.route.fallback
+        assert fallback is not None
+        broken_upstream(bench, fallback.hops[0].upstream)
+        ((_, enter, _),) = turns.timers
+        enter()
+        assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
+        assert bench.nothing_is_held()
     assert "ValueError: a defect" in caplog.text

@@ -237,6 +237,16 @@ async def test_an_answer_that_streams_is_not_late(table: Table) -> None:
     assert table.results == {}
 
 
+async def test_after_a_stall_what_has_arrived_is_read_before_a_request_counts_as_late(table: Table) -> None:
+    forward = table.ask()
+    assert forward._attempt is not None
+    forward._late(forward._attempt, time.monotonic() - 0.3)
+    assert (forward._hedge, forward._hedge_timer is not None) == (None, True)
+    table.connections[0].data_received(GOOD + b"first")
+    assert table.answered.endswith(b"first")
+    assert (table.held, table.results, forward._hedge_timer) == ((0, [0, 0]), {}, None)
+
+
 async def test_a_late_timer_of_an_earlier_attempt_means_nothing(table: Table) -> None:
     forward = table.ask()
     earlier = forward._attempt

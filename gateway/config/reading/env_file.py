@@ -1,9 +1,9 @@
 """The lines of `.env`: what each says, or what is wrong with it.
 
 The syntax is that of python-dotenv (`NAME=value`, quotes, `export`, comments), with three rules of ours on top: a name
-stands there once, a quote closes on its own line, and `${NAME}` is expanded (`gateway.config.references`). A message
-has the name and the line of what is wrong. It never has the value, because a line that cannot be read may hold a
-secret.
+stands there once, a quote closes on its own line, and `${NAME}` is expanded (`gateway.config.reading.references`). A
+message has the name and the line of what is wrong. It never has the value, because a line that cannot be read may hold
+a secret.
 """
 
 import io

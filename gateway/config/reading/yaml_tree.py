@@ -3,7 +3,7 @@
 The types are those of YAML 1.2's core schema: only `true` and `false` are booleans (not `yes`, `no`, `on`), `12:30` is
 text, `010` is ten. Duplicate keys, keys that are not text, tags, and aliases of a node inside itself are problems.
 Merge keys (`<<`) are not supported: what the file leaves out comes from the environment. `${NAME}` in a value is
-replaced (`gateway.config.references`); keys are taken as they are.
+replaced (`gateway.config.reading.references`); keys are taken as they are.
 """
 
 import re

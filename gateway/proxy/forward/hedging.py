@@ -76,7 +76,7 @@ class HedgingForward(Forward):
         if hedging is not None and attempt is not None and not attempt.probe and not self._hedged:
             after = hedging.delay.after(now)
             if after < _NEVER:
-                self._hedge_timer = self.runtime.loop.call_later(after, self._late, attempt, time.monotonic() + after)
+                self._hedge_timer = self.runtime.loop.call_later(after, self._late, attempt, now + after)
 
     def cancel(self, *, client_left: bool = False) -> None:
         """The client has gone, or nobody wants the answer for another reason."""
@@ -184,17 +184,15 @@ class HedgingForward(Forward):
     # How a hedge begins and ends.
 
     def _late(self, attempt: Attempt, due: float = _NEVER) -> None:
-        """The time for an answer has passed, at `due`. Once a process that stood still reads what has come first."""
+        """The time for an answer has passed, at `due`. After a stall it is first read what has come."""
         self._hedge_timer = None
-        hedging = self._hedging
+        hedging, ticket, now = self._hedging, self.ticket, time.monotonic()
         if hedging is None or attempt is not self._attempt or attempt.streaming or self._ended:
             return
-        ticket, now = self.ticket, time.monotonic()
         if now - due > STALL:
             self._hedge_timer = self.runtime.loop.call_later(STALL, self._late, attempt)
             return
-        attempts = ticket.attempts - self._attempts_before
-        obstacle = hedging.obstacle(ticket, attempts, self.total_deadline, now)
+        obstacle = hedging.obstacle(ticket, ticket.attempts - self._attempts_before, self.total_deadline, now)
         if not obstacle:
             endpoint = self.target.upstream.balancer.pick(now, (*self.tried, attempt.endpoint))
             obstacle = hedging.obstacle_at(endpoint, now)

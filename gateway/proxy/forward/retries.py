@@ -237,14 +237,17 @@ class Forward(Owner):
 
     def _attempt_again(self) -> None:
         self._timer = None
+        self._ask_gates(self.chain.per_attempt)
+
+    def _ask_gates(self, start: int) -> None:
+        """Pass the gates from `start` on; those before it are entered. A timer calls it, which hears of no defect."""
         try:
-            self._ask_gates(self.chain.per_attempt)
+            self._admit(start)
         except Exception:
             log.exception("the gateway has failed at request %s", self.ticket.request_id)
             self.downstream.failed()
 
-    def _ask_gates(self, start: int) -> None:
-        """Pass the gates from `start` on; those before it are entered."""
+    def _admit(self, start: int) -> None:
         ticket = self.ticket
         ticket.now = now = time.monotonic()
         verdict = self.chain.admit_from(ticket, start)

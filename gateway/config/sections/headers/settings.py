@@ -7,7 +7,7 @@ from pydantic import Field
 from gateway.config.declaring.field_types import FieldName
 from gateway.config.declaring.section import Allowed, Meaning, Section
 
-# The values are checked in `gateway.config.headers`, whose messages do not show them.
+# The values are checked in `gateway.config.sections.headers.build`, whose messages do not show them.
 _Values = Annotated[dict[str, str], Allowed("a mapping from names of header fields to their values")]
 
 
