@@ -45,7 +45,8 @@ NOT_MADE: Final = (
     *("attempts", "deadline", "pushback", "circuit", "overload"),
     *("bulkhead", "endpoints_out", "connections", "budget"),
 )
-_METHODS: Final = frozenset({"GET", "HEAD"})
+METHODS: Final = frozenset({"GET", "HEAD"})
+"""Of requests that may be hedged."""
 _TOO_MANY: Final = 429
 # A request may have a hedge although it is never retried.
 _FEWEST_ATTEMPTS: Final = 2
@@ -118,7 +119,7 @@ class Hedging:
 
 def may_be_hedged(request: Request) -> bool:
     """Whether a second one does no harm, and costs no more than the first. HOT."""
-    return request.method in _METHODS and not request.has_body and request.fields.upgrade is None
+    return request.method in METHODS and not request.has_body and request.fields.upgrade is None
 
 
 def register(metrics: Metrics, hedges: Iterable[Hedging]) -> None:

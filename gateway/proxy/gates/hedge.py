@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from gateway.policy.outcome import FAILURE, IGNORED, Outcome
 from gateway.proxy.gates import Gate, Question, Step, step
-from gateway.proxy.hedging import Hedging, may_be_hedged
+from gateway.proxy.hedging import METHODS, Hedging, may_be_hedged
 from gateway.proxy.split import Split
 from gateway.proxy.ticket import Ticket
 
@@ -47,7 +47,7 @@ class HedgeGate(Gate):
 
     async def explain(self, question: Question) -> Step:
         """Whether such a request may be sent twice, and after how long."""
-        if question.method not in {"GET", "HEAD"}:
+        if question.method not in METHODS:
             return step(self.name, "none", f"A {question.method} is never sent twice at the same time.")
         hedging = self.hedges[0 if self._split is None else self._split.explained(question)]
         delay, now = hedging.delay, question.now
