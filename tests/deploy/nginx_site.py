@@ -105,13 +105,31 @@ def scale(directory: Path, port: int) -> Path:
     return main
 
 
+def shop_edge(directory: Path, servers: str, port: int) -> Path:
+    """The configuration of the shop's edge, for a directory and a port of our own, in front of these gateways."""
+    text = (ROOT / "examples/shop/edge.conf").read_text(encoding="utf-8")
+    # The other services are published as the gateway is.
+    text = re.sub(r"    listen (?!8000)\d+;\n", "", text).replace("8000", str(port))
+    text = text.replace("http://$shop_service:$server_port", "http://$shop_service")
+    site = directory / "etc/nginx/sites-enabled"
+    site.mkdir(parents=True)
+    (site / "edge").write_text(f"upstream gateway {{ {servers} }}\n{text}", encoding="utf-8")
+    main = directory / "nginx.conf"
+    user = "user root;" if os.geteuid() == 0 else ""
+    main.write_text(WRAPPER.format(directory=directory, user=user), encoding="utf-8")
+    return main
+
+
 @contextlib.contextmanager
 def in_front(kind: str, servers: str, directory: Path) -> Iterator[int]:
-    """The port of nginx with the site file, or with that of the scaled deployment, in front of these `server` lines."""
+    """The port of nginx in front of these `server` lines, with the file of the site, of `scale` or of the shop."""
     if kind == "site":
         site = Site(directory)
         site.replace("server 127.0.0.1:5000 max_fails=0;", servers)
         port, command = site.http, site.command()
+    elif kind == "shop":
+        port = free_port()
+        command = [nginx(), "-p", str(directory), "-c", str(shop_edge(directory, servers, port))]
     else:
         port = free_port()
         main = scale(directory, port)

@@ -164,7 +164,7 @@ def test_a_failing_answer_is_not_repeated(site: Site, stub: StubProcess) -> None
     assert stub.requests("/status/503") == 1
 
 
-@pytest.fixture(params=["site", "scale"])
+@pytest.fixture(params=["site", "scale", "shop"])
 def two(request: pytest.FixtureRequest, stub: StubProcess, tmp_path: Path) -> Iterator[tuple[int, Ending]]:
     """The port of nginx in front of two gateways: one that takes requests and ends without an answer, then the stub."""
     with Ending() as ending:
@@ -193,6 +193,7 @@ def test_what_is_not_and_a_gateway_may_have_taken_is_never_repeated(
     assert stub.requests("/echo") == 0
 
 
+@pytest.mark.parametrize("two", ["site", "scale"], indirect=True)
 def test_a_body_of_which_a_gateway_has_a_part_is_not_passed_on(two: tuple[int, Ending], stub: StubProcess) -> None:
     port, ending = two
     assert status(port, "PUT", b"a part", length=100) == 502
