@@ -18,8 +18,8 @@ from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.caller_limits import CallerLimitsGate
 from gateway.proxy.gates.tenant import TenantGate
-from gateway.proxy.identity import Identification
 from gateway.proxy.recorder import Recorder
+from gateway.proxy.requests.identity import Identification
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.metrics.route_cells import RouteCells

@@ -12,14 +12,14 @@ from gateway.config.sections.upstreams.model import EndpointConfig, UpstreamConf
 from gateway.fleet.circuit import LocalCircuit
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
+from gateway.proxy.answers.problem import Problem
 from gateway.proxy.filters.rate_limit_fields import RateLimitFields
-from gateway.proxy.identity import Identification
-from gateway.proxy.ids import Ids
-from gateway.proxy.plan import Plan
-from gateway.proxy.problem import Problem
-from gateway.proxy.router import Router
-from gateway.proxy.topology import Route
-from gateway.proxy.upstreams import Upstream
+from gateway.proxy.requests.identity import Identification
+from gateway.proxy.requests.ids import Ids
+from gateway.proxy.routes.plan import Plan
+from gateway.proxy.routes.router import Router
+from gateway.proxy.routes.topology import Route
+from gateway.proxy.upstreams.upstream import Upstream
 from gateway.telemetry.log.access import AccessLog
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.metrics.cells import LATENCY_BOUNDS, Histogram

@@ -18,9 +18,9 @@ from gateway.identity.keys import KeyRing
 from gateway.identity.tenants import Directory
 from gateway.identity.tokens import Issuer, Tokens, Verified
 from gateway.jose.jwk import parse_set
-from gateway.proxy.gates import PASS
+from gateway.proxy.gate import PASS
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
-from gateway.proxy.identity import Origin
+from gateway.proxy.requests.identity import Origin
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, RouteAccount

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks.micro.timing import Case
 from gateway.identity.masking import masked
-from gateway.proxy.ids import Ids
+from gateway.proxy.requests.ids import Ids
 from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, Record, RouteAccount
 from gateway.telemetry.tracing.spans import SpanEncoder

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 from benchmarks.micro.timing import Case
 from gateway.config.sections.validation.model import RouteValidation
-from gateway.proxy.gates import PASS, WAIT
+from gateway.proxy.answers.own_answer import OwnAnswer
+from gateway.proxy.answers.refusals import Refusal
+from gateway.proxy.gate import PASS, WAIT
 from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationParts
-from gateway.proxy.identity import Identification
-from gateway.proxy.own_answer import OwnAnswer
-from gateway.proxy.refusals import Refusal
-from gateway.proxy.request_body import RequestBody
+from gateway.proxy.requests.body import RequestBody
+from gateway.proxy.requests.identity import Identification
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.log.validation_lines import ValidationLines
 from gateway.telemetry.metrics.route_cells import RouteCells

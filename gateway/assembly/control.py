@@ -21,10 +21,10 @@ from gateway.control.parts import ControlFacts, SettingView, nothing_past
 from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
 from gateway.control.ports.callers import CallersView
 from gateway.control.scrape import Scrape
-from gateway.proxy.explain import Explain, nobody
-from gateway.proxy.identity import Identification
+from gateway.proxy.requests.identity import Identification
+from gateway.proxy.routes.explain import Explain, nobody
+from gateway.proxy.routes.topology import Topology
 from gateway.proxy.runtime import Runtime
-from gateway.proxy.topology import Topology
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.metrics.snapshot import Parts
 from gateway.telemetry.services.figures import Figures

@@ -8,10 +8,10 @@ from gateway.config.model import GatewayConfig
 from gateway.fleet.fault_guard import FaultGuard
 from gateway.fleet.faults import Active, FaultLimits, FleetFaults
 from gateway.policy.faults import KINDS
-from gateway.proxy.faults import FaultCounts, UpstreamFaults
-from gateway.proxy.rehearsal import Rehearsal
+from gateway.proxy.errands.rehearsal import Rehearsal
+from gateway.proxy.routes.topology import Topology
 from gateway.proxy.runtime import Runtime
-from gateway.proxy.topology import Topology
+from gateway.proxy.upstreams.faults import FaultCounts, UpstreamFaults
 from gateway.telemetry.alerts.rules import AlertSettings, is_critical
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.services.figures import Figures

@@ -32,17 +32,17 @@ from gateway.ipc.channel import Channel
 from gateway.journal.port import Journal
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.proxy import tunnels
-from gateway.proxy.front import Front
+from gateway.proxy.exchanges.front import Front
 from gateway.proxy.gates.in_flight import InFlightGate
-from gateway.proxy.health_check import HealthChecker, checks_of
-from gateway.proxy.identity import Identification
-from gateway.proxy.ids import Ids
-from gateway.proxy.parts import CallerParts
 from gateway.proxy.recorder import Recorder
+from gateway.proxy.requests.identity import Identification
+from gateway.proxy.requests.ids import Ids
+from gateway.proxy.routes.parts import CallerParts
+from gateway.proxy.routes.topology import Topology
 from gateway.proxy.runtime import Runtime
-from gateway.proxy.topology import Topology
-from gateway.proxy.tunnel_lines import TunnelLines
+from gateway.proxy.tunnels import tunnels
+from gateway.proxy.tunnels.lines import TunnelLines
+from gateway.proxy.upstreams.health_check import HealthChecker, checks_of
 from gateway.telemetry.log.files import LogFiles
 from gateway.telemetry.log.lines import LineWriter
 from gateway.telemetry.metrics.catalogue import Metrics

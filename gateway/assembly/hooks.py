@@ -5,7 +5,7 @@ from time import monotonic
 
 from gateway.proxy.gates.hooks import HooksGate
 from gateway.proxy.hooks.running import Point, RunningHook
-from gateway.proxy.topology import Route
+from gateway.proxy.routes.topology import Route
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.metrics.cells import Histogram, Labels
 

@@ -10,7 +10,7 @@ from gateway.idempotency.claims import Claims
 from gateway.journal import idempotency as records
 from gateway.journal.cleaning import Cleaner
 from gateway.journal.port import Journal
-from gateway.proxy.topology import Route
+from gateway.proxy.routes.topology import Route
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.views.idempotency import LiveIdempotency
 

@@ -15,9 +15,9 @@ from gateway.identity.tenants import OTHER, Caller, Directory
 from gateway.identity.usage import Usage
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.tenant import TenantGate
-from gateway.proxy.parts import CallerParts
-from gateway.proxy.query_key import QueryKey
-from gateway.proxy.topology import Route
+from gateway.proxy.requests.query_key import QueryKey
+from gateway.proxy.routes.parts import CallerParts
+from gateway.proxy.routes.topology import Route
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.metrics.cells import Labels
 from gateway.views.identity import LiveCallers

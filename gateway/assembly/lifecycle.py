@@ -19,7 +19,7 @@ from typing import Final
 from gateway.assembly.gateway import Gateway
 from gateway.config.model import GatewayConfig
 from gateway.ipc.socket_purposes import ADMIN, LISTENER
-from gateway.proxy.upstream_certificates import UpstreamCertificates
+from gateway.proxy.upstreams.certificates import UpstreamCertificates
 from gateway.system.open_files import connections_that_fit
 from gateway.telemetry.log.render import counted
 from gateway.wire.server.accept import Factory, FewHandshakes, Handshakes, Listener, accepted_are_known

@@ -12,10 +12,10 @@ from gateway.journal.depth import Depth
 from gateway.journal.outbox import Backlog
 from gateway.journal.port import Journal
 from gateway.outbox.relay import Relay
-from gateway.proxy.own_requests import OwnRequests
-from gateway.proxy.parts import OutboxParts
+from gateway.proxy.errands.own_requests import OwnRequests
+from gateway.proxy.routes.parts import OutboxParts
+from gateway.proxy.routes.topology import Topology
 from gateway.proxy.runtime import Runtime
-from gateway.proxy.topology import Topology
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.views.outbox import LiveOutbox
 

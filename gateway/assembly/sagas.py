@@ -12,10 +12,10 @@ from gateway.journal.depth import Depth
 from gateway.journal.port import Journal
 from gateway.journal.saga_moves import Known, Move
 from gateway.journal.sagas import NewRun, OpenRuns, Taken
-from gateway.proxy.own_requests import OwnRequests
-from gateway.proxy.parts import SagaParts
+from gateway.proxy.errands.own_requests import OwnRequests
+from gateway.proxy.routes.parts import SagaParts
+from gateway.proxy.routes.topology import Topology
 from gateway.proxy.runtime import Runtime
-from gateway.proxy.topology import Topology
 from gateway.saga.workflow import Workflow
 from gateway.saga_runner.job import first_move
 from gateway.saga_runner.runner import SagaRunner

@@ -14,9 +14,12 @@ from gateway.config.sections.shedding.model import SheddingConfig
 from gateway.idempotency.claims import Claims
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.priority import BY_PRIORITY, WHOLE
-from gateway.proxy import fallback, hedging, load_gauges, mirror, split, upstream_gauges
+from gateway.proxy.destinations import fallback, hedging, mirror, split
+from gateway.proxy.gates import load_gauges
 from gateway.proxy.gates.in_flight import InFlightGate
-from gateway.proxy.kinds import (
+from gateway.proxy.recorder import Recorder
+from gateway.proxy.requests.priority_header import PriorityHeader
+from gateway.proxy.routes.kinds import (
     fallback_of,
     filters_of,
     gates_of,
@@ -25,11 +28,10 @@ from gateway.proxy.kinds import (
     query_key_of,
     withheld_of,
 )
-from gateway.proxy.parts import CallerParts, OutboxParts, Parts, SagaParts
-from gateway.proxy.priority_header import PriorityHeader
-from gateway.proxy.recorder import Recorder
-from gateway.proxy.topology import NoRoute, Route, Topology
-from gateway.proxy.upstreams import Upstream
+from gateway.proxy.routes.parts import CallerParts, OutboxParts, Parts, SagaParts
+from gateway.proxy.routes.topology import NoRoute, Route, Topology
+from gateway.proxy.upstreams import gauges as upstream_gauges
+from gateway.proxy.upstreams.upstream import Upstream
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.wire.client.resolver import Resolver
 

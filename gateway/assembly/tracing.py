@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway import __version__
 from gateway.config.model import GatewayConfig
 from gateway.identity.masking import masked
-from gateway.proxy.ids import Ids
+from gateway.proxy.requests.ids import Ids
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.tracing.trace import Traces
 from gateway.telemetry.tracing.tracer import Tracer

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gateway.config.model import GatewayConfig
 from gateway.proxy.gates.validation import REASONS, ValidationGate, ValidationParts
-from gateway.proxy.topology import Route
+from gateway.proxy.routes.topology import Route
 from gateway.telemetry.log.validation_lines import ValidationLines
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.validation.apart import Apart

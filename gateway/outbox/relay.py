@@ -28,9 +28,9 @@ from gateway.journal.consumer import Consumer, Work
 from gateway.journal.outbox import Taken
 from gateway.journal.port import Journal, JournalUnavailable, Operation
 from gateway.outbox.signing import signed_lines
-from gateway.proxy.errand import Answered, Outcomes, Unanswered
-from gateway.proxy.own_requests import OwnRequest, OwnRequests, origin_of
-from gateway.proxy.topology import Route
+from gateway.proxy.errands.errand import Answered, Outcomes, Unanswered
+from gateway.proxy.errands.own_requests import OwnRequest, OwnRequests, origin_of
+from gateway.proxy.routes.topology import Route
 from gateway.wire.message.request import RequestError
 
 log = logging.getLogger("gateway.outbox")

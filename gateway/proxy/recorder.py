@@ -7,9 +7,9 @@ here waits, and nothing raises for what a client or an upstream sent.
 import time
 from typing import Final
 
-from gateway.proxy.own_answer import OwnAnswer
-from gateway.proxy.refusal_template import RefusalTemplate
-from gateway.proxy.refusals import Refusal
+from gateway.proxy.answers.own_answer import OwnAnswer
+from gateway.proxy.answers.refusal_template import RefusalTemplate
+from gateway.proxy.answers.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.busiest import Busiest, Busy
 from gateway.telemetry.log.access import AccessLog
@@ -89,7 +89,7 @@ class Recorder:
 
     def origin(self, ticket: Ticket) -> bytes:
         """A header line that names the span of this exchange, to be kept with what is sent because of it later
-        (`gateway.proxy.own_requests.origin_of`); empty where no spans are exported."""
+        (`gateway.proxy.errands.own_requests.origin_of`); empty where no spans are exported."""
         if self._tracer is None:
             return b""
         return ORIGIN_LINE % self._tracer.traces.naming(ticket.own_id, ticket.request.fields.traceparent)

@@ -7,8 +7,8 @@ import asyncio
 import random
 from typing import Final, Protocol
 
-from gateway.proxy.ids import Ids
 from gateway.proxy.recorder import Recorder
+from gateway.proxy.requests.ids import Ids
 from gateway.telemetry.tracing.trace import Traces
 from gateway.wire.deadlines import Deadlines
 from gateway.wire.tunnel import Tunnel

@@ -9,9 +9,9 @@ from gateway.idempotency.promise import Promise
 from gateway.identity.tenants import Caller, CountedLimit
 from gateway.policy.priority import NORMAL
 from gateway.policy.token_bucket import Decision
-from gateway.proxy.hooks.changes import Hooked
-from gateway.proxy.identity import Origin
-from gateway.proxy.request_body import RequestBody
+from gateway.proxy.requests.body import RequestBody
+from gateway.proxy.requests.hooked import Hooked
+from gateway.proxy.requests.identity import Origin
 from gateway.telemetry.record import LogPart, Record, RouteAccount
 from gateway.wire.message.request import Request
 
@@ -39,8 +39,8 @@ class Ticket(Record):
     `priority` is its class (`gateway.policy.priority`), lowered by its tenant once that is known. `unanswered` says of
     an attempt that failed or was given up that somebody's patience had come to its end, the gateway's or the client's.
 
-    `variant` is the index of the upstream that was chosen for it where its route splits (`gateway.proxy.split`), -1
-    before and elsewhere.
+    `variant` is the index of the upstream that was chosen for it where its route splits
+    (`gateway.proxy.destinations.split`), -1 before and elsewhere.
 
     `promise` is what a request with an idempotency key has to do with the journal. `sent` says that a byte of the
     request was written to an upstream, in whatever attempt.

@@ -16,9 +16,9 @@ from typing import Final
 
 import orjson
 
-from gateway.proxy.dots import has_dot_segment
-from gateway.proxy.errand import Answered, Outcomes
-from gateway.proxy.own_requests import OwnRequest, OwnRequests, origin_of
+from gateway.proxy.errands.errand import Answered, Outcomes
+from gateway.proxy.errands.own_requests import OwnRequest, OwnRequests, origin_of
+from gateway.proxy.requests.dots import has_dot_segment
 from gateway.saga.machine import Outcome
 from gateway.saga.rendering import rendered
 from gateway.saga.templates import TemplateError

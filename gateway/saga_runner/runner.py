@@ -24,7 +24,7 @@ from gateway.journal.leases import Lease
 from gateway.journal.port import Journal, JournalUnavailable
 from gateway.journal.saga_moves import Move, known, moved
 from gateway.journal.sagas import Locked, Taken
-from gateway.proxy.own_requests import OwnRequests
+from gateway.proxy.errands.own_requests import OwnRequests
 from gateway.saga import machine
 from gateway.saga.machine import ENDED, Outcome, Run
 from gateway.saga.workflow import Workflow

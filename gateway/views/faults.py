@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from gateway.control.ports.faults import ChaosSetting, FaultInTheWay, FaultOrder, FaultsAway, FaultView
 from gateway.fleet.faults import KEY_ID, FleetFaults
 from gateway.policy.faults import Fault
-from gateway.proxy.rehearsal import Rehearsal
+from gateway.proxy.errands.rehearsal import Rehearsal
 from gateway.store.port import StoreUnavailable
 
 _T = TypeVar("_T")

@@ -32,9 +32,9 @@ from gateway.identity.tokens import Tokens
 from gateway.journal.port import JournalState
 from gateway.policy.breaker import CircuitState
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.proxy.gates import Chain
+from gateway.proxy.gate import Chain
+from gateway.proxy.routes.topology import Route, Topology
 from gateway.proxy.runtime import Runtime
-from gateway.proxy.topology import Route, Topology
 from gateway.telemetry.alerts.rules import AlertFacts, CircuitFact, FaultFact
 from gateway.telemetry.services.rates import Rate
 from gateway.wire.server.certificate import Certificate

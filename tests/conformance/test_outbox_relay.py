@@ -11,9 +11,9 @@ from gateway.journal import outbox
 from gateway.journal.outbox import Message, Shown
 from gateway.journal.port import Journal, JournalUnavailable
 from gateway.outbox.relay import Relay
-from gateway.proxy.errand import Answered, Outcomes
-from gateway.proxy.own_requests import OwnRequest, OwnRequests
-from gateway.proxy.topology import Route
+from gateway.proxy.errands.errand import Answered, Outcomes
+from gateway.proxy.errands.own_requests import OwnRequest, OwnRequests
+from gateway.proxy.routes.topology import Route
 from tests.conformance.journals import TIMEOUT, Journals
 
 

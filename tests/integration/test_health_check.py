@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from gateway.config.sections.upstreams.model import HealthCheckConfig
-from gateway.proxy.health_check import EndpointCheck, HealthChecker, Verdict
+from gateway.proxy.upstreams.health_check import EndpointCheck, HealthChecker, Verdict
 from gateway.wire.client.resolver import Resolver
 
 CONFIG = HealthCheckConfig("/health", interval=0.02, timeout=5.0, healthy_threshold=2, unhealthy_threshold=3)

@@ -11,8 +11,8 @@ import pytest
 from gateway.assembly.gateway import Gateway, build
 from gateway.config import load
 from gateway.policy.breaker import CircuitState
-from gateway.proxy.errand import Answered, Unanswered
-from gateway.proxy.own_requests import OwnRequest, OwnRequests
+from gateway.proxy.errands.errand import Answered, Unanswered
+from gateway.proxy.errands.own_requests import OwnRequest, OwnRequests
 from gateway.telemetry.log.lines import LineWriter
 from gateway.wire.message.request import RequestError
 from tests.support.fake_upstream import (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.refusals import jittered
+from gateway.proxy.answers.refusals import jittered
 
 
 @given(st.floats(1.0, 3600.0), st.randoms(use_true_random=False))

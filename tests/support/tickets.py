@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gateway.proxy.identity import Identification
+from gateway.proxy.requests.identity import Identification
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, Record, RouteAccount

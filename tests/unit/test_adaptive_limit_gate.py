@@ -10,11 +10,11 @@ from gateway.policy.adaptive import AdaptiveLimit, AdaptiveSettings
 from gateway.policy.breaker import BreakerSettings, CircuitBreaker, Permit
 from gateway.policy.limit import ConcurrencyLimit, LimitSettings
 from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS, Outcome
-from gateway.proxy.gates import PASS, Question
+from gateway.proxy.answers.refusals import Refusal
+from gateway.proxy.gate import PASS, Question
 from gateway.proxy.gates.adaptive_limit import AdaptiveLimitGate
 from gateway.proxy.gates.bulkhead import BulkheadGate
 from gateway.proxy.recorder import Recorder
-from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.services.errors import ErrorLog

@@ -13,13 +13,13 @@ from gateway.identity.keys import KeyRing, KeySource, Read
 from gateway.identity.tenants import OTHER, Caller, Directory
 from gateway.policy.outcome import SUCCESS
 from gateway.policy.token_bucket import BucketTable, Decision, RateLimitPolicy
+from gateway.proxy.answers.refusals import Refusal
 from gateway.proxy.filters.caller_limit_fields import CallerLimitFields
-from gateway.proxy.gates import PASS, WAIT, Question, Resumption
+from gateway.proxy.gate import PASS, WAIT, Question, Resumption
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
 from gateway.proxy.gates.caller_limits import CallerLimitsGate
 from gateway.proxy.gates.tenant import TenantGate
 from gateway.proxy.recorder import Recorder
-from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.store.keys import KeyRecord
 from gateway.telemetry.metrics.catalogue import Metrics

@@ -9,11 +9,11 @@ import pytest
 from gateway.config.sections.shedding.model import SheddingConfig
 from gateway.policy.limit import ConcurrencyLimit, LimitSettings
 from gateway.policy.outcome import SUCCESS
-from gateway.proxy.gates import PASS
+from gateway.proxy.answers.refusals import Refusal
+from gateway.proxy.gate import PASS
 from gateway.proxy.gates.client_share import ClientShareGate
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.recorder import Recorder
-from gateway.proxy.refusals import Refusal
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.services.errors import ErrorLog
 from tests.support.tickets import ticket

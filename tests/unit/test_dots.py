@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.proxy.dots import has_dot_segment
+from gateway.proxy.requests.dots import has_dot_segment
 
 ROOT = b"/a/b"
 

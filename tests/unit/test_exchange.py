@@ -13,8 +13,8 @@ import pytest
 from gateway.assembly.gateway import Gateway, build
 from gateway.config import load
 from gateway.proxy.forward.attempt import Attempt
-from gateway.proxy.topology import Route
-from gateway.proxy.upstreams import Upstream
+from gateway.proxy.routes.topology import Route
+from gateway.proxy.upstreams.upstream import Upstream
 from gateway.telemetry.log.lines import LineWriter
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.server.connection import ServerConnection

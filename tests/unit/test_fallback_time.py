@@ -11,7 +11,7 @@ import yaml
 
 from gateway.assembly.gateway import Gateway, build
 from gateway.config import load
-from gateway.proxy.exchange import Exchange
+from gateway.proxy.exchanges.exchange import Exchange
 from gateway.proxy.forward.falling_back import FallbackForward
 from gateway.telemetry.log.lines import LineWriter
 from gateway.wire.client.connection import UpstreamConnection

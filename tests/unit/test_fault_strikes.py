@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.fleet.faults import Active, fault_of_key
 from gateway.fleet.link import Link
 from gateway.policy.faults import BLOCK, KINDS, Cap, Fault, Strikes
-from gateway.proxy.faults import FaultCounts, UpstreamFaults
+from gateway.proxy.upstreams.faults import FaultCounts, UpstreamFaults
 from gateway.store.faults import ChaosKey
 from gateway.store.port import StoreUnavailable
 from tests.support.tickets import request, ticket

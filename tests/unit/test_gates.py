@@ -8,11 +8,11 @@ import pytest
 
 from gateway.policy.limit import ConcurrencyLimit, LimitSettings
 from gateway.policy.outcome import IGNORED, SUCCESS, Outcome
-from gateway.proxy.filters import Filter, Filters
-from gateway.proxy.gates import PASS, WAIT, Chain, Gate, Resume, Resumption, Verdict
+from gateway.proxy.answers.refusals import DEFECT, Refusal
+from gateway.proxy.filter import Filter, Filters
+from gateway.proxy.gate import PASS, WAIT, Chain, Gate, Resume, Resumption, Verdict
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.gates.places import PlaceGate
-from gateway.proxy.refusals import DEFECT, Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.response import Response, parse_fields
 from tests.support.tickets import request, ticket

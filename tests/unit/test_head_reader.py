@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.proxy import plan
+from gateway.proxy.routes import plan
 from gateway.syntax import hosts
 from gateway.wire.message import request
 from gateway.wire.message.head_reader import HeadReader, KeptHeads

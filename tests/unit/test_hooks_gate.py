@@ -12,10 +12,10 @@ from gateway.config.sections.hooks.model import HookConfig, HookLimits
 from gateway.hooks import Fields, Refusal, RequestChanges, RequestHead, ResponseChanges, ResponseHead
 from gateway.hooks.loading import HookCode
 from gateway.identity.tenants import Caller
-from gateway.proxy.gates import PASS, Question
+from gateway.proxy.answers.refusals import Refusal as Refused
+from gateway.proxy.gate import PASS, Question
 from gateway.proxy.gates.hooks import HooksGate
 from gateway.proxy.hooks.changes import ChangeError, RouteRules, changed_path, refusal_of, request_edits, response_edits
-from gateway.proxy.refusals import Refusal as Refused
 from gateway.proxy.ticket import Ticket
 from tests.support.tickets import request, ticket
 

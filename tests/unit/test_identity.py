@@ -2,7 +2,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.proxy.identity import Identification
+from gateway.proxy.requests.identity import Identification
 from gateway.syntax.hosts import client_key
 from gateway.wire.message.fields import parse_request_fields
 

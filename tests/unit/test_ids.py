@@ -3,8 +3,8 @@
 import random
 import re
 
-from gateway.proxy import ids as module
-from gateway.proxy.ids import Ids
+from gateway.proxy.requests import ids as module
+from gateway.proxy.requests.ids import Ids
 
 
 def test_an_id_is_a_trace_id_and_its_second_half_a_span_id() -> None:

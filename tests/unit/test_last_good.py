@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.identity.tenants import Caller
-from gateway.proxy.last_good import LastAnswer, LastGood
+from gateway.proxy.destinations.last_good import LastAnswer, LastGood
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.response import Response, parse_fields
 from tests.support.tickets import request, ticket

@@ -1,7 +1,7 @@
 """The layers are one-way: every import in the program is one that its layer allows.
 
 A module's layer is the longest of the names in `LAYERS` that covers it: `gateway.store.redis` is in `gateway.store`.
-Within `gateway.config`, `gateway.control` and `gateway.telemetry` the layers are stages: see `staged`.
+Within `gateway.config`, `gateway.control`, `gateway.proxy` and `gateway.telemetry` the layers are stages: see `staged`.
 Imports are read from the syntax tree, so those inside functions count too.
 """
 
@@ -132,6 +132,85 @@ def control_layers() -> dict[str, Layer]:
     )
 
 
+def proxy_layers() -> dict[str, Layer]:
+    """The layers within `gateway.proxy`, likewise."""
+    decisions = ("gateway.policy", "gateway.fleet")
+    durable = ("gateway.idempotency", "gateway.journal")
+    return staged(
+        "gateway.proxy",
+        (
+            (("field_edits",), (*models("headers"), "gateway.identity")),
+            # What is read of a request.
+            (
+                ("requests",),
+                (
+                    *("gateway.hooks", "gateway.identity", "gateway.policy"),
+                    *("gateway.syntax", "gateway.wire", "mypy_extensions"),
+                ),
+            ),
+            # What the gateway says itself. These are values.
+            (("answers",), ("gateway.reasons", "gateway.telemetry", "gateway.wire")),
+            (("tunnels",), (*models("routes"), "gateway.background", "gateway.telemetry", "gateway.wire")),
+            (("ticket",), (*decisions, "gateway.idempotency", "gateway.identity", "gateway.telemetry", "gateway.wire")),
+            (("recorder", "runtime"), ("gateway.telemetry", "gateway.wire")),
+            # What gates and filters are, without the kinds of them.
+            (("gate",), ("gateway.identity", "gateway.policy", "mypy_extensions")),
+            (("filter",), ("gateway.wire", "mypy_extensions")),
+            (("writer",), ("gateway.policy", "gateway.wire")),
+            (
+                ("upstreams",),
+                (
+                    *(*models("upstreams"), *decisions, "gateway.background", "gateway.syntax"),
+                    *("gateway.system.watched_files", "gateway.telemetry", "gateway.wire"),
+                ),
+            ),
+            (
+                ("destinations",),
+                (
+                    *(*models("fallback", "mirror", "split"), *decisions, "gateway.identity"),
+                    *("gateway.reasons", "gateway.telemetry", "gateway.wire"),
+                ),
+            ),
+            (
+                ("hooks",),
+                (
+                    *(*models("headers", "hooks"), "gateway.hooks", "gateway.policy", "gateway.syntax"),
+                    *("gateway.telemetry", "gateway.wire"),
+                ),
+            ),
+            (
+                ("filters",),
+                (
+                    *(*models("cors", "headers"), "gateway.identity", "gateway.policy", "gateway.syntax"),
+                    *("gateway.telemetry", "gateway.wire"),
+                ),
+            ),
+            (
+                ("gates",),
+                (
+                    *models("deliver", "hooks", "idempotency", "identity", "shedding", "validation"),
+                    *(*decisions, *durable, "gateway.hooks", "gateway.identity", "gateway.saga", "gateway.syntax"),
+                    *("gateway.telemetry", "gateway.validation", "gateway.wire", "mypy_extensions", "orjson"),
+                ),
+            ),
+            # What a route is made of, and what follows from a head on it.
+            (
+                ("routes",),
+                (
+                    *("gateway.config.model", *models("routes"), *decisions, *durable, "gateway.identity"),
+                    *("gateway.syntax", "gateway.telemetry", "gateway.wire"),
+                ),
+            ),
+            (
+                ("forward",),
+                (*decisions, "gateway.hooks", "gateway.reasons", "gateway.telemetry", "gateway.wire"),
+            ),
+            (("errands",), ("gateway.policy", "gateway.reasons", "gateway.telemetry", "gateway.wire")),
+            (("exchanges",), (*durable, "gateway.policy", "gateway.reasons", "gateway.wire")),
+        ),
+    )
+
+
 def telemetry_layers() -> dict[str, Layer]:
     """The layers within `gateway.telemetry`, likewise."""
     return staged(
@@ -224,26 +303,8 @@ LAYERS = {
         "gateway.proxy",
         "gateway.wire.message.request",
     ),
-    "gateway.proxy": layer(
-        "gateway.background",
-        "gateway.config.model",
-        *models("cors", "deliver", "fallback", "headers", "hooks", "idempotency", "identity", "mirror", "routes"),
-        *models("shedding", "split", "upstreams", "validation"),
-        "gateway.hooks",
-        "gateway.idempotency",
-        "gateway.journal",
-        "gateway.wire",
-        "gateway.reasons",
-        "mypy_extensions",
-        "gateway.policy",
-        "gateway.fleet",
-        "gateway.identity",
-        "gateway.validation",
-        "gateway.telemetry",
-        "gateway.syntax",
-        "gateway.saga",
-        "orjson",
-    ),
+    "gateway.proxy": layer(),
+    **proxy_layers(),
     # What authors of hooks import, and nothing of the gateway with it.
     "gateway.hooks": layer(bans=("gateway.hooks.loading",)),
     "gateway.hooks.loading": layer(),
@@ -266,7 +327,7 @@ LAYERS = {
         "gateway.__version__",
         "gateway.config.model",
         "gateway.identity.masking",
-        "gateway.proxy.ids",
+        "gateway.proxy.requests.ids",
         "gateway.telemetry",
     ),
     "gateway.assembly.hooks": layer("gateway.proxy", "gateway.telemetry"),
@@ -341,7 +402,6 @@ LAYERS = {
         "gateway.config", "gateway.system.cores", "gateway.commands.gate_descriptions", "gateway.operator"
     ),
     "gateway.commands.journal": layer("gateway.config", "gateway.journal"),
-    "gateway.proxy.upstream_certificates": layer("gateway.proxy", "gateway.background", "gateway.system.watched_files"),
     # It is a client of the control plane, and knows no more of the gateway than how a time is written.
     "gateway.operator": layer("gateway.syntax"),
     "gateway.operator.top_notices": layer("gateway.operator", "rich"),
@@ -455,6 +515,7 @@ def test_a_circle_is_found() -> None:
     [
         ("gateway.config", config_layers()),
         ("gateway.control", control_layers()),
+        ("gateway.proxy", proxy_layers()),
         ("gateway.telemetry", telemetry_layers()),
     ],
 )
@@ -486,6 +547,9 @@ def test_every_import_is_allowed() -> None:
         ("gateway.wire.server.registry", "import aiohttp"),
         ("gateway.proxy.forward.attempt", "from gateway.store.port import Store"),
         ("gateway.proxy.forward.attempt", "import aiohttp"),
+        ("gateway.proxy.forward.retries", "from gateway.proxy.exchanges.exchange import Exchange"),
+        ("gateway.proxy.gate", "from gateway.proxy.gates.circuit import CircuitGate"),
+        ("gateway.proxy.requests.body", "from gateway.proxy.ticket import Ticket"),
         ("gateway.control.health", "from gateway.fleet.link import Link"),
         ("gateway.control.ports.faults", "from gateway.control.models.faults import Fault"),
         ("gateway.control.serving.queue", "from gateway.control.app import ControlPlane"),
@@ -499,7 +563,7 @@ def test_every_import_is_allowed() -> None:
         ("gateway.config.building.place", "from gateway.config import load"),
         ("gateway.telemetry.metrics.catalogue", "from gateway.telemetry.log.lines import LineWriter"),
         ("gateway.telemetry.log.access", "from gateway.telemetry.alerts.alerts import Alerts"),
-        ("gateway.cli", "from gateway.proxy.front import Front"),
+        ("gateway.cli", "from gateway.proxy.exchanges.front import Front"),
         ("upstream_stub.app", "import gateway"),
         ("gateway.elsewhere", "import os"),
     ],

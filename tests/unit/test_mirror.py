@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.turns import Percentage
-from gateway.proxy.request_body import BodyCopy, RequestBody
+from gateway.proxy.requests.body import BodyCopy, RequestBody
 
 
 class Kept(BodyCopy):

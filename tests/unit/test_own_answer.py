@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.proxy.own_answer import forwards_left, last_stop, with_forwards
+from gateway.proxy.answers.own_answer import forwards_left, last_stop, with_forwards
 from gateway.wire.message.request import Request
 from tests.support.tickets import request
 

@@ -5,7 +5,7 @@ import pytest
 from gateway.policy.limit import ConcurrencyLimit, LimitSettings
 from gateway.policy.priority import BY_PRIORITY, PRIORITIES, WHOLE, caps, class_of
 from gateway.policy.waiting import Waiter
-from gateway.proxy.priority_header import PriorityHeader
+from gateway.proxy.requests.priority_header import PriorityHeader
 
 CRITICAL, HIGH, NORMAL, LOW, BACKGROUND = range(5)
 

@@ -1,6 +1,6 @@
 import json
 
-from gateway.proxy.problem import Problem
+from gateway.proxy.answers.problem import Problem
 
 NOW = 1_700_000_000.9
 

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from gateway.proxy import answer
+from gateway.proxy import writer
+from gateway.proxy.answers.refusals import Refusal
 from gateway.proxy.recorder import Recorder
-from gateway.proxy.refusals import Refusal
 from gateway.telemetry.log.access import AccessLog
 from gateway.telemetry.metrics.catalogue import Metrics
 from gateway.telemetry.record import RouteAccount
@@ -47,7 +47,7 @@ class Bench:
         refused = ticket(account=account)
         refused.log_decisions = decisions
         template = self.recorder.refused_at_once(refused, refusal, 0.0, 0.0)
-        answer.refusal(connection, refused, b"", template, 0.0, 0.0, close=False)
+        writer.refusal(connection, refused, b"", template, 0.0, 0.0, close=False)
         return json.loads(self.lines[-1]), connection.answers[0]
 
 
@@ -107,7 +107,7 @@ def test_what_never_became_a_request_is_counted_under_no_route() -> None:
     bench = Bench("gw")
     template = bench.recorder.refused_connection(b"1" * 32, "192.0.2.9", Refusal(400, "bad_request", "no Host"))
     connection = Connection()
-    answer.farewell(connection, b"1" * 32, template)
+    writer.farewell(connection, b"1" * 32, template)
     line = json.loads(bench.lines[0])
     assert (line["client"], line["status"], line["reason"]) == ("192.0.2.9", 400, "bad_request")
     assert line["bytes_out"] == len(connection.answers[0].partition(b"\r\n\r\n")[2])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.proxy.refusals import Refusal, Refusals
+from gateway.proxy.answers.refusals import Refusal, Refusals
 
 
 def limited(seconds: int) -> Refusal:

@@ -6,10 +6,10 @@ import pytest
 
 from gateway.idempotency.promise import Promise
 from gateway.journal.idempotency import Found
-from gateway.proxy.gates import Resumption
+from gateway.proxy.answers.refusals import Refusal
+from gateway.proxy.answers.stored_answer import StoredAnswer
+from gateway.proxy.gate import Resumption
 from gateway.proxy.gates.idempotency import OUTCOMES, ReplayGate
-from gateway.proxy.refusals import Refusal
-from gateway.proxy.stored_answer import StoredAnswer
 from gateway.wire.message.response import MAX_FIELDS
 from tests.support.tickets import request, ticket
 

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.proxy.own_answer import is_about_the_gateway
+from gateway.proxy.answers.own_answer import is_about_the_gateway
 from gateway.wire.message.request import Limits, Request, RequestError, check, parse_fields, parse_request_line
 
 

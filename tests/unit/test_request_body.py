@@ -1,6 +1,6 @@
 """What is held of a request body, and whether it can be sent again."""
 
-from gateway.proxy.request_body import RequestBody
+from gateway.proxy.requests.body import RequestBody
 
 
 def arrived(body: RequestBody, *pieces: bytes) -> RequestBody:

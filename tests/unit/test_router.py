@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.proxy.router import Router
+from gateway.proxy.routes.router import Router
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from gateway.proxy.ids import Ids
+from gateway.proxy.requests.ids import Ids
 from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, Record, RouteAccount
 from gateway.telemetry.tracing.spans import SpanEncoder

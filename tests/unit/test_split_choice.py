@@ -11,10 +11,10 @@ import yaml
 from gateway.assembly.gateway import build
 from gateway.config import load
 from gateway.identity.tenants import Caller
-from gateway.proxy.gates import Question
-from gateway.proxy.split import Split
+from gateway.proxy.destinations.split import Split
+from gateway.proxy.gate import Question
+from gateway.proxy.routes.topology import Route
 from gateway.proxy.ticket import Ticket
-from gateway.proxy.topology import Route
 from gateway.telemetry.log.lines import LineWriter
 from tests.support.tickets import request, ticket
 

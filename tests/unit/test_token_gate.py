@@ -13,9 +13,9 @@ from gateway.identity.keys import KeyRing
 from gateway.identity.tenants import Directory
 from gateway.identity.tokens import Issuer, Tokens
 from gateway.jose.jwk import parse_set
-from gateway.proxy.gates import PASS, WAIT, Question, Resumption
+from gateway.proxy.answers.refusals import Refusal
+from gateway.proxy.gate import PASS, WAIT, Question, Resumption
 from gateway.proxy.gates.authentication import AuthenticationGate, AuthenticationParts
-from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from tests.support.issuer import ISSUER, NOW, SigningKey, claims, jwks, token
 from tests.support.keys import key, sha256

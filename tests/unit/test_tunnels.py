@@ -6,8 +6,8 @@ import random
 import pytest
 
 from gateway.config.sections.routes.model import RouteConfig
-from gateway.proxy.tunnel_lines import TunnelLines
-from gateway.proxy.tunnels import Tunnels
+from gateway.proxy.tunnels.lines import TunnelLines
+from gateway.proxy.tunnels.tunnels import Tunnels
 
 
 def tunnels(most: int, share: float = 1.0) -> Tunnels:

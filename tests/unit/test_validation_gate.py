@@ -11,12 +11,12 @@ from gateway.config.reading.text_files import Texts
 from gateway.config.sections.headers.model import FieldChanges
 from gateway.config.sections.validation.model import RouteValidation
 from gateway.identity.withheld import withheld
+from gateway.proxy.answers.own_answer import OwnAnswer
+from gateway.proxy.answers.refusals import Refusal
 from gateway.proxy.field_edits import edits_of
-from gateway.proxy.gates import PASS, WAIT, Question, Verdict
+from gateway.proxy.gate import PASS, WAIT, Question, Verdict
 from gateway.proxy.gates.validation import Sending, ValidationGate, ValidationParts
-from gateway.proxy.own_answer import OwnAnswer
-from gateway.proxy.refusals import Refusal
-from gateway.proxy.request_body import RequestBody
+from gateway.proxy.requests.body import RequestBody
 from gateway.proxy.ticket import Ticket
 from gateway.syntax.path_template import PathRewrite
 from gateway.telemetry.log.validation_lines import ValidationLines

@@ -1,11 +1,11 @@
-"""What the control plane needs of whoever can explain (`gateway.proxy.explain`)."""
+"""What the control plane needs of whoever can explain (`gateway.proxy.routes.explain`)."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 
 class Explainer(Protocol):
-    """Whoever can say what would become of a request: `gateway.proxy.explain.Explain`."""
+    """Whoever can say what would become of a request: `gateway.proxy.routes.explain.Explain`."""
 
     async def explain(
         self, method: str, host: str, path: str, client: str, consumer: str = "", tenant: str = "", scope: str = ""

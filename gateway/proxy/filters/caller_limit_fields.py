@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from gateway.identity.tenants import CountedLimit
 from gateway.policy.token_bucket import Decision
-from gateway.proxy.filters import Filter
+from gateway.proxy.filter import Filter
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.response import Response
 

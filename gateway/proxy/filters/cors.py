@@ -11,8 +11,8 @@ import re
 from typing import ClassVar, Final
 
 from gateway.config.sections.cors.model import CorsConfig
-from gateway.proxy.filters import Filter
-from gateway.proxy.own_answer import OwnAnswer
+from gateway.proxy.answers.own_answer import OwnAnswer
+from gateway.proxy.filter import Filter
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.request import Request
 from gateway.wire.message.response import Response

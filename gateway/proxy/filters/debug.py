@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from gateway.proxy.filters import Filter
+from gateway.proxy.filter import Filter
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.response import Response
 

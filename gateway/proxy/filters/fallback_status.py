@@ -7,7 +7,7 @@ It stands behind the upstream's own `Proxy-Status`, because a list has the neare
 
 from typing import ClassVar
 
-from gateway.proxy.filters import Filter
+from gateway.proxy.filter import Filter
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.response import Response
 

@@ -9,7 +9,7 @@ import math
 from typing import ClassVar
 
 from gateway.policy.token_bucket import EXEMPT, Decision, RateLimitPolicy
-from gateway.proxy.filters import Filter
+from gateway.proxy.filter import Filter
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.digits import decimal
 from gateway.wire.message.response import Response

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar, Final
 
-from gateway.proxy.filters import Filter
+from gateway.proxy.filter import Filter
 from gateway.proxy.ticket import Ticket
 from gateway.syntax import hosts
 from gateway.wire.message.response import Response

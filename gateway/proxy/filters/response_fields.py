@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from gateway.config.sections.headers.model import FieldChanges
 from gateway.proxy.field_edits import FieldEdits
-from gateway.proxy.filters import Filter
+from gateway.proxy.filter import Filter
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.response import Response
 

@@ -10,7 +10,7 @@ attempts included.
 import time
 from typing import ClassVar
 
-from gateway.proxy.filters import Filter
+from gateway.proxy.filter import Filter
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.response import Response
 

@@ -15,7 +15,7 @@ from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS
 from gateway.proxy.forward.crossing import ended_idle_connection
 from gateway.proxy.forward.ending import Ending
 from gateway.proxy.forward.owner import Owner
-from gateway.proxy.upstreams import Endpoint
+from gateway.proxy.upstreams.upstream import Endpoint
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.client.pool import ConnectFailure, Waiter
 from gateway.wire.client.response_sink import Loss

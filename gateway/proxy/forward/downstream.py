@@ -1,7 +1,7 @@
 """What the forwarder tells the exchange whose request it carries."""
 
-from gateway.proxy.own_answer import OwnAnswer
-from gateway.proxy.refusals import Refusal
+from gateway.proxy.answers.own_answer import OwnAnswer
+from gateway.proxy.answers.refusals import Refusal
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.message.response import Response
 

@@ -7,7 +7,7 @@ from gateway.fleet.circuits import UNCOUNTED
 from gateway.policy.outcome import FAILURE, IGNORED, Outcome
 from gateway.policy.retry import Failure
 from gateway.proxy.forward.owner import Owner
-from gateway.proxy.upstreams import Endpoint
+from gateway.proxy.upstreams.upstream import Endpoint
 from gateway.wire.client.response_sink import ResponseSink
 
 # Of `attempt_timeout`: a client that has waited this long in vain has seen that the upstream hangs.

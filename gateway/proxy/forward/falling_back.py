@@ -1,4 +1,4 @@
-"""A forwarder with a fallback: where one upstream does not answer, the next one is asked (`gateway.proxy.fallback`).
+"""A forwarder with a fallback: the next upstream is asked where one fails (`gateway.proxy.destinations.fallback`).
 
     refused by a gate of the upstream,  ──▶ next upstream: gates, attempts, retries of its own ──▶ …
     no answer, an answer passed over        │
@@ -16,17 +16,17 @@ from typing import Final
 
 from gateway.policy.outcome import FAILURE, IGNORED, Outcome
 from gateway.policy.retry import Retry, parse_retry_after
-from gateway.proxy.fallback import Fallback, Hop, cause_of, cause_of_status
+from gateway.proxy.answers.refusals import Refusal
+from gateway.proxy.answers.stored_answer import is_undone
+from gateway.proxy.destinations.fallback import Fallback, Hop, cause_of, cause_of_status
+from gateway.proxy.destinations.hedging import Hedging
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.hedging import OTHER, HedgingForward
 from gateway.proxy.forward.target import Target
-from gateway.proxy.gates import Chain
-from gateway.proxy.hedging import Hedging
-from gateway.proxy.plan import Plan
-from gateway.proxy.refusals import Refusal
-from gateway.proxy.request_body import RequestBody
+from gateway.proxy.gate import Chain
+from gateway.proxy.requests.body import RequestBody
+from gateway.proxy.routes.plan import Plan
 from gateway.proxy.runtime import Runtime
-from gateway.proxy.stored_answer import is_undone
 from gateway.proxy.ticket import Ticket
 from gateway.reasons import UPSTREAM_REASONS
 from gateway.wire.message.response import Response

@@ -1,4 +1,4 @@
-"""Attempts that a fault has struck (`gateway.proxy.faults`): one class for each kind.
+"""Attempts that a fault has struck (`gateway.proxy.upstreams.faults`): one class for each kind.
 
 A fault is put in at the seam to the wire client. Circuit, retries, budgets, figures and the client see what they would
 see of an upstream that behaves so, with the same time limits and the same reasons:
@@ -19,10 +19,10 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from gateway.proxy.faults import Armed, UpstreamFaults
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.forward.owner import Owner
-from gateway.proxy.upstreams import Endpoint
+from gateway.proxy.upstreams.faults import Armed, UpstreamFaults
+from gateway.proxy.upstreams.upstream import Endpoint
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.client.response_sink import Loss
 from gateway.wire.message.response import Response, phrase_of

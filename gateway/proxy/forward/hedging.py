@@ -21,6 +21,7 @@ from typing import Final
 
 from gateway.policy.outcome import IGNORED
 from gateway.policy.retry import Failure, Retry
+from gateway.proxy.destinations.hedging import ABANDONED, FAILED, LOST, WON, Hedging
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.faulty import attempt_with_faults
@@ -28,12 +29,11 @@ from gateway.proxy.forward.owner import Owner
 from gateway.proxy.forward.passing_on import PassingOn
 from gateway.proxy.forward.retries import Forward
 from gateway.proxy.forward.target import Target
-from gateway.proxy.gates import PASS, Chain
-from gateway.proxy.hedging import ABANDONED, FAILED, LOST, WON, Hedging
-from gateway.proxy.request_body import RequestBody
+from gateway.proxy.gate import PASS, Chain
+from gateway.proxy.requests.body import RequestBody
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
-from gateway.proxy.upstreams import Endpoint
+from gateway.proxy.upstreams.upstream import Endpoint
 from gateway.telemetry.tracing.trace import SUPERSEDED
 from gateway.wire.deadlines import STALL
 from gateway.wire.message.response import Response

@@ -7,13 +7,13 @@ that is kept). Interim answers and what the gateway itself says are not shown to
 
 from gateway.hooks import ResponseChanges
 from gateway.hooks.loading import described, dropped
+from gateway.proxy.answers.refusals import Refusal
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.passing_on import PassingOn
 from gateway.proxy.gates.hooks import HooksGate
 from gateway.proxy.hooks.changes import ChangeError, response_edits
 from gateway.proxy.hooks.heads import response_head
 from gateway.proxy.hooks.running import CHANGED, PASSED, Point, RunningHook
-from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.message.response import Response, ResponseError, parse_fields

@@ -6,8 +6,8 @@ from gateway.proxy.forward.hedging import HedgingForward
 from gateway.proxy.forward.hooked import HookedDownstream
 from gateway.proxy.forward.retries import Forward
 from gateway.proxy.forward.target import Target
-from gateway.proxy.plan import Plan
-from gateway.proxy.request_body import RequestBody
+from gateway.proxy.requests.body import RequestBody
+from gateway.proxy.routes.plan import Plan
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 

@@ -3,11 +3,11 @@
 from gateway.policy.retry import Failure, Retry
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.target import Target
-from gateway.proxy.gates import Chain
-from gateway.proxy.request_body import RequestBody
+from gateway.proxy.gate import Chain
+from gateway.proxy.requests.body import RequestBody
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
-from gateway.proxy.upstreams import Endpoint
+from gateway.proxy.upstreams.upstream import Endpoint
 from gateway.wire.message.response import Response
 
 

@@ -1,8 +1,8 @@
 """A downstream that passes on what it is told. Who stands between forwarder and exchange overrides what it looks at."""
 
+from gateway.proxy.answers.own_answer import OwnAnswer
+from gateway.proxy.answers.refusals import Refusal
 from gateway.proxy.forward.downstream import Downstream
-from gateway.proxy.own_answer import OwnAnswer
-from gateway.proxy.refusals import Refusal
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.message.response import Response
 

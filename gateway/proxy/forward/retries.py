@@ -12,15 +12,15 @@ from functools import lru_cache
 
 from gateway.policy.outcome import IGNORED, Outcome
 from gateway.policy.retry import EndedAttempt, Failure, Retry, next_delay, parse_retry_after
+from gateway.proxy.answers.refusals import Refusal, jittered
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.faulty import attempt_with_faults
 from gateway.proxy.forward.owner import Owner
 from gateway.proxy.forward.target import Target
-from gateway.proxy.gates import PASS, WAIT, Chain, Resumption
+from gateway.proxy.gate import PASS, WAIT, Chain, Resumption
 from gateway.proxy.gates.passage import Passage
-from gateway.proxy.refusals import Refusal, jittered
-from gateway.proxy.request_body import RequestBody
+from gateway.proxy.requests.body import RequestBody
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.reasons import REASONS

@@ -1,6 +1,6 @@
 """Where a request is sent: an upstream, and the request head that it gets."""
 
-from gateway.proxy.upstreams import Upstream
+from gateway.proxy.upstreams.upstream import Upstream
 
 
 class Target:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from gateway.policy.adaptive import DEFAULT_GROUP, AdaptiveLimit
 from gateway.policy.outcome import FAILURE, IGNORED, Outcome
-from gateway.proxy.gates import Gate, Question, Step, step
+from gateway.proxy.gate import Gate, Question, Step, step
 from gateway.proxy.gates.bulkhead import BulkheadGate
 from gateway.proxy.ticket import Ticket
 

@@ -26,8 +26,8 @@ from gateway.identity.keys import Found, KeyRing, Unavailable
 from gateway.identity.tenants import Caller
 from gateway.identity.tokens import FLAWS, Judgement, NotNow, Pending, Tokens, Verified
 from gateway.policy.attempts import Attempts
-from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
-from gateway.proxy.refusals import Refusal, Refusals
+from gateway.proxy.answers.refusals import Refusal, Refusals
+from gateway.proxy.gate import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.ticket import Ticket
 
 OUTCOMES: Final = ("allowed", "missing", "invalid", "forbidden", "limited", "unavailable")

@@ -19,9 +19,9 @@ from gateway.fleet.alone import REFUSED_UNSEEN
 from gateway.fleet.limiter import Limiter
 from gateway.identity.tenants import Caller, CountedLimit
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
-from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
+from gateway.proxy.answers.refusals import Refusal, Refusals
+from gateway.proxy.gate import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.recorder import Recorder
-from gateway.proxy.refusals import Refusal, Refusals
 from gateway.proxy.ticket import Ticket
 
 _UNSEEN: Final = "the limits of the caller cannot be checked now, and requests are refused until they can be"

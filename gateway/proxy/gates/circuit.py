@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Final
 from gateway.fleet.circuits import Circuit, CircuitOpen, Permit
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import IGNORED, Outcome
-from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
-from gateway.proxy.refusals import Refusal, Refusals
+from gateway.proxy.answers.refusals import Refusal, Refusals
+from gateway.proxy.gate import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.ticket import Ticket
 
 _STATES: Final = {

@@ -6,7 +6,7 @@ from typing import ClassVar
 from gateway.config.sections.shedding.model import SheddingConfig
 from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import Outcome
-from gateway.proxy.gates import PASS, Gate, Question, Step, Verdict, step
+from gateway.proxy.gate import PASS, Gate, Question, Step, Verdict, step
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.ticket import Ticket
 

@@ -20,9 +20,9 @@ from gateway.journal.depth import Depth
 from gateway.journal.ids import RecordIds
 from gateway.journal.outbox import Backlog, Message
 from gateway.journal.port import Journal
-from gateway.proxy.gates import Question, Step, step
+from gateway.proxy.answers.own_answer import OwnAnswer
+from gateway.proxy.gate import Question, Step, step
 from gateway.proxy.gates.journalled import Entry, JournalGate
-from gateway.proxy.own_answer import OwnAnswer
 from gateway.proxy.ticket import Ticket
 
 STATUS_PATH: Final = "/api/resilience/outbox"

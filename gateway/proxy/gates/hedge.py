@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from gateway.policy.outcome import FAILURE, IGNORED, Outcome
-from gateway.proxy.gates import Gate, Question, Step, step
-from gateway.proxy.hedging import METHODS, Hedging, may_be_hedged
-from gateway.proxy.split import Split
+from gateway.proxy.destinations.hedging import METHODS, Hedging, may_be_hedged
+from gateway.proxy.destinations.split import Split
+from gateway.proxy.gate import Gate, Question, Step, step
 from gateway.proxy.ticket import Ticket
 
 

@@ -16,11 +16,12 @@ from gateway.config.sections.hooks.model import HookConfig, HookLimits
 from gateway.hooks import Refusal as AskedRefusal
 from gateway.hooks import RequestChanges
 from gateway.hooks.loading import described, dropped
-from gateway.proxy.gates import PASS, Gate, Question, Step, Verdict, step
-from gateway.proxy.hooks.changes import ChangeError, Hooked, RouteRules, changed_path, refusal_of, request_edits
+from gateway.proxy.answers.refusals import Refusal
+from gateway.proxy.gate import PASS, Gate, Question, Step, Verdict, step
+from gateway.proxy.hooks.changes import ChangeError, RouteRules, changed_path, refusal_of, request_edits
 from gateway.proxy.hooks.heads import changed_head, request_head
 from gateway.proxy.hooks.running import CHANGED, PASSED, REFUSED, Point, RunningHook
-from gateway.proxy.refusals import Refusal
+from gateway.proxy.requests.hooked import Hooked
 from gateway.proxy.ticket import Ticket
 
 

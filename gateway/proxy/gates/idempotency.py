@@ -29,9 +29,9 @@ from gateway.idempotency.promise import Claim, Promise
 from gateway.journal.idempotency import Found
 from gateway.journal.port import JournalUnavailable
 from gateway.policy.outcome import Outcome as Ending
-from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
-from gateway.proxy.refusals import Refusal, jittered
-from gateway.proxy.stored_answer import StoredAnswer
+from gateway.proxy.answers.refusals import Refusal, jittered
+from gateway.proxy.answers.stored_answer import StoredAnswer
+from gateway.proxy.gate import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.fields import FieldError
 

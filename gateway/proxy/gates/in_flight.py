@@ -7,10 +7,10 @@ from typing import ClassVar, Final
 
 from gateway.config.sections.shedding.model import SheddingConfig
 from gateway.policy.limit import ConcurrencyLimit
-from gateway.proxy.gates import Question, Step
+from gateway.proxy.answers.refusals import Refusal, Refusals, jittered
+from gateway.proxy.gate import Question, Step
 from gateway.proxy.gates.places import PlaceGate, by_priority
 from gateway.proxy.recorder import Recorder
-from gateway.proxy.refusals import Refusal, Refusals, jittered
 
 _DETAILS: Final = {
     "in_flight": "as many requests are in flight as the gateway takes",

@@ -26,9 +26,9 @@ from gateway.idempotency.promise import Claim
 from gateway.journal.depth import Depth
 from gateway.journal.idempotency import Kept
 from gateway.journal.port import Journal, JournalUnavailable, Operation
-from gateway.proxy.gates import WAIT, Gate, Resume, Verdict
-from gateway.proxy.own_answer import OwnAnswer
-from gateway.proxy.refusals import Refusal, jittered
+from gateway.proxy.answers.own_answer import OwnAnswer
+from gateway.proxy.answers.refusals import Refusal, jittered
+from gateway.proxy.gate import WAIT, Gate, Resume, Verdict
 from gateway.proxy.ticket import Ticket
 
 _FULL_PAUSE: Final = 5.0

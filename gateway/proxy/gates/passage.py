@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 
 from gateway.policy.outcome import IGNORED
-from gateway.proxy.gates import PASS, WAIT, Chain, Resumption
-from gateway.proxy.refusals import Refusal
+from gateway.proxy.answers.refusals import Refusal
+from gateway.proxy.gate import PASS, WAIT, Chain, Resumption
 from gateway.proxy.ticket import Ticket
 
 log = logging.getLogger("gateway")

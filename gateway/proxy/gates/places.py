@@ -11,8 +11,8 @@ from gateway.policy.limit import ConcurrencyLimit
 from gateway.policy.outcome import Outcome
 from gateway.policy.priority import PRIORITIES, WHOLE
 from gateway.policy.waiting import Waiter
-from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
-from gateway.proxy.refusals import Refusal
+from gateway.proxy.answers.refusals import Refusal
+from gateway.proxy.gate import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.log.render import counted
 

@@ -6,9 +6,9 @@ from typing import ClassVar, Final
 from gateway.fleet.alone import REFUSED_UNSEEN
 from gateway.fleet.limiter import Limiter
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
-from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
+from gateway.proxy.answers.refusals import Refusal, Refusals
+from gateway.proxy.gate import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.recorder import Recorder
-from gateway.proxy.refusals import Refusal, Refusals
 from gateway.proxy.ticket import Ticket
 
 _UNSEEN: Final = "the limit of the client cannot be checked now, and requests are refused until it can be"

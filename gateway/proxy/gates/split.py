@@ -1,4 +1,4 @@
-"""The gates of routes that split their requests over several upstreams (`gateway.proxy.split`).
+"""The gates of routes that split their requests over several upstreams (`gateway.proxy.destinations.split`).
 
 … ──▶ split: chooses ──▶ bulkhead ──▶ circuit ──▶ adaptive_limit       each of the upstream that was chosen
 """
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from gateway.policy.outcome import Outcome
-from gateway.proxy.gates import PASS, Gate, Question, Resume, Step, Verdict, step
-from gateway.proxy.split import Split
+from gateway.proxy.destinations.split import Split
+from gateway.proxy.gate import PASS, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.ticket import Ticket
 
 

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Final
 from gateway.identity.tenants import TenantAccount
 from gateway.identity.usage import until_midnight
 from gateway.policy.outcome import Outcome
-from gateway.proxy.gates import PASS, Gate, Question, Step, Verdict, step
-from gateway.proxy.refusals import Refusal, Refusals
+from gateway.proxy.answers.refusals import Refusal, Refusals
+from gateway.proxy.gate import PASS, Gate, Question, Step, Verdict, step
 from gateway.proxy.ticket import Ticket
 
 _RETRY_AFTER: Final = 1

@@ -20,9 +20,9 @@ from typing import ClassVar, Final
 
 from gateway.config.sections.validation.model import RouteValidation
 from gateway.identity.withheld import Withheld
+from gateway.proxy.answers.refusals import Refusal
 from gateway.proxy.field_edits import FieldEdits
-from gateway.proxy.gates import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
-from gateway.proxy.refusals import Refusal
+from gateway.proxy.gate import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.ticket import Ticket
 from gateway.syntax.path_template import PathRewrite, rewritten
 from gateway.telemetry.log.validation_lines import ValidationLines

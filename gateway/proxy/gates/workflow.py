@@ -25,10 +25,10 @@ from gateway.journal.leases import Lease
 from gateway.journal.port import Journal
 from gateway.journal.saga_moves import Move
 from gateway.journal.sagas import NewRun, OpenRuns, Shown, Taken
-from gateway.proxy.gates import Question, Step, step
+from gateway.proxy.answers.own_answer import OwnAnswer
+from gateway.proxy.answers.refusals import Refusal
+from gateway.proxy.gate import Question, Step, step
 from gateway.proxy.gates.journalled import OUTCOMES, Entry, JournalGate, Waiting
-from gateway.proxy.own_answer import OwnAnswer
-from gateway.proxy.refusals import Refusal
 from gateway.proxy.ticket import Ticket
 from gateway.saga import exact_json
 from gateway.saga.rendering import document_of, json_of, lacking

@@ -10,10 +10,9 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 
 from gateway.config.sections.headers.model import FieldChanges
-from gateway.hooks import RequestHead
-from gateway.proxy.dots import has_dot_segment
+from gateway.proxy.answers.refusals import Refusal
 from gateway.proxy.field_edits import FieldEdits
-from gateway.proxy.refusals import Refusal
+from gateway.proxy.requests.dots import has_dot_segment
 from gateway.syntax.owned_fields import NAME, VALUE, owned, plain
 
 # As of a request line (gateway.wire.message.request), in ASCII.
@@ -43,39 +42,6 @@ class RouteRules:
         self.prefix = prefix
         self.taken = frozenset([plain(name) for name in taken])
         self.dots = dots
-
-
-class Hooked:
-    """What the hooks of the route have made of one request. `head` is what the next one is shown; `path` has the query.
-    Nothing is `changed` as long as none of them wanted it, and neither is its answer (`answer_changed`)."""
-
-    __slots__ = ("_edits", "answer_changed", "changed", "head", "path")
-
-    def __init__(self, head: RequestHead, path: bytes) -> None:
-        self.head = head
-        self.path = path
-        self.changed = False
-        self.answer_changed = False
-        self._edits: list[FieldEdits] = []
-
-    def applied(self, lines: bytes) -> bytes:
-        """Field lines with the changes."""
-        for each in self._edits:
-            lines = each.applied(lines)
-        return lines
-
-    @property
-    def added(self) -> bytes:
-        """All field lines that they have set or appended."""
-        return b"".join([each.added for each in self._edits])
-
-    def change(self, edits: FieldEdits | None, path: bytes | None) -> None:
-        """Another hook wants to have something changed. `head` is to be replaced then."""
-        self.changed = True
-        if edits is not None:
-            self._edits.append(edits)
-        if path is not None:
-            self.path = path
 
 
 def request_edits(changes: Any, rules: RouteRules) -> FieldEdits | None:

@@ -1,7 +1,7 @@
 """What hooks are shown of requests and answers."""
 
 from gateway.hooks import Fields, RequestHead, ResponseHead
-from gateway.proxy.hooks.changes import Hooked
+from gateway.proxy.requests.hooked import Hooked
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.response import Response
 

@@ -12,8 +12,8 @@ from typing import Final
 from gateway.config.sections.hooks.model import HookConfig, HookLimits
 from gateway.hooks.loading import described
 from gateway.policy.hook_switch import HookSwitch
+from gateway.proxy.answers.refusals import Refusal, Refusals
 from gateway.proxy.hooks.changes import ChangeError
-from gateway.proxy.refusals import Refusal, Refusals
 from gateway.proxy.ticket import Ticket
 from gateway.telemetry.log.hook_lines import HookLines
 from gateway.telemetry.metrics.cells import Histogram

@@ -23,7 +23,7 @@ _LOW_BITS: Final = 1 << 64
 _ODD: Final = b"13579bdf"
 _FLAGS: Final = (b"00", b"01", b"02", b"03")
 # By the ninth digit of a span id: the same with its highest bit changed. No request of this process has such an id
-# (`gateway.proxy.ids`), so no other span has it.
+# (`gateway.proxy.requests.ids`), so no other span has it.
 _FLIPPED: Final = tuple(
     [b"%x" % (int(chr(digit), 16) ^ 8) if chr(digit) in "0123456789abcdef" else b"" for digit in range(128)]
 )
@@ -179,8 +179,8 @@ class Traces:
     of no others, as whoever has begun them has decided. Without, it is the share of all.
 
     The share is of the trace ids, by their low 64 bits, as OpenTelemetry's `TraceIdRatioBased` has it: gateways in a
-    chain with the same ratio decide alike. `new_id` makes the ids of requests (`gateway.proxy.ids`). `exported` says
-    that somebody collects the spans.
+    chain with the same ratio decide alike. `new_id` makes the ids of requests (`gateway.proxy.requests.ids`).
+    `exported` says that somebody collects the spans.
     """
 
     __slots__ = ("_bound", "_new_id", "_parent_based", "exported")

@@ -30,9 +30,10 @@ class RouteConfig:
     them that one client may have, above 0 and up to 1. A side of a tunnel may take nothing, or leave a Ping without an
     answer, for `tunnel_stall_timeout`; the Ping comes after `tunnel_ping_interval` of silence, 0 for never. When
     `backpressure_threshold` of `tunnel_buffer_bytes` wait for a side, the other one is not read. `path_dots` says what
-    becomes of paths with dot segments (gateway.proxy.dots), `rewrite_redirects` whether redirects to the address of the
-    upstream are translated (gateway.proxy.filters.redirects). `authentication` are the ways in which a request may
-    prove who sends it; one of them is enough, and without any everybody may ask. `allow` says whom the route is for.
+    becomes of paths with dot segments (gateway.proxy.requests.dots), `rewrite_redirects` whether redirects to the
+    address of the upstream are translated (gateway.proxy.filters.redirects). `authentication` are the ways in which a
+    request may prove who sends it; one of them is enough, and without any everybody may ask. `allow` says whom the
+    route is for.
     `issuers` are those whose tokens count where `jwt` is one of the ways, all of them where it is empty; with
     `forward_token` the upstream gets the token, too. `idempotency` None: an `Idempotency-Key` means nothing here.
     `deliver` None: requests go to the upstream at once. `fallback` None: what the upstream does not answer is refused.

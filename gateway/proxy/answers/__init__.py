@@ -1,0 +1,1 @@
+"""What the gateway answers itself: refusals, and answers that are none. They are values, and know no connection."""

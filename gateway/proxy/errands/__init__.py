@@ -1,0 +1,1 @@
+"""Requests that the gateway sends itself, and that no client waits for."""

@@ -1,0 +1,1 @@
+"""What is known of a route before a request comes, and what follows from the head of a request."""

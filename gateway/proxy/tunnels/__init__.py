@@ -1,0 +1,1 @@
+"""The WebSocket tunnels of a route, and what the log says of them."""

@@ -1,0 +1,1 @@
+"""The upstreams with their endpoints: load, health, faults on demand and certificates."""
