@@ -14,7 +14,7 @@ from setuptools.command.build_ext import build_ext
 
 HOT_PACKAGES = (
     *("gateway/policy", "gateway/proxy", "gateway/wire", "gateway/fleet", "gateway/telemetry"),
-    "gateway/identity",
+    *("gateway/identity", "gateway/jose", "gateway/validation"),
 )
 HOT_MODULES = ("gateway/compiled.py", "gateway/reasons.py", "gateway/store/redis/encoding.py")
 
@@ -48,6 +48,11 @@ INTERPRETED = {
     "gateway/telemetry/services/figures.py",
     "gateway/telemetry/tracing/exporter.py",
     "gateway/telemetry/tracing/spans.py",
+    "gateway/validation/apart.py",
+    "gateway/validation/documents.py",
+    "gateway/validation/judging.py",
+    "gateway/validation/kinds.py",
+    "gateway/validation/recursion.py",
     "gateway/wire/client/resolver.py",
     # A coroutine that awaits in a `finally`: compiled, it goes on without the exception, CancelledError among them.
     "gateway/wire/client/connect.py",

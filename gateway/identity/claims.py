@@ -46,10 +46,11 @@ class Times(NamedTuple):
 def times_of(claims: dict[str, Any]) -> Times | None:
     """The times of a token, None where `exp` is missing or one of them is no time."""
     expires = _time(claims.get("exp"))
-    begins = [_time(claims[name]) for name in ("nbf", "iat") if name in claims]
-    if expires is None or None in begins:
+    not_before = _time(claims["nbf"]) if "nbf" in claims else 0.0
+    issued = _time(claims["iat"]) if "iat" in claims else 0.0
+    if expires is None or not_before is None or issued is None:
         return None
-    return Times(max((each for each in begins if each is not None), default=0.0), expires)
+    return Times(max(not_before, issued), expires)
 
 
 def found(claims: dict[str, Any], claim: str) -> object:

@@ -207,8 +207,9 @@ class Tokens:
         flaw_of_key = self._signed(issuer, token, waited=waited)
         if flaw_of_key is not None:
             return flaw_of_key
-        if not all(has_one_of(token.claims, claim, values) for claim, values in config.required_claims):
-            return "required_claims"
+        for claim, values in config.required_claims:
+            if not has_one_of(token.claims, claim, values):
+                return "required_claims"
         try:
             found = self._verified(issuer, token, times.expires + config.skew)
         except UnusableClaimError:
@@ -230,12 +231,12 @@ class Tokens:
                 return Pending(keys)
             # Until the issuer has answered, nobody knows whether that is a key of it.
             return NotNow(keys.retry_after(now)) if keys.fetching or keys.problem is not None else "key"
-        if any(verify(token.signed, token.signature) for verify in candidates):
-            return None
-        if waited or usable.names(token.kid, token.algorithm):
-            return "signature"
-        # No `kid` tells that the issuer has a new key (RFC 7515 section 4.1.4 makes it optional). The signature does.
-        return Pending(keys) if keys.wanted(now) else "signature"
+        for verify in candidates:
+            if verify(token.signed, token.signature):
+                return None
+        # The issuer may have a new key of which no `kid` tells: `kid` is optional (RFC 7515 section 4.1.4), and a new key
+        # may have the name of the one before. The signature tells.
+        return Pending(keys) if not waited and keys.wanted(now) else "signature"
 
     def _verified(self, issuer: Issuer, token: Token, expires: float) -> Verified:
         config, claims = issuer.config, token.claims
@@ -262,5 +263,7 @@ def _is_for(claims: dict[str, Any], audience: frozenset[str]) -> bool:
     if not audience:
         return "aud" not in claims
     given = claims.get("aud")
-    several = given if isinstance(given, list) else [given]
+    if isinstance(given, str):
+        return given in audience
+    several = given if isinstance(given, list) else []
     return any(isinstance(each, str) and each in audience for each in several)

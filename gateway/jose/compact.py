@@ -7,6 +7,7 @@ key, are never looked at (RFC 8725 section 3.10). `crit` names extensions that m
 
 import binascii
 import re
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from gateway.jose.strict_json import parse_object
@@ -22,6 +23,9 @@ _ENCRYPTED: Final = re.compile(rb"[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*){4}")
 _LAST: Final = (None, b"", b"AQgw", b"AEIMQUYcgkosw048")
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _LONGEST_KID: Final = 256
+# So many headers of so many characters are kept, as they were read.
+_MOST_KEPT: Final = 256
+_LONGEST_KEPT: Final = 512
 
 
 class Token(NamedTuple):
@@ -35,6 +39,14 @@ class Token(NamedTuple):
     signature: bytes
 
 
+class _Header(NamedTuple):
+    """What is read of a header."""
+
+    algorithm: str
+    kid: str | None
+    type: str
+
+
 def parse(written: bytes) -> Token | str:
     """The token, or a word for what is wrong: `MALFORMED`, `ENCRYPTED` (five parts, or another token within), or
     `CRITICAL` (it has an extension that must be understood)."""
@@ -42,22 +54,34 @@ def parse(written: bytes) -> Token | str:
     if parts is None:
         return ENCRYPTED if _ENCRYPTED.fullmatch(written) else MALFORMED
     try:
-        header = parse_object(_decoded(parts[1]))
-        if "crit" in header or "b64" in header:
-            # `b64` changes what is signed, and may only come with `crit` (RFC 7797 section 6).
-            return CRITICAL
-        kind = _text(header, "typ")
-        if "enc" in header or "zip" in header or kind_of(_text(header, "cty")) == "jwt":
-            return ENCRYPTED
-        kid = header.get("kid")
-        if kid is not None and not (isinstance(kid, str) and len(kid) <= _LONGEST_KID):
-            return MALFORMED
+        header = _header(parts[1]) if parts.end(1) <= _LONGEST_KEPT else _read_header(parts[1])
+        if isinstance(header, str):
+            return header
         claims = parse_object(_decoded(parts[2]))
-        algorithm = _text(header, "alg")
         signature = _decoded(parts[3])
     except ValueError:
         return MALFORMED
-    return Token(algorithm, kid, kind, claims, written[: parts.end(2)], signature)
+    end = parts.end(2)
+    return Token(header.algorithm, header.kid, header.type, claims, written[:end], signature)
+
+
+def _read_header(part: bytes) -> _Header | str:
+    """What the header says, or a word as from `parse`. Raises `ValueError` where it is malformed."""
+    header = parse_object(_decoded(part))
+    if "crit" in header or "b64" in header:
+        # `b64` changes what is signed, and may only come with `crit` (RFC 7797 section 6).
+        return CRITICAL
+    kind = _text(header, "typ")
+    if "enc" in header or "zip" in header or kind_of(_text(header, "cty")) == "jwt":
+        return ENCRYPTED
+    kid = header.get("kid")
+    if kid is not None and not (isinstance(kid, str) and len(kid) <= _LONGEST_KID):
+        return MALFORMED
+    return _Header(_text(header, "alg"), kid, kind)
+
+
+_header: Final = lru_cache(maxsize=_MOST_KEPT)(_read_header)
+"""Tokens of one key have the same header, so the latest ones are kept."""
 
 
 def kind_of(media_type: str) -> str:

@@ -52,10 +52,6 @@ class KeySet:
     def __repr__(self) -> str:
         return f"<KeySet of {len(self.keys)}>"
 
-    def names(self, kid: str | None, algorithm: str) -> bool:
-        """Whether a key of this very name is for the algorithm."""
-        return kid is not None and (kid, algorithm) in self._named
-
     def candidates(self, kid: str | None, algorithm: str) -> list[Verify]:
         """What may check a token: the keys of its `kid`, else those without one; all for a token without `kid`."""
         if kid is None:

@@ -64,6 +64,16 @@ def test_it_says_what_the_gates_decided_and_how_each_attempt_went(
     assert times["upstream"] > 0
 
 
+def test_what_an_upstream_says_in_its_name_is_not_in_a_debug_answer(
+    gateway: GatewayProcess, upstream: ProgrammedUpstream
+) -> None:
+    upstream.on(path := fresh(), ok(b"good", b'x-gateway-debug: {"route":"forged"}'))
+    answer = gateway.get(f"/proxy{path}", ASKED)
+    assert (answer.status, answer.body) == (200, b"good")
+    assert debug(answer)["route"] == "proxy"
+    assert "forged" not in str(answer.headers)
+
+
 @pytest.mark.parametrize("given", [None, "", "wrong", TOKEN + "x", f"Bearer {TOKEN}"])
 def test_without_the_token_the_answer_is_as_for_everybody(
     given: str | None, gateway: GatewayProcess, upstream: ProgrammedUpstream

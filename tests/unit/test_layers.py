@@ -267,7 +267,7 @@ LAYERS = {
     ),
     # Tokens and keys as JSON, and nothing of the gateway. Only one file needs the library.
     "gateway.jose.jwk": layer("gateway.jose", "jwt", "cryptography"),
-    "gateway.jose": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
+    "gateway.jose": layer("orjson", bans=("asyncio", "http", "socket", "ssl", "urllib")),
     # It knows no connection and no gate, so that it can run in a process of its own.
     "gateway.validation": layer(
         "gateway.syntax", "jsonschema_rs", "orjson", "yaml", bans=("http", "socket", "ssl", "urllib.request")

@@ -53,9 +53,9 @@ def answer(verdict: Verdict) -> tuple[int, str]:
     return verdict.status, verdict.reason
 
 
-def judged(gate: ValidationGate, *pieces: bytes) -> Refusal | None:
+def judged(gate: ValidationGate, *pieces: bytes, method: str = "POST") -> Refusal | None:
     """What the request gets whose body comes in these pieces."""
-    asked = posted(JSON, "Transfer-Encoding: chunked")
+    asked = posted(JSON, "Transfer-Encoding: chunked", method=method)
     assert gate.check(asked) is WAIT
     told: list[Refusal | OwnAnswer | None] = []
     gate.start(asked, told.append)
@@ -67,6 +67,17 @@ def judged(gate: ValidationGate, *pieces: bytes) -> Refusal | None:
     (verdict,) = told
     assert verdict is PASS or isinstance(verdict, Refusal)
     return verdict
+
+
+def test_a_chunked_body_without_a_byte_is_none(rules: SchemaRules) -> None:
+    gate = gate_of(rules)
+    missing = judged(gate)
+    assert answer(missing) == (400, "body_malformed")
+    assert isinstance(missing, Refusal)
+    assert missing.detail == "the request has no body, and one is needed"
+    # DELETE may have a body and needs none.
+    assert judged(gate, method="DELETE") is PASS
+    assert answer(judged(gate, b" ", method="DELETE")) == (400, "body_malformed")
 
 
 def test_what_the_head_tells_is_refused_at_once(rules: SchemaRules) -> None:

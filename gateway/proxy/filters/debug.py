@@ -17,6 +17,7 @@ one.
 
 import hmac
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import ClassVar, Final
@@ -26,6 +27,8 @@ from gateway.proxy.ticket import Ticket
 from gateway.wire.message.response import Response
 
 WRONG_A_SECOND: Final = 10
+# A debug answer is the gateway's alone.
+_OF_UPSTREAM: Final = re.compile(rb"^x-gateway-debug:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
 
 
 class DebugToken:
@@ -68,7 +71,8 @@ class DebugFields(Filter):
         given = ticket.request.fields.debug
         if given is None or not self._token.admits(given):
             return response
-        return response.with_head(response.head + self._line(ticket, response.status))
+        head = _OF_UPSTREAM.sub(b"", response.head)
+        return response.with_head(head + self._line(ticket, response.status))
 
     def fields(self, ticket: Ticket, response: Response | None) -> bytes:
         """HOT."""

@@ -57,12 +57,13 @@ _DETAIL: Final = "the request does not satisfy the schema of the API"
 class _Awaited:
     """What a body has to satisfy that is waited for, and how another process finds the same."""
 
-    __slots__ = ("check", "media", "path")
+    __slots__ = ("check", "media", "path", "required")
 
-    def __init__(self, check: BodyCheck, path: bytes, media: str) -> None:
+    def __init__(self, check: BodyCheck, path: bytes, media: str, *, required: bool) -> None:
         self.check = check
         self.path = path
         self.media = media
+        self.required = required
 
 
 class ValidationParts:
@@ -165,7 +166,7 @@ class ValidationGate(Gate):
         length = request.fields.length
         if length is not None and length > self._limit:
             return self._wrong(ticket, self._too_large)
-        ticket.waiting = _Awaited(check, path, content.media)
+        ticket.waiting = _Awaited(check, path, content.media, required=body.required)
         return WAIT
 
     def start(self, ticket: Ticket, resume: Resume) -> None:
@@ -197,6 +198,10 @@ class ValidationGate(Gate):
         """The body is here, or too large. HOT."""
         if raw is None:
             resume(self._wrong(ticket, self._too_large))
+            return
+        if not raw:
+            # Only a chunked body can end without a byte. It is none, as one of length 0 is.
+            resume(self._wrong(ticket, _NO_BODY) if awaited.required else self._passed(VALID))
             return
         faults: Sequence[Fault] | None = None
         if len(raw) <= JUDGED_HERE and not awaited.check.costly:
