@@ -234,7 +234,7 @@ class Tokens:
         for verify in candidates:
             if verify(token.signed, token.signature):
                 return None
-        # The issuer may have a new key of which no `kid` tells: `kid` is optional (RFC 7515 section 4.1.4), and a new key
+        # The issuer may have a new key of which no `kid` tells: it is optional (RFC 7515 section 4.1.4), and a new key
         # may have the name of the one before. The signature tells.
         return Pending(keys) if not waited and keys.wanted(now) else "signature"
 
