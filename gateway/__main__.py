@@ -23,7 +23,7 @@ for number, name in enumerate(("stdin", "stdout", "stderr")):
         os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 - until the end
 
-from gateway.cli import main  # noqa: E402 - the imports take longer than a signal
+from gateway.cli import program as main  # noqa: E402 - the imports take longer than a signal
 
 if __name__ == "__main__":
     sys.exit(main())

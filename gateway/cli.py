@@ -7,6 +7,9 @@ for the others. Notices (`warning: …`) are on standard error and change no exi
 """
 
 import argparse
+import errno
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -24,6 +27,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     command: Callable[[argparse.Namespace], int] = arguments.command
     return command(arguments)
+
+
+def program() -> int:
+    """`main`, for a process that ends with it. What cannot be written is said in a line on standard error, and the exit
+    status is 1. A reader that has gone (`gateway routes | head`) ends the program without a word, as SIGPIPE would."""
+    try:
+        try:
+            status = main()
+        except SystemExit as ended:
+            # argparse, after it has printed its help, or what is wrong with the command line.
+            status = ended.code if isinstance(ended.code, int) else 1
+        sys.stdout.flush()
+    except OSError:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            # What is still in the buffer must not fail once more when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if error.errno == errno.EPIPE:
+                return 128 + signal.SIGPIPE
+            sys.stderr.write(f"gateway: standard output cannot be written: {error.strerror}\n")
+            return 1
+        raise
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ def number(request: web.Request, name: str, default: float, *, low: float = 0.0,
     if text is None:
         return default
     try:
-        value = float(text)
+        value = math.nan if "_" in text else float(text)
     except ValueError:
         value = math.nan
     if not low <= value <= high:

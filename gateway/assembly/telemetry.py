@@ -64,5 +64,5 @@ def _access_log(config: LogConfig, writer: LineWriter, files: LogFiles | None) -
     if not config.access_log:
         return None
     if files is None:
-        return AccessLog(writer.write, config.format)
-    return beside_file(writer.write, files.write, config.format)
+        return AccessLog(writer.write, config.format, query=config.access_log_query)
+    return beside_file(writer.write, files.write, config.format, query=config.access_log_query)

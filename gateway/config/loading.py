@@ -63,11 +63,18 @@ def read(
 def _settings(given: Variables, problems: list[Problem]) -> tuple[Settings, frozenset[str]]:
     """The settings, and the names of the variables that had to be left out of them."""
     values = {name: each.value for name, each in given.given.items()}
+    broken = set()
+    for name, variable in VARIABLES.items():
+        meant = variable.without_separators(values[name]) if name in values else None
+        if meant is not None:
+            each = given.given[name]
+            problems.append(Problem(each.source, shown(each.written), each.allowed or variable.allowed, meant))
+            broken.add(name)
+            del values[name]
     try:
-        return Settings(**nest(Settings, values)), frozenset()
+        return Settings(**nest(Settings, values)), frozenset(broken)
     except ValidationError as error:
         details = error.errors()
-    broken = set()
     for detail in details:
         path = tuple(step for step in detail["loc"] if isinstance(step, str))
         name = NAMES[path]

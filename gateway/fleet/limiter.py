@@ -20,12 +20,12 @@ from typing import Final, Literal
 
 from mypy_extensions import mypyc_attr
 
+from gateway.alarm import Alarm
 from gateway.fleet.alone import Alone
 from gateway.fleet.link import Link
 from gateway.policy.lease import Account, LeaseTable
 from gateway.policy.lease.ask import Ask
 from gateway.policy.token_bucket import Decision, RateLimitPolicy
-from gateway.store.alarm import Alarm
 from gateway.store.port import Store, StoreUnavailable
 
 Resume = Callable[[Decision], None]

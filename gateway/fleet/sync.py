@@ -25,9 +25,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
+from gateway.alarm import Alarm
 from gateway.background import Background
 from gateway.fleet.link import Link
-from gateway.store.alarm import Alarm
 from gateway.store.port import CircuitReport, CircuitSnapshot, StoreUnavailable, SyncAnswer
 
 T = TypeVar("T")

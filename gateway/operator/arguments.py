@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.operator import circuit, endpoint, errors, explain, fault, keys, promises, service, status
 from gateway.operator.client import Client, NoAnswerError, RefusedError
-from gateway.syntax.units import duration
+from gateway.syntax.units import duration, number
 
 Command = Callable[[Client, argparse.Namespace], int]
 
@@ -202,11 +202,8 @@ def _key_id(text: str) -> str:
 
 def _clients(text: str) -> tuple[str, float]:
     header, equals, percent = text.rpartition("=")
-    try:
-        share = float(percent)
-    except ValueError:
-        share = 0.0
-    if not (equals and header and share > 0):
+    share = number(percent)
+    if not (equals and header and share is not None and share > 0):
         raise argparse.ArgumentTypeError("FIELD=PERCENT, such as X-User-Id=10")
     return header, share
 

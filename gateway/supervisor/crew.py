@@ -93,7 +93,7 @@ class Crew:
         self._stand_ins: dict[int, WorkerProcess] = {}
         """Who was told to accept for a slot that is empty."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._started: set[WorkerProcess] = set()
+        self.started: set[WorkerProcess] = set()
         self._handing_over = False
         self._watch: asyncio.Task[None] | None = None
 
@@ -119,7 +119,7 @@ class Crew:
         except OSError as error:
             raise StartFailed(f"a worker cannot be started: {error.strerror or error}") from error
         worker.on_ended = self._ended
-        self._started = {each for each in self._started if each.ending is None} | {worker}
+        self.started = {each for each in self.started if each.ending is None} | {worker}
         self._host.started(worker)
         return worker
 
@@ -184,9 +184,10 @@ class Crew:
         worker.control.tell("drain", {"final": final, "closing": closing})
 
     def dismiss(self, worker: WorkerProcess) -> None:
-        """End a worker that never served."""
+        """End a worker that never served. It has nothing to finish, and may be busy with its imports."""
         worker.on_ended = lambda gone: self._host.gone(gone, None)
-        worker.control.close()
+        worker.signal(signal.SIGKILL)
+        worker.channel_lost()
 
     def watch(self) -> None:
         """Look after the workers from now on."""
@@ -242,7 +243,7 @@ class Crew:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         living = {each for each in self.everybody if not (each.control.lost or each.store.lost)}
-        gone = [each for each in self._started.union(self.everybody) - living if each.ending is None]
+        gone = [each for each in self.started.union(self.everybody) - living if each.ending is None]
         for worker in gone:
             worker.signal(signal.SIGKILL)
             worker.channel_lost()

@@ -46,6 +46,7 @@ _STATES: Final[dict[str, State]] = {
     "stalled": "stalled",
 }
 """What the states of a process are called to those who look."""
+_LONGEST_END: Final = 5.0
 _ALIVE_SHARE: Final = 0.4
 """Of the time that the watchdog allows, so that one sign of life may be lost."""
 
@@ -94,6 +95,10 @@ class Supervisor:
             log.info("stopped")
             return 0
         finally:
+            ends = [asyncio.ensure_future(each.ended()) for each in self._crew.started if each.ending is None]
+            if ends:
+                # They were killed; but nothing of the service is to be left when this process ends.
+                await asyncio.wait(ends, timeout=_LONGEST_END)
             self._sockets.close()
             self._logs.close()
 

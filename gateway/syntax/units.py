@@ -7,7 +7,9 @@ disagree on what they mean. Units of time are in lower case.
 
 import re
 from collections.abc import Callable
+from math import isfinite
 
+_NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?([A-Za-z]+)", re.ASCII)
 
 TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -19,6 +21,13 @@ SIZES = {
 
 TIME_EXAMPLES = "such as 0.5, 500ms, 5s, 2m or 1h"
 SIZE_EXAMPLES = "such as 65536, 64KiB or 1MB"
+
+
+def number(text: str) -> float | None:
+    """The number that a text is in the notation of YAML 1.2, or None: unlike `float`, no `1_0`, `inf`, `nan`, digits of
+    other scripts, or blanks around it."""
+    found = float(text) if _NUMBER.fullmatch(text) else None
+    return found if found is not None and isfinite(found) else None
 
 
 def duration(text: str) -> float | None:

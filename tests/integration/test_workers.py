@@ -123,6 +123,19 @@ def test_nobody_is_connected_before_somebody_serves(start_gateway: StartGateway,
     assert datetime.fromisoformat(record["time"]).timestamp() - connected < 1.0
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_start_that_is_called_off_leaves_no_worker(signum: signal.Signals, stub: StubProcess, tmp_path: Path) -> None:
+    variables = {**clean_environment(), **settings(stub), "PORT": str(free_port())}
+    command = [sys.executable, "-m", "gateway", "run"]
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=nowhere, stderr=nowhere) as gateway:
+        children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children")
+        eventually(lambda: children.read_text() != "", "a worker that starts", SLOW)
+        workers = [int(pid) for pid in children.read_text().split()]
+        gateway.send_signal(signum)
+        assert (gateway.wait(SLOW), [pid for pid in workers if not ended(pid)]) == (0, [])
+
+
 def test_reloads_lose_no_request(two_workers: GatewayProcess) -> None:
     gateway = two_workers
     pids, before = ready_pids(gateway), table(gateway)["restarts"]["reload"]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.telemetry.digits import decimal, milliseconds
-from gateway.telemetry.log.access import AccessLog
+from gateway.telemetry.log.access import AccessLog, beside_file
 from gateway.telemetry.log.lines import LineWriter
 from gateway.telemetry.log.render import rfc3339
 from tests.support.tickets import record
@@ -119,6 +119,34 @@ def test_a_request_refused_at_once_has_the_line_of_any_other(log_format: Literal
     log.refusal(refused, log.prepare_refusal(refused), 1_700_000_000.5)
     assert lines[0] == lines[1]
     assert b"circuit_open" in lines[0]
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_without_queries_no_line_has_what_follows_the_path(beside: bool, log_format: Literal["json", "text"]) -> None:
+    lines: list[bytes] = []
+    if beside:
+        log = beside_file(lines.append, lines.append, log_format, query=False)
+    else:
+        log = AccessLog(lines.append, log_format, query=False)
+    asked = record(
+        {
+            "client": "192.0.2.1",
+            "method": "GET",
+            "target": "/people?email=a@b.test&q=c?d",
+            "route": "a",
+            "upstream": "b",
+        },
+        correlation_id=b"c",
+        status=503,
+        bytes_out=268,
+        decisions={},
+        reason="circuit_open",
+    )
+    log.exchange(asked, 0.0, 1_700_000_000.5)
+    log.refusal(asked, log.prepare_refusal(asked), 1_700_000_000.5)
+    assert len(lines) == (4 if beside else 2)
+    assert all(b"/people" in line and b"email" not in line and b"?" not in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,7 @@ def test_conversions() -> None:
             "MAX_BODY_BYTES": "10",
             "UPSTREAM_URL": " https://[::1]:8443/base/ ",
             "ACCESS_LOG": "no",
+            "ACCESS_LOG_QUERY": "no",
         },
         None,
     )

@@ -7,7 +7,7 @@ import pytest
 from gateway.config import ConfigError, load
 from gateway.config.model import GatewayConfig
 from gateway.config.sections.upstreams.model import UpstreamConfig
-from gateway.syntax.units import duration, size
+from gateway.syntax.units import duration, number, size
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,42 @@ def test_durations(text: str, seconds: float | None) -> None:
 )
 def test_sizes(text: str, number: int | None) -> None:
     assert size(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        *(("5", 5.0), ("+5", 5.0), ("-0.5", -0.5), (".5", 0.5), ("5.", 5.0), ("1e3", 1000.0), ("05", 5.0)),
+        *(("1_0", None), ("inf", None), ("nan", None), ("1e999", None), ("\u0665", None), (" 5", None), ("5 ", None)),
+        *(("", None), ("5\n", None), ("0x10", None), ("1e+", None)),
+    ],
+)
+def test_numbers(text: str, meant: float | None) -> None:
+    assert number(text) == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("PORT", "5_050", "5050"),
+        ("MAX_BODY_BYTES", "1_000", "1000"),
+        ("UPSTREAM_TIMEOUT", "1_0.5", "10.5"),
+        ("RETRY_STATUSES", "502, 5_03", "503"),
+        ("IDEMPOTENCY_DEFAULT_TTL_HOURS", "1_0", "10"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.0_1", "0.01"),
+    ],
+)
+def test_digits_with_separators_are_no_number(name: str, value: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({name: value})
+    assert str(caught.value).startswith(f'environment {name}: "{value}"; allowed: ')
+    assert str(caught.value).endswith(f"; did you mean {meant}?")
+
+
+@pytest.mark.parametrize("value", ["1_0", "\u0665", "inf"])
+def test_a_time_that_is_a_number_only_to_python_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="HEDGE_AFTER"):
+        load({"HEDGE_AFTER": value})
 
 
 def default(config: GatewayConfig) -> UpstreamConfig:

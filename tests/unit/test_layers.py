@@ -160,7 +160,7 @@ def proxy_layers() -> dict[str, Layer]:
             (
                 ("upstreams",),
                 (
-                    *(*models("upstreams"), *decisions, "gateway.background", "gateway.syntax"),
+                    *(*models("upstreams"), *decisions, "gateway.alarm", "gateway.background", "gateway.syntax"),
                     *("gateway.system.watched_files", "gateway.telemetry", "gateway.wire"),
                 ),
             ),
@@ -242,14 +242,21 @@ LAYERS = {
     "gateway.system": layer(),
     # Whatever runs beside the requests.
     "gateway.background": layer(),
+    "gateway.alarm": layer(),
     "gateway.ipc": layer("orjson"),
     "gateway.policy": layer(bans=("asyncio", "http", "socket", "ssl", "urllib")),
-    "gateway.store": layer("gateway.ipc.channel", "gateway.policy", *models("redis"), "redis", "hiredis", "orjson"),
+    "gateway.store": layer(
+        *("gateway.alarm", "gateway.ipc.channel", "gateway.policy", "gateway.syntax"),
+        *models("redis"),
+        *("redis", "hiredis", "orjson"),
+    ),
     "gateway.journal": layer("gateway.background", *models("journal"), "asyncpg"),
     # Only a test can set one. Whoever promises something comes by here.
     "gateway.journal.fault_points": layer(),
     "gateway.fleet": layer(
-        "gateway.background", "gateway.policy", "gateway.store", *models("upstreams"), "mypy_extensions"
+        *("gateway.alarm", "gateway.background", "gateway.policy", "gateway.store"),
+        *models("upstreams"),
+        "mypy_extensions",
     ),
     "gateway.identity": layer(
         "gateway.background",
@@ -273,6 +280,7 @@ LAYERS = {
         "gateway.syntax", "jsonschema_rs", "orjson", "yaml", bans=("http", "socket", "ssl", "urllib.request")
     ),
     "gateway.wire": layer(
+        "gateway.alarm",
         "gateway.background",
         "gateway.syntax",
         "gateway.system.watched_files",

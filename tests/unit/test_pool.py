@@ -107,6 +107,39 @@ async def test_a_connection_comes_back_and_the_newest_goes_out_first(upstream: U
     pool.close()
 
 
+@pytest.mark.parametrize("cause", [Closed.UPSTREAM, Closed.UNASKED])
+async def test_idle_connections_that_are_dead_are_no_room(upstream: Upstream, cause: Closed) -> None:
+    """They have ended, or something has come on them, and the loop has not read it yet."""
+    pool = pool_of(upstream, 3)
+    first, second, busy = await got(pool), await got(pool), await got(pool)
+    use(first)
+    use(second)
+    for transport in upstream.transports[:2]:
+        transport.socket.end() if cause is Closed.UPSTREAM else transport.socket.arrive(b"HTTP/1.1 408 \r\n\r\n")
+    # There is the room that they have left.
+    assert (pool.has_room, looks(pool), pool.closed[cause]) == (True, "idle=0 open=1 connecting=0 waiting=0", 2)
+    pool.request(lambda _: None)
+    pool.request(lambda _: None)
+    await settled()
+    pool.request(lambda _: None)
+    assert not pool.has_room
+    use(busy)
+    pool.close()
+
+
+async def test_who_waits_comes_before_the_room_of_a_dead_connection(upstream: Upstream) -> None:
+    pool = pool_of(upstream, 1)
+    use(await got(pool))
+    upstream.transports[0].socket.end()
+    upstream.may_answer.clear()
+    assert pool.take() is None
+    pool.request(lambda _: None)
+    assert not pool.has_room
+    upstream.may_answer.set()
+    await settled()
+    pool.close()
+
+
 async def test_no_more_connections_than_may_be_and_the_oldest_waiter_first(upstream: Upstream) -> None:
     pool = pool_of(upstream, 1)
     busy = await got(pool)

@@ -14,14 +14,14 @@ from gateway.wire.message.response import MAX_FIELDS
 from tests.support.tickets import request, ticket
 
 
-def given(head: bytes) -> tuple[Resumption, dict[str, int]]:
+def given(head: bytes, status: int = 201, *, whole: bool = True) -> tuple[Resumption, dict[str, int]]:
     """What a repetition gets whose stored answer has this head, and what was counted."""
     counts = dict.fromkeys(OUTCOMES, 0)
     gate = ReplayGate(counts)
     asking = ticket(request(method="POST"))
     assert asking.complete
     asking.promise = promise = Promise(hashlib.sha256())
-    promise.found = Found("finished", promise.content.digest(), 201, True, head, b"made", 0.0)
+    promise.found = Found("finished", promise.content.digest(), status, whole, head, b"made", 0.0)
     told: list[Resumption] = []
     gate.start(asking, told.append)
     (answer,) = told
@@ -54,3 +54,12 @@ def test_one_that_cannot_be_given_again_is_told_and_waits_for_nothing(head: byte
         {"original_status": 201},
     )
     assert (counts["replayed"], counts["not_kept"]) == (0, 1)
+
+
+@pytest.mark.parametrize("status", [-1, 0, 101, 401, 500, 1000])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_status_that_is_never_kept_makes_the_outcome_unknown(status: int, whole: bool) -> None:
+    answer, counts = given(b"", status, whole=whole)
+    assert isinstance(answer, Refusal)
+    assert (answer.status, answer.reason) == (409, "idempotency_outcome_unknown")
+    assert (counts["replayed"], counts["not_kept"], counts["unknown"]) == (0, 0, 1)

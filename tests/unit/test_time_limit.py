@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from gateway.alarm import Alarm
 from gateway.policy.time_limit import TimeLimit
-from gateway.store.alarm import Alarm
 
 
 def test_a_near_peer_has_the_least() -> None:

@@ -114,7 +114,7 @@ def injected() -> Refused:
 def _number(value: object, most: float) -> float:
     """Whatever somebody has written into Redis by hand; what is no number counts as nothing."""
     try:
-        number = float(str(value))
+        number = 0.0 if "_" in str(value) else float(str(value))
     except ValueError:
         return 0.0
     return number if 0 <= number <= most else 0.0

@@ -239,10 +239,7 @@ def _same_number(one: str, other: str) -> bool:
 
 
 def _number(text: str) -> float | None:
-    try:
-        return units.duration(text) or float(text)
-    except ValueError:
-        return None
+    return units.duration(text) or units.number(text)
 
 
 def _is_service_link(name: str, value: str) -> bool:

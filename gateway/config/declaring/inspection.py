@@ -51,6 +51,18 @@ class Variable:
             return "true" if default else "false"
         return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
 
+    def without_separators(self, value: str) -> str | None:
+        """What is meant by the first number that only Python takes for one (`5_050`), and pydantic with it; None where
+        there is no such number."""
+        if "_" not in value:
+            return None
+        kind = _flat(self.field.annotation, ())[0]
+        items = value.split(",") if self.is_list else [value]
+        if (_flat(get_args(kind)[0], ())[0] if self.is_list else kind) not in {int, float}:
+            return None
+        meant = [item.strip().replace("_", "") for item in items if "_" in item]
+        return next((each for each in meant if units.number(each) is not None), None)
+
 
 def variables(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[Variable]:
     """Every environment variable that `model` or a section in it declares, in order."""

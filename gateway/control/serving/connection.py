@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, cast
 
-from gateway.control.serving.problem import RefusalError, rendered
+from gateway.control.serving.problem import RefusalError, plain, rendered
 from gateway.control.serving.queue import Queue, Waiting
 from gateway.control.serving.response import response_bytes
 
@@ -25,6 +25,13 @@ _log = logging.getLogger(__name__)
 _BUSY = RefusalError(
     429, "Too many requests to the control plane are waiting.", reason="control_plane_busy", retry_after=1.0
 )
+
+_UNKNOWN_METHOD = plain(501)
+# A token (RFC 9110 section 5.6.2) that is none of the methods of sections 9.3 and of RFC 5789. aiohttp would take the
+# request for malformed.
+_METHOD_IS_UNKNOWN = re.compile(
+    rb"(?!(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH) )[!#$%&'*+.^_`|~0-9A-Za-z-]+ "
+).match
 
 # None means that there is no answer now, and that aiohttp gives one.
 Body = Callable[[], bytes | None]
@@ -117,14 +124,16 @@ class NewConnection(asyncio.Protocol):
                 transport.abort()
             return
         line = data[: data.find(b"\r\n")]
-        plain = data.endswith(_END) and data.find(_END) == len(data) - 4 and not _BODY.search(data)
+        bare = data.endswith(_END) and data.find(_END) == len(data) - 4 and not _BODY.search(data)
         scrape = self._plane.scrape
-        if plain and scrape is not None and line == b"GET /metrics HTTP/1.1":
+        if bare and scrape is not None and line == b"GET /metrics HTTP/1.1":
             accept = ", ".join(each.decode("latin-1").strip() for each in _ACCEPT.findall(data))
             self._task = asyncio.get_running_loop().create_task(self._scraped(scrape(accept), _request_id(data)))
             return
-        body = self._polled(line) if plain else None
-        if body is None:
+        body = self._polled(line) if bare else None
+        if body is None and _METHOD_IS_UNKNOWN(data):
+            self._refuse(transport, _UNKNOWN_METHOD, data)
+        elif body is None:
             self._queue(transport, data)
         else:
             _finish(transport, body, "application/json", _request_id(data))
@@ -167,11 +176,14 @@ class NewConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         waiting = self._plane.queue.enter(peer[0] if peer else "", self._give_up)
         if waiting is None:
-            refused = rendered(_BUSY, _request_id(data).decode())
-            transport.write(refused)
-            transport.close()
+            self._refuse(transport, _BUSY, data)
         elif waiting.go is not None:
             self._waiting = waiting
+
+    @staticmethod
+    def _refuse(transport: asyncio.Transport, refusal: RefusalError, data: bytes) -> None:
+        transport.write(rendered(refusal, _request_id(data).decode()))
+        transport.close()
 
     def _give_up(self) -> None:
         transport = self._transport

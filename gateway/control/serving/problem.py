@@ -28,6 +28,7 @@ _REASONS = {
     415: "unsupported_media_type",
     429: "too_many_requests",
     500: "internal_error",
+    501: "not_implemented",
     503: "unavailable",
 }
 
@@ -36,6 +37,7 @@ _DETAILS = {
     405: "This method is not allowed here.",
     408: "The request took too long to arrive.",
     413: "The body is larger than the control plane accepts.",
+    501: "This method means nothing to the control plane.",
     500: "The control plane could not answer. The log has the cause under this request id.",
 }
 

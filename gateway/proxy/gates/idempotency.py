@@ -30,7 +30,7 @@ from gateway.journal.idempotency import Found
 from gateway.journal.port import JournalUnavailable
 from gateway.policy.outcome import Outcome as Ending
 from gateway.proxy.answers.refusals import Refusal, jittered
-from gateway.proxy.answers.stored_answer import StoredAnswer
+from gateway.proxy.answers.stored_answer import StoredAnswer, is_kept
 from gateway.proxy.gate import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.fields import FieldError
@@ -274,6 +274,10 @@ class ReplayGate(Gate):
         if found.content != promise.content.digest():
             self._counts["reused"] += 1
             return _REUSED
+        if not is_kept(found.status):
+            # It is damaged: no answer has been kept with such a status.
+            self._counts["unknown"] += 1
+            return _UNKNOWN
         if not found.whole:
             self._counts["not_kept"] += 1
             return _not_kept(found.status)

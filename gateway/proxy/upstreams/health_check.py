@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from gateway.alarm import Within
 from gateway.config.sections.upstreams.model import HealthCheckConfig
 from gateway.proxy.upstreams.upstream import Upstream
 from gateway.syntax import hosts
@@ -169,7 +170,7 @@ async def _complaint(check: EndpointCheck, resolver: Resolver) -> str | None:
     """What is wrong with the endpoint, in words for the log; None if it is well. Raises _Unable."""
     config = check.config
     try:
-        async with asyncio.timeout(config.timeout):
+        async with Within(config.timeout):
             answer = await _ask(check, resolver)
     except TimeoutError:
         return f"no answer within {config.timeout:g} s"

@@ -38,9 +38,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gateway.alarm import Within
 from gateway.config.sections.redis.model import RedisConfig
 from gateway.policy.time_limit import TimeLimit
-from gateway.store.alarm import Alarm
 from gateway.store.port import StoreUnavailable
 from gateway.store.redis.encoding import command
 from gateway.store.redis.foreign import ForeignKeys
@@ -210,7 +210,7 @@ class RedisClient:
         started = time.monotonic()
         redis: Redis | RedisCluster | None = None
         try:
-            async with _Bound(bound), self._slots:
+            async with Within(bound), self._slots:
                 # Not before there is a place: the client of then may have been thrown away since.
                 was_open = self._open
                 if not was_open:
@@ -334,28 +334,6 @@ class RedisClient:
             task = asyncio.create_task(_shut(redis, sentinel))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-
-
-class _Bound:
-    """`asyncio.timeout` with an `Alarm` as its clock."""
-
-    __slots__ = ("_alarm", "_loop", "_scope", "_seconds")
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._loop = asyncio.get_running_loop()
-        self._scope = asyncio.timeout(None)
-
-    async def __aenter__(self) -> None:
-        await self._scope.__aenter__()
-        self._alarm = Alarm(self._loop, self._seconds, self._expire)
-
-    async def __aexit__(self, kind: Any, error: Any, tb: Any) -> None:
-        self._alarm.cancel()
-        await self._scope.__aexit__(kind, error, tb)
-
-    def _expire(self) -> None:
-        self._scope.reschedule(self._loop.time())
 
 
 async def _is_stale(connection: AbstractConnection) -> bool:

@@ -1,7 +1,6 @@
 """Faults on demand in Redis: those of the gateways at `{prefix}:faults` (`lua/faults.lua`), and what operators write to
 `chaos:{upstream}:{setting}` by hand (`lua/chaos.lua`)."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from gateway.policy.faults import Fault
 from gateway.store.faults import CHAOS_SETTINGS, MOST, ChaosKey, ChaosSetting, SharedFault, fault_of, plain
 from gateway.store.port import StoreUnavailable
 from gateway.store.redis.client import Arg, RedisClient, script
+from gateway.syntax import units
 
 _WIDTH: Final = 3  # of one fault in the answer to `list`
 
@@ -88,11 +88,7 @@ def _parsed(value: bytes) -> Any:
 
 def _number(value: bytes) -> float | None:
     """What was written by hand may be anything."""
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+    return units.number(_text(value).strip())
 
 
 def _text(value: bytes) -> str:

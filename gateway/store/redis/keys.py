@@ -4,12 +4,12 @@
 """
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from typing import Any
 
 from gateway.store.keys import CHANGES_KEPT, MOST_LIVE, NAME, KeyRecord
 from gateway.store.port import StoreUnavailable
 from gateway.store.redis.client import Arg, RedisClient, script
+from gateway.syntax import units
 
 _FIELDS = 6
 _KEPT_MS = round(CHANGES_KEPT * 1000)
@@ -94,11 +94,7 @@ def _instant(value: float | None) -> str:
 
 
 def _number(text: str) -> float | None:
-    try:
-        value = float(text or 0)
-    except ValueError:
-        return None
-    return value if isfinite(value) else None
+    return units.number(text or "0")
 
 
 def _text(value: bytes) -> str:

@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from gateway.alarm import Alarm
 from gateway.ipc.channel import CallFailed, Channel, ChannelLost
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.faults import Fault
 from gateway.policy.lease.ask import Ask, Grant
 from gateway.policy.outcome import Outcome
 from gateway.policy.time_limit import TimeLimit
-from gateway.store.alarm import Alarm
 from gateway.store.faults import ChaosKey, ChaosSetting, SharedFault, fault_of, plain
 from gateway.store.port import (
     CircuitReport,

@@ -26,7 +26,8 @@ _POSITIONAL: Final = frozenset({"client", "method", "target", "status", "duratio
 class AccessLog:
     """Gives each entry as one line to `write_line`, which must not block (`LineWriter.write`).
 
-    `log_format` "json" is for machines and is the fast one; "text" is for people.
+    `log_format` "json" is for machines and is the fast one; "text" is for people. Without `query`, targets end before
+    their `?`.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class AccessLog:
         "_decisions_json",
         "_endpoints",
         "_json",
+        "_query",
         "_second",
         "_second_json",
         "_since",
@@ -46,8 +48,11 @@ class AccessLog:
         self,
         write_line: Callable[[bytes], None],
         log_format: Literal["json", "text"] = "json",
+        *,
+        query: bool = True,
     ) -> None:
         self._write_line = write_line
+        self._query = query
         self._json = log_format == "json"
         # The time as it was last written, and for how long that is right.
         self._since = self._until = 0.0
@@ -104,7 +109,7 @@ class AccessLog:
                 )
             )
         else:
-            self.write(_entry(record, seconds), now)
+            self.write(_entry(record, seconds, self._known(record.log_part)), now)
 
     def prepare_refusal(self, record: Record) -> bytes:
         """The end of the line that `refusal` writes, which all refusals of a kind share; `record` is of one of them."""
@@ -141,8 +146,14 @@ class AccessLog:
 
     def _prepare(self, part: LogPart) -> bytes:
         """The part of a line that many requests share. No value makes it raise."""
-        prepared = part.prepared = json_line(part.known)[1:-2]
+        prepared = part.prepared = json_line(self._known(part))[1:-2]
         return prepared
+
+    def _known(self, part: LogPart) -> dict[str, object]:
+        known, target = part.known, part.known.get("target")
+        if self._query or not isinstance(target, str):
+            return known
+        return {**known, "target": target.partition("?")[0]}
 
     def write(self, entry: dict[str, object], now: float) -> None:
         """A line about what never became an exchange. `entry` has at least one key and no `time`; it is neither changed
@@ -174,8 +185,10 @@ class BothAccessLogs(AccessLog):
 
     __slots__ = ("_files",)
 
-    def __init__(self, write_text: Callable[[bytes], None], write_json: Callable[[bytes], None]) -> None:
-        super().__init__(write_text, "text")
+    def __init__(
+        self, write_text: Callable[[bytes], None], write_json: Callable[[bytes], None], *, query: bool = True
+    ) -> None:
+        super().__init__(write_text, "text", query=query)
         self._files = AccessLog(write_json, "json")
 
     def write(self, entry: dict[str, object], now: float) -> None:
@@ -185,24 +198,28 @@ class BothAccessLogs(AccessLog):
 
 
 def beside_file(
-    write_line: Callable[[bytes], None], write_file: Callable[[bytes], None], log_format: Literal["json", "text"]
+    write_line: Callable[[bytes], None],
+    write_file: Callable[[bytes], None],
+    log_format: Literal["json", "text"],
+    *,
+    query: bool = True,
 ) -> AccessLog:
     """One that writes to `write_line`, in that format, and to `write_file`, in JSON."""
     if log_format == "text":
-        return BothAccessLogs(write_line, write_file)
+        return BothAccessLogs(write_line, write_file, query=query)
 
     def both(line: bytes) -> None:
         write_line(line)
         write_file(line)
 
-    return AccessLog(both, "json")
+    return AccessLog(both, "json", query=query)
 
 
-def _entry(record: Record, seconds: float) -> dict[str, object]:
+def _entry(record: Record, seconds: float, known: dict[str, object]) -> dict[str, object]:
     return {
         "request_id": record.request_id.decode(),
         "correlation_id": record.correlation_id.decode(),
-        **record.log_part.known,
+        **known,
         "endpoint": record.endpoint or None,
         "status": record.status,
         "bytes_in": record.bytes_in,

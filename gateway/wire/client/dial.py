@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, cast
 
+from gateway.alarm import Within
 from gateway.wire.client.connect import SocketAddress, connect
 from gateway.wire.client.fault import Fault, fault_of
 
@@ -42,7 +43,7 @@ async def reachable(resolve: Resolve, endpoints: Sequence[Endpoint], within: flo
     tries = [asyncio.create_task(_connects(resolve, endpoint.host, endpoint.port)) for endpoint in endpoints]
     unable = False
     try:
-        async with asyncio.timeout(within):
+        async with Within(within):
             for each in asyncio.as_completed(tries):
                 answer = await each
                 if answer:

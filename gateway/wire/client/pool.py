@@ -22,6 +22,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from gateway.alarm import Within
 from gateway.syntax import hosts
 from gateway.wire.client.connect import SocketAddress, attempt_delay, connect
 from gateway.wire.client.connection import ConnectionOwner, UpstreamConnection
@@ -145,9 +146,17 @@ class EndpointPool(ConnectionOwner):
 
     @property
     def has_room(self) -> bool:
-        """Whether a newcomer gets a connection without waiting for somebody else's."""
-        if self._idle:
-            return True
+        """Whether a newcomer gets a connection without waiting for somebody else's. Idle ones that have ended, or on
+        which something has come that nobody asked for, are closed on the way."""
+        idle = self._idle
+        while idle:
+            connection = idle[-1]
+            cause = None if connection.closed else connection.fault()
+            if cause is None and not connection.closed:
+                return True
+            idle.pop()
+            if cause is not None:
+                connection.retire(cause)
         return not self._waiters and len(self._members) + len(self._connecting) < self._max
 
     @property
@@ -256,7 +265,7 @@ class EndpointPool(ConnectionOwner):
         connection: UpstreamConnection | None = None
         failure = ConnectFailure.UNREACHABLE
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with Within(self._connect_timeout):
                 connection = await self._open()
         except (OSError, MemoryError) as error:
             failure = self._failure(error)

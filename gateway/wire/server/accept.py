@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from gateway.alarm import Within
 from gateway.wire.kernel import handshakes_under_way, refuse_new_connections
 
 log = logging.getLogger("gateway")
@@ -31,6 +32,7 @@ log = logging.getLogger("gateway")
 _AT_ONCE: Final = 16
 # No more files may be open, or no memory is left: accepting is tried again after this.
 _BREATHER: Final = 0.1
+_NEVER: Final = 1e9
 _LOGGED_EVERY: Final = 10.0
 # The event loop calls listen(2) again, so that it must be as long as where the socket was opened.
 _BACKLOG: Final = 4096
@@ -217,8 +219,14 @@ class Listener:
             await self._loop.connect_accepted_socket(self._factory, sock)
 
     async def _shake(self, sock: socket.socket, handshake: Handshake, context: ssl.SSLContext) -> None:
-        # Whatever a peer sends instead of a handshake is its own affair.
-        with contextlib.suppress(OSError):
-            await self._loop.connect_accepted_socket(
-                lambda: handshake, sock, ssl=context, ssl_handshake_timeout=self._handshake_timeout
-            )
+        try:
+            # uvloop's own limit would take a stall of this process for a silent peer.
+            async with Within(self._handshake_timeout):
+                await self._loop.connect_accepted_socket(
+                    lambda: handshake, sock, ssl=context, ssl_handshake_timeout=_NEVER
+                )
+        except TimeoutError:
+            sock.close()
+        except OSError:
+            # Whatever a peer sends instead of a handshake is its own affair.
+            return

@@ -18,10 +18,8 @@ _LEAST, _MOST = 0.001, 60.0
 
 def fixed(text: str) -> float | None:
     """The seconds of a fixed time; None for a quantile, and for what is neither."""
-    try:
-        return float(text)
-    except ValueError:
-        return units.duration(text)
+    seconds = units.number(text)
+    return units.duration(text) if seconds is None else seconds
 
 
 def _after(value: object) -> object:

@@ -12,6 +12,7 @@ class LogConfig:
     level: str = "INFO"
     format: Literal["json", "text"] = "json"
     access_log: bool = True
+    access_log_query: bool = True
     dir: str | None = None
     retention_days: int = 14
     max_file_bytes: int = 268_435_456

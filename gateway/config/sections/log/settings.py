@@ -23,6 +23,9 @@ class Log(Section):
     ] = "INFO"
     format: Annotated[Literal["json", "text"], Env("LOG_FORMAT", "json for machines, text for people")] = "json"
     access_log: Annotated[bool, Env("ACCESS_LOG", "One line for every request")] = True
+    access_log_query: Annotated[
+        bool, Env("ACCESS_LOG_QUERY", "Whether its targets have their query, which may say who somebody is")
+    ] = True
     dir: Annotated[
         DirectoryName | None,
         Env("LOG_DIR", "Logs also go to gateway-YYYYMMDD.log and errors-YYYYMMDD.log in it, as JSON", "no files"),

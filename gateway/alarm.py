@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from types import TracebackType
 
 STALL = 0.005
 """A timer that is late by more seconds than this was held up by its own process."""
@@ -38,3 +39,27 @@ class Alarm:
     def _ring(self) -> None:
         self.rang = True
         self._action()
+
+
+class Within:
+    """`async with Within(seconds):` is `asyncio.timeout(seconds)` with an `Alarm` as its clock. Raises TimeoutError."""
+
+    __slots__ = ("_alarm", "_loop", "_scope", "_seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._scope = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        await self._scope.__aenter__()
+        self._alarm = Alarm(self._loop, self._seconds, self._expire)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._alarm.cancel()
+        await self._scope.__aexit__(kind, error, tb)
+
+    def _expire(self) -> None:
+        self._scope.reschedule(self._loop.time())
