@@ -90,6 +90,13 @@ def test_every_port_is_published_by_the_edge_alone_so_that_the_others_scale(tmp_
     assert answer.returncode == 0, answer.stdout
 
 
+def test_the_edge_starts_when_every_service_behind_it_answers() -> None:
+    """Before that it would answer 502. A busy machine has two minutes for it."""
+    assert COMPOSED["edge"]["depends_on"] == {name: {"condition": "service_healthy"} for name in PORTS}
+    for name in PORTS:
+        assert COMPOSED[name]["healthcheck"]["start_period"] == "2m", name
+
+
 def test_prometheus_asks_every_process_and_its_alerts_fire_where_they_should() -> None:
     directory = PACKAGE / "monitoring"
     jobs = yaml.safe_load((directory / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
