@@ -76,8 +76,10 @@ RUN apt-get update -q \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=development-wheels /opt/venv /opt/venv
 COPY --chown=10001:10001 . /app
-# Whoever DOCKER_USER is links .env here (docker-compose.yml).
-RUN chmod 1777 /app
+# Whoever DOCKER_USER is links .env here (docker-compose.yml). The command is that of the checkout.
+RUN chmod 1777 /app \
+    && printf '#!/bin/sh\nexec python -m gateway "$@"\n' >/usr/local/bin/gateway \
+    && chmod 755 /usr/local/bin/gateway
 ENV PYTHONPATH=/app
 USER 10001:10001
 EXPOSE 5000

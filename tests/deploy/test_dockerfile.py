@@ -2,10 +2,14 @@
 
 import fnmatch
 import json
+import os
 import re
+import sys
+from pathlib import Path
 
 import pytest
 
+from tests.deploy.tools import run
 from tests.support.processes import ROOT
 
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -69,6 +73,18 @@ def test_starts_and_is_checked_without_a_shell(name: str) -> None:
     assert found is not None
     assert int(found[1]) >= 30
     assert json.loads(found[3])[0] == "curl"
+
+
+def test_the_command_of_the_runbook_is_there_in_development_too(tmp_path: Path) -> None:
+    """In the other images it comes with the package."""
+    steps = [step.strip() for line in STAGES["development"] for step in line.removeprefix("RUN").split("&&")]
+    made = [step.replace("/usr/local/bin", str(tmp_path)) for step in steps if "/usr/local/bin/gateway" in step]
+    answer = run(["sh", "-ec", "\n".join(made)], ROOT)
+    assert answer.returncode == 0, answer.stdout
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    answer = run([tmp_path / "gateway", "explain", "--help"], ROOT, {**os.environ, "PATH": path})
+    assert answer.returncode == 0, answer.stdout
+    assert "usage: gateway explain" in answer.stdout
 
 
 @pytest.mark.parametrize("name", ["production", "stub"])
