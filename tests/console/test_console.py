@@ -254,6 +254,30 @@ routes:
     split: {{to: [{{upstream: orders, weight: 1}}, {{upstream: second, weight: 3}}]}}
     mirror: {{upstream: shadow, percent: 10}}
 """
+HEDGED = """\
+upstreams: {{search: {{endpoints: ["127.0.0.1:{port}", "localhost:{port}"], retry: {{max_attempts: 1}}}}}}
+routes:
+  - {{name: search, prefix: /search, upstream: search, strip_prefix: true, hedge: {{after: 20ms}}}}
+  - {{name: learns, prefix: /learns, upstream: search, strip_prefix: true, hedge: {{after: p95}}}}
+"""
+
+
+def test_hedges_are_told_of_each_route_with_what_came_of_them(
+    browser: Browser, start_gateway: StartGateway, stub: StubProcess
+) -> None:
+    files = {"gateway.yaml": HEDGED.format(port=stub.port)}
+    gateway = start_gateway({"GATEWAY_CONFIG": "gateway.yaml", "WORKERS": "1"}, files=files)
+    browser.open(f"{gateway.url}/console")
+    browser.wait("#problems", "Nothing is wrong")
+    browser.click('tr[data-key="row-search"] .unfold')
+    browser.wait('[data-key="pair-hedges of learns"]', "none")
+    assert gateway.get("/search/slow?seconds=0.2").status == 200
+    browser.wait('[data-key="pair-hedges of search"]', "0.2/s")
+    assert browser.violations() == []
+    browser.click("#tabs button", "Routes")
+    browser.wait('[data-key="chain-search"]', "Hedgeafter 20 ms")
+    browser.wait('[data-key="chain-learns"]', "Hedgetoo little is known")
+    assert browser.violations() == []
 
 
 def test_trouble_on_purpose_is_a_banner_that_ends_it_and_fallbacks_and_work_are_told(

@@ -197,6 +197,32 @@ def test_faults_fallbacks_adaptive_limits_and_work_are_in_it(start_gateway: Star
         stream.until(lambda live: not live["faults"])
 
 
+HEDGED = """\
+upstreams:
+  orders: {{endpoints: ["127.0.0.1:{port}", "localhost:{port}"], retry: {{max_attempts: 1}}}}
+routes:
+  - {{name: fixed, prefix: /fixed, upstream: orders, strip_prefix: true, hedge: {{after: 20ms}}}}
+  - {{name: learns, prefix: /learns, upstream: orders, strip_prefix: true, hedge: {{after: p95}}}}
+  - {{name: plain, prefix: /plain, upstream: orders, strip_prefix: true}}
+"""
+
+
+def test_hedges_are_in_it_by_what_came_of_them(start_gateway: StartGateway, stub: StubProcess) -> None:
+    env = {"GATEWAY_CONFIG": "gateway.yaml", "WORKERS": "1"}
+    gateway = start_gateway(env, files={"gateway.yaml": HEDGED.format(port=stub.port)})
+    before = gateway.get(LIVE).json()["routes"]
+    assert before["fixed"]["hedges"] == {"after": 0.02, "made": {}, "notMade": {}}
+    assert before["learns"]["hedges"] == {"made": {}, "notMade": {}}
+    assert "hedges" not in before["plain"]
+    with listening(gateway) as stream:
+        stream.until(lambda live: live["windowSeconds"] > 0)
+        assert gateway.get("/fixed/slow?seconds=0.2").status == 200
+        hedges = stream.until(lambda live: live["routes"]["fixed"]["hedges"]["made"])["routes"]["fixed"]["hedges"]
+        # Both are as slow, so either may win.
+        assert set(hedges["made"]) <= {"won", "lost"}
+        assert hedges["notMade"] == {}
+
+
 def test_there_are_only_so_many_listeners(shared_gateway: StartGateway, stub: StubProcess) -> None:
     gateway = shared_gateway(settings(stub))
     streams = [Stream(gateway.port, {}) for _ in range(MOST_LISTENERS)]

@@ -24,6 +24,8 @@ _COUNTERS: Final = {
     "fallback_requests_total": ("route", "to"),
     "priority_rejections_total": ("downstream", "priority"),
     "split_responses_total": ("route", "upstream", "status"),
+    "hedges_total": ("route", "result"),
+    "hedges_not_made_total": ("route", "reason"),
 }
 """Counters, with the labels by which they are looked at."""
 _GAUGES: Final = (
@@ -36,6 +38,7 @@ _STATES: Final = {
     "adaptive_limit_recent_seconds": ("upstream", "latency_group"),
     "adaptive_limit_baseline_seconds": ("upstream", "latency_group"),
     "saga_runs": ("workflow", "state"),
+    "hedge_after_seconds": ("route", "upstream"),
 }
 """Gauges with two labels."""
 _HISTOGRAMS: Final = {ROUTE_SECONDS: "route", ATTEMPT_SECONDS: "upstream"}

@@ -13,6 +13,7 @@ from gateway.control.models.live import (
     LiveFault,
     LiveGateway,
     LiveGroup,
+    LiveHedges,
     LiveLimit,
     LiveOutbox,
     LivePart,
@@ -53,6 +54,7 @@ def snapshot(facts: ControlFacts, window: Window, rates: Mapping[str, Rate]) -> 
                 failed=_short(window.rate("http_requests_5xx_total", each.name)),
                 too_many=_short(window.rate("http_requests_429_total", each.name)),
                 fallbacks=_rates(window, "fallback_requests_total", each.name),
+                hedges=_hedges(window, each.name),
                 split=_parts(window, each),
                 **_latency(window, ROUTE_SECONDS, (each.name,)),
             )
@@ -155,6 +157,18 @@ def _parts(window: Window, route: RouteView) -> dict[str, LivePart] | None:
         return None
     parts = {name: window.part(route.name, name) for name in route.split.weights}
     return {name: LivePart(requests=_short(part[0]), failed=_short(part[1])) for name, part in parts.items()}
+
+
+def _hedges(window: Window, route: str) -> LiveHedges | None:
+    # The series of a route with `hedge` are there from the start.
+    if route not in window.firsts("hedges_total"):
+        return None
+    after = window.states("hedge_after_seconds", route).values()
+    return LiveHedges(
+        after=_seconds(max(after)) if after else None,
+        made=_rates(window, "hedges_total", route),
+        not_made=_rates(window, "hedges_not_made_total", route),
+    )
 
 
 def _service(

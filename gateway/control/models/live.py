@@ -119,6 +119,23 @@ class LivePart(Answer):
     failed: Annotated[Rate, Field(description="Of these, the ones that ended in a 5xx")]
 
 
+class LiveHedges(Answer):
+    """The requests of a route that are sent a second time beside the first."""
+
+    after: Annotated[
+        Seconds | None,
+        Field(
+            description="After so long without an answer; left out while too little is known. The longest of a split"
+        ),
+    ] = None
+    made: Annotated[
+        dict[str, Rate], Field(description="By what came of it: won, lost, failed or abandoned; none: left out")
+    ]
+    not_made: Annotated[
+        dict[str, Rate], Field(description="Requests that were late enough and got none, by reason; none: left out")
+    ]
+
+
 class LiveRoute(Latency):
     """One route. The percentiles are what its clients see, refusals included."""
 
@@ -136,6 +153,7 @@ class LiveRoute(Latency):
             "response (the fixed one); none: left out. A request may go on more than once"
         ),
     ]
+    hedges: Annotated[LiveHedges | None, Field(description="Left out where none are made")] = None
 
 
 class LiveLimit(Answer):

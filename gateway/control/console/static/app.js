@@ -2,7 +2,7 @@
 
 import { call, know, mayAct, forget, hasToken } from "./access.js";
 import * as actions from "./actions.js";
-import { fill } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { say } from "./dialog.js";
 import { begin, load, pause, state, take } from "./state.js";
 import { follow } from "./stream.js";
@@ -32,7 +32,9 @@ function draw() {
   document.title = `${live.gateway.status === "Healthy" ? "" : `${live.gateway.status}: `}${live.gateway.service}`;
   fill(place("top"), top());
   fill(place("problems"), faults(), problems(), notices());
-  fill(place("main"), DRAWN[state.view]());
+  // The tabs show the name of the view. Who goes from heading to heading needs it in the page, too.
+  const { title } = VIEWS.find((each) => each.name === state.view);
+  fill(place("main"), h("h2.unseen", { "data-key": "title" }, title), DRAWN[state.view]());
   fill(place("foot"), foot());
 }
 

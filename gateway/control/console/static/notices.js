@@ -44,6 +44,12 @@ export function fallbacks(route) {
   return Object.entries(route.fallbacks).map(([to, value]) => `${TO[to] ?? to} ${rate(value)}/s`).join(", ");
 }
 
+/** What came of the hedges of a route, and why others were left out; nothing where there are none now. */
+export function hedges({ made, notMade }) {
+  const told = (rates) => Object.entries(rates).map(([word, value]) => `${word} ${rate(value)}/s`).join(", ");
+  return [told(made), told(notMade) && `left out: ${told(notMade)}`].filter(Boolean).join("; ");
+}
+
 /** Outbox and workflows, where there are any. */
 export function work() {
   const { outbox, workflows } = state.live;

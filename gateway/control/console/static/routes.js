@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { duration, latency, percent, rate } from "./format.js";
-import { fallbacks } from "./notices.js";
+import { fallbacks, hedges } from "./notices.js";
 import { state } from "./state.js";
 
 export function routes() {
@@ -30,6 +30,7 @@ function chain(route) {
         const each = endpoint(route, label);
         return h("span.end", {}, h("span.mark", { "aria-hidden": "true", class: each?.available ? "Healthy" : "Unhealthy" }, each?.available ? "●" : "■"), label, h("span.unseen", {}, each?.available ? " takes requests" : " does not"));
       })),
+      live?.hedges && link("gate", "Hedge", live.hedges.after ? `after ${latency(live.hedges.after)}` : "too little is known", [["now", hedges(live.hedges) || "none"]]),
       route.fallback && fallback(route.fallback, live),
       route.mirror && link("gate mirror", "Mirror", route.mirror.upstream, [["copies", `${route.mirror.percent} %`], ["methods", route.mirror.methods?.join(", ") ?? "all"]])));
 }

@@ -4,7 +4,7 @@ import { bubble, sparkline, strip } from "./charts.js";
 import { h } from "./dom.js";
 import { ago, clock, latency, percent, plural, rate, until } from "./format.js";
 import { health } from "./frame.js";
-import { fallbacks, work } from "./notices.js";
+import { fallbacks, hedges, work } from "./notices.js";
 import { hurt, state } from "./state.js";
 
 const HOUR = 3600;
@@ -147,14 +147,20 @@ function detail(name, seen) {
       h("div", {}, h("h4", {}, "Endpoints"), h("table.inner", {}, h("tbody", {}, Object.entries(seen.endpoints).map(([label, each]) => endpoint(name, label, each))))),
       h("div", {}, h("h4", {}, "Routes"), h("table.inner", {},
         h("thead", {}, h("tr", {}, ["Route", "Req/s", "p95", "Failed/s", "429/s", "Fallback"].map((title, at) => h("th", { scope: "col", class: at ? "" : "left" }, title)))),
-        h("tbody", {}, Object.entries(state.live.routes).filter(([, each]) => (each.split ? name in each.split : each.service === name)).map(([route, each]) => routeRow(name, route, each))))),
+        h("tbody", {}, ofService(name).map(([route, each]) => routeRow(name, route, each))))),
       h("div", {}, h("h4", {}, "Attempts and refusals"), h("dl.pairs", {},
         pair("attempts", `${rate(seen.attempts)}/s`),
         pair("failed attempts", `${rate(seen.failedAttempts)}/s`),
         pair("breaker's window", `${circuit.failedCalls} of ${plural(circuit.calls, "call")} failed`),
         refused.map(([reason, value]) => pair(reason, `${rate(value)}/s`)),
         Object.entries(seen.refusedPriorities).map(([priority, value]) => pair(`refused of priority ${priority}`, `${rate(value)}/s`)),
+        ofService(name).filter(([, each]) => each.hedges).map(([route, each]) => pair(`hedges of ${route}`, hedges(each.hedges) || "none")),
         seen.adaptive && adaptive(seen.adaptive)))));
+}
+
+/** The routes of which requests go to a service. */
+function ofService(name) {
+  return Object.entries(state.live.routes).filter(([, each]) => (each.split ? name in each.split : each.service === name));
 }
 
 /** A route of a service; of one that splits its requests, what went to this service of it. */
