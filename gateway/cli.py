@@ -8,6 +8,7 @@ for the others. Notices (`warning: …`) are on standard error and change no exi
 
 import argparse
 import errno
+import io
 import os
 import signal
 import sys
@@ -32,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def program() -> int:
     """`main`, for a process that ends with it. What cannot be written is said in a line on standard error, and the exit
     status is 1. A reader that has gone (`gateway routes | head`) ends the program without a word, as SIGPIPE would."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        # A terminal that is not UTF-8 gets a question mark for what it cannot show.
+        sys.stdout.reconfigure(errors="replace")
     try:
         try:
             status = main()

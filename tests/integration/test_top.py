@@ -111,6 +111,13 @@ def test_without_a_terminal_it_is_printed_once(start_gateway: StartGateway, stub
     assert "401" in refused.stderr
 
 
+def test_a_terminal_that_is_not_utf_8_gets_what_it_can_show(start_gateway: StartGateway, stub: StubProcess) -> None:
+    gateway = start_gateway({"UPSTREAM_URL": stub.url})
+    done = run(gateway, "--once", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "? default" in done.stdout
+
+
 def test_without_rich_it_says_what_to_install(start_gateway: StartGateway, stub: StubProcess, tmp_path: Path) -> None:
     (tmp_path / "rich").mkdir()
     (tmp_path / "rich/__init__.py").write_text("raise ModuleNotFoundError('No module named rich', name='rich')\n")
