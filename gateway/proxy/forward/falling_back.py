@@ -21,7 +21,8 @@ from gateway.proxy.answers.stored_answer import is_undone
 from gateway.proxy.destinations.fallback import Fallback, Hop, cause_of, cause_of_status
 from gateway.proxy.destinations.hedging import Hedging
 from gateway.proxy.forward.downstream import Downstream
-from gateway.proxy.forward.hedging import OTHER, HedgingForward
+from gateway.proxy.forward.hedge import OTHER
+from gateway.proxy.forward.hedging import HedgingForward
 from gateway.proxy.forward.target import Target
 from gateway.proxy.gate import Chain
 from gateway.proxy.requests.body import RequestBody
