@@ -19,7 +19,8 @@ order, with how it ended:
 A request that waits at a gate has entered every gate before it. The gate calls `resume` exactly once, at once or later
 from the event loop: with a refusal, with an answer in place of the upstream's, or with PASS, by which the gate counts
 as entered. `abandon` takes back a `start` whose request has ended; a gate that cannot take it back may still resume,
-and is left again then.
+and is left again then. A gate has a limit for how long it lets a request wait. Where it does not keep it, the wait
+ends with the time of the request, and `too_late` says what refuses it.
 
 Gates from `per_attempt` on (the circuit) are passed anew before each attempt, and hear how the attempt ended; the ones
 before them are passed once and hear how the exchange ended.
@@ -36,7 +37,8 @@ from gateway.identity.tenants import Caller
 from gateway.policy.outcome import Outcome
 from gateway.policy.priority import NORMAL
 from gateway.proxy.answers.own_answer import OwnAnswer
-from gateway.proxy.answers.refusals import Refusal
+from gateway.proxy.answers.refusals import UNDECIDED, Refusal
+from gateway.proxy.defects import undecided
 from gateway.proxy.ticket import Ticket
 
 
@@ -100,6 +102,11 @@ class Gate:
     def abandon(self, ticket: Ticket) -> None:
         """The request that waits here has ended."""
 
+    def too_late(self, ticket: Ticket) -> Refusal:
+        """What refuses a request that has waited here until its time was over. `abandon` was called before."""
+        undecided(ticket, self.name)
+        return UNDECIDED
+
     def describe(self) -> Mapping[str, object]:
         """The settings in effect, for `gateway routes` and the control plane: plain values, no secrets."""
         return {}
@@ -131,9 +138,16 @@ class Chain:
         for at, gate in enumerate(self.gates):
             verdict = gate.check(ticket)
             if verdict is not None:
-                return self._stopped(ticket, verdict, 0, at)
-        for gate in self._enter:
-            gate.enter(ticket)
+                return self._stopped(ticket, verdict, at)
+        entered = 0
+        try:
+            for gate in self._enter:
+                gate.enter(ticket)
+                entered += 1
+        except Exception:
+            # A defect: whoever catches it leaves those that are entered.
+            ticket.entered = self.gates.index(self._enter[entered])
+            raise
         ticket.at = ticket.entered = len(self.gates)
         return PASS
 
@@ -143,17 +157,16 @@ class Chain:
         for at, gate in enumerate(gates[start:], start):
             verdict = gate.check(ticket)
             if verdict is not None:
-                return self._stopped(ticket, verdict, start, at)
-        for gate in gates[start:]:
-            gate.enter(ticket)
-        ticket.at = ticket.entered = len(gates)
+                return self._stopped(ticket, verdict, at)
+        self.enter_to(ticket, len(gates))
         return PASS
 
     def enter_to(self, ticket: Ticket, end: int) -> None:
         """Enter the gates before `end` that are not entered yet. They have just passed the ticket."""
-        for gate in self.gates[ticket.entered : end]:
-            gate.enter(ticket)
-        ticket.at = ticket.entered = end
+        for at in range(ticket.entered, end):
+            self.gates[at].enter(ticket)
+            ticket.entered = at + 1
+        ticket.at = end
 
     def leave_from(self, ticket: Ticket, start: int, outcome: Outcome, seconds: float) -> None:
         """Leave the gates from `start` on that are entered, the last one first."""
@@ -182,14 +195,11 @@ class Chain:
         for gate in self._leave_once if entered == once else self.gates[:entered][::-1]:
             gate.leave(ticket, outcome, seconds)
 
-    def _stopped(self, ticket: Ticket, verdict: Refusal | Wait, start: int, at: int) -> Verdict:
-        """The gate `at` has not passed the request, after those from `start` on have. One that waits has entered the
-        gates before it. HOT."""
+    def _stopped(self, ticket: Ticket, verdict: Refusal | Wait, at: int) -> Verdict:
+        """The gate `at` has not passed the request, and those before it have. One that waits has entered them. HOT."""
         ticket.at = at
         if verdict is WAIT:
-            for each in self.gates[start:at]:
-                each.enter(ticket)
-            ticket.entered = at
+            self.enter_to(ticket, at)
         return verdict
 
 

@@ -1,73 +1,21 @@
 """One request through connection, front, gates, forwarder and upstream connection, and back, without a socket."""
 
 import asyncio
-import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import pytest
 
-from gateway.assembly.gateway import Gateway, build
-from gateway.config import load
+from gateway.policy.outcome import Outcome
 from gateway.proxy.forward.attempt import Attempt
-from gateway.proxy.routes.topology import Route
-from gateway.proxy.upstreams.upstream import Upstream
-from gateway.telemetry.log.lines import LineWriter
-from gateway.wire.client.connection import UpstreamConnection
-from gateway.wire.server.connection import ServerConnection
-from tests.support.fake_transport import FakeLoop, FakeTransport
+from gateway.proxy.gate import Chain, Gate
+from gateway.proxy.ticket import Ticket
+from tests.support.bench import Bench, benched
+from tests.support.fake_transport import FakeLoop
 
 OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 2\r\n\r\nok"
-
-
-class Bench:
-    """A gateway whose upstream connections are fed by the test."""
-
-    def __init__(self, gateway: Gateway, stack: ExitStack) -> None:
-        self.gateway = gateway
-        self.stack = stack
-        self.client = self.transport()
-        self.connection = ServerConnection(gateway.server)
-        self.connection.connection_made(self.client)
-
-    @property
-    def route(self) -> Route:
-        return self.gateway.topology.routes[0]
-
-    def transport(self) -> FakeTransport:
-        return self.stack.enter_context(FakeTransport())
-
-    def upstream(self) -> tuple[UpstreamConnection, FakeTransport]:
-        """A connection that lies idle in the pool of the only endpoint."""
-        pool = self.route.upstream.endpoints[0].pool
-        transport = self.transport()
-        connection = UpstreamConnection(pool, "127.0.0.1")
-        connection.connection_made(transport)
-        pool.release(connection)
-        return connection, transport
-
-    def ask(self, request: bytes) -> None:
-        self.connection.data_received(request)
-
-    def counted(self, method: str, status: int) -> int:
-        counted = self.gateway.telemetry.metrics.route("proxy").counted()
-        return {(method, status): count for method, status, count in counted}.get((method, status), 0)
-
-    def nothing_is_held(self) -> bool:
-        """Every gate is left and no exchange is in flight."""
-        return self.gateway.runtime.exchanges == 0 and self.route.upstream.bulkhead.in_flight == 0
-
-
-@contextmanager
-def benched(environ: dict[str, str]) -> Iterator[Bench]:
-    """A bench with this configuration. A loop must run."""
-    with open(os.devnull, "wb") as nowhere, ExitStack() as stack:  # noqa: PTH123 - a device
-        writer = LineWriter(nowhere.fileno())
-        yield Bench(build(load(environ), writer), stack)
-        writer.close()
 
 
 @pytest.fixture
@@ -179,6 +127,37 @@ async def test_a_client_that_leaves_takes_its_request_along(bench: Bench) -> Non
     assert bench.nothing_is_held()
 
 
+class Patience(Gate):
+    """Hears of each attempt whether somebody's patience had come to its end."""
+
+    holds: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.unanswered: list[bool] = []
+
+    def leave(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
+        self.unanswered.append(ticket.unanswered)
+
+
+async def test_a_client_that_leaves_another_attempt_before_its_connection_is_there_has_not_waited_for_an_answer(
+    bench: Bench,
+) -> None:
+    gate, chain = Patience(), bench.route.chain
+    bench.route.chain = Chain((*chain.gates, gate), chain.per_attempt)
+    bench.upstream()
+    turns = FakeLoop()
+    bench.gateway.runtime.loop = cast(asyncio.AbstractEventLoop, turns)
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    (attempt,) = (each for each in bench.gateway.runtime.deadlines._members if isinstance(each, Attempt))
+    attempt.expire(attempt.deadline)
+    assert gate.unanswered == [True]
+    ((_, attempt_again, _),) = turns.timers
+    attempt_again()
+    bench.connection.connection_lost(None)
+    assert gate.unanswered == [True, False]
+    assert bench.nothing_is_held()
+
+
 async def test_an_answer_that_breaks_off_is_not_ended_in_order(bench: Bench) -> None:
     upstream, _ = bench.upstream()
     bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -223,90 +202,3 @@ async def test_a_body_that_a_gate_has_held_to_its_end_is_ended_once(tmp_path: Pa
         assert sent.sent() == b""
         bench.ask(b"2\r\n{}\r\n0\r\n\r\n")
         assert sent.sent().partition(b"\r\n\r\n")[2] == b"2\r\n{}\r\n0\r\n\r\n"
-
-
-class Breaking(FakeTransport):
-    """As a defect looks: whoever writes to it gets an exception that nobody expects."""
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        raise ValueError("a defect")
-
-
-def broken_upstream(bench: Bench, upstream: Upstream | None = None) -> None:
-    """The connection that is idle in the pool, of the route's upstream or of this one, cannot be written to."""
-    pool = (upstream or bench.route.upstream).endpoints[0].pool
-    transport = bench.stack.enter_context(Breaking())
-    connection = UpstreamConnection(pool, "127.0.0.1")
-    connection.connection_made(transport)
-    pool.release(connection)
-
-
-async def test_a_defect_at_the_beginning_of_a_request_is_answered_and_keeps_no_place(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    broken_upstream(bench)
-    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
-    answer = bench.client.sent()
-    assert answer.startswith(b"HTTP/1.1 500 ")
-    assert b'"reason": "internal_error"' in answer
-    assert b"\r\nConnection: close\r\n" in answer
-    assert bench.counted("GET", 500) == 1
-    assert bench.nothing_is_held()
-    assert "the gateway has failed at request" in caplog.text
-    assert "ValueError: a defect" in caplog.text
-
-
-async def test_a_defect_after_a_gate_has_been_waited_for_is_answered_and_keeps_no_place(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "order.json").write_text('{"type": "object"}')
-    (tmp_path / "gateway.yaml").write_text(
-        "upstreams: {orders: {endpoints: ['127.0.0.1:9']}}\n"
-        f"routes: [{{name: proxy, prefix: /proxy, upstream: orders, validate: {{schema: {tmp_path}/order.json}}}}]\n"
-    )
-    with benched({"GATEWAY_CONFIG": str(tmp_path / "gateway.yaml")}) as bench:
-        broken_upstream(bench)
-        bench.ask(b"POST /proxy/a HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n")
-        bench.ask(b"{}")
-        assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
-        assert bench.nothing_is_held()
-    assert "ValueError: a defect" in caplog.text
-
-
-async def test_a_defect_at_another_attempt_is_answered_and_keeps_no_place(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    upstream, _ = bench.upstream()
-    turns = FakeLoop()
-    bench.gateway.runtime.loop = cast(asyncio.AbstractEventLoop, turns)
-    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
-    upstream.data_received(b"HTTP/1.1 503 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-    broken_upstream(bench)
-    ((_, attempt_again, _),) = turns.timers
-    attempt_again()
-    assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
-    assert bench.nothing_is_held()
-    assert "ValueError: a defect" in caplog.text
-
-
-async def test_a_defect_on_the_way_to_a_fallback_is_answered_and_keeps_no_place(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "gateway.yaml").write_text(
-        "upstreams: {a: {endpoints: ['127.0.0.1:9'], retry: {max_attempts: 1}}, b: {endpoints: ['127.0.0.1:10']}}\n"
-        "routes: [{name: proxy, prefix: /proxy, upstream: a, fallback: {upstream: b, 'on': [503]}}]\n"
-    )
-    with benched({"GATEWAY_CONFIG": str(tmp_path / "gateway.yaml")}) as bench:
-        upstream, _ = bench.upstream()
-        turns = FakeLoop()
-        bench.gateway.runtime.loop = cast(asyncio.AbstractEventLoop, turns)
-        bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
-        upstream.data_received(b"HTTP/1.1 503 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        fallback = bench.route.fallback
-        assert fallback is not None
-        broken_upstream(bench, fallback.hops[0].upstream)
-        ((_, enter, _),) = turns.timers
-        enter()
-        assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
-        assert bench.nothing_is_held()
-    assert "ValueError: a defect" in caplog.text

@@ -8,13 +8,16 @@ import pytest
 
 from gateway.policy.limit import ConcurrencyLimit, LimitSettings
 from gateway.policy.outcome import IGNORED, SUCCESS, Outcome
-from gateway.proxy.answers.refusals import DEFECT, Refusal
+from gateway.proxy.answers.refusals import DEFECT, UNDECIDED, Refusal
 from gateway.proxy.filter import Filter, Filters
 from gateway.proxy.gate import PASS, WAIT, Chain, Gate, Resume, Resumption, Verdict
-from gateway.proxy.gates.passage import Passage
+from gateway.proxy.gates.passage import NEVER, Passage
 from gateway.proxy.gates.places import PlaceGate
+from gateway.proxy.requests.body import RequestBody
 from gateway.proxy.ticket import Ticket
+from gateway.wire.deadlines import Deadlines
 from gateway.wire.message.response import Response, parse_fields
+from tests.support.fake_transport import FakeLoop
 from tests.support.tickets import request, ticket
 
 NO_LOOP = cast(asyncio.AbstractEventLoop, None)  # nothing here waits for time
@@ -92,7 +95,8 @@ def chain(*gates: Gate) -> Chain:
 
 
 def passage(gates: Chain, of: Ticket, told: list[Resumption]) -> Passage:
-    return Passage(gates, of, told.append, lambda: None, lambda: told.append(DEFECT), lambda: 1.0)
+    unused = Deadlines(NO_LOOP, 0.05)
+    return Passage(gates, of, told.append, lambda: None, lambda: told.append(DEFECT), unused, NEVER, lambda: 1.0)
 
 
 @pytest.mark.parametrize(("queue", "said"), [(0, "in_flight"), (1, "queue_full")])
@@ -165,6 +169,27 @@ def test_a_ticket_that_waits_goes_on_behind_the_gate() -> None:
     assert ends == [PASS]
     assert told == [("enter", "before"), ("enter", "behind")]
     assert (waiting.entered, waiting.now) == (3, 1.0)
+
+
+def test_the_time_of_a_request_at_a_gate_begins_anew_with_its_body() -> None:
+    told: list[Resumption] = []
+    loop = FakeLoop()
+    deadlines = Deadlines(cast(asyncio.AbstractEventLoop, loop), 0.05, lambda: 0.0)
+    waiting = ticket()
+    waiting.body = body = RequestBody(0)
+    gates = chain(Bell())
+    gates.admit(waiting)
+    made = Passage(gates, waiting, told.append, lambda: None, lambda: told.append(DEFECT), deadlines, 10.0, lambda: 0.0)
+    made.wait()
+    assert (made.deadline, len(deadlines)) == (10.0, 1)
+    body.received = 5
+    made.expire(10.0)
+    assert (told, made.deadline) == ([], 20.0)
+    body.received, body.ended_at = 6, 13.0
+    made.expire(20.0)
+    assert (told, made.deadline) == ([], 23.0)
+    made.expire(23.0)
+    assert (told, len(deadlines)) == ([UNDECIDED], 0)
 
 
 @pytest.mark.parametrize("second", [PASS, Refusal(503, "overloaded", "no", 1)])

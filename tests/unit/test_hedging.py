@@ -15,9 +15,11 @@ from gateway.assembly.gateway import Gateway, build
 from gateway.config import load
 from gateway.proxy.exchanges.exchange import Exchange
 from gateway.proxy.forward.hedging import HedgingForward
+from gateway.proxy.gate import Chain
 from gateway.telemetry.log.lines import LineWriter
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.server.connection import ServerConnection
+from tests.support.broken import BrokenGate, BrokenTransport
 from tests.support.fake_transport import FakeTransport
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
@@ -47,6 +49,10 @@ class Table:
         pool._members.add(connection)
         pool.release(connection)
         return connection
+
+    def break_connection(self, index: int) -> None:
+        """The idle connection to this endpoint cannot be written to from now on."""
+        self.connections[index].connection_made(self._stack.enter_context(BrokenTransport()))
 
     def ask(self) -> HedgingForward:
         self.client.data_received(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -308,3 +314,31 @@ async def test_endpoints_that_are_all_out_get_no_hedge(table: Table) -> None:
     assert hedging.obstacle_at(None, 0.0) == "endpoints_out"
     assert hedging.obstacle(forward.ticket, 1, 0.0, 1.0) == "deadline"
     table.connections[0].data_received(GOOD + b"first")
+
+
+async def test_a_defect_of_a_hedge_leaves_the_first_attempt_alone(
+    table: Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    forward = table.ask()
+    table.break_connection(1)
+    table.hedge(forward)
+    assert table.held == (1, [1, 0])
+    assert "ValueError: a defect" in caplog.text
+    table.connections[0].data_received(GOOD + b"first")
+    assert table.answered.endswith(b"first")
+    assert (table.held, table.results) == ((0, [0, 0]), {"lost": 1})
+
+
+@pytest.mark.parametrize("method", ["check", "enter"])
+async def test_a_defect_of_a_gate_for_a_hedge_leaves_the_first_attempt_alone(
+    table: Table, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    forward = table.ask()
+    (hedging,) = table.gateway.topology.routes[0].hedges
+    hedging.chain = Chain((*hedging.chain.gates, BrokenGate(method)), hedging.chain.per_attempt)
+    table.hedge(forward)
+    assert table.held == (1, [1, 0])
+    assert "ValueError: a defect" in caplog.text
+    table.connections[0].data_received(GOOD + b"first")
+    assert table.answered.endswith(b"first")
+    assert (table.held, table.results) == ((0, [0, 0]), {})

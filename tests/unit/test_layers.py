@@ -152,7 +152,7 @@ def proxy_layers() -> dict[str, Layer]:
             (("answers",), ("gateway.reasons", "gateway.telemetry", "gateway.wire")),
             (("tunnels",), (*models("routes"), "gateway.background", "gateway.telemetry", "gateway.wire")),
             (("ticket",), (*decisions, "gateway.idempotency", "gateway.identity", "gateway.telemetry", "gateway.wire")),
-            (("recorder", "runtime"), ("gateway.telemetry", "gateway.wire")),
+            (("defects", "recorder", "runtime"), ("gateway.telemetry", "gateway.wire")),
             # What gates and filters are, without the kinds of them.
             (("gate",), ("gateway.identity", "gateway.policy", "mypy_extensions")),
             (("filter",), ("gateway.wire", "mypy_extensions")),

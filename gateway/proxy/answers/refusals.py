@@ -72,6 +72,7 @@ class Refusal:
 
 STOPPING = Refusal(503, "draining", "the gateway is stopping", 1, close=True)
 DEFECT = Refusal(500, "internal_error", "the gateway has failed, and its log says how", close=True)
+UNDECIDED = Refusal(500, "internal_error", "the gateway has not decided in time, and its log says where", close=True)
 
 
 class Refusals:

@@ -19,7 +19,7 @@ from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.retries import Forward
 from gateway.proxy.forward.target import Target
 from gateway.proxy.gate import PASS, WAIT, Chain, Resumption
-from gateway.proxy.gates.passage import Passage
+from gateway.proxy.gates.passage import NEVER, Passage
 from gateway.proxy.requests.body import NO_BODY, RequestBody
 from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
@@ -59,10 +59,10 @@ Outcomes = Answered | Unanswered
 class Errand(Downstream):
     """Sends the request of `ticket`, whose body is `body`, and calls `done` once with what came of it. At most `keep`
     bytes of the answer's body are kept, and at most `most` are read, -1 for no more than are kept. An answer that is
-    longer is broken off."""
+    longer is broken off. Whoever makes it has a time limit for it, and breaks it off then."""
 
     __slots__ = (
-        *("_body", "_chain", "_done", "_forward", "_keep", "_most"),
+        *("_body", "_chain", "_deadlines", "_done", "_forward", "_keep", "_most"),
         *("_over", "_passage", "_received", "_response", "_ticket"),
     )
 
@@ -79,6 +79,7 @@ class Errand(Downstream):
     ) -> None:
         self._ticket = ticket
         self._chain = chain
+        self._deadlines = runtime.deadlines
         self._keep = keep
         self._most = most if most >= 0 else keep
         self._received = 0
@@ -94,7 +95,9 @@ class Errand(Downstream):
         """Ask the gates, and send it. `done` may be called from within."""
         verdict = self._chain.admit(self._ticket)
         if verdict is WAIT:
-            self._passage = passage = Passage(self._chain, self._ticket, self._passed, self.waits, self.failed)
+            self._passage = passage = Passage(
+                self._chain, self._ticket, self._passed, self.waits, self.failed, self._deadlines, NEVER
+            )
             passage.wait()
         elif isinstance(verdict, Refusal):
             self.refuse(verdict)

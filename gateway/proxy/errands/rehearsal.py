@@ -7,6 +7,7 @@ half-open, and count as one attempt and one request. The upstream does not hear 
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from gateway.policy.outcome import FAILURE, SUCCESS
@@ -20,6 +21,8 @@ from gateway.proxy.ticket import Ticket
 from gateway.telemetry.metrics.route_cells import RouteCells
 from gateway.telemetry.record import LogPart, RouteAccount
 
+_PATIENCE: Final = 30.0
+"""Seconds for which one may wait at a gate."""
 _ORIGIN: Final = Origin("", b"", "http")
 _REQUEST: Final = parsed(OwnRequest("GET", b"/api/test", b"", b"", b"-", 0.0, 0))
 
@@ -41,7 +44,7 @@ class Rehearsal:
         account = RouteAccount("", upstream, self._cells)
         ticket = Ticket(_REQUEST, _ORIGIN, account, log_part, runtime.ids.new(), time.monotonic())
         admitted = chain.admit(ticket)
-        verdict = await _waited(chain, ticket) if isinstance(admitted, Wait) else admitted
+        verdict = await _waited(runtime, chain, ticket) if isinstance(admitted, Wait) else admitted
         now = ticket.now = time.monotonic()
         ticket.note("fault", "rehearsal")
         if verdict is not PASS:
@@ -63,9 +66,10 @@ class Rehearsal:
         return True
 
 
-async def _waited(chain: Chain, ticket: Ticket) -> Resumption:
+async def _waited(runtime: Runtime, chain: Chain, ticket: Ticket) -> Resumption:
     answer: asyncio.Future[Resumption] = asyncio.get_running_loop().create_future()
-    passage = Passage(chain, ticket, answer.set_result, lambda: None, lambda: answer.set_result(DEFECT))
+    failed = partial(answer.set_result, DEFECT)
+    passage = Passage(chain, ticket, answer.set_result, lambda: None, failed, runtime.deadlines, _PATIENCE)
     passage.wait()
     try:
         return await answer

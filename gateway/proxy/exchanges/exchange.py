@@ -36,8 +36,11 @@ class Exchange(Answering):
 
     def wait(self) -> None:
         """For the gate that could not answer at once; those before it are entered."""
-        self._passage = Passage(self._route.chain, self.ticket, self._passed, self.waits, self.failed)
-        self._passage.wait()
+        route, deadlines = self._route, self.runtime.deadlines
+        self._passage = passage = Passage(
+            route.chain, self.ticket, self._passed, self.waits, self.failed, deadlines, route.total_timeout
+        )
+        passage.wait()
 
     def go(self) -> None:
         """Every gate is entered. HOT."""

@@ -5,16 +5,17 @@ at once never becomes an exchange: the client that is refused is often the one t
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 
+from gateway.policy.outcome import IGNORED
 from gateway.proxy import writer
-from gateway.proxy.answers.refusals import STOPPING, Refusal
+from gateway.proxy.answers.refusals import DEFECT, STOPPING, Refusal
+from gateway.proxy.defects import caught
 from gateway.proxy.exchanges.exchange import Exchange
 from gateway.proxy.exchanges.kept_exchange import KeptExchange
 from gateway.proxy.exchanges.remembered_exchange import RememberedExchange
-from gateway.proxy.gate import WAIT
+from gateway.proxy.gate import PASS, WAIT
 from gateway.proxy.gates.in_flight import InFlightGate
 from gateway.proxy.requests.identity import Identification, Origin
 from gateway.proxy.routes.plan import Plan, objection
@@ -24,8 +25,6 @@ from gateway.proxy.ticket import Ticket
 from gateway.wire import ports
 from gateway.wire.message.request import Request, RequestError
 from gateway.wire.ports import Connection
-
-log = logging.getLogger("gateway")
 
 
 class Front(ports.Front):
@@ -71,32 +70,34 @@ class Front(ports.Front):
         ticket = Ticket(request, plan.origin, route.account, plan.log_part, ids.new(), now, plan.priority)
         if (runtime.stopping or plan.unusual) and self._ended_at_once(connection, plan, ticket):
             return None
-        verdict = route.chain.admit(ticket)
-        fallback = route.fallback
-        if isinstance(verdict, Refusal) and (fallback is None or not fallback.takes(verdict.reason)):
-            self._refuse(connection, plan, ticket, verdict)
-            return None
-        keeping = route.keeping
-        exchange: Exchange
-        if keeping is None or request.fields.idempotency_key is None:
-            if fallback is None or fallback.last_good is None or not fallback.last_good.wants(request):
-                exchange = Exchange(runtime, connection, plan, ticket)
-            else:
-                exchange = RememberedExchange(runtime, connection, plan, ticket, fallback.last_good)
-        else:
-            exchange = KeptExchange(runtime, connection, plan, ticket, keeping.claims, keeping.most)
+        exchange: Exchange | None = None
+        refusal: Refusal | None = None
         try:
-            if verdict is WAIT:
+            verdict = route.chain.admit(ticket)
+            if verdict is PASS:
+                exchange = self._exchange(connection, plan, ticket)
+                exchange.go()
+            elif verdict is WAIT:
+                exchange = self._exchange(connection, plan, ticket)
                 exchange.wait()
             elif isinstance(verdict, Refusal):
-                exchange.fall_back(verdict)
-            else:
-                exchange.go()
-        except Exception:
+                refusal = verdict
+                if route.fallback is not None and route.fallback.takes(verdict.reason):
+                    exchange = self._exchange(connection, plan, ticket)
+                    exchange.fall_back(verdict)
+        except Exception as defect:  # noqa: BLE001 - it is logged with where it was raised
             # The connection does not know the exchange yet, so nobody else would end it.
-            log.exception("the gateway has failed at request %s", ticket.request_id)
-            exchange.failed()
-        return None if exchange.finished else exchange
+            caught(ticket, defect)
+            if exchange is not None:
+                exchange.failed()
+            else:
+                route.chain.leave(ticket, IGNORED, 0.0)
+                refusal = DEFECT
+        if exchange is not None:
+            return None if exchange.finished else exchange
+        if refusal is not None:
+            self._refuse(connection, plan, ticket, refusal)
+        return None
 
     def reject(self, connection: Connection, error: RequestError) -> None:
         """Answer a request whose head cannot be understood; the connection closes after it."""
@@ -138,6 +139,16 @@ class Front(ports.Front):
             return identification.forwarded(peer, connection.scheme, request.fields)
         connection.scratch = origin = identification.direct(peer, connection.scheme)
         return origin
+
+    def _exchange(self, connection: Connection, plan: Plan, ticket: Ticket) -> Exchange:
+        """One of the kind that the route and the request ask for. HOT."""
+        runtime, route, request = self._runtime, plan.route, ticket.request
+        keeping, fallback = route.keeping, route.fallback
+        if keeping is not None and request.fields.idempotency_key is not None:
+            return KeptExchange(runtime, connection, plan, ticket, keeping.claims, keeping.most)
+        if fallback is not None and fallback.last_good is not None and fallback.last_good.wants(request):
+            return RememberedExchange(runtime, connection, plan, ticket, fallback.last_good)
+        return Exchange(runtime, connection, plan, ticket)
 
     # Answers without an exchange.
 

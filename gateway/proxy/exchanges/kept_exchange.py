@@ -31,6 +31,7 @@ from gateway.policy.outcome import Outcome
 from gateway.proxy.answers.own_answer import OwnAnswer
 from gateway.proxy.answers.refusals import Refusal
 from gateway.proxy.answers.stored_answer import is_kept, is_undone, kept_fields
+from gateway.proxy.defects import guarded
 from gateway.proxy.exchanges.exchange import Exchange
 from gateway.proxy.routes.plan import Plan
 from gateway.proxy.runtime import Runtime
@@ -262,9 +263,10 @@ class KeptExchange(Exchange):
             claims.unknown(claim, settled)
 
     def _settled(self) -> None:
+        """The journal calls it, which hears of no defect."""
         ending, self._ending = self._ending, None
         if ending is not None and not self.finished:
-            ending()
+            guarded(self.ticket, ending, self.failed)
 
     def _hurried(self) -> bool:
         """End now if only the journal was waited for; whether it was."""

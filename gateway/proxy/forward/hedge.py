@@ -5,6 +5,7 @@ What becomes of the two attempts is decided in `gateway.proxy.forward.hedging`.
 
 from typing import Final
 
+from gateway.policy.outcome import IGNORED
 from gateway.policy.retry import Failure, Retry
 from gateway.proxy.destinations.hedging import Hedging
 from gateway.proxy.forward.attempt import Attempt
@@ -65,19 +66,22 @@ class Hedge(Owner):
         self.tried = ()
         self.total_timeout = forward.total_timeout
         self.total_deadline = forward.total_deadline
-        self.ticket = ticket = _another(first, now)
-        verdict = self.chain.admit(ticket)
-        assert verdict is PASS  # noqa: S101 - there was no obstacle
-        ticket.endpoint = endpoint.label
-        endpoint.in_flight += 1
-        faults = upstream.faults
-        self.attempt = (
-            Attempt(self, endpoint, now) if faults is None else attempt_with_faults(self, endpoint, faults, now)
-        )
         self.head = self.target.head
-        trace = first.trace
-        if trace is not None:
-            ticket.trace, self.head = trace.beside(upstream.name, endpoint.label, self.target.head, now)
+        self.ticket = ticket = _another(first, now)
+        ticket.endpoint = endpoint.label
+        trace, faults = first.trace, upstream.faults
+        try:
+            verdict = self.chain.admit(ticket)
+            assert verdict is PASS  # noqa: S101 - there was no obstacle
+            self.attempt = (
+                Attempt(self, endpoint, now) if faults is None else attempt_with_faults(self, endpoint, faults, now)
+            )
+            if trace is not None:
+                ticket.trace, self.head = trace.beside(upstream.name, endpoint.label, self.target.head, now)
+        except Exception:
+            self.chain.leave(ticket, IGNORED, 0.0)
+            raise
+        endpoint.in_flight += 1
 
     def __repr__(self) -> str:
         return f"<Hedge {self.attempt}>"
@@ -153,7 +157,7 @@ def _another(ticket: Ticket, now: float) -> Ticket:
     made.caller = ticket.caller
     made.variant = ticket.variant
     made.body = ticket.body
-    made.attempts = ticket.attempts
+    made.attempts = ticket.attempts + 1
     return made
 
 

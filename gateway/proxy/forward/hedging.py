@@ -17,10 +17,12 @@ A request has one hedge at most, and none at the upstreams of a fallback.
 
 import asyncio
 import time
+from functools import partial
 from typing import Final
 
 from gateway.policy.outcome import IGNORED
 from gateway.policy.retry import Failure, Retry
+from gateway.proxy.defects import guarded
 from gateway.proxy.destinations.hedging import ABANDONED, FAILED, LOST, WON, Hedging
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.forward.downstream import Downstream
@@ -179,8 +181,20 @@ class HedgingForward(Hedged):
     # How a hedge begins and ends.
 
     def _late(self, attempt: Attempt, due: float = _NEVER) -> None:
-        """The time for an answer has passed, at `due`. After a stall it is first read what has come."""
+        """The time for an answer has passed, at `due`. A timer calls it, which hears of no defect: the request goes on
+        without a hedge then."""
         self._hedge_timer = None
+        guarded(self.ticket, partial(self._consider_hedge, attempt, due), self._stop_hedge)
+
+    def _stop_hedge(self) -> None:
+        """It cannot go on. The first attempt can."""
+        hedge = self._hedge
+        if hedge is not None:
+            hedge.attempt.cancel(client_left=False)
+            self.hedge_failed()
+
+    def _consider_hedge(self, attempt: Attempt, due: float) -> None:
+        """Make one, unless something speaks against it. After a stall it is first read what has come."""
         hedging, ticket, now = self._hedging, self.ticket, time.monotonic()
         if hedging is None or attempt is not self._attempt or attempt.streaming or self._ended:
             return
@@ -200,8 +214,8 @@ class HedgingForward(Hedged):
     def _make_hedge(self, hedging: Hedging, endpoint: Endpoint, now: float) -> None:
         self.traced()
         self._hedged = True
-        self.ticket.attempts += 1
         self._hedge = hedge = Hedge(self, hedging, endpoint, now)
+        self.ticket.attempts += 1
         self.downstream = Line(self, self.downstream, first=True)
         hedge.attempt.start(fresh=False)
 

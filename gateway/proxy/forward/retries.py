@@ -6,13 +6,13 @@ share one total deadline.
 """
 
 import asyncio
-import logging
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from gateway.policy.outcome import IGNORED, Outcome
 from gateway.policy.retry import EndedAttempt, Failure, Retry, next_delay, parse_retry_after
 from gateway.proxy.answers.refusals import Refusal, jittered
+from gateway.proxy.defects import guarded
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.faulty import attempt_with_faults
@@ -25,8 +25,6 @@ from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.reasons import REASONS
 from gateway.wire.message.response import Response
-
-log = logging.getLogger("gateway")
 
 
 class Forward(Owner):
@@ -86,11 +84,12 @@ class Forward(Owner):
             self._refused(upstream.all_out)
             return
         ticket.attempts += 1
-        endpoint.in_flight += 1
         ticket.endpoint = endpoint.label
+        ticket.unanswered = False
         faults = upstream.faults
         attempt = Attempt(self, endpoint, now) if faults is None else attempt_with_faults(self, endpoint, faults, now)
         self._attempt = attempt
+        endpoint.in_flight += 1
         trace, target = ticket.trace, self.target
         self.head = target.head
         if trace is not None:
@@ -241,11 +240,7 @@ class Forward(Owner):
 
     def _ask_gates(self, start: int) -> None:
         """Pass the gates from `start` on; those before it are entered. A timer calls it, which hears of no defect."""
-        try:
-            self._admit(start)
-        except Exception:
-            log.exception("the gateway has failed at request %s", self.ticket.request_id)
-            self.downstream.failed()
+        guarded(self.ticket, partial(self._admit, start), self.downstream.failed)
 
     def _admit(self, start: int) -> None:
         ticket = self.ticket
@@ -254,8 +249,10 @@ class Forward(Owner):
         if verdict is PASS:
             self.begin(now)
         elif verdict is WAIT:
-            downstream = self.downstream
-            self._passage = passage = Passage(self.chain, ticket, self._passed, downstream.waits, downstream.failed)
+            downstream, deadlines, left = self.downstream, self.runtime.deadlines, self.total_deadline - now
+            self._passage = passage = Passage(
+                self.chain, ticket, self._passed, downstream.waits, downstream.failed, deadlines, left
+            )
             passage.wait()
         elif isinstance(verdict, Refusal):
             self._passed(verdict)

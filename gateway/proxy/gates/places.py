@@ -92,6 +92,11 @@ class PlaceGate(Gate):
         if isinstance(waiter, Waiter):
             self.limit.abandon(waiter)
 
+    def too_late(self, ticket: Ticket) -> Refusal:
+        """The time of the request was shorter than that of the queue."""
+        self.rejected[ticket.priority] += 1
+        return self.refuse("queue_timeout", ticket.priority)
+
     def describe(self) -> dict[str, object]:
         """The limit, and its queue if there is one."""
         settings = self.limit.settings
