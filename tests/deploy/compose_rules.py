@@ -5,6 +5,7 @@
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,15 @@ def violations(document: dict[str, Any], text: str = "") -> list[str]:
             for name, service in document.get("services", {}).items()
             for found in _of_service(service)
         ),
+        *_shared_images(document.get("services", {})),
     ]
+
+
+def _shared_images(services: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """v2 writes the service's name into the image. So the last one built has the tag, and the next `up` replaces the
+    containers of the others."""
+    built = Counter(service["image"] for service in services.values() if "build" in service and "image" in service)
+    yield from (f"{image} is built by {count} services" for image, count in built.items() if count > 1)
 
 
 def _of_service(service: dict[str, Any]) -> Iterator[str]:

@@ -50,6 +50,7 @@ def test_means_the_same_to_both_versions(name: str) -> None:
         ("services: {a: {image: b, pids_limit: 5, deploy: {resources: {limits: {cpus: '1'}}}}}", "refused by v2"),
         ("services: {a: {image: b, pull_policy: missing}}", "if_not_present"),
         ("services: {a: {build: .}}", "needs image"),
+        ("services: {a: {build: ., image: c}, b: {build: ., image: c}}", "built by 2 services"),
         ("services: {a: {image: b, ports: [{target: 1, host_ip: 127.0.0.1}]}}", "strings"),
         ("services: {a: {image: b, env_file: [{path: x, required: false}]}}", "env_file"),
     ],
