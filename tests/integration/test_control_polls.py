@@ -42,6 +42,7 @@ def test_the_quick_answer_is_that_of_aiohttp(gateway: GatewayProcess, path: str)
         (b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", 405),
         (b"PATCH /health HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         (b"FOO /health HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+        (b"QUERY /health HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         (b"GETS /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 501),
         (b"get /api/resilience/health HTTP/1.1\r\nHost: x\r\n\r\n", 501),
         (b"G(T /health HTTP/1.1\r\nHost: x\r\n\r\n", 400),

@@ -27,10 +27,11 @@ _BUSY = RefusalError(
 )
 
 _UNKNOWN_METHOD = plain(501)
-# A token (RFC 9110 section 5.6.2) that is none of the methods of sections 9.3 and of RFC 5789. aiohttp would take the
-# request for malformed.
+# A token (RFC 9110 section 5.6.2) that is none of the methods of sections 9.3 and of RFC 5789, nor QUERY, to which
+# OpenAPI 3.2 gives a meaning: a path that does not take one of these says so (405). With others aiohttp would take
+# the request for malformed.
 _METHOD_IS_UNKNOWN = re.compile(
-    rb"(?!(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH) )[!#$%&'*+.^_`|~0-9A-Za-z-]+ "
+    rb"(?!(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|QUERY) )[!#$%&'*+.^_`|~0-9A-Za-z-]+ "
 ).match
 
 # None means that there is no answer now, and that aiohttp gives one.
