@@ -5,10 +5,10 @@ Compose files, status), `ports/{id}` (what `docker port` says) and `version` (of
 `gw-{image}`, with a number each where COMPOSE_FILE names the scale file. What goes wrong is a file in `faults/`:
 `daemon`, `compose` (the plugin is missing), `build`, `check` (its text is the answer of `gateway check`), `trial`
 (the trial gateway is never ready), `up` (the gateway from the new image never is), `settings` (no gateway is while
-.env matches its text), `start` (no created container starts)
-and `pull`; `orphans` has `run` give the advice of docker-compose 1.29. While `slow-up` is there, `up`
-of anything but Redis does not end for a minute. A gateway answers a HUP with another time of its last reload (`reloads/{id}`), unless it is
-`old` (its API does not know workers), has other files (`stale`), stands still (`deaf`) or cannot be told (`unheard`).
+.env matches its text), `start` (no created container starts) and `pull`; `orphans` has `run` give the advice of
+docker-compose 1.29. While `slow-up` is there, `up` of anything but Redis does not end for a minute. A gateway answers a
+HUP with another time of its last reload (`reloads/{id}`), unless it is `old` (its API does not know workers), has other
+files (`stale`), stands still (`deaf`) or cannot be told (`unheard`).
 With `refuse` it refuses the reload.
 """
 

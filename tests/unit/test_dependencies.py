@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.statements import statements
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ("gateway", "upstream_stub")
 AROUND = ("benchmarks", "examples", "scripts", "tests")
@@ -30,7 +32,7 @@ def normalised(name: str) -> str:
 def imported(directory: str) -> Iterator[str]:
     """The top-level packages, ours and the standard library's left out."""
     for path in (ROOT / directory).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in statements(ast.parse(path.read_bytes())):
             names: list[str] = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

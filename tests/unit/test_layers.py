@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.statements import statements
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # With what the two are made of and ask their users to import.
@@ -441,7 +443,7 @@ def covers(prefix: str, name: str) -> bool:
 
 def imported(module: str, tree: ast.AST, *, package: bool) -> Iterator[tuple[int, str]]:
     """Line and full name of everything imported; for `from a import b` the name is `a.b`, module or not."""
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name

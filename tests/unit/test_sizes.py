@@ -6,9 +6,11 @@ No file of the product has more than 400 lines, and no function more than 60. Ru
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
+from tests.support.statements import statements
 from tests.unit.test_layers import ROOT, source_files
 
 FILE_LINES = 400
@@ -23,7 +25,7 @@ LONG_FUNCTIONS: dict[str, str] = {
 
 def functions(source: str) -> Iterator[tuple[str, int]]:
     """Every function with its number of lines, decorators not counted."""
-    for node in ast.walk(ast.parse(source)):
+    for node in statements(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             yield node.name, node.end_lineno - node.lineno + 1
@@ -35,6 +37,7 @@ def long_files() -> set[str]:
     }
 
 
+@cache
 def long_functions() -> set[str]:
     return {
         f"{path.relative_to(ROOT).as_posix()} {name}"
