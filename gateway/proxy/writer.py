@@ -33,7 +33,7 @@ def whole(connection: Connection, ticket: Ticket, fields: bytes, response: Respo
     """An upstream's answer in one piece; the request is finished with it. `fields` are the header lines
     that filters add. HOT."""
     keep_alive = connection.reusable
-    more = _with_limits(ticket, fields, response)
+    more = fields if not response.fields.rate_limit else _with_limits(ticket, fields, response)
     if not keep_alive or not ticket.request.minor:
         more += _KEEP_ALIVE if keep_alive else _CLOSE
     if not response.fields.dated:
@@ -44,11 +44,9 @@ def whole(connection: Connection, ticket: Ticket, fields: bytes, response: Respo
 
 
 def _with_limits(ticket: Ticket, fields: bytes, response: Response) -> bytes:
-    """What filters add, and what the upstream says of limits, unless that is said of limits of ours. HOT."""
-    theirs = response.fields.rate_limit
-    if theirs and ticket.rates is None and (ticket.rate is None or ticket.rate is EXEMPT):
-        return fields + theirs
-    return fields
+    """What filters add, and what the upstream says of limits, unless that is said of limits of ours."""
+    ours = ticket.rates is not None or (ticket.rate is not None and ticket.rate is not EXEMPT)
+    return fields if ours else fields + response.fields.rate_limit
 
 
 def refusal(

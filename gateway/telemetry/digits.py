@@ -19,4 +19,5 @@ def decimal(number: int) -> bytes:
 def milliseconds(seconds: float) -> bytes:
     """A time, not below zero, in milliseconds with three decimals. HOT."""
     microseconds = int(seconds * 1e6 + 0.5)
-    return decimal(microseconds // 1000) + _FRACTION[microseconds % 1000]
+    whole = microseconds // 1000
+    return (_WHOLE[whole] if whole < 1000 else decimal(whole)) + _FRACTION[microseconds % 1000]

@@ -75,7 +75,10 @@ class Front(ports.Front):
         try:
             verdict = route.chain.admit(ticket)
             if verdict is PASS:
-                exchange = self._exchange(connection, plan, ticket)
+                if route.keeping is None and route.fallback is None:
+                    exchange = Exchange(runtime, connection, plan, ticket)
+                else:
+                    exchange = self._exchange(connection, plan, ticket)
                 exchange.go()
             elif verdict is WAIT:
                 exchange = self._exchange(connection, plan, ticket)
@@ -141,7 +144,7 @@ class Front(ports.Front):
         return origin
 
     def _exchange(self, connection: Connection, plan: Plan, ticket: Ticket) -> Exchange:
-        """One of the kind that the route and the request ask for. HOT."""
+        """One of the kind that the route and the request ask for."""
         runtime, route, request = self._runtime, plan.route, ticket.request
         keeping, fallback = route.keeping, route.fallback
         if keeping is not None and request.fields.idempotency_key is not None:
