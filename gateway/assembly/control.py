@@ -17,7 +17,7 @@ from gateway.control import api, console, root_page
 from gateway.control.access import Access
 from gateway.control.app import ControlPlane
 from gateway.control.live.broadcast import Broadcast
-from gateway.control.parts import ControlFacts, SettingView, nothing_past
+from gateway.control.parts import ControlledGateway, SettingView, nothing_past
 from gateway.control.paths import is_control_path, is_control_path_or_root, is_health_path
 from gateway.control.ports.callers import CallersView
 from gateway.control.scrape import Scrape
@@ -76,7 +76,7 @@ def build_control(
     of the configuration."""
     view = own if one_service is None else WholeView(own, one_service.host)
     scrape = Scrape(telemetry.metrics, gather=one_service.parts if one_service is not None else None)
-    facts = ControlFacts(
+    gateway = ControlledGateway(
         view=view,
         figures=figures,
         alerts=alerting.alerts,
@@ -99,10 +99,10 @@ def build_control(
         adaptive={name: each.adaptive.enforce for name, each in config.upstreams.items() if each.adaptive is not None},
     )
     access = _access(config)
-    broadcast = Broadcast(facts, one_service.parts if one_service is not None else partial(_alone, telemetry.metrics))
+    broadcast = Broadcast(gateway, one_service.parts if one_service is not None else partial(_alone, telemetry.metrics))
     prefixes = [route.prefix for route in config.routes if route.host is None]
     more = [
-        *api.routes(facts, access, broadcast),
+        *api.routes(gateway, access, broadcast),
         *console.routes(config.service, access, config.console.dashboards_url),
         *root_page.routes(config.service, prefixes),
     ]

@@ -63,9 +63,9 @@ class SettingView(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ControlFacts:
-    """`breakers` has the settings of each upstream's circuit: attributes in the names of
-    `models.circuits.CircuitSettings`."""
+class ControlledGateway:
+    """The gateway as the control plane sees and commands it. `breakers` has the settings of each upstream's circuit:
+    attributes in the names of `models.circuits.CircuitSettings`."""
 
     view: GatewayView
     figures: Figures

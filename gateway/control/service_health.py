@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from gateway.control import health
 from gateway.control.models.words import HealthWord
-from gateway.control.parts import ControlFacts, ServiceStates
+from gateway.control.parts import ControlledGateway, ServiceStates
 from gateway.control.ports.gateway import plain_state
 from gateway.telemetry.services.rates import Rate
 
@@ -23,14 +23,14 @@ _WORDS: dict[str, HealthWord] = {"healthy": "Healthy", "degraded": "Degraded", "
 _ORDER: tuple[HealthWord, ...] = ("Healthy", "Degraded", "Unhealthy")
 
 
-class Judgement(NamedTuple):
+class HealthJudgement(NamedTuple):
     """A status, and why it is not better: a sentence for each cause."""
 
     status: HealthWord
     reasons: list[str]
 
 
-def judged(states: ServiceStates, rate: Rate) -> Judgement:
+def judged(states: ServiceStates, rate: Rate) -> HealthJudgement:
     """One service, by its figures and its circuit."""
     status: HealthWord = "Healthy"
     reasons: list[str] = []
@@ -55,12 +55,12 @@ def judged(states: ServiceStates, rate: Rate) -> Judgement:
     if rate.errors_per_minute > thresholds.high_errors_per_minute:
         status = _worse(status, "Degraded")
         reasons.append(f"{rate.service} has {rate.errors_per_minute:.1f} errors a minute.")
-    return Judgement(status, reasons)
+    return HealthJudgement(status, reasons)
 
 
-def overall(facts: ControlFacts, states: ServiceStates, services: dict[str, Judgement]) -> Judgement:
+def overall(gateway: ControlledGateway, states: ServiceStates, services: dict[str, HealthJudgement]) -> HealthJudgement:
     """The whole, by what `/health` knows and by what was judged of each service."""
-    report = health.report(facts.view, facts.clock())
+    report = health.report(gateway.view, gateway.clock())
     status = _WORDS[str(report["status"])]
     reasons = [str(reason) for reason in report["reasons"]]  # type: ignore[attr-defined] # a list, see `health.report`
     for judgement in services.values():
@@ -69,7 +69,7 @@ def overall(facts: ControlFacts, states: ServiceStates, services: dict[str, Judg
         reasons += [reason for reason in judgement.reasons if reason not in reasons]
     if states.circuits and all(services[name].status == "Unhealthy" for name in states.circuits):
         status = "Unhealthy"
-    return Judgement(status, reasons)
+    return HealthJudgement(status, reasons)
 
 
 def _worse(one: HealthWord, other: HealthWord) -> HealthWord:

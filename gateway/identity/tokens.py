@@ -98,7 +98,7 @@ class Pending:
         self.keys = keys
 
 
-Judgement = Verified | NotNow | Pending | str
+TokenJudgement = Verified | NotNow | Pending | str
 """What came of a check; a text is one of `FLAWS`."""
 
 
@@ -167,7 +167,7 @@ class Tokens:
         """Check every token again before it counts."""
         self._known.clear()
 
-    def check(self, presented: Presented, accepted: frozenset[str], *, waited: bool = False) -> Judgement:
+    def check(self, presented: Presented, accepted: frozenset[str], *, waited: bool = False) -> TokenJudgement:
         """Judge a token for a route that takes those of the issuers `accepted`. With `waited` it is not `Pending`
         again."""
         text = presented.text
@@ -187,7 +187,7 @@ class Tokens:
             issuer.outcomes[VERIFIED] += 1
         return judgement
 
-    def _judged(self, presented: Presented, issuer: Issuer, token: Token, *, waited: bool) -> Judgement:
+    def _judged(self, presented: Presented, issuer: Issuer, token: Token, *, waited: bool) -> TokenJudgement:
         config = issuer.config
         if len(presented.text) > config.max_token_bytes:
             return "too_long"

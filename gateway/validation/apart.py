@@ -31,7 +31,7 @@ _LONGEST_END: Final = 2.0
 _COMMAND: Final = (sys.executable, "-P", "-m", "gateway.validation.judging")
 
 
-class Judgement(NamedTuple):
+class BodyJudgement(NamedTuple):
     """What came of it: `malformed` says in words why the body is not of its media type. `unavailable`: it could not be
     judged, for this reason."""
 
@@ -40,10 +40,10 @@ class Judgement(NamedTuple):
     unavailable: str = ""
 
 
-Done = Callable[[Judgement], None]
-TOO_LONG: Final = Judgement(unavailable="validating the request took too long")
-TOO_MANY: Final = Judgement(unavailable="too many large requests wait to be validated")
-_NOT_THERE: Final = Judgement(unavailable="requests cannot be validated now")
+Done = Callable[[BodyJudgement], None]
+TOO_LONG: Final = BodyJudgement(unavailable="validating the request took too long")
+TOO_MANY: Final = BodyJudgement(unavailable="too many large requests wait to be validated")
+_NOT_THERE: Final = BodyJudgement(unavailable="requests cannot be validated now")
 
 
 class _Job:
@@ -57,7 +57,7 @@ class _Job:
         self.done = done
         self.timer: asyncio.TimerHandle | None = None
 
-    def end(self, judgement: Judgement) -> None:
+    def end(self, judgement: BodyJudgement) -> None:
         """Say what came of it."""
         if self.timer is not None:
             self.timer.cancel()
@@ -182,11 +182,11 @@ class Apart:
             each.end(_NOT_THERE)
 
 
-def _judgement(answer: list[Any]) -> Judgement:
+def _judgement(answer: list[Any]) -> BodyJudgement:
     if not answer:
-        return Judgement()
+        return BodyJudgement()
     malformed, *faults = answer
-    return Judgement([Fault(detail, where) for detail, where in faults], malformed)
+    return BodyJudgement([Fault(detail, where) for detail, where in faults], malformed)
 
 
 class _Process(asyncio.SubprocessProtocol):

@@ -14,7 +14,7 @@ from gateway.config.sections.issuers.settings import SignatureAlgorithm
 from gateway.identity.credentials import CredentialReader, Presented
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.tenants import Directory
-from gateway.identity.tokens import FLAWS, FRESH, Issuer, Judgement, NotNow, Pending, Tokens, Verified
+from gateway.identity.tokens import FLAWS, FRESH, Issuer, NotNow, Pending, TokenJudgement, Tokens, Verified
 from gateway.jose.algorithms import ALGORITHMS, SYMMETRIC
 from gateway.jose.jwk import parse_set, secret_set
 from tests.support.issuer import (
@@ -71,7 +71,7 @@ class Checks:
             document = json.dumps(jwks(*keys)).encode()
             self.keys.succeeded(parse_set(document, self.issuer.config.algorithms), 600.0)
 
-    def check(self, text: str, *accepted: str, waited: bool = False) -> Judgement:
+    def check(self, text: str, *accepted: str, waited: bool = False) -> TokenJudgement:
         return self.tokens.check(shown(text), frozenset(accepted or ("login",)), waited=waited)
 
     def good(self, text: str) -> Verified:

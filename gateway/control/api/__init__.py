@@ -33,45 +33,45 @@ from gateway.control.api import (
 from gateway.control.api import routes as route_list
 from gateway.control.api.operation import routes as serve
 from gateway.control.live.broadcast import Broadcast
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.services import Services
 
 
-def routes(facts: ControlFacts, access: Access, broadcast: Broadcast) -> list[web.RouteDef]:
+def routes(gateway: ControlledGateway, access: Access, broadcast: Broadcast) -> list[web.RouteDef]:
     """Everything below `/api`, with the document that describes it and the page to read that."""
-    with_figures = Services(facts.figures.services)
-    with_circuits = Services(circuit.upstream for circuit in facts.view.circuits)
-    about_circuits = [*circuits.operations(facts), *endpoints.operations(facts)]
+    with_figures = Services(gateway.figures.services)
+    with_circuits = Services(circuit.upstream for circuit in gateway.view.circuits)
+    about_circuits = [*circuits.operations(gateway), *endpoints.operations(gateway)]
     on_demand = [
-        *faults.operations(facts, with_circuits),
-        *chaos.operations(facts, with_circuits),
-        *rehearsals.operations(facts, with_circuits),
+        *faults.operations(gateway, with_circuits),
+        *chaos.operations(gateway, with_circuits),
+        *rehearsals.operations(gateway, with_circuits),
     ]
     about_the_rest = [
-        *health.operations(facts),
-        *metrics.operations(facts),
-        *errors.operations(facts, with_figures),
-        *alerts.operations(facts),
-        *explain.operations(facts),
-        *workers.operations(facts),
-        *service.operations(facts),
-        *callers.operations(facts),
-        *idempotency.operations(facts),
-        *outbox.operations(facts),
-        *sagas.operations(facts),
-        *issuers.operations(facts),
+        *health.operations(gateway),
+        *metrics.operations(gateway),
+        *errors.operations(gateway, with_figures),
+        *alerts.operations(gateway),
+        *explain.operations(gateway),
+        *workers.operations(gateway),
+        *service.operations(gateway),
+        *callers.operations(gateway),
+        *idempotency.operations(gateway),
+        *outbox.operations(gateway),
+        *sagas.operations(gateway),
+        *issuers.operations(gateway),
         *live.operations(broadcast),
-        *route_list.operations(facts),
-        *hour.operations(facts),
-        *configuration.operations(facts),
-        *clients.operations(facts),
+        *route_list.operations(gateway),
+        *hour.operations(gateway),
+        *configuration.operations(gateway),
+        *clients.operations(gateway),
     ]
     document = partial(
         openapi.document,
         # Where there are no faults, all of theirs but the list only say so.
-        [*about_the_rest, *about_circuits, *(on_demand if facts.faults is not None else on_demand[:1])],
+        [*about_the_rest, *about_circuits, *(on_demand if gateway.faults is not None else on_demand[:1])],
         services=with_circuits.names,
-        version=facts.view.version,
+        version=gateway.view.version,
         needs_token=access.needs_token,
         guards_reading=access.guards_reading,
     )

@@ -6,7 +6,7 @@ from gateway.control.api import audit
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.alerts import AlertEntry, Alerts, Cleanup
 from gateway.control.models.shapes import Input, Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.telemetry.alerts.alerts import Alert
 from gateway.telemetry.log.render import rfc3339
 
@@ -33,19 +33,19 @@ def entry(alert: Alert) -> AlertEntry:
     )
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operations on alerts."""
 
     async def alerts(call: Call[Which, Nothing]) -> Alerts:
         """The alerts that are active, or all that are kept."""
-        found = facts.alerts.all() if call.query.state == "all" else facts.alerts.active()
+        found = gateway.alerts.all() if call.query.state == "all" else gateway.alerts.active()
         return Alerts(count=len(found), alerts=[entry(alert) for alert in found])
 
     async def cleanup(call: Call[Nothing, Nothing]) -> Cleanup:
         """Forget the alerts that are resolved."""
-        before = len(facts.alerts.all())
-        removed = facts.alerts.cleanup()
-        facts.on_cleanup()
+        before = len(gateway.alerts.all())
+        removed = gateway.alerts.cleanup()
+        gateway.on_cleanup()
         audit.record(
             "cleanup-alerts", call, before={"alerts": before}, after={"alerts": before - removed}, scope="process"
         )

@@ -8,7 +8,7 @@ from gateway.control.api import audit
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.callers import AddKey, ExpireKey, Key, KeyCommand, Keys, Tenant, Tenants
 from gateway.control.models.shapes import Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.callers import CallersView, KeysUnavailable, NewKeyView
 from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.log.render import rfc3339
@@ -19,10 +19,10 @@ _ID = re.compile(r"[a-z0-9]{8,32}")
 _T = TypeVar("_T")
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operations on tenants and keys. A gateway without authentication has none."""
-    callers = facts.callers
-    return [] if callers is None else [_tenants(callers), *_keys(callers, facts)]
+    callers = gateway.callers
+    return [] if callers is None else [_tenants(callers), *_keys(callers, gateway)]
 
 
 def _tenants(callers: CallersView) -> Operation[Any, Any]:
@@ -49,7 +49,7 @@ def _tenants(callers: CallersView) -> Operation[Any, Any]:
     )
 
 
-def _keys(callers: CallersView, facts: ControlFacts) -> list[Operation[Any, Any]]:
+def _keys(callers: CallersView, gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     async def listed(_: Call[Nothing, Nothing]) -> Keys:
         """Every key in Redis."""
         keys = [
@@ -69,7 +69,7 @@ def _keys(callers: CallersView, facts: ControlFacts) -> list[Operation[Any, Any]
     async def add(call: Call[Nothing, AddKey]) -> KeyCommand:
         """Add a key. Raises `RefusalError` (409) where the consumer has two already."""
         body = call.body
-        until = None if body.lifetime is None else facts.clock() + body.lifetime
+        until = None if body.lifetime is None else gateway.clock() + body.lifetime
         key = NewKeyView(body.id, body.sha256, body.consumer, body.tenant or "", tuple(body.scopes), until)
         if not await _available(callers.add_key(key)):
             detail = "The consumer has two keys already, or the id is taken: revoke one, or wait until it has ended."
@@ -79,7 +79,7 @@ def _keys(callers: CallersView, facts: ControlFacts) -> list[Operation[Any, Any]
     async def expire(call: Call[Nothing, ExpireKey]) -> KeyCommand:
         """Let a key end a while from now."""
         key_id = _id(call)
-        if not await _available(callers.expire_key(key_id, facts.clock() + call.body.grace)):
+        if not await _available(callers.expire_key(key_id, gateway.clock() + call.body.grace)):
             raise _unknown(key_id)
         return _done(call, "expire", key_id, None, call.body.grace)
 

@@ -13,7 +13,7 @@ from gateway.control.api.faults import check_health, check_limits, enabled, oper
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.faults import ChaosConfig, NewChaosConfig
 from gateway.control.models.shapes import Input, Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.faults import ChaosSetting, FaultOrder, FaultsView
 from gateway.control.services import Services
 
@@ -30,16 +30,16 @@ class WhichUpstream(Input):
     ] = None
 
 
-def operations(facts: ControlFacts, upstreams: Services) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway, upstreams: Services) -> list[Operation[Any, Any]]:
     """The operations on `/chaos/config`. Without FAULTS_ENABLED they say so."""
 
     async def show(call: Call[WhichUpstream, Nothing]) -> ChaosConfig:
         """What is in force."""
-        return await _shown(enabled(facts), named(upstreams, call.query.upstream))
+        return await _shown(enabled(gateway), named(upstreams, call.query.upstream))
 
     async def change(call: Call[WhichUpstream, NewChaosConfig]) -> ChaosConfig:
         """Put some of it in place of what is."""
-        view, body = enabled(facts), call.body
+        view, body = enabled(gateway), call.body
         upstream = named(upstreams, call.query.upstream)
         duration = view.max_duration if body.duration is None else body.duration
         given = body.model_dump(include={"error_rate", "latency_ms", "lock_contention_ms"}, exclude_none=True)
@@ -55,7 +55,7 @@ def operations(facts: ControlFacts, upstreams: Services) -> list[Operation[Any, 
 
     async def clear(call: Call[WhichUpstream, Nothing]) -> ChaosConfig:
         """End all of it."""
-        view = enabled(facts)
+        view = enabled(gateway)
         upstream = named(upstreams, call.query.upstream)
         order = FaultOrder(upstream, "abort", 1.0, 1.0, "", operator_of(call))
         nothing: dict[ChaosSetting, float] = {"error_rate": 0.0, "latency_ms": 0.0, "lock_contention_ms": 0.0}

@@ -20,7 +20,7 @@ from gateway.control.models.circuits import (
 )
 from gateway.control.models.shapes import Nothing
 from gateway.control.models.words import CIRCUIT_WORDS, CircuitWord
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.gateway import CircuitView, plain_state
 from gateway.telemetry.log.render import rfc3339
 
@@ -32,10 +32,10 @@ def word(state: str) -> CircuitWord:
     return CIRCUIT_WORDS[plain_state(state)]
 
 
-def members(facts: ControlFacts, circuit: CircuitView) -> dict[str, Any]:
+def members(gateway: ControlledGateway, circuit: CircuitView) -> dict[str, Any]:
     """The members of `gateway.control.models.circuits.Circuit`."""
-    now = facts.clock()
-    last = facts.history.last(circuit.upstream)
+    now = gateway.clock()
+    last = gateway.history.last(circuit.upstream)
     plain = plain_state(circuit.state)
     forced = plain != circuit.state
     since = last.at if last is not None else circuit.opened_at
@@ -55,43 +55,43 @@ def members(facts: ControlFacts, circuit: CircuitView) -> dict[str, Any]:
     }
 
 
-def scope(facts: ControlFacts) -> Literal["fleet", "process"]:
+def scope(gateway: ControlledGateway) -> Literal["fleet", "process"]:
     """Without a store this process is the fleet."""
-    redis = facts.view.redis
+    redis = gateway.view.redis
     return "fleet" if redis is None or redis.up else "process"
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operations on circuits: to see them, to force one, to release it."""
 
     async def breakers(_: Call[Nothing, Nothing]) -> Circuits:
         """Every circuit."""
-        circuits = [Circuit(**members(facts, circuit)) for circuit in facts.view.circuits]
+        circuits = [Circuit(**members(gateway, circuit)) for circuit in gateway.view.circuits]
         return Circuits(
             total=len(circuits),
             open=sum(circuit.state != "Closed" for circuit in circuits),
-            scope=scope(facts),
+            scope=scope(gateway),
             circuit_breakers=circuits,
         )
 
     async def breaker(call: Call[Nothing, Nothing]) -> CircuitDetail:
         """One circuit, with its settings, its counts and its latest transitions."""
-        return _detail(facts, _found(facts, call.service))
+        return _detail(gateway, _found(gateway, call.service))
 
     def forcing(state: Literal["forced_open", "forced_closed"], action: Literal["force-open", "force-closed"]) -> Any:
         async def force(call: Call[Nothing, Force]) -> CircuitCommand:
             """Hold the circuit in a state for a time."""
-            before = _found(facts, call.service).state
-            everywhere = await facts.commands.force(call.service, state, call.body.duration, call.body.reason)
-            return _done(facts, call, action, before, call.body.reason, everywhere, call.body.duration)
+            before = _found(gateway, call.service).state
+            everywhere = await gateway.commands.force(call.service, state, call.body.duration, call.body.reason)
+            return _done(gateway, call, action, before, call.body.reason, everywhere, call.body.duration)
 
         return force
 
     async def release(call: Call[Nothing, Release]) -> CircuitCommand:
         """End a forced state, if there is one."""
-        before = _found(facts, call.service).state
-        everywhere = await facts.commands.release(call.service)
-        return _done(facts, call, "release", before, call.body.reason, everywhere, None)
+        before = _found(gateway, call.service).state
+        everywhere = await gateway.commands.release(call.service)
+        return _done(gateway, call, "release", before, call.body.reason, everywhere, None)
 
     path = f"{PATH}/{{service}}"
     open_summary = "Hold a circuit open: every request to the service is refused"
@@ -115,18 +115,18 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
     ]  # fmt: skip
 
 
-def _found(facts: ControlFacts, service: str) -> CircuitView:
-    circuit = facts.circuit(service)
+def _found(gateway: ControlledGateway, service: str) -> CircuitView:
+    circuit = gateway.circuit(service)
     assert circuit is not None  # noqa: S101 - the service's name was looked up among the circuits
     return circuit
 
 
-def _detail(facts: ControlFacts, circuit: CircuitView) -> CircuitDetail:
+def _detail(gateway: ControlledGateway, circuit: CircuitView) -> CircuitDetail:
     return CircuitDetail(
-        **members(facts, circuit),
-        scope=scope(facts),
+        **members(gateway, circuit),
+        scope=scope(gateway),
         counts=CircuitCounts(calls=circuit.calls, failed_calls=circuit.failed_calls, slow_calls=circuit.slow_calls),
-        settings=CircuitSettings.model_validate(facts.breakers[circuit.upstream], from_attributes=True),
+        settings=CircuitSettings.model_validate(gateway.breakers[circuit.upstream], from_attributes=True),
         transitions=[
             CircuitTransition(
                 time=rfc3339(each.at),
@@ -135,13 +135,13 @@ def _detail(facts: ControlFacts, circuit: CircuitView) -> CircuitDetail:
                 forced=each.to_state.startswith("forced_"),
                 cause=each.cause,
             )
-            for each in facts.history.of(circuit.upstream)
+            for each in gateway.history.of(circuit.upstream)
         ],
     )
 
 
 def _done(
-    facts: ControlFacts,
+    gateway: ControlledGateway,
     call: Call[Any, Any],
     action: Literal["force-open", "force-closed", "release"],
     before: str,
@@ -149,12 +149,12 @@ def _done(
     everywhere: bool,
     duration: float | None,
 ) -> CircuitCommand:
-    circuit = _found(facts, call.service)
+    circuit = _found(gateway, call.service)
     done = CircuitCommand(
         service=call.service,
         action=action,
         scope="fleet" if everywhere else "process",
-        circuit=Circuit(**members(facts, circuit)),
+        circuit=Circuit(**members(gateway, circuit)),
     )
     audit.record(action, call, reason=reason, before=before, after=circuit.state, scope=done.scope, duration=duration)
     return done

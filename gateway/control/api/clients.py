@@ -6,7 +6,7 @@ from pydantic import Field
 
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.shapes import Answer, Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.clients import BusyView
 
 WINDOW = 60.0
@@ -35,9 +35,9 @@ class BusyClients(Answer):
     policies: list[BusyPolicy]
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operation that lists the busiest clients."""
-    view = facts.busy
+    view = gateway.busy
     return [] if view is None else [_listed(view)]
 
 

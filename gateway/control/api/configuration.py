@@ -6,7 +6,7 @@ from pydantic import Field
 
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.shapes import Answer, Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 
 
 class Setting(Answer):
@@ -26,15 +26,15 @@ class Configuration(Answer):
     settings: list[Setting]
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operation that shows the configuration."""
 
     async def configuration(_: Call[Nothing, Nothing]) -> Configuration:
         """The configuration in effect."""
-        host = facts.view.host
+        host = gateway.view.host
         settings = [
             Setting(setting=each.setting, value=each.value, source=each.source, is_default=each.is_default)
-            for each in facts.settings
+            for each in gateway.settings
         ]
         return Configuration(
             config_hash=(host.config_hash or None) if host is not None else None, count=len(settings), settings=settings

@@ -11,7 +11,7 @@ from gateway.control.api.operation import Call, Operation, get
 from gateway.control.models.circuits import Release
 from gateway.control.models.endpoints import Endpoint, EndpointCommand, Endpoints, TakeOut
 from gateway.control.models.shapes import Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.gateway import EndpointView
 from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.log.render import rfc3339
@@ -20,34 +20,34 @@ LIST = "/api/resilience/endpoints"
 PATH = "/api/resilience/upstreams/{upstream}/endpoints"
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operations on endpoints: to see them, to take one out of service, to bring it back."""
 
     async def listed(_: Call[Nothing, Nothing]) -> Endpoints:
         """The endpoints of all upstreams."""
-        return _listed(facts, list(facts.view.endpoints))
+        return _listed(gateway, list(gateway.view.endpoints))
 
     async def of_one(call: Call[Nothing, Nothing]) -> Endpoints:
         """The endpoints of one upstream."""
-        return _listed(facts, [each for each in facts.view.endpoints if each.upstream == call.service])
+        return _listed(gateway, [each for each in gateway.view.endpoints if each.upstream == call.service])
 
     def taking_out(mode: Literal["drained", "disabled"], action: Literal["drain", "disable"]) -> Any:
         async def take_out(call: Call[Nothing, TakeOut]) -> EndpointCommand:
             """Take an endpoint out of service for a time."""
-            before = _found(facts, call)
+            before = _found(gateway, call)
             body = call.body
-            everywhere = await facts.endpoint_commands.take_out(
+            everywhere = await gateway.endpoint_commands.take_out(
                 call.service, before.endpoint, mode, body.duration, body.reason
             )
-            return _done(facts, call, action, before, everywhere, body.reason, body.duration)
+            return _done(gateway, call, action, before, everywhere, body.reason, body.duration)
 
         return take_out
 
     async def enable(call: Call[Nothing, Release]) -> EndpointCommand:
         """Bring an endpoint back into service."""
-        before = _found(facts, call)
-        everywhere = await facts.endpoint_commands.bring_back(call.service, before.endpoint)
-        return _done(facts, call, "enable", before, everywhere, call.body.reason, None)
+        before = _found(gateway, call)
+        everywhere = await gateway.endpoint_commands.bring_back(call.service, before.endpoint)
+        return _done(gateway, call, "enable", before, everywhere, call.body.reason, None)
 
     one = f"{PATH}/{{endpoint}}"
     drain = "No new requests to an endpoint; what is under way ends by itself"
@@ -71,9 +71,9 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
     ]  # fmt: skip
 
 
-def _found(facts: ControlFacts, call: Call[Any, Any]) -> EndpointView:
+def _found(gateway: ControlledGateway, call: Call[Any, Any]) -> EndpointView:
     given = call.request.match_info["endpoint"].lower()
-    known = [each for each in facts.view.endpoints if each.upstream == call.service]
+    known = [each for each in gateway.view.endpoints if each.upstream == call.service]
     found = next((each for each in known if each.endpoint == given), None)
     if found is None:
         names = [each.endpoint for each in known]
@@ -82,16 +82,16 @@ def _found(facts: ControlFacts, call: Call[Any, Any]) -> EndpointView:
     return found
 
 
-def _listed(facts: ControlFacts, found: list[EndpointView]) -> Endpoints:
+def _listed(gateway: ControlledGateway, found: list[EndpointView]) -> Endpoints:
     return Endpoints(
         total=len(found),
         out=sum(bool(each.out) for each in found),
-        scope=scope(facts),
-        endpoints=[_endpoint(facts, each) for each in found],
+        scope=scope(gateway),
+        endpoints=[_endpoint(gateway, each) for each in found],
     )
 
 
-def _endpoint(facts: ControlFacts, each: EndpointView) -> Endpoint:
+def _endpoint(gateway: ControlledGateway, each: EndpointView) -> Endpoint:
     return Endpoint(
         upstream=each.upstream,
         endpoint=each.endpoint,
@@ -100,13 +100,13 @@ def _endpoint(facts: ControlFacts, each: EndpointView) -> Endpoint:
         healthy=each.healthy,
         ejected=each.ejected,
         in_flight=each.in_flight,
-        until=rfc3339(facts.clock() + each.out_for) if each.out else None,
+        until=rfc3339(gateway.clock() + each.out_for) if each.out else None,
         reason=each.out_reason,
     )
 
 
 def _done(
-    facts: ControlFacts,
+    gateway: ControlledGateway,
     call: Call[Any, Any],
     action: Literal["drain", "disable", "enable"],
     before: EndpointView,
@@ -114,8 +114,10 @@ def _done(
     reason: str | None,
     duration: float | None,
 ) -> EndpointCommand:
-    after = _found(facts, call)
-    done = EndpointCommand(action=action, scope="fleet" if everywhere else "process", endpoint=_endpoint(facts, after))
+    after = _found(gateway, call)
+    done = EndpointCommand(
+        action=action, scope="fleet" if everywhere else "process", endpoint=_endpoint(gateway, after)
+    )
     audit.record(
         f"{action} endpoint {after.endpoint}",
         call,

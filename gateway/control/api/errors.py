@@ -8,7 +8,7 @@ from gateway.control.api.metrics import WHOLE
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.errors import ErrorEntry, RecentErrors
 from gateway.control.models.shapes import Input, Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.services import Services
 from gateway.telemetry.log.render import rfc3339
 
@@ -31,14 +31,14 @@ class Which(Input):
     ] = None
 
 
-def operations(facts: ControlFacts, services: Services) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway, services: Services) -> list[Operation[Any, Any]]:
     """The operation that lists the latest errors."""
 
     async def recent(call: Call[Which, Nothing]) -> RecentErrors:
         """The latest errors, the newest first."""
         service = None if call.query.service is None else services.named(call.query.service)
         client = call.query.client
-        found = await facts.figures.recent(call.query.count, service, client or "")
+        found = await gateway.figures.recent(call.query.count, service, client or "")
         errors = [
             ErrorEntry(
                 time=rfc3339(record.time),

@@ -8,7 +8,7 @@ from gateway.control.access import peer_of
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.explain import Explanation
 from gateway.control.models.shapes import Input, Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.serving.problem import RefusalError
 from gateway.syntax import hosts
 
@@ -84,7 +84,7 @@ class Asked(Input):
     ] = None  # fmt: skip
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operation that says what would become of a request."""
 
     async def explain(call: Call[Asked, Nothing]) -> Explanation:
@@ -96,9 +96,9 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
             raise RefusalError(400, "The parameter host is no host.", members={"parameter": "host"})
         client = asked.client or peer_of(call.request.remote) or "127.0.0.1"
         who = asked.consumer or "", asked.tenant or "", asked.scope or ""
-        found = dict(await facts.explainer.explain(method, host, asked.path, client, *who))
+        found = dict(await gateway.explainer.explain(method, host, asked.path, client, *who))
         request = {"method": method, "host": host, "path": asked.path, "client": found.pop("client")}
-        worker = None if facts.view.host is None else facts.view.host.worker
+        worker = None if gateway.view.host is None else gateway.view.host.worker
         return Explanation.model_validate({"request": request, "worker": worker, **found})
 
     return [

@@ -9,7 +9,7 @@ from gateway.control.api import audit
 from gateway.control.api.operation import Call, Operation, get
 from gateway.control.models.faults import Fault, Faults, FaultsRemoved, NewFault
 from gateway.control.models.shapes import Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.faults import FaultInTheWay, FaultOrder, FaultsAway, FaultsView, FaultView
 from gateway.control.services import Services
 from gateway.control.serving.problem import RefusalError
@@ -18,46 +18,46 @@ from gateway.telemetry.log.render import rfc3339
 PATH = "/api/resilience/faults"
 
 
-def operations(facts: ControlFacts, upstreams: Services) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway, upstreams: Services) -> list[Operation[Any, Any]]:
     """The operations on faults. Without FAULTS_ENABLED they say so."""
 
     async def listed(_: Call[Nothing, Nothing]) -> Faults:
         """The faults of now."""
-        view = facts.faults
+        view = gateway.faults
         if view is None:
             return Faults(enabled=False, max_percent=0.0, max_duration=0.0, count=0, faults=[])
-        found = [shown(facts, each) for each in view.faults]
+        found = [shown(gateway, each) for each in view.faults]
         limits = {"max_percent": view.max_percent, "max_duration": view.max_duration}
         return Faults(enabled=True, **limits, count=len(found), faults=found)
 
     async def one(call: Call[Nothing, Nothing]) -> Fault:
         """One fault."""
-        return _found(facts, call)
+        return _found(gateway, call)
 
     async def add(call: Call[Nothing, NewFault]) -> Fault:
         """Have one in the whole fleet."""
-        view, body = enabled(facts), call.body
+        view, body = enabled(gateway), call.body
         upstream = upstreams.named(body.scope.upstream)
-        order = _order(facts, view, upstream, call)
+        order = _order(gateway, view, upstream, call)
         await check_health(view, upstream)
         name = await told(view.add(order))
         made = next((each for each in view.faults if each.id == name), None)
         if made is None:
             raise RefusalError(503, "The fault is over already: the store was lost.", reason="unavailable")
         recorded(call, f"add fault {name} ({body.kind})", upstream, body.reason, after="active", seconds=body.duration)
-        return shown(facts, made)
+        return shown(gateway, made)
 
     async def remove(call: Call[Nothing, Nothing]) -> FaultsRemoved:
         """End one."""
-        view = enabled(facts)
-        before = _found(facts, call)
+        view = enabled(gateway)
+        before = _found(gateway, call)
         count = await told(view.remove([before.id]))
         recorded(call, f"remove fault {before.id}", before.upstream, None, before="active")
         return FaultsRemoved(removed=count)
 
     async def remove_all(call: Call[Nothing, Nothing]) -> FaultsRemoved:
         """End all of them."""
-        count = await told(enabled(facts).remove_all())
+        count = await told(enabled(gateway).remove_all())
         recorded(call, "remove all faults", "", None, before="active" if count else "over")
         return FaultsRemoved(removed=count)
 
@@ -77,11 +77,11 @@ def operations(facts: ControlFacts, upstreams: Services) -> list[Operation[Any, 
     ]  # fmt: skip
 
 
-def enabled(facts: ControlFacts) -> FaultsView:
+def enabled(gateway: ControlledGateway) -> FaultsView:
     """The faults. Raises `RefusalError` (403) where they are not switched on."""
-    if facts.faults is None:
+    if gateway.faults is None:
         raise RefusalError(403, "Faults are not enabled: FAULTS_ENABLED=true does it.", reason="faults_disabled")
-    return facts.faults
+    return gateway.faults
 
 
 def check_limits(view: FaultsView, percent: float, duration: float) -> None:
@@ -137,7 +137,7 @@ def recorded(
     audit.record(action, named, before=before, after=after, scope="fleet", reason=reason, duration=seconds)
 
 
-def shown(facts: ControlFacts, each: FaultView) -> Fault:
+def shown(gateway: ControlledGateway, each: FaultView) -> Fault:
     """A fault as the API says it."""
     return Fault(
         id=each.id,
@@ -152,12 +152,12 @@ def shown(facts: ControlFacts, each: FaultView) -> Fault:
         reason=each.reason,
         by=each.by,
         source=each.source,
-        until=rfc3339(facts.clock() + each.left),
+        until=rfc3339(gateway.clock() + each.left),
         seconds_left=round(each.left, 3),
     )
 
 
-def _order(facts: ControlFacts, view: FaultsView, upstream: str, call: Call[Nothing, NewFault]) -> FaultOrder:
+def _order(gateway: ControlledGateway, view: FaultsView, upstream: str, call: Call[Nothing, NewFault]) -> FaultOrder:
     body = call.body
     scope = body.scope
     check_limits(view, body.percent, body.duration)
@@ -165,7 +165,7 @@ def _order(facts: ControlFacts, view: FaultsView, upstream: str, call: Call[Noth
         known = [route for route, to in view.routes.items() if to == upstream]
         raise _unknown("route", f"{upstream} has no such route", known)
     endpoint = (scope.endpoint or "").lower()
-    known = [each.endpoint for each in facts.view.endpoints if each.upstream == upstream]
+    known = [each.endpoint for each in gateway.view.endpoints if each.upstream == upstream]
     if endpoint and endpoint not in known:
         raise _unknown("endpoint", f"{upstream} has no such endpoint", known)
     clients = scope.clients
@@ -186,10 +186,10 @@ def _unknown(what: str, why: str, known: list[str]) -> RefusalError:
     return RefusalError(404, detail, reason=f"unknown_{what}", members={"known": known})
 
 
-def _found(facts: ControlFacts, call: Call[Any, Any]) -> Fault:
+def _found(gateway: ControlledGateway, call: Call[Any, Any]) -> Fault:
     name = call.request.match_info["fault"]
-    faults = [] if facts.faults is None else facts.faults.faults
+    faults = [] if gateway.faults is None else gateway.faults.faults
     found = next((each for each in faults if each.id == name), None)
     if found is None:
         raise _unknown("fault", "There is no such fault now", [each.id for each in faults])
-    return shown(facts, found)
+    return shown(gateway, found)

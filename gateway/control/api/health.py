@@ -6,25 +6,25 @@ from gateway.control.api.circuits import word
 from gateway.control.api.operation import Call, Operation, get
 from gateway.control.models.service_health import ResilienceHealth, ServiceHealth
 from gateway.control.models.shapes import Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.service_health import judged, overall
 from gateway.telemetry.log.render import rfc3339
 from gateway.telemetry.services.rates import DEFAULT_WINDOW
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operation that judges each service and the whole."""
 
     async def health(_: Call[Nothing, Nothing]) -> ResilienceHealth:
         """The judgement of each service and of the whole."""
-        rates = await facts.figures.rates(DEFAULT_WINDOW)
-        states = facts.states()
+        rates = await gateway.figures.rates(DEFAULT_WINDOW)
+        states = gateway.states()
         services = {name: judged(states, rate) for name, rate in rates.items()}
-        whole = overall(facts, states, services)
+        whole = overall(gateway, states, services)
         words = {name: word(circuit.state) for name, circuit in states.circuits.items()}
         return ResilienceHealth(
             status=whole.status,
-            time=rfc3339(facts.clock()),
+            time=rfc3339(gateway.clock()),
             reasons=whole.reasons,
             window_minutes=round(DEFAULT_WINDOW / 60),
             services=[
@@ -39,7 +39,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
                 )
                 for name, rate in rates.items()
             ],
-            active_alerts=len(facts.alerts.active()),
+            active_alerts=len(gateway.alerts.active()),
             scope=next(iter(rates.values())).scope,
         )
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from gateway.control.api.operation import Call, Operation, get
 from gateway.control.models.shapes import Answer, Nothing
 from gateway.control.models.words import Count, Instant
-from gateway.control.parts import ControlFacts, Step
+from gateway.control.parts import ControlledGateway, Step
 from gateway.telemetry.log.render import rfc3339
 from gateway.telemetry.metrics.snapshot import labels_of
 
@@ -31,15 +31,15 @@ class History(Answer):
     services: dict[str, ServiceHistory]
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operation that shows the last hour."""
 
     async def history(_: Call[Nothing, Nothing]) -> History:
         """The last hour."""
-        steps = await facts.past()
-        end = steps[-1][0] if steps else facts.clock()
-        services = {each.name: each.upstream for each in facts.view.routes}
-        names = [circuit.upstream for circuit in facts.view.circuits]
+        steps = await gateway.past()
+        end = steps[-1][0] if steps else gateway.clock()
+        services = {each.name: each.upstream for each in gateway.view.routes}
+        names = [circuit.upstream for circuit in gateway.view.circuits]
         return History(end=rfc3339(end), step_seconds=STEP, services=by_service(names, services, steps, end))
 
     return [get("/api/resilience/history", "getHistory", "The last hour of every service", History, history)]

@@ -7,7 +7,7 @@ from gateway.control.api import audit
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.idempotency import Idempotency, IdempotencyCleanup, IdempotencyRecords
 from gateway.control.models.shapes import Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.journal import IdempotencyView, JournalAway
 from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.log.render import rfc3339
@@ -15,9 +15,9 @@ from gateway.telemetry.log.render import rfc3339
 _T = TypeVar("_T")
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operations on idempotency keys. A gateway whose routes do not look at keys has none."""
-    view = facts.idempotency
+    view = gateway.idempotency
     return [] if view is None else [_shown(view), _cleanup(view)]
 
 

@@ -5,14 +5,14 @@ from typing import Any
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.issuers import Issuer, Issuers
 from gateway.control.models.shapes import Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 
 ISSUERS = "/api/resilience/issuers"
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operation on issuers. A gateway whose routes take no tokens has none."""
-    if not list(facts.view.issuers):
+    if not list(gateway.view.issuers):
         return []
 
     async def listed(_: Call[Nothing, Nothing]) -> Issuers:
@@ -28,7 +28,7 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
                 next_fetch_seconds=None if each.next_in is None else round(each.next_in, 1),
                 problem=each.problem,
             )
-            for each in facts.view.issuers
+            for each in gateway.view.issuers
         ]
         return Issuers(count=len(issuers), issuers=issuers)
 

@@ -13,7 +13,7 @@ from gateway.control.api.circuits import word
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.figures import ErrorRate, ErrorsByCategory, Metrics, Reset, ServiceMetrics
 from gateway.control.models.shapes import Input, Nothing
-from gateway.control.parts import ControlFacts, ServiceStates
+from gateway.control.parts import ControlledGateway, ServiceStates
 from gateway.control.service_health import judged
 from gateway.telemetry.log.render import rfc3339
 from gateway.telemetry.metrics.accept import media_ranges
@@ -61,7 +61,7 @@ def rate_members(rate: Rate) -> dict[str, Any]:
     }
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operations on figures: to see those of all services or of one, and to reset one."""
 
     def service_metrics(rate: Rate, states: ServiceStates) -> ServiceMetrics:
@@ -76,25 +76,25 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
         """The figures of all services, or the Prometheus text for a scraper."""
         accept = ", ".join(call.request.headers.getall("Accept", []))
         if prefers_text(accept):
-            return await facts.scrape.respond(accept)
+            return await gateway.scrape.respond(accept)
         minutes = call.query.window_minutes
-        rates = await facts.figures.rates(minutes * 60.0)
-        states = facts.states()
+        rates = await gateway.figures.rates(minutes * 60.0)
+        states = gateway.states()
         return Metrics(window_minutes=minutes, services=[service_metrics(rate, states) for rate in rates.values()])
 
     async def one(call: Call[Window, Nothing]) -> ServiceMetrics:
         """The figures of one service."""
-        rate = await facts.figures.rate(call.service, call.query.window_minutes * 60.0)
-        return service_metrics(rate, facts.states())
+        rate = await gateway.figures.rate(call.service, call.query.window_minutes * 60.0)
+        return service_metrics(rate, gateway.states())
 
     async def error_rate(call: Call[Window, Nothing]) -> ErrorRate:
         """The figures of one service over a window."""
-        rate = await facts.figures.rate(call.service, call.query.window_minutes * 60.0)
+        rate = await gateway.figures.rate(call.service, call.query.window_minutes * 60.0)
         return ErrorRate(**rate_members(rate))
 
     async def reset(call: Call[Nothing, Nothing]) -> Reset:
         """Forget the figures of a service and close its circuit."""
-        return await _reset(facts, call)
+        return await _reset(gateway, call)
 
     return [
         Operation(
@@ -117,11 +117,11 @@ def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
     ]  # fmt: skip
 
 
-async def _reset(facts: ControlFacts, call: Call[Nothing, Nothing]) -> Reset:
-    circuit = facts.circuit(call.service)
-    before = await facts.figures.rate(call.service)
-    done = await facts.figures.reset(call.service)
-    after = facts.circuit(call.service)
+async def _reset(gateway: ControlledGateway, call: Call[Nothing, Nothing]) -> Reset:
+    circuit = gateway.circuit(call.service)
+    before = await gateway.figures.rate(call.service)
+    done = await gateway.figures.reset(call.service)
+    after = gateway.circuit(call.service)
     audit.record(
         "reset",
         call,

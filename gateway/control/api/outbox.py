@@ -19,7 +19,7 @@ from gateway.control.models.outbox import (
     Target,
 )
 from gateway.control.models.shapes import Input, Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.outbox import MessageState, MessageView, OutboxView
 from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.log.render import rfc3339
@@ -37,9 +37,9 @@ class WhichMessages(Input):
     count: PageCount = 50
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operations on the outbox. A gateway without a journal has none."""
-    view = facts.outbox
+    view = gateway.outbox
     return [] if view is None else [_listed(view), _shown(view), *_replays(view)]
 
 

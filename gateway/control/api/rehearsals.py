@@ -14,7 +14,7 @@ from gateway.control.api.faults import enabled, recorded
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.faults import Rehearsed
 from gateway.control.models.shapes import Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.services import Services
 from gateway.control.serving.problem import RefusalError
 
@@ -25,11 +25,11 @@ _LOOKS = 40
 _PAUSE = 0.05
 
 
-def operations(facts: ControlFacts, upstreams: Services) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway, upstreams: Services) -> list[Operation[Any, Any]]:
     """The operations below `/api/test`. Without FAULTS_ENABLED they say so."""
 
     def state(upstream: str) -> str:
-        circuit = facts.circuit(upstream)
+        circuit = gateway.circuit(upstream)
         assert circuit is not None  # noqa: S101 - the name was looked up among the circuits
         return word(circuit.state)
 
@@ -38,16 +38,16 @@ def operations(facts: ControlFacts, upstreams: Services) -> list[Operation[Any, 
 
     async def fail(call: Call[WhichUpstream, Nothing]) -> Rehearsed:
         """One call that fails. The answer is the failure."""
-        view, upstream = enabled(facts), named(upstreams, call.query.upstream)
+        view, upstream = enabled(gateway), named(upstreams, call.query.upstream)
         counted = await view.fail_once(upstream)
         why = "This failure was asked for." if counted else "The circuit lets no call through."
         raise RefusalError(503, why, reason="fault_injected" if counted else "circuit_open")
 
     async def open_circuit(call: Call[WhichUpstream, Nothing]) -> Rehearsed:
         """Calls that fail, until the circuit opens."""
-        view, upstream = enabled(facts), named(upstreams, call.query.upstream)
+        view, upstream = enabled(gateway), named(upstreams, call.query.upstream)
         before, calls = state(upstream), 0
-        threshold = getattr(facts.breakers[upstream], "failure_threshold", 0)
+        threshold = getattr(gateway.breakers[upstream], "failure_threshold", 0)
         while state(upstream) != "Open" and calls < min(threshold, _MOST_CALLS) and await view.fail_once(upstream):
             calls += 1
         await _until(lambda: state(upstream) == "Open")
@@ -56,9 +56,9 @@ def operations(facts: ControlFacts, upstreams: Services) -> list[Operation[Any, 
 
     async def succeed(call: Call[WhichUpstream, Nothing]) -> Rehearsed:
         """Calls that succeed: one, or as many as a half-open circuit needs to close."""
-        view, upstream = enabled(facts), named(upstreams, call.query.upstream)
+        view, upstream = enabled(gateway), named(upstreams, call.query.upstream)
         before, calls = state(upstream), 0
-        threshold = getattr(facts.breakers[upstream], "half_open_success_threshold", 1)
+        threshold = getattr(gateway.breakers[upstream], "half_open_success_threshold", 1)
         while calls < threshold and await view.succeed_once(upstream):
             calls += 1
             if state(upstream) == "Closed":

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from gateway.control.api.operation import Call, Operation, get
 from gateway.control.models.shapes import Answer, Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.gateway import FallbackView, MirrorView, RouteView, SplitView
 
 
@@ -72,19 +72,19 @@ class Routes(Answer):
     routes: list[Route]
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operation that lists the routes."""
 
     async def routes(_: Call[Nothing, Nothing]) -> Routes:
         """Every route with its gates."""
         endpoints: dict[str, list[str]] = {}
-        for each in facts.view.endpoints:
+        for each in gateway.view.endpoints:
             endpoints.setdefault(each.upstream, []).append(each.endpoint)
         found = [
             _route(each, [at for name in _upstreams(each) for at in endpoints.get(name, [])])
-            for each in facts.view.routes
+            for each in gateway.view.routes
         ]
-        host = facts.view.host
+        host = gateway.view.host
         return Routes(count=len(found), worker=None if host is None else host.worker, routes=found)
 
     return [get("/api/resilience/routes", "listRoutes", "Which request goes where, and through what", Routes, routes)]

@@ -22,7 +22,7 @@ from gateway.control.models.sagas import (
     Workflow,
 )
 from gateway.control.models.shapes import Input, Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.sagas import Order, SagaDetail, SagaState, SagasView, SagaView
 from gateway.control.serving.problem import RefusalError
 from gateway.telemetry.log.render import rfc3339
@@ -52,9 +52,9 @@ class WhichRuns(Input):
     count: PageCount = 50
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operations on sagas. A gateway without workflows has none."""
-    view = facts.sagas
+    view = gateway.sagas
     if view is None:
         return []
     orders = [_ordered(view, what) for what in ("cancel", "retry", "skip")]

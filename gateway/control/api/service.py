@@ -9,7 +9,7 @@ from pydantic import Field
 from gateway.control.api import audit
 from gateway.control.api.operation import Call, Operation
 from gateway.control.models.shapes import Answer, Input, Nothing
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.gateway import ServiceChange
 from gateway.control.serving.problem import RefusalError
 from gateway.control.serving.time_limit import be_patient
@@ -34,19 +34,19 @@ class ServiceCommand(Answer):
     notices: Annotated[list[str], Field(description="What is probably not meant, and no reason to refuse")]
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operations on the service."""
 
     async def reload(call: Call[Nothing, Reload]) -> ServiceCommand:
         """Read the configuration anew."""
-        commands = facts.service_commands
+        commands = gateway.service_commands
         if commands is None:
             raise RefusalError(409, "This process has no supervisor.", reason="no_supervisor")
         return await _done(call, "reload", commands.reload(dry_run=call.body.dry_run))
 
     async def upgrade(call: Call[Nothing, Nothing]) -> ServiceCommand:
         """Run the new code."""
-        commands = facts.service_commands
+        commands = gateway.service_commands
         if commands is None:
             raise RefusalError(409, "This process has no supervisor.", reason="no_supervisor")
         return await _done(call, "upgrade", commands.upgrade())

@@ -9,19 +9,19 @@ from typing import Any
 from gateway.control.api.operation import Call, Operation, get
 from gateway.control.models.shapes import Nothing
 from gateway.control.models.workers import LastReload, Worker, Workers
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.ports.gateway import HostView, WorkerView
 from gateway.telemetry.log.render import rfc3339
 
 PATH = "/api/resilience/workers"
 
 
-def operations(facts: ControlFacts) -> list[Operation[Any, Any]]:
+def operations(gateway: ControlledGateway) -> list[Operation[Any, Any]]:
     """The operation that lists the workers."""
 
     async def workers(_: Call[Nothing, Nothing]) -> Workers:
         """Every worker."""
-        host = facts.view.host
+        host = gateway.view.host
         if host is None:
             # This process is the gateway.
             return Workers(

@@ -23,7 +23,7 @@ import orjson
 
 from gateway.control.live.counters import Look, Window
 from gateway.control.live.snapshot import encoded, snapshot
-from gateway.control.parts import ControlFacts
+from gateway.control.parts import ControlledGateway
 from gateway.control.serving.problem import RefusalError
 from gateway.syntax.merge_patch import difference
 from gateway.telemetry.log.render import rfc3339
@@ -91,11 +91,11 @@ class Broadcast:
 
     def __init__(
         self,
-        facts: ControlFacts,
+        gateway: ControlledGateway,
         parts: Callable[[], Awaitable[Parts]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._facts = facts
+        self._facts = gateway
         self._parts = parts
         self._clock = clock
         self._listeners: set[Listener] = set()

@@ -25,9 +25,9 @@ from gateway.control.models.live import (
     LiveWorkflows,
 )
 from gateway.control.models.words import CIRCUIT_WORDS
-from gateway.control.parts import ControlFacts, ServiceStates
+from gateway.control.parts import ControlledGateway, ServiceStates
 from gateway.control.ports.gateway import CircuitView, EndpointView, RouteView, WorkerView, plain_state
-from gateway.control.service_health import Judgement, judged, overall
+from gateway.control.service_health import HealthJudgement, judged, overall
 from gateway.telemetry.log.render import rfc3339
 from gateway.telemetry.services.rates import Rate, Scope
 
@@ -37,16 +37,16 @@ _PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _NO_ROUTE: Final = "none"
 
 
-def snapshot(facts: ControlFacts, window: Window, rates: Mapping[str, Rate]) -> Live:
+def snapshot(gateway: ControlledGateway, window: Window, rates: Mapping[str, Rate]) -> Live:
     """Everything at this moment. `rates` are what the services are judged by."""
-    states = facts.states()
+    states = gateway.states()
     services = {name: judged(states, rate) for name, rate in rates.items()}
-    routes = tuple(facts.view.routes)
+    routes = tuple(gateway.view.routes)
     return Live(
-        time=rfc3339(facts.clock()),
+        time=rfc3339(gateway.clock()),
         window_seconds=round(window.seconds, 3),
-        gateway=_gateway(facts, window, overall(facts, states, services), routes, next(iter(rates.values())).scope),
-        services=_services(facts, window, states, services, routes),
+        gateway=_gateway(gateway, window, overall(gateway, states, services), routes, next(iter(rates.values())).scope),
+        services=_services(gateway, window, states, services, routes),
         routes={
             each.name: LiveRoute(
                 service=each.upstream,
@@ -67,9 +67,9 @@ def snapshot(facts: ControlFacts, window: Window, rates: Mapping[str, Rate]) -> 
             })
             for name in window.firsts("rate_limit_decisions_total")
         },
-        faults=_faults(facts),
-        outbox=None if facts.outbox is None else _outbox(window),
-        workflows=None if facts.sagas is None else _workflows(window),
+        faults=_faults(gateway),
+        outbox=None if gateway.outbox is None else _outbox(window),
+        workflows=None if gateway.sagas is None else _workflows(window),
     )  # fmt: skip
 
 
@@ -79,9 +79,9 @@ def encoded(live: Live) -> dict[str, Any]:
 
 
 def _gateway(
-    facts: ControlFacts, window: Window, judgement: Judgement, routes: Iterable[RouteView], scope: Scope
+    gateway: ControlledGateway, window: Window, judgement: HealthJudgement, routes: Iterable[RouteView], scope: Scope
 ) -> LiveGateway:
-    view = facts.view
+    view = gateway.view
     names = [*(each.name for each in routes), _NO_ROUTE]
     host = view.host
     return LiveGateway(
@@ -98,8 +98,8 @@ def _gateway(
         limit=view.max_in_flight,
         connections=view.connections,
         upstream_connections=view.upstream_connections,
-        active_alerts=len(facts.alerts.active()),
-        store=_store(facts),
+        active_alerts=len(gateway.alerts.active()),
+        store=_store(gateway),
         workers={} if host is None else {f"{each.slot}-{each.pid}": _worker(each) for each in host.workers},
         workers_wanted=1 if host is None else host.wanted,
         scope=scope,
@@ -108,18 +108,18 @@ def _gateway(
 
 
 def _services(
-    facts: ControlFacts,
+    gateway: ControlledGateway,
     window: Window,
     states: ServiceStates,
-    judgements: Mapping[str, Judgement],
+    judgements: Mapping[str, HealthJudgement],
     routes: Iterable[RouteView],
 ) -> dict[str, LiveService]:
     endpoints: dict[str, dict[str, LiveEndpoint]] = {name: {} for name in states.circuits}
-    for each in facts.view.endpoints:
-        endpoints.setdefault(each.upstream, {})[each.endpoint] = _endpoint(each, facts.clock())
+    for each in gateway.view.endpoints:
+        endpoints.setdefault(each.upstream, {})[each.endpoint] = _endpoint(each, gateway.clock())
     asked = _asked(window, routes)
     return {
-        name: _service(facts, window, judgements[name], circuit, asked.get(name, _Asked(0.0, 0.0)), endpoints[name])
+        name: _service(gateway, window, judgements[name], circuit, asked.get(name, _Asked(0.0, 0.0)), endpoints[name])
         for name, circuit in states.circuits.items()
     }
 
@@ -172,9 +172,9 @@ def _hedges(window: Window, route: str) -> LiveHedges | None:
 
 
 def _service(
-    facts: ControlFacts,
+    gateway: ControlledGateway,
     window: Window,
-    judgement: Judgement,
+    judgement: HealthJudgement,
     circuit: CircuitView,
     asked: _Asked,
     endpoints: dict[str, LiveEndpoint],
@@ -197,16 +197,16 @@ def _service(
         in_flight=window.gauge("gateway_upstream_in_flight", name),
         queued=window.gauge("gateway_upstream_queued", name),
         limit=window.gauge("gateway_upstream_limit", name),
-        adaptive=_adaptive(facts, window, name),
+        adaptive=_adaptive(gateway, window, name),
         refused_priorities=_rates(window, "priority_rejections_total", name),
-        circuit=_circuit(facts, circuit),
+        circuit=_circuit(gateway, circuit),
         endpoints=endpoints,
         **_latency(window, ATTEMPT_SECONDS, (name,)),
     )
 
 
-def _adaptive(facts: ControlFacts, window: Window, name: str) -> LiveAdaptive | None:
-    enforced = facts.adaptive.get(name)
+def _adaptive(gateway: ControlledGateway, window: Window, name: str) -> LiveAdaptive | None:
+    enforced = gateway.adaptive.get(name)
     if enforced is None:
         return None
     usual = window.states("adaptive_limit_baseline_seconds", name)
@@ -221,8 +221,8 @@ def _adaptive(facts: ControlFacts, window: Window, name: str) -> LiveAdaptive | 
     )
 
 
-def _faults(facts: ControlFacts) -> dict[str, LiveFault]:
-    view = facts.faults
+def _faults(gateway: ControlledGateway) -> dict[str, LiveFault]:
+    view = gateway.faults
     return {} if view is None else {
         each.id: LiveFault(
             upstream=each.upstream,
@@ -235,7 +235,7 @@ def _faults(facts: ControlFacts) -> dict[str, LiveFault]:
             reason=each.reason,
             by=each.by,
             source=each.source,
-            until=_second(facts.clock() + each.left),
+            until=_second(gateway.clock() + each.left),
         )
         for each in view.faults
     }  # fmt: skip
@@ -264,15 +264,15 @@ def _rates(window: Window, name: str, first: str) -> dict[str, float]:
     return {second: _short(rate) for second, rate in window.rates(name, first).items()}
 
 
-def _circuit(facts: ControlFacts, circuit: CircuitView) -> LiveCircuit:
-    now = facts.clock()
+def _circuit(gateway: ControlledGateway, circuit: CircuitView) -> LiveCircuit:
+    now = gateway.clock()
     plain = plain_state(circuit.state)
     forced = plain != circuit.state
-    last = facts.history.last(circuit.upstream)
+    last = gateway.history.last(circuit.upstream)
     since = last.at if last is not None else circuit.opened_at
     # An instant, and not how long it is to it: that would be another number every second.
-    probe = facts.clock() + circuit.retry_after
-    recent = [each for each in reversed(facts.history.of(circuit.upstream)) if each.at >= now - HOUR]
+    probe = gateway.clock() + circuit.retry_after
+    recent = [each for each in reversed(gateway.history.of(circuit.upstream)) if each.at >= now - HOUR]
     return LiveCircuit(
         state=CIRCUIT_WORDS[plain],
         forced=forced,
@@ -309,8 +309,8 @@ def _endpoint(each: EndpointView, now: float) -> LiveEndpoint:
     )
 
 
-def _store(facts: ControlFacts) -> LiveRedis | None:
-    view = facts.view
+def _store(gateway: ControlledGateway) -> LiveRedis | None:
+    view = gateway.view
     store = view.redis or view.embedded_store
     if store is None:
         return None

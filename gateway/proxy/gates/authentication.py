@@ -24,7 +24,7 @@ from gateway.config.sections.identity.model import AllowConfig, Method
 from gateway.identity.credentials import KEY, NOTHING, SEVERAL, TOKEN, CredentialReader, Presented
 from gateway.identity.keys import Found, KeyRing, Unavailable
 from gateway.identity.tenants import Caller
-from gateway.identity.tokens import FLAWS, Judgement, NotNow, Pending, Tokens, Verified
+from gateway.identity.tokens import FLAWS, NotNow, Pending, TokenJudgement, Tokens, Verified
 from gateway.policy.attempts import Attempts
 from gateway.proxy.answers.refusals import Refusal, Refusals
 from gateway.proxy.gate import PASS, WAIT, Gate, Question, Resume, Step, Verdict, step
@@ -244,7 +244,7 @@ class AuthenticationGate(Gate):
             return presented
         return _SEVERAL if self._takes_keys else presented.token
 
-    def _judged(self, ticket: Ticket, judgement: Judgement) -> Verdict:
+    def _judged(self, ticket: Ticket, judgement: TokenJudgement) -> Verdict:
         if isinstance(judgement, Pending):
             ticket.waiting = judgement
             return WAIT

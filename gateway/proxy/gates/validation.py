@@ -26,7 +26,7 @@ from gateway.proxy.gate import PASS, WAIT, Gate, Question, Resume, Step, Verdict
 from gateway.proxy.ticket import Ticket
 from gateway.syntax.path_template import PathRewrite, rewritten
 from gateway.telemetry.log.validation_lines import ValidationLines
-from gateway.validation.apart import Apart, Judgement
+from gateway.validation.apart import Apart, BodyJudgement
 from gateway.validation.content import Content, content_of
 from gateway.validation.faults import Fault, Malformed, listed
 from gateway.validation.rules import BodyCheck, Operation, Unknown
@@ -216,7 +216,7 @@ class ValidationGate(Gate):
         else:
             resume(self._invalid(ticket, faults) if faults else self._passed(VALID))
 
-    def _judged(self, ticket: Ticket, resume: Resume, judgement: Judgement) -> None:
+    def _judged(self, ticket: Ticket, resume: Resume, judgement: BodyJudgement) -> None:
         """The process has answered, or cannot."""
         if judgement.unavailable:
             detail = judgement.unavailable
