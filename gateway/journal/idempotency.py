@@ -12,7 +12,7 @@ one who held it before changes nothing. When its time is over (`expires_at`), a 
 its time begins anew when its request ends.
 """
 
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from gateway.journal.leases import HELD
 from gateway.journal.port import Operation, Row, Rows, Statement, Step
@@ -91,7 +91,8 @@ _DELETE_OLDEST: Final = Statement(
 )
 _TOTALS: Final = Statement("SELECT count(*) AS records, coalesce(sum(size), 0) AS bytes FROM idempotency_records")
 _COUNTS: Final = Statement(
-    "SELECT route, CASE WHEN state = 'running' AND lease_until <= {now} THEN 'unknown' ELSE state END AS now_state,"
+    "SELECT route, CASE WHEN state = 'finished' OR (state = 'running' AND lease_until > {now}) THEN state"
+    " ELSE 'unknown' END AS now_state,"
     " count(*) AS records, coalesce(sum(size), 0) AS bytes, min(created_at) AS oldest"
     " FROM idempotency_records GROUP BY 1, 2 ORDER BY 1, 2"
 )
@@ -108,6 +109,9 @@ class Found(NamedTuple):
     head: bytes
     body: bytes
     lease_left: float
+
+
+_OUTCOME_UNKNOWN: Final = Found("unknown", None, 0, False, b"", b"", 0.0)
 
 
 class Kept(NamedTuple):
@@ -158,19 +162,29 @@ def look(key: bytes) -> Step:
 
 
 def found(row: Row) -> Found:
-    """What `look` has found."""
-    state, lease_left = row["state"], float(row["lease_left"])
-    if state == "running" and lease_left <= 0:
-        state = "unknown"
-    return Found(
-        state,
-        row["content"],
-        int(row["status"]),
-        bool(row["whole"]),
-        row["head"] or b"",
-        row["body"] or b"",
-        lease_left,
+    """What `look` has found. SQLite keeps anything in any column: where what is there cannot have been written here,
+    the outcome is unknown."""
+    state, content, status, lease_left = row["state"], row["content"], row["status"], row["lease_left"]
+    head, body = row["head"] or b"", row["body"] or b""
+    well = (
+        state in get_args(State)
+        and isinstance(content, bytes | None)
+        and isinstance(status, int)
+        and isinstance(lease_left, int | float)
+        and isinstance(head, bytes)
+        and isinstance(body, bytes)
     )
+    if not well or (state == "running" and lease_left <= 0):
+        return _OUTCOME_UNKNOWN
+    return Found(state, content, status, bool(row["whole"]), head, body, float(lease_left))
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _instant(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def finish(held: Held, kept: Kept) -> Step:
@@ -217,7 +231,7 @@ def delete_oldest(last: tuple[float, bytes], most: int) -> Operation[Totals]:
     """Delete up to `most` finished records, the oldest first and none that came after `last`; how much that was.
     Records that are running, or whose outcome is unknown, stay."""
     rows = yield _DELETE_OLDEST(*last, most)
-    return Totals(len(rows), sum(int(row["size"]) for row in rows))
+    return Totals(len(rows), sum(_count(row["size"]) for row in rows))
 
 
 def totals() -> Operation[Totals]:
@@ -230,6 +244,6 @@ def counts() -> Operation[list[Count]]:
     """The records by route and state."""
     rows = yield _COUNTS()
     return [
-        Count(row["route"], row["now_state"], int(row["records"]), int(row["bytes"]), float(row["oldest"]))
+        Count(row["route"], row["now_state"], int(row["records"]), int(row["bytes"]), _instant(row["oldest"]))
         for row in rows
     ]

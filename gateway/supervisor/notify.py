@@ -19,7 +19,7 @@ class Notify:
         self._address = environ.pop("NOTIFY_SOCKET", "")
         microseconds = environ.pop("WATCHDOG_USEC", "")
         meant = environ.pop("WATCHDOG_PID", str(pid)) == str(pid)
-        self._watchdog_usec = microseconds if meant and microseconds.isdigit() else ""
+        self._watchdog_usec = microseconds if meant and microseconds.isascii() and microseconds.isdigit() else ""
         self.watchdog = int(microseconds) / 1_000_000 if self._watchdog_usec else None
 
     @property

@@ -29,6 +29,10 @@ Addresses = Mapping[str, Address]
 """By purpose (`gateway.ipc.socket_purposes`)."""
 
 
+class GivenUnusable(Exception):
+    """A socket of the service manager is none that can be served on. The message is the reason, for the operator."""
+
+
 class Sockets:
     """All listening sockets, by address and then by slot. In one slot there is a socket for each address that a host
     name stands for."""
@@ -40,14 +44,16 @@ class Sockets:
 
     def take_given(self, environ: MutableMapping[str, str], pid: int) -> None:
         """Take the sockets that the service manager has opened, if there are any for this process. A socket that is
-        named `admin` is for the control plane's own port, all others are for requests."""
+        named `admin` is for the control plane's own port, all others are for requests. Raises `GivenUnusable`."""
         count = environ.pop("LISTEN_FDS", "")
         meant = environ.pop("LISTEN_PID", "") == str(pid)
         given_names = environ.pop("LISTEN_FDNAMES", "").split(":")
-        if not meant or not count.isdigit():
+        if not meant or not count:
             return
+        if not (count.isascii() and count.isdigit()):
+            raise GivenUnusable(f"LISTEN_FDS is no number of sockets: {count!r}")
         for at in range(int(count)):
-            sock = socket.socket(fileno=FIRST_GIVEN + at)
+            sock = _given(FIRST_GIVEN + at)
             sock.setblocking(False)
             sock.set_inheritable(False)
             purpose = ADMIN if given_names[at : at + 1] == [ADMIN] else LISTENER
@@ -197,6 +203,20 @@ def _require_free(host: str, port: int) -> None:
     for family, address, dual in _places(host, port):
         with _bound(family, address, dual=dual, shared=False):
             pass
+
+
+def _given(number: int) -> socket.socket:
+    """The socket with this descriptor, for TCP. Raises `GivenUnusable`."""
+    try:
+        sock = socket.socket(fileno=number)
+    except OSError as error:
+        raise GivenUnusable(
+            f"LISTEN_FDS: descriptor {number} is no socket that can be used: {error.strerror}"
+        ) from error
+    if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
+        sock.detach()
+        raise GivenUnusable(f"LISTEN_FDS: descriptor {number} is no socket for TCP (ListenStream= with a port)")
+    return sock
 
 
 def _named(error: OSError, address: Address) -> OSError:

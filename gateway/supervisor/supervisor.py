@@ -31,7 +31,7 @@ from gateway.supervisor.logs import Logs
 from gateway.supervisor.notify import Notify
 from gateway.supervisor.one_service import OneService
 from gateway.supervisor.process import WorkerProcess, unnamed_file
-from gateway.supervisor.sockets import Sockets
+from gateway.supervisor.sockets import GivenUnusable, Sockets
 from gateway.syntax import hosts
 
 log = logging.getLogger("gateway.supervisor")
@@ -316,4 +316,9 @@ def run(given: Sequence[str | None]) -> int:
 
 
 async def _serve(given: list[str | None], carried: upgrade.Carried | None) -> int:
-    return await Supervisor(given, carried).run()
+    try:
+        supervisor = Supervisor(given, carried)
+    except GivenUnusable as reason:
+        sys.stderr.write(f"{reason}\n")
+        return 1
+    return await supervisor.run()

@@ -795,3 +795,43 @@ def test_the_log_says_what_was_replayed(gateway: GatewayProcess, path: str, key:
     record = gateway.wait_for_records(1, request_id=request_id)[0]
     assert (record["status"], record["attempts"], record["decisions"]["idempotency"]) == (201, 0, "replayed")
     assert json.dumps(record).count(key) == 0
+
+
+def test_a_damaged_record_is_answered_in_time_and_stops_nobody(
+    start_gateway: StartGateway, upstream: ProgrammedUpstream
+) -> None:
+    """SQLite keeps anything in any column."""
+
+    def answer(peer: Peer, seen: Seen) -> None:
+        peer.exactly(1)
+        peer.send(ok(b"made"))
+
+    upstream.on("/made", answer)
+    gateway = start_gateway(
+        {"UPSTREAM_URL": upstream.url, "IDEMPOTENCY_MODE": "optional", "RATE_LIMIT_ENABLED": "false"}
+    )
+
+    def made(key: str) -> Answer:
+        return gateway.request("POST", "/proxy/made", b"x", {"Idempotency-Key": key})
+
+    with contextlib.closing(sqlite3.connect(gateway.directory / "var" / "journal.db", timeout=30)) as journal:
+        for number, (column, value) in enumerate(
+            [
+                ("status", "many"),
+                ("status", 0),
+                ("head", "text"),
+                ("body", 7),
+                ("content", 7),
+                ("state", "odd"),
+                ("size", "x"),
+            ]
+        ):
+            assert made(f"k-{number}").status == 200
+            newest = "(SELECT max(created_at) FROM idempotency_records)"
+            journal.execute(f"UPDATE idempotency_records SET {column} = ? WHERE created_at = {newest}", (value,))  # noqa: S608 - of this test
+            journal.commit()
+            again = made(f"k-{number}")
+            whole = column == "size"
+            assert (again.status, again.headers.get("Idempotent-Replayed")) == ((200, "true") if whole else (409, None))
+    counted = gateway.get("/api/resilience/idempotency")
+    assert (counted.status, counted.json()["records"]) == (200, 7)

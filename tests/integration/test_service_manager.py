@@ -2,12 +2,14 @@
 
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -16,7 +18,7 @@ from tests.support.ports import free_port
 from tests.support.processes import ChildProcess, clean_environment
 from tests.support.raw_http import RawClient
 from tests.support.stub_process import StubProcess
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 # What the manager does between fork and exec: the socket becomes descriptor 3, and the variables name this process.
 LAUNCH = """
@@ -72,6 +74,46 @@ def settings(stub: StubProcess, manager: Manager, port: int) -> dict[str, str]:
         PORT=str(port), UPSTREAM_URL=stub.url, WORKERS="2", RATE_LIMIT_ENABLED="false",
         NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="500000",
     )  # fmt: skip
+
+
+NAMES = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "reason"),
+    [
+        ("tcp", "2", "LISTEN_FDS: descriptor 4 is no socket that can be used: "),
+        ("udp", "1", "LISTEN_FDS: descriptor 3 is no socket for TCP"),
+        ("unix", "1", "LISTEN_FDS: descriptor 3 is no socket for TCP"),
+        ("file", "1", "LISTEN_FDS: descriptor 3 is no socket that can be used: "),
+        ("tcp", "\u00b2", "LISTEN_FDS is no number of sockets: '\u00b2'"),
+        ("tcp", "one", "LISTEN_FDS is no number of sockets: 'one'"),
+    ],
+)
+def test_sockets_that_cannot_be_used_are_a_reason(
+    given: str, count: str, reason: str, stub: StubProcess, manager: Manager, tmp_path: Path
+) -> None:
+    if given == "file":
+        made: socket.socket | BinaryIO = (tmp_path / "file").open("wb")
+    elif given == "unix":
+        made = socket.socket(socket.AF_UNIX)
+    else:
+        made = socket.socket(socket.AF_INET, NAMES[given])
+    launch = LAUNCH.replace('LISTEN_FDS="1"', f"LISTEN_FDS={count!r}")
+    with made:
+        ended = subprocess.run(
+            [sys.executable, "-c", launch, str(made.fileno())],
+            env=settings(stub, manager, free_port()),
+            cwd=tmp_path,
+            pass_fds=(made.fileno(),),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(reason)
+    assert ended.stderr.count("\n") == 1
 
 
 def test_the_manager_hears_of_readiness_reloads_life_and_the_end(
