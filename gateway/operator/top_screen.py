@@ -20,6 +20,28 @@ _CIRCUITS: Final = {"Closed": ("closed", "green"), "HalfOpen": ("half-open", "ye
 LINE: Final = 24
 """The seconds of the line of each service."""
 
+_WIDTHS: Final = {
+    "REQ/S": 6,
+    "LAST 24 S": LINE,
+    "IN FLIGHT": 9,
+    "P50": 7,
+    "P95": 7,
+    "P99": 7,
+    "ERRORS": 6,
+    "CIRCUIT": 9,
+    "RETRIES": 7,
+    "ENDPOINTS": 9,
+    "SHED": 5,
+    "LIMITED": 7,
+}
+"""The columns beside the names, in their order, with how wide what they show usually is."""
+_GIVEN_UP: Final = ("LAST 24 S", "P50", "LIMITED", "RETRIES", "P99", "SHED", "ENDPOINTS", "REQ/S", "IN FLIGHT")
+"""The columns that can be missed, the first of them most easily."""
+_LEFT: Final = ("LAST 24 S", "CIRCUIT")
+_NAMES: Final = 16
+"""So much of the names is shown before a column is given up for more of them."""
+_PADDING: Final = 2
+
 Service = Mapping[str, Any]
 
 
@@ -127,46 +149,57 @@ def _hurt(seen: Service) -> float:
 
 
 def _table(services: Iterable[tuple[str, Service]], lines: Mapping[str, list[float]], width: int) -> Table:
-    table = Table(box=None, padding=(0, 1), expand=width < 110, header_style="dim")
-    wide = width >= 110
+    rows = [(_service(name, seen), _figures(seen, lines.get(name, []))) for name, seen in services]
+    names = min(_NAMES, max((each.cell_len for each, _ in rows), default=0))
+    columns = _columns(width - max(names, len("SERVICE")) - _PADDING)
+    table = Table(box=None, padding=(0, 1), expand="LAST 24 S" not in columns, header_style="dim")
     table.add_column("SERVICE", no_wrap=True)
-    for name in ("REQ/S", *(("LAST 24 S",) if wide else ()), "IN FLIGHT"):
-        table.add_column(name, justify="left" if name == "LAST 24 S" else "right", no_wrap=True)
-    for name in ("P50", "P95", "P99") if wide else ("P95",):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("ERRORS", justify="right", no_wrap=True)
-    table.add_column("CIRCUIT", no_wrap=True)
-    for name in ("RETRIES", "ENDPOINTS", "SHED", "LIMITED") if wide else ("ENDPOINTS",):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, seen in services:
-        table.add_row(*_row(name, seen, lines.get(name, []), wide=wide))
+    for name in columns:
+        table.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
+    taken = sum(max(len(name), *(each[name].cell_len for _, each in rows), 0) + _PADDING for name in columns)
+    for service, figures in rows:
+        # A name that is too long is cut, and no figure: of "0.7 ms" without its end nobody knows the unit.
+        service.truncate(max(_NAMES // 2, width - taken - _PADDING), overflow="ellipsis")
+        table.add_row(service, *(figures[name] for name in columns))
     return table
 
 
-def _row(name: str, seen: Service, line: list[float], *, wide: bool) -> list[Text]:
+def _columns(width: int) -> list[str]:
+    """Those for which there is room in so much of the terminal. None comes and goes with the figures."""
+    columns = dict(_WIDTHS)
+    for name in _GIVEN_UP:
+        if sum(columns.values()) + _PADDING * len(columns) <= width:
+            break
+        del columns[name]
+    return list(columns)
+
+
+def _service(name: str, seen: Service) -> Text:
     status = seen["status"]
-    service = Text.assemble((f"{_MARKS[status]} ", _STYLES[status]), (clean(name), "bold"))
+    return Text.assemble((f"{_MARKS[status]} ", _STYLES[status]), (clean(name), "bold"))
+
+
+def _figures(seen: Service, line: list[float]) -> dict[str, Text]:
+    """By column."""
     up = sum(each["available"] for each in seen["endpoints"].values())
     total = len(seen["endpoints"])
     full = seen["inFlight"] / max(1, seen["limit"])
     errors = seen["errorRate"]
-    cells = [service, Text(rate(seen["requests"]))]
-    if wide:
-        cells.append(Text(sparkline(line[-LINE:]), style="cyan"))
     waiting = f" +{seen['queued']}" if seen["queued"] else ""
     # What is found out stands for itself; what is only observed is not in force.
     found = "~" if seen.get("adaptive", {}).get("mode") == "enforce" else ""
-    cells.append(Text(f"{seen['inFlight']}/{found}{seen['limit']}{waiting}", style=_warned(full, 0.7, 0.9)))
-    cells += [Text(latency(seen.get(each))) for each in (("p50", "p95", "p99") if wide else ("p95",))]
-    cells.append(Text(f"{errors:.1%}", style=_warned(errors, 0.0001, 0.5)))
-    cells.append(_circuit(seen.get("circuit")))
-    endpoints = Text(f"{up}/{total}", style="red" if not up else "yellow" if up < total else "")
-    if not wide:
-        return [*cells, endpoints]
-    retries = Text(rate(seen["retries"]), style="yellow" if seen["retries"] else "")
-    shed = Text(rate(seen["shed"]), style="red" if seen["shed"] else "")
-    limited = Text(rate(seen["limited"]), style="yellow" if seen["limited"] else "")
-    return [*cells, retries, endpoints, shed, limited]
+    return {
+        "REQ/S": Text(rate(seen["requests"])),
+        "LAST 24 S": Text(sparkline(line[-LINE:]), style="cyan"),
+        "IN FLIGHT": Text(f"{seen['inFlight']}/{found}{seen['limit']}{waiting}", style=_warned(full, 0.7, 0.9)),
+        **{name: Text(latency(seen.get(name.lower()))) for name in ("P50", "P95", "P99")},
+        "ERRORS": Text(f"{errors:.1%}", style=_warned(errors, 0.0001, 0.5)),
+        "CIRCUIT": _circuit(seen.get("circuit")),
+        "RETRIES": Text(rate(seen["retries"]), style="yellow" if seen["retries"] else ""),
+        "ENDPOINTS": Text(f"{up}/{total}", style="red" if not up else "yellow" if up < total else ""),
+        "SHED": Text(rate(seen["shed"]), style="red" if seen["shed"] else ""),
+        "LIMITED": Text(rate(seen["limited"]), style="yellow" if seen["limited"] else ""),
+    }
 
 
 def _circuit(circuit: Mapping[str, Any] | None) -> Text:

@@ -73,6 +73,23 @@ def test_it_fits_into_the_terminal(sort: str, width: int) -> None:
     assert max(map(len, lines)) <= width
 
 
+@pytest.mark.parametrize("width", [40, 50, 60, 72, 80, 100, 110, 120, 132, 160])
+@pytest.mark.parametrize("name", ["a", "default", "payments-of-the-north", "n" * 60])
+def test_a_name_may_be_cut_and_no_figure(name: str, width: int) -> None:
+    """Of `0.7 ms` without its end nobody knows the unit."""
+    seen = Seen()
+    slow = service("Unhealthy", circuit={"state": "HalfOpen", "forced": False}, p50=0.0007, p95=0.0123, p99=0.25)
+    seen.take("snapshot", snapshot(**{name: slow, "b": service(requests=12_345.0, retries=99.5)}))
+    lines = shown(seen, width=width)
+    header = next(line for line in lines if line.lstrip().startswith("SERVICE"))
+    row = next(line for line in lines if line.lstrip().startswith("■"))
+    assert "…" not in header
+    assert "…" not in row or row.index("…") < header.index("SERVICE") + max(len(name), len("SERVICE")) + 2
+    assert "half-open" in row
+    assert row.count(" ms") == header.count("P9") + header.count("P50")
+    assert max(map(len, lines)) <= width
+
+
 def test_errors_that_say_the_same_are_one_line() -> None:
     seen = Seen()
     seen.take("snapshot", snapshot(a=service()))
