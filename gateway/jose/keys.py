@@ -11,7 +11,7 @@ Verify = Callable[[bytes, bytes], bool]
 """Whether the second is the signature of the first."""
 
 MOST_TRIED: Final = 8
-"""So many keys are tried for a token that names none: each costs a signature check."""
+"""So many keys are tried for a token that names none, or a name that several have: each costs a signature check."""
 
 
 class Key:
@@ -56,4 +56,4 @@ class KeySet:
         """What may check a token: the keys of its `kid`, else those without one; all for a token without `kid`."""
         if kid is None:
             return self._unnamed.get((False, algorithm), [])[:MOST_TRIED]
-        return self._named.get((kid, algorithm)) or self._unnamed.get((True, algorithm), [])[:MOST_TRIED]
+        return (self._named.get((kid, algorithm)) or self._unnamed.get((True, algorithm), []))[:MOST_TRIED]

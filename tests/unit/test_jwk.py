@@ -107,6 +107,9 @@ def test_what_is_no_key_set(data: bytes, why: str) -> None:
 def test_without_a_kid_so_many_keys_are_tried_and_no_more() -> None:
     entries = [SigningKey(f"k{at}", "ES256").jwk for at in range(MOST_TRIED + 3)]
     assert len(parsed(*entries).candidates(None, "ES256")) == MOST_TRIED
+    # Nor for a name that many keys have.
+    alike = [SigningKey("k", "ES256").jwk for _ in range(MOST_TRIED + 3)]
+    assert len(parsed(*alike).candidates("k", "ES256")) == MOST_TRIED
 
 
 def test_two_keys_of_one_name_are_told_apart_by_their_algorithm() -> None:
