@@ -11,9 +11,12 @@ paused, a suspended machine) would take for silence what its peers have sent in 
 is put off, for as long as it was late and at most for `interval`: then a deadline passes later than said above."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
+
+log = logging.getLogger("gateway")
 
 STALL: Final = 0.005
 """What a timer has to do that is late by more seconds than this was held up by its own process."""
@@ -78,10 +81,18 @@ class Deadlines:
             # Collected first: expire() adds and discards members.
             for member in [member for member in self._members if member.deadline <= now]:
                 if member in self._members:
-                    member.expire(now)
+                    self._expire(member, now)
         finally:
             if self._members and self._timer is None:
                 self._wait(self._interval)
+
+    def _expire(self, member: Expiring, now: float) -> None:
+        """One that has a defect keeps the others from nothing, and has no deadline any more."""
+        try:
+            member.expire(now)
+        except Exception:
+            log.exception("the gateway has failed at a deadline of %r", member)
+            self._members.discard(member)
 
     def _wait(self, seconds: float) -> None:
         self._due = self._clock() + seconds

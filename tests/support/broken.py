@@ -35,3 +35,10 @@ class BrokenTransport(FakeTransport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         raise ValueError("a defect")
+
+
+class EndlessTransport(FakeTransport):
+    """Cannot be aborted."""
+
+    def abort(self) -> None:
+        raise ValueError("a defect")

@@ -5,6 +5,7 @@ from typing import cast
 import pytest
 
 from gateway.wire.deadlines import Deadlines
+from tests.support.fake_transport import FakeLoop
 
 
 class Member:
@@ -105,3 +106,24 @@ async def test_one_that_discards_another_while_expiring() -> None:
     assert members[2] in log
     assert len(deadlines) == 0
     deadlines.close()
+
+
+class Broken(Member):
+    def expire(self, now: float) -> None:
+        self.log.append(self)
+        raise ValueError("a defect")
+
+
+def test_one_that_raises_keeps_no_other_waiting_and_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    loop, log = FakeLoop(), list[Member]()
+    now = 0.0
+    deadlines = Deadlines(cast(asyncio.AbstractEventLoop, loop), 1.0, lambda: now)
+    members = [Broken(1.0, log), Member(1.0, log), Broken(1.0, log), Member(1.0, log)]
+    for member in members:
+        deadlines.add(member)
+    now = 1.0
+    loop.timers.pop()[1]()
+    assert sorted(map(id, log)) == sorted(map(id, members))
+    assert len(deadlines) == 2
+    assert "ValueError: a defect" in caplog.text
+    assert len(loop.timers) == 1

@@ -8,6 +8,7 @@ from typing import ClassVar, cast
 import pytest
 
 from gateway.policy.outcome import IGNORED, Outcome
+from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.gate import PASS, WAIT, Chain, Gate, Resume, Verdict
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.ticket import Ticket
@@ -15,8 +16,8 @@ from gateway.proxy.upstreams.upstream import Upstream
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.server.connection import ServerConnection
 from tests.support.bench import Bench, benched
-from tests.support.broken import BrokenGate, BrokenTransport
-from tests.support.fake_transport import FakeLoop
+from tests.support.broken import BrokenGate, BrokenTransport, EndlessTransport
+from tests.support.fake_transport import FakeLoop, FakeTransport
 
 
 @pytest.fixture
@@ -69,10 +70,14 @@ def the_time_is_over(bench: Bench) -> None:
 
 def broken_upstream(bench: Bench, upstream: Upstream | None = None) -> None:
     """The connection that is idle in the pool, of the route's upstream or of this one, cannot be written to."""
+    idle_connection(bench, BrokenTransport(), upstream)
+
+
+def idle_connection(bench: Bench, transport: FakeTransport, upstream: Upstream | None = None) -> None:
+    """In the pool of the upstream's first endpoint."""
     pool = (upstream or bench.route.upstream).endpoints[0].pool
-    transport = bench.stack.enter_context(BrokenTransport())
     connection = UpstreamConnection(pool, "127.0.0.1")
-    connection.connection_made(transport)
+    connection.connection_made(bench.stack.enter_context(transport))
     pool.release(connection)
 
 
@@ -121,6 +126,19 @@ async def test_a_defect_at_another_attempt_is_answered_and_keeps_no_place(
     attempt_again()
     assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
     assert bench.nothing_is_held()
+    assert "ValueError: a defect" in caplog.text
+
+
+async def test_a_defect_at_the_end_of_an_attempts_time_is_answered_and_keeps_no_place(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    idle_connection(bench, EndlessTransport())
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    (attempt,) = (each for each in bench.gateway.runtime.deadlines._members if isinstance(each, Attempt))
+    attempt.expire(attempt.deadline)
+    assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
+    assert bench.nothing_is_held()
+    assert bench.route.upstream.endpoints[0].in_flight == 0
     assert "ValueError: a defect" in caplog.text
 
 

@@ -9,9 +9,11 @@ answer may be silent for `idle_timeout`.
 """
 
 import time
+from functools import partial
 from typing import Final
 
 from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS
+from gateway.proxy.defects import guarded
 from gateway.proxy.forward.crossing import ended_idle_connection
 from gateway.proxy.forward.ending import Ending
 from gateway.proxy.forward.owner import Owner
@@ -123,6 +125,10 @@ class Attempt(Ending):
 
     def expire(self, now: float) -> None:
         """The deadline has passed (gateway.wire.deadlines)."""
+        owner = self._owner
+        guarded(owner.ticket, partial(self._expired, now), owner.downstream.failed)
+
+    def _expired(self, now: float) -> None:
         connection = self._connection
         if self.streaming:
             if connection is not None:

@@ -138,10 +138,12 @@ class PlaceGate(Gate):
 
     def _expire(self) -> None:
         self._timer = None
-        for waiter in self.limit.expire(self._clock()):
-            self.rejected[waiter.priority] += 1
-            waiter.payload(self.refuse("queue_timeout", waiter.priority))
-        self._arm()
+        try:
+            for waiter in self.limit.expire(self._clock()):
+                self.rejected[waiter.priority] += 1
+                waiter.payload(self.refuse("queue_timeout", waiter.priority))
+        finally:
+            self._arm()
 
 
 def by_priority(details: Mapping[str, str], limit: ConcurrencyLimit) -> list[dict[str, str]]:
