@@ -1,8 +1,9 @@
 """Fixtures for every suite. Asynchronous tests run on uvloop, as the gateway does."""
 
+import gc
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,18 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:
 def pytest_report_header() -> str:
     """One line at the start says which gateway is tested (a hook of pytest)."""
     return f"gateway: {compiled.HOW}, from {Path(compiled.__file__).parent}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The tests that are found stay to the end: the collector of garbage does not look at them, now or later (a hook of
+    pytest). In each process that took a quarter of the time in which they are found, and as long again at the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
