@@ -345,6 +345,9 @@ def test_the_files_of_the_console_allow_nothing_from_elsewhere(shared_gateway: S
         assert answer.status == 200
         assert answer.headers["Content-Security-Policy"] == policy
     assert gateway.get("/console/settings.json").json()["dashboardsUrl"] == "https://grafana.example/d/gateway"
+    # Behind a proxy that strips a prefix, too.
+    moved = gateway.get("/console/")
+    assert (moved.status, moved.headers["Location"]) == (308, "../console")
     for path in ("/console/../app.py", "/console/none.js", "/console/static/app.js"):
         assert gateway.get(path).status == 404, path
 

@@ -54,6 +54,11 @@ def routes(service: str, access: Access, dashboards_url: str | None) -> list[web
         """`GET /console`."""
         return _served(*files["index.html"])
 
+    async def moved(_: web.Request) -> web.Response:
+        """`GET /console/`, as some type it. Relative, for a prefix that a proxy has stripped; from there the names of
+        the files would not be right."""
+        return web.Response(status=308, headers={"Location": f"..{PATH}"})
+
     async def file(request: web.Request) -> web.Response:
         """`GET /console/{name}`."""
         found = files.get(request.match_info["name"])
@@ -61,7 +66,7 @@ def routes(service: str, access: Access, dashboards_url: str | None) -> list[web
             raise web.HTTPNotFound
         return _served(*found)
 
-    return [web.get(PATH, page), web.get(f"{PATH}/{{name}}", file)]
+    return [web.get(PATH, page), web.get(f"{PATH}/", moved), web.get(f"{PATH}/{{name}}", file)]
 
 
 def _answer(path: Path) -> tuple[bytes, str]:
