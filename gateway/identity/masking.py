@@ -5,7 +5,8 @@ from typing import Final
 
 # The id of a key is public. A JSON Web Token begins with an object in base64url, so with `eyJ`.
 _KEY: Final = re.compile(rb"(gw_[a-z0-9]+_)[A-Za-z0-9_-]+")
-_TOKEN: Final = re.compile(rb"(eyJ)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*")
+# What has no dot is no token. It is a match nevertheless, so that each byte of it is looked at once.
+_TOKEN: Final = re.compile(rb"eyJ[A-Za-z0-9_-]++(\.[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]*+)*+)?")
 
 
 def masked(target: bytes) -> bytes:
@@ -14,5 +15,5 @@ def masked(target: bytes) -> bytes:
     if target.find(b"gw_") >= 0:
         target = _KEY.sub(rb"\1***", target)
     if target.find(b"eyJ") >= 0:
-        target = _TOKEN.sub(rb"\1***", target)
+        target = _TOKEN.sub(lambda found: b"eyJ***" if found[1] else found[0], target)
     return target

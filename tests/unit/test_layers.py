@@ -170,7 +170,7 @@ def proxy_layers() -> dict[str, Layer]:
                 ("destinations",),
                 (
                     *(*models("fallback", "mirror", "split"), *decisions, "gateway.identity"),
-                    *("gateway.reasons", "gateway.telemetry", "gateway.wire"),
+                    *("gateway.reasons", "gateway.syntax", "gateway.telemetry", "gateway.wire"),
                 ),
             ),
             (

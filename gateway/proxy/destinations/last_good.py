@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 
 from gateway.proxy.answers.own_answer import SECRET_NAMES, OwnAnswer
 from gateway.proxy.ticket import Ticket
+from gateway.syntax import quotes
 from gateway.wire.message.date import date_line
 from gateway.wire.message.request import Request
 from gateway.wire.message.response import Response, phrase_of
@@ -43,6 +44,7 @@ _OF_REQUEST: Final = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _DIRECTIVE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9a-z-]+)(?:=(\"(?:[^\"\\]|\\.)*\"|[^\s,]*))?", re.IGNORECASE)
+_PLAIN_DIRECTIVE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9a-z-]+)(?:=([^\s,]*))?", re.IGNORECASE)
 _NOT_KEPT: Final = frozenset(
     {b"no-store", b"private", b"no-cache", b"must-revalidate", b"proxy-revalidate", b"s-maxage"}
 )
@@ -245,7 +247,9 @@ def _directives(lines: bytes, pattern: re.Pattern[bytes]) -> list[tuple[bytes, b
     found: list[tuple[bytes, bytes]] = []
     for match in pattern.finditer(lines):
         if match[1].lower() in {b"cache-control", b"pragma"}:
-            found += [(each[1].lower(), each[2] or b"") for each in _DIRECTIVE.finditer(match[2])]
+            # Each quote that is left open would be looked for to the end.
+            one = _PLAIN_DIRECTIVE if quotes.left_open(match[2]) else _DIRECTIVE
+            found += [(each[1].lower(), each[2] or b"") for each in one.finditer(match[2])]
     return found
 
 
@@ -288,5 +292,5 @@ def _varies(response: Response, asked: _Asked) -> tuple[tuple[bytes, bytes], ...
 
 def _value(lines: bytes, name: bytes) -> bytes:
     """The values of a field, as one list."""
-    found = re.findall(rb"^%b:[ \t]*([^\r\n]*?)[ \t]*\r?$" % re.escape(name), lines, re.IGNORECASE | re.MULTILINE)
-    return b",".join(found)
+    found = re.findall(rb"^%b:([^\r\n]*)" % re.escape(name), lines, re.IGNORECASE | re.MULTILINE)
+    return b",".join([value.strip(b" \t") for value in found])

@@ -60,7 +60,7 @@ class Split:
         self._sticky = config.sticky != "none"
         self._field: re.Pattern[bytes] | None = None
         if config.field is not None:
-            pattern = f"^{re.escape(config.field)}:[ \\t]*([^\\r\\n]*?)[ \\t]*\\r\\n"
+            pattern = f"^{re.escape(config.field)}:([^\\r\\n]*)\\r\\n"
             self._field = re.compile(pattern.encode(), re.IGNORECASE | re.MULTILINE)
 
     def serve(self, route: str, prefix: str, cells: RouteCells, fallback: Fallback | None) -> None:
@@ -101,8 +101,9 @@ class Split:
         if self._field is not None:
             lines, hooked = ticket.request.fields.lines, ticket.hooked
             found = self._field.search(lines if hooked is None else hooked.applied(lines))
-            if found is not None and found[1]:
-                return b"field:" + found[1]
+            value = found[1].strip(b" \t") if found is not None else b""
+            if value:
+                return b"field:" + value
         caller = ticket.caller
         return _of_client(None if caller is None else caller.consumer, ticket.client)
 

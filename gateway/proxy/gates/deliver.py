@@ -76,9 +76,7 @@ class DeliverGate(JournalGate):
         self._order = (
             None
             if config.order_by is None
-            else re.compile(
-                rb"^%b:[ \t]*([^\r\n]*?)[ \t]*\r?$" % re.escape(config.order_by.encode()), re.IGNORECASE | re.MULTILINE
-            )
+            else re.compile(rb"^%b:([^\r\n]*)" % re.escape(config.order_by.encode()), re.IGNORECASE | re.MULTILINE)
         )
 
     def entry(self, ticket: Ticket, body: bytes) -> Entry:
@@ -136,9 +134,8 @@ class DeliverGate(JournalGate):
     def _order_key(self, lines: bytes) -> str | None:
         """A hash: the value may be a person's, and may have any bytes."""
         found = None if self._order is None else self._order.search(lines)
-        if found is None or not found[1]:
-            return None
-        return f"{self._route}:{hashlib.sha256(found[1]).hexdigest()}"
+        value = found[1].strip(b" \t") if found is not None else b""
+        return f"{self._route}:{hashlib.sha256(value).hexdigest()}" if value else None
 
 
 def _accepted(message_id: str) -> OwnAnswer:

@@ -35,7 +35,7 @@ from gateway.proxy.gate import PASS, WAIT, Gate, Question, Resume, Step, Verdict
 from gateway.proxy.ticket import Ticket
 from gateway.wire.message.fields import FieldError
 
-_CONTENT_TYPE: Final = re.compile(rb"^content-type:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_CONTENT_TYPE: Final = re.compile(rb"^content-type:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 # A claim outlasts the total deadline of its request by this much, so that the end of the request is written in time.
 _MARGIN: Final = 5.0
 _MISSING: Final = Refusal(400, "idempotency_key_missing", "the route needs an Idempotency-Key")
@@ -125,7 +125,7 @@ class IdempotencyGate(Gate):
         assert key is not None  # noqa: S101 - `check` has seen to it
         found = _CONTENT_TYPE.search(request.fields.lines)
         host = request.host if self._by_host else b""
-        content = content_hash(request.method, host, request.target, found[1] if found else b"")
+        content = content_hash(request.method, host, request.target, found[1].strip(b" \t") if found else b"")
         if ticket.body is not None:
             # What has come while a gate before this one was waited for.
             for piece in ticket.body.held:

@@ -5,12 +5,11 @@ not one itself. Where only `Forwarded` (RFC 7239) came, its `for` parameters are
 peer says about its origin is discarded, so nobody chooses his own rate limit. IPv6 clients are taken by their /64,
 because a single host has 2^64 addresses to rotate through. All addresses are read by `gateway.syntax.hosts`."""
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-from gateway.syntax import hosts
+from gateway.syntax import hosts, quotes
 from gateway.syntax.hosts import Network
 from gateway.wire.message.fields import Fields
 
@@ -184,13 +183,10 @@ def _each_for(forwarded: bytes) -> Iterator[bytes | None]:
         yield found[0] if len(found) == 1 else None
 
 
-_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
-
-
 def _hidden_in_quotes(forwarded: bytes) -> bytes:
     """`Forwarded` with NUL in place of the commas and semicolons within quoted strings, which separate nothing (RFC
     7239 section 4). Where a quote is left open, it is as it came: a client that opens one cannot hide what a proxy has
     appended behind it."""
-    if b'"' not in forwarded or b'"' in _QUOTED.sub(b"", forwarded):
+    if b'"' not in forwarded or quotes.left_open(forwarded):
         return forwarded
-    return _QUOTED.sub(lambda string: string[0].replace(b",", b"\0").replace(b";", b"\0"), forwarded)
+    return quotes.inside(forwarded, lambda string: string.replace(b",", b"\0").replace(b";", b"\0"))
