@@ -30,9 +30,12 @@ local function instant(field)
   return math.min(found, now)
 end
 
+-- Digits that no count can be are as many as can be counted: infinity has no place in an answer.
+local function count(digits) return math.min(tonumber(digits), 2 ^ 53) end
+
 local function numbers(text)
   local found = {}
-  for number in string.gmatch(text, '%d+') do found[#found + 1] = tonumber(number) end
+  for digits in string.gmatch(text, '%d+') do found[#found + 1] = count(digits) end
   return found
 end
 
@@ -88,9 +91,9 @@ if op == 'sum' then
     local index = tonumber(string.match(all[i], '^c(%d+)$') or nil)
     if index and index >= first then
       local n = 0
-      for number in string.gmatch(all[i + 1], '%d+') do
+      for digits in string.gmatch(all[i + 1], '%d+') do
         n = n + 1
-        if n <= width then sum[n] = sum[n] + number end
+        if n <= width then sum[n] = sum[n] + count(digits) end
       end
     elseif all[i] == 'last' and string.match(all[i + 1], '^%d+$') then
       last = instant('last')

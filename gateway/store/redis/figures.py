@@ -61,8 +61,7 @@ class RedisFigures:
                 if not isinstance(answer, list) or len(answer) != width + 1:
                     raise StoreUnavailable("Redis answered something else than asked")
                 last, *counts = answer
-                # What is no count in Redis may be below zero here.
-                found.append(FigureSum(tuple([max(0, count) for count in counts]), None if last < 0 else last / 1000))
+                found.append(FigureSum(tuple(counts), None if last < 0 else last / 1000))
         return found
 
     async def reset_figures(self, service: str) -> None:
