@@ -35,6 +35,8 @@ _OVERHEAD: Final = 800
 # Of all: a few large answers must not push out everything else.
 _LARGEST_SHARE: Final = 8
 _MOST_VARIANTS: Final = 8
+# Each is looked for among the fields of the request, and an upstream may name thousands.
+_MOST_VARY: Final = 32
 
 _SAYS: Final = re.compile(
     rb"^(cache-control|pragma|vary|set-cookie2?|content-encoding|age):[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE
@@ -283,7 +285,7 @@ def _varies(response: Response, asked: _Asked) -> tuple[tuple[bytes, bytes], ...
             encoded = encoded or match[2].strip().lower() not in {b"", b"identity"}
         elif field == b"vary":
             names |= {name.strip().lower() for name in match[2].split(b",")} - {b""}
-    if b"*" in names or (encoded and b"accept-encoding" not in names):
+    if len(names) > _MOST_VARY or b"*" in names or (encoded and b"accept-encoding" not in names):
         return None
     if any(name.startswith(_MADE) for name in names) or (asked.known and not names <= _SAID_BY_CLIENTS):
         return None
