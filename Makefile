@@ -10,7 +10,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 INSTALL_CHECKOUT := $(PIP_INSTALL) --no-deps --no-index --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help run shop drills build interpreted test unit coverage test-deploy check format lock clean
+.PHONY: help run shop drills build interpreted test unit coverage test-deploy check collect format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,11 @@ check: $(VENV)/.dev ## Lint, formatting, types, import rules, sizes
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(PYTEST) -q tests/unit/test_layers.py tests/unit/test_sizes.py
+
+# Compiles the tests, once and alone, before processes that run them side by side would each compile all of them. Beside the
+# checks it comes after them: they and a build have a core each.
+collect: $(VENV)/.dev $(filter check,$(MAKECMDGOALS))
+	@$(PYTEST) --collect-only -qq >/dev/null || echo "make: not every test can be collected" >&2
 
 format: $(VENV)/.dev ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff check --fix .
