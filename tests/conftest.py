@@ -9,12 +9,17 @@ from typing import Protocol
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from gateway import compiled
 from tests.support.gateway_process import GatewayProcess
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import RedisServer, require_redis
 from tests.support.stub_process import StubProcess
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:

@@ -94,16 +94,20 @@ class RedisServer:
 
     def execute(self, *command: str | bytes | int | float) -> Any:
         """Run one command, as `redis-cli` would, and return its reply with strings decoded."""
-        with redis.Redis(
-            host=self.host, port=self.port, password=self.password, decode_responses=True, socket_timeout=30.0
-        ) as client:
+        with self._client() as client:
             return client.execute_command(*command)
 
     def flush(self) -> None:
         """Forget every key and every script, and count statistics from zero."""
-        self.execute("FLUSHALL")
-        self.execute("SCRIPT", "FLUSH", "SYNC")
-        self.execute("CONFIG", "RESETSTAT")
+        with self._client() as client:
+            client.execute_command("FLUSHALL")
+            client.execute_command("SCRIPT", "FLUSH", "SYNC")
+            client.execute_command("CONFIG", "RESETSTAT")
+
+    def _client(self) -> redis.Redis:
+        return redis.Redis(
+            host=self.host, port=self.port, password=self.password, decode_responses=True, socket_timeout=30.0
+        )
 
     def _start(self) -> ChildProcess:
         command = [

@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.telemetry.busiest import EXACTLY, HALF, Busiest, Busy, Sketch
@@ -15,7 +15,6 @@ def decided(busy: Busy, client: str, allowed: bool, now: float) -> None:
         busy.note(client, allowed, now)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 30), max_size=300), st.integers(1, 10))
 def test_a_sketch_is_bounded_and_misses_nobody_who_is_busy(clients: list[int], most: int) -> None:
     sketch = Sketch(most)

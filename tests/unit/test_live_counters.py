@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.control.live.counters import ATTEMPT_SECONDS, ROUTE_SECONDS, Look, Window, quantile
@@ -122,7 +122,6 @@ INNER = st.dictionaries(NAMES, LEAVES, max_size=2)
 OBJECTS = st.dictionaries(NAMES, LEAVES | INNER | st.dictionaries(NAMES, LEAVES | INNER, max_size=2), max_size=3)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(OBJECTS, OBJECTS)
 def test_a_patch_makes_the_one_document_of_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
     patch = json.loads(json.dumps(difference(before, after)))
