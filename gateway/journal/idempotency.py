@@ -12,6 +12,7 @@ one who held it before changes nothing. When its time is over (`expires_at`), a 
 its time begins anew when its request ends.
 """
 
+from decimal import Decimal
 from typing import Final, Literal, NamedTuple, get_args
 
 from gateway.journal.leases import HELD
@@ -180,11 +181,17 @@ def found(row: Row) -> Found:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    # PostgreSQL adds up what needs more than 64 bits as a numeric.
+    return max(0, int(value)) if isinstance(value, int | Decimal) else 0
 
 
 def _instant(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
+    """Within the years 1970 to 9999."""
+    return float(min(max(0, value), 253_402_300_799)) if isinstance(value, int | float) else 0.0
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else repr(value)
 
 
 def finish(held: Held, kept: Kept) -> Step:
@@ -237,13 +244,13 @@ def delete_oldest(last: tuple[float, bytes], most: int) -> Operation[Totals]:
 def totals() -> Operation[Totals]:
     """How much there is."""
     rows = yield _TOTALS()
-    return Totals(int(rows[0]["records"]), int(rows[0]["bytes"]))
+    return Totals(int(rows[0]["records"]), _count(rows[0]["bytes"]))
 
 
 def counts() -> Operation[list[Count]]:
     """The records by route and state."""
     rows = yield _COUNTS()
     return [
-        Count(row["route"], row["now_state"], int(row["records"]), int(row["bytes"]), _instant(row["oldest"]))
+        Count(_text(row["route"]), row["now_state"], int(row["records"]), _count(row["bytes"]), _instant(row["oldest"]))
         for row in rows
     ]

@@ -173,7 +173,15 @@ class OneService:
         }
 
     def _tick(self) -> None:
-        now = time.monotonic()
+        pause = IDLE_INTERVAL
+        try:
+            pause = self._tell(time.monotonic())
+        finally:
+            # A worker that told nothing any more would be taken for one that stands still, and killed.
+            self._timer = asyncio.get_running_loop().call_later(pause, self._tick)
+
+    def _tell(self, now: float) -> float:
+        """Give the signs of life that are due. Returns the seconds until the next look."""
         if now >= self._beat_at + INTERVAL:
             self._supervisor.tell("beat", self.beat(now))
         requests = self._metrics.requests
@@ -184,8 +192,7 @@ class OneService:
             self._supervisor.tell("snapshot", self._metrics.snapshot())
             self._told, self._told_at = requests, now
             self._snapshot_due = now + (time.thread_time() - began) / SHARE
-        pause = max(BUSY_INTERVAL, min(self._snapshot_due - now, IDLE_INTERVAL)) if busy else IDLE_INTERVAL
-        self._timer = asyncio.get_running_loop().call_later(pause, self._tick)
+        return max(BUSY_INTERVAL, min(self._snapshot_due - now, IDLE_INTERVAL)) if busy else IDLE_INTERVAL
 
     def _transition(self, upstream: str, transition: Transition) -> None:
         self._supervisor.tell("transition", [upstream, list(transition)])

@@ -226,6 +226,26 @@ async def test_a_worker_that_does_not_answer_counts_with_what_it_said_last(monke
         assert (await one.one.parts()).combined("http_requests_total")[3]["gateway\x1fGET\x1fr\x1f200"] >= 1
 
 
+async def test_a_sign_of_life_that_fails_is_not_the_last_one() -> None:
+    worker = Worker(0, 1)
+    told: list[str] = []
+
+    def tell(operation: str, body: Any = None) -> None:
+        told.append(operation)
+        if len(told) == 1:
+            raise TypeError("Integer exceeds 64-bit range")
+
+    worker.supervisor.tell = tell  # type: ignore[method-assign] # there is no supervisor
+    with pytest.raises(TypeError):
+        worker.one._tick()
+    async with asyncio.timeout(30):
+        while "snapshot" not in told[1:]:
+            await asyncio.sleep(0.005)
+    assert worker.one._timer is not None
+    worker.one._timer.cancel()
+    worker.one.lag.stop()
+
+
 async def test_what_is_counted_is_told_soon_and_nothing_is_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that is killed loses what it has not told."""
     monkeypatch.setattr("gateway.worker.one_service.IDLE_INTERVAL", 3600.0)
