@@ -14,7 +14,7 @@ def media_ranges(accept: str) -> Iterator[tuple[str, float]]:
         media, *parameters = (part.strip().lower() for part in item.split(";"))
         quality = 1.0
         for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
+            name, _, value = map(str.strip, parameter.partition("="))
+            if name == "q":
                 quality = float(value) if _QUALITY.fullmatch(value) else 0.0
         yield media, quality
