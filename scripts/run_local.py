@@ -196,11 +196,12 @@ def processes(workers: str) -> str:
 def welcome(
     gateway: Child, stub: Child | None, upstream: str, variables: Mapping[str, str], fixed: Sequence[str]
 ) -> str:
-    """What to try. With TLS curl gets `-k`: certificates for trying things out are signed by nobody. `variables` are
-    all settings, those supplied here included; `fixed` are those that a reload does not read in `.env`."""
+    """What to try. With TLS any certificate is taken: those for trying things out are signed by nobody. `variables`
+    are all settings, those supplied here included; `fixed` are those that a reload does not read in `.env`."""
     tls = bool(variables.get("TLS_CERT_FILE"))
     url = f"http{'s' * tls}://localhost:{gateway.port}"
     curl = "curl -k" if tls else "curl"
+    trusting = " --insecure" if tls else ""
     hints = []
     if stub is None:
         behind = f"in front of {upstream}"
@@ -218,9 +219,9 @@ def welcome(
     hints += [
         (f"{curl} -s {url}/status/breakers", "the circuits"),
         (f"{curl} -s {url}/health", "the gateway's own view of things"),
-        (f"GATEWAY_URL={url} .venv/bin/gateway status", "the worker processes, the upstreams"),
+        (f"GATEWAY_URL={url} .venv/bin/gateway status{trusting}", "the worker processes, the upstreams"),
         (
-            f"GATEWAY_URL={url} .venv/bin/gateway reload",
+            f"GATEWAY_URL={url} .venv/bin/gateway reload{trusting}",
             f"after a change in .env: new workers, no request lost; at the next `make run` only: {', '.join(fixed)}",
         ),
     ]

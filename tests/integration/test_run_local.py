@@ -207,6 +207,7 @@ def test_with_tls_the_hints_say_so(checkout: Checkout) -> None:
         runner.wait_for_line("stop with Ctrl-C. Try:")
         runner.wait_for_line("/health")
         assert f"curl -k -s https://localhost:{checkout.port}/health" in runner.output
+        runner.wait_for_line(f"GATEWAY_URL=https://localhost:{checkout.port} .venv/bin/gateway status --insecure")
         assert f"http://localhost:{checkout.port}" not in runner.output
         runner.send_signal(signal.SIGINT)
         assert runner.wait() == 0
