@@ -22,6 +22,9 @@ async def runaway(world: World, drill: Drill) -> None:
     async with world.customers(4) as customers:
         began = time.time()
         refused = await _flood(world, seconds)
+        # A machine that is busy with other things takes longer to send more than the gateway can take.
+        while not refused and time.time() < began + seconds * world.slack:
+            refused = await _flood(world, seconds)
         ended = time.time()
     shed = await world.metric("gateway", "load_shed_total") - before
     drill.check("load_shed_total climbs", shed > 0, f"by {shed:g}")
