@@ -1,8 +1,9 @@
 """Defects of the gateway that stop a request.
 
 Some call on behalf of a request and hear of no exception: a timer, a gate that resumes it, the journal, and a
-connection that does not know its exchange yet. There what is raised is caught and logged, and the request ends, or goes
-on without what has failed. Every place that it has is given back then.
+connection that does not know its exchange yet, or no longer, because the answer is whole. There what is raised is
+caught and logged, and the request ends, or goes on without what has failed. Every place that it has is given back then.
+The client gets 500. Where an answer has begun, or this one fails, too, its connection closes.
 
 Elsewhere a connection has called. It closes when something is raised, and so ends whatever belongs to it.
 """

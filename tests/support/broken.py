@@ -2,8 +2,10 @@
 
 from typing import ClassVar
 
+from gateway.proxy.filter import Filter
 from gateway.proxy.gate import PASS, WAIT, Gate, Resume, Verdict
 from gateway.proxy.ticket import Ticket
+from gateway.wire.message.response import Response
 from tests.support.fake_transport import FakeTransport
 
 
@@ -28,6 +30,34 @@ class BrokenGate(Gate):
 
     def start(self, ticket: Ticket, resume: Resume) -> None:
         self._called("start")
+
+
+class BrokenHead(Filter):
+    """Cannot change a head."""
+
+    changes_head: ClassVar[bool] = True
+
+    def head(self, ticket: Ticket, response: Response) -> Response:
+        raise ValueError("a defect")
+
+
+class BrokenFields(Filter):
+    """Cannot add to any answer."""
+
+    adds_fields: ClassVar[bool] = True
+    adds_to_refusals: ClassVar[bool] = True
+
+    def fields(self, ticket: Ticket, response: Response | None) -> bytes:
+        raise ValueError("a defect")
+
+
+class BrokenEnd(Filter):
+    """Cannot end a body."""
+
+    rewrites_body: ClassVar[bool] = True
+
+    def end(self, ticket: Ticket) -> bytes:
+        raise ValueError("a defect")
 
 
 class BrokenTransport(FakeTransport):

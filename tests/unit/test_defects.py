@@ -8,6 +8,7 @@ from typing import ClassVar, cast
 import pytest
 
 from gateway.policy.outcome import IGNORED, Outcome
+from gateway.proxy.filter import Filter, Filters
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.gate import PASS, WAIT, Chain, Gate, Resume, Verdict
 from gateway.proxy.gates.passage import Passage
@@ -16,7 +17,14 @@ from gateway.proxy.upstreams.upstream import Upstream
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.server.connection import ServerConnection
 from tests.support.bench import Bench, benched
-from tests.support.broken import BrokenGate, BrokenTransport, EndlessTransport
+from tests.support.broken import (
+    BrokenEnd,
+    BrokenFields,
+    BrokenGate,
+    BrokenHead,
+    BrokenTransport,
+    EndlessTransport,
+)
 from tests.support.fake_transport import FakeLoop, FakeTransport
 
 
@@ -239,3 +247,47 @@ async def test_a_request_whose_time_is_over_in_a_queue_gets_the_answer_of_the_qu
         assert b'"reason": "bulkhead_full"' in waiting.sent()
         assert bench.route.upstream.bulkhead.queued == 0
         assert bench.route.upstream.bulkhead.in_flight == 1
+
+
+async def test_a_defect_at_the_head_of_a_whole_answer_is_answered_and_keeps_no_place(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.route.filters = Filters((BrokenHead(),))
+    upstream, _ = bench.upstream()
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
+    assert bench.nothing_is_held()
+    assert "ValueError: a defect" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("broken", "pieces"),
+    [
+        pytest.param(BrokenFields(), (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",), id="whole"),
+        pytest.param(BrokenEnd(), (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", b"k"), id="in pieces"),
+    ],
+)
+async def test_a_client_that_a_defect_leaves_without_the_end_of_its_answer_sees_its_connection_close(
+    bench: Bench, caplog: pytest.LogCaptureFixture, broken: Filter, pieces: tuple[bytes, ...]
+) -> None:
+    bench.route.filters = Filters((broken,))
+    upstream, _ = bench.upstream()
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    for piece in pieces:
+        upstream.data_received(piece)
+    assert bench.client.is_closing()
+    assert bench.nothing_is_held()
+    assert "ValueError: a defect" in caplog.text
+
+
+async def test_a_client_that_cannot_even_be_refused_sees_its_connection_close(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.route.filters = Filters((BrokenFields(),))
+    put_last(bench, Silent())
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    the_time_is_over(bench)
+    assert bench.client.is_closing()
+    assert bench.nothing_is_held()
+    assert "ValueError: a defect" in caplog.text

@@ -4,11 +4,13 @@ Everything that the exchange has entered is left in `_leave`, which does so exac
 """
 
 import time
+from functools import partial
 
 from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS, Outcome
 from gateway.proxy import writer
 from gateway.proxy.answers.own_answer import OwnAnswer
 from gateway.proxy.answers.refusals import DEFECT, Refusal
+from gateway.proxy.defects import guarded
 from gateway.proxy.forward.downstream import Downstream
 from gateway.proxy.forward.retries import Forward
 from gateway.proxy.gates.passage import Passage
@@ -135,9 +137,9 @@ class Answering(Downstream):
         if filters.bodies:
             self._respond_rewritten(response, body)
             return
-        self.responded = True
         for each in filters.heads:
             response = each.head(ticket, response)
+        self.responded = True
         ticket.status = response.status
         ticket.bytes_out = len(body)
         self._finish(now)
@@ -230,9 +232,16 @@ class Answering(Downstream):
     # Ending.
 
     def failed(self) -> None:
-        """A defect of the gateway has stopped it."""
-        if not self.finished:
-            self._stop(DEFECT)
+        """A defect of the gateway has stopped it. A client that cannot be answered any more sees its connection
+        close."""
+        if self.finished:
+            self._hang_up()
+        else:
+            guarded(self.ticket, partial(self._stop, DEFECT), self._hang_up)
+
+    def _hang_up(self) -> None:
+        self.connection.break_off(reset=False)
+        self._end(IGNORED, time.monotonic())
 
     def _stop(self, refusal: Refusal) -> None:
         """End it before its time, with a refusal if the client has got nothing yet."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from gateway.policy.outcome import FAILURE, IGNORED, SUCCESS
-from gateway.proxy.defects import guarded
+from gateway.proxy.defects import caught, guarded
 from gateway.proxy.forward.crossing import ended_idle_connection
 from gateway.proxy.forward.ending import Ending
 from gateway.proxy.forward.owner import Owner
@@ -305,13 +305,19 @@ class Attempt(Ending):
         else:
             self._settle(SUCCESS, now)
         owner.ended()
-        owner.downstream.respond_whole(response, body, now)
+        downstream = owner.downstream
+        try:
+            downstream.respond_whole(response, body, now)
+        except Exception as defect:  # noqa: BLE001 - the connection has left the request, and would not end it
+            caught(owner.ticket, defect)
+            downstream.failed()
 
     def response_end(self) -> None:
         """The body is complete: the attempt was a success, unless its status has said otherwise."""
         self._settle(SUCCESS, time.monotonic())
-        self._owner.ended()
-        self._owner.downstream.respond_end()
+        owner = self._owner
+        owner.ended()
+        guarded(owner.ticket, owner.downstream.respond_end, owner.downstream.failed)
 
     def switched(self, response: Response, early: bytes) -> None:
         """101: the connection becomes a tunnel, if that is what was asked for; otherwise the attempt has failed."""

@@ -22,7 +22,7 @@ class Downstream:
         raise NotImplementedError
 
     def failed(self) -> None:
-        """A defect of the gateway has stopped the request before an attempt."""
+        """A defect of the gateway has stopped the request."""
         raise NotImplementedError
 
     def send_continue(self) -> None:
