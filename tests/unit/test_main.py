@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import ROOT
+
 _LOOK = """
 import os, signal, sys
 import gateway.__main__
@@ -34,11 +36,15 @@ def test_standard_files_that_are_closed_become_dev_null(closed: tuple[int, ...],
     assert ignored == "True True False"
 
 
+# Nothing else, and the sources of this checkout where they are not installed (the image for development).
+CHECKOUT = {"PYTHONPATH": str(ROOT)}
+
+
 @pytest.mark.parametrize("word", ["check", "routes", "--help", "--version"])
 def test_an_output_that_is_full_is_said_in_a_line(word: str, tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-m", "gateway", word]
-        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, env={}, check=False)
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, env=CHECKOUT, check=False)
     assert (ended.returncode, ended.stderr.decode().splitlines()[-1]) == (
         1,
         "gateway: standard output cannot be written: No space left on device",
@@ -49,7 +55,7 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "gateway", "--help"]
-    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=tmp_path, env={}, check=False)
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=tmp_path, env=CHECKOUT, check=False)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
 
