@@ -206,7 +206,7 @@ def _require_free(host: str, port: int) -> None:
 
 
 def _given(number: int) -> socket.socket:
-    """The socket with this descriptor, for TCP. Raises `GivenUnusable`."""
+    """The socket with this descriptor, for TCP and with a port of its own. Raises `GivenUnusable`."""
     try:
         sock = socket.socket(fileno=number)
     except OSError as error:
@@ -216,7 +216,22 @@ def _given(number: int) -> socket.socket:
     if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
         sock.detach()
         raise GivenUnusable(f"LISTEN_FDS: descriptor {number} is no socket for TCP (ListenStream= with a port)")
+    why = _cannot_listen(sock)
+    if why:
+        sock.detach()
+        raise GivenUnusable(f"LISTEN_FDS: descriptor {number} cannot listen: {why}")
     return sock
+
+
+def _cannot_listen(sock: socket.socket) -> str:
+    """Why nobody could connect to it, empty where somebody can. To listen would not fail: the kernel chooses a port."""
+    if not sock.getsockname()[1]:
+        return "it has no port"
+    try:
+        sock.getpeername()
+    except OSError:
+        return ""
+    return "it is a connection (Accept=no is needed)"
 
 
 def _named(error: OSError, address: Address) -> OSError:

@@ -76,7 +76,7 @@ def settings(stub: StubProcess, manager: Manager, port: int) -> dict[str, str]:
     )  # fmt: skip
 
 
-NAMES = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}
+NAMES = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM, "unbound": socket.SOCK_STREAM}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,8 @@ NAMES = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}
         ("tcp", "2", "LISTEN_FDS: descriptor 4 is no socket that can be used: "),
         ("udp", "1", "LISTEN_FDS: descriptor 3 is no socket for TCP"),
         ("unix", "1", "LISTEN_FDS: descriptor 3 is no socket for TCP"),
+        ("unbound", "1", "LISTEN_FDS: descriptor 3 cannot listen: it has no port"),
+        ("connected", "1", "LISTEN_FDS: descriptor 3 cannot listen: it is a connection"),
         ("file", "1", "LISTEN_FDS: descriptor 3 is no socket that can be used: "),
         ("tcp", "\u00b2", "LISTEN_FDS is no number of sockets: '\u00b2'"),
         ("tcp", "one", "LISTEN_FDS is no number of sockets: 'one'"),
@@ -97,8 +99,12 @@ def test_sockets_that_cannot_be_used_are_a_reason(
         made: socket.socket | BinaryIO = (tmp_path / "file").open("wb")
     elif given == "unix":
         made = socket.socket(socket.AF_UNIX)
+    elif given == "connected":
+        made = socket.create_connection(("127.0.0.1", stub.port))
     else:
         made = socket.socket(socket.AF_INET, NAMES[given])
+        if given == "tcp":
+            made.bind(("127.0.0.1", 0))
     launch = LAUNCH.replace('LISTEN_FDS="1"', f"LISTEN_FDS={count!r}")
     with made:
         ended = subprocess.run(

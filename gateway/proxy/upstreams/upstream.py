@@ -7,6 +7,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import assert_never
 
 from gateway.config.sections.upstreams.model import EndpointConfig, UpstreamConfig, UpstreamTls
 from gateway.fleet.circuits import Circuit
@@ -145,9 +146,12 @@ class Upstream:
         self.balancer = self._balanced([endpoint for endpoint in self.endpoints if not endpoint.out])
 
     def _balanced(self, endpoints: Sequence[Endpoint]) -> Balancer[Endpoint]:
-        if self.config.balance == "least_in_flight":
+        balance = self.config.balance
+        if balance == "least_in_flight":
             return LeastInFlight(endpoints, self._rng)
-        return RoundRobin(endpoints)
+        if balance == "round_robin":
+            return RoundRobin(endpoints)
+        assert_never(balance)
 
     def _pool(
         self,
