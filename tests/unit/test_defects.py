@@ -291,3 +291,25 @@ async def test_a_client_that_cannot_even_be_refused_sees_its_connection_close(
     assert bench.client.is_closing()
     assert bench.nothing_is_held()
     assert "ValueError: a defect" in caplog.text
+
+
+async def test_a_defect_on_the_way_to_a_shadow_gives_back_the_place_of_the_copy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "gateway.yaml").write_text(
+        "upstreams: {a: {endpoints: ['127.0.0.1:9']}, b: {endpoints: ['127.0.0.1:10']}}\n"
+        "routes: [{name: proxy, prefix: /proxy, upstream: a, mirror: {upstream: b}}]\n"
+    )
+    with benched({"GATEWAY_CONFIG": str(tmp_path / "gateway.yaml")}) as bench:
+        upstream, _ = bench.upstream()
+        mirror = bench.route.mirror
+        assert mirror is not None
+        broken_upstream(bench, mirror.upstream)
+        bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+        await asyncio.sleep(0)
+        assert mirror.under_way == set()
+        assert mirror.dropped["internal_error"] == 1
+        assert mirror.upstream.bulkhead.in_flight == 0
+        upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        assert bench.client.sent().startswith(b"HTTP/1.1 200 ")
+    assert "ValueError: a defect" in caplog.text

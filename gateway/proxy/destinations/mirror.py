@@ -21,6 +21,7 @@ from typing import Final
 from gateway.config.sections.mirror.model import MirrorConfig
 from gateway.identity.withheld import spelt
 from gateway.policy.turns import Percentage
+from gateway.proxy.answers.refusals import DEFECT
 from gateway.proxy.gate import Chain
 from gateway.proxy.requests.body import BodyCopy
 from gateway.proxy.upstreams.upstream import Upstream
@@ -37,7 +38,10 @@ IN_FLIGHT: Final = "in_flight"
 TOO_LARGE: Final = "body_too_large"
 INCOMPLETE: Final = "incomplete"
 STOPPING: Final = "stopping"
-_DROPPED: Final = (IN_FLIGHT, TOO_LARGE, INCOMPLETE, STOPPING, "circuit_open", "bulkhead_full", "endpoints_out")
+_DROPPED: Final = (
+    *(IN_FLIGHT, TOO_LARGE, INCOMPLETE, STOPPING),
+    *("circuit_open", "bulkhead_full", "endpoints_out", DEFECT.reason),
+)
 _OUTCOMES: Final = ("2xx", "3xx", "4xx", "5xx", "upstream_timeout", "upstream_unreachable", "upstream_protocol_error")
 
 

@@ -8,6 +8,8 @@ import asyncio
 import time
 from typing import Final
 
+from gateway.proxy.answers.refusals import DEFECT
+from gateway.proxy.defects import guarded
 from gateway.proxy.destinations.mirror import INCOMPLETE, STOPPING, TOO_LARGE, Mirror, UnderWay
 from gateway.proxy.errands.errand import Answered, Errand, Outcomes
 from gateway.proxy.forward.making import tail_of
@@ -66,7 +68,7 @@ class Copy(UnderWay):
             self._drop(INCOMPLETE)
             return
         # The client's own request goes first.
-        self._runtime.loop.call_soon(self._send)
+        self._runtime.loop.call_soon(self._begin)
 
     def incomplete(self) -> None:
         """The rest of the body does not come."""
@@ -74,6 +76,17 @@ class Copy(UnderWay):
             self._drop(INCOMPLETE)
 
     # On its way.
+
+    def _begin(self) -> None:
+        """The loop calls it, which hears of no defect."""
+        guarded(self._ticket, self._send, self._failed)
+
+    def _failed(self) -> None:
+        """A defect of the gateway has stopped it."""
+        errand = self._errand
+        self._drop(DEFECT.reason)
+        if errand is not None:
+            errand.break_off()
 
     def _send(self) -> None:
         if self._over:
