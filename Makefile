@@ -36,8 +36,9 @@ interpreted: $(VENV)/.runtime ## Take `make build` back: the checkout's sources 
 	@rm -f $(VENV)/.compiled
 
 # More than half of a test's time is waiting, so there are more workers than cores; but each takes some seconds to find out
-# what tests there are, and on a machine that is too busy tests that measure time fail. Each begins with a share of files that stand together, so that their tests have the same gateways, and takes over
-# from others when it has finished. JOBS=0 runs the tests one by one, in one process.
+# what tests there are, and on a machine that is too busy tests that measure time fail. Each begins with a share of files that
+# stand together, so that their tests have the same gateways, and takes over from others when it has finished. JOBS=0 runs the
+# tests one by one, in one process.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4 * len(os.sched_getaffinity(0)), 16))' 2>/dev/null || echo 4)
 
 test: $(VENV)/.dev $(INSTALLED) ## Run every test; ARGS= goes to pytest, JOBS= says how many at once
