@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.config.model import GatewayConfig
-from gateway.journal.opening import journal_of
+from gateway.journal.opening import make_journal
 from gateway.journal.port import Journal, JournalState, Trouble
 from gateway.telemetry.metrics.catalogue import Metrics
 
@@ -44,7 +44,7 @@ def build_journal(config: GatewayConfig, metrics: Metrics) -> Journal | None:
         return None
 
     lines = JournalLines(time.monotonic)
-    journal = journal_of(config.journal, lines.changed)
+    journal = make_journal(config.journal, lines.changed)
     state = journal.state
     metrics.gauge(
         "gateway_journal_up",

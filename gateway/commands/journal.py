@@ -39,7 +39,7 @@ def _run(arguments: argparse.Namespace, ask: Ask) -> int:
     # What reads a configuration, and the backends, are imported by the commands that use them.
     from gateway.config import ConfigError  # noqa: PLC0415
     from gateway.config.command_line import Given, read_given  # noqa: PLC0415
-    from gateway.journal.opening import journal_of  # noqa: PLC0415
+    from gateway.journal.opening import make_journal  # noqa: PLC0415
     from gateway.journal.port import JournalUnavailable  # noqa: PLC0415
 
     try:
@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace, ask: Ask) -> int:
         return 1
 
     async def asked() -> int:
-        return await ask(journal_of(config.journal))
+        return await ask(make_journal(config.journal))
 
     try:
         return asyncio.run(asked())

@@ -7,7 +7,7 @@ from gateway.journal.port import Journal, JournalState
 from gateway.journal.sqlite import SqliteJournal
 
 
-def journal_of(config: JournalConfig, changed: Callable[[JournalState], None] = lambda _state: None) -> Journal:
+def make_journal(config: JournalConfig, changed: Callable[[JournalState], None] = lambda _state: None) -> Journal:
     """The journal, not yet started. `changed` is told of each failure, and when it works again. Raises
     ImportError for PostgreSQL without the extra `journal`."""
     if config.path is not None:
