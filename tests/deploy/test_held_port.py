@@ -99,7 +99,9 @@ def holding(deployed: Deployment) -> Iterator[ChildProcess]:
     deployed.docker.source("two")
     deployed.docker.fault("slow-up")
     environment = deployed.docker.environment(**deployed.variables, HOLD_SECONDS="3")
-    with ChildProcess("deploy.sh", [tool("bash"), "deploy.sh", "prod"], env=environment, cwd=deployed.clone) as child:
+    # What runs in the background (`nohup make test &`) is told to ignore these two, and so would deploy.sh be.
+    command = [tool("env"), "--default-signal=INT,HUP", tool("bash"), "deploy.sh", "prod"]
+    with ChildProcess("deploy.sh", command, env=environment, cwd=deployed.clone) as child:
         child.wait_until(lambda: len(deployed.docker.rules()) == 2, "holding the port")
         yield child
         deployed.docker.mend()
