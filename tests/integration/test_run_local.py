@@ -16,7 +16,7 @@ import pytest
 from gateway.system.cores import usable_cores
 from tests.support import plain_http
 from tests.support.ports import free_port, is_listening
-from tests.support.processes import ROOT, ChildProcess, clean_environment
+from tests.support.processes import ROOT, ChildProcess, clean_environment, has_ended
 from tests.support.waiting import eventually
 
 GATEWAY = """
@@ -254,7 +254,7 @@ def test_the_real_gateway_reloads_and_all_of_its_workers_end(checkout: Checkout)
         every = before | pids()
         os.killpg(runner.pid, signal.SIGINT)
         assert runner.wait() == 0
-    eventually(lambda: not [pid for pid in every if Path(f"/proc/{pid}").exists()], "the end of all workers")
+    eventually(lambda: all(map(has_ended, every)), "the end of all workers")
     assert checkout.nothing_listens()
 
 
@@ -274,5 +274,5 @@ def test_a_second_ctrl_c_ends_the_workers_of_the_real_gateway_at_once(checkout: 
             runner.wait(1.2)
         os.killpg(runner.pid, signal.SIGINT)
         assert runner.wait() == 1
-    eventually(lambda: not [pid for pid in every if Path(f"/proc/{pid}").exists()], "the end of all workers")
+    eventually(lambda: all(map(has_ended, every)), "the end of all workers")
     assert checkout.nothing_listens()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import plain_http
 from tests.support.ports import free_port
-from tests.support.processes import ChildProcess, clean_environment
+from tests.support.processes import ChildProcess, clean_environment, has_ended
 from tests.support.raw_http import RawClient
 from tests.support.stub_process import StubProcess
 from tests.support.waiting import PATIENCE, eventually
@@ -59,14 +59,6 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     made = Manager(tmp_path)
     yield made
     made.close()
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[0] == "Z"
 
 
 def settings(stub: StubProcess, manager: Manager, port: int) -> dict[str, str]:

@@ -24,7 +24,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.load import Load
 from tests.support.plain_http import Answer
 from tests.support.ports import free_port
-from tests.support.processes import clean_environment
+from tests.support.processes import clean_environment, has_ended
 from tests.support.raw_http import RawClient
 from tests.support.stub_process import StubProcess
 from tests.support.waiting import eventually
@@ -73,14 +73,6 @@ def reload(gateway: GatewayProcess, body: bytes = b"{}", path: str = "/api/admin
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     # The answer comes when the new workers serve.
     return plain_http.request(gateway.port, path, method="POST", body=body, headers=headers, timeout=SLOW)
-
-
-def ended(pid: int) -> bool:
-    """Whether there is no such process, or only what its parent has not asked about."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def open_files(pid: int) -> int:
@@ -133,7 +125,7 @@ def test_a_start_that_is_called_off_leaves_no_worker(signum: signal.Signals, stu
         eventually(lambda: children.read_text() != "", "a worker that starts", SLOW)
         workers = [int(pid) for pid in children.read_text().split()]
         gateway.send_signal(signum)
-        assert (gateway.wait(SLOW), [pid for pid in workers if not ended(pid)]) == (0, [])
+        assert (gateway.wait(SLOW), [pid for pid in workers if not has_ended(pid)]) == (0, [])
 
 
 def test_reloads_lose_no_request(two_workers: GatewayProcess) -> None:
@@ -213,7 +205,7 @@ def test_a_worker_that_stands_still_says_where_and_is_replaced(start_gateway: St
     os.kill(victim, signal.SIGSTOP)
     line = gateway.wait_for_line("has given no sign of life", SLOW)
     assert json.loads(line)["pid"] == victim
-    eventually(lambda: ended(victim), "killed", SLOW)
+    eventually(lambda: has_ended(victim), "killed", SLOW)
     gateway.wait_for_line("serves", SLOW)
     eventually(lambda: gateway.get("/proxy/ok").status == 200, "served", SLOW)
 
@@ -444,5 +436,5 @@ def test_workers_whose_supervisor_is_killed_finish_and_end(two_workers: GatewayP
         eventually(lambda: stub.stats()["in_flight"] > 0, "the request at the upstream", SLOW)
         os.kill(gateway.pid, signal.SIGKILL)
         assert client.read_response().status == 200
-    eventually(lambda: all(ended(pid) for pid in pids), "all workers ended", SLOW)
+    eventually(lambda: all(has_ended(pid) for pid in pids), "all workers ended", SLOW)
     assert not listens(gateway.port)

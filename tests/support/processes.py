@@ -215,6 +215,15 @@ def clean_environment(**variables: str) -> dict[str, str]:
     }
 
 
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process, or only what its parent has not asked about (Linux). Where it has lost its
+    parent, that is process 1, which in a container may never ask."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def _only_forks(pid: str) -> bool:
     """Whether it is there only because its parent was forked, and not executed (`tests.support.fork_server`)."""
     try:
