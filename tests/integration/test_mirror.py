@@ -79,7 +79,13 @@ class Place:
         """The only copy for this path, now that the shadow has one that came later."""
         self.shadow.wait_for(path)
         self.not_copied(path)
-        return self.shadow.only(path)
+        return whole(self.shadow.only(path))
+
+
+def whole(copy: Seen) -> Seen:
+    """The copy, when its body has come too."""
+    eventually(lambda: copy.whole, "the body of a copy")
+    return copy
 
 
 def routes() -> list[dict[str, Any]]:
@@ -148,6 +154,7 @@ def test_the_shadow_gets_what_the_upstream_gets_and_a_mark(place: Place) -> None
     answer = place.gateway.request("POST", f"/all{path}?q=1", b"a body", given)
     assert answer.status == 200
     (copy,), (own,) = place.shadow.wait_for(path), place.main.requests(path)
+    whole(copy)
     assert (copy.line, copy.body) == (own.line, own.body) == (f"POST {path}?q=1 HTTP/1.1".encode(), b"a body")
     assert (own.get("X-Gateway-Mirror"), copy.get("X-Gateway-Mirror")) == (None, "all")
     assert copy.get("Host") == f"127.0.0.1:{place.shadow.port}"
