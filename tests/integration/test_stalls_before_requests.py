@@ -133,39 +133,30 @@ def test_a_time_limit_is_put_off_by_a_stall_and_passes_without_one() -> None:
     run(work)
 
 
+async def connected(server: Server, *, stalled: bool) -> UpstreamConnection | ConnectFailure:
+    """What a pool has for whoever asks it for a connection to the server."""
+    host, port = server.address
+    loop = asyncio.get_running_loop()
+    pool = EndpointPool(loop, Resolver(), host, port, tls=lenient(), connect_timeout=LIMIT)
+    found: asyncio.Future[UpstreamConnection | ConnectFailure] = loop.create_future()
+    pool.request(found.set_result)
+    if stalled:
+        await stall_once(server)
+    result = await found
+    pool.close()
+    if isinstance(result, UpstreamConnection):
+        result.abort()
+    return result
+
+
 def test_a_handshake_with_an_upstream_that_was_in_time(certificate: Certificate) -> None:
     with serving(certificate) as server:
-
-        async def work() -> UpstreamConnection | ConnectFailure:
-            host, port = server.address
-            loop = asyncio.get_running_loop()
-            pool = EndpointPool(loop, Resolver(), host, port, tls=lenient(), connect_timeout=LIMIT)
-            found: asyncio.Future[UpstreamConnection | ConnectFailure] = loop.create_future()
-            pool.request(found.set_result)
-            await stall_once(server)
-            result = await found
-            pool.close()
-            if isinstance(result, UpstreamConnection):
-                result.abort()
-            return result
-
-        assert isinstance(run(work), UpstreamConnection)
+        assert isinstance(run(lambda: connected(server, stalled=True)), UpstreamConnection)
 
 
 def test_an_upstream_that_does_not_shake_hands_is_late_all_the_same(certificate: Certificate) -> None:
     with serving(certificate) as server:
-
-        async def work() -> UpstreamConnection | ConnectFailure:
-            host, port = server.address
-            loop = asyncio.get_running_loop()
-            pool = EndpointPool(loop, Resolver(), host, port, tls=lenient(), connect_timeout=LIMIT)
-            found: asyncio.Future[UpstreamConnection | ConnectFailure] = loop.create_future()
-            pool.request(found.set_result)
-            result = await found
-            pool.close()
-            return result
-
-        assert run(work) is ConnectFailure.TIMEOUT
+        assert run(lambda: connected(server, stalled=False)) is ConnectFailure.TIMEOUT
 
 
 def test_an_address_that_was_not_overtaken(certificate: Certificate) -> None:

@@ -148,15 +148,10 @@ class EndpointPool(ConnectionOwner):
     def has_room(self) -> bool:
         """Whether a newcomer gets a connection without waiting for somebody else's. Idle ones that have ended, or on
         which something has come that nobody asked for, are closed on the way."""
-        idle = self._idle
-        while idle:
-            connection = idle[-1]
-            cause = None if connection.closed else connection.fault()
-            if cause is None and not connection.closed:
-                return True
-            idle.pop()
-            if cause is not None:
-                connection.retire(cause)
+        connection = self.take()
+        if connection is not None:
+            self._idle.append(connection)
+            return True
         return not self._waiters and len(self._members) + len(self._connecting) < self._max
 
     @property
