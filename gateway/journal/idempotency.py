@@ -12,11 +12,11 @@ one who held it before changes nothing. When its time is over (`expires_at`), a 
 its time begins anew when its request ends.
 """
 
-from decimal import Decimal
 from typing import Final, Literal, NamedTuple, get_args
 
 from gateway.journal.leases import HELD
 from gateway.journal.port import Operation, Row, Rows, Statement, Step
+from gateway.journal.values import count, instant, state, text
 
 State = Literal["running", "finished", "unknown"]
 
@@ -180,20 +180,6 @@ def found(row: Row) -> Found:
     return Found(state, content, status, bool(row["whole"]), head, body, float(lease_left))
 
 
-def _count(value: object) -> int:
-    # PostgreSQL adds up what needs more than 64 bits as a numeric.
-    return max(0, int(value)) if isinstance(value, int | Decimal) else 0
-
-
-def _instant(value: object) -> float:
-    """Within the years 1970 to 9999."""
-    return float(min(max(0, value), 253_402_300_799)) if isinstance(value, int | float) else 0.0
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else repr(value)
-
-
 def finish(held: Held, kept: Kept) -> Step:
     """Keep the answer. No row: somebody else holds the record."""
     whole = kept.head is not None
@@ -238,19 +224,25 @@ def delete_oldest(last: tuple[float, bytes], most: int) -> Operation[Totals]:
     """Delete up to `most` finished records, the oldest first and none that came after `last`; how much that was.
     Records that are running, or whose outcome is unknown, stay."""
     rows = yield _DELETE_OLDEST(*last, most)
-    return Totals(len(rows), sum(_count(row["size"]) for row in rows))
+    return Totals(len(rows), sum(count(row["size"]) for row in rows))
 
 
 def totals() -> Operation[Totals]:
     """How much there is."""
     rows = yield _TOTALS()
-    return Totals(int(rows[0]["records"]), _count(rows[0]["bytes"]))
+    return Totals(int(rows[0]["records"]), count(rows[0]["bytes"]))
 
 
 def counts() -> Operation[list[Count]]:
     """The records by route and state."""
     rows = yield _COUNTS()
     return [
-        Count(_text(row["route"]), row["now_state"], int(row["records"]), _count(row["bytes"]), _instant(row["oldest"]))
+        Count(
+            text(row["route"]),
+            state(row["now_state"]),
+            count(row["records"]),
+            count(row["bytes"]),
+            instant(row["oldest"]),
+        )
         for row in rows
     ]

@@ -24,6 +24,7 @@ from typing import Final, Literal, NamedTuple
 
 from gateway.journal.leases import HELD, Lease, Leased
 from gateway.journal.port import Notice, Operation, Row, Rows, Statement, Step
+from gateway.journal.values import content, count, instant, instant_or_none, span_or_none, state, text
 
 State = Literal["queued", "sending", "delivered", "dead"]
 
@@ -112,6 +113,7 @@ _BACKLOG: Final = Statement(
     " coalesce({now} - min(CASE WHEN due_at IS NOT NULL THEN created_at END), 0) AS oldest"
     " FROM outbox_events WHERE NOT published GROUP BY target ORDER BY target"
 )
+_DAMAGED: Final = "the record is damaged: its method, path, headers or body are of another type"
 _DELETE: Final = Statement(
     "DELETE FROM outbox_events WHERE id IN"
     " (SELECT id FROM outbox_events WHERE state = $2 AND ended_at IS NOT NULL AND ended_at <= {now} - $1"
@@ -244,9 +246,16 @@ def any_due(target: str) -> Operation[bool]:
 
 def claim(target: str, owner: str, seconds: float, most: int) -> Operation[list[Taken]]:
     """Take up to `most` messages for a target that are due, the longest due first. Of those with one order key it takes
-    one."""
+    one. A damaged one is given up."""
     rows = yield from _LEASED.claim(owner, seconds, most, target)
-    return [_taken(row) for row in sorted(rows, key=lambda row: (row["due_at"], row["id"]))]
+    found = []
+    for row in sorted(rows, key=lambda row: (instant(row["due_at"]), text(row["id"]))):
+        taken = _taken(row)
+        if _is_whole(row):
+            found.append(taken)
+        else:
+            yield from give_up(taken, 0, _DAMAGED)
+    return found
 
 
 def let_go(lease: Lease) -> Operation[bool]:
@@ -274,7 +283,7 @@ def replay(message_id: str) -> Operation[bool]:
     one. False: there is none, or it is being sent."""
     rows = yield _REPLAY(message_id)
     for row in rows:
-        yield Notice(topic(row["target"]))
+        yield Notice(topic(text(row["target"])))
     return bool(rows)
 
 
@@ -284,9 +293,9 @@ def replay_range(
     """Deliver up to `most` messages again that stand behind `after` and came before `until`, the oldest first. `target`
     '' for all. Whoever goes on behind the last one meets none twice, although it may have ended again meanwhile."""
     rows = yield _REPLAY_RANGE(state, target, *after, until, most)
-    for each in sorted({row["target"] for row in rows}):
+    for each in sorted({text(row["target"]) for row in rows}):
         yield Notice(topic(each))
-    return Replayed(len(rows), max(((float(row["created_at"]), row["id"]) for row in rows), default=None))
+    return Replayed(len(rows), max(((instant(row["created_at"]), text(row["id"])) for row in rows), default=None))
 
 
 def show(message_id: str) -> Operation[Shown | None]:
@@ -305,7 +314,13 @@ def counts() -> Operation[list[Count]]:
     """The messages by target and state."""
     rows = yield _COUNTS()
     return [
-        Count(row["target"], row["now_state"], int(row["messages"]), float(row["oldest"]), int(row["bytes"]))
+        Count(
+            text(row["target"]),
+            state(row["now_state"]),
+            count(row["messages"]),
+            instant(row["oldest"]),
+            count(row["bytes"]),
+        )
         for row in rows
     ]
 
@@ -315,7 +330,11 @@ def backlog() -> Operation[Backlog]:
     return Backlog(
         tuple(
             Undelivered(
-                row["target"], int(row["pending"]), int(row["bytes"]), max(0.0, float(row["oldest"])), int(row["dead"])
+                text(row["target"]),
+                count(row["pending"]),
+                count(row["bytes"]),
+                instant(row["oldest"]),
+                count(row["dead"]),
             )
             for row in (yield _BACKLOG())
         )
@@ -340,16 +359,23 @@ def _ended(taken: Taken, step: Step) -> Operation[bool]:
     return bool(rows)
 
 
+def _is_whole(row: Row) -> bool:
+    """Whether it can be sent: nobody has written anything else in the place of its content."""
+    parts = (row["path"], row["headers"], row["body"])
+    return isinstance(row["method"], str) and all(content(part) is not None for part in parts)
+
+
 def _taken(row: Row) -> Taken:
     message = Message(
-        row["id"], row["target"], row["order_key"], row["method"], bytes(row["path"]), bytes(row["headers"]),
-        bytes(row["body"]), row["correlation_id"],
+        text(row["id"]), text(row["target"]), row["order_key"], text(row["method"]), content(row["path"]) or b"",
+        content(row["headers"]) or b"", content(row["body"]) or b"", text(row["correlation_id"]),
     )  # fmt: skip
-    return Taken(message, _LEASED.lease(row), int(row["attempts"]))
+    return Taken(message, _LEASED.lease(row), count(row["attempts"]))
 
 
 def _shown(row: Row) -> Shown:
     return Shown(
-        row["id"], row["target"], row["now_state"], int(row["attempts"]), int(row["status"]), row["error"],
-        int(row["size"]), row["correlation_id"], float(row["created_at"]), row["ended_at"], row["due_in"],
+        text(row["id"]), text(row["target"]), state(row["now_state"]), count(row["attempts"]), count(row["status"]),
+        text(row["error"]), count(row["size"]), text(row["correlation_id"]), instant(row["created_at"]),
+        instant_or_none(row["ended_at"]), span_or_none(row["due_in"]),
     )  # fmt: skip

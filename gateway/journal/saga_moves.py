@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple
 
 from gateway.journal.leases import HELD, Lease
 from gateway.journal.port import CHANNEL, Notice, Rows, Statement, Step, Together
+from gateway.journal.values import span
 
 ENDED_TOPIC: Final = "sagas_ended"
 """A run has ended, or only an operator can go on with it."""
@@ -134,7 +135,7 @@ def moved(lease: Lease, seconds: float, events: int, made: Move) -> Together:
 
 def known(rows: Rows, events: int, made: Move) -> Known | None:
     """What `moved` with these arguments has come to; None where nothing was written."""
-    return Known(events + len(made.events), float(rows[0]["time_left"])) if rows else None
+    return Known(events + len(made.events), span(rows[0]["time_left"])) if rows else None
 
 
 def event(run_id: str, number: int, each: Event) -> Step:

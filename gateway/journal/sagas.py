@@ -18,6 +18,7 @@ from typing import Final, Literal, NamedTuple
 from gateway.journal.leases import HELD, Lease, Leased
 from gateway.journal.port import Notice, Operation, Row, Statement
 from gateway.journal.saga_moves import Event, Known, Move, RunState, StepRow, event, known, moved
+from gateway.journal.values import content, count, instant, instant_or_none, position, span, span_or_none, state, text
 
 TOPIC: Final = "sagas"
 """There may be a run to go on with."""
@@ -200,13 +201,13 @@ def claim(owner: str, seconds: float, most: int) -> Operation[list[Taken]]:
     """Take up to `most` runs that are due and that nobody holds, the longest due first."""
     rows = yield from _LEASED.claim(owner, seconds, most)
     found = []
-    for row in sorted(rows, key=lambda row: (row["due_at"], row["id"])):
+    for row in sorted(rows, key=lambda row: (instant(row["due_at"]), text(row["id"]))):
         steps = yield _STEPS(row["id"])
         run = NewRun(
-            row["id"], row["workflow"], bytes(row["definition"]), bytes(row["input"]), bytes(row["headers"]),
-            row["correlation_id"], 0.0,
+            text(row["id"]), text(row["workflow"]), content(row["definition"]) or b"", content(row["input"]) or b"",
+            content(row["headers"]) or b"", text(row["correlation_id"]), 0.0,
         )  # fmt: skip
-        found.append(Taken(run, row["state"], tuple(map(_step_row, steps)), _LEASED.lease(row)))
+        found.append(Taken(run, state(row["state"]), tuple(map(_step_row, steps)), _LEASED.lease(row)))
     return found
 
 
@@ -226,7 +227,7 @@ def move(lease: Lease, seconds: float, decide: Callable[[Locked], Move]) -> Oper
     rows = yield _LOCK(*lease.held, seconds)
     if not rows:
         return None
-    locked, events = Locked(bool(rows[0]["cancelled"]), float(rows[0]["time_left"])), int(rows[0]["events"])
+    locked, events = Locked(bool(rows[0]["cancelled"]), span(rows[0]["time_left"])), count(rows[0]["events"])
     made = decide(locked)
     rows = yield moved(lease, seconds, events, made)
     return Moved(made, None if locked.cancelled else known(rows, events, made))
@@ -248,7 +249,7 @@ def cancelled(
     rows = yield _LOCK_FOR_ORDER(run_id)
     if not rows:
         return "gone"
-    number = int(rows[0]["events"])
+    number = count(rows[0]["events"])
     if not rows[0]["held"]:
         return (yield from _decided(run_id, rows[0], decide))
     shown = yield from show(run_id, 0)
@@ -266,9 +267,11 @@ def show(run_id: str, most_events: int) -> Operation[Shown | None]:
         return None
     steps = yield _STEPS(run_id)
     events = yield _EVENTS(run_id, most_events)
-    happened = [Happened(float(row["at"]), row["kind"], row["step"], row["detail"]) for row in events]
+    happened = [
+        Happened(instant(row["at"]), text(row["kind"]), text(row["step"]), text(row["detail"])) for row in events
+    ]
     row = rows[0]
-    rest = bytes(row["definition"]), bytes(row["input"])
+    rest = content(row["definition"]) or b"", content(row["input"]) or b""
     return Shown(_run_row(row), tuple(map(_step_row, steps)), tuple(reversed(happened)), *rest)
 
 
@@ -281,7 +284,10 @@ def open_runs() -> Operation[OpenRuns]:
     """Those that have not ended, counted."""
     rows = yield _OPEN()
     return OpenRuns(
-        tuple(Count(row["workflow"], row["state"], int(row["runs"]), max(0.0, float(row["oldest"]))) for row in rows)
+        tuple(
+            Count(text(row["workflow"]), state(row["state"]), count(row["runs"]), instant(row["oldest"]))
+            for row in rows
+        )
     )
 
 
@@ -305,22 +311,21 @@ def _decided(run_id: str, locked: Row, decide: Callable[[Shown], Move | None]) -
     made = None if shown is None else decide(shown)
     if made is None:
         return "refused"
-    yield moved(Lease(run_id, locked["owner"], locked["fence"]), 0.0, int(locked["events"]), made)
+    yield moved(Lease(run_id, locked["owner"], locked["fence"]), 0.0, count(locked["events"]), made)
     yield Notice(TOPIC)
     return "done"
 
 
 def _step_row(row: Row) -> StepRow:
-    result = row["result"]
     return StepRow(
-        int(row["position"]), row["name"], row["state"], int(row["attempts"]), int(row["status"]), row["error"],
-        None if result is None else bytes(result), float(row["updated_at"]),
+        position(row["position"]), text(row["name"]), state(row["state"]), count(row["attempts"]), count(row["status"]),
+        text(row["error"]), content(row["result"]), instant(row["updated_at"]),
     )  # fmt: skip
 
 
 def _run_row(row: Row) -> RunRow:
     return RunRow(
-        row["id"], row["workflow"], row["state"], bool(row["cancelled"]), row["reason"], row["correlation_id"],
-        float(row["created_at"]), float(row["updated_at"]), row["ended_at"], row["due_in"], float(row["time_left"]),
-        bool(row["held"]),
+        text(row["id"]), text(row["workflow"]), state(row["state"]), bool(row["cancelled"]), text(row["reason"]),
+        text(row["correlation_id"]), instant(row["created_at"]), instant(row["updated_at"]),
+        instant_or_none(row["ended_at"]), span_or_none(row["due_in"]), span(row["time_left"]), bool(row["held"]),
     )  # fmt: skip

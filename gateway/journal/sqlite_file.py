@@ -128,6 +128,8 @@ def trouble(error: BaseException | None, path: Path) -> JournalUnavailable:
 def _connected(path: Path, timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
+    # A text that is not UTF-8 is a damaged one, and fails nobody who reads its row.
+    connection.text_factory = lambda text: text.decode(errors="replace")
     try:
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     except BaseException:

@@ -1,13 +1,13 @@
 """A run while this process holds it, and the transitions that it writes."""
 
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from gateway.journal.leases import Lease
 from gateway.journal.saga_moves import Event, Known, Move, StepRow
 from gateway.journal.sagas import Locked, NewRun, Taken
 from gateway.saga import exact_json, machine
-from gateway.saga.machine import Outcome, Run, StepRecord
+from gateway.saga.machine import Outcome, Run, RunState, StepRecord, StepState
 from gateway.saga.rendering import document_of
 from gateway.saga.workflow import SagaRequest, Workflow, decoded
 
@@ -97,20 +97,25 @@ class Job:
 def job_of(taken: Taken, held_until: float) -> Job:
     """Raises ValueError where the definition of the run cannot be understood."""
     workflow = decoded(taken.run.definition)
-    job = Job(taken.run, workflow, Run(taken.state, records_of(workflow, taken.steps)), taken.lease, held_until)
+    job = Job(taken.run, workflow, run_of(taken.state, workflow, taken.steps), taken.lease, held_until)
     for row in taken.steps:
         job.keep(row.position, row.result)
     return job
 
 
-def records_of(workflow: Workflow, rows: Iterable[StepRow]) -> tuple[StepRecord, ...]:
-    """What has been done of each step. Raises ValueError for a row of a step that the workflow has not."""
+def run_of(state: RunState, workflow: Workflow, rows: Iterable[StepRow]) -> Run:
+    """A run as the journal has it. Raises ValueError for a state that is none, and for a row of a step that the
+    workflow has not."""
+    if state not in get_args(RunState):
+        raise ValueError("a state that no run has")
     records = [StepRecord() for _ in workflow.steps]
     for row in rows:
         if not 0 <= row.position < len(records):
             raise ValueError("a step that is not in the definition of the run")
+        if row.state not in get_args(StepState):
+            raise ValueError("a state that no step has")
         records[row.position] = StepRecord(row.state, row.attempts)
-    return tuple(records)
+    return Run(state, tuple(records))
 
 
 def first_move(workflow: Workflow, *, begins: bool) -> tuple[Run, Move]:

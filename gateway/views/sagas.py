@@ -14,7 +14,7 @@ from gateway.journal.sagas import RunRow, Shown
 from gateway.saga import machine
 from gateway.saga.machine import ENDED, Run
 from gateway.saga.workflow import Workflow, decoded
-from gateway.saga_runner.job import changed_steps, events_of, records_of
+from gateway.saga_runner.job import changed_steps, events_of, run_of
 from gateway.views.journal import available
 
 # Of one run, for one answer.
@@ -150,7 +150,7 @@ def _read(shown: Shown) -> tuple[Workflow | None, Run]:
     """The workflow of a run, None where another version of the gateway has begun it, and what has been done of it."""
     try:
         workflow = decoded(shown.definition)
-        return workflow, Run(shown.run.state, records_of(workflow, shown.steps))
+        return workflow, run_of(shown.run.state, workflow, shown.steps)
     except ValueError:
         return None, Run(shown.run.state, ())
 

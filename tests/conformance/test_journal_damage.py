@@ -1,0 +1,130 @@
+"""Rows into which somebody has written by hand what this gateway never writes: they are shown, and others are not kept.
+
+SQLite takes a value of any type in any column, so it is tried there; PostgreSQL refuses most of it by itself.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.journal import outbox, sagas
+from gateway.journal.ids import RecordIds
+from gateway.journal.outbox import Message
+from gateway.journal.saga_moves import Event, Move, StepRow
+from gateway.journal.sagas import NewRun
+from tests.conformance.journals import Journals, journals_in
+
+_IDS = RecordIds("msg_")
+_RUNS = RecordIds("saga_")
+# Literals of SQL. A text that is not UTF-8, a number that Python or a date does not hold, none, and the wrong types.
+ODD = ["'odd'", "'12'", "x'ff00'", "CAST(x'ff00' AS TEXT)", "-7", "1.5", "1e300", "9e999", "9223372036854775807", "''"]
+OF_MESSAGE = [
+    *("target", "state", "published", "blocked", "order_key", "owner", "fence", "lease_until", "due_at", "created_at"),
+    *("ended_at", "attempts", "status", "size", "correlation_id", "error", "method", "path", "headers", "body"),
+]
+OF_RUN = [
+    *(
+        "workflow",
+        "state",
+        "definition",
+        "input",
+        "headers",
+        "correlation_id",
+        "cancelled",
+        "reason",
+        "events",
+        "owner",
+    ),
+    *("fence", "lease_until", "due_at", "deadline_at", "created_at", "updated_at", "ended_at"),
+]
+OF_STEP = ["position", "name", "state", "attempts", "status", "error", "result", "updated_at"]
+OF_EVENT = ["sequence", "at", "kind", "step", "detail"]
+
+
+@pytest.fixture
+async def file(tmp_path: Path) -> AsyncIterator[Journals]:
+    made = journals_in(tmp_path)
+    yield made
+    await made.close()
+
+
+async def do(journals: Journals, operation: Any) -> Any:
+    return await (await journals.replica()).transact(operation)
+
+
+async def put(journals: Journals) -> str:
+    message = Message(_IDS.new(), "hooks", None, "POST", b"/in", b"X-A: 1\r\n", b"body", "correlation-1")
+    await do(journals, outbox.insert(message))
+    return message.id
+
+
+async def begin(journals: Journals) -> str:
+    run = NewRun(_RUNS.new(), "order", b"{}", b"{}", b"", "correlation-1", 60.0)
+    step = StepRow(0, "reserve", "running", 1, 0, "", None)
+    await do(journals, sagas.start(run, Move("running", (step,), (Event("started"),)), None, 0.0))
+    return run.id
+
+
+@pytest.mark.parametrize("column", OF_MESSAGE)
+async def test_a_damaged_message_is_shown_and_keeps_no_other(file: Journals, column: str) -> None:
+    for odd in ODD:
+        damaged, other = await put(file), await put(file)
+        await file.rows(f"UPDATE outbox_events SET {column} = {odd} WHERE id = $1", damaged)  # noqa: S608
+        shown = await do(file, outbox.show(damaged))
+        assert (shown.id, shown.due_in is None or abs(shown.due_in) < 1e12) == (damaged, True)
+        assert {damaged, other} <= {each.id for each in await do(file, outbox.listed("", "", "", 1000))}
+        assert sum(each.messages for each in await do(file, outbox.counts())) >= 2
+        assert (await do(file, outbox.backlog())).pending >= 1
+        taken = await do(file, outbox.claim("hooks", f"worker-{odd}", 25.0, 1000))
+        assert other in {each.message.id for each in taken}
+        for each in taken:
+            await do(file, outbox.delivered(each, 204))
+        assert {each.state for each in await do(file, outbox.listed("", "hooks", "", 1)) if each.id == other} <= {
+            "delivered"
+        }
+        await do(file, outbox.replay(damaged))
+        await do(file, outbox.replay_range("delivered", "", (0.0, ""), 1e300, 1000))
+        await file.rows("DELETE FROM outbox_events")
+
+
+@pytest.mark.parametrize("column", ["method", "path", "headers", "body"])
+async def test_a_message_that_cannot_be_sent_is_given_up_with_the_reason(file: Journals, column: str) -> None:
+    damaged = await put(file)
+    odd = "x'ff00'" if column == "method" else "7"
+    await file.rows(f"UPDATE outbox_events SET {column} = {odd} WHERE id = $1", damaged)  # noqa: S608
+    assert await do(file, outbox.claim("hooks", "worker", 25.0, 10)) == []
+    shown = await do(file, outbox.show(damaged))
+    assert (shown.state, shown.attempts, shown.status) == ("dead", 1, 0)
+    assert shown.error.startswith("the record is damaged")
+
+
+async def test_a_text_that_is_written_by_hand_is_sent_as_it_stands(file: Journals) -> None:
+    mended = await put(file)
+    await file.rows("UPDATE outbox_events SET body = '{\"sum\": 5}' WHERE id = $1", mended)
+    (taken,) = await do(file, outbox.claim("hooks", "worker", 25.0, 10))
+    assert (taken.message.id, taken.message.body) == (mended, b'{"sum": 5}')
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        *(("saga_runs", column) for column in OF_RUN),
+        *(("saga_steps", column) for column in OF_STEP),
+        *(("saga_events", column) for column in OF_EVENT),
+    ],
+)
+async def test_a_damaged_run_is_shown_and_keeps_no_other(file: Journals, table: str, column: str) -> None:
+    for odd in ODD:
+        damaged, other = await begin(file), await begin(file)
+        key = "id" if table == "saga_runs" else "run_id"
+        await file.rows(f"UPDATE {table} SET {column} = {odd} WHERE {key} = $1", damaged)  # noqa: S608
+        shown = await do(file, sagas.show(damaged, 10))
+        assert shown.run.id == damaged
+        assert {damaged, other} <= {each.id for each in await do(file, sagas.listed("", "", "", 1000))}
+        assert sum(each.runs for each in (await do(file, sagas.open_runs())).counts) >= 1
+        await do(file, sagas.ended([damaged, other]))
+        taken = await do(file, sagas.claim(f"worker-{odd}", 25.0, 1000))
+        assert other in {each.run.id for each in taken}
+        await file.rows("DELETE FROM saga_runs")
