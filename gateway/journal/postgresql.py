@@ -32,9 +32,9 @@ from gateway.journal.port import (
     Statement,
     Step,
     Together,
-    Trouble,
     Woken,
 )
+from gateway.journal.postgresql_errors import ERRORS, trouble
 
 Result = TypeVar("Result")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -57,28 +57,6 @@ _SETTINGS: Final = (
     # A commit is a promise; a server that is set to forget some at a crash is overruled.
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
-# What asyncpg raises when there is no server, no connection any more, or an answer that says no. The last one is what
-# it makes of a connection that ends in the middle of an exchange.
-_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-# SQLSTATE classes and codes (PostgreSQL documentation, appendix A).
-_TROUBLES: Final[dict[str, Trouble]] = {
-    "53100": "full",
-    "25006": "read_only",
-    "42501": "read_only",
-    "57014": "timeout",
-    "55P03": "locked",
-    "40P01": "locked",
-    "42P01": "schema",
-    "42703": "schema",
-    "3F000": "schema",
-}
-_SENTENCES: Final[dict[Trouble, str]] = {
-    "full": "{name} has no space left",
-    "read_only": "{name} takes no writes",
-    "timeout": "{name} did not answer in time",
-    "locked": "{name} has the rows locked",
-    "unreachable": "{name} cannot be reached",
-}
 
 
 class PostgresqlJournal:
@@ -197,10 +175,11 @@ class PostgresqlJournal:
                 self._busy += 1
                 used = True
                 yield connection
-                self._idle.append(connection)
-                connection = None
-        except _ERRORS as error:
-            why = self._trouble(error, unsure=used)
+                if not self._closing:
+                    self._idle.append(connection)
+                    connection = None
+        except ERRORS as error:
+            why = trouble(error, self.name, unsure=used)
             # A value that a column cannot have says nothing of the journal.
             if not isinstance(error, asyncpg.DataError):
                 # That a right is missing is no better on another connection, and others may have theirs.
@@ -257,7 +236,12 @@ class PostgresqlJournal:
                 **(bounds or {}),
             },
         )
-        await connection.execute(_SETTINGS)
+        try:
+            await connection.execute(_SETTINGS)
+        except BaseException:
+            # Nobody else knows of it yet.
+            connection.terminate()
+            raise
         return connection
 
     @contextlib.asynccontextmanager
@@ -269,8 +253,8 @@ class PostgresqlJournal:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connected(bounds)
             yield connection
-        except _ERRORS as error:
-            raise self._trouble(error) from error
+        except ERRORS as error:
+            raise trouble(error, self.name) from error
         finally:
             if connection is not None:
                 await _ended(connection)
@@ -314,8 +298,8 @@ class PostgresqlJournal:
                     before.terminate()
                 self._ear = ear = await self._connected()
                 await ear.add_listener(CHANNEL, self._heard)
-        except _ERRORS as error:
-            raise self._trouble(error) from error
+        except ERRORS as error:
+            raise trouble(error, self.name) from error
         self._listeners.wake_all()
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
@@ -336,22 +320,6 @@ class PostgresqlJournal:
             idle, self._idle = self._idle, []
             for each in idle:
                 each.terminate()
-
-    def _trouble(self, error: BaseException, *, unsure: bool = False) -> JournalUnavailable:
-        what: Trouble = "failed"
-        if isinstance(error, asyncpg.PostgresError):
-            code = error.sqlstate or ""
-            # Connection exceptions, too many connections, shutting down, and a password that is refused.
-            away = code[:2] in {"08", "28"} or code in {"53300", "57P01", "57P02", "57P03", "57P05", "3D000"}
-            what = "unreachable" if away else _TROUBLES.get(code, "failed")
-            # An error that the server tells is one that has rolled the transaction back.
-            unsure = unsure and away
-        elif isinstance(error, TimeoutError):
-            what = "timeout"
-        elif isinstance(error, _ERRORS):
-            what = "unreachable"
-        sentence = _SENTENCES.get(what, "{name} cannot be used").format(name=self.name)
-        return JournalUnavailable(what, f"{sentence}: {error}" if str(error) else sentence, unsure=unsure)
 
     def _refused(self) -> "asyncio.Future[Any] | None":
         """What an operation comes to that is not even tried; None while it can be."""
@@ -390,5 +358,5 @@ def _milliseconds(seconds: float) -> str:
 
 
 async def _ended(connection: Connection) -> None:
-    with contextlib.suppress(*_ERRORS):
+    with contextlib.suppress(*ERRORS):
         await connection.close(timeout=1.0)
