@@ -1,7 +1,6 @@
 """What is polled is answered before aiohttp, in the same words, however often and however oddly it is asked."""
 
 import contextlib
-import contextlib
 import socket
 from collections.abc import Iterator
 
