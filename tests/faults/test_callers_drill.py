@@ -1,8 +1,8 @@
 """The drill for who asks: two real gateways of two workers each on one Redis, with callers who behave and one who does
 not.
 
-Latencies are compared with those of the same machine a moment before, and with much slack: what is held hard is that
-everybody gets the answers that are theirs.
+Everybody gets the answers that are theirs. How long one waits for them is told in what others got meanwhile, and not in
+seconds: these are also those of a machine that is busy.
 """
 
 import asyncio
@@ -194,13 +194,14 @@ class Traffic:
 
     def __init__(self) -> None:
         self.statuses: Counter[int] = Counter()
-        self.seconds: list[float] = []
+        self.asked: list[tuple[float, float]] = []
+        """When each of the requests began, and when its answer was there (monotonic clock)."""
 
     async def ask(self, session: aiohttp.ClientSession, url: str, text: str) -> None:
         began = time.monotonic()
         async with session.get(url, headers={"X-API-Key": text}) as response:
             await response.read()
-        self.seconds.append(time.monotonic() - began)
+        self.asked.append((began, time.monotonic()))
         self.statuses[response.status] += 1
 
     async def run(self, session: aiohttp.ClientSession, urls: list[str], text: str, rate: float, total: int) -> None:
@@ -211,8 +212,12 @@ class Traffic:
                 await asyncio.sleep(began + at / rate - time.monotonic())
                 tasks.create_task(self.ask(session, urls[at % len(urls)], text))
 
-    def percentile(self, share: float) -> float:
-        return sorted(self.seconds)[int(share * (len(self.seconds) - 1))]
+    def overtaken_by(self, other: "Traffic") -> list[int]:
+        """For each of the requests, in ascending order, how many of the other's began after it and were answered
+        before it."""
+        return sorted(
+            sum(began < start and end < answered for start, end in other.asked) for began, answered in self.asked
+        )
 
 
 async def test_a_noisy_tenant_at_ten_times_its_tier_leaves_the_quiet_one_as_it_was(
@@ -224,22 +229,22 @@ async def test_a_noisy_tenant_at_ten_times_its_tier_leaves_the_quiet_one_as_it_w
     one, two = start(redis.variables, **tier), start(redis.variables, **tier)
     urls = [f"{gateway.url}/orders/ok" for gateway in (one, two)]
     slow = [f"{gateway.url}/orders/slow?ms=400" for gateway in (one, two)]
-    alone, quiet, noise, crowd = Traffic(), Traffic(), Traffic(), Traffic()
-    await alone.run(session, urls, QUIET_KEY, 25.0, 100)
+    quiet, noise, crowd = Traffic(), Traffic(), Traffic()
     began = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(noise.run(session, urls, FILE_KEY, 300.0, 1200))
         tasks.create_task(crowd.run(session, slow, FILE_KEY, 100.0, 400))
         tasks.create_task(quiet.run(session, urls, QUIET_KEY, 25.0, 100))
     took = time.monotonic() - began
-    assert (alone.statuses, quiet.statuses) == ({200: 100}, {200: 100})
+    assert quiet.statuses == {200: 100}
     admitted = noise.statuses[200] + crowd.statuses[200]
     assert set(noise.statuses) | set(crowd.statuses) == {200, 429}
     assert admitted <= RATE + RATE * took + 1
     assert noise.statuses[429] > noise.statuses[200]
-    # Ten times as long, and the fifth of a second that a busy machine may take anyway.
-    assert median(quiet.seconds) < 10 * median(alone.seconds) + 0.2
-    assert quiet.percentile(0.99) < 10 * alone.percentile(0.99) + 1.0
+    # The noise is 300 requests in a second. One who has to wait behind it sees more of it go by than these.
+    overtaken = quiet.overtaken_by(noise)
+    assert median(overtaken) < 30
+    assert overtaken[-2] < 100, "all but one"
 
 
 async def used_today(session: aiohttp.ClientSession, gateway: GatewayProcess) -> int:
