@@ -38,7 +38,7 @@ from gateway.policy.outcome import Outcome
 from gateway.policy.priority import NORMAL
 from gateway.proxy.answers.own_answer import OwnAnswer
 from gateway.proxy.answers.refusals import UNDECIDED, Refusal
-from gateway.proxy.defects import undecided
+from gateway.proxy.defects import caught, undecided
 from gateway.proxy.ticket import Ticket
 
 
@@ -174,8 +174,7 @@ class Chain:
         entered = ticket.entered
         if entered > start:
             ticket.entered = start
-            for gate in self.gates[start:entered][::-1]:
-                gate.leave(ticket, outcome, seconds)
+            _leave(self.gates[start:entered][::-1], ticket, outcome, seconds)
 
     def leave_attempt(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
         """Leave the gates that were entered for the present attempt, the last one first. HOT."""
@@ -183,8 +182,8 @@ class Chain:
         if entered <= once:
             return
         ticket.entered = once
-        for gate in self._leave_each if entered == len(self.gates) else self.gates[once:entered][::-1]:
-            gate.leave(ticket, outcome, seconds)
+        each = self._leave_each if entered == len(self.gates) else self.gates[once:entered][::-1]
+        _leave(each, ticket, outcome, seconds)
 
     def leave(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
         """Leave every gate that is entered, the last one first. HOT."""
@@ -192,8 +191,7 @@ class Chain:
         if ticket.entered > once:
             self.leave_attempt(ticket, outcome, seconds)
         entered, ticket.entered = ticket.entered, 0
-        for gate in self._leave_once if entered == once else self.gates[:entered][::-1]:
-            gate.leave(ticket, outcome, seconds)
+        _leave(self._leave_once if entered == once else self.gates[:entered][::-1], ticket, outcome, seconds)
 
     def _stopped(self, ticket: Ticket, verdict: Refusal | Wait, at: int) -> Verdict:
         """The gate `at` has not passed the request, and those before it have. One that waits has entered them. HOT."""
@@ -222,3 +220,15 @@ def step(
         "retry_after": None if retry_after is None else round(retry_after, 3),
         "figures": figures or {},
     }
+
+
+def _leave(gates: tuple[Gate, ...], ticket: Ticket, outcome: Outcome, seconds: float) -> None:
+    """Leave these gates one after the other. One that fails keeps no place of the others. HOT."""
+    left = 0
+    try:
+        for gate in gates:
+            left += 1
+            gate.leave(ticket, outcome, seconds)
+    except Exception as defect:  # noqa: BLE001 - it is logged with where it was raised
+        caught(ticket, defect)
+        _leave(gates[left:], ticket, outcome, seconds)

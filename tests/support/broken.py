@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from gateway.policy.outcome import Outcome
 from gateway.proxy.filter import Filter
 from gateway.proxy.gate import PASS, WAIT, Gate, Resume, Verdict
 from gateway.proxy.ticket import Ticket
@@ -30,6 +31,9 @@ class BrokenGate(Gate):
 
     def start(self, ticket: Ticket, resume: Resume) -> None:
         self._called("start")
+
+    def leave(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
+        self._called("leave")
 
 
 class BrokenHead(Filter):

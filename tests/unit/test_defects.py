@@ -1,18 +1,24 @@
 """Whatever a defect of the gateway stops is answered, and keeps no place."""
 
 import asyncio
+import math
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, cast
 
 import pytest
 
+from gateway.fleet.faults import Active
+from gateway.fleet.link import Link
+from gateway.policy.faults import Fault
 from gateway.policy.outcome import IGNORED, Outcome
 from gateway.proxy.filter import Filter, Filters
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.gate import PASS, WAIT, Chain, Gate, Resume, Verdict
 from gateway.proxy.gates.passage import Passage
 from gateway.proxy.ticket import Ticket
+from gateway.proxy.upstreams.faults import FaultCounts, UpstreamFaults
 from gateway.proxy.upstreams.upstream import Upstream
 from gateway.wire.client.connection import UpstreamConnection
 from gateway.wire.server.connection import ServerConnection
@@ -148,6 +154,38 @@ async def test_a_defect_at_the_end_of_an_attempts_time_is_answered_and_keeps_no_
     assert bench.nothing_is_held()
     assert bench.route.upstream.endpoints[0].in_flight == 0
     assert "ValueError: a defect" in caplog.text
+
+
+async def test_a_defect_when_a_connection_has_come_about_is_answered_and_keeps_no_place(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    # It goes to whoever waits for one, in the next turn of the loop.
+    broken_upstream(bench)
+    await asyncio.sleep(0)
+    assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
+    assert bench.nothing_is_held()
+    assert bench.route.upstream.endpoints[0].in_flight == 0
+    assert "ValueError: a defect" in caplog.text
+
+
+async def test_a_defect_while_a_fault_strikes_is_answered_and_keeps_no_place(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = FakeLoop()
+    bench.gateway.runtime.loop = cast(asyncio.AbstractEventLoop, turns)
+    link = Link(lambda: 0.0)
+    link.back(1)
+    faults = UpstreamFaults(link, 100.0, "gateway", FaultCounts(), random.Random(1))
+    # No answer can be made of it.
+    fault = Fault("a1", "default", "abort", 100.0, "a drill", status=cast(int, "none"))
+    faults.set([Active(fault, math.inf, math.inf)])
+    bench.route.upstream.faults = faults
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    ((_, strike, arguments),) = turns.timers
+    strike(*arguments)
+    assert bench.client.sent().startswith(b"HTTP/1.1 500 ")
+    assert bench.nothing_is_held()
 
 
 async def test_a_defect_on_the_way_to_a_fallback_is_answered_and_keeps_no_place(

@@ -17,6 +17,7 @@ from gateway.proxy.requests.body import RequestBody
 from gateway.proxy.ticket import Ticket
 from gateway.wire.deadlines import Deadlines
 from gateway.wire.message.response import Response, parse_fields
+from tests.support.broken import BrokenGate
 from tests.support.fake_transport import FakeLoop
 from tests.support.tickets import request, ticket
 
@@ -124,6 +125,25 @@ def test_gates_are_left_in_the_opposite_order_with_outcome_and_seconds() -> None
     gates.leave(admitted, SUCCESS, 0.25)
     assert told == [("enter", "a"), ("enter", "b"), ("leave", "b", SUCCESS, 0.25), ("leave", "a", SUCCESS, 0.25)]
     assert admitted.entered == 0
+
+
+@pytest.mark.parametrize("per_attempt", [0, 2, 3])
+def test_a_gate_that_cannot_be_left_keeps_no_place_of_the_others(
+    per_attempt: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[tuple[Any, ...]] = []
+    gates = Chain((Told("a", told), BrokenGate("leave"), Told("b", told)), per_attempt)
+    admitted = ticket()
+    assert gates.admit(admitted) is PASS
+    told.clear()
+    gates.leave(admitted, SUCCESS, 0.25)
+    assert told == [("leave", "b", SUCCESS, 0.25), ("leave", "a", SUCCESS, 0.25)]
+    assert admitted.entered == 0
+    assert caplog.text.count("the gateway has failed at request") == 1
+    assert gates.admit(admitted) is PASS
+    told.clear()
+    gates.leave_from(admitted, 0, SUCCESS, 0.25)
+    assert told == [("leave", "b", SUCCESS, 0.25), ("leave", "a", SUCCESS, 0.25)]
 
 
 def test_gates_of_an_attempt_are_left_and_entered_again_without_the_others() -> None:

@@ -19,8 +19,10 @@ import json
 from collections.abc import Callable
 from typing import Final
 
+from gateway.proxy.defects import guarded
 from gateway.proxy.forward.attempt import Attempt
 from gateway.proxy.forward.owner import Owner
+from gateway.proxy.forward.sending import NEVER
 from gateway.proxy.upstreams.faults import Armed, UpstreamFaults
 from gateway.proxy.upstreams.upstream import Endpoint
 from gateway.wire.client.connection import UpstreamConnection
@@ -32,7 +34,6 @@ from gateway.wire.message.response_head_reader import ResponseHeadReader
 _BEFORE_THE_CUT: Final = 1024
 # From one piece of a slow body to the next.
 _TICK: Final = 0.1
-_NEVER: Final = float("inf")
 
 
 def attempt_with_faults(owner: Owner, endpoint: Endpoint, faults: UpstreamFaults, now: float) -> Attempt:
@@ -83,7 +84,12 @@ class Struck(Attempt):
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         self._stop_timer()
-        self._timer = self._owner.runtime.loop.call_later(seconds, call)
+        self._timer = self._owner.runtime.loop.call_later(seconds, self._due_now, call)
+
+    def _due_now(self, call: Callable[[], None]) -> None:
+        self._timer = None
+        owner = self._owner
+        guarded(owner.ticket, call, owner.downstream.failed)
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -128,7 +134,6 @@ class Delayed(Struck):
         self._later(self._armed.fault.delay, self._go_on)
 
     def _go_on(self) -> None:
-        self._timer = None
         connection, self._late = self._late, None
         # Nothing was read of it, so it carries this request still, unless the attempt has ended.
         if connection is not None and self._connection is not None:
@@ -149,7 +154,6 @@ class Aborted(Struck):
         self._later(0.0, self._answer)
 
     def _answer(self) -> None:
-        self._timer = None
         self._want_body()
         response, body = _answer(self._armed, to_head=self._owner.ticket.request.method == "HEAD")
         self.response_whole(response, body)
@@ -165,7 +169,6 @@ class Reset(Struck):
         self._later(0.0, self._break)
 
     def _break(self) -> None:
-        self._timer = None
         self._want_body()
         self.upstream_lost(Loss.RESET, self._detail("the connection closed before a response"))
 
@@ -183,7 +186,6 @@ class Unconnected(Struck):
         self._later(owner.target.upstream.config.connect_timeout, self._give_up)
 
     def _give_up(self) -> None:
-        self._timer = None
         self._failed("connect", "upstream_timeout", self._detail("no connection in time"), "connection_timeout")
 
 
@@ -260,7 +262,7 @@ class Slow(Struck):
         super().pause_response()
         self._stop_timer()
         if self.streaming:
-            self.deadline = _NEVER
+            self.deadline = NEVER
 
     def resume_response(self) -> None:
         """The client takes more of the answer: what waits here first."""
@@ -271,7 +273,6 @@ class Slow(Struck):
             self._later(_TICK, self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
         size = self._size
         piece, self._waiting = self._waiting[:size], self._waiting[size:]
         super().response_body(piece)
