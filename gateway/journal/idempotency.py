@@ -239,7 +239,7 @@ def counts() -> Operation[list[Count]]:
     return [
         Count(
             text(row["route"]),
-            state(row["now_state"]),
+            state(row["now_state"], get_args(State)),
             count(row["records"]),
             count(row["bytes"]),
             instant(row["oldest"]),

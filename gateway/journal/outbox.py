@@ -20,13 +20,14 @@ however many they are. The end of a message unblocks the next one. For that, kee
 one after the other. The first pending message of a key is never blocked; others may be unblocked, too, after a replay.
 """
 
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from gateway.journal.leases import HELD, Lease, Leased
 from gateway.journal.port import Notice, Operation, Row, Rows, Statement, Step
-from gateway.journal.values import content, count, instant, instant_or_none, span_or_none, state, text
+from gateway.journal.values import content, count, in_state, instant, instant_or_none, span_or_none, state, text
 
 State = Literal["queued", "sending", "delivered", "dead"]
+_STATES: Final[tuple[str, ...]] = get_args(State)
 
 # Of what the client has sent, in bytes; `size` is its body alone.
 _BYTES: Final = "size + length(path) + length(headers)"
@@ -98,7 +99,7 @@ _REPLAY_RANGE: Final = Statement(
 _SHOW: Final = Statement(f"SELECT {_COLUMNS} FROM outbox_events WHERE id = $1")  # noqa: S608 - names of this file
 _LIST: Final = Statement(
     f"SELECT * FROM (SELECT {_COLUMNS} FROM outbox_events) AS found"  # noqa: S608 - names of this file
-    " WHERE ($1 = '' OR now_state = $1) AND ($2 = '' OR target = $2) AND ($3 = '' OR id < $3)"
+    f" WHERE {in_state('now_state', _STATES)} AND ($2 = '' OR target = $2) AND ($3 = '' OR id < $3)"
     " ORDER BY id DESC LIMIT $4"
 )
 _COUNTS: Final = Statement(
@@ -316,7 +317,7 @@ def counts() -> Operation[list[Count]]:
     return [
         Count(
             text(row["target"]),
-            state(row["now_state"]),
+            state(row["now_state"], _STATES),
             count(row["messages"]),
             instant(row["oldest"]),
             count(row["bytes"]),
@@ -375,7 +376,7 @@ def _taken(row: Row) -> Taken:
 
 def _shown(row: Row) -> Shown:
     return Shown(
-        text(row["id"]), text(row["target"]), state(row["now_state"]), count(row["attempts"]), count(row["status"]),
-        text(row["error"]), count(row["size"]), text(row["correlation_id"]), instant(row["created_at"]),
-        instant_or_none(row["ended_at"]), span_or_none(row["due_in"]),
+        text(row["id"]), text(row["target"]), state(row["now_state"], _STATES), count(row["attempts"]),
+        count(row["status"]), text(row["error"]), count(row["size"]), text(row["correlation_id"]),
+        instant(row["created_at"]), instant_or_none(row["ended_at"]), span_or_none(row["due_in"]),
     )  # fmt: skip

@@ -13,12 +13,26 @@ Operators change a run that nobody holds (`ordered`); to one that is held they c
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from gateway.journal.leases import HELD, Lease, Leased
 from gateway.journal.port import Notice, Operation, Row, Statement
-from gateway.journal.saga_moves import Event, Known, Move, RunState, StepRow, event, known, moved
-from gateway.journal.values import content, count, instant, instant_or_none, position, span, span_or_none, state, text
+from gateway.journal.saga_moves import Event, Known, Move, RunState, StepRow, StepState, event, known, moved
+from gateway.journal.values import (
+    content,
+    count,
+    in_state,
+    instant,
+    instant_or_none,
+    position,
+    span,
+    span_or_none,
+    state,
+    text,
+)
+
+_STATES: Final[tuple[str, ...]] = get_args(RunState)
+_STEP_STATES: Final[tuple[str, ...]] = get_args(StepState)
 
 TOPIC: Final = "sagas"
 """There may be a run to go on with."""
@@ -54,7 +68,7 @@ _COLUMNS: Final = (
 _SHOW: Final = Statement(f"SELECT {_COLUMNS}, definition, input FROM saga_runs WHERE id = $1")  # noqa: S608 - our names
 # Without what is large: a page of a thousand inputs would be as large as the limits of their workflows allow.
 _LIST: Final = Statement(
-    f"SELECT {_COLUMNS} FROM saga_runs WHERE ($1 = '' OR state = $1) AND ($2 = '' OR workflow = $2)"  # noqa: S608
+    f"SELECT {_COLUMNS} FROM saga_runs WHERE {in_state('state', _STATES)} AND ($2 = '' OR workflow = $2)"  # noqa: S608
     " AND ($3 = '' OR id < $3) ORDER BY id DESC LIMIT $4"
 )
 _WAITED_FOR: Final = Statement(
@@ -207,7 +221,7 @@ def claim(owner: str, seconds: float, most: int) -> Operation[list[Taken]]:
             text(row["id"]), text(row["workflow"]), content(row["definition"]) or b"", content(row["input"]) or b"",
             content(row["headers"]) or b"", text(row["correlation_id"]), 0.0,
         )  # fmt: skip
-        found.append(Taken(run, state(row["state"]), tuple(map(_step_row, steps)), _LEASED.lease(row)))
+        found.append(Taken(run, state(row["state"], _STATES), tuple(map(_step_row, steps)), _LEASED.lease(row)))
     return found
 
 
@@ -285,7 +299,7 @@ def open_runs() -> Operation[OpenRuns]:
     rows = yield _OPEN()
     return OpenRuns(
         tuple(
-            Count(text(row["workflow"]), state(row["state"]), count(row["runs"]), instant(row["oldest"]))
+            Count(text(row["workflow"]), state(row["state"], _STATES), count(row["runs"]), instant(row["oldest"]))
             for row in rows
         )
     )
@@ -318,14 +332,14 @@ def _decided(run_id: str, locked: Row, decide: Callable[[Shown], Move | None]) -
 
 def _step_row(row: Row) -> StepRow:
     return StepRow(
-        position(row["position"]), text(row["name"]), state(row["state"]), count(row["attempts"]), count(row["status"]),
-        text(row["error"]), content(row["result"]), instant(row["updated_at"]),
+        position(row["position"]), text(row["name"]), state(row["state"], _STEP_STATES), count(row["attempts"]),
+        count(row["status"]), text(row["error"]), content(row["result"]), instant(row["updated_at"]),
     )  # fmt: skip
 
 
 def _run_row(row: Row) -> RunRow:
     return RunRow(
-        text(row["id"]), text(row["workflow"]), state(row["state"]), bool(row["cancelled"]), text(row["reason"]),
-        text(row["correlation_id"]), instant(row["created_at"]), instant(row["updated_at"]),
+        text(row["id"]), text(row["workflow"]), state(row["state"], _STATES), bool(row["cancelled"]),
+        text(row["reason"]), text(row["correlation_id"]), instant(row["created_at"]), instant(row["updated_at"]),
         instant_or_none(row["ended_at"]), span_or_none(row["due_in"]), span(row["time_left"]), bool(row["held"]),
     )  # fmt: skip

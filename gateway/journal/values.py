@@ -6,8 +6,12 @@ operators; what depends on it is decided by whoever reads: a message without con
 is nothing is not understood, an answer of a wrong type is not repeated.
 """
 
+from collections.abc import Collection
 from decimal import Decimal
 from typing import Any, Final
+
+DAMAGED: Final = "damaged"
+"""The state that is shown of a record whose state is none."""
 
 # The last second of the year 9999, which is as far as a date can be written (RFC 3339).
 _LAST: Final = 253_402_300_799.0
@@ -43,9 +47,15 @@ def text(value: object) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def state(value: object) -> Any:
-    """The name of a state as it stands there, as `text`; whoever goes by it looks whether it is one of ours."""
-    return text(value)
+def state(value: object, names: Collection[str]) -> Any:
+    """The state of a record, one of `names`; `DAMAGED` where something else stands there."""
+    return value if isinstance(value, str) and value in names else DAMAGED
+
+
+def in_state(column: str, names: Collection[str]) -> str:
+    """The condition that `column` has the state `$1`: '' for any, `DAMAGED` for what `state` reads so."""
+    listed = ", ".join(f"'{name}'" for name in names)
+    return f"($1 = '' OR {column} = $1 OR ($1 = '{DAMAGED}' AND {column} NOT IN ({listed})))"
 
 
 def position(value: object) -> int:

@@ -22,7 +22,7 @@ def add_sagas(commands: Any, common: argparse.ArgumentParser, add: Add) -> None:
     runs = commands.add_parser("sagas", help="runs of workflows: list and show them, and see to those that do not end")
     actions = runs.add_subparsers(required=True, metavar="{list,show,retry,cancel,skip,resolve}")
     listed = add(actions, "list", common, sagas.listed, "the open runs counted, and the latest runs")
-    states = ("running", "succeeded", "compensating", "compensated", "stuck")
+    states = ("running", "succeeded", "compensating", "compensated", "stuck", "damaged")
     listed.add_argument("--state", choices=states, help="only those in one state")
     listed.add_argument("--workflow", metavar="NAME", help="only those of one workflow")
     _page(listed)
@@ -42,7 +42,9 @@ def add_outbox(commands: Any, common: argparse.ArgumentParser, add: Add, seconds
     messages = commands.add_parser("outbox", help="messages to be delivered: list, show and replay them")
     actions = messages.add_subparsers(required=True, metavar="{list,show,replay}")
     listed = add(actions, "list", common, outbox.listed, "the messages counted, and the latest of them")
-    listed.add_argument("--state", choices=["queued", "sending", "delivered", "dead"], help="only those in one state")
+    listed.add_argument(
+        "--state", choices=["queued", "sending", "delivered", "dead", "damaged"], help="only those in one state"
+    )
     listed.add_argument("--target", metavar="ROUTE", help="only those of one route")
     _page(listed)
     shown = add(actions, "show", common, outbox.shown, "one message; never what is in it")

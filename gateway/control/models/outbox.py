@@ -13,7 +13,10 @@ _EPOCH_END = 253_402_300_799.0
 
 State = Annotated[
     MessageState,
-    Field(description="queued: it waits for its first or next attempt; dead: its last attempt has failed"),
+    Field(
+        description="queued: it waits for its first or next attempt; dead: its last attempt has failed; damaged: the"
+        " journal has another word"
+    ),
 ]
 Orphaned = Annotated[bool, Field(description="It waits to be delivered, and no route of this gateway delivers it")]
 Target = Annotated[str | None, only_of("route")]

@@ -10,7 +10,9 @@ from gateway.control.ports.sagas import SagaState, StepState
 
 SAGA_ID = r"^saga_[0-9a-z]{26}$"
 
-State = Annotated[SagaState, Field(description="stuck: only an operator can go on with it")]
+State = Annotated[
+    SagaState, Field(description="stuck: only an operator can go on with it; damaged: the journal has another word")
+]
 Workflow = Annotated[str | None, only_of("workflow")]
 Orphaned = Annotated[bool, Field(description="It has not ended, and no route of this gateway has the workflow")]
 
@@ -19,7 +21,9 @@ class SagaStep(Answer):
     """A step of a run. What it was sent and has answered is told nowhere."""
 
     name: str
-    state: Annotated[StepState, Field(description="unknown: it may have happened; undone: it was compensated")]
+    state: Annotated[
+        StepState, Field(description="unknown: it may have happened; undone: it was compensated; damaged: another word")
+    ]
     attempts: Annotated[Count, Field(description="That were made, of the request or of its compensation")]
     last_status: Annotated[int | None, Field(description="Of the last answer; null: there was none")]
     last_error: Annotated[str | None, Field(description="What was wrong with the last attempt; null: nothing")]

@@ -6,7 +6,7 @@ No message's head or body is among it. Instants are in seconds since the epoch.
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
-MessageState = Literal["queued", "sending", "delivered", "dead"]
+MessageState = Literal["queued", "sending", "delivered", "dead", "damaged"]
 
 
 class MessageView(NamedTuple):

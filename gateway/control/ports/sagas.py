@@ -4,8 +4,8 @@ participant and no header is among it. Instants are in seconds since the epoch."
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
-SagaState = Literal["running", "succeeded", "compensating", "compensated", "stuck"]
-StepState = Literal["pending", "running", "done", "failed", "unknown", "undoing", "undone", "undo_failed"]
+SagaState = Literal["running", "succeeded", "compensating", "compensated", "stuck", "damaged"]
+StepState = Literal["pending", "running", "done", "failed", "unknown", "undoing", "undone", "undo_failed", "damaged"]
 Order = Literal["cancel", "retry", "skip", "resolve"]
 Done = Literal["done", "held", "refused", "gone"]
 """What became of an order: it is written; a gateway works on the run just now; the run is not in a state for it; there
