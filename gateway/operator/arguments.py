@@ -71,7 +71,7 @@ def add_commands(commands: Any) -> None:
     forgotten = _command(commands, "reset", common, circuit.reset, "forget an upstream's figures and close its circuit")
     forgotten.add_argument("upstream", nargs="?", default="default")
 
-    again = _command(commands, "reload", common, service.reload, "read the configuration anew; exit 1 if refused")
+    again = _command(commands, "reload", common, service.reload, "read the configuration anew; exit 1 if not done")
     again.add_argument("--dry-run", action="store_true", help="only say what would change")
     _command(commands, "upgrade", common, service.upgrade, "run the code that is installed now, without a restart")
     _add_keys(commands, common)

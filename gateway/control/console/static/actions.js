@@ -104,6 +104,10 @@ export async function reload() {
     await failed("Reload", error);
     return;
   }
+  if (dry.underWay) {
+    show("Reload", h("p", {}, "The gateway is busy and has not read the files yet. Try again."));
+    return;
+  }
   const notices = dry.notices.length > 0 && h("div", {}, h("h3", {}, "Probably not meant"), list(dry.notices));
   if (!dry.differences.length) {
     show("Reload", h("div", {}, h("p", {}, "Nothing would change: the files say what is in effect."), notices));
