@@ -533,12 +533,13 @@ class TestProbes:
 
     async def test_one_probe_at_a_time_in_the_fleet(self, replica: Replicas) -> None:
         a, b = await half_open(replica, "a", "b")
-        lease = await granted(a)
+        began = time.monotonic()
+        lease = await granted(a, lease_time=30.0)
         refused = await b.lease()
         assert isinstance(refused, CircuitSnapshot)
         assert refused.state is HALF_OPEN
-        assert 4.0 < refused.retry_after <= 5.0
-        assert isinstance(await a.lease(), CircuitSnapshot)
+        assert began + 29.9 - time.monotonic() < refused.retry_after <= 30.0
+        assert isinstance(await a.lease(lease_time=30.0), CircuitSnapshot)
         await a.settle(lease, Outcome.SUCCESS)
         assert isinstance(await b.lease(), ProbeLease)
 
@@ -573,8 +574,10 @@ class TestProbes:
 
     async def test_the_lease_of_a_dead_holder_lapses(self, replica: Replicas) -> None:
         dead, b = await half_open(replica, "dead", "b")
+        began = time.monotonic()
         await granted(dead, lease_time=0.2)
-        assert isinstance(await b.lease(), CircuitSnapshot)
+        # A machine that is busy for as long as the lease lasts shows no more than that it lapses.
+        assert isinstance(await b.lease(), CircuitSnapshot) or time.monotonic() - began > 0.2
         await granted(b)
 
     async def test_a_lapsed_lease_changes_nothing(self, replica: Replicas) -> None:

@@ -270,9 +270,12 @@ class TestProbes:
         await until(lambda: all(replica.state is OPEN for replica in replicas))
         out = most = probes = 0
 
-        async def knock(replica: Replica, deadline: float) -> None:
+        began = time.monotonic()
+
+        async def knock(replica: Replica) -> None:
             nonlocal out, most, probes
-            while time.monotonic() < deadline:
+            while time.monotonic() - began < 1.5 or probes <= 5 or most < max_probes:
+                assert time.monotonic() - began < PATIENCE, f"{probes} probes, {most} at a time"
                 verdict = await replica.admit()
                 if isinstance(verdict, CircuitOpen):
                     await asyncio.sleep(0.001)
@@ -285,10 +288,8 @@ class TestProbes:
                 out -= 1
                 verdict.release(Outcome.IGNORED, 0.02, time.monotonic())
 
-        deadline = time.monotonic() + 1.5
-        await asyncio.gather(*(knock(replica, deadline) for replica in replicas for _ in range(5)))
+        await asyncio.gather(*(knock(replica) for replica in replicas for _ in range(5)))
         assert most == max_probes
-        assert probes > 5
 
     async def test_a_failed_one_reopens_everywhere(self, start: Start) -> None:
         a, b = await start("a", "b", reset_timeout=0.5)
@@ -302,11 +303,13 @@ class TestProbes:
         dying, b = await start("dying", "b", reset_timeout=0.3, attempt_timeout=-0.5)  # a lease of half a second
         await dying.fail()
         await until(lambda: dying.state is HALF_OPEN and b.state is HALF_OPEN)
+        began = time.monotonic()
         probe = await dying.admit()
         assert isinstance(probe, Permit)
         await dying.stop()
         await asyncio.sleep(0.1)
-        assert not await b.attempt(Outcome.SUCCESS)
+        # On a busy machine the lease may be over by now.
+        assert not await b.attempt(Outcome.SUCCESS) or time.monotonic() - began > 0.5
         deadline = time.monotonic() + PATIENCE
         while not await b.attempt(Outcome.SUCCESS):
             assert time.monotonic() < deadline
@@ -417,9 +420,9 @@ class TestRedisGone:
         a, b = await start("a", "b", timeout=IMPATIENT)
         server.pause()
         await until(lambda: not a.link.up and not b.link.up)
-        started = time.monotonic()
-        await a.fail()
-        assert time.monotonic() - started < IMPATIENT
+        with Stopwatch() as watch:
+            await a.fail()
+            assert watch.seconds < IMPATIENT
         assert (a.state, b.state) == (OPEN, CLOSED)
         server.resume()
         await until(lambda: a.link.up and b.link.up)
