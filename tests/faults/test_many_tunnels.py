@@ -64,7 +64,7 @@ def all_of(clients: list[Client], what: str) -> None:
 
 def test_two_thousand(start_gateway: StartGateway, crowd: Crowd) -> None:
     gateway = gateway_of(
-        start_gateway, crowd, WEBSOCKET_PING_INTERVAL_SECONDS="1", WEBSOCKET_STALL_TIMEOUT_SECONDS="60"
+        start_gateway, crowd, WEBSOCKET_PING_INTERVAL_SECONDS="2", WEBSOCKET_STALL_TIMEOUT_SECONDS="60"
     )
     before = gateway.memory_bytes()
     clients = crowd.open(gateway.port, TUNNELS, "/proxy/echo")

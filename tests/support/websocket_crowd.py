@@ -4,6 +4,7 @@ They know frames of up to 125 bytes, one or several of them in a piece, which is
 """
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Coroutine
@@ -20,6 +21,8 @@ UPGRADE = (
 _SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
 _FLOOD = b"\x82\x7e\x40\x00" + bytes(0x4000)
+# For 50 peers, in seconds.
+_PATIENCE = 60.0
 _MASK = b"\0\0\0\0"
 _PING, _PONG, _CLOSE = 0x89, 0x8A, 0x88
 
@@ -191,19 +194,32 @@ class Crowd:
                 if not client.reads:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
                 sock.setblocking(False)
-                await self._loop.sock_connect(sock, ("127.0.0.1", port))
-                transport, _ = await self._loop.create_connection(partial(_itself, client), sock=sock)
+                with contextlib.ExitStack() as unless_used:
+                    unless_used.callback(sock.close)
+                    await self._loop.sock_connect(sock, ("127.0.0.1", port))
+                    transport, _ = await self._loop.create_connection(partial(_itself, client), sock=sock)
+                    unless_used.pop_all()
                 self._transports.append(transport)
-            while not all(client.status or client.ended for client in some):
-                await asyncio.sleep(0.01)
+            # The time limit is for these alone: a busy machine needs minutes for thousands.
+            async with asyncio.timeout(_PATIENCE):
+                while not all(client.status or client.ended for client in some):
+                    await asyncio.sleep(0.01)
         return clients
 
     async def _end(self) -> None:
         self._server.close()
+        # What is being accepted has its transport after this, and nothing is left to the next test.
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        if under_way:
+            await asyncio.wait(under_way, timeout=_PATIENCE)
         for transport in self._transports:
             if not transport.is_closing():
                 transport.abort()
         await asyncio.sleep(0.1)
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(120.0)
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(300.0)
+        finally:
+            future.cancel()
