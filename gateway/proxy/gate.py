@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from mypy_extensions import mypyc_attr
 
 from gateway.identity.tenants import Caller
-from gateway.policy.outcome import Outcome
+from gateway.policy.outcome import IGNORED, Outcome
 from gateway.policy.priority import NORMAL
 from gateway.proxy.answers.own_answer import OwnAnswer
 from gateway.proxy.answers.refusals import UNDECIDED, Refusal
@@ -192,6 +192,10 @@ class Chain:
             self.leave_attempt(ticket, outcome, seconds)
         entered, ticket.entered = ticket.entered, 0
         _leave(self._leave_once if entered == once else self.gates[:entered][::-1], ticket, outcome, seconds)
+
+    def leave_late(self, ticket: Ticket, at: int) -> None:
+        """Leave the gate `at`, which has passed a request that had ended while it waited there."""
+        _leave((self.gates[at],), ticket, IGNORED, 0.0)
 
     def _stopped(self, ticket: Ticket, verdict: Refusal | Wait, at: int) -> Verdict:
         """The gate `at` has not passed the request, and those before it have. One that waits has entered them. HOT."""

@@ -246,6 +246,22 @@ async def test_a_request_that_a_gate_forgets_is_answered_when_its_time_is_over(
     assert bench.nothing_is_held()
 
 
+async def test_a_gate_that_comes_back_too_late_and_cannot_be_left_raises_nothing(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck(Silent):
+        def leave(self, ticket: Ticket, outcome: Outcome, seconds: float) -> None:
+            raise ValueError("a defect")
+
+    gate = Stuck()
+    put_last(bench, gate)
+    bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+    the_time_is_over(bench)
+    # Whoever resumes it may have others to resume.
+    gate.waiting[0](PASS)
+    assert caplog.text.count("ValueError: a defect") == 1
+
+
 async def test_another_attempt_that_a_gate_forgets_is_answered_when_its_time_is_over(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -351,3 +367,27 @@ async def test_a_defect_on_the_way_to_a_shadow_gives_back_the_place_of_the_copy(
         upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         assert bench.client.sent().startswith(b"HTTP/1.1 200 ")
     assert "ValueError: a defect" in caplog.text
+
+
+async def test_a_defect_at_the_end_of_the_time_of_a_copy_gives_back_its_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "gateway.yaml").write_text(
+        "upstreams: {a: {endpoints: ['127.0.0.1:9']}, b: {endpoints: ['127.0.0.1:10']}}\n"
+        "routes: [{name: proxy, prefix: /proxy, upstream: a, mirror: {upstream: b}}]\n"
+    )
+    with benched({"GATEWAY_CONFIG": str(tmp_path / "gateway.yaml")}) as bench:
+        bench.upstream()
+        mirror = bench.route.mirror
+        assert mirror is not None
+        idle_connection(bench, EndlessTransport(), mirror.upstream)
+        turns = FakeLoop()
+        bench.gateway.runtime.loop = cast(asyncio.AbstractEventLoop, turns)
+        bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
+        turns.turn()
+        assert mirror.upstream.bulkhead.in_flight == 1
+        ((_, time_is_over, _),) = turns.timers
+        time_is_over()
+        assert mirror.under_way == set()
+        assert mirror.upstream.bulkhead.in_flight == 0
+    assert caplog.text.count("ValueError: a defect") == 1

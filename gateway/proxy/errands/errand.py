@@ -111,9 +111,12 @@ class Errand(Downstream):
         passage, self._passage = self._passage, None
         if passage is not None:
             passage.abandon()
-        # As of a client that leaves: one that has waited for long has seen that the upstream hangs.
-        self._forward.cancel(client_left=True)
-        self._leave(IGNORED)
+        try:
+            # As of a client that leaves: one that has waited for long has seen that the upstream hangs.
+            self._forward.cancel(client_left=True)
+        finally:
+            # After a defect, too.
+            self._leave(IGNORED)
 
     def _passed(self, verdict: Resumption) -> None:
         self._passage = None

@@ -6,6 +6,7 @@ collects ──── the whole request is here ────▶ waits for its tu
 
 import asyncio
 import time
+from functools import partial
 from typing import Final
 
 from gateway.proxy.answers.refusals import DEFECT
@@ -116,8 +117,9 @@ class Copy(UnderWay):
         self._end()
 
     def _too_late(self) -> None:
+        """As `_begin`."""
         self._timer = None
-        self._give_up("upstream_timeout")
+        guarded(self._ticket, partial(self._give_up, "upstream_timeout"), self._failed)
 
     def abandon(self) -> None:
         if self._errand is None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from gateway.policy.outcome import IGNORED
 from gateway.proxy.answers.refusals import Refusal
 from gateway.proxy.defects import guarded
 from gateway.proxy.gate import PASS, WAIT, Chain, Resumption
@@ -105,7 +104,7 @@ class Passage:
         if self._abandoned:
             if verdict is PASS:
                 # The gate could not take it back. The request may have gone on to others.
-                self._chain.gates[self._at].leave(ticket, IGNORED, 0.0)
+                self._chain.leave_late(ticket, self._at)
             return
         self._deadlines.discard(self)
         ticket.waiting = None
