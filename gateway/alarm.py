@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
+from typing import Final
 
-STALL = 0.005
+STALL: Final = 0.005
 """A timer that is late by more seconds than this was held up by its own process."""
 
 

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from gateway.alarm import STALL
+
 log = logging.getLogger("gateway")
 
-STALL: Final = 0.005
-"""What a timer has to do that is late by more seconds than this was held up by its own process."""
 _MOST_PUT_OFF: Final = 3
 """One stall may follow another. But a loop that is always late must not put deadlines off for ever."""
 _ONE_TURN: Final = 0.001

@@ -205,7 +205,7 @@ def proxy_layers() -> dict[str, Layer]:
             ),
             (
                 ("forward",),
-                (*decisions, "gateway.hooks", "gateway.reasons", "gateway.telemetry", "gateway.wire"),
+                (*decisions, "gateway.alarm", "gateway.hooks", "gateway.reasons", "gateway.telemetry", "gateway.wire"),
             ),
             (("errands",), ("gateway.policy", "gateway.reasons", "gateway.telemetry", "gateway.wire")),
             (("exchanges",), (*durable, "gateway.policy", "gateway.reasons", "gateway.wire")),

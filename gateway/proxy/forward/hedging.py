@@ -20,6 +20,7 @@ import time
 from functools import partial
 from typing import Final
 
+from gateway.alarm import STALL
 from gateway.policy.outcome import IGNORED
 from gateway.policy.retry import Failure, Retry
 from gateway.proxy.defects import guarded
@@ -34,7 +35,6 @@ from gateway.proxy.runtime import Runtime
 from gateway.proxy.ticket import Ticket
 from gateway.proxy.upstreams.upstream import Endpoint
 from gateway.telemetry.tracing.trace import SUPERSEDED
-from gateway.wire.deadlines import STALL
 from gateway.wire.message.response import Response
 
 _NEVER: Final = float("inf")
