@@ -15,6 +15,7 @@ import pytest
 from gateway.config.sections.redis.model import RedisConfig
 from gateway.policy.breaker import BreakerSettings, CircuitState
 from gateway.policy.outcome import Outcome
+from gateway.store.memory.circuit import CONFIRM
 from gateway.store.memory.circuits import CircuitTable, MemoryCircuits
 from gateway.store.port import CircuitReport, CircuitSnapshot, ProbeLease, SyncAnswer
 from gateway.store.redis.circuits import RedisCircuits
@@ -319,10 +320,13 @@ class TestNoConnection:
 
     async def test_that_cannot_hurry_it_before_others_are_heard(self, replica: Replicas) -> None:
         a, b = await voices(replica, "a", "b", settings=LONG)
+        began = time.monotonic()
         await a.is_cut_off()
         await b.say()
         said = await b.say(reachable=False)
-        assert (said.state, said.asked) == (CLOSED, False)
+        assert not said.asked
+        # On a busy machine the time in which others are heard may be over by now.
+        assert said.state is CLOSED or time.monotonic() - began > CONFIRM
         await until(b.say, OPEN)
 
     async def test_where_another_can_connect_they_are_its_own(self, replica: Replicas) -> None:

@@ -180,8 +180,9 @@ class TestTrip:
                 await failing.circuits.reset("default")
                 await until(lambda: all(replica.state is CLOSED for replica in replicas))
                 await asyncio.sleep(0.06)
-        # One in twelve may fall into a moment in which the machine runs neither these replicas nor Redis.
-        assert late <= 1
+        # A few of twelve may fall into moments in which the machine runs these replicas and not Redis. One replica that
+        # does not hear, or is not heard, in time is late four times.
+        assert late <= 3
 
     async def test_of_a_replica_alone_is_immediate_and_in_the_hash(self, start: Start, server: RedisServer) -> None:
         (a,) = await start("a")
@@ -192,7 +193,7 @@ class TestTrip:
     async def test_reaches_others_over_a_long_way_and_costs_no_link(self, start: Start, server: RedisServer) -> None:
         async with SlowProxy((server.host, server.port)) as proxy:
             proxy.delay = 0.1
-            (a,) = await start("a", port=proxy.port, timeout=0.3)
+            (a,) = await start("a", port=proxy.port, timeout=1.0)
             (b,) = await start("b", wait=False)
             await until(lambda: a.link.replicas == b.link.replicas == 2)
             await a.fail()
