@@ -29,6 +29,7 @@ from gateway.config.sections.identity.build import caller_notices, identity_of, 
 from gateway.config.sections.identity.model import Method
 from gateway.config.sections.issuers.build import check_issuers_of_environment, check_issuers_of_routes
 from gateway.config.sections.journal.build import journal_of
+from gateway.config.sections.journal.model import SqliteConfig
 from gateway.config.sections.log.build import log_config
 from gateway.config.sections.rate_limits.build import policies_of, rate_limit_config
 from gateway.config.sections.redis.build import redis_config
@@ -96,7 +97,7 @@ def assemble(sources: Sources) -> GatewayConfig:
         identity=who,
         journal=journal,
         journal_needed=journal_needed,
-        idempotency=limits_config(settings.idempotency, sqlite=journal.path is not None),
+        idempotency=limits_config(settings.idempotency, sqlite=isinstance(journal, SqliteConfig)),
         validation=ValidationConfig(**settings.validation.model_dump()),
         outbox=outbox_config(settings.outbox),
         tracing=tracing_config(settings.tracing, sources.place("tracing")),

@@ -16,7 +16,7 @@ from gateway.config.sections.faults.model import FaultsConfig
 from gateway.config.sections.hooks.model import HookLimits
 from gateway.config.sections.idempotency.model import IdempotencyLimits
 from gateway.config.sections.identity.model import IdentityConfig
-from gateway.config.sections.journal.model import JournalConfig
+from gateway.config.sections.journal.model import JournalConfig, SqliteConfig
 from gateway.config.sections.log.model import LogConfig
 from gateway.config.sections.rate_limits.model import RateLimitConfig
 from gateway.config.sections.redis.model import RedisConfig
@@ -50,7 +50,7 @@ class GatewayConfig:
     retry_buffer_bytes: int = 65_536
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     identity: IdentityConfig = field(default_factory=IdentityConfig)
-    journal: JournalConfig = field(default_factory=JournalConfig)
+    journal: JournalConfig = field(default_factory=SqliteConfig)
     journal_needed: bool = False
     idempotency: IdempotencyLimits = field(default_factory=IdempotencyLimits)
     validation: ValidationConfig = field(default_factory=ValidationConfig)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gateway.config.sections.journal.model import JournalConfig
+from gateway.config.sections.journal.model import JournalConfig, SqliteConfig
 from gateway.journal.port import Journal, JournalState
 from gateway.journal.sqlite import SqliteJournal
 
@@ -10,7 +10,7 @@ from gateway.journal.sqlite import SqliteJournal
 def make_journal(config: JournalConfig, changed: Callable[[JournalState], None] = lambda _state: None) -> Journal:
     """The journal, not yet started. `changed` is told of each failure, and when it works again. Raises
     ImportError for PostgreSQL without the extra `journal`."""
-    if config.path is not None:
+    if isinstance(config, SqliteConfig):
         return SqliteJournal(config.path, config.timeout, changed)
     from gateway.journal.postgresql import PostgresqlJournal  # noqa: PLC0415 - asyncpg is an extra
 

@@ -118,6 +118,7 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
     "REDIS_USERNAME": ("u", ONE_REDIS | {"REDIS_PASSWORD": "p"}),
     "REDIS_PASSWORD": ("p", ONE_REDIS),
     "REDIS_KEY_PREFIX": ("edge", ONE_REDIS),
+    "JOURNAL_CONNECTIONS": ("9", {"JOURNAL_URL": "postgresql://h/db"}),
     "UPSTREAM_URL": ("http://other:1", {}),
     "UPSTREAM_BALANCE": ("round_robin", {}),
     "UPSTREAM_VERIFY_SSL": ("false", HTTPS),

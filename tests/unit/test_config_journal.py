@@ -7,7 +7,7 @@ import pytest
 from gateway.config import ConfigError, load, read
 from gateway.config.report.plain import as_json
 from gateway.config.report.text import as_text
-from gateway.config.sections.journal.model import JournalConfig
+from gateway.config.sections.journal.model import JournalConfig, PostgresqlConfig, SqliteConfig
 
 
 def journal(**environ: str) -> JournalConfig:
@@ -16,20 +16,22 @@ def journal(**environ: str) -> JournalConfig:
 
 @pytest.mark.parametrize(
     ("url", "path"),
-    [
-        ("sqlite:///var/journal.db", "var/journal.db"),
-        ("sqlite:////var/lib/journal.db", "/var/lib/journal.db"),
-        ("postgresql://u:p%40ss@h:5433/db?sslmode=require", None),
-        ("postgresql:///db?host=/run/postgresql", None),
-        ("postgres://h/db", None),
-    ],
+    [("sqlite:///var/journal.db", "var/journal.db"), ("sqlite:////var/lib/journal.db", "/var/lib/journal.db")],
 )
-def test_urls(url: str, path: str | None) -> None:
-    assert journal(JOURNAL_URL=url) == JournalConfig(url, path)
+def test_urls_of_files(url: str, path: str) -> None:
+    assert journal(JOURNAL_URL=url) == SqliteConfig(path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:p%40ss@h:5433/db?sslmode=require", "postgresql:///db?host=/run/postgresql", "postgres://h/db"],
+)
+def test_urls_of_databases(url: str) -> None:
+    assert journal(JOURNAL_URL=url) == PostgresqlConfig(url, timeout=2.0, connections=8)
 
 
 def test_the_default_is_a_file() -> None:
-    assert journal() == JournalConfig("sqlite:///var/journal.db", "var/journal.db", timeout=2.0, connections=8)
+    assert journal() == SqliteConfig("var/journal.db", timeout=2.0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from gateway.config.building.file_checks import can_be_written
 from gateway.config.building.place import Place
 from gateway.config.building.sources import Sources
-from gateway.config.sections.journal.model import JournalConfig
+from gateway.config.sections.journal.model import JournalConfig, PostgresqlConfig, SqliteConfig
 from gateway.config.sections.journal.settings import Journal
 from gateway.config.sections.routes.model import RouteConfig
 from gateway.config.settings import Settings
@@ -16,25 +16,24 @@ from gateway.config.settings import Settings
 
 def journal_config(journal: Journal) -> JournalConfig:
     """The domain type."""
-    path = urlsplit(journal.url).path
-    sqlite = journal.url.startswith("sqlite:")
-    return JournalConfig(
-        url=journal.url,
-        path=path.removeprefix("/") if sqlite else None,
-        timeout=journal.timeout,
-        connections=journal.connections,
-    )
+    if journal.url.startswith("sqlite:"):
+        return SqliteConfig(urlsplit(journal.url).path.removeprefix("/"), journal.timeout)
+    return PostgresqlConfig(journal.url, journal.timeout, journal.connections)
 
 
 def check_journal(journal: JournalConfig, place: Place) -> None:
     """Report a journal that cannot work here, for a configuration that needs one."""
-    if journal.path is None:
+    if isinstance(journal, PostgresqlConfig):
         if find_spec("asyncpg") is None:
             place.report(("url",), journal.url, "sqlite:///path, or postgresql:// with the extra `journal` installed")
         return
     directory = str(Path(journal.path).parent)
     if not can_be_written(directory):
-        place.report(("url",), journal.url, f"a file in a directory that can be written or created, not {directory}")
+        place.report(
+            ("url",),
+            f"sqlite:///{journal.path}",
+            f"a file in a directory that can be written or created, not {directory}",
+        )
 
 
 def journal_of(sources: Sources, settings: Settings, routes: Iterable[RouteConfig]) -> tuple[JournalConfig, bool]:
