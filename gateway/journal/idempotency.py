@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from gateway.journal.leases import HELD
 from gateway.journal.port import Operation, Row, Rows, Statement, Step
-from gateway.journal.values import count, instant, state, text
+from gateway.journal.values import SIZE, count, instant, state, text
 
 State = Literal["running", "finished", "unknown"]
 
@@ -75,27 +75,31 @@ _DELETE_OVER: Final = Statement(
 # One statement, so that all is counted at one time. Both sums grow along the way: the first record that has reached
 # both excesses is the last one that has to go.
 _LAST_OF_EXCESS: Final = Statement(
-    "WITH excess AS (SELECT count(*) - $1 AS records, CAST(coalesce(sum(size), 0) AS BIGINT) - $2 AS bytes"
+    "WITH excess AS (SELECT count(*) - $1 AS records, CAST(coalesce(sum({size}), 0) AS BIGINT) - $2 AS bytes"
     " FROM idempotency_records),"
-    " aged AS (SELECT created_at, id, row_number() OVER way AS records, sum(size) OVER way AS bytes"
+    " aged AS (SELECT created_at, id, row_number() OVER way AS records, sum({size}) OVER way AS bytes"
     " FROM idempotency_records WHERE state = 'finished'"
     " WINDOW way AS (ORDER BY created_at, id ROWS UNBOUNDED PRECEDING)),"
     " judged AS (SELECT created_at, id, aged.records AS records,"
     " aged.records >= excess.records AND aged.bytes >= excess.bytes AS enough"
     " FROM aged, excess WHERE excess.records > 0 OR excess.bytes > 0)"
     " SELECT created_at, id FROM judged"
-    " ORDER BY enough DESC, CASE WHEN enough THEN records ELSE -records END LIMIT 1"
+    " ORDER BY enough DESC, CASE WHEN enough THEN records ELSE -records END LIMIT 1",
+    size=SIZE,
 )
 _DELETE_OLDEST: Final = Statement(
     "DELETE FROM idempotency_records WHERE id IN (SELECT id FROM idempotency_records WHERE state = 'finished'"
     " AND (created_at, id) <= ($1, $2) ORDER BY created_at, id LIMIT $3 {skip_locked}) RETURNING size"
 )
-_TOTALS: Final = Statement("SELECT count(*) AS records, coalesce(sum(size), 0) AS bytes FROM idempotency_records")
+_TOTALS: Final = Statement(
+    "SELECT count(*) AS records, coalesce(sum({size}), 0) AS bytes FROM idempotency_records", size=SIZE
+)
 _COUNTS: Final = Statement(
     "SELECT route, CASE WHEN state = 'finished' OR (state = 'running' AND lease_until > {now}) THEN state"
     " ELSE 'unknown' END AS now_state,"
-    " count(*) AS records, coalesce(sum(size), 0) AS bytes, min(created_at) AS oldest"
-    " FROM idempotency_records GROUP BY 1, 2 ORDER BY 1, 2"
+    " count(*) AS records, coalesce(sum({size}), 0) AS bytes, min(created_at) AS oldest"
+    " FROM idempotency_records GROUP BY 1, 2 ORDER BY 1, 2",
+    size=SIZE,
 )
 
 

@@ -25,6 +25,11 @@ HELD: Final = "owner = $2 AND fence = $3"
 arguments are the key, the owner and the fence."""
 
 
+NEXT_FENCE: Final = "CASE WHEN fence < 4611686018427387904 THEN fence + 1 ELSE 0 END"
+"""In SQL: the fence after the present one. One that somebody has set too high by hand begins anew; no owner is used
+twice, so that nobody takes a claim for an earlier one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """`key` is that of the record."""
@@ -51,11 +56,12 @@ class Leased:
             # Materialized: within the UPDATE the planner might run the inner SELECT more than once, and take too many.
             "WITH due AS MATERIALIZED (SELECT {key} FROM {table} WHERE ({due}) AND lease_until <= {now}"
             " ORDER BY {order} LIMIT $3 {skip_locked})"
-            " UPDATE {table} SET owner = $1, fence = fence + 1, lease_until = {now} + $2"
+            " UPDATE {table} SET owner = $1, fence = {next_fence}, lease_until = {now} + $2"
             " WHERE {key} IN (SELECT {key} FROM due) RETURNING *",
             key=key,
             table=table,
             due=due,
+            next_fence=NEXT_FENCE,
             order=order,
         )
         self._renew: Final = Statement(

@@ -22,15 +22,17 @@ one after the other. The first pending message of a key is never blocked; others
 
 from typing import Final, Literal, NamedTuple, get_args
 
-from gateway.journal.leases import HELD, Lease, Leased
+from gateway.journal.leases import HELD, NEXT_FENCE, Lease, Leased
 from gateway.journal.port import Notice, Operation, Row, Rows, Statement, Step
-from gateway.journal.values import content, count, in_state, instant, instant_or_none, span_or_none, state, text
+from gateway.journal.values import SIZE, content, count, in_state, instant, instant_or_none, span_or_none, state, text
 
 State = Literal["queued", "sending", "delivered", "dead"]
 _STATES: Final[tuple[str, ...]] = get_args(State)
 
 # Of what the client has sent, in bytes; `size` is its body alone.
-_BYTES: Final = "size + length(path) + length(headers)"
+_BYTES: Final = f"{SIZE} + length(path) + length(headers)"
+# One that somebody has set too high by hand stays there, and has the message given up.
+_ATTEMPTS: Final = "CASE WHEN attempts < 1000000000 THEN attempts + 1 ELSE 1000000000 END"
 _STATE: Final = "CASE WHEN due_at IS NOT NULL AND lease_until > {now} THEN 'sending' ELSE state END"
 _DUE: Final = (
     "target = $4 AND due_at IS NOT NULL AND NOT blocked AND due_at <= {now}"
@@ -70,22 +72,25 @@ _ANY_DUE: Final = Statement(
 )
 _DELIVERED: Final = Statement(
     "UPDATE outbox_events SET state = 'delivered', published = TRUE, owner = '', lease_until = 0, due_at = NULL,"
-    " attempts = attempts + 1, status = $4, error = '', ended_at = {now} WHERE id = $1 AND {held} RETURNING id",
+    " attempts = {attempts}, status = $4, error = '', ended_at = {now} WHERE id = $1 AND {held} RETURNING id",
     held=HELD,
+    attempts=_ATTEMPTS,
 )
 _LATER: Final = Statement(
-    "UPDATE outbox_events SET owner = '', lease_until = 0, due_at = {now} + $6, attempts = attempts + 1, status = $4,"
+    "UPDATE outbox_events SET owner = '', lease_until = 0, due_at = {now} + $6, attempts = {attempts}, status = $4,"
     " error = $5 WHERE id = $1 AND {held} RETURNING id",
     held=HELD,
+    attempts=_ATTEMPTS,
 )
 _GIVE_UP: Final = Statement(
-    "UPDATE outbox_events SET state = 'dead', owner = '', lease_until = 0, due_at = NULL, attempts = attempts + 1,"
+    "UPDATE outbox_events SET state = 'dead', owner = '', lease_until = 0, due_at = NULL, attempts = {attempts},"
     " status = $4, error = $5, ended_at = {now} WHERE id = $1 AND {held} RETURNING id",
     held=HELD,
+    attempts=_ATTEMPTS,
 )
 _AGAIN: Final = (
-    "state = 'queued', published = FALSE, owner = '', lease_until = 0, fence = fence + 1, due_at = {now}, attempts = 0,"
-    " ended_at = NULL, blocked = FALSE"
+    f"state = 'queued', published = FALSE, owner = '', lease_until = 0, fence = {NEXT_FENCE}, attempts = 0,"
+    " due_at = {now}, ended_at = NULL, blocked = FALSE"
 )
 _REPLAY: Final = Statement(
     "UPDATE outbox_events SET {again} WHERE id = $1 AND lease_until <= {now} RETURNING target", again=_AGAIN

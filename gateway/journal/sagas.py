@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Final, Literal, NamedTuple, get_args
 
-from gateway.journal.leases import HELD, Lease, Leased
+from gateway.journal.leases import HELD, NEXT_FENCE, Lease, Leased
 from gateway.journal.port import Notice, Operation, Row, Statement
 from gateway.journal.saga_moves import Event, Known, Move, RunState, StepRow, StepState, event, known, moved
 from gateway.journal.values import (
@@ -50,8 +50,9 @@ _LOCK: Final = Statement(
 )
 # Until the commit nobody takes the run, and nobody lets it go. Where its lease has ended, whoever held it is late.
 _LOCK_FOR_ORDER: Final = Statement(
-    "UPDATE saga_runs SET fence = CASE WHEN lease_until <= {now} THEN fence + 1 ELSE fence END WHERE id = $1"
-    " RETURNING lease_until > {now} AS held, owner, fence, events"
+    "UPDATE saga_runs SET fence = CASE WHEN lease_until <= {now} THEN {next_fence} ELSE fence END WHERE id = $1"
+    " RETURNING lease_until > {now} AS held, owner, fence, events",
+    next_fence=NEXT_FENCE,
 )
 _CANCEL: Final = Statement("UPDATE saga_runs SET cancelled = TRUE, reason = $2, events = $3 WHERE id = $1")
 _STEPS: Final = Statement(

@@ -13,13 +13,17 @@ from typing import Any, Final
 DAMAGED: Final = "damaged"
 """The state that is shown of a record whose state is none."""
 
+SIZE: Final = "CASE WHEN size BETWEEN 0 AND 1099511627776 THEN size ELSE 0 END"
+"""In SQL: the column `size` where it can be one (1 TiB at most), so that no sum of them is too large for 64 bits."""
+# What every reader of JSON counts up to (RFC 8259, section 6), and what a message to the supervisor can hold.
+_MOST: Final = 2**53 - 1
 # The last second of the year 9999, which is as far as a date can be written (RFC 3339).
 _LAST: Final = 253_402_300_799.0
 
 
 def count(value: object) -> int:
-    """A number of things, or bytes; 0 for what is none. PostgreSQL adds up what exceeds 64 bits as a numeric."""
-    return max(0, int(value)) if isinstance(value, int | Decimal) else 0
+    """A number of things, or bytes, from 0 to 2^53 - 1; 0 for what is none. PostgreSQL adds up as a numeric."""
+    return min(max(0, int(value)), _MOST) if isinstance(value, int | Decimal) else 0
 
 
 def instant(value: object) -> float:

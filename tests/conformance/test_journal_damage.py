@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.journal import outbox, sagas
+from gateway.journal import idempotency, outbox, sagas
+from gateway.journal.idempotency import Kept
 from gateway.journal.ids import RecordIds
 from gateway.journal.outbox import Message
+from gateway.journal.port import Operation
 from gateway.journal.saga_moves import Event, Move, StepRow
 from gateway.journal.sagas import NewRun
 from tests.conformance.journals import Journals, journals_in
@@ -87,6 +89,42 @@ async def test_a_damaged_message_is_shown_and_keeps_no_other(file: Journals, col
         await do(file, outbox.replay(damaged))
         await do(file, outbox.replay_range("delivered", "", (0.0, ""), 1e300, 1000))
         await file.rows("DELETE FROM outbox_events")
+
+
+async def test_numbers_that_no_sum_holds_keep_no_count_and_no_message(journals: Journals) -> None:
+    """In both backends: a number that fits its column may be too large for what is made of it."""
+    damaged, other = [await put(journals), await put(journals)], await put(journals)
+    largest = "9223372036854775807"
+    for each in damaged:
+        await journals.rows(
+            f"UPDATE outbox_events SET size = {largest}, fence = {largest}, attempts = {largest} WHERE id = $1",  # noqa: S608
+            each,
+        )
+    assert (await do(journals, outbox.backlog())).pending == 3
+    assert sum(each.messages for each in await do(journals, outbox.counts())) == 3
+    taken = await do(journals, outbox.claim("hooks", "worker", 25.0, 10))
+    assert {each.message.id for each in taken} == {*damaged, other}
+    for each in taken:
+        assert await do(journals, outbox.give_up(each, 500, "answered 500"))
+    assert (await do(journals, outbox.replay_range("dead", "", (0.0, ""), 1e300, 10))).messages == 3
+
+
+async def test_sizes_of_records_that_no_sum_holds_keep_no_count_and_no_cleaning(journals: Journals) -> None:
+    for number in range(3):
+        key = bytes([number]) * 32
+        await do(journals, _claimed(key, f"owner-{number}"))
+    await journals.rows("UPDATE idempotency_records SET size = 9223372036854775807 WHERE owner <> $1", "owner-0")
+    found = await do(journals, idempotency.totals())
+    assert (found.records, found.bytes) == (3, 4)
+    assert [(each.records, each.bytes) for each in await do(journals, idempotency.counts())] == [(3, 4)]
+    last = await do(journals, idempotency.last_of_excess(1, 0))
+    assert (await do(journals, idempotency.delete_oldest(last, 10))).records >= 2
+
+
+def _claimed(key: bytes, owner: str) -> Operation[None]:
+    rows = yield idempotency.claim(key, "orders", owner, 25.0, 60.0, retry=False)
+    held = (key, owner, idempotency.fence_of(rows) or 0)
+    yield idempotency.finish(held, Kept(b"c" * 32, 200, b"he", b"bo"))
 
 
 @pytest.mark.parametrize("column", ["method", "path", "headers", "body"])
