@@ -14,7 +14,7 @@ its time begins anew when its request ends.
 
 from typing import Final, Literal, NamedTuple, get_args
 
-from gateway.journal.leases import HELD
+from gateway.journal.leases import HELD, NEXT_FENCE
 from gateway.journal.port import Operation, Row, Rows, Statement, Step
 from gateway.journal.values import SIZE, count, instant, state, text
 
@@ -31,11 +31,12 @@ _CLAIM: Final = Statement(
     " (id, route, state, owner, fence, lease_until, created_at, expires_at)"
     " VALUES ($1, $2, 'running', $3, 1, {now} + $4, {now}, {now} + $5)"
     " ON CONFLICT (id) DO UPDATE SET route = excluded.route, state = 'running', owner = excluded.owner,"
-    " fence = r.fence + 1, lease_until = excluded.lease_until, content = NULL, status = 0, whole = FALSE,"
+    " fence = {next_fence}, lease_until = excluded.lease_until, content = NULL, status = 0, whole = FALSE,"
     " head = NULL, body = NULL, size = 0, created_at = excluded.created_at, expires_at = excluded.expires_at"
     " WHERE (r.expires_at <= {now} AND NOT (r.state = 'running' AND r.lease_until > {now}))"
     " OR ($6 AND (r.state = 'unknown' OR (r.state = 'running' AND r.lease_until <= {now})))"
-    " RETURNING fence"
+    " RETURNING fence",
+    next_fence=NEXT_FENCE.replace("fence", "r.fence"),
 )
 _LOOK: Final = Statement(
     "SELECT state, content, status, whole, head, body, lease_until - {now} AS lease_left"

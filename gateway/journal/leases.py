@@ -3,7 +3,7 @@
 A record that can be worked on has three columns:
 
     owner         whoever holds it now, '' for nobody; never used twice for one record
-    fence         how often it was taken; grows by one with each claim
+    fence         grows by one with each claim
     lease_until   when it may be taken from its owner, by the journal's clock
 
     claim    due and held by nobody (or lapsed)  ->  owner, fence + 1, lease_until
@@ -25,7 +25,7 @@ HELD: Final = "owner = $2 AND fence = $3"
 arguments are the key, the owner and the fence."""
 
 
-NEXT_FENCE: Final = "CASE WHEN fence < 4611686018427387904 THEN fence + 1 ELSE 0 END"
+NEXT_FENCE: Final = "CASE WHEN fence < 4611686018427387904 THEN CAST(fence AS BIGINT) + 1 ELSE 0 END"
 """In SQL: the fence after the present one. One that somebody has set too high by hand begins anew; no owner is used
 twice, so that nobody takes a claim for an earlier one."""
 

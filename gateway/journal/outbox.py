@@ -24,7 +24,18 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from gateway.journal.leases import HELD, NEXT_FENCE, Lease, Leased
 from gateway.journal.port import Notice, Operation, Row, Rows, Statement, Step
-from gateway.journal.values import SIZE, content, count, in_state, instant, instant_or_none, span_or_none, state, text
+from gateway.journal.values import (
+    SIZE,
+    content,
+    count,
+    in_state,
+    instant,
+    instant_or_none,
+    known_state,
+    span_or_none,
+    state,
+    text,
+)
 
 State = Literal["queued", "sending", "delivered", "dead"]
 _STATES: Final[tuple[str, ...]] = get_args(State)
@@ -108,7 +119,8 @@ _LIST: Final = Statement(
     " ORDER BY id DESC LIMIT $4"
 )
 _COUNTS: Final = Statement(
-    f"SELECT target, {_STATE} AS now_state, count(*) AS messages, {{now}} - min(created_at) AS oldest,"  # noqa: S608
+    f"SELECT target, {known_state(f'({_STATE})', _STATES)} AS now_state, count(*) AS messages,"  # noqa: S608 - our names
+    " {now} - min(created_at) AS oldest,"
     f" sum({_BYTES}) AS bytes"
     " FROM outbox_events GROUP BY 1, 2 ORDER BY 1, 2"
 )
@@ -366,9 +378,11 @@ def _ended(taken: Taken, step: Step) -> Operation[bool]:
 
 
 def _is_whole(row: Row) -> bool:
-    """Whether it can be sent: nobody has written anything else in the place of its content."""
+    """Whether it can be sent, and what came of it be written: nobody has written anything else in the place of its
+    content, or an id that is no text."""
     parts = (row["path"], row["headers"], row["body"])
-    return isinstance(row["method"], str) and all(content(part) is not None for part in parts)
+    named = isinstance(row["id"], str) and row["id"].isascii()
+    return named and isinstance(row["method"], str) and all(content(part) is not None for part in parts)
 
 
 def _taken(row: Row) -> Taken:

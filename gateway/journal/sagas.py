@@ -24,6 +24,7 @@ from gateway.journal.values import (
     in_state,
     instant,
     instant_or_none,
+    known_state,
     position,
     span,
     span_or_none,
@@ -43,15 +44,27 @@ _INSERT: Final = Statement(
     " VALUES ($1, $2, 'running', $3, $4, $5, $6, $7, 1, {now} + $8, {now}, {now} + $9, {now}, {now})"
 )
 _ANY_DUE: Final = Statement("SELECT id FROM saga_runs WHERE due_at <= {now} AND lease_until <= {now} LIMIT 1")
+# How many events it has, as it is compared when it moves. A number that somebody has damaged is mended by its events.
+_EVENTS_OF: Final = (
+    "CASE WHEN events BETWEEN 0 AND 9007199254740991 AND CAST(events AS BIGINT) = events THEN events"
+    " ELSE (SELECT coalesce(max(sequence), 0) FROM saga_events"
+    " WHERE run_id = saga_runs.id AND sequence BETWEEN 0 AND 9007199254740991) END"
+)
 _LOCK: Final = Statement(
-    "UPDATE saga_runs SET lease_until = {now} + $4 WHERE id = $1 AND {held}"
+    "UPDATE saga_runs SET lease_until = {now} + $4, events = {events_of} WHERE id = $1 AND {held}"
     " RETURNING cancelled, deadline_at - {now} AS time_left, events",
+    events_of=_EVENTS_OF,
+    held=HELD,
+)
+_PUT_OFF: Final = Statement(
+    "UPDATE saga_runs SET owner = '', lease_until = 0, due_at = {now} + $4 WHERE id = $1 AND {held} RETURNING id",
     held=HELD,
 )
 # Until the commit nobody takes the run, and nobody lets it go. Where its lease has ended, whoever held it is late.
 _LOCK_FOR_ORDER: Final = Statement(
-    "UPDATE saga_runs SET fence = CASE WHEN lease_until <= {now} THEN {next_fence} ELSE fence END WHERE id = $1"
-    " RETURNING lease_until > {now} AS held, owner, fence, events",
+    "UPDATE saga_runs SET fence = CASE WHEN lease_until <= {now} THEN {next_fence} ELSE fence END,"
+    " events = {events_of} WHERE id = $1 RETURNING lease_until > {now} AS held, owner, fence, events",
+    events_of=_EVENTS_OF,
     next_fence=NEXT_FENCE,
 )
 _CANCEL: Final = Statement("UPDATE saga_runs SET cancelled = TRUE, reason = $2, events = $3 WHERE id = $1")
@@ -77,8 +90,9 @@ _WAITED_FOR: Final = Statement(
     "SELECT id FROM saga_runs WHERE id IN (SELECT json_array_elements_text(CAST($1 AS json))) AND due_at IS NULL",
 )
 _OPEN: Final = Statement(
-    "SELECT workflow, state, count(*) AS runs, {now} - min(created_at) AS oldest FROM saga_runs"
-    " WHERE ended_at IS NULL GROUP BY 1, 2 ORDER BY 1, 2"
+    "SELECT workflow, {known_state} AS now_state, count(*) AS runs, {now} - min(created_at) AS oldest FROM saga_runs"
+    " WHERE ended_at IS NULL GROUP BY 1, 2 ORDER BY 1, 2",
+    known_state=known_state("state", _STATES),
 )
 _DELETE: Final = Statement(
     "DELETE FROM saga_runs WHERE id IN (SELECT id FROM saga_runs WHERE ended_at <= {now} - $1 ORDER BY ended_at"
@@ -231,6 +245,11 @@ def let_go(lease: Lease) -> Operation[bool]:
     return (yield from _LEASED.let_go(lease))
 
 
+def put_off(lease: Lease, seconds: float) -> Operation[bool]:
+    """Nothing was done, and whoever wants it may take it in so many seconds. False: somebody else has it."""
+    return bool((yield _PUT_OFF(*lease.held, seconds)))
+
+
 def renew(lease: Lease, seconds: float) -> Operation[bool]:
     """Hold it for another `seconds`. False: somebody else has it."""
     return (yield from _LEASED.renew(lease, seconds))
@@ -245,6 +264,8 @@ def move(lease: Lease, seconds: float, decide: Callable[[Locked], Move]) -> Oper
     locked, events = Locked(bool(rows[0]["cancelled"]), span(rows[0]["time_left"])), count(rows[0]["events"])
     made = decide(locked)
     rows = yield moved(lease, seconds, events, made)
+    if not rows:
+        return None
     return Moved(made, None if locked.cancelled else known(rows, events, made))
 
 
@@ -300,7 +321,7 @@ def open_runs() -> Operation[OpenRuns]:
     rows = yield _OPEN()
     return OpenRuns(
         tuple(
-            Count(text(row["workflow"]), state(row["state"], _STATES), count(row["runs"]), instant(row["oldest"]))
+            Count(text(row["workflow"]), state(row["now_state"], _STATES), count(row["runs"]), instant(row["oldest"]))
             for row in rows
         )
     )
@@ -326,7 +347,9 @@ def _decided(run_id: str, locked: Row, decide: Callable[[Shown], Move | None]) -
     made = None if shown is None else decide(shown)
     if made is None:
         return "refused"
-    yield moved(Lease(run_id, locked["owner"], locked["fence"]), 0.0, count(locked["events"]), made)
+    rows = yield moved(Lease(run_id, locked["owner"], locked["fence"]), 0.0, count(locked["events"]), made)
+    if not rows:
+        return "held"
     yield Notice(TOPIC)
     return "done"
 

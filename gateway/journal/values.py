@@ -13,8 +13,9 @@ from typing import Any, Final
 DAMAGED: Final = "damaged"
 """The state that is shown of a record whose state is none."""
 
-SIZE: Final = "CASE WHEN size BETWEEN 0 AND 1099511627776 THEN size ELSE 0 END"
+SIZE: Final = "CASE WHEN size BETWEEN 0 AND 1099511627776 THEN CAST(size AS BIGINT) ELSE 0 END"
 """In SQL: the column `size` where it can be one (1 TiB at most), so that no sum of them is too large for 64 bits."""
+
 # What every reader of JSON counts up to (RFC 8259, section 6), and what a message to the supervisor can hold.
 _MOST: Final = 2**53 - 1
 # The last second of the year 9999, which is as far as a date can be written (RFC 3339).
@@ -56,15 +57,19 @@ def state(value: object, names: Collection[str]) -> Any:
     return value if isinstance(value, str) and value in names else DAMAGED
 
 
+def known_state(column: str, names: Collection[str]) -> str:
+    """In SQL: what `state` reads in `column`."""
+    return f"CASE WHEN {column} IN ({_listed(names)}) THEN {column} ELSE '{DAMAGED}' END"
+
+
 def in_state(column: str, names: Collection[str]) -> str:
     """The condition that `column` has the state `$1`: '' for any, `DAMAGED` for what `state` reads so."""
-    listed = ", ".join(f"'{name}'" for name in names)
-    return f"($1 = '' OR {column} = $1 OR ($1 = '{DAMAGED}' AND {column} NOT IN ({listed})))"
+    return f"($1 = '' OR {column} = $1 OR ($1 = '{DAMAGED}' AND {column} NOT IN ({_listed(names)})))"
 
 
 def position(value: object) -> int:
     """The number of a step, from 0 on; -1, which no step has, for what is none."""
-    return value if isinstance(value, int) else -1
+    return value if isinstance(value, int) and value >= 0 else -1
 
 
 def content(value: object) -> bytes | None:
@@ -72,3 +77,7 @@ def content(value: object) -> bytes | None:
     if isinstance(value, str):
         return value.encode("utf-8", "replace")
     return bytes(value) if isinstance(value, bytes | memoryview) else None
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -239,14 +239,13 @@ class SagaRunner:
 
     async def _not_understood(self, taken: Taken, error: ValueError) -> None:
         log.error(
-            "SagaOrchestrator: saga %s was begun by another version of the gateway: %s",
+            "SagaOrchestrator: saga %s is left alone, because this gateway does not understand it: %s",
             taken.run.id,
             error,
             extra={"event": "saga_not_understood", "saga_id": taken.run.id},
         )
-        left = Move(taken.state, pause=_NOT_UNDERSTOOD)
         with contextlib.suppress(JournalUnavailable):
-            await self._journal.transact(sagas.move(taken.lease, LEASE, lambda _locked: left))
+            await self._journal.transact(sagas.put_off(taken.lease, _NOT_UNDERSTOOD))
 
     # Telling.
 

@@ -13,7 +13,7 @@ from gateway.journal import idempotency, outbox, sagas
 from gateway.journal.idempotency import Kept
 from gateway.journal.ids import RecordIds
 from gateway.journal.outbox import Message
-from gateway.journal.port import Operation
+from gateway.journal.port import Operation, Rows
 from gateway.journal.saga_moves import Event, Move, StepRow
 from gateway.journal.sagas import NewRun
 from tests.conformance.journals import Journals, journals_in
@@ -42,6 +42,7 @@ OF_RUN = [
     *("fence", "lease_until", "due_at", "deadline_at", "created_at", "updated_at", "ended_at"),
 ]
 OF_STEP = ["position", "name", "state", "attempts", "status", "error", "result", "updated_at"]
+STEP_DONE = Move("running", (StepRow(0, "reserve", "done", 1, 200, "", None),), (Event("step_done"),), pause=0.0)
 OF_EVENT = ["sequence", "at", "kind", "step", "detail"]
 
 
@@ -83,9 +84,7 @@ async def test_a_damaged_message_is_shown_and_keeps_no_other(file: Journals, col
         assert other in {each.message.id for each in taken}
         for each in taken:
             await do(file, outbox.delivered(each, 204))
-        assert {each.state for each in await do(file, outbox.listed("", "hooks", "", 1)) if each.id == other} <= {
-            "delivered"
-        }
+        assert (await do(file, outbox.show(other))).state == "delivered"
         await do(file, outbox.replay(damaged))
         await do(file, outbox.replay_range("delivered", "", (0.0, ""), 1e300, 1000))
         await file.rows("DELETE FROM outbox_events")
@@ -165,4 +164,78 @@ async def test_a_damaged_run_is_shown_and_keeps_no_other(file: Journals, table: 
         await do(file, sagas.ended([damaged, other]))
         taken = await do(file, sagas.claim(f"worker-{odd}", 25.0, 1000))
         assert other in {each.run.id for each in taken}
+        for each in taken:
+            assert await do(file, sagas.move(each.lease, 25.0, lambda _: STEP_DONE)) is not None
+            after = await do(file, sagas.show(each.run.id, 10))
+            assert "done" in {step.state for step in after.steps}
+        await it_can_be_ordered(file, damaged, {"done", "held"} if column == "lease_until" else {"done"})
         await file.rows("DELETE FROM saga_runs")
+
+
+async def it_can_be_ordered(journals: Journals, run_id: str, answers: set[str]) -> None:
+    """What an operator is told is what has happened."""
+    answer = await do(journals, sagas.ordered(run_id, lambda _: Move("stuck", due=False)))
+    assert answer in answers
+    if answer == "done":
+        assert (await do(journals, sagas.show(run_id, 0))).run.state == "stuck"
+
+
+@pytest.mark.parametrize("events", [-7, 2**53, 2**63 - 1])
+async def test_a_number_of_events_that_is_none_is_mended_by_the_events(journals: Journals, events: int) -> None:
+    run_id = await begin(journals)
+    await journals.rows("UPDATE saga_runs SET events = $2 WHERE id = $1", run_id, events)
+    (taken,) = await do(journals, sagas.claim("worker", 25.0, 10))
+    moved = await do(journals, sagas.move(taken.lease, 25.0, lambda _: STEP_DONE))
+    assert moved.known.events == 2
+    await journals.rows("UPDATE saga_runs SET events = $2 WHERE id = $1", run_id, events)
+    await it_can_be_ordered(journals, run_id, {"done"})
+    assert [each.kind for each in (await do(journals, sagas.show(run_id, 10))).events] == ["started", "step_done"]
+
+
+async def test_a_run_that_is_not_understood_is_put_off_as_it_stands(file: Journals) -> None:
+    run_id = await begin(file)
+    await file.rows("UPDATE saga_runs SET state = 'odd' WHERE id = $1", run_id)
+    (taken,) = await do(file, sagas.claim("worker", 25.0, 10))
+    assert await do(file, sagas.put_off(taken.lease, 60.0))
+    (row,) = await file.rows("SELECT state, owner FROM saga_runs WHERE id = $1", run_id)
+    assert (row["state"], row["owner"]) == ("odd", "")
+    assert (await do(file, sagas.show(run_id, 0))).run.due_in > 50.0
+    assert await do(file, sagas.claim("worker-2", 25.0, 10)) == []
+
+
+async def test_states_that_are_none_are_counted_together(file: Journals) -> None:
+    for number in range(2):
+        run_id, message_id = await begin(file), await put(file)
+        await file.rows(f"UPDATE saga_runs SET state = 'odd{number}' WHERE id = $1", run_id)  # noqa: S608
+        await file.rows(f"UPDATE outbox_events SET state = 'odd{number}' WHERE id = $1", message_id)  # noqa: S608
+    assert [each[:3] for each in (await do(file, sagas.open_runs())).counts] == [("order", "damaged", 2)]
+    assert [each[:3] for each in await do(file, outbox.counts())] == [("hooks", "damaged", 2)]
+
+
+async def test_a_size_with_a_fraction_takes_no_bytes_of_the_others_away(file: Journals) -> None:
+    damaged, _ = await put(file), await put(file)
+    before = (await do(file, outbox.backlog())).bytes
+    await file.rows("UPDATE outbox_events SET size = 1.5 WHERE id = $1", damaged)
+    assert (await do(file, outbox.backlog())).bytes == before - 3
+
+
+async def test_a_message_whose_id_is_damaged_is_not_sent(file: Journals) -> None:
+    damaged = await put(file)
+    await file.rows("UPDATE outbox_events SET id = CAST(x'ff00' AS TEXT) WHERE id = $1", damaged)
+    assert await do(file, outbox.claim("hooks", "worker", 25.0, 10)) == []
+
+
+@pytest.mark.parametrize("fence", [2**63 - 1, 1.5])
+async def test_a_key_whose_fence_is_damaged_can_be_claimed_and_finished(file: Journals, fence: float) -> None:
+    key = b"k" * 32
+    await do(file, _claimed(key, "first"))
+    await file.rows("UPDATE idempotency_records SET fence = $1, state = 'unknown'", fence)
+    (row,) = await do(file, _again(key))
+    assert row["fence"] >= 0
+    assert (await do(file, idempotency.totals())).bytes == 4
+
+
+def _again(key: bytes) -> Operation[Rows]:
+    rows = yield idempotency.claim(key, "orders", "second", 25.0, 60.0, retry=True)
+    held = (key, "second", idempotency.fence_of(rows) or 0)
+    return (yield idempotency.finish(held, Kept(b"c" * 32, 200, b"he", b"bo")))

@@ -16,7 +16,7 @@ class Answering:
         self.answer = {"action": "reload", "done": False, "underWay": False, "differences": [], "notices": [], **answer}
 
     def post(self, path: str, body: dict[str, bool]) -> dict[str, Any]:
-        assert path == "/api/admin/reload"
+        assert path == f"/api/admin/{self.answer['action']}"
         return self.answer
 
 
@@ -40,3 +40,12 @@ def test_a_reload_of_which_nothing_is_known_yet_claims_nothing(
     assert code == 1
     if "json" not in options:
         assert lines == ["reload: not known yet, because it is still under way: see `gateway status` and the log"]
+
+
+@pytest.mark.parametrize(("under_way", "code", "said"), [(False, 0, "upgrade: done"), (True, 1, "upgrade: not known")])
+def test_an_upgrade_of_which_nothing_is_known_yet_claims_nothing(
+    capsys: pytest.CaptureFixture[str], under_way: bool, code: int, said: str
+) -> None:
+    client = Answering(action="upgrade", done=not under_way, underWay=under_way)
+    assert service.upgrade(cast("Client", client), argparse.Namespace(dry_run=False, json=False)) == code
+    assert capsys.readouterr().out.startswith(said)

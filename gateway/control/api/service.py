@@ -30,7 +30,8 @@ class ServiceCommand(Answer):
     action: Literal["reload", "upgrade"]
     done: Annotated[bool, Field(description="It is in effect; false: a dry run, or still under way")]
     under_way: Annotated[
-        bool, Field(description="It takes longer, nothing is known yet; the log and /api/resilience/workers say it")
+        bool,
+        Field(description="It takes longer, and nothing is known yet; the log and /api/resilience/workers tell later"),
     ]
     differences: Annotated[list[str], Field(description="The settings that are other ones, one line each, no secrets")]
     notices: Annotated[list[str], Field(description="What is probably not meant, and no reason to refuse")]

@@ -109,9 +109,9 @@ class Errand(Downstream):
         if self._over:
             return
         passage, self._passage = self._passage, None
-        if passage is not None:
-            passage.abandon()
         try:
+            if passage is not None:
+                passage.abandon()
             # As of a client that leaves: one that has waited for long has seen that the upstream hangs.
             self._forward.cancel(client_left=True)
         finally:

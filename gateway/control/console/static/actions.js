@@ -105,7 +105,7 @@ export async function reload() {
     return;
   }
   if (dry.underWay) {
-    show("Reload", h("p", {}, "The gateway is busy and has not read the files yet. Try again."));
+    show("Reload", h("p", {}, "The gateway is busy and has not answered yet. Try again."));
     return;
   }
   const notices = dry.notices.length > 0 && h("div", {}, h("h3", {}, "Probably not meant"), list(dry.notices));
