@@ -9,7 +9,7 @@ from gateway.config.model import GatewayConfig
 from gateway.journal import outbox as messages
 from gateway.journal.cleaning import Cleaner
 from gateway.journal.depth import Depth
-from gateway.journal.outbox import Backlog
+from gateway.journal.outbox_backlog import Backlog, backlog
 from gateway.journal.port import Journal
 from gateway.outbox.relay import Relay
 from gateway.proxy.errands.own_requests import OwnRequests
@@ -34,9 +34,7 @@ class Outbox:
         limits = config.outbox
         self._routed = frozenset(route.name for route in config.routes if route.deliver is not None)
         self._orphans: frozenset[str] = frozenset()
-        self.depth = depth = Depth(
-            journal, messages.backlog, Backlog(), limits.max_pending, self._counted, limits.max_bytes
-        )
+        self.depth = depth = Depth(journal, backlog, Backlog(), limits.max_pending, self._counted, limits.max_bytes)
         self.parts = OutboxParts(journal, depth)
         self.view = LiveOutbox(journal, limits, self._routed)
         self._journal = journal

@@ -71,11 +71,11 @@ async def _status(journal: "Journal") -> int:
 
 async def _say_what_waits(journal: "Journal") -> None:
     """A gateway in which no route needs the journal does not look into it, so nobody else would tell."""
-    from gateway.journal import outbox, sagas  # noqa: PLC0415 - as in `_run`
+    from gateway.journal import outbox_backlog, sagas  # noqa: PLC0415 - as in `_run`
 
     await journal.start()
     try:
-        runs, backlog = await journal.read(sagas.open_runs()), await journal.read(outbox.backlog())
+        runs, backlog = await journal.read(sagas.open_runs()), await journal.read(outbox_backlog.backlog())
     finally:
         await journal.close()
     for each in runs.counts:

@@ -25,26 +25,23 @@ from typing import Final, Literal, NamedTuple, get_args
 from gateway.journal.leases import HELD, NEXT_FENCE, Lease, Leased
 from gateway.journal.port import Notice, Operation, Row, Rows, Statement, Step
 from gateway.journal.values import (
-    SIZE,
     content,
     count,
     in_state,
     instant,
     instant_or_none,
-    known_state,
     span_or_none,
     state,
     text,
 )
 
 State = Literal["queued", "sending", "delivered", "dead"]
-_STATES: Final[tuple[str, ...]] = get_args(State)
+STATES: Final[tuple[str, ...]] = get_args(State)
+STATE_NOW: Final = "CASE WHEN due_at IS NOT NULL AND lease_until > {now} THEN 'sending' ELSE state END"
+"""In SQL: the state of a message, whether it is being sent included."""
 
-# Of what the client has sent, in bytes; `size` is its body alone.
-_BYTES: Final = f"{SIZE} + length(path) + length(headers)"
 # One that somebody has set too high by hand stays there, and has the message given up.
 _ATTEMPTS: Final = "CASE WHEN attempts < 1000000000 THEN attempts + 1 ELSE 1000000000 END"
-_STATE: Final = "CASE WHEN due_at IS NOT NULL AND lease_until > {now} THEN 'sending' ELSE state END"
 _DUE: Final = (
     "target = $4 AND due_at IS NOT NULL AND NOT blocked AND due_at <= {now}"
     " AND NOT EXISTS (SELECT 1 FROM outbox_events AS other WHERE other.order_key = outbox_events.order_key"
@@ -55,7 +52,7 @@ _DUE: Final = (
 )
 _LEASED: Final = Leased("outbox_events", "id", _DUE, "due_at, id")
 _COLUMNS: Final = (
-    f"id, target, {_STATE} AS now_state, attempts, status, error, size, correlation_id, created_at, ended_at,"
+    f"id, target, {STATE_NOW} AS now_state, attempts, status, error, size, correlation_id, created_at, ended_at,"
     " due_at - {now} AS due_in"
 )
 _INSERT_TEXT: Final = (
@@ -115,21 +112,8 @@ _REPLAY_RANGE: Final = Statement(
 _SHOW: Final = Statement(f"SELECT {_COLUMNS} FROM outbox_events WHERE id = $1")  # noqa: S608 - names of this file
 _LIST: Final = Statement(
     f"SELECT * FROM (SELECT {_COLUMNS} FROM outbox_events) AS found"  # noqa: S608 - names of this file
-    f" WHERE {in_state('now_state', _STATES)} AND ($2 = '' OR target = $2) AND ($3 = '' OR id < $3)"
+    f" WHERE {in_state('now_state', STATES)} AND ($2 = '' OR target = $2) AND ($3 = '' OR id < $3)"
     " ORDER BY id DESC LIMIT $4"
-)
-_COUNTS: Final = Statement(
-    f"SELECT target, {known_state(f'({_STATE})', _STATES)} AS now_state, count(*) AS messages,"  # noqa: S608 - our names
-    " {now} - min(created_at) AS oldest,"
-    f" sum({_BYTES}) AS bytes"
-    " FROM outbox_events GROUP BY 1, 2 ORDER BY 1, 2"
-)
-_BACKLOG: Final = Statement(
-    "SELECT target, count(due_at) AS pending,"  # noqa: S608 - names of this file
-    f" coalesce(sum(CASE WHEN due_at IS NOT NULL THEN {_BYTES} END), 0) AS bytes,"
-    " count(*) - count(due_at) AS dead,"
-    " coalesce({now} - min(CASE WHEN due_at IS NOT NULL THEN created_at END), 0) AS oldest"
-    " FROM outbox_events WHERE NOT published GROUP BY target ORDER BY target"
 )
 _DAMAGED: Final = "the record is damaged: its method, path, headers or body are of another type"
 _DELETE: Final = Statement(
@@ -181,53 +165,6 @@ class Shown(NamedTuple):
     created_at: float
     ended_at: float | None
     due_in: float | None
-
-
-class Count(NamedTuple):
-    """The messages of one target in one state. `oldest` is the age of the oldest, in seconds; `bytes` those of all."""
-
-    target: str
-    state: State
-    messages: int
-    oldest: float
-    bytes: int
-
-
-class Undelivered(NamedTuple):
-    """The messages of one target: how many wait to be delivered, their bytes, the age of the oldest in seconds, and how
-    many were given up."""
-
-    target: str
-    pending: int
-    bytes: int
-    oldest: float
-    dead: int
-
-
-class Backlog(NamedTuple):
-    """All messages that were not delivered, by target."""
-
-    targets: tuple[Undelivered, ...] = ()
-
-    @property
-    def pending(self) -> int:
-        """How many wait to be delivered."""
-        return sum(each.pending for each in self.targets)
-
-    @property
-    def bytes(self) -> int:
-        """What those take."""
-        return sum(each.bytes for each in self.targets)
-
-    @property
-    def oldest(self) -> float:
-        """The age of the oldest of them, in seconds; 0 where none waits."""
-        return max((each.oldest for each in self.targets), default=0.0)
-
-    @property
-    def dead(self) -> int:
-        """How many were given up."""
-        return sum(each.dead for each in self.targets)
 
 
 Place = tuple[float, str]
@@ -328,37 +265,6 @@ def listed(state: str, target: str, before: str, most: int) -> Operation[list[Sh
     return [_shown(row) for row in (yield _LIST(state, target, before, most))]
 
 
-def counts() -> Operation[list[Count]]:
-    """The messages by target and state."""
-    rows = yield _COUNTS()
-    return [
-        Count(
-            text(row["target"]),
-            state(row["now_state"], _STATES),
-            count(row["messages"]),
-            instant(row["oldest"]),
-            count(row["bytes"]),
-        )
-        for row in rows
-    ]
-
-
-def backlog() -> Operation[Backlog]:
-    """What is left to do, and what was given up."""
-    return Backlog(
-        tuple(
-            Undelivered(
-                text(row["target"]),
-                count(row["pending"]),
-                count(row["bytes"]),
-                instant(row["oldest"]),
-                count(row["dead"]),
-            )
-            for row in (yield _BACKLOG())
-        )
-    )
-
-
 def delete_ended(state: Literal["delivered", "dead"], seconds: float, most: int) -> Operation[int]:
     """Delete up to `most` messages that ended so long ago; how many those were."""
     return len((yield _DELETE(seconds, state, most)))
@@ -395,7 +301,7 @@ def _taken(row: Row) -> Taken:
 
 def _shown(row: Row) -> Shown:
     return Shown(
-        text(row["id"]), text(row["target"]), state(row["now_state"], _STATES), count(row["attempts"]),
+        text(row["id"]), text(row["target"]), state(row["now_state"], STATES), count(row["attempts"]),
         count(row["status"]), text(row["error"]), count(row["size"]), text(row["correlation_id"]),
         instant(row["created_at"]), instant_or_none(row["ended_at"]), span_or_none(row["due_in"]),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from gateway.control.ports.outbox import MessageCount, MessageView
 from gateway.journal import outbox
 from gateway.journal.cleaning import BATCH
 from gateway.journal.outbox import Shown, State
+from gateway.journal.outbox_backlog import counts
 from gateway.journal.port import Journal
 from gateway.views.journal import available
 
@@ -26,7 +27,7 @@ class LiveOutbox:
 
     async def counts(self) -> Sequence[MessageCount]:
         """All messages, by target and state. Raises JournalAway."""
-        found = await available(self._journal.read(outbox.counts()))
+        found = await available(self._journal.read(counts()))
         return [MessageCount(*each, self._is_orphaned(each.target, each.state)) for each in found]
 
     async def messages(self, state: str, target: str, before: str, most: int) -> Sequence[MessageView]:

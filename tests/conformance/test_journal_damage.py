@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.journal import idempotency, outbox, sagas
+from gateway.journal import idempotency, outbox, outbox_backlog, sagas
 from gateway.journal.idempotency import Kept
 from gateway.journal.ids import RecordIds
 from gateway.journal.outbox import Message
@@ -78,8 +78,8 @@ async def test_a_damaged_message_is_shown_and_keeps_no_other(file: Journals, col
         shown = await do(file, outbox.show(damaged))
         assert (shown.id, shown.due_in is None or abs(shown.due_in) < 1e12) == (damaged, True)
         assert {damaged, other} <= {each.id for each in await do(file, outbox.listed("", "", "", 1000))}
-        assert sum(each.messages for each in await do(file, outbox.counts())) >= 2
-        assert (await do(file, outbox.backlog())).pending >= 1
+        assert sum(each.messages for each in await do(file, outbox_backlog.counts())) >= 2
+        assert (await do(file, outbox_backlog.backlog())).pending >= 1
         taken = await do(file, outbox.claim("hooks", f"worker-{odd}", 25.0, 1000))
         assert other in {each.message.id for each in taken}
         for each in taken:
@@ -99,8 +99,8 @@ async def test_numbers_that_no_sum_holds_keep_no_count_and_no_message(journals: 
             f"UPDATE outbox_events SET size = {largest}, fence = {largest}, attempts = {largest} WHERE id = $1",  # noqa: S608
             each,
         )
-    assert (await do(journals, outbox.backlog())).pending == 3
-    assert sum(each.messages for each in await do(journals, outbox.counts())) == 3
+    assert (await do(journals, outbox_backlog.backlog())).pending == 3
+    assert sum(each.messages for each in await do(journals, outbox_backlog.counts())) == 3
     taken = await do(journals, outbox.claim("hooks", "worker", 25.0, 10))
     assert {each.message.id for each in taken} == {*damaged, other}
     for each in taken:
@@ -209,14 +209,14 @@ async def test_states_that_are_none_are_counted_together(file: Journals) -> None
         await file.rows(f"UPDATE saga_runs SET state = 'odd{number}' WHERE id = $1", run_id)  # noqa: S608
         await file.rows(f"UPDATE outbox_events SET state = 'odd{number}' WHERE id = $1", message_id)  # noqa: S608
     assert [each[:3] for each in (await do(file, sagas.open_runs())).counts] == [("order", "damaged", 2)]
-    assert [each[:3] for each in await do(file, outbox.counts())] == [("hooks", "damaged", 2)]
+    assert [each[:3] for each in await do(file, outbox_backlog.counts())] == [("hooks", "damaged", 2)]
 
 
 async def test_a_size_with_a_fraction_takes_no_bytes_of_the_others_away(file: Journals) -> None:
     damaged, _ = await put(file), await put(file)
-    before = (await do(file, outbox.backlog())).bytes
+    before = (await do(file, outbox_backlog.backlog())).bytes
     await file.rows("UPDATE outbox_events SET size = 1.5 WHERE id = $1", damaged)
-    assert (await do(file, outbox.backlog())).bytes == before - 3
+    assert (await do(file, outbox_backlog.backlog())).bytes == before - 3
 
 
 async def test_a_message_whose_id_is_damaged_is_not_sent(file: Journals) -> None:

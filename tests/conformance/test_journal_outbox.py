@@ -10,7 +10,7 @@ import yaml
 
 from gateway.assembly.outbox import Outbox
 from gateway.config import load
-from gateway.journal import outbox
+from gateway.journal import outbox, outbox_backlog
 from gateway.journal.ids import RecordIds
 from gateway.journal.outbox import Message, Shown, Taken
 from gateway.telemetry.metrics.catalogue import Metrics
@@ -235,12 +235,12 @@ async def test_what_is_counted_and_listed(journals: Journals) -> None:
     await do(journals, outbox.delivered(taken[made[0]], 200))
     await do(journals, outbox.give_up(taken[made[1]], 0, "upstream_timeout"))
     await journals.pass_time(TABLE, 100, "created_at")
-    backlog = await do(journals, outbox.backlog())
+    backlog = await do(journals, outbox_backlog.backlog())
     assert (backlog.pending, backlog.dead) == (3, 1)
     # Head and body of each: what the client has sent.
     assert backlog.bytes == 3 * taken[made[2]].message.kept_bytes
     assert 99 < backlog.oldest < 200
-    counts = {(each.target, each.state): each.messages for each in await do(journals, outbox.counts())}
+    counts = {(each.target, each.state): each.messages for each in await do(journals, outbox_backlog.counts())}
     assert counts == {
         ("hooks", "delivered"): 1,
         ("hooks", "dead"): 1,

@@ -18,7 +18,8 @@ from gateway.identity.withheld import Withheld, spelt
 from gateway.journal import outbox
 from gateway.journal.depth import Depth
 from gateway.journal.ids import RecordIds
-from gateway.journal.outbox import Backlog, Message
+from gateway.journal.outbox import Message
+from gateway.journal.outbox_backlog import Backlog
 from gateway.journal.port import Journal
 from gateway.proxy.answers.own_answer import OwnAnswer
 from gateway.proxy.gate import Question, Step, step

@@ -8,7 +8,7 @@ from gateway.config.model import GatewayConfig
 from gateway.fleet.limiter import Limiter
 from gateway.idempotency.claims import Claims
 from gateway.journal.depth import Depth
-from gateway.journal.outbox import Backlog
+from gateway.journal.outbox_backlog import Backlog
 from gateway.journal.port import Journal
 from gateway.journal.sagas import OpenRuns
 from gateway.proxy.destinations.split import Split
