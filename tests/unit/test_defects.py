@@ -177,8 +177,8 @@ async def test_a_defect_while_a_fault_strikes_is_answered_and_keeps_no_place(
     link = Link(lambda: 0.0)
     link.back(1)
     faults = UpstreamFaults(link, 100.0, "gateway", FaultCounts(), random.Random(1))
-    # No answer can be made of it.
-    fault = Fault("a1", "default", "abort", 100.0, "a drill", status=cast(int, "none"))
+    # No answer can be made of it: a status has three digits.
+    fault = Fault("a1", "default", "abort", 100.0, "a drill", status=7)
     faults.set([Active(fault, math.inf, math.inf)])
     bench.route.upstream.faults = faults
     bench.ask(b"GET /proxy/a HTTP/1.1\r\nHost: a\r\n\r\n")
